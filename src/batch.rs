@@ -1,0 +1,1 @@
+//! Many tasks, one after the other (spec 7, "Batch").

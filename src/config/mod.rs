@@ -1,0 +1,362 @@
+//! What the user wants: every setting of a task, typed and resolved (spec 2).
+
+use crate::tree::{Pair, RelPath, Side};
+use std::path::PathBuf;
+
+mod location;
+pub use location::{Location, LocationError, SshLocation};
+
+/// All settings of one task. Built by `resolve` from defaults, environment, file and
+/// flags; nothing in it needs further interpretation.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Names state, lock and log files (INSTANCE_ID).
+    pub instance_id: String,
+    /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR. Only the target may be remote; for
+    /// `--on-changes-target` the initiator is.
+    pub replicas: Pair<Location>,
+    /// INITIATOR_CUSTOM_STATE_DIR, TARGET_CUSTOM_STATE_DIR.
+    pub state_dirs: Pair<Option<PathBuf>>,
+    /// CREATE_DIRS.
+    pub create_dirs: bool,
+    /// KiB wanted free on each replica; 0 disables (MINIMUM_SPACE).
+    pub minimum_space: u64,
+    /// What is looked at.
+    pub selection: Selection,
+    /// How rsync is called.
+    pub transfer: Transfer,
+    /// What is compared and carried over beside the content.
+    pub preserve: Preserve,
+    /// How changes turn into a plan.
+    pub policy: Policy,
+    /// The way to a remote side.
+    pub remote: Remote,
+    /// Time limits and waiting times.
+    pub limits: Limits,
+    /// Locks, resuming.
+    pub locking: Locking,
+    /// What is shown and logged.
+    pub output: Output,
+    /// Mail and metrics.
+    pub alerts: Alerts,
+    /// Commands around a run.
+    pub hooks: Hooks,
+    /// What kind of run this is.
+    pub mode: Mode,
+}
+
+/// What is looked at: the four pattern keys, resolved to rules, and options that make
+/// rsync itself decide.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Rule texts in rsync's order of precedence; pattern files are already read.
+    pub rules: Vec<RuleText>,
+    /// Those of RSYNC_OPTIONAL_ARGS that change what rsync lists; if there are any, the
+    /// visible set comes from `rsync --list-only` with them.
+    pub listing_args: Vec<String>,
+}
+
+/// One pattern as configured, before it is parsed by the filter room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleText {
+    /// Whether the key it came from includes or excludes.
+    pub include: bool,
+    /// From a pattern file, where `+ `, `- ` prefixes, `!` and comments count; from a key
+    /// value otherwise.
+    pub from_file: bool,
+    /// The pattern, byte for byte.
+    pub pattern: Vec<u8>,
+}
+
+/// How rsync is called.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// RSYNC_EXECUTABLE.
+    pub executable: String,
+    /// RSYNC_REMOTE_PATH: the directory of the remote rsync.
+    pub remote_path: Option<PathBuf>,
+    /// KiB/s, 0 unlimited (BANDWIDTH).
+    pub bandwidth: u64,
+    /// RSYNC_COMPRESS.
+    pub compress: bool,
+    /// PARTIAL.
+    pub partial: bool,
+    /// DELTA_COPIES.
+    pub delta_copies: bool,
+    /// Whether DELTA_COPIES was asked for, rather than left at its default.
+    pub delta_copies_asked: bool,
+    /// RSYNC_OPTIONAL_ARGS, split and checked.
+    pub optional_args: Vec<String>,
+    /// `--stats`.
+    pub stats: bool,
+}
+
+/// What is compared and carried over beside the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
+pub struct Preserve {
+    /// PRESERVE_PERMISSIONS.
+    pub permissions: bool,
+    /// PRESERVE_OWNER.
+    pub owner: bool,
+    /// PRESERVE_GROUP.
+    pub group: bool,
+    /// PRESERVE_EXECUTABILITY (matters only without PRESERVE_PERMISSIONS).
+    pub executability: bool,
+    /// PRESERVE_ACL.
+    pub acl: bool,
+    /// PRESERVE_XATTR.
+    pub xattr: bool,
+    /// COPY_SYMLINKS.
+    pub copy_symlinks: bool,
+    /// KEEP_DIRLINKS.
+    pub keep_dirlinks: bool,
+    /// PRESERVE_HARDLINKS.
+    pub hardlinks: bool,
+    /// CHECKSUM.
+    pub checksum: bool,
+}
+
+/// How changes turn into a plan.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
+pub struct Policy {
+    /// CONFLICT_PREVALANCE.
+    pub prevalence: Side,
+    /// FORCE_CONFLICT_PREVALANCE.
+    pub force_prevalence: bool,
+    /// SYNC_TYPE: the side that is brought over to the other; none: two-way.
+    pub one_way_from: Option<Side>,
+    /// SKIP_DELETION.
+    pub skip_deletion: Pair<bool>,
+    /// DETECT_MOVES.
+    pub detect_moves: bool,
+    /// MAX_DELETE_PERCENT; 0 off.
+    pub max_delete_percent: u32,
+    /// `--force-delete`.
+    pub force_delete: bool,
+    /// CONFLICT_BACKUP.
+    pub backup: bool,
+    /// CONFLICT_BACKUP_MULTIPLE.
+    pub backup_multiple: bool,
+    /// CONFLICT_BACKUP_DAYS; 0 keeps for ever.
+    pub backup_days: u32,
+    /// SOFT_DELETE.
+    pub soft_delete: bool,
+    /// SOFT_DELETE_DAYS; 0 keeps for ever.
+    pub soft_delete_days: u32,
+}
+
+/// Which ssh implementation is used (SSH_TRANSPORT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// OpenSSH where there is an `ssh`, else libssh2.
+    Auto,
+    /// The OpenSSH client.
+    OpenSsh,
+    /// The ssh2 crate.
+    Libssh2,
+}
+
+/// The way to a remote side (spec 5).
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
+pub struct Remote {
+    /// SSH_RSA_PRIVATE_KEY, or `~/.ssh/id_rsa` where that exists.
+    pub key: Option<PathBuf>,
+    /// SSH_PASSWORD_FILE.
+    pub password_file: Option<PathBuf>,
+    /// KRB5.
+    pub krb5: bool,
+    /// _REMOTE_TOKEN.
+    pub token: Option<Secret>,
+    /// SUDO_EXEC.
+    pub sudo: bool,
+    /// SSH_COMPRESSION.
+    pub compression: bool,
+    /// SSH_OPTIONAL_ARGS, split.
+    pub optional_args: Vec<String>,
+    /// SSH_IGNORE_KNOWN_HOSTS.
+    pub ignore_known_hosts: bool,
+    /// SSH_CONTROLMASTER; none: tried in quicksync mode, with a fall-back.
+    pub control_master: Option<bool>,
+    /// SSH_TRANSPORT.
+    pub transport: Transport,
+    /// REMOTE_HOST_PING.
+    pub ping: bool,
+    /// REMOTE_3RD_PARTY_HOSTS.
+    pub third_party_hosts: Vec<String>,
+}
+
+/// Text that is never shown, not even by a debug print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The secret itself, for the one place that needs it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
+
+/// Time limits and waiting times, all in seconds; 0 is off.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// SOFT_MAX_EXEC_TIME.
+    pub soft: u64,
+    /// HARD_MAX_EXEC_TIME.
+    pub hard: u64,
+    /// KEEP_LOGGING.
+    pub keep_logging: u64,
+    /// MIN_WAIT.
+    pub min_wait: u64,
+    /// MAX_WAIT.
+    pub max_wait: u64,
+}
+
+/// Locks and resuming.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
+pub struct Locking {
+    /// Not `--no-locks`.
+    pub use_locks: bool,
+    /// `--force-unlock`.
+    pub force_unlock: bool,
+    /// FORCE_STRANGER_LOCK_RESUME.
+    pub stranger_resume: bool,
+    /// RESUME_SYNC.
+    pub resume: bool,
+    /// RESUME_TRY, 0 with `--no-resume`.
+    pub resume_try: u32,
+}
+
+/// What is shown and logged (spec 6).
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools)] // one switch a flag
+pub struct Output {
+    /// LOGFILE.
+    pub log_file: Option<PathBuf>,
+    /// `--silent`.
+    pub silent: bool,
+    /// `--verbose`.
+    pub verbose: bool,
+    /// `--errors-only`.
+    pub errors_only: bool,
+    /// `--no-prefix`.
+    pub no_prefix: bool,
+    /// `--non-interactive`.
+    pub non_interactive: bool,
+    /// `--summary`.
+    pub summary: bool,
+    /// LOG_CONFLICTS, `--log-conflicts`, or implied by ALERT_CONFLICTS.
+    pub log_conflicts: bool,
+    /// `_DEBUG=yes`.
+    pub debug: bool,
+    /// Not NO_COLOR.
+    pub color: bool,
+    /// Date and time instead of seconds since the start (monitor mode, batch).
+    pub dated_prefix: bool,
+    /// `--report`.
+    pub report_file: Option<PathBuf>,
+}
+
+/// How the connection to the mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpEncryption {
+    /// Plain.
+    None,
+    /// STARTTLS.
+    Tls,
+    /// TLS from the first byte.
+    Ssl,
+}
+
+/// Mail and metrics.
+#[derive(Debug, Clone)]
+pub struct Alerts {
+    /// DESTINATION_MAILS.
+    pub recipients: Vec<String>,
+    /// ALWAYS_SEND_MAILS.
+    pub always: bool,
+    /// ALERT_CONFLICTS.
+    pub conflicts: bool,
+    /// MAIL_BODY_CHARSET; empty: UTF-8.
+    pub charset: String,
+    /// SENDER_MAIL.
+    pub sender: Option<String>,
+    /// SMTP_SERVER; none: the system's sendmail.
+    pub smtp_server: Option<String>,
+    /// SMTP_PORT.
+    pub smtp_port: u16,
+    /// SMTP_ENCRYPTION.
+    pub smtp_encryption: SmtpEncryption,
+    /// SMTP_USER.
+    pub smtp_user: Option<String>,
+    /// SMTP_PASSWORD.
+    pub smtp_password: Option<Secret>,
+    /// METRICS_FILE.
+    pub metrics_file: Option<PathBuf>,
+}
+
+/// Commands around a run, for `sh -c`.
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {
+    /// LOCAL_RUN_BEFORE_CMD.
+    pub local_before: Option<String>,
+    /// LOCAL_RUN_AFTER_CMD.
+    pub local_after: Option<String>,
+    /// REMOTE_RUN_BEFORE_CMD.
+    pub remote_before: Option<String>,
+    /// REMOTE_RUN_AFTER_CMD.
+    pub remote_after: Option<String>,
+    /// MAX_EXEC_TIME_PER_CMD_BEFORE, seconds, 0 unlimited.
+    pub max_before: u64,
+    /// MAX_EXEC_TIME_PER_CMD_AFTER, seconds, 0 unlimited.
+    pub max_after: u64,
+    /// STOP_ON_CMD_ERROR.
+    pub stop_on_error: bool,
+    /// RUN_AFTER_CMD_ON_ERROR.
+    pub after_on_error: bool,
+}
+
+/// What kind of run this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mode {
+    /// `--dry`: show the plan, change nothing.
+    pub dry: bool,
+    /// `--initialize`: record the present trees as the baseline.
+    pub initialize: bool,
+    /// Monitor mode.
+    pub watch: Watch,
+}
+
+/// Monitor mode (spec 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Watch {
+    /// One run.
+    #[default]
+    Off,
+    /// `--on-changes`.
+    Initiator,
+    /// `--on-changes-target`.
+    Target,
+}
+
+/// Paths that never take part: the work directory and the trigger file (spec 3).
+#[must_use]
+pub fn is_ours(path: &RelPath) -> bool {
+    path.depth() == 1 && matches!(path.as_bytes(), b".osync_workdir" | b".osync-update.push")
+}

@@ -1,0 +1,1 @@
+//! Monitor mode: run again on changes (spec 7).

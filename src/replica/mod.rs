@@ -1,0 +1,346 @@
+//! Where it happens: one replica, here or behind ssh, through one trait (spec 3, 4).
+//!
+//! Operations come in batches, so that a remote replica needs one round trip for many.
+//! Each operation on a path looks at the path again right before it changes something,
+//! and never follows a symbolic link out of the replica.
+
+use crate::filter::Filter;
+use crate::report::Problem;
+use crate::state::Identity;
+use crate::tree::{Entry, RelPath, Side, Stamp, Tree};
+use std::path::Path;
+use std::time::Duration;
+
+/// A failure that ends the work on this replica: its connection is gone, its root is not
+/// there, its work directory cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{side} replica {location}: {what}")]
+pub struct ReplicaError {
+    /// Which replica.
+    pub side: Side,
+    /// Where it is, for people.
+    pub location: String,
+    /// What failed, why, and what to do about it.
+    pub what: String,
+}
+
+/// A failure with one path; the run goes on with the others.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// The path is no longer what was scanned. It was left alone.
+    #[error("it changed since it was scanned and was left alone; the next run decides anew")]
+    Changed,
+    /// Nothing is there any more.
+    #[error("it vanished since it was scanned")]
+    Vanished,
+    /// Something stands at the place it should go to. Nothing was overwritten.
+    #[error("something else is at {0} already; it was left alone")]
+    Occupied(RelPath),
+    /// A directory still holds something that the plan does not know.
+    #[error("the directory is not empty; what it holds was left alone")]
+    NotEmpty,
+    /// The system refused.
+    #[error("cannot {action}: {cause}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// The system's words.
+        cause: String,
+    },
+}
+
+/// Which part of the work directory keeps something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Keep {
+    /// `backup/`: what updates and conflicts replace.
+    Backup,
+    /// `deleted/`: soft deletions.
+    Deleted,
+}
+
+/// What a batch can ask of a replica, one entry each. Paths are never followed through
+/// symbolic links.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Make a directory with these permission bits; its parent exists. A directory that
+    /// is there already is fine.
+    MakeDir {
+        /// The new directory.
+        path: RelPath,
+        /// Permission bits.
+        mode: u16,
+    },
+    /// Rename; nothing may be at the new name ([`PathError::Occupied`]).
+    Rename {
+        /// The old name.
+        from: RelPath,
+        /// The new name; its parent exists.
+        to: RelPath,
+        /// What was scanned at the old name.
+        expect: Entry,
+    },
+    /// Move an entry, with all below it, into `backup/` or `deleted/` under its full path.
+    /// What is kept there under that name already gets a `.YYYY.MM.DD-HH.MM.SS` suffix
+    /// (or is replaced, if it is a backup of a plain file and `replace_older` is set).
+    SetAside {
+        /// What goes.
+        path: RelPath,
+        /// Where it is kept.
+        keep: Keep,
+        /// What was scanned there.
+        expect: Entry,
+        /// Keep only the latest: an older backup of a non-directory under that name goes.
+        replace_older: bool,
+    },
+    /// Copy a file into `backup/` under a shortened name, because its own would be too
+    /// long for rsync to use (spec 4, "Overwriting").
+    KeepCopy {
+        /// The file.
+        path: RelPath,
+        /// What was scanned there.
+        expect: Entry,
+    },
+    /// Remove one entry for good; a directory only when it is empty.
+    Remove {
+        /// What goes.
+        path: RelPath,
+        /// What was scanned there.
+        expect: Entry,
+    },
+    /// Set permission bits, owner, group; what is none stays.
+    SetMetadata {
+        /// The entry; links themselves are changed, never what they point at.
+        path: RelPath,
+        /// What was scanned there (only kind and inode count: metadata may have moved).
+        expect: Entry,
+        /// Permission bits; ignored for symbolic links.
+        mode: Option<u16>,
+        /// Owner, in this machine's numbers.
+        uid: Option<u32>,
+        /// Group, in this machine's numbers.
+        gid: Option<u32>,
+    },
+    /// Set the modification time of a directory (or any entry, links themselves).
+    SetMtime {
+        /// The entry.
+        path: RelPath,
+        /// The time.
+        mtime: Stamp,
+    },
+}
+
+impl Op {
+    /// The path that the operation is about.
+    #[must_use]
+    pub fn path(&self) -> &RelPath {
+        match self {
+            Op::Rename { from, .. } => from,
+            Op::MakeDir { path, .. }
+            | Op::SetAside { path, .. }
+            | Op::KeepCopy { path, .. }
+            | Op::Remove { path, .. }
+            | Op::SetMetadata { path, .. }
+            | Op::SetMtime { path, .. } => path,
+        }
+    }
+}
+
+/// Whether a replica may be changed by this run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// A dry run: nothing is created, locked or written.
+    ReadOnly,
+    /// An ordinary run.
+    ReadWrite {
+        /// CREATE_DIRS: make a missing replica directory.
+        create: bool,
+    },
+}
+
+/// What [`Replica::prepare`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// KiB free for this user where the replica lives.
+    pub free_kib: u64,
+    /// The replica directory was missing and has been made.
+    pub created: bool,
+    /// Whether owners can be set there (we are root there).
+    pub can_chown: bool,
+}
+
+/// What a lock is asked for with.
+#[derive(Debug, Clone)]
+pub struct LockRequest {
+    /// INSTANCE_ID.
+    pub instance_id: String,
+    /// `--force-unlock`.
+    pub force: bool,
+    /// FORCE_STRANGER_LOCK_RESUME.
+    pub stranger_resume: bool,
+}
+
+/// How a lock was got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Locked {
+    /// It was free.
+    Free,
+    /// A dead or forced lock was taken over; the words for the log.
+    TakenOver {
+        /// What was there and why it did not count.
+        why: String,
+        /// A stranger's lock, or a forced one: worth a warning.
+        warn: bool,
+    },
+}
+
+/// What a scan is to look at.
+pub struct ScanRequest<'a> {
+    /// What is excluded.
+    pub filter: &'a Filter,
+    /// COPY_SYMLINKS: look at what links point at.
+    pub copy_symlinks: bool,
+    /// KEEP_DIRLINKS: a link to a directory counts as that directory.
+    pub keep_dirlinks: bool,
+    /// Read ACLs into digests.
+    pub acl: bool,
+    /// Read extended attributes into digests.
+    pub xattr: bool,
+    /// Called now and then with the number of entries seen so far.
+    pub seen: &'a (dyn Fn(u64) + Sync),
+}
+
+/// What a scan found.
+#[derive(Debug)]
+pub struct Scan {
+    /// The entries.
+    pub tree: Tree,
+    /// What could not be read; each such path stands as unknown in the tree.
+    pub problems: Vec<Problem>,
+}
+
+/// How long `backup/` and `deleted/` keep things (as `find -ctime +N` counts days).
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Days; 0 keeps for ever.
+    pub backup_days: u32,
+    /// Days; 0 keeps for ever.
+    pub deleted_days: u32,
+}
+
+/// What [`Replica::clean`] removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cleaned {
+    /// Files, links and special files removed.
+    pub entries: u64,
+    /// Bytes they held.
+    pub bytes: u64,
+}
+
+/// How a hook ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookResult {
+    /// Exit status, or none if it was ended for its time limit.
+    pub status: Option<i32>,
+    /// What it printed on both streams.
+    pub output: Vec<u8>,
+}
+
+/// One replica. Methods are called from one thread at a time.
+pub trait Replica: Send {
+    /// Which side it is.
+    fn side(&self) -> Side;
+
+    /// Where it is, for people.
+    fn location(&self) -> String;
+
+    /// The resolved absolute root on its own machine; known after [`Replica::prepare`].
+    fn root(&self) -> &Path;
+
+    /// Looks whether the replica is there and can be used, and makes it where that is
+    /// allowed.
+    ///
+    /// # Errors
+    /// Missing, no directory, not readable, not writable, not reachable.
+    fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError>;
+
+    /// Makes the work directory (if missing) and takes its lock (spec 3).
+    ///
+    /// # Errors
+    /// Another run holds it, its content is malformed, or it cannot be written.
+    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError>;
+
+    /// Gives the lock back, if this run took it. Also done when the value is dropped.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn unlock(&mut self) -> Result<(), ReplicaError>;
+
+    /// The identity this replica carries, if any.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError>;
+
+    /// Gives the replica an identity.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError>;
+
+    /// Looks at everything once. What cannot be read becomes unknown and a problem.
+    ///
+    /// # Errors
+    /// The root itself cannot be read, or the connection is lost.
+    fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError>;
+
+    /// Looks again at everything below some paths, without a filter: one tree for each,
+    /// its root being the path itself; none where nothing is there.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn look_below(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError>;
+
+    /// Looks again at some paths; none where nothing is there. In the order of the paths.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn stat(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError>;
+
+    /// Digests of the contents of regular files, in the order of the paths.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn digest(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
+
+    /// Carries out operations in order; a failed one does not stop the next.
+    ///
+    /// # Errors
+    /// The connection is lost; what was done by then is not known.
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError>;
+
+    /// Removes what `backup/` and `deleted/` have kept long enough.
+    ///
+    /// # Errors
+    /// They cannot be read, or the connection is lost.
+    fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError>;
+
+    /// Runs a command with `sh -c` on the replica's machine.
+    ///
+    /// # Errors
+    /// It cannot be started, or the connection is lost.
+    fn run_hook(
+        &mut self,
+        command: &str,
+        env: &[(String, String)],
+        limit: Option<Duration>,
+    ) -> Result<HookResult, ReplicaError>;
+}

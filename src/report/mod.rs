@@ -1,0 +1,87 @@
+//! Tell: the one way in which anything below `cli` speaks (spec 6).
+
+use crate::tree::{Pair, RelPath, Side};
+use std::time::Duration;
+
+/// How much a message matters.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Level {
+    /// The run cannot go on.
+    Critical,
+    /// Something was not done: exit 1.
+    Error,
+    /// Done, but not as it should be: exit 2.
+    Warn,
+    /// Ordinary.
+    Notice,
+    /// Only with `--verbose`.
+    Verbose,
+    /// Also with `--errors-only`.
+    Always,
+    /// Only with `_DEBUG=yes`.
+    Debug,
+}
+
+/// Something that went wrong and decides the exit status; the run goes on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// [`Level::Critical`], [`Level::Error`] or [`Level::Warn`].
+    pub level: Level,
+    /// The side it happened on.
+    pub side: Option<Side>,
+    /// The path it is about.
+    pub path: Option<RelPath>,
+    /// What failed, why, and what to do about it. Holds no path: that is added when shown.
+    pub text: String,
+}
+
+/// How far a transfer has come, in one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TransferProgress {
+    /// Files done, and of how many.
+    pub files: u64,
+    /// Files planned.
+    pub files_total: u64,
+    /// Bytes done.
+    pub bytes: u64,
+    /// Bytes planned.
+    pub bytes_total: u64,
+}
+
+/// What rooms have to say while they work.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A line for people.
+    Message(Level, &'a str),
+    /// A problem: a line for people, and a point against the exit status.
+    Problem(&'a Problem),
+    /// A scan has seen this many entries on this side so far.
+    Scanning(Side, u64),
+    /// Transfers have begun or moved on; one value for each receiving side.
+    Transferring(&'a Pair<TransferProgress>),
+    /// Scanning or transferring is over; progress displays go away.
+    Quiet,
+    /// A child has been running for this long (KEEP_LOGGING).
+    Heartbeat(&'a str, Duration),
+}
+
+/// Receives what is said. Called from several threads at once.
+pub trait Reporter: Send + Sync {
+    /// Takes one event.
+    fn tell(&self, event: Event<'_>);
+
+    /// A line for people.
+    fn say(&self, level: Level, text: &str) {
+        self.tell(Event::Message(level, text));
+    }
+
+    /// A problem.
+    fn problem(&self, level: Level, side: Option<Side>, path: Option<&RelPath>, text: &str) {
+        self.tell(Event::Problem(&Problem {
+            level,
+            side,
+            path: path.cloned(),
+            text: text.to_owned(),
+        }));
+    }
+}

@@ -1,0 +1,1 @@
+//! The way to a remote replica (spec 5).

@@ -1,0 +1,1 @@
+//! The forced command on the other side (spec 7, "ssh filter").

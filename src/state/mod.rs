@@ -1,0 +1,89 @@
+//! What was there: the baseline of both replicas, and the files that keep it (spec 3).
+
+use crate::tree::{Entry, Pair, Side, Stamp};
+
+/// What the baseline says of one path on one side.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Was {
+    /// Nothing was there after the last run.
+    #[default]
+    Absent,
+    /// osync 1.3's list says that it existed. Where our own snapshot also knew the path,
+    /// that entry comes along: it serves only if the path still matches it.
+    Listed(Option<Entry>),
+    /// This is what it looked like after the last run, as seen on that side.
+    Seen(Entry),
+}
+
+/// The baseline of one path.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// What was there on each side.
+    pub was: Pair<Was>,
+    /// Marks of skipped deletions: the path was deleted on the other side, is still there
+    /// on this one, and is left alone until it changes (spec 4, SKIP_DELETION).
+    pub skipped: Pair<bool>,
+}
+
+/// The random id that a replica got when it was first synchronised (`identity`).
+#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+pub struct Identity(pub String);
+
+/// Where a baseline came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Origin {
+    /// There is none: the first run of this task.
+    #[default]
+    Nothing,
+    /// Our snapshot.
+    Snapshot,
+    /// osync 1.3's lists, with or without an older snapshot beside them.
+    Lists,
+}
+
+/// What stands in a baseline beside its paths.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Header {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The identities that the replicas had.
+    pub identities: Pair<Option<Identity>>,
+    /// When it was written (seconds since the epoch), by the clock of the initiator.
+    pub written_at: Stamp,
+    /// The version of osync that wrote it.
+    pub version: String,
+    /// For [`Was::Listed`]: the mtime of the list file; what is newer counts as modified.
+    pub listed_at: Pair<Stamp>,
+}
+
+impl Default for Header {
+    fn default() -> Self {
+        Header {
+            origin: Origin::Nothing,
+            identities: Pair::default(),
+            written_at: Stamp::UNKNOWN,
+            version: String::new(),
+            listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+        }
+    }
+}
+
+impl Record {
+    /// A path that both sides had in step.
+    #[must_use]
+    pub fn in_step(initiator: Entry, target: Entry) -> Self {
+        Record { was: Pair::new(Was::Seen(initiator), Was::Seen(target)), skipped: Pair::default() }
+    }
+
+    /// Whether the baseline knows nothing of the path.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.was.initiator == Was::Absent && self.was.target == Was::Absent
+    }
+
+    /// Whether the path was there on that side.
+    #[must_use]
+    pub fn existed(&self, side: Side) -> bool {
+        self.was[side] != Was::Absent
+    }
+}

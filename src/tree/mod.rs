@@ -1,0 +1,284 @@
+//! What is there: one replica as it was scanned, and the words every other room uses.
+//!
+//! A [`Tree`] holds its entries directory by directory: the children of one directory lie
+//! side by side, sorted by name. Names are stored once, paths are put together when
+//! somebody asks for one. That keeps a file at about 120 bytes and lets two trees be
+//! compared name by name instead of path by path.
+
+mod entry;
+pub mod path;
+mod side;
+
+pub use entry::{Entry, Extra, Kind, Stamp};
+pub use path::{BadPath, RelPath};
+pub use side::{Pair, Side};
+
+use std::ops::Range;
+
+/// One entry of a [`Tree`]; only meaningful for the tree it came from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct NodeId(u32);
+
+/// How much a scan could say about an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// Seen and part of the synchronisation.
+    Present,
+    /// There, but the filter excludes it: it and all below it are left alone (spec 4).
+    Excluded,
+    /// There, but it could not be read: nothing is known of it and of all below it.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Node {
+    entry: Entry,
+    parent: u32,
+    name_at: u32,
+    first_child: u32,
+    children: u32,
+    name_len: u16,
+    standing: Standing,
+}
+
+/// One child for [`TreeBuilder::fill`].
+#[derive(Debug, Clone)]
+pub struct Child {
+    /// The bare file name.
+    pub name: Vec<u8>,
+    /// What is known of it.
+    pub standing: Standing,
+    /// What it looks like. For an unknown entry as much as could be found out.
+    pub entry: Entry,
+}
+
+/// All entries of one replica, the root directory being node [`Tree::ROOT`].
+#[derive(Debug)]
+pub struct Tree {
+    nodes: Vec<Node>,
+    names: Vec<u8>,
+}
+
+impl Tree {
+    /// The replica's root directory.
+    pub const ROOT: NodeId = NodeId(0);
+
+    /// How many entries there are below the root, excluded and unknown ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len() - 1
+    }
+
+    /// Whether nothing that takes part in the synchronisation is below the root.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes[1..].iter().all(|node| node.standing != Standing::Present)
+    }
+
+    /// What the entry looks like.
+    #[must_use]
+    pub fn entry(&self, id: NodeId) -> &Entry {
+        &self.nodes[id.0 as usize].entry
+    }
+
+    /// For what a later look adds to a scan: digests of contents, ACLs, attributes.
+    pub fn entry_mut(&mut self, id: NodeId) -> &mut Entry {
+        &mut self.nodes[id.0 as usize].entry
+    }
+
+    /// Whether the entry takes part, is excluded, or is unknown.
+    #[must_use]
+    pub fn standing(&self, id: NodeId) -> Standing {
+        self.nodes[id.0 as usize].standing
+    }
+
+    /// Takes an entry out of the synchronisation after the scan (left-overs of an
+    /// interrupted transfer, the listing of a foreign filter).
+    pub fn exclude(&mut self, id: NodeId) {
+        self.nodes[id.0 as usize].standing = Standing::Excluded;
+    }
+
+    /// Declares an entry unknown after the scan (its ACL could not be read, say).
+    pub fn mark_unknown(&mut self, id: NodeId) {
+        self.nodes[id.0 as usize].standing = Standing::Unknown;
+    }
+
+    /// The bare file name; empty for the root.
+    #[must_use]
+    pub fn name(&self, id: NodeId) -> &[u8] {
+        let node = &self.nodes[id.0 as usize];
+        let at = node.name_at as usize;
+        &self.names[at..at + node.name_len as usize]
+    }
+
+    /// The directory that holds the entry; the root holds itself.
+    #[must_use]
+    pub fn parent(&self, id: NodeId) -> NodeId {
+        NodeId(self.nodes[id.0 as usize].parent)
+    }
+
+    /// The entries of a directory, sorted by name as bytes; none for anything else.
+    pub fn children(&self, id: NodeId) -> impl ExactSizeIterator<Item = NodeId> + Clone + use<> {
+        self.child_range(id).map(NodeId)
+    }
+
+    /// The entry of that name in a directory.
+    #[must_use]
+    pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
+        let range = self.child_range(dir);
+        let offset = range.start;
+        let (mut low, mut high) = (0, range.end - range.start);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let id = NodeId(offset + middle);
+            match self.name(id).cmp(name) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+                std::cmp::Ordering::Equal => return Some(id),
+            }
+        }
+        None
+    }
+
+    /// The entry at a path, whatever its standing.
+    #[must_use]
+    pub fn find(&self, path: &RelPath) -> Option<NodeId> {
+        path.components().try_fold(Tree::ROOT, |dir, name| self.child(dir, name))
+    }
+
+    /// The path of an entry, put together from the names of its ancestors.
+    #[must_use]
+    pub fn path(&self, id: NodeId) -> RelPath {
+        let mut chain = Vec::new();
+        let mut at = id;
+        while at != Tree::ROOT {
+            chain.push(at);
+            at = self.parent(at);
+        }
+        chain.iter().rev().fold(RelPath::root(), |path, id| path.join(self.name(*id)))
+    }
+
+    /// Every entry below the root, each directory's children side by side.
+    pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        #[allow(clippy::cast_possible_truncation)] // `fill` refuses more than u32::MAX nodes
+        (1..self.nodes.len() as u32).map(NodeId)
+    }
+
+    fn child_range(&self, id: NodeId) -> Range<u32> {
+        let node = &self.nodes[id.0 as usize];
+        node.first_child..node.first_child + node.children
+    }
+}
+
+/// Builds a [`Tree`] one directory at a time, parents before children, in any order of
+/// directories.
+#[derive(Debug)]
+pub struct TreeBuilder {
+    tree: Tree,
+}
+
+/// A replica with more entries, or more bytes of names, than 32-bit numbers can count.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("more than four thousand million entries or bytes of file names")]
+pub struct TooLarge;
+
+impl TreeBuilder {
+    /// A tree that so far holds only its root.
+    #[must_use]
+    pub fn new(root: Entry) -> Self {
+        let root = Node {
+            entry: root,
+            parent: 0,
+            name_at: 0,
+            first_child: 0,
+            children: 0,
+            name_len: 0,
+            standing: Standing::Present,
+        };
+        TreeBuilder { tree: Tree { nodes: vec![root], names: Vec::new() } }
+    }
+
+    /// Adds all entries of one directory, in any order, and returns their ids sorted by
+    /// name. Each directory may be filled once.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the 32-bit numbers run out.
+    pub fn fill(
+        &mut self,
+        dir: NodeId,
+        mut children: Vec<Child>,
+    ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
+        children.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let first = u32::try_from(self.tree.nodes.len()).map_err(|_| TooLarge)?;
+        let count = u32::try_from(children.len()).map_err(|_| TooLarge)?;
+        first.checked_add(count).ok_or(TooLarge)?;
+        for child in children {
+            let name_at = u32::try_from(self.tree.names.len()).map_err(|_| TooLarge)?;
+            let name_len = u16::try_from(child.name.len()).map_err(|_| TooLarge)?;
+            self.tree.names.extend_from_slice(&child.name);
+            self.tree.nodes.push(Node {
+                entry: child.entry,
+                parent: dir.0,
+                name_at,
+                first_child: 0,
+                children: 0,
+                name_len,
+                standing: child.standing,
+            });
+        }
+        let node = &mut self.tree.nodes[dir.0 as usize];
+        node.first_child = first;
+        node.children = count;
+        Ok((first..first + count).map(NodeId))
+    }
+
+    /// Declares an entry unknown because its content could not be listed.
+    pub fn mark_unknown(&mut self, id: NodeId) {
+        self.tree.nodes[id.0 as usize].standing = Standing::Unknown;
+    }
+
+    /// What has been built so far.
+    #[must_use]
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The finished tree.
+    #[must_use]
+    pub fn finish(mut self) -> Tree {
+        self.tree.nodes.shrink_to_fit();
+        self.tree.names.shrink_to_fit();
+        self.tree
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(name: &str, kind: Kind) -> Child {
+        Child { name: name.into(), standing: Standing::Present, entry: Entry::new(kind) }
+    }
+
+    #[test]
+    fn paths_names_and_look_ups_agree() {
+        let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+        let top: Vec<NodeId> = builder
+            .fill(Tree::ROOT, vec![child("b", Kind::Dir), child("a", Kind::File)])
+            .unwrap()
+            .collect();
+        builder.fill(top[1], vec![child("x", Kind::File)]).unwrap();
+        let tree = builder.finish();
+        assert_eq!(tree.len(), 3);
+        for id in tree.ids() {
+            assert_eq!(tree.find(&tree.path(id)), Some(id));
+        }
+        assert_eq!(tree.children(top[1]).len(), 1);
+        assert!(tree.find(&RelPath::new(*b"b/y").unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_node_stays_small() {
+        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+    }
+}

@@ -1,0 +1,247 @@
+//! Relative paths as bytes. A name is whatever the file system says it is.
+
+use std::cmp::Ordering;
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A path below a replica's root: bytes, never absolute, never holding `.` or `..`
+/// or an empty component. The root itself is the empty path.
+///
+/// Paths are ordered component by component, so that everything below a directory
+/// stands right behind it.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct RelPath(Box<[u8]>);
+
+/// Why some bytes are no relative path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// The path begins with `/`.
+    #[error("the path is absolute")]
+    Absolute,
+    /// A component is empty, `.` or `..`.
+    #[error("the path holds an empty, '.' or '..' component")]
+    Component,
+    /// The path holds a NUL byte.
+    #[error("the path holds a NUL byte")]
+    Nul,
+}
+
+impl RelPath {
+    /// The replica's root itself.
+    #[must_use]
+    pub fn root() -> Self {
+        RelPath::default()
+    }
+
+    /// Checks bytes that came from outside.
+    ///
+    /// # Errors
+    /// Absolute paths, NUL, and components that are empty, `.` or `..`.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, BadPath> {
+        let bytes: Vec<u8> = bytes.into();
+        if bytes.is_empty() {
+            return Ok(RelPath::root());
+        }
+        if bytes[0] == b'/' {
+            return Err(BadPath::Absolute);
+        }
+        if bytes.contains(&0) {
+            return Err(BadPath::Nul);
+        }
+        if bytes.split(|b| *b == b'/').any(|c| matches!(c, b"" | b"." | b"..")) {
+            return Err(BadPath::Component);
+        }
+        Ok(RelPath(bytes.into_boxed_slice()))
+    }
+
+    /// The bytes, without leading or trailing slash.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The path for the standard library; the root is `.`.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        if self.is_root() { Path::new(".") } else { Path::new(OsStr::from_bytes(&self.0)) }
+    }
+
+    /// Whether this is the replica's root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The path of an entry of this directory. `name` must be one real file name.
+    #[must_use]
+    pub fn join(&self, name: &[u8]) -> RelPath {
+        debug_assert!(!name.is_empty() && !name.contains(&b'/'));
+        let mut bytes = Vec::with_capacity(self.0.len() + 1 + name.len());
+        if !self.is_root() {
+            bytes.extend_from_slice(&self.0);
+            bytes.push(b'/');
+        }
+        bytes.extend_from_slice(name);
+        RelPath(bytes.into_boxed_slice())
+    }
+
+    /// The last component; empty for the root.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
+    }
+
+    /// The directory that holds this path; none for the root.
+    #[must_use]
+    pub fn parent(&self) -> Option<RelPath> {
+        if self.is_root() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|b| *b == b'/').unwrap_or(0);
+        Some(RelPath(self.0[..end].into()))
+    }
+
+    /// The components from the root down; none for the root.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
+    }
+
+    /// How many components the path has; 0 for the root.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.components().count()
+    }
+
+    /// Whether this is `dir` or lies below it.
+    #[must_use]
+    pub fn is_within(&self, dir: &RelPath) -> bool {
+        dir.is_root()
+            || (self.0.starts_with(&dir.0)
+                && (self.0.len() == dir.0.len() || self.0[dir.0.len()] == b'/'))
+    }
+
+    /// The path for people: printable, one line, unambiguous (see [`escape`]).
+    #[must_use]
+    pub fn shown(&self) -> String {
+        if self.is_root() { ".".to_owned() } else { escape(&self.0) }
+    }
+}
+
+/// Bytes for people: valid printable UTF-8 stays as it is; control characters,
+/// invalid bytes and the backslash are shown as `\n`, `\t`, `\\` or `\xHH`.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                '\\' => out.push_str("\\\\"),
+                c if is_unprintable(c) => {
+                    let mut buffer = [0; 4];
+                    for byte in c.encode_utf8(&mut buffer).bytes() {
+                        let _ = write!(out, "\\x{byte:02X}");
+                    }
+                }
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02X}");
+        }
+    }
+    out
+}
+
+/// Control characters, and those that reorder or hide text on a terminal.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Compares two paths component by component: as bytes, with `/` before every other byte.
+#[must_use]
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let rank = |s: &[u8]| s.get(same).map(|byte| if *byte == b'/' { 0 } else { *byte });
+    rank(a).cmp(&rank(b))
+}
+
+impl PartialOrd for RelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for RelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        compare(&self.0, &other.0)
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.shown())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_leaves_the_replica_is_refused() {
+        for (bytes, why) in [
+            ("/etc", BadPath::Absolute),
+            ("a/../b", BadPath::Component),
+            ("..", BadPath::Component),
+            ("a//b", BadPath::Component),
+            ("a/", BadPath::Component),
+            ("./a", BadPath::Component),
+            ("a\0b", BadPath::Nul),
+        ] {
+            assert_eq!(RelPath::new(bytes.as_bytes()), Err(why), "{bytes:?}");
+        }
+        assert!(RelPath::new("...").is_ok());
+    }
+
+    #[test]
+    fn a_directory_is_followed_by_all_that_lies_below_it() {
+        let mut paths = ["a.txt", "a/b", "a", "a0", "a/b/c", "a b"].map(path);
+        paths.sort();
+        assert_eq!(paths, ["a", "a/b", "a/b/c", "a b", "a.txt", "a0"].map(path));
+    }
+
+    #[test]
+    fn parents_names_and_containment() {
+        let p = path("a/b/c");
+        assert_eq!(p.name(), b"c");
+        assert_eq!(p.parent(), Some(path("a/b")));
+        assert_eq!(path("a").parent(), Some(RelPath::root()));
+        assert_eq!(RelPath::root().parent(), None);
+        assert!(p.is_within(&path("a")) && p.is_within(&p) && p.is_within(&RelPath::root()));
+        assert!(!path("ab").is_within(&path("a")));
+        assert_eq!(RelPath::root().join(b"x").join(b"y"), path("x/y"));
+        assert_eq!(p.depth(), 3);
+    }
+
+    #[test]
+    fn awkward_names_are_shown_on_one_line() {
+        let p = RelPath::new(b"a\nb\\\xff\x1b\xe2\x80\xae\xc3\xa4".to_vec()).unwrap();
+        assert_eq!(p.shown(), "a\\nb\\\\\\xFF\\x1B\\xE2\\x80\\xAEä");
+    }
+}

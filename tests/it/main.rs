@@ -1,0 +1,26 @@
+//! The integration tests: the real binary, rsync, ssh and file systems.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod batch;
+mod cli;
+mod config;
+mod fidelity;
+mod filter;
+mod hooks;
+mod install;
+mod local;
+mod locks;
+mod mail;
+mod monitor;
+mod moves;
+mod output;
+mod properties;
+mod remote;
+mod scenario;
+mod security;
+mod signals;
+mod state;
+mod upgrade;

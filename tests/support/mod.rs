@@ -1,0 +1,5 @@
+//! What the integration tests share: sandboxes, trees, servers.
+
+pub mod sandbox;
+pub mod smtp;
+pub mod sshd;

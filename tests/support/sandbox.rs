@@ -1,0 +1,1 @@
+//! A temporary directory with two replicas, and the binary run in it.

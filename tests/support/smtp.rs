@@ -1,0 +1,1 @@
+//! A real SMTP server on a free port of 127.0.0.1.
