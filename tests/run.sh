@@ -1,0 +1,109 @@
+#!/bin/sh
+# Everything that must hold before a change goes in: format, lints, shell scripts, tests.
+#
+#   tests/run.sh            all of it
+#   tests/run.sh ARGS…      the same, with ARGS handed to `cargo test`
+#
+# As root on Debian (or a relative of it) it installs the packages that are missing. As
+# anybody else it names them and stops, because a test that cannot run is not a test
+# that passed.
+set -eu
+exec </dev/null
+cd "$(dirname "$0")/.."
+
+# One line for each thing the tests use: how to see that it is there, and its package.
+needs() {
+    cat <<'NEEDS'
+command cc          gcc
+command pkg-config  pkg-config
+library openssl     libssl-dev
+command rsync       rsync
+command ssh         openssh-client
+command sshd        openssh-server
+command busybox     busybox
+command shellcheck  shellcheck
+command setfacl     acl
+command setfattr    attr
+command sudo        sudo
+command setpriv     util-linux
+command ps          procps
+command mkfs.vfat   dosfstools
+command mkfs.ext4   e2fsprogs
+command systemd-analyze systemd
+NEEDS
+}
+
+PATH=$PATH:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin
+export PATH
+
+missing_packages() {
+    needs | while read -r kind name package; do
+        case $kind in
+        command) command -v "$name" >/dev/null 2>&1 || echo "$package" ;;
+        library) pkg-config --exists "$name" 2>/dev/null || echo "$package" ;;
+        esac
+    done
+}
+
+one_line() {
+    tr '\n' ' '
+}
+
+missing=$(missing_packages | one_line)
+if [ -n "$missing" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "== installing: $missing"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of package names
+    apt-get install -q -y --no-install-recommends $missing
+    missing=$(missing_packages | one_line)
+fi
+if [ -n "$missing" ]; then
+    echo "tests/run.sh: these packages are missing: $missing" >&2
+    echo "As root: apt-get install $missing" >&2
+    exit 1
+fi
+if ! command -v cargo >/dev/null 2>&1; then
+    echo "tests/run.sh: there is no cargo. Rust 1.88 or later is needed; see https://rustup.rs" >&2
+    exit 1
+fi
+
+# The checks before the tests do not stop the tests: whoever reads the result wants to
+# see all of it. They decide the exit status all the same.
+failed=
+check() {
+    what=$1
+    shift
+    echo "== $what"
+    if ! "$@"; then
+        failed="$failed
+  $what"
+    fi
+}
+
+shell_files() {
+    find . \( -path ./target -o -path ./.git \) -prune -o -type f \
+        \( -name '*.sh' -o -path './.ci/*' -o -path './examples/init.d/*' \
+        -o -path './examples/openrc/*' \) -print
+}
+
+check "cargo fmt --check" cargo fmt --all --check
+check "cargo clippy" cargo clippy --locked --all-targets -- -D warnings
+echo "== shellcheck"
+shell_files | sort | {
+    verdict=0
+    while read -r file; do
+        shellcheck -s sh "$file" || verdict=1
+    done
+    exit "$verdict"
+} || failed="$failed
+  shellcheck"
+
+if [ -n "$failed" ]; then
+    echo "== these checks failed (see above); the tests run all the same:$failed" >&2
+fi
+echo "== cargo test"
+status=0
+cargo test --locked "$@" || status=$?
+[ -z "$failed" ] || status=1
+exit "$status"
