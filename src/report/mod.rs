@@ -1,7 +1,20 @@
 //! Tell: the one way in which anything below `cli` speaks (spec 6).
 
 use crate::tree::{Pair, RelPath, Side};
+use std::fmt;
 use std::time::Duration;
+
+mod line;
+mod log;
+mod log_file;
+mod mask;
+mod tally;
+mod who;
+
+pub use log::{Log, spell};
+pub use log_file::LogPlace;
+pub use tally::Tally;
+pub use who::Who;
 
 /// How much a message matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -35,6 +48,18 @@ pub struct Problem {
     pub text: String,
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(side) = self.side {
+            write!(f, "{side}: ")?;
+        }
+        if let Some(path) = &self.path {
+            write!(f, "{path}: ")?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
 /// How far a transfer has come, in one direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TransferProgress {
@@ -65,6 +90,9 @@ pub enum Event<'a> {
     Heartbeat(&'a str, Duration),
 }
 
+/// Produces lines one by one, into the function it is given.
+pub type Lines<'a> = dyn FnMut(&mut dyn FnMut(&str)) + 'a;
+
 /// Receives what is said. Called from several threads at once.
 pub trait Reporter: Send + Sync {
     /// Takes one event.
@@ -73,6 +101,11 @@ pub trait Reporter: Send + Sync {
     /// A line for people.
     fn say(&self, level: Level, text: &str) {
         self.tell(Event::Message(level, text));
+    }
+
+    /// Many lines of one level. `lines` must not speak through this reporter itself.
+    fn say_all(&self, level: Level, lines: &mut Lines<'_>) {
+        lines(&mut |text| self.say(level, text));
     }
 
     /// A problem.

@@ -1,0 +1,325 @@
+//! The log: lines for people, on the screen and in a file (spec 6, "Log lines").
+
+use super::line::{self, Prefix};
+use super::log_file::{LogFile, LogPlace};
+use super::mask::Masks;
+use super::{Event, Level, Lines, Problem, Reporter, Tally};
+use crate::config::{Config, Location, Output, Secret};
+use chrono::Local;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How many of the latest lines are kept for mail.
+const KEPT_LINES: usize = 1000;
+
+/// Writes what a run says. One value serves a whole process; [`Log::begin_run`] starts
+/// the count anew for each run of monitor mode.
+pub struct Log {
+    output: Output,
+    prefix: Prefix,
+    start: Instant,
+    inner: Mutex<Inner>,
+}
+
+/// What changes with every line; behind one lock, so that lines stay whole.
+struct Inner {
+    masks: Masks,
+    file: Option<LogFile>,
+    /// None with `--silent`.
+    screen: Option<Screen>,
+    kept: VecDeque<String>,
+    tally: Tally,
+}
+
+/// Where people look.
+pub(super) struct Screen {
+    pub(super) out: Stream,
+    pub(super) err: Stream,
+}
+
+/// One of the two output streams.
+pub(super) struct Stream {
+    pub(super) to: Box<dyn Write + Send>,
+    /// Whether it is a terminal that wants colours.
+    pub(super) colors: bool,
+}
+
+impl Screen {
+    /// Our own standard streams.
+    fn standard(output: &Output) -> Screen {
+        Screen {
+            out: Stream {
+                colors: output.color && io::stdout().is_terminal(),
+                to: Box::new(io::stdout()),
+            },
+            err: Stream {
+                colors: output.color && io::stderr().is_terminal(),
+                to: Box::new(io::stderr()),
+            },
+        }
+    }
+}
+
+impl Log {
+    /// The log of a task. `start` is when the program began. Secrets of the settings are
+    /// masked; those found later are added with [`Log::add_secret`].
+    #[must_use]
+    pub fn for_task(config: &Config, start: Instant) -> Log {
+        let local = |place: &Location| match place {
+            Location::Local(dir) => Some(dir.clone()),
+            Location::Ssh(_) => None,
+        };
+        let place = LogPlace {
+            wanted: config.output.log_file.clone(),
+            name: format!("osync.{}.log", config.instance_id),
+            home: std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
+            replicas: config.replicas.iter().filter_map(|(_, place)| local(place)).collect(),
+            dry: config.mode.dry,
+        };
+        let log = Log::open(&config.output, &place, start);
+        let secrets = [&config.remote.token, &config.alerts.smtp_password];
+        secrets.into_iter().flatten().for_each(|secret| log.add_secret(secret));
+        log
+    }
+
+    /// A log at a place. That no file can be written is a warning, and told at once.
+    #[must_use]
+    pub fn open(output: &Output, place: &LogPlace, start: Instant) -> Log {
+        Log::with_screen(output, place, start, Screen::standard(output))
+    }
+
+    /// A log that shows its lines on the given screen.
+    pub(super) fn with_screen(
+        output: &Output,
+        place: &LogPlace,
+        start: Instant,
+        screen: Screen,
+    ) -> Log {
+        let prefix = match (output.no_prefix, output.dated_prefix) {
+            (true, _) => Prefix::None,
+            (false, true) => Prefix::Dated,
+            (false, false) => Prefix::Elapsed,
+        };
+        let (file, trouble) = LogFile::open(place);
+        let inner = Inner {
+            masks: Masks::default(),
+            file,
+            screen: (!output.silent).then_some(screen),
+            kept: VecDeque::new(),
+            tally: Tally::default(),
+        };
+        let log = Log { output: output.clone(), prefix, start, inner: Mutex::new(inner) };
+        if let Some(trouble) = trouble {
+            log.say(Level::Warn, &trouble);
+        }
+        log
+    }
+
+    /// Text that must never be shown from now on.
+    pub fn add_secret(&self, secret: &Secret) {
+        self.inner().masks.add(secret);
+    }
+
+    /// A text without the secrets: for what is written elsewhere.
+    #[must_use]
+    pub fn masked(&self, text: &str) -> String {
+        self.inner().masks.apply(text)
+    }
+
+    /// Forgets the problems and lines of the run before. The warning that no log file can
+    /// be written belongs to the first run only.
+    pub fn begin_run(&self) {
+        let mut inner = self.inner();
+        inner.tally = Tally::default();
+        inner.kept.clear();
+    }
+
+    /// What went wrong since the run began.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.inner().tally.clone()
+    }
+
+    /// The worst there was since the run began.
+    #[must_use]
+    pub fn worst(&self) -> Option<Level> {
+        self.inner().tally.worst()
+    }
+
+    /// The latest lines of this run, at most 1000, as they stand in the log file.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        self.inner().kept.iter().cloned().collect()
+    }
+
+    /// The log file, if one is open.
+    #[must_use]
+    pub fn path(&self) -> Option<PathBuf> {
+        self.inner().file.as_ref().map(|file| file.path().to_owned())
+    }
+
+    /// Time since the program began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// The last line of a run. It repeats what is known: it does not count.
+    pub fn close_run(&self, worst: Option<Level>) {
+        let (level, text) = match worst {
+            None => (Level::Notice, "osync finished."),
+            Some(Level::Warn) => (Level::Warn, "osync finished with warnings."),
+            Some(_) => (Level::Error, "osync finished with errors."),
+        };
+        self.write(level, text);
+    }
+
+    /// A panic elsewhere must not silence the log.
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_wanted(&self, level: Level) -> bool {
+        match level {
+            Level::Critical | Level::Error | Level::Warn | Level::Always => true,
+            Level::Notice => !self.output.errors_only,
+            Level::Verbose => self.output.verbose,
+            Level::Debug => self.output.debug,
+        }
+    }
+
+    fn write(&self, level: Level, text: &str) {
+        if self.is_wanted(level) {
+            let mut inner = self.inner();
+            inner.follow_rotation();
+            self.put(&mut inner, level, text);
+            inner.flush();
+        }
+    }
+
+    /// Puts a text on screen and into the file, with a prefix for each line.
+    fn put(&self, inner: &mut Inner, level: Level, text: &str) {
+        let prefix = self.prefix.show(self.start.elapsed(), Local::now());
+        let text = inner.masks.apply(text);
+        for line in line::tidy(&text) {
+            let plain = line::plain(&prefix, level, &line);
+            if let Some(screen) = &mut inner.screen {
+                screen.show(level, &prefix, &line, &plain);
+            }
+            inner.keep(plain);
+        }
+    }
+
+    fn count(&self, problem: &Problem) {
+        let mut inner = self.inner();
+        let text = inner.masks.apply(&problem.text);
+        inner.tally.add(&Problem { text, ..problem.clone() });
+    }
+}
+
+impl Screen {
+    /// A stream that is gone takes nothing any more; that must not stop a run.
+    fn show(&mut self, level: Level, prefix: &str, line: &str, plain: &str) {
+        let stream = if level.is_problem() { &mut self.err } else { &mut self.out };
+        let _ = if stream.colors {
+            writeln!(stream.to, "{}", line::colored(prefix, level, line))
+        } else {
+            writeln!(stream.to, "{plain}")
+        };
+    }
+}
+
+impl Inner {
+    /// Keeps a line in the file and for mail.
+    fn keep(&mut self, plain: String) {
+        if let Some(file) = &mut self.file {
+            let written = file.line(&plain);
+            self.lost(written);
+        }
+        if self.kept.len() == KEPT_LINES {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(plain);
+    }
+
+    /// Hands everything to the system, into the file that has the log's name now.
+    fn flush(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            let _ = screen.out.to.flush();
+            let _ = screen.err.to.flush();
+        }
+        if let Some(file) = &mut self.file {
+            let written = file.flush();
+            self.lost(written);
+        }
+    }
+
+    /// Goes on in a new file if the old one was rotated away.
+    fn follow_rotation(&mut self) {
+        if let Some(file) = &mut self.file {
+            let opened = file.follow_rotation();
+            self.lost(opened);
+        }
+    }
+
+    /// A log that cannot be written any more is given up, with one warning.
+    fn lost(&mut self, written: io::Result<()>) {
+        let Err(e) = written else { return };
+        let Some(file) = self.file.take() else { return };
+        let text = format!("cannot write the log file {} any more: {e}", file.path().display());
+        let plain = line::plain("", Level::Warn, &text);
+        if let Some(screen) = &mut self.screen {
+            screen.show(Level::Warn, "", &text, &plain);
+        }
+        self.kept.push_back(plain);
+        self.tally.add(&Problem { level: Level::Warn, side: None, path: None, text });
+    }
+}
+
+impl Reporter for Log {
+    fn tell(&self, event: Event<'_>) {
+        match event {
+            Event::Message(level, text) => {
+                if level.is_problem() {
+                    self.count(&Problem { level, side: None, path: None, text: text.to_owned() });
+                }
+                self.write(level, text);
+            }
+            Event::Problem(problem) => {
+                self.count(problem);
+                self.write(problem.level, &problem.to_string());
+            }
+            Event::Heartbeat(what, since) => {
+                self.write(Level::Notice, &format!("{what}: still running after {}", spell(since)));
+            }
+            Event::Scanning(..) | Event::Transferring(_) | Event::Quiet => {}
+        }
+    }
+
+    fn say_all(&self, level: Level, lines: &mut Lines<'_>) {
+        if !self.is_wanted(level) {
+            return;
+        }
+        let mut inner = self.inner();
+        inner.follow_rotation();
+        lines(&mut |text| self.put(&mut inner, level, text));
+        inner.flush();
+    }
+}
+
+/// A length of time for people.
+#[must_use]
+pub fn spell(time: Duration) -> String {
+    let secs = time.as_secs();
+    match (secs / 3600, secs / 60 % 60, secs % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s} s"),
+        (h, m, _) => format!("{h} h {m} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests;
