@@ -1,5 +1,16 @@
 //! What was there: the baseline of both replicas, and the files that keep it (spec 3).
 
+mod baseline;
+mod block;
+mod records;
+#[cfg(test)]
+mod testing;
+mod wire;
+
+pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};
+pub use block::Known;
+pub use wire::Damaged;
+
 use crate::tree::{Entry, Pair, Side, Stamp};
 
 /// What the baseline says of one path on one side.

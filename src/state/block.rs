@@ -1,0 +1,422 @@
+//! The entries of one directory as bytes (docs/state-format.md, "A block").
+//!
+//! A block is complete in itself: numbers are written as differences to the entry before
+//! them in the same block, never to another block. So a block can be copied from one
+//! baseline into the next without being understood.
+
+use super::wire::{Damaged, Reader, put_near, put_number, put_string};
+use super::{Record, Was};
+use crate::tree::{Entry, Extra, Kind, Pair, Side, Stamp};
+
+/// One path of a baseline: its last component and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// The bare file name, a part of the baseline's own bytes.
+    pub name: &'a [u8],
+    /// What was there.
+    pub record: Record,
+    /// Whether a block with what lies below it follows.
+    pub has_block: bool,
+}
+
+/// What stands in front of a block's entries.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Bytes of its entries.
+    pub(super) bytes: usize,
+    /// How many entries.
+    pub(super) entries: u64,
+    /// How many of them are known on some side.
+    pub(super) known: u64,
+    /// How many of them have a block of their own.
+    pub(super) blocks: u64,
+}
+
+impl Head {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Head, Damaged> {
+        let bytes = reader.small()?;
+        let (entries, known, blocks) = (reader.number()?, reader.number()?, reader.number()?);
+        // an entry has a length, a name of at least one byte, and its own first byte
+        let fits = entries <= (bytes as u64) / 3 && (entries > 0 || bytes == 0);
+        if !fits || known > entries || blocks > entries {
+            return Err(reader.damaged("a directory's counts contradict each other"));
+        }
+        Ok(Head { bytes, entries, known, blocks })
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        for number in [self.bytes as u64, self.entries, self.known, self.blocks] {
+            put_number(out, number);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owned {
+    mode: u16,
+    uid: u32,
+    gid: u32,
+    dev: u32,
+}
+
+/// How many combinations of mode, owner, group and device a block names by number.
+const OWNED_MAX: usize = 64;
+
+/// What the next entry of a block is written relative to.
+#[derive(Debug, Default)]
+pub(super) struct Context {
+    owned: Vec<Owned>,
+    before: Pair<Before>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Before {
+    mtime: u64,
+    ctime: u64,
+    ino: u64,
+}
+
+impl Context {
+    pub(super) fn clear(&mut self) {
+        self.owned.clear();
+        self.before = Pair::default();
+    }
+}
+
+// An entry's first byte.
+const WAS_ABSENT: u8 = 0;
+const WAS_LISTED: u8 = 1;
+const WAS_LISTED_ENTRY: u8 = 2;
+const WAS_SEEN: u8 = 3;
+const SKIPPED_INITIATOR: u8 = 1 << 4;
+const SKIPPED_TARGET: u8 = 1 << 5;
+const HAS_BLOCK: u8 = 1 << 6;
+
+// The two bytes before each side's entry; the lowest three bits are its kind.
+const KIND: u16 = 7;
+const SHARED_INODE: u16 = 1 << 3;
+const SIZE: u16 = 1 << 4;
+const MTIME: u16 = 1 << 5;
+const CTIME: u16 = 1 << 6;
+const BTIME: u16 = 3 << 7;
+const BTIME_AS_CTIME: u16 = 1 << 7;
+const BTIME_AS_MTIME: u16 = 2 << 7;
+const BTIME_OWN: u16 = 3 << 7;
+const EXTRA_OWN: u16 = 1 << 9;
+const EXTRA_AS_OTHER: u16 = 1 << 10;
+const INO: u16 = 1 << 11;
+const MTIME_NANOS: u16 = 1 << 12;
+const CTIME_NANOS: u16 = 1 << 13;
+const BTIME_NANOS: u16 = 1 << 14;
+const UNKNOWN_FLAG: u16 = 1 << 15;
+
+// The byte before what only some entries have.
+const LINK: u8 = 1;
+const RDEV: u8 = 2;
+const ACL: u8 = 4;
+const XATTR: u8 = 8;
+const CONTENT: u8 = 16;
+
+/// Whether bytes can be the name of a directory entry.
+#[inline]
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..")
+        && name.len() <= usize::from(u16::MAX)
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+fn was_code(was: &Was) -> u8 {
+    match was {
+        Was::Absent => WAS_ABSENT,
+        Was::Listed(None) => WAS_LISTED,
+        Was::Listed(Some(_)) => WAS_LISTED_ENTRY,
+        Was::Seen(_) => WAS_SEEN,
+    }
+}
+
+fn entry_of(was: &Was) -> Option<&Entry> {
+    match was {
+        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
+        Was::Absent | Was::Listed(None) => None,
+    }
+}
+
+/// Writes one entry of a block.
+pub(super) fn put_known(
+    out: &mut Vec<u8>,
+    context: &mut Context,
+    name: &[u8],
+    record: &Record,
+    has_block: bool,
+) {
+    put_string(out, name);
+    let flag = |set: bool, bit: u8| if set { bit } else { 0 };
+    out.push(
+        was_code(&record.was.initiator)
+            | was_code(&record.was.target) << 2
+            | flag(record.skipped.initiator, SKIPPED_INITIATOR)
+            | flag(record.skipped.target, SKIPPED_TARGET)
+            | flag(has_block, HAS_BLOCK),
+    );
+    let initiator = entry_of(&record.was.initiator);
+    if let Some(entry) = initiator {
+        put_entry(out, context, Side::Initiator, entry, None);
+    }
+    if let Some(entry) = entry_of(&record.was.target) {
+        put_entry(out, context, Side::Target, entry, initiator);
+    }
+}
+
+/// Reads one entry of a block; `previous` is the name before it.
+#[inline]
+pub(super) fn read_known<'a>(
+    reader: &mut Reader<'a>,
+    context: &mut Context,
+    previous: &[u8],
+) -> Result<Known<'a>, Damaged> {
+    let name = reader.string()?;
+    if !is_name(name) {
+        return Err(reader.damaged("a name is none"));
+    }
+    if name <= previous {
+        return Err(reader.damaged("names are out of order"));
+    }
+    let first = reader.byte()?;
+    if first & 0x80 != 0 {
+        return Err(reader.damaged("an entry has a mark that this version does not know"));
+    }
+    let initiator = read_was(reader, context, Side::Initiator, first & 3, None)?;
+    let target = read_was(reader, context, Side::Target, first >> 2 & 3, entry_of(&initiator))?;
+    let skipped = Pair::new(first & SKIPPED_INITIATOR != 0, first & SKIPPED_TARGET != 0);
+    let record = Record { was: Pair::new(initiator, target), skipped };
+    Ok(Known { name, record, has_block: first & HAS_BLOCK != 0 })
+}
+
+#[inline]
+fn read_was(
+    reader: &mut Reader<'_>,
+    context: &mut Context,
+    side: Side,
+    code: u8,
+    other: Option<&Entry>,
+) -> Result<Was, Damaged> {
+    Ok(match code {
+        WAS_ABSENT => Was::Absent,
+        WAS_LISTED => Was::Listed(None),
+        WAS_LISTED_ENTRY => Was::Listed(Some(read_entry(reader, context, side, other)?)),
+        _ => Was::Seen(read_entry(reader, context, side, other)?),
+    })
+}
+
+fn put_entry(
+    out: &mut Vec<u8>,
+    context: &mut Context,
+    side: Side,
+    entry: &Entry,
+    other: Option<&Entry>,
+) {
+    let flags = flags_of(entry, other);
+    let has = |bit: u16| flags & bit != 0;
+    out.extend_from_slice(&flags.to_le_bytes());
+    put_owned(out, &mut context.owned, entry);
+    let before = &mut context.before[side];
+    if has(INO) {
+        put_near(out, entry.ino, before.ino);
+        before.ino = entry.ino;
+    }
+    if has(SIZE) {
+        put_number(out, entry.size);
+    }
+    if has(MTIME) {
+        put_time(out, entry.mtime, before.mtime, has(MTIME_NANOS));
+    }
+    before.mtime = known_or(entry.mtime, before.mtime);
+    if has(CTIME) {
+        put_time(out, entry.ctime, before.ctime, has(CTIME_NANOS));
+    }
+    before.ctime = known_or(entry.ctime, before.ctime);
+    if flags & BTIME == BTIME_OWN {
+        put_time(out, entry.btime, btime_base(entry), has(BTIME_NANOS));
+    }
+    if has(EXTRA_OWN) {
+        put_extra(out, entry.extra());
+    }
+}
+
+/// Which parts of an entry are written, and which are those of the other side.
+fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
+    let extra = entry.extra();
+    let btime = match entry.btime {
+        time if !time.is_known() => 0,
+        time if time == entry.ctime => BTIME_AS_CTIME,
+        time if time == entry.mtime => BTIME_AS_MTIME,
+        _ => BTIME_OWN,
+    };
+    let same_extra = other.is_some_and(|other| other.extra() == extra);
+    let mut flags = entry.kind as u16 | btime;
+    let mut set = |when: bool, bit: u16| flags |= if when { bit } else { 0 };
+    set(entry.shared_inode, SHARED_INODE);
+    set(entry.ino != 0, INO);
+    set(entry.size != other.map_or(0, |other| other.size), SIZE);
+    let mtime = other.is_none_or(|other| other.mtime != entry.mtime);
+    set(mtime, MTIME);
+    set(mtime && entry.mtime.nanos() != 0, MTIME_NANOS);
+    set(entry.ctime != entry.mtime, CTIME);
+    set(entry.ctime != entry.mtime && entry.ctime.nanos() != 0, CTIME_NANOS);
+    set(btime == BTIME_OWN && entry.btime.nanos() != 0, BTIME_NANOS);
+    let plain = *extra == Extra::default();
+    set(!plain && same_extra, EXTRA_AS_OTHER);
+    set(!plain && !same_extra, EXTRA_OWN);
+    flags
+}
+
+#[inline]
+fn read_entry(
+    reader: &mut Reader<'_>,
+    context: &mut Context,
+    side: Side,
+    other: Option<&Entry>,
+) -> Result<Entry, Damaged> {
+    let flags = u16::from_le_bytes(reader.array()?);
+    let has = |bit: u16| flags & bit != 0;
+    if has(UNKNOWN_FLAG) {
+        return Err(reader.damaged("an entry has a mark that this version does not know"));
+    }
+    let kind = Kind::ALL.get(usize::from(flags & KIND)).copied();
+    let mut entry = Entry::new(kind.ok_or_else(|| reader.damaged("an entry is of no kind"))?);
+    entry.shared_inode = has(SHARED_INODE);
+    let owned = read_owned(reader, &mut context.owned)?;
+    (entry.mode, entry.uid, entry.gid, entry.dev) = (owned.mode, owned.uid, owned.gid, owned.dev);
+    let before = &mut context.before[side];
+    if has(INO) {
+        entry.ino = reader.near(before.ino)?;
+        before.ino = entry.ino;
+    }
+    entry.size = if has(SIZE) { reader.number()? } else { other.map_or(0, |other| other.size) };
+    entry.mtime = match other {
+        _ if has(MTIME) => read_time(reader, before.mtime, has(MTIME_NANOS))?,
+        Some(other) => other.mtime,
+        None => return Err(reader.damaged("an entry has no time")),
+    };
+    before.mtime = known_or(entry.mtime, before.mtime);
+    entry.ctime =
+        if has(CTIME) { read_time(reader, before.ctime, has(CTIME_NANOS))? } else { entry.mtime };
+    before.ctime = known_or(entry.ctime, before.ctime);
+    entry.btime = match flags & BTIME {
+        BTIME_AS_CTIME => entry.ctime,
+        BTIME_AS_MTIME => entry.mtime,
+        BTIME_OWN => read_time(reader, btime_base(&entry), has(BTIME_NANOS))?,
+        _ => Stamp::UNKNOWN,
+    };
+    if has(EXTRA_OWN) {
+        entry.set_extra(read_extra(reader)?);
+    } else if has(EXTRA_AS_OTHER) {
+        let other = other.ok_or_else(|| reader.damaged("there is no other side's entry"))?;
+        entry.set_extra(other.extra().clone());
+    }
+    Ok(entry)
+}
+
+fn put_owned(out: &mut Vec<u8>, table: &mut Vec<Owned>, entry: &Entry) {
+    let owned = Owned { mode: entry.mode, uid: entry.uid, gid: entry.gid, dev: entry.dev };
+    if let Some(number) = table.iter().position(|one| *one == owned) {
+        put_number(out, number as u64);
+        return;
+    }
+    put_number(out, table.len() as u64);
+    for number in [u32::from(owned.mode), owned.uid, owned.gid, owned.dev] {
+        put_number(out, number.into());
+    }
+    if table.len() < OWNED_MAX {
+        table.push(owned);
+    }
+}
+
+#[inline]
+fn read_owned(reader: &mut Reader<'_>, table: &mut Vec<Owned>) -> Result<Owned, Damaged> {
+    let number: usize = reader.small()?;
+    if let Some(owned) = table.get(number) {
+        return Ok(*owned);
+    }
+    if number > table.len() {
+        return Err(reader.damaged("an entry has the owner of none"));
+    }
+    let (mode, uid) = (reader.small()?, reader.small()?);
+    let owned = Owned { mode, uid, gid: reader.small()?, dev: reader.small()? };
+    if table.len() < OWNED_MAX {
+        table.push(owned);
+    }
+    Ok(owned)
+}
+
+/// Seconds as a number that can be subtracted without overflow.
+fn seconds(time: Stamp) -> u64 {
+    time.secs().cast_unsigned()
+}
+
+/// An unknown time is far from all others: the next is written relative to a known one.
+fn known_or(time: Stamp, before: u64) -> u64 {
+    if time.is_known() { seconds(time) } else { before }
+}
+
+/// What an entry's time of birth is written relative to.
+fn btime_base(entry: &Entry) -> u64 {
+    seconds(if entry.ctime.is_known() { entry.ctime } else { entry.mtime })
+}
+
+fn put_time(out: &mut Vec<u8>, time: Stamp, base: u64, with_nanos: bool) {
+    put_near(out, seconds(time), base);
+    if with_nanos {
+        out.extend_from_slice(&time.nanos().to_le_bytes());
+    }
+}
+
+#[inline]
+fn read_time(reader: &mut Reader<'_>, base: u64, with_nanos: bool) -> Result<Stamp, Damaged> {
+    let secs = reader.near(base)?.cast_signed();
+    let nanos = if with_nanos { u32::from_le_bytes(reader.array()?) } else { 0 };
+    if nanos > 999_999_999 {
+        return Err(reader.damaged("a time has more than a second of nanoseconds"));
+    }
+    Ok(Stamp::new(secs, nanos))
+}
+
+fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
+    let at = out.len();
+    out.push(0);
+    let mut parts = 0;
+    if let Some(link) = &extra.link {
+        parts |= LINK;
+        put_string(out, link);
+    }
+    if extra.rdev != 0 {
+        parts |= RDEV;
+        put_number(out, extra.rdev);
+    }
+    for (digest, part) in [(&extra.acl, ACL), (&extra.xattr, XATTR)] {
+        if let Some(digest) = digest {
+            parts |= part;
+            out.extend_from_slice(digest);
+        }
+    }
+    if let Some(digest) = &extra.content {
+        parts |= CONTENT;
+        out.extend_from_slice(digest);
+    }
+    out[at] = parts;
+}
+
+fn read_extra(reader: &mut Reader<'_>) -> Result<Extra, Damaged> {
+    let parts = reader.byte()?;
+    if parts > LINK | RDEV | ACL | XATTR | CONTENT {
+        return Err(reader.damaged("an entry has a part that this version does not know"));
+    }
+    let has = |part: u8| parts & part != 0;
+    Ok(Extra {
+        link: if has(LINK) { Some(reader.string()?.into()) } else { None },
+        rdev: if has(RDEV) { reader.number()? } else { 0 },
+        acl: if has(ACL) { Some(reader.array()?) } else { None },
+        xattr: if has(XATTR) { Some(reader.array()?) } else { None },
+        content: if has(CONTENT) { Some(reader.array()?) } else { None },
+    })
+}
