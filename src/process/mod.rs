@@ -1,15 +1,34 @@
 //! The one door for child processes.
 //!
 //! Every child gets its own process group, is watched while it runs, and is ended (TERM,
-//! then KILL) when the run is to stop. No child survives us.
+//! then KILL) when the run is to stop. No child survives us: what a child leaves behind in
+//! its group is ended too, soon after the child itself. (A kill -9 of this very process
+//! leaves us no say; rsync and ssh then end by themselves because their pipes are gone.)
 
-use std::ffi::OsString;
+mod child;
+pub mod deadline;
+mod group;
+mod lines;
+mod run;
+pub mod signals;
+mod stop;
+#[cfg(test)]
+mod tests;
 
+pub use child::{Child, ChildInput, ChildOutput, OnLine, spawn};
+pub use lines::Excerpt;
+pub use run::{Input, InputWriter, Output, output, run};
+pub use stop::Stop;
+
+use crate::tree::path::escape;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
 use std::time::Duration;
 
-/// What to run.
+/// What to run. The child's standard input is nothing unless something is given to it; it
+/// has no controlling terminal to read from.
 #[derive(Debug, Clone, Default)]
 pub struct Command {
     /// The program, looked up in PATH.
@@ -18,14 +37,42 @@ pub struct Command {
     pub args: Vec<OsString>,
     /// Variables added to the environment.
     pub env: Vec<(OsString, OsString)>,
-    /// Variables taken out of the environment.
+    /// Variables taken out of the environment, before others are added.
     pub env_remove: Vec<OsString>,
     /// Where it runs; none: here.
     pub dir: Option<PathBuf>,
     /// How long it may take before it is ended; none: as long as the run.
     pub time_limit: Option<Duration>,
-    /// How long TERM is given before KILL.
+    /// How long TERM is given before KILL; none: 10 seconds.
     pub grace: Option<Duration>,
+}
+
+impl Command {
+    /// A program without arguments.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Command { program: program.into(), ..Command::default() }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// One more variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
 }
 
 /// Why a run is to stop.
@@ -46,8 +93,16 @@ pub enum Exit {
     Signal(i32),
     /// It passed its own time limit and was ended.
     TimedOut,
-    /// The run was stopped and the child ended with it.
+    /// The run was stopped and the child ended with it (or was not even started).
     Stopped(StopReason),
+}
+
+impl Exit {
+    /// Whether it ended by itself with status 0.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Exit::Code(0)
+    }
 }
 
 /// Where a line came from.
@@ -57,4 +112,76 @@ pub enum Stream {
     Out,
     /// Standard error.
     Err,
+}
+
+/// A child that could not be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// There is no such program.
+    #[error("{program} is not installed, or not in PATH; {remedy}")]
+    Missing {
+        /// What was looked for.
+        program: String,
+        /// How to get it.
+        remedy: &'static str,
+    },
+    /// The directory it was to run in cannot be used.
+    #[error("cannot run {program} in {dir}: {cause}")]
+    Dir {
+        /// What was to be run.
+        program: String,
+        /// Where.
+        dir: String,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// The system refused.
+    #[error("cannot {action} {program}: {cause}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// With which program.
+        program: String,
+        /// The system's words.
+        cause: io::Error,
+    },
+}
+
+impl ProcessError {
+    fn io(command: &Command, action: &'static str, cause: io::Error) -> Self {
+        ProcessError::Io { action, program: shown(&command.program), cause }
+    }
+
+    fn starting(command: &Command, cause: io::Error) -> Self {
+        let program = shown(&command.program);
+        if let Some(dir) = command.dir.as_ref().filter(|dir| !dir.is_dir()) {
+            return ProcessError::Dir { program, dir: shown(dir.as_os_str()), cause };
+        }
+        if cause.kind() == io::ErrorKind::NotFound {
+            let remedy = remedy(&command.program);
+            return ProcessError::Missing { program, remedy };
+        }
+        ProcessError::Io { action: "start", program, cause }
+    }
+}
+
+fn shown(name: &OsStr) -> String {
+    escape(name.as_bytes())
+}
+
+fn remedy(program: &OsStr) -> &'static str {
+    match program.as_bytes().rsplit(|b| *b == b'/').next() {
+        Some(b"rsync") => {
+            "install the package 'rsync' (apt, dnf, zypper, apk, pkg or brew install rsync), \
+             or set RSYNC_EXECUTABLE"
+        }
+        Some(b"ssh") => {
+            "install the package 'openssh-client' (Debian, Ubuntu, Alpine) or 'openssh-clients' \
+             (Fedora, RHEL, SUSE), or set SSH_TRANSPORT=libssh2"
+        }
+        Some(b"sendmail") => {
+            "install a mail transfer agent (postfix, exim, msmtp-mta), or set SMTP_SERVER"
+        }
+        _ => "install it with the system's package manager, or correct its path",
+    }
 }
