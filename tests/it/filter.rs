@@ -1,1 +1,270 @@
-//! Tests of: filter.
+//! Our matcher against the installed rsync: the table of cases, and random patterns on
+//! random trees.
+
+use osync::config::RuleText;
+use osync::filter::listing::{self, VisibleSet};
+use osync::filter::{Filter, Verdict};
+use osync::tree::RelPath;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+include!("../data/filter_cases.rs");
+
+/// A path and whether it is a directory.
+type Node = (Vec<u8>, bool);
+
+#[test]
+fn the_table_of_patterns_holds_for_rsync_itself() {
+    for (texts, excluded, included) in CASES {
+        let rules: Vec<RuleText> = texts.iter().map(|text| rule(text)).collect();
+        let mut paths: Vec<(Node, bool)> = Vec::new();
+        for (list, visible) in [(excluded, false), (included, true)] {
+            paths.extend(list.split_whitespace().map(|path| (node(path), visible)));
+        }
+        // A name may stand for a file and for a directory in one case: as many trees as it takes.
+        while !paths.is_empty() {
+            let root = tempfile::tempdir().unwrap();
+            paths.retain(|((path, is_dir), visible)| {
+                if !make(root.path(), path, *is_dir) {
+                    return true;
+                }
+                let found = rsync(root.path(), &rules).contains(&rel(path));
+                assert_eq!(found, *visible, "{texts:?} on {:?}", rel(path));
+                false
+            });
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn random_patterns_on_random_trees_match_as_in_rsync(
+        nodes in prop::collection::vec(any_node(), 1..25),
+        rules in prop::collection::vec(any_rule(), 1..6),
+    ) {
+        let root = tempfile::tempdir().unwrap();
+        let mut made: Vec<Node> = Vec::new();
+        for (path, is_dir) in nodes {
+            if make(root.path(), &path, is_dir) {
+                let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/');
+                made.extend(ends.map(|(end, _)| (path[..end].to_vec(), true)));
+                made.push((path, is_dir));
+            }
+        }
+        let filter = Filter::new(&rules);
+        let seen = rsync(root.path(), &rules);
+        for (path, is_dir) in &made {
+            let path = rel(path);
+            let included = filter.verdict_with_parents(path.as_bytes(), *is_dir) == Verdict::Included;
+            prop_assert_eq!(seen.contains(&path), included, "{:?} {:?}", path, &rules);
+        }
+
+        // What the rules say as options is what they say as configured.
+        let again = run(root.path(), filter.rsync_args());
+        prop_assert_eq!(&seen, &again, "{:?}", &rules);
+
+        // Whatever may be pruned is never visible.
+        for prune in filter.prunable() {
+            for (path, _) in made.iter().filter(|(_, is_dir)| *is_dir) {
+                let hit = match prune {
+                    osync::filter::Prune::Name(name) => rel(path).name() == name,
+                    osync::filter::Prune::Path(whole) => path == whole,
+                };
+                prop_assert!(!hit || !seen.contains(&rel(path)), "{:?} {:?}", prune, &rules);
+            }
+        }
+    }
+}
+
+#[test]
+fn options_that_change_the_listing_are_obeyed_through_rsync() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    fs::create_dir_all(at("d/e")).unwrap();
+    fs::create_dir_all(at("only-dirs/f")).unwrap();
+    fs::write(at("d/e/small"), "x").unwrap();
+    fs::write(at("d/big"), vec![0; 3000]).unwrap();
+    fs::write(at("a -> b"), "x").unwrap();
+    fs::write(at("new\nline"), "x").unwrap();
+    fs::write(at("back\\#012"), "x").unwrap();
+    std::os::unix::fs::symlink("../outside", at("link")).unwrap();
+    let cases: &[(&[&str], &[&str], &[&str])] = &[
+        (
+            &["--max-size=1K"],
+            &["d/e/small", "a -> b", "new\nline", "back\\#012", "link"],
+            &["d/big"],
+        ),
+        (&["--min-size", "1K"], &["d/big"], &["d/e/small", "a -> b"]),
+        (&["-vmf", "- small"], &["d/big"], &["d/e", "d/e/small", "only-dirs"]),
+        (&["--safe-links"], &["d/big"], &["link"]),
+        (&["--no-links"], &["d/big"], &["link"]),
+        (&["--bwlimit", "--exclude=big", "-z"], &["d/big", "link"], &[]),
+    ];
+    for (args, visible, hidden) in cases {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let seen = run(root.path(), listing::listing_args(&args));
+        for path in *visible {
+            assert!(seen.contains(&rel(path.as_bytes())), "{args:?} shows {path:?}");
+        }
+        for path in *hidden {
+            assert!(!seen.contains(&rel(path.as_bytes())), "{args:?} hides {path:?}");
+        }
+    }
+}
+
+/// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
+/// says otherwise.
+fn config(cases: u32) -> Config {
+    let mut config = Config { failure_persistence: None, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+        config.rng_seed = RngSeed::Fixed(3);
+    }
+    config
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    let names: &[&[u8]] = &[
+        b"a",
+        b"b",
+        b"ab",
+        b"ba",
+        b"foo",
+        b"x.o",
+        b".o",
+        b"*",
+        b"[a]",
+        b"\\",
+        b"a\\b",
+        b"#a",
+        b";a",
+        b"- a",
+        b"+ a",
+        b"!",
+        b" a",
+        b"a ",
+        b"-",
+        b"\xff",
+        b"\xc3\xa4",
+        b"a\nb",
+        b"A1",
+    ];
+    let name =
+        prop_oneof![3 => prop::sample::select(&names[..6]), 1 => prop::sample::select(names)];
+    (prop::collection::vec(name, 1..5).prop_map(|names| names.join(&b'/')), any::<bool>())
+}
+
+fn any_rule() -> impl Strategy<Value = RuleText> {
+    let parts: &[&[u8]] = &[
+        b"/",
+        b"/",
+        b"/",
+        b"a",
+        b"b",
+        b"a",
+        b"b",
+        b"foo",
+        b"x.o",
+        b"*",
+        b"*",
+        b"**",
+        b"***",
+        b"?",
+        b"[ab]",
+        b"[!a]",
+        b"[^b]",
+        b"[[:alpha:]]",
+        b"[]a]",
+        b"[a-",
+        b"]",
+        b"\\",
+        b"\\*",
+        b"!",
+        b"#",
+        b" ",
+        b"\xff",
+        b"[\x80-\xff]",
+        b"-",
+    ];
+    let signs: &[&[u8]] = &[b"", b"", b"", b"", b"- ", b"+ ", b"!", b"#", b";", b"/"];
+    let body = prop::collection::vec(prop::sample::select(parts), 1..6).prop_map(|p| p.concat());
+    let tails: &[&[u8]] = &[b"", b"", b"/", b"/***", b"/**", b"\r"];
+    let tail = prop::sample::select(tails);
+    let pattern = (prop::sample::select(signs), body, tail)
+        .prop_map(|(sign, body, tail)| [sign, &body, tail].concat());
+    (any::<bool>(), any::<bool>(), pattern).prop_map(|(include, from_file, pattern)| RuleText {
+        include,
+        from_file,
+        pattern,
+    })
+}
+
+fn rule(text: &str) -> RuleText {
+    let (key, pattern) = text.split_once('=').unwrap();
+    RuleText {
+        include: key.starts_with("in"),
+        from_file: key.ends_with('f'),
+        pattern: pattern.into(),
+    }
+}
+
+fn node(path: &str) -> Node {
+    let dir = path.strip_suffix('/');
+    (dir.unwrap_or(path).into(), dir.is_some())
+}
+
+fn rel(path: &[u8]) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+/// Makes a file or directory with its parents; false if something else is in the way.
+fn make(root: &Path, path: &[u8], is_dir: bool) -> bool {
+    let at = root.join(OsStr::from_bytes(path));
+    if is_dir {
+        fs::create_dir_all(at).is_ok()
+    } else {
+        fs::create_dir_all(at.parent().unwrap()).is_ok() && fs::write(at, "x").is_ok()
+    }
+}
+
+/// What rsync sees with rules given to it as the configuration has them: key values as
+/// options, pattern files as files.
+fn rsync(root: &Path, rules: &[RuleText]) -> VisibleSet {
+    let files = TempDir::new().unwrap();
+    let args = rules.iter().enumerate().map(|(number, rule)| {
+        let key = if rule.include { "--include" } else { "--exclude" };
+        let mut arg = key.as_bytes().to_vec();
+        if rule.from_file {
+            let file = files.path().join(number.to_string());
+            fs::write(&file, [&rule.pattern, &b"\n"[..]].concat()).unwrap();
+            arg.extend_from_slice(b"-from=");
+            arg.extend_from_slice(file.as_os_str().as_bytes());
+        } else {
+            arg.push(b'=');
+            arg.extend_from_slice(&rule.pattern);
+        }
+        OsStr::from_bytes(&arg).to_owned()
+    });
+    run(root, args.collect::<Vec<_>>())
+}
+
+fn run(root: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> VisibleSet {
+    let nowhere = tempfile::tempdir().unwrap();
+    let mut command = Command::new("rsync");
+    command.args(listing::ARGUMENTS).args(args).arg("--");
+    command.arg(root.join("")).arg(nowhere.path().join(""));
+    let output = command.output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    listing::visible(&output.stdout)
+}

@@ -1,0 +1,199 @@
+//! One rule: what it says, and which paths it is about.
+
+use super::Verdict;
+use super::wildmatch::{Malformed, Text, Wildmatch};
+
+/// The longest pattern rsync takes, in bytes.
+const LONGEST: usize = 4095;
+
+/// One include or exclude rule, compiled.
+#[derive(Debug, Clone)]
+pub(super) struct Rule {
+    /// What it says of the paths it matches.
+    pub verdict: Verdict,
+    /// The pattern ended in a slash.
+    pub dirs_only: bool,
+    /// Which paths it matches.
+    pub shape: Shape,
+    /// The pattern as given, with its slashes.
+    pub text: Box<[u8]>,
+}
+
+/// What a pattern looks at.
+#[derive(Debug, Clone)]
+pub(super) enum Shape {
+    /// No wildcard, no inner slash: the name.
+    Name(Box<[u8]>),
+    /// No wildcard, inner slash: the last components.
+    Tail(Box<[u8]>),
+    /// No wildcard, leading slash: the whole path.
+    Path(Box<[u8]>),
+    /// Wildcards.
+    Wild(Wild),
+    /// Nothing at all: the pattern is malformed.
+    Never,
+}
+
+/// A pattern with wildcards and the part of a path it is laid against.
+#[derive(Debug, Clone)]
+pub(super) struct Wild {
+    pattern: Wildmatch,
+    pub scope: Scope,
+    /// `**` at the front also matches what would stand before the first component.
+    slash_before: bool,
+    /// `***` at the end also matches the directory itself.
+    slash_behind_dirs: bool,
+}
+
+/// The part of a path that a wildcard pattern is laid against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// The last component.
+    Name,
+    /// All of it.
+    Whole,
+    /// So many components at its end, no fewer.
+    Last(usize),
+    /// All of it, or what follows any slash.
+    AnyComponentOn,
+}
+
+/// Why a rule is not what its author may think.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleFault {
+    /// `- ` or `+ ` and nothing else. rsync refuses to run with it.
+    #[error("there is no pattern behind the sign")]
+    Empty,
+    /// rsync drops such a rule.
+    #[error("it is longer than {LONGEST} bytes and is left out, as rsync does")]
+    TooLong,
+    /// A pattern that matches nothing.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// rsync's `--filter` rules mean nothing here; the text is taken as a file name.
+    #[error(
+        "merge files and rules with modifiers work only in rsync's --filter; this is taken as a file name"
+    )]
+    FilterSyntax,
+}
+
+impl Rule {
+    /// Reads a pattern that has lost its sign.
+    pub(super) fn new(
+        verdict: Verdict,
+        text: &[u8],
+    ) -> Result<(Rule, Option<RuleFault>), RuleFault> {
+        if text.is_empty() {
+            return Err(RuleFault::Empty);
+        }
+        if text.len() > LONGEST {
+            return Err(RuleFault::TooLong);
+        }
+        let mut pattern = text;
+        let mut dirs_only = false;
+        if pattern.len() > 1
+            && let Some(shorter) = pattern.strip_suffix(b"/")
+        {
+            pattern = shorter;
+            dirs_only = true;
+        }
+        let (shape, fault) = match Shape::new(pattern) {
+            Ok(shape) => (shape, None),
+            Err(malformed) => (Shape::Never, Some(malformed.into())),
+        };
+        Ok((Rule { verdict, dirs_only, shape, text: text.into() }, fault))
+    }
+
+    /// Whether the rule is about this path.
+    pub(super) fn matches(&self, path: &[u8], is_dir: bool) -> bool {
+        if self.dirs_only && !is_dir {
+            return false;
+        }
+        match &self.shape {
+            Shape::Name(name) => last_component(path) == &**name,
+            Shape::Path(whole) => path == &**whole,
+            Shape::Tail(tail) => path
+                .strip_suffix(&**tail)
+                .is_some_and(|before| before.is_empty() || before.ends_with(b"/")),
+            Shape::Wild(wild) => wild.matches(path, is_dir),
+            Shape::Never => false,
+        }
+    }
+
+    /// For rules without wildcards: the last component that every match has.
+    pub(super) fn literal_name(&self) -> Option<&[u8]> {
+        match &self.shape {
+            Shape::Name(text) | Shape::Tail(text) | Shape::Path(text) => Some(last_component(text)),
+            Shape::Wild(_) | Shape::Never => None,
+        }
+    }
+}
+
+impl Shape {
+    fn new(pattern: &[u8]) -> Result<Shape, Malformed> {
+        let slashes = pattern.iter().filter(|b| **b == b'/').count();
+        let anchored = pattern.strip_prefix(b"/");
+        if !pattern.iter().any(|b| matches!(b, b'*' | b'?' | b'[')) {
+            return Ok(match anchored {
+                Some(path) => Shape::Path(path.into()),
+                None if slashes == 0 => Shape::Name(pattern.into()),
+                None => Shape::Tail(pattern.into()),
+            });
+        }
+        // rsync looks for the stars in the text of the pattern, escaped or not.
+        let first_double = pattern.windows(2).position(|pair| pair == b"**");
+        let leading_double = first_double == Some(0);
+        let scope = match (first_double, anchored) {
+            (None, _) if slashes == 0 => Scope::Name,
+            (_, Some(_)) => Scope::Whole,
+            (None, None) => Scope::Last(slashes + 1),
+            (Some(0), None) => Scope::Whole,
+            (Some(_), None) => Scope::AnyComponentOn,
+        };
+        Ok(Shape::Wild(Wild {
+            pattern: Wildmatch::compile(anchored.unwrap_or(pattern))?,
+            scope,
+            slash_before: leading_double,
+            slash_behind_dirs: first_double.is_some() && pattern.ends_with(b"***"),
+        }))
+    }
+}
+
+impl Wild {
+    fn matches(&self, path: &[u8], is_dir: bool) -> bool {
+        let slash_behind = is_dir && self.slash_behind_dirs;
+        match self.scope {
+            Scope::Name => self.pattern.matches(Text::new(last_component(path)), 0),
+            Scope::Last(count) => last_components(path, count)
+                .is_some_and(|tail| self.pattern.matches(Text::new(tail), 0)),
+            Scope::Whole => {
+                let text = Text::with_slashes(path, self.slash_before, slash_behind);
+                self.pattern.matches(text, 0)
+            }
+            Scope::AnyComponentOn => {
+                let text = Text::with_slashes(path, false, slash_behind);
+                let mut starts = (0..=text.len()).filter(|at| *at == 0 || text.at(at - 1) == b'/');
+                starts.any(|start| self.pattern.matches(text, start))
+            }
+        }
+    }
+}
+
+/// What follows the last slash.
+pub(super) fn last_component(path: &[u8]) -> &[u8] {
+    path.rsplit(|b| *b == b'/').next().unwrap_or_default()
+}
+
+/// The last `count` components, if there are that many.
+fn last_components(path: &[u8], count: usize) -> Option<&[u8]> {
+    let mut left = count;
+    for (at, byte) in path.iter().enumerate().rev() {
+        if *byte == b'/' {
+            left -= 1;
+            if left == 0 {
+                return Some(&path[at + 1..]);
+            }
+        }
+    }
+    (left == 1).then_some(path)
+}

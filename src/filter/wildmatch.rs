@@ -1,0 +1,379 @@
+//! One wildcard pattern against one text, as rsync matches them. Pure.
+//!
+//! A pattern is compiled once. Matching keeps at most two places to come back to: the
+//! latest `*` and the latest `**`. That is enough. A later `*` begins where everything
+//! before it fits first, and one that cannot help without crossing a slash cannot be
+//! helped by an earlier `*` either, because the slash is fixed; only a `**` can step over
+//! it, and whatever precedes a `**` fits best where it fits first. So the time is bounded
+//! by a polynomial of the lengths whatever the pattern, and the stack does not grow.
+
+/// Why a pattern can never match anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// `[` without its `]`.
+    #[error("the bracket '[' is never closed, so it matches nothing")]
+    OpenBracket,
+    /// `[[:nosuch:]]`.
+    #[error("it names a character class that does not exist, so it matches nothing")]
+    UnknownClass,
+    /// A backslash at the end of a pattern with wildcards.
+    #[error("it ends in a backslash that escapes nothing, so it matches nothing")]
+    TrailingBackslash,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Byte(u8),
+    /// `?`: anything but a slash.
+    Any,
+    /// One of the bytes of a set; never a slash.
+    Set(u32),
+    /// `*`: any run without a slash.
+    Star,
+    /// `**`: any run.
+    StarStar,
+}
+
+/// The 256 bytes, one bit each.
+type ByteSet = [u64; 4];
+
+/// A compiled pattern.
+#[derive(Debug, Clone)]
+pub struct Wildmatch {
+    tokens: Vec<Token>,
+    sets: Vec<ByteSet>,
+}
+
+/// What is matched: a name that may count as having a slash in front or behind, as rsync
+/// has it for `**/x` and `x/***`.
+#[derive(Debug, Clone, Copy)]
+pub struct Text<'a> {
+    name: &'a [u8],
+    lead: usize,
+    len: usize,
+}
+
+impl<'a> Text<'a> {
+    /// The bare name.
+    #[must_use]
+    pub fn new(name: &'a [u8]) -> Self {
+        Text::with_slashes(name, false, false)
+    }
+
+    /// The name with slashes around it.
+    #[must_use]
+    pub fn with_slashes(name: &'a [u8], before: bool, behind: bool) -> Self {
+        let lead = usize::from(before);
+        Text { name, lead, len: lead + name.len() + usize::from(behind) }
+    }
+
+    /// How many bytes it has, slashes around it included.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty)] // nobody asks
+    pub fn len(self) -> usize {
+        self.len
+    }
+
+    /// The byte at a place below [`Text::len`].
+    #[must_use]
+    pub fn at(self, index: usize) -> u8 {
+        match index.checked_sub(self.lead) {
+            Some(inner) => self.name.get(inner).copied().unwrap_or(b'/'),
+            None => b'/',
+        }
+    }
+}
+
+/// Where matching goes on when it fails: the token behind a star, and the place in the
+/// text where that star ends for now.
+#[derive(Clone, Copy)]
+struct Retry {
+    token: usize,
+    at: usize,
+}
+
+impl Wildmatch {
+    /// Compiles a pattern that holds at least one of `*`, `?`, `[`, so that backslashes
+    /// escape.
+    ///
+    /// # Errors
+    /// The pattern could not match anything.
+    pub fn compile(pattern: &[u8]) -> Result<Self, Malformed> {
+        let mut compiled = Wildmatch { tokens: Vec::with_capacity(pattern.len()), sets: vec![] };
+        let mut at = 0;
+        while let Some(&byte) = pattern.get(at) {
+            at += 1;
+            let token = match byte {
+                b'?' => Token::Any,
+                b'*' => {
+                    let run = pattern[at..].iter().take_while(|b| **b == b'*').count();
+                    at += run;
+                    if run == 0 { Token::Star } else { Token::StarStar }
+                }
+                b'\\' => {
+                    let escaped = *pattern.get(at).ok_or(Malformed::TrailingBackslash)?;
+                    at += 1;
+                    Token::Byte(escaped)
+                }
+                b'[' => {
+                    let (set, end) = parse_set(pattern, at)?;
+                    at = end;
+                    compiled.sets.push(set);
+                    #[allow(clippy::cast_possible_truncation)] // fewer sets than pattern bytes
+                    Token::Set((compiled.sets.len() - 1) as u32)
+                }
+                byte => Token::Byte(byte),
+            };
+            compiled.tokens.push(token);
+        }
+        Ok(compiled)
+    }
+
+    /// Whether the pattern matches all of the text from `start` on.
+    #[must_use]
+    pub fn matches(&self, text: Text<'_>, start: usize) -> bool {
+        if !self.end_may_match(text, start) {
+            return false;
+        }
+        let (mut token, mut at) = (0, start);
+        let (mut star, mut star_star): (Option<Retry>, Option<Retry>) = (None, None);
+        loop {
+            match self.tokens.get(token) {
+                Some(Token::StarStar) => {
+                    token += 1;
+                    if token == self.tokens.len() {
+                        return true;
+                    }
+                    star_star = Some(Retry { token, at });
+                    star = None;
+                    continue;
+                }
+                Some(Token::Star) => {
+                    token += 1;
+                    star = Some(Retry { token, at });
+                    continue;
+                }
+                Some(one) if at < text.len() && self.fits(*one, text.at(at)) => {
+                    token += 1;
+                    at += 1;
+                    continue;
+                }
+                None if at == text.len() => return true,
+                _ => {}
+            }
+            // Give the latest star one byte more, else the latest double star.
+            if let Some(retry) = &mut star
+                && retry.at < text.len()
+                && text.at(retry.at) != b'/'
+            {
+                retry.at += 1;
+                (token, at) = (retry.token, retry.at);
+            } else if let Some(retry) = &mut star_star
+                && retry.at < text.len()
+            {
+                retry.at += 1;
+                star = None;
+                (token, at) = (retry.token, retry.at);
+            } else {
+                return false;
+            }
+        }
+    }
+
+    /// A cheap look at the last byte, which rejects most names for patterns like `*.o`.
+    fn end_may_match(&self, text: Text<'_>, start: usize) -> bool {
+        match self.tokens.last() {
+            Some(Token::Star | Token::StarStar) | None => true,
+            Some(one) => text.len() > start && self.fits(*one, text.at(text.len() - 1)),
+        }
+    }
+
+    fn fits(&self, token: Token, byte: u8) -> bool {
+        match token {
+            Token::Byte(wanted) => byte == wanted,
+            Token::Any => byte != b'/',
+            Token::Set(index) => contains(&self.sets[index as usize], byte),
+            Token::Star | Token::StarStar => false,
+        }
+    }
+}
+
+fn insert(set: &mut ByteSet, byte: u8) {
+    set[usize::from(byte >> 6)] |= 1 << (byte & 63);
+}
+
+fn contains(set: &ByteSet, byte: u8) -> bool {
+    set[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
+}
+
+/// Reads a set; `at` is behind its `[`. Returns the place behind its `]`.
+fn parse_set(pattern: &[u8], mut at: usize) -> Result<(ByteSet, usize), Malformed> {
+    let byte_at = |at: usize| pattern.get(at).copied().ok_or(Malformed::OpenBracket);
+    let mut set: ByteSet = [0; 4];
+    let negated = matches!(byte_at(at)?, b'!' | b'^');
+    at += usize::from(negated);
+
+    // The first byte is a member even if it is a `]`; a `-` makes a range only between two
+    // members that are neither classes nor ranges.
+    let mut previous: Option<u8> = None;
+    let mut first = true;
+    loop {
+        let byte = byte_at(at)?;
+        at += 1;
+        match byte {
+            b']' if !first => break,
+            b'\\' => {
+                let escaped = byte_at(at)?;
+                at += 1;
+                insert(&mut set, escaped);
+                previous = Some(escaped);
+            }
+            b'-' if previous.is_some() && byte_at(at)? != b']' => {
+                let mut last = byte_at(at)?;
+                at += 1;
+                if last == b'\\' {
+                    last = byte_at(at)?;
+                    at += 1;
+                }
+                (previous.unwrap_or(last)..=last).for_each(|b| insert(&mut set, b));
+                previous = None;
+            }
+            b'[' if pattern.get(at) == Some(&b':') => match parse_class(pattern, at + 1)? {
+                Some((class, end)) => {
+                    (0..=255u8).filter(class).for_each(|b| insert(&mut set, b));
+                    at = end;
+                    previous = None;
+                }
+                None => {
+                    insert(&mut set, b'[');
+                    previous = Some(b'[');
+                }
+            },
+            byte => {
+                insert(&mut set, byte);
+                previous = Some(byte);
+            }
+        }
+        first = false;
+    }
+    if negated {
+        set.iter_mut().for_each(|word| *word = !*word);
+    }
+    set[usize::from(b'/' >> 6)] &= !(1 << (b'/' & 63));
+    Ok((set, at))
+}
+
+type Class = fn(&u8) -> bool;
+
+/// Reads a class; `at` is behind its `[:`. None if what follows is no class, so that the
+/// bracket is an ordinary member.
+fn parse_class(pattern: &[u8], at: usize) -> Result<Option<(Class, usize)>, Malformed> {
+    let length = pattern[at..].iter().position(|b| *b == b']').ok_or(Malformed::OpenBracket)?;
+    let Some(name) = pattern[at..at + length].strip_suffix(b":") else { return Ok(None) };
+    let class: Class = match name {
+        b"alnum" => u8::is_ascii_alphanumeric,
+        b"alpha" => u8::is_ascii_alphabetic,
+        b"blank" => |b| matches!(b, b' ' | b'\t'),
+        b"cntrl" => u8::is_ascii_control,
+        b"digit" => u8::is_ascii_digit,
+        b"graph" => u8::is_ascii_graphic,
+        b"lower" => u8::is_ascii_lowercase,
+        b"print" => |b| matches!(b, b' '..=b'~'),
+        b"punct" => u8::is_ascii_punctuation,
+        // The vertical tab is white space in C but not in Rust.
+        b"space" => |b| matches!(b, b' ' | 9..=13),
+        b"upper" => u8::is_ascii_uppercase,
+        b"xdigit" => u8::is_ascii_hexdigit,
+        _ => return Err(Malformed::UnknownClass),
+    };
+    Ok(Some((class, at + length + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> bool {
+        Wildmatch::compile(pattern.as_bytes()).unwrap().matches(Text::new(text.as_bytes()), 0)
+    }
+
+    #[test]
+    fn wildcards_match_what_rsync_matches() {
+        let cases: &[(&str, &str, bool)] = &[
+            ("*", "", true),
+            ("*", "abc", true),
+            ("*", "a/b", false),
+            ("**", "a/b", true),
+            ("?", "a", true),
+            ("?", "/", false),
+            ("?", "", false),
+            ("*.o", "x.o", true),
+            ("*.o", "x.oo", false),
+            ("*.o", "x.o.o", true),
+            ("a*b*c", "aXbXbXc", true),
+            ("a*b*c", "aXbXb/c", false),
+            ("a**c", "a/b/c", true),
+            ("a*/**/c", "ab/x/c", true),
+            ("a*/**/c", "ab/c", false),
+            ("**/c", "c", false),
+            ("**a*c", "a/ab/abc", true),
+            ("*a/*c", "xa/yc", true),
+            ("*a*b/c*d", "aab/ccd", true),
+            ("[a-c]", "b", true),
+            ("[!a-c]", "b", false),
+            ("[^a-c]", "d", true),
+            ("[^a]", "/", false),
+            ("[/]", "/", false),
+            ("[]]", "]", true),
+            ("[!]]", "a", true),
+            ("[a-]", "-", true),
+            ("[-a]", "-", true),
+            ("[\\]]", "]", true),
+            ("[\\a-\\c]", "b", true),
+            ("[a-c-e]", "d", false),
+            ("[a-c-e]", "-", true),
+            ("[c-a]", "b", false),
+            ("[[:digit:]]", "5", true),
+            ("[[:digit:]x]", "x", true),
+            ("[[:digit:]-z]", "-", true),
+            ("[[:digit]", ":", true),
+            ("[[:digit]", "[", true),
+            ("[[:]x", "[x", true),
+            ("[[:space:]]", "\u{b}", true),
+            ("\\*", "*", true),
+            ("\\*?", "ab", false),
+            ("a\\b*", "ab", true),
+        ];
+        for (pattern, text, expected) in cases {
+            assert_eq!(matches(pattern, text), *expected, "{pattern:?} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_can_never_match_say_why() {
+        let cases = [
+            ("[abc", Malformed::OpenBracket),
+            ("[", Malformed::OpenBracket),
+            ("[!", Malformed::OpenBracket),
+            ("[]", Malformed::OpenBracket),
+            ("[a-", Malformed::OpenBracket),
+            ("[a\\", Malformed::OpenBracket),
+            ("[[:alpha:", Malformed::OpenBracket),
+            ("[[:alpha:]", Malformed::OpenBracket),
+            ("[[:nosuch:]]", Malformed::UnknownClass),
+            ("[[::]]", Malformed::UnknownClass),
+            ("*\\", Malformed::TrailingBackslash),
+        ];
+        for (pattern, expected) in cases {
+            assert_eq!(Wildmatch::compile(pattern.as_bytes()).unwrap_err(), expected, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_exponential_time() {
+        let pattern = "*a".repeat(60) + "b";
+        assert!(!matches(&pattern, &"a".repeat(255)));
+        let pattern = "**a*".repeat(40) + "b";
+        assert!(!matches(&pattern, &"a/".repeat(2000)));
+    }
+}
