@@ -1,1 +1,0 @@
-//! The forced command on the other side (spec 7, "ssh filter").

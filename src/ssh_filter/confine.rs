@@ -1,0 +1,259 @@
+//! Keeping a process inside one directory: where paths lead, and what the kernel
+//! enforces from then on.
+
+use super::rsync_args::Confinement;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+/// Where a path leads once every link in it is followed, if that is inside `root` (which
+/// is resolved itself). What does not exist yet is judged by what of it exists.
+///
+/// # Errors
+/// It leads out of the directory, or cannot be followed.
+pub fn resolve_inside(root: &Path, home: Option<&Path>, path: &Path) -> Result<PathBuf, String> {
+    let wanted = expand_home(home, path);
+    let resolved =
+        resolve(&wanted).map_err(|cause| format!("cannot follow {}: {cause}", path.display()))?;
+    if resolved.starts_with(root) {
+        Ok(resolved)
+    } else {
+        Err(format!("{} is outside of the directory this key is for", path.display()))
+    }
+}
+
+fn expand_home(home: Option<&Path>, path: &Path) -> PathBuf {
+    match (home, path.strip_prefix("~")) {
+        (Some(home), Ok(rest)) => home.join(rest),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// As `realpath -m`, except that a link to nowhere is an error: whoever writes through it
+/// would make what it points at.
+fn resolve(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    // `absolute` keeps `..`, and what follows a part that does not exist must hold none:
+    // it could be made into a link between this look and the use.
+    let mut existing = absolute.as_path();
+    let mut missing: Vec<&OsStr> = Vec::new();
+    while std::fs::symlink_metadata(existing).is_err() {
+        match existing.components().next_back() {
+            Some(Component::Normal(name)) => missing.push(name),
+            _ => return Err(std::io::Error::other("it does not exist")),
+        }
+        existing = existing.parent().unwrap_or(Path::new("/"));
+    }
+    let mut resolved = existing.canonicalize()?;
+    resolved.extend(missing.into_iter().rev());
+    Ok(resolved)
+}
+
+/// What rsync needs to read beside its directory: libraries, time zones, and the names
+/// of users and groups.
+#[cfg(target_os = "linux")]
+const READABLE: &[&str] = &[
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/localtime",
+    "/etc/ssl/openssl.cnf",
+    "/etc/crypto-policies",
+    "/usr/share/zoneinfo",
+    "/usr/share/locale",
+    "/var/lib/sss",
+    "/run/nscd",
+    "/dev/urandom",
+];
+
+/// Where libraries and the dynamic loader are; the loader has to be executable.
+#[cfg(target_os = "linux")]
+const LIBRARIES: &[&str] =
+    &["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"];
+
+/// A cage of the kernel's, built but not yet entered.
+pub struct Cage {
+    #[cfg(target_os = "linux")]
+    rules: Option<landlock::RulesetCreated>,
+}
+
+#[cfg(target_os = "linux")]
+impl Cage {
+    /// Builds a cage around a directory in which only `program` can be started.
+    ///
+    /// # Errors
+    /// The directory or the program cannot be opened.
+    pub fn around(root: &Path, program: &Path) -> Result<Self, String> {
+        use landlock::{
+            ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd,
+            Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
+        };
+        // No programs are started from the directory, and no devices made in it: through
+        // a device, root would reach everything.
+        let inside = AccessFs::from_all(ABI::V5)
+            & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev);
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let base = Ruleset::default()
+            // Renames from one directory to another are denied before ABI 2.
+            .set_compatibility(CompatLevel::HardRequirement)
+            .handle_access(AccessFs::from_all(ABI::V2))
+            .map(|rules| rules.set_compatibility(CompatLevel::BestEffort));
+        let Ok(base) = base else { return Ok(Cage { rules: None }) };
+        let open = |path: &Path| {
+            PathFd::new(path).map_err(|cause| format!("cannot open {}: {cause}", path.display()))
+        };
+        let (directory, program) = (open(root)?, open(program)?);
+        let build = || -> Result<_, RulesetError> {
+            base.handle_access(AccessFs::from_all(ABI::V5))?
+                .handle_access(AccessNet::from_all(ABI::V4))?
+                .scope(Scope::from_all(ABI::V6))?
+                .create()?
+                .add_rule(PathBeneath::new(directory, inside))?
+                .add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))?
+                .add_rules(path_beneath_rules(LIBRARIES, read | AccessFs::Execute))?
+                .add_rules(path_beneath_rules(READABLE, read))?
+                .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))
+        };
+        Ok(Cage { rules: build().ok() })
+    }
+
+    /// What the cage is worth.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        match self.rules {
+            Some(_) => Confinement::Kernel,
+            None => Confinement::ArgumentsOnly,
+        }
+    }
+
+    /// Shuts it behind this thread and everything it starts, for good.
+    ///
+    /// # Errors
+    /// The kernel promised one and does not keep it.
+    pub fn enter(self) -> Result<(), String> {
+        let Some(rules) = self.rules else { return Ok(()) };
+        match rules.restrict_self() {
+            Ok(status) if status.ruleset != landlock::RulesetStatus::NotEnforced => Ok(()),
+            Ok(_) => Err("the kernel does not enforce the directory".to_owned()),
+            Err(cause) => Err(format!("the kernel does not enforce the directory: {cause}")),
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Cage {
+    /// There is none on this system.
+    ///
+    /// # Errors
+    /// None.
+    pub fn around(_root: &Path, _program: &Path) -> Result<Self, String> {
+        Ok(Cage {})
+    }
+
+    /// What the cage is worth.
+    #[must_use]
+    pub fn confinement(&self) -> Confinement {
+        Confinement::ArgumentsOnly
+    }
+
+    /// Nothing to enter.
+    ///
+    /// # Errors
+    /// None.
+    pub fn enter(self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// The first rsync of PATH that does not lie inside the directory, where the client could
+/// have put it.
+#[must_use]
+pub fn find_rsync(path_variable: &OsStr, root: &Path) -> Option<PathBuf> {
+    std::env::split_paths(path_variable)
+        .filter(|directory| directory.is_absolute())
+        .filter_map(|directory| directory.join("rsync").canonicalize().ok())
+        .find(|program| program.is_file() && !program.starts_with(root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn paths_are_judged_by_where_they_lead() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().canonicalize().unwrap();
+        let root = base.join("root");
+        std::fs::create_dir_all(root.join("dir")).unwrap();
+        std::fs::create_dir(base.join("outside")).unwrap();
+        std::fs::write(base.join("outside/file"), "x").unwrap();
+        symlink("dir", root.join("inner")).unwrap();
+        symlink("../outside", root.join("relative")).unwrap();
+        symlink(base.join("outside"), root.join("absolute")).unwrap();
+        symlink("../outside/new", root.join("dangling")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        let inside = [
+            ("", ""),
+            (".", ""),
+            ("dir", "dir"),
+            ("dir/../dir", "dir"),
+            ("inner", "dir"),
+            ("inner/new", "dir/new"),
+            ("new/newer", "new/newer"),
+            ("../root/dir", "dir"),
+        ];
+        for (path, expected) in inside {
+            let resolved = resolve_inside(&root, None, &root.join(path));
+            assert_eq!(resolved, Ok(root.join(expected).components().collect()), "{path}");
+        }
+        let outside = [
+            "..",
+            "../outside",
+            "../outside/new",
+            "dir/../../outside",
+            "relative",
+            "relative/file",
+            "absolute",
+            "absolute/new",
+            "relative/..",
+            "dangling",
+            "dangling/x",
+            "loop",
+            "loop/x",
+            "new/../../outside",
+            "new/..",
+            "../root2",
+            "/",
+            "/etc/passwd",
+        ];
+        for path in outside {
+            let resolved = resolve_inside(&root, None, &root.join(path));
+            assert!(resolved.is_err(), "{path} became {resolved:?}");
+        }
+        let home = resolve_inside(&root, Some(&root), Path::new("~/dir"));
+        assert_eq!(home, Ok(root.join("dir")));
+    }
+
+    #[test]
+    fn an_rsync_that_the_client_could_have_put_there_is_not_taken() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().canonicalize().unwrap();
+        std::fs::create_dir_all(base.join("root/bin")).unwrap();
+        std::fs::create_dir_all(base.join("bin")).unwrap();
+        std::fs::create_dir_all(base.join("links")).unwrap();
+        std::fs::write(base.join("root/bin/rsync"), "").unwrap();
+        std::fs::write(base.join("bin/rsync"), "").unwrap();
+        symlink(base.join("root/bin/rsync"), base.join("links/rsync")).unwrap();
+        let path = std::env::join_paths([
+            base.join("root/bin"),
+            base.join("links"),
+            PathBuf::from("bin"),
+            base.join("bin"),
+        ])
+        .unwrap();
+        let found = find_rsync(&path, &base.join("root"));
+        assert_eq!(found, Some(base.join("bin/rsync")));
+    }
+}

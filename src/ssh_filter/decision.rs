@@ -1,0 +1,204 @@
+//! What a command that arrives over ssh is allowed to do. Pure (spec 7, "ssh filter").
+
+use super::words;
+
+/// What the line in `authorized_keys` says.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The token that every command must carry.
+    pub token: Vec<u8>,
+    /// Whether commands may ask for sudo.
+    pub sudo: Sudo,
+    /// Whether anything beside our own traffic is allowed.
+    pub reach: Reach,
+}
+
+/// Whether commands may ask for sudo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sudo {
+    /// They may.
+    Allowed,
+    /// `--no-sudo`.
+    Refused,
+}
+
+/// How much a command with the right token may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Whatever the user may: hooks and osync 1.3 need a shell.
+    Everything,
+    /// `--restrict`: our control shell and `rsync --server`, without a shell.
+    OneDirectory,
+}
+
+/// What is to happen with a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// `sh -c` runs it: what stands behind the token.
+    Shell {
+        /// The command.
+        command: Vec<u8>,
+        /// Whether it asked for the C locale.
+        locale: Locale,
+    },
+    /// The filter itself serves our control shell.
+    Control,
+    /// An `rsync --server`; its arguments have yet to be checked.
+    Rsync {
+        /// The arguments behind the program's name.
+        args: Vec<Vec<u8>>,
+    },
+    /// No.
+    Refuse(Refusal),
+}
+
+/// The locale a command wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Locale {
+    /// As the session has it.
+    Session,
+    /// `LC_ALL=C`.
+    C,
+}
+
+/// Why a command is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A login, without a command.
+    #[error("this key opens no shell")]
+    NoCommand,
+    /// No `env _REMOTE_TOKEN=…` where it belongs.
+    #[error("the command does not begin with a token")]
+    NoToken,
+    /// Another token.
+    #[error("the token is wrong")]
+    WrongToken,
+    /// The token alone, or something that no program's name begins with.
+    #[error("no command stands behind the token")]
+    NothingAfterToken,
+    /// `--no-sudo`, or `--restrict`.
+    #[error("sudo is not allowed with this key")]
+    Sudo,
+    /// `--restrict`.
+    #[error("with --restrict, only osync's own shell and rsync --server are allowed")]
+    NotOurs,
+    /// The arguments of rsync leave the directory, or cannot be judged.
+    #[error("rsync: {0}")]
+    Rsync(String),
+    /// The filter cannot work like this.
+    #[error("{0}")]
+    Setup(String),
+}
+
+/// Judges one command, byte for byte as sshd hands it over.
+///
+/// The token counts only as a whole word in one of the two places where osync puts it:
+/// `env _REMOTE_TOKEN=… COMMAND` and `env LC_ALL=C env _REMOTE_TOKEN=… COMMAND`.
+#[must_use]
+pub fn decide(original: &[u8], policy: &Policy) -> Decision {
+    match behind_token(original, &policy.token) {
+        Ok((command, locale)) => match policy.reach {
+            Reach::Everything => with_shell(command, locale, policy.sudo),
+            Reach::OneDirectory => without_shell(command),
+        },
+        Err(refusal) => Decision::Refuse(refusal),
+    }
+}
+
+/// What stands behind the right token.
+fn behind_token<'a>(original: &'a [u8], token: &[u8]) -> Result<(&'a [u8], Locale), Refusal> {
+    // An empty token would be matched by an empty word; a token with blanks by none.
+    if token.is_empty() || token.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
+        return Err(Refusal::Setup(
+            "the token in authorized_keys is empty, or holds blanks: nothing is allowed".to_owned(),
+        ));
+    }
+    if original.is_empty() {
+        return Err(Refusal::NoCommand);
+    }
+    let (word, mut rest) = next_word(original);
+    if word != b"env" {
+        return Err(Refusal::NoToken);
+    }
+    let mut locale = Locale::Session;
+    let (mut word, after) = next_word(rest);
+    rest = after;
+    if word == b"LC_ALL=C" {
+        locale = Locale::C;
+        let (env, after) = next_word(rest);
+        if env != b"env" {
+            return Err(Refusal::NoToken);
+        }
+        (word, rest) = next_word(after);
+    }
+    let given = word.strip_prefix(b"_REMOTE_TOKEN=").ok_or(Refusal::NoToken)?;
+    // Digests are compared in constant time, and their length says nothing of the token's.
+    if blake3::hash(given) != blake3::hash(token) {
+        return Err(Refusal::WrongToken);
+    }
+    Ok((rest, locale))
+}
+
+/// The word that the text begins with, and what follows the blanks behind it. Only spaces
+/// part words: a newline or a tab belongs to the word and so makes it a wrong one.
+fn next_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let end = text.iter().position(|&byte| byte == b' ').unwrap_or(text.len());
+    let (word, rest) = text.split_at(end);
+    let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
+    (word, &rest[blanks..])
+}
+
+fn with_shell(command: &[u8], locale: Locale, sudo: Sudo) -> Decision {
+    if !begins_like_a_command(command) {
+        return Decision::Refuse(Refusal::NothingAfterToken);
+    }
+    if sudo == Sudo::Refused && asks_for_other_rights(command) {
+        return Decision::Refuse(Refusal::Sudo);
+    }
+    Decision::Shell { command: command.to_vec(), locale }
+}
+
+/// Whether `env` would have found a program's name here. Refuses what would chain, group,
+/// redirect or substitute before any command, and what `sh` could take for an option.
+fn begins_like_a_command(command: &[u8]) -> bool {
+    match command {
+        [] | [b'$', b'(', ..] => false,
+        [first, ..] => !first.is_ascii_control() && !b" ;&|<>()`#!{}-+=*?[]%^,:".contains(first),
+    }
+}
+
+/// Whether a program that changes the user is named anywhere. Names can be hidden from
+/// this (the kernel's `no_new_privs` is what holds); it serves for a plain answer.
+fn asks_for_other_rights(command: &[u8]) -> bool {
+    command
+        .split(|&byte| !(byte.is_ascii_alphanumeric() || b"_-.+".contains(&byte)))
+        .any(|name| matches!(name, b"sudo" | b"doas" | b"su" | b"pkexec" | b"run0"))
+}
+
+fn without_shell(command: &[u8]) -> Decision {
+    if command.is_empty() {
+        return Decision::Refuse(Refusal::NothingAfterToken);
+    }
+    let Some(words) = words::split(command) else {
+        return Decision::Refuse(Refusal::NotOurs);
+    };
+    let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
+    match words.as_slice() {
+        [b"sudo", ..] => Decision::Refuse(Refusal::Sudo),
+        [b"sh"] => Decision::Control,
+        [program, b"--server", ..] if base_name(program) == b"rsync" => {
+            Decision::Rsync { args: words[1..].iter().map(|word| word.to_vec()).collect() }
+        }
+        _ => Decision::Refuse(Refusal::NotOurs),
+    }
+}
+
+/// RSYNC_REMOTE_PATH puts a directory before the name. It is dropped: which rsync runs is
+/// never for the client to say.
+fn base_name(program: &[u8]) -> &[u8] {
+    program.rsplit(|&byte| byte == b'/').next().unwrap_or(program)
+}
+
+#[cfg(test)]
+#[path = "decision_tests.rs"]
+mod tests;

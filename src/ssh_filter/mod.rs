@@ -1,0 +1,166 @@
+//! The forced command on the other side: lets osync in, and nobody else (spec 7).
+//!
+//! What it decides is pure ([`decide`], [`rsync_args`]). This file is its edge: it reads
+//! the environment that sshd made, and becomes what was allowed.
+
+use rsync_args::Confinement;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+mod confine;
+mod decision;
+mod refusals;
+pub mod rsync_args;
+pub mod words;
+
+pub use decision::{Decision, Locale, Policy, Reach, Refusal, Sudo, decide};
+
+/// What the line in `authorized_keys` says.
+#[derive(Clone)]
+pub struct Options {
+    /// TOKEN.
+    pub token: OsString,
+    /// `--no-sudo`.
+    pub no_sudo: bool,
+    /// `--restrict DIR`.
+    pub restrict: Option<PathBuf>,
+}
+
+/// What sshd says of the session.
+struct Session {
+    original: Vec<u8>,
+    home: Option<PathBuf>,
+    path: OsString,
+    from: String,
+}
+
+impl Session {
+    fn from_environment() -> Self {
+        let variable = |name| std::env::var_os(name);
+        let connection = variable("SSH_CONNECTION").unwrap_or_default();
+        let from = connection.to_string_lossy().split(' ').next().unwrap_or_default().to_owned();
+        Session {
+            original: variable("SSH_ORIGINAL_COMMAND").unwrap_or_default().into_vec(),
+            home: variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+            path: variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
+            from: if from.is_empty() { "an unknown host".to_owned() } else { from },
+        }
+    }
+}
+
+/// Runs what the client asked for, if it may; returns an exit status only when it may not.
+#[must_use]
+pub fn run(options: &Options) -> i32 {
+    let session = Session::from_environment();
+    let policy = Policy {
+        token: options.token.as_bytes().to_vec(),
+        sudo: if options.no_sudo { Sudo::Refused } else { Sudo::Allowed },
+        reach: if options.restrict.is_some() { Reach::OneDirectory } else { Reach::Everything },
+    };
+    let refusal = match (decide(&session.original, &policy), &options.restrict) {
+        (Decision::Shell { command, locale }, None) => become_shell(&command, locale, policy.sudo),
+        (Decision::Rsync { args }, Some(directory)) => {
+            become_rsync(args, directory, &session).err().unwrap_or(Refusal::NotOurs)
+        }
+        (Decision::Refuse(refusal), _) => refusal,
+        // A shell is never decided for with --restrict, and the others never without.
+        _ => Refusal::NotOurs,
+    };
+    refuse(&refusal, &session, &policy.token)
+}
+
+fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
+    eprintln!("ssh_filter: refused: {refusal}.");
+    if let Some(home) = &session.home {
+        let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string();
+        let reason = refusal.to_string();
+        let line = refusals::line(&time, &session.from, &reason, &session.original, token);
+        refusals::append(home, &line);
+    }
+    1
+}
+
+/// `sh -c` of what stands behind the token. The token itself goes no further: neither
+/// into the arguments, where every user of the machine could read it, nor into the
+/// environment.
+fn become_shell(command: &[u8], locale: Locale, sudo: Sudo) -> Refusal {
+    if sudo == Sudo::Refused {
+        if let Err(refusal) = no_new_privileges() {
+            return refusal;
+        }
+    }
+    let mut shell = Command::new("/bin/sh");
+    shell.arg("-c").arg(OsStr::from_bytes(command));
+    shell.env_remove("SSH_ORIGINAL_COMMAND");
+    if locale == Locale::C {
+        shell.env("LC_ALL", "C");
+    }
+    Refusal::Setup(format!("cannot start /bin/sh: {}", shell.exec()))
+}
+
+/// From here on nothing that is started gains rights, however its name is hidden.
+#[cfg(target_os = "linux")]
+fn no_new_privileges() -> Result<(), Refusal> {
+    rustix::thread::set_no_new_privs(true)
+        .map_err(|cause| Refusal::Setup(format!("cannot give up sudo: {cause}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn no_new_privileges() -> Result<(), Refusal> {
+    Ok(())
+}
+
+fn become_rsync(
+    mut args: Vec<Vec<u8>>,
+    directory: &Path,
+    session: &Session,
+) -> Result<(), Refusal> {
+    let root = directory
+        .canonicalize()
+        .map_err(|cause| Refusal::Setup(format!("--restrict {}: {cause}", directory.display())))?;
+    let program = confine::find_rsync(&session.path, &root)
+        .ok_or_else(|| Refusal::Setup("there is no rsync on this machine".to_owned()))?;
+    if rsync_args::announces_more(&args) {
+        args.extend(arguments_from_input().map_err(Refusal::Rsync)?);
+    }
+    let cage = confine::Cage::around(&root, &program).map_err(Refusal::Setup)?;
+    let home = session.home.as_deref();
+    let argv = rsync_args::check(&args, cage.confinement(), &|path| {
+        confine::resolve_inside(&root, home, path)
+    })?;
+    if cage.confinement() == Confinement::ArgumentsOnly {
+        eprintln!("ssh_filter: this system has no Landlock; see docs/security.md");
+    }
+    // Started from inside: the place it was started from may be one it cannot read.
+    let mut rsync = Command::new(&program);
+    rsync.args(argv).current_dir(&root).env_clear().env("LC_ALL", "C").env("PATH", &session.path);
+    rsync.envs(session.home.iter().map(|home| ("HOME", home)));
+    cage.enter().map_err(Refusal::Setup)?;
+    Err(Refusal::Setup(format!("cannot start {}: {}", program.display(), rsync.exec())))
+}
+
+/// With `-s` the rest of the arguments comes first on standard input: each ended by a
+/// NUL, an empty one at the end, the first being the program's name. Read byte by byte,
+/// because what follows belongs to rsync.
+fn arguments_from_input() -> Result<Vec<Vec<u8>>, String> {
+    const MAX_BYTES: usize = 256 * 1024;
+    let mut args: Vec<Vec<u8>> = Vec::new();
+    let mut arg = Vec::new();
+    let mut byte = [0];
+    for _ in 0..MAX_BYTES {
+        match rustix::io::read(rustix::stdio::stdin(), &mut byte) {
+            Ok(0) => return Err("the connection ended before the arguments did".to_owned()),
+            Ok(_) if byte[0] != 0 => arg.push(byte[0]),
+            Ok(_) if arg.is_empty() => {
+                return Ok(args.into_iter().skip(1).collect());
+            }
+            Ok(_) => args.push(std::mem::take(&mut arg)),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(cause) => return Err(format!("cannot read the arguments: {cause}")),
+        }
+    }
+    Err("too many arguments".to_owned())
+}
