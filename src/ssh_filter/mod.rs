@@ -87,10 +87,10 @@ fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
 /// into the arguments, where every user of the machine could read it, nor into the
 /// environment.
 fn become_shell(command: &[u8], locale: Locale, sudo: Sudo) -> Refusal {
-    if sudo == Sudo::Refused {
-        if let Err(refusal) = no_new_privileges() {
-            return refusal;
-        }
+    if sudo == Sudo::Refused
+        && let Err(refusal) = no_new_privileges()
+    {
+        return refusal;
     }
     let mut shell = Command::new("/bin/sh");
     shell.arg("-c").arg(OsStr::from_bytes(command));
