@@ -1,1 +1,73 @@
-//! What should happen: pure.
+//! What should happen: a pure function of both trees, the baseline and the settings.
+//!
+//! No clock, no file, no process. The way through the room: [`join`](join::join) finds
+//! the paths that need thought, [`moves`] treats renamings as done, [`decide`] gives each
+//! path its verdict, [`lists`] sorts the verdicts into the steps of a [`Plan`], [`guard`]
+//! looks whether the plan is too dangerous, and [`record`] turns what was achieved into
+//! the next baseline.
+
+pub mod change;
+pub mod conflict;
+mod decide;
+pub mod delta;
+pub mod guard;
+pub mod join;
+mod lists;
+mod metadata;
+mod moves;
+pub mod plan;
+pub mod record;
+#[cfg(test)]
+mod table;
+#[cfg(test)]
+mod testing;
+
+pub use conflict::{Conflict, Reason};
+pub use delta::{Delta, Spot};
+pub use plan::{Act, Deletion, Doubt, Move, Plan, SetAside, Settle, Verdict};
+
+use crate::config::{Policy, Preserve};
+use crate::state::{Baseline, Damaged};
+use crate::tree::{Pair, Tree};
+use std::collections::BTreeMap;
+
+/// The settings that decisions depend on.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How changes turn into a plan.
+    pub policy: Policy,
+    /// What is compared.
+    pub preserve: Preserve,
+    /// Whether owners can be set, and devices made, on a side.
+    pub can_chown: Pair<bool>,
+    /// The longest relative path, in bytes, that rsync can handle below these replicas.
+    pub longest_path: usize,
+    /// Contents that were compared since the plan asked for it: whether they are equal.
+    pub settled: BTreeMap<Doubt, bool>,
+}
+
+impl Rules {
+    fn is_too_long(&self, delta: &Delta, spot: Spot) -> bool {
+        delta.path_len(spot) > self.longest_path
+    }
+}
+
+/// Decides what should happen (spec 4).
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Plan, Damaged> {
+    let header = baseline.header();
+    let mut plan = Plan::new(join::join(trees, baseline, rules)?);
+    let facts = decide::Facts::gather(&plan.delta, trees, header, rules);
+    moves::detect(&facts, header, &mut plan);
+    let facts = if plan.moves.is_empty() {
+        facts
+    } else {
+        plan.verdicts.resize(plan.delta.len(), Verdict::default());
+        decide::Facts::gather(&plan.delta, trees, header, rules)
+    };
+    decide::decide(&facts, &mut plan);
+    lists::fill(&facts, &mut plan);
+    Ok(plan)
+}

@@ -267,7 +267,7 @@ mod tests {
             .fill(Tree::ROOT, vec![child("b", Kind::Dir), child("a", Kind::File)])
             .unwrap()
             .collect();
-        builder.fill(top[1], vec![child("x", Kind::File)]).unwrap();
+        let _ = builder.fill(top[1], vec![child("x", Kind::File)]).unwrap();
         let tree = builder.finish();
         assert_eq!(tree.len(), 3);
         for id in tree.ids() {

@@ -1,0 +1,167 @@
+//! An entry against its own side's baseline (spec 4, "Deciding one path").
+
+use crate::config::Preserve;
+use crate::state::Was;
+use crate::tree::{Entry, Kind, Stamp};
+use std::cmp::Ordering;
+
+/// What happened to a path on one side since the last run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Not there before and not there now.
+    Absent,
+    /// There before, gone now.
+    Deleted,
+    /// Not there before, there now.
+    Created,
+    /// As it was.
+    Unchanged,
+    /// Only mode, owner, group, ACL or attributes changed: no new work.
+    Metadata,
+    /// Content, kind or link target changed.
+    Modified,
+}
+
+impl Change {
+    /// Whether the side has new work at the path.
+    #[must_use]
+    pub fn is_new_work(self) -> bool {
+        matches!(self, Change::Created | Change::Modified)
+    }
+}
+
+/// Compares what is there with what was there. `listed_at` is the date of osync 1.3's
+/// list, for paths of which only the list tells.
+#[must_use]
+pub fn change(now: Option<&Entry>, was: &Was, listed_at: Stamp, preserve: &Preserve) -> Change {
+    let Some(now) = now else {
+        return if *was == Was::Absent { Change::Absent } else { Change::Deleted };
+    };
+    match was {
+        Was::Absent => Change::Created,
+        Was::Seen(before) => against(now, before, preserve),
+        Was::Listed(Some(before)) if same_content_as_before(now, before, preserve) => {
+            against(now, before, preserve)
+        }
+        Was::Listed(_) if !now.kind.is_dir() && now.mtime > listed_at => Change::Modified,
+        Was::Listed(_) => Change::Unchanged,
+    }
+}
+
+fn against(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
+    if !same_content_as_before(now, before, preserve) {
+        Change::Modified
+    } else if same_metadata(now, before, preserve) {
+        Change::Unchanged
+    } else {
+        Change::Metadata
+    }
+}
+
+/// Size and time tell, and with CHECKSUM the content where both digests are known.
+fn same_content_as_before(now: &Entry, before: &Entry, preserve: &Preserve) -> bool {
+    if !now.same_content_stamp(before) {
+        return false;
+    }
+    match (now.extra().content, before.extra().content) {
+        (Some(a), Some(b)) if preserve.checksum => a == b,
+        _ => true,
+    }
+}
+
+/// Whether two entries of one side, or of both, agree in all metadata that is preserved.
+/// The mode of a symbolic link means nothing.
+#[must_use]
+pub fn same_metadata(a: &Entry, b: &Entry, preserve: &Preserve) -> bool {
+    (a.kind == Kind::Symlink || same_mode(a.mode, b.mode, a.kind, preserve))
+        && (!preserve.owner || a.uid == b.uid)
+        && (!preserve.group || a.gid == b.gid)
+        && (!preserve.acl || a.extra().acl == b.extra().acl)
+        && (!preserve.xattr || a.extra().xattr == b.extra().xattr)
+}
+
+fn same_mode(a: u16, b: u16, kind: Kind, preserve: &Preserve) -> bool {
+    if preserve.permissions {
+        a == b
+    } else if preserve.executability && kind == Kind::File {
+        (a & 0o111 == 0) == (b & 0o111 == 0)
+    } else {
+        true
+    }
+}
+
+/// Whether both sides hold the same now: kind, size, link target, mtime to the coarser
+/// precision of the two, and with CHECKSUM the content. Directories have no content.
+#[must_use]
+pub fn same_content_now(initiator: &Entry, target: &Entry, preserve: &Preserve) -> bool {
+    initiator.kind == target.kind
+        && (initiator.kind.is_dir()
+            || (initiator.size == target.size
+                && initiator.link() == target.link()
+                && initiator.extra().rdev == target.extra().rdev
+                && initiator.mtime.compare_coarsely(target.mtime) == Ordering::Equal
+                && match (initiator.extra().content, target.extra().content) {
+                    (Some(a), Some(b)) if preserve.checksum => a == b,
+                    _ => true,
+                }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::preserve_all;
+
+    fn file(size: u64, mtime: i64, mode: u16) -> Entry {
+        let mut entry = Entry::new(Kind::File);
+        (entry.size, entry.mtime, entry.mode) = (size, Stamp::new(mtime, 5), mode);
+        entry
+    }
+
+    #[test]
+    fn a_side_is_compared_with_its_own_baseline() {
+        let now = file(1, 10, 0o644);
+        let seen = |size, mtime, mode| Was::Seen(file(size, mtime, mode));
+        let link = Was::Seen(Entry::new(Kind::Symlink));
+        for (case, now, was, expected) in [
+            ("nothing at all", None, Was::Absent, Change::Absent),
+            ("gone", None, seen(1, 10, 0o644), Change::Deleted),
+            ("gone, known from a list", None, Was::Listed(None), Change::Deleted),
+            ("new", Some(&now), Was::Absent, Change::Created),
+            ("as it was", Some(&now), seen(1, 10, 0o644), Change::Unchanged),
+            ("another mode", Some(&now), seen(1, 10, 0o600), Change::Metadata),
+            ("another size", Some(&now), seen(2, 10, 0o644), Change::Modified),
+            ("an older time", Some(&now), seen(1, 11, 0o644), Change::Modified),
+            ("another kind", Some(&now), link, Change::Modified),
+            ("older than the list", Some(&now), Was::Listed(None), Change::Unchanged),
+            (
+                "a snapshot that no longer fits, older than the list",
+                Some(&now),
+                Was::Listed(Some(file(7, 3, 0o644))),
+                Change::Unchanged,
+            ),
+            (
+                "a snapshot that still fits",
+                Some(&now),
+                Was::Listed(Some(file(1, 10, 0o600))),
+                Change::Metadata,
+            ),
+        ] {
+            let got = change(now, &was, Stamp::new(20, 0), &preserve_all());
+            assert_eq!(got, expected, "{case}");
+        }
+        let listed = change(Some(&now), &Was::Listed(None), Stamp::new(9, 0), &preserve_all());
+        assert_eq!(listed, Change::Modified, "newer than the list");
+    }
+
+    #[test]
+    fn what_is_not_preserved_is_not_compared() {
+        let mut preserve = preserve_all();
+        let mut other = file(1, 10, 0o755);
+        other.uid = 7;
+        let now = file(1, 10, 0o644);
+        (preserve.permissions, preserve.owner) = (false, false);
+        assert!(!same_metadata(&now, &other, &preserve), "executability differs");
+        preserve.executability = false;
+        assert!(same_metadata(&now, &other, &preserve));
+    }
+}

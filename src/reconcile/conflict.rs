@@ -1,0 +1,63 @@
+//! Who wins a conflict, and why (spec 4, "Deciding one path").
+
+use super::delta::Spot;
+use crate::config::Policy;
+use crate::tree::{Entry, Pair, Side};
+use std::cmp::Ordering;
+
+/// Why a side won.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Its modification time is the newer one.
+    Newer,
+    /// The times are equal: CONFLICT_PREVALANCE.
+    Tie,
+    /// FORCE_CONFLICT_PREVALANCE.
+    Forced,
+    /// The other side deleted what this one changed.
+    NewWorkBeatsDeletion,
+    /// A directory on one side, something else on the other, both changed.
+    Kinds,
+}
+
+impl Reason {
+    /// The reason in words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::Newer => "its modification time is newer",
+            Reason::Tie => "the modification times are equal and CONFLICT_PREVALANCE names it",
+            Reason::Forced => "FORCE_CONFLICT_PREVALANCE is set",
+            Reason::NewWorkBeatsDeletion => "it was changed there and deleted on the other side",
+            Reason::Kinds => {
+                "a directory stands against something else and CONFLICT_PREVALANCE names it"
+            }
+        }
+    }
+}
+
+/// A path that both sides changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conflict {
+    /// The path.
+    pub spot: Spot,
+    /// Whose version stays.
+    pub winner: Side,
+    /// Why.
+    pub reason: Reason,
+    /// Neither side has a baseline: the replicas meet for the first time here.
+    pub first_contact: bool,
+}
+
+/// Decides between two contents that both count as changed.
+#[must_use]
+pub fn winner(entries: Pair<&Entry>, policy: &Policy) -> (Side, Reason) {
+    if policy.force_prevalence {
+        return (policy.prevalence, Reason::Forced);
+    }
+    match entries.initiator.mtime.compare_coarsely(entries.target.mtime) {
+        Ordering::Greater => (Side::Initiator, Reason::Newer),
+        Ordering::Less => (Side::Target, Reason::Newer),
+        Ordering::Equal => (policy.prevalence, Reason::Tie),
+    }
+}

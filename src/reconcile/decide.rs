@@ -1,0 +1,406 @@
+//! Decides every path of a delta (spec 4, "Deciding one path").
+//!
+//! One pass down the tree decides what does not depend on what lies below; one pass up
+//! settles directories that exist on one side only, whose fate follows their content.
+
+use super::Rules;
+use super::change::{Change, change, same_content_now};
+use super::conflict::{Conflict, Reason, winner};
+use super::delta::{Delta, Spot};
+use super::metadata;
+use super::plan::{Act, Plan, SetAside, Settle};
+use crate::replica::Keep;
+use crate::report::{Level, Problem};
+use crate::state::{Header, Record};
+use crate::tree::{Entry, Kind, Pair, Side, Standing, Tree};
+
+/// What is known of every spot before anything is decided.
+pub struct Facts<'a> {
+    /// Both replicas as scanned.
+    pub trees: &'a Pair<Tree>,
+    /// The settings.
+    pub rules: &'a Rules,
+    /// What each side did to each path since the last run, by [`Spot::index`].
+    pub changes: Vec<Pair<Change>>,
+    /// Whether something below was created or modified on that side.
+    pub fresh_below: Vec<Pair<bool>>,
+    /// Whether something below is excluded or unknown on that side.
+    pub frozen_below: Vec<Pair<bool>>,
+    /// Whether what is frozen below is unknown rather than excluded.
+    pub unknown_below: Vec<Pair<bool>>,
+}
+
+impl<'a> Facts<'a> {
+    /// Compares every spot with the baseline and gathers what lies below it.
+    #[must_use]
+    pub fn gather(
+        delta: &Delta,
+        trees: &'a Pair<Tree>,
+        header: &Header,
+        rules: &'a Rules,
+    ) -> Facts<'a> {
+        let nothing = Pair::new(false, false);
+        let mut facts = Facts {
+            trees,
+            rules,
+            changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
+            fresh_below: vec![nothing; delta.len()],
+            frozen_below: vec![nothing; delta.len()],
+            unknown_below: vec![nothing; delta.len()],
+        };
+        let none = Record::default();
+        for spot in delta.spots().rev() {
+            let record = delta.record(spot).unwrap_or(&none);
+            let parent = delta.parent(spot).index();
+            for side in Side::BOTH {
+                let entry = delta.now(spot, side).map(|id| trees[side].entry(id));
+                let was = &record.was[side];
+                let changed = change(entry, was, header.listed_at[side], &rules.preserve);
+                let index = spot.index();
+                facts.changes[index][side] = changed;
+                facts.see_frozen_children(delta, spot, side);
+                facts.fresh_below[parent][side] |=
+                    changed.is_new_work() || facts.fresh_below[index][side];
+                facts.frozen_below[parent][side] |= facts.frozen_below[index][side];
+                facts.unknown_below[parent][side] |= facts.unknown_below[index][side];
+            }
+        }
+        facts
+    }
+
+    fn see_frozen_children(&mut self, delta: &Delta, spot: Spot, side: Side) {
+        let Some(dir) = delta.now(spot, side) else { return };
+        let tree = &self.trees[side];
+        for child in tree.children(dir) {
+            let standing = tree.standing(child);
+            if standing != Standing::Present {
+                self.frozen_below[spot.index()][side] = true;
+                self.unknown_below[spot.index()][side] |= standing == Standing::Unknown;
+            }
+        }
+    }
+}
+
+/// How what was decided above a path binds the path itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Context {
+    /// It is decided on its own.
+    Free,
+    /// A conflict of kinds above it was won by this side, whose subtree stands as it is.
+    Won(Side),
+    /// A path above it is left alone.
+    LeftAlone,
+}
+
+struct Decide<'a, 'p> {
+    facts: &'a Facts<'a>,
+    plan: &'p mut Plan,
+    contexts: Vec<Context>,
+}
+
+/// Fills in the verdicts of a plan, its conflicts, and what is set aside.
+pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
+    let contexts = vec![Context::Free; plan.delta.len()];
+    let mut decide = Decide { facts, plan, contexts };
+    for spot in decide.plan.delta.spots() {
+        decide.downwards(spot);
+    }
+    for spot in decide.plan.delta.spots().rev() {
+        decide.upwards(spot);
+    }
+}
+
+impl Decide<'_, '_> {
+    fn entries(&self, spot: Spot) -> Pair<Option<&Entry>> {
+        Pair::from_fn(|side| self.plan.entry(self.facts.trees, spot, side))
+    }
+
+    fn has_baseline(&self, spot: Spot) -> bool {
+        self.plan.delta.record(spot).is_some_and(|record| !record.is_empty())
+    }
+
+    fn set_act(&mut self, spot: Spot, act: Act) {
+        self.plan.verdicts[spot.index()].act = act;
+    }
+
+    fn settle(&mut self, spot: Spot, settle: Settle) {
+        self.plan.verdicts[spot.index()].settle = settle;
+    }
+
+    fn downwards(&mut self, spot: Spot) {
+        let above = self.contexts[self.plan.delta.parent(spot).index()];
+        self.contexts[spot.index()] = above;
+        let entries = self.entries(spot);
+        let kinds = Pair::new(entries.initiator.map(|e| e.kind), entries.target.map(|e| e.kind));
+        match above {
+            Context::LeftAlone => self.settle(spot, Settle::KeepOld),
+            Context::Won(side) => {
+                if kinds[side].is_some() {
+                    self.send(spot, side.other());
+                }
+                if kinds[side.other()].is_some() {
+                    self.plan.verdicts[spot.index()].lost_on = Some(side.other());
+                }
+            }
+            Context::Free => match (kinds.initiator, kinds.target) {
+                (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(spot, kinds),
+                (Some(a), Some(_)) if a.is_dir() => self.metadata(spot),
+                (Some(_), Some(_)) => self.both_there(spot),
+                (Some(kind), None) if !kind.is_dir() => self.one_there(spot, Side::Initiator),
+                (None, Some(kind)) if !kind.is_dir() => self.one_there(spot, Side::Target),
+                // Directories on one side wait for what lies below; what is gone from
+                // both sides is forgotten.
+                _ => {}
+            },
+        }
+    }
+
+    /// A directory stands against something else.
+    fn kinds(&mut self, spot: Spot, kinds: Pair<Option<Kind>>) {
+        let is_dir = |side: Side| kinds[side].is_some_and(Kind::is_dir);
+        let index = spot.index();
+        let changed = |side: Side| {
+            self.facts.changes[index][side].is_new_work()
+                || (is_dir(side) && self.facts.fresh_below[index][side])
+        };
+        let policy = &self.facts.rules.policy;
+        let both = changed(Side::Initiator) && changed(Side::Target);
+        let winner = if let Some(from) = policy.one_way_from {
+            if changed(from.other()) && self.is_newer(spot, from.other()) {
+                self.plan.kept_newer += 1;
+                return self.leave_alone(spot, None);
+            }
+            from
+        } else if both {
+            policy.prevalence
+        } else if changed(Side::Initiator) {
+            Side::Initiator
+        } else if changed(Side::Target) {
+            Side::Target
+        } else {
+            return self.leave_alone(spot, None);
+        };
+        let loser = winner.other();
+        if self.facts.frozen_below[index][loser] {
+            return self.leave_alone(
+                spot,
+                Some((
+                    loser,
+                    "the kind of this path changed, but the directory in the way holds excluded \
+                     or unreadable entries; both sides were left alone. Move these entries away \
+                     or change the filter",
+                )),
+            );
+        }
+        if policy.skip_deletion[loser] && is_dir(loser) && !both {
+            return self.leave_alone(
+                spot,
+                Some((
+                    loser,
+                    "a directory was replaced by something else, but SKIP_DELETION forbids to \
+                     delete its content here; both sides were left alone",
+                )),
+            );
+        }
+        let keep = if both || !is_dir(loser) { Keep::Backup } else { Keep::Deleted };
+        if both && policy.one_way_from.is_none() {
+            let reason = if policy.force_prevalence { Reason::Forced } else { Reason::Kinds };
+            let first_contact = !self.has_baseline(spot);
+            self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact });
+        }
+        self.plan.set_aside.push(SetAside { spot, on: loser, keep });
+        self.contexts[index] = Context::Won(winner);
+        self.send(spot, loser);
+        self.plan.verdicts[index].lost_on = Some(loser);
+    }
+
+    fn leave_alone(&mut self, spot: Spot, warning: Option<(Side, &str)>) {
+        self.contexts[spot.index()] = Context::LeftAlone;
+        self.plan.verdicts[spot.index()] =
+            super::plan::Verdict { settle: Settle::KeepOld, ..Default::default() };
+        if let Some((side, text)) = warning {
+            self.problem(Level::Warn, side, spot, text);
+        }
+    }
+
+    fn problem(&mut self, level: Level, side: Side, spot: Spot, text: &str) {
+        let path = Some(self.plan.path(spot));
+        self.plan.problems.push(Problem { level, side: Some(side), path, text: text.to_owned() });
+    }
+
+    /// Whether `side`'s entry has the newer time.
+    fn is_newer(&self, spot: Spot, side: Side) -> bool {
+        let entries = self.entries(spot);
+        match (entries[side], entries[side.other()]) {
+            (Some(mine), Some(other)) => mine.mtime.compare_coarsely(other.mtime).is_gt(),
+            _ => false,
+        }
+    }
+
+    /// Two entries, neither of them a directory.
+    fn both_there(&mut self, spot: Spot) {
+        let (Some(initiator), Some(target)) =
+            (self.entries(spot).initiator, self.entries(spot).target)
+        else {
+            return;
+        };
+        let entries = Pair::new(initiator, target);
+        let rules = self.facts.rules;
+        if same_content_now(initiator, target, &rules.preserve) {
+            return self.metadata(spot);
+        }
+        let changes = self.facts.changes[spot.index()];
+        if let Some(from) = rules.policy.one_way_from {
+            let to = from.other();
+            if changes[to].is_new_work() && self.is_newer(spot, to) {
+                self.plan.kept_newer += 1;
+                return self.leave_alone(spot, None);
+            }
+            self.send(spot, to);
+            return self.metadata(spot);
+        }
+        let by_list_only = self.plan.delta.record(spot).is_some_and(|record| {
+            Side::BOTH.iter().any(|side| matches!(record.was[*side], crate::state::Was::Listed(_)))
+        });
+        match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
+            (true, false) => self.send(spot, Side::Target),
+            (false, true) => self.send(spot, Side::Initiator),
+            // Recorded as different by --initialize: nobody changed anything since.
+            (false, false) if !by_list_only => {}
+            // Both changed; or a list says that both existed, but not what they held.
+            _ => {
+                let (winner, reason) = winner(entries, &rules.policy);
+                let first_contact = !self.has_baseline(spot);
+                self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact });
+                self.send(spot, winner.other());
+            }
+        }
+        self.metadata(spot);
+    }
+
+    /// Something that is no directory, on one side only.
+    fn one_there(&mut self, spot: Spot, side: Side) {
+        let away = side.other();
+        let change = self.facts.changes[spot.index()];
+        let policy = &self.facts.rules.policy;
+        let marked = self.plan.delta.record(spot).is_some_and(|record| record.skipped[side]);
+        if let Some(from) = policy.one_way_from {
+            return if side == from { self.send(spot, away) } else { self.delete(spot, side) };
+        }
+        match change[away] {
+            _ if marked && !change[side].is_new_work() => self.settle(spot, Settle::Marked(side)),
+            Change::Deleted if change[side].is_new_work() => {
+                let reason = Reason::NewWorkBeatsDeletion;
+                // Nothing of it was there before on this side: that is no conflict, only a
+                // new file where the other side had deleted an old one.
+                if change[side] == Change::Modified {
+                    let conflict = Conflict { spot, winner: side, reason, first_contact: false };
+                    self.plan.conflicts.push(conflict);
+                }
+                self.send(spot, away);
+            }
+            Change::Deleted => self.delete(spot, side),
+            _ => self.send(spot, away),
+        }
+    }
+
+    fn delete(&mut self, spot: Spot, on: Side) {
+        if self.facts.rules.policy.skip_deletion[on] {
+            self.settle(spot, Settle::Marked(on));
+        } else {
+            self.set_act(spot, Act::Delete { on });
+        }
+    }
+
+    fn send(&mut self, spot: Spot, to: Side) {
+        let kind = self.entries(spot)[to.other()].map(|entry| entry.kind);
+        let is_device = matches!(kind, Some(Kind::CharDevice | Kind::BlockDevice));
+        if is_device && !self.facts.rules.can_chown[to] {
+            self.leave_alone(
+                spot,
+                Some((to, "only the super-user can make this device; it was left out")),
+            );
+        } else if self.facts.rules.is_too_long(&self.plan.delta, spot) {
+            self.leave_alone(spot, None);
+            let text = "the path is longer than rsync can handle (4096 bytes with the replica's \
+                        own); it was left out. Shorten a directory name";
+            self.problem(Level::Error, to, spot, text);
+        } else {
+            self.set_act(spot, Act::Send { to });
+        }
+    }
+
+    fn metadata(&mut self, spot: Spot) {
+        if self.contexts[spot.index()] != Context::LeftAlone {
+            metadata::decide(self.facts, self.plan, spot);
+        }
+    }
+
+    /// Directories that are there on one side only.
+    fn upwards(&mut self, spot: Spot) {
+        if self.contexts[spot.index()] != Context::Free {
+            return;
+        }
+        let entries = self.entries(spot);
+        let side = match (entries.initiator, entries.target) {
+            (Some(dir), None) if dir.kind.is_dir() => Side::Initiator,
+            (None, Some(dir)) if dir.kind.is_dir() => Side::Target,
+            _ => return,
+        };
+        let below = self.below(spot, side);
+        let index = spot.index();
+        let change = self.facts.changes[index];
+        let policy = &self.facts.rules.policy;
+        let away = side.other();
+        let marked = self.plan.delta.record(spot).is_some_and(|record| record.skipped[side]);
+        if let Some(from) = policy.one_way_from {
+            return if side == from {
+                self.send(spot, away);
+            } else if below.remains {
+                self.leave_over(spot, side);
+            } else {
+                self.delete(spot, side);
+            };
+        }
+        if below.comes_back || (!marked && change[away] != Change::Deleted) {
+            self.send(spot, away);
+        } else if marked || below.remains {
+            self.leave_over(spot, side);
+        } else if change[side].is_new_work() {
+            self.send(spot, away);
+        } else {
+            self.delete(spot, side);
+        }
+    }
+
+    /// The directory stays for what it still holds. Excluded content may stay for ever:
+    /// remembered as a skipped deletion. What could not be read is tried again.
+    fn leave_over(&mut self, spot: Spot, side: Side) {
+        let unknown = self.facts.unknown_below[spot.index()][side];
+        self.settle(spot, if unknown { Settle::KeepOld } else { Settle::Marked(side) });
+    }
+
+    fn below(&self, spot: Spot, side: Side) -> Below {
+        let mut below =
+            Below { comes_back: false, remains: self.facts.frozen_below[spot.index()][side] };
+        for child in self.plan.delta.children(spot) {
+            if self.plan.delta.now(child, side).is_none() {
+                continue;
+            }
+            match self.plan.verdict(child).act {
+                Act::Send { to } if to != side => below.comes_back = true,
+                Act::Delete { on } if on == side => {}
+                _ => below.remains = true,
+            }
+        }
+        below
+    }
+}
+
+/// What happens below a directory that is there on one side only.
+struct Below {
+    /// Something goes over to the other side, so the directory must be there too.
+    comes_back: bool,
+    /// Something stays on this side.
+    remains: bool,
+}

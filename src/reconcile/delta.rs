@@ -1,0 +1,332 @@
+//! The paths that need thought: everything that is not plainly in step, with its ancestors.
+//!
+//! A [`Delta`] is a tree of spots. A spot knows what each side has there now and what the
+//! baseline says. Parents always have smaller numbers than their children, so walking the
+//! numbers forwards is top-down and walking them backwards is bottom-up: no recursion.
+
+use crate::state::Record;
+use crate::tree::{NodeId, Pair, RelPath, Side};
+use std::cmp::Ordering;
+
+/// One path of a [`Delta`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Spot(u32);
+
+const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+struct Node {
+    parent: u32,
+    first_child: u32,
+    last_child: u32,
+    next: u32,
+    name_at: u32,
+    record: u32,
+    now: Pair<Option<NodeId>>,
+    name_len: u16,
+}
+
+/// Where a name is, or belongs, among the children of a spot.
+enum Place {
+    Found(Spot),
+    Between(u32, u32),
+}
+
+/// The paths that need thought.
+#[derive(Debug)]
+pub struct Delta {
+    nodes: Vec<Node>,
+    names: Vec<u8>,
+    records: Vec<Record>,
+}
+
+impl Default for Delta {
+    fn default() -> Self {
+        Delta::new()
+    }
+}
+
+impl Spot {
+    /// The number of the spot, for tables with one value a spot.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl Delta {
+    /// The root of both replicas; always there, never acted upon.
+    pub const ROOT: Spot = Spot(0);
+
+    /// A delta that holds only the root.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = Node {
+            parent: 0,
+            first_child: NONE,
+            last_child: NONE,
+            next: NONE,
+            name_at: 0,
+            record: NONE,
+            now: Pair::default(),
+            name_len: 0,
+        };
+        Delta { nodes: vec![root], names: Vec::new(), records: Vec::new() }
+    }
+
+    /// How many spots there are, the root included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether nothing but the root is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.nodes.len() == 1
+    }
+
+    /// Adds a child behind the children that `parent` has already; names must come in
+    /// order (else use [`Delta::child_or_new`]).
+    pub fn push(
+        &mut self,
+        parent: Spot,
+        name: &[u8],
+        now: Pair<Option<NodeId>>,
+        record: Option<Record>,
+    ) -> Spot {
+        let last = self.nodes[parent.index()].last_child;
+        let new = self.new_node(parent, name, now, record);
+        if last == NONE {
+            self.nodes[parent.index()].first_child = new;
+        } else {
+            self.nodes[last as usize].next = new;
+        }
+        self.nodes[parent.index()].last_child = new;
+        Spot(new)
+    }
+
+    /// The child of that name, made at its place in the order if it is not there.
+    pub fn child_or_new(&mut self, parent: Spot, name: &[u8]) -> Spot {
+        match self.place(parent, name, None) {
+            Place::Found(spot) => spot,
+            Place::Between(before, after) => {
+                let new = self.new_node(parent, name, Pair::default(), None);
+                self.link(parent, new, before, after);
+                Spot(new)
+            }
+        }
+    }
+
+    /// The child of that name, if there is one.
+    #[must_use]
+    pub fn child(&self, parent: Spot, name: &[u8]) -> Option<Spot> {
+        match self.place(parent, name, None) {
+            Place::Found(spot) => Some(spot),
+            Place::Between(..) => None,
+        }
+    }
+
+    /// Adds a child at its place in the order. `hint` is an earlier child from where to
+    /// look, so that a row of insertions in order costs no more than one walk.
+    pub fn insert(
+        &mut self,
+        parent: Spot,
+        name: &[u8],
+        hint: Option<Spot>,
+        now: Pair<Option<NodeId>>,
+        record: Option<Record>,
+    ) -> Spot {
+        match self.place(parent, name, hint) {
+            Place::Found(spot) => spot,
+            Place::Between(before, after) => {
+                let new = self.new_node(parent, name, now, record);
+                self.link(parent, new, before, after);
+                Spot(new)
+            }
+        }
+    }
+
+    fn place(&self, parent: Spot, name: &[u8], hint: Option<Spot>) -> Place {
+        let mut before = hint.map_or(NONE, |spot| spot.0);
+        let mut at = match hint {
+            Some(spot) => self.nodes[spot.index()].next,
+            None => self.nodes[parent.index()].first_child,
+        };
+        while at != NONE {
+            match self.name(Spot(at)).cmp(name) {
+                Ordering::Less => {
+                    before = at;
+                    at = self.nodes[at as usize].next;
+                }
+                Ordering::Equal => return Place::Found(Spot(at)),
+                Ordering::Greater => break,
+            }
+        }
+        Place::Between(before, at)
+    }
+
+    fn link(&mut self, parent: Spot, new: u32, before: u32, after: u32) {
+        self.nodes[new as usize].next = after;
+        if before == NONE {
+            self.nodes[parent.index()].first_child = new;
+        } else {
+            self.nodes[before as usize].next = new;
+        }
+        if after == NONE {
+            self.nodes[parent.index()].last_child = new;
+        }
+    }
+
+    fn new_node(
+        &mut self,
+        parent: Spot,
+        name: &[u8],
+        now: Pair<Option<NodeId>>,
+        record: Option<Record>,
+    ) -> u32 {
+        // A delta has no more entries than the trees and the baseline it came from, which
+        // are counted in 32 bits each; beyond that memory has long run out.
+        #[allow(clippy::cast_possible_truncation)]
+        let (name_at, index) = (self.names.len() as u32, self.nodes.len() as u32);
+        self.names.extend_from_slice(name);
+        let record = record.map_or(NONE, |record| self.keep(record));
+        #[allow(clippy::cast_possible_truncation)] // names are bounded by `TreeBuilder::fill`
+        let name_len = name.len() as u16;
+        self.nodes.push(Node {
+            parent: parent.0,
+            first_child: NONE,
+            last_child: NONE,
+            next: NONE,
+            name_at,
+            record,
+            now,
+            name_len,
+        });
+        index
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // not more records than nodes
+    fn keep(&mut self, record: Record) -> u32 {
+        self.records.push(record);
+        (self.records.len() - 1) as u32
+    }
+
+    /// Every spot but the root, parents before children.
+    pub fn spots(&self) -> impl DoubleEndedIterator<Item = Spot> + ExactSizeIterator + use<> {
+        #[allow(clippy::cast_possible_truncation)] // see `new_node`
+        (1..self.nodes.len() as u32).map(Spot)
+    }
+
+    /// Every spot but the root in the order of the paths.
+    #[must_use]
+    pub fn in_path_order(&self) -> Vec<Spot> {
+        self.below(Delta::ROOT)
+    }
+
+    /// Every spot below one, in the order of the paths.
+    #[must_use]
+    pub fn below(&self, top: Spot) -> Vec<Spot> {
+        let mut order = Vec::new();
+        let mut stack = vec![self.nodes[top.index()].first_child];
+        while let Some(at) = stack.pop() {
+            if at == NONE {
+                continue;
+            }
+            order.push(Spot(at));
+            stack.push(self.nodes[at as usize].next);
+            stack.push(self.nodes[at as usize].first_child);
+        }
+        order
+    }
+
+    /// The children of a spot in order of their names.
+    pub fn children(&self, spot: Spot) -> impl Iterator<Item = Spot> + '_ {
+        let first = self.nodes[spot.index()].first_child;
+        std::iter::successors((first != NONE).then_some(Spot(first)), |at| {
+            let next = self.nodes[at.index()].next;
+            (next != NONE).then_some(Spot(next))
+        })
+    }
+
+    /// The spot of the directory that holds this one.
+    #[must_use]
+    pub fn parent(&self, spot: Spot) -> Spot {
+        Spot(self.nodes[spot.index()].parent)
+    }
+
+    /// The bare name.
+    #[must_use]
+    pub fn name(&self, spot: Spot) -> &[u8] {
+        let node = &self.nodes[spot.index()];
+        &self.names[node.name_at as usize..][..node.name_len as usize]
+    }
+
+    /// The path, put together.
+    #[must_use]
+    pub fn path(&self, spot: Spot) -> RelPath {
+        let mut chain = Vec::new();
+        let mut at = spot;
+        while at != Delta::ROOT {
+            chain.push(at);
+            at = self.parent(at);
+        }
+        chain.iter().rev().fold(RelPath::root(), |path, at| path.join(self.name(*at)))
+    }
+
+    /// The length of the path in bytes.
+    #[must_use]
+    pub fn path_len(&self, spot: Spot) -> usize {
+        let mut length = 0;
+        let mut at = spot;
+        while at != Delta::ROOT {
+            length += self.name(at).len() + 1;
+            at = self.parent(at);
+        }
+        length.saturating_sub(1)
+    }
+
+    /// What stands there on a side now, as the number it has in that side's tree.
+    #[must_use]
+    pub fn now(&self, spot: Spot, side: Side) -> Option<NodeId> {
+        self.nodes[spot.index()].now[side]
+    }
+
+    /// What the baseline says.
+    #[must_use]
+    pub fn record(&self, spot: Spot) -> Option<&Record> {
+        let index = self.nodes[spot.index()].record;
+        (index != NONE).then(|| &self.records[index as usize])
+    }
+
+    /// Treats a renaming as done: what the baseline says of `from`, and what `moved` has
+    /// there, now stands at `to`.
+    pub fn carry(&mut self, from: Spot, to: Spot, moved: Option<Side>) {
+        let record = std::mem::replace(&mut self.nodes[from.index()].record, NONE);
+        self.nodes[to.index()].record = record;
+        if let Some(side) = moved {
+            let now = self.nodes[from.index()].now[side].take();
+            self.nodes[to.index()].now[side] = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_children_find_their_place_in_the_order() {
+        let mut delta = Delta::new();
+        let dir = delta.push(Delta::ROOT, b"d", Pair::default(), None);
+        for name in [b"m", b"z", b"a", b"n"] {
+            delta.child_or_new(dir, name);
+        }
+        let again = delta.child_or_new(dir, b"m");
+        delta.push(Delta::ROOT, b"e", Pair::default(), None);
+        let names: Vec<String> =
+            delta.in_path_order().into_iter().map(|s| delta.path(s).shown()).collect();
+        assert_eq!(names, ["d", "d/a", "d/m", "d/n", "d/z", "e"]);
+        assert_eq!(delta.path(again).shown(), "d/m");
+    }
+}

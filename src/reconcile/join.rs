@@ -1,0 +1,241 @@
+//! Walks both trees and the baseline at once and keeps what needs thought.
+//!
+//! The walk goes directory by directory, in the order in which the baseline's blocks
+//! follow each other, so that the baseline is read as a stream.
+
+use super::Rules;
+use super::change::{same_content_now, same_metadata};
+use super::delta::{Delta, Spot};
+use crate::state::{Baseline, Damaged, Known, Record, Was};
+use crate::tree::{Entry, NodeId, Pair, Side, Standing, Tree};
+use std::cmp::Ordering;
+
+/// Why a path and all below it is not looked at in this run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Frozen {
+    /// Excluded by the filter on a side: dropped from the baseline, left alone.
+    Excluded,
+    /// Could not be read on a side: its old baseline stays, left alone.
+    Unknown,
+}
+
+/// Whether the scans leave a path out of the decisions.
+#[must_use]
+pub fn frozen(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Option<Frozen> {
+    let standing = |side: Side| nodes[side].map(|id| trees[side].standing(id));
+    let both = [standing(Side::Initiator), standing(Side::Target)];
+    if both.contains(&Some(Standing::Unknown)) {
+        Some(Frozen::Unknown)
+    } else if both.contains(&Some(Standing::Excluded)) {
+        Some(Frozen::Excluded)
+    } else {
+        None
+    }
+}
+
+/// One name of a directory, with what each source has there.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    /// The bare name.
+    pub name: &'a [u8],
+    /// The entries of both sides.
+    pub now: Pair<Option<NodeId>>,
+    /// The index of the baseline's entry in its block.
+    pub known: Option<usize>,
+}
+
+/// Merges the children of one directory by name. `dirs` holds the directory's own nodes
+/// on those sides where it is a directory; `block` is the baseline's part of it.
+pub fn merge_block<'a>(
+    trees: &'a Pair<Tree>,
+    dirs: Pair<Option<NodeId>>,
+    block: &'a [Known<'a>],
+    mut visit: impl FnMut(Joined<'a>),
+) {
+    let children = |side: Side| {
+        let tree = &trees[side];
+        dirs[side].map(|dir| tree.children(dir)).into_iter().flatten().peekable()
+    };
+    let mut nodes = Pair::from_fn(children);
+    let mut known = block.iter().enumerate().peekable();
+    loop {
+        let names = [
+            nodes.initiator.peek().map(|id| trees.initiator.name(*id)),
+            nodes.target.peek().map(|id| trees.target.name(*id)),
+            known.peek().map(|(_, k)| k.name),
+        ];
+        let Some(name) = names.iter().flatten().min().copied() else { return };
+        let takes =
+            |candidate: Option<&[u8]>| candidate.map(|c| c.cmp(name)) == Some(Ordering::Equal);
+        let initiator = if takes(names[0]) { nodes.initiator.next() } else { None };
+        let target = if takes(names[1]) { nodes.target.next() } else { None };
+        let index = if takes(names[2]) { known.next().map(|(index, _)| index) } else { None };
+        visit(Joined { name, now: Pair::new(initiator, target), known: index });
+    }
+}
+
+/// The nodes of those sides where a path is a directory.
+#[must_use]
+pub fn as_dirs(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Pair<Option<NodeId>> {
+    Pair::from_fn(|side| nodes[side].filter(|id| trees[side].entry(*id).kind.is_dir()))
+}
+
+struct Dir {
+    /// Where the directory's own entry stands in `Walk::dirs`; the root stands at 0.
+    parent: usize,
+    nodes: Pair<Option<NodeId>>,
+    spot: Option<Spot>,
+    record: Option<Record>,
+    /// The child that was put into the delta last after the directory's block was done.
+    hint: Option<Spot>,
+}
+
+enum Step {
+    Enter { dir: usize, has_block: bool },
+    Skip,
+}
+
+struct Walk<'a> {
+    trees: &'a Pair<Tree>,
+    rules: &'a Rules,
+    delta: Delta,
+    dirs: Vec<Dir>,
+}
+
+/// Finds every path that is not plainly in step, together with its ancestors.
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Delta, Damaged> {
+    let root = Dir {
+        parent: 0,
+        nodes: Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)),
+        spot: Some(Delta::ROOT),
+        record: None,
+        hint: None,
+    };
+    let mut walk = Walk { trees, rules, delta: Delta::new(), dirs: vec![root] };
+    let mut cursor = baseline.cursor();
+    let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
+    let mut block: Vec<Known<'_>> = Vec::new();
+    let mut next = Vec::new();
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Skip => cursor.skip_subtree()?,
+            Step::Enter { dir, has_block } => {
+                block.clear();
+                if has_block {
+                    cursor.block_into(&mut block)?;
+                }
+                walk.directory(dir, &mut block, &mut next);
+                steps.extend(next.drain(..).rev());
+            }
+        }
+    }
+    Ok(walk.delta)
+}
+
+impl Walk<'_> {
+    fn directory(&mut self, dir: usize, block: &mut [Known<'_>], next: &mut Vec<Step>) {
+        let nodes = as_dirs(self.trees, self.dirs[dir].nodes);
+        let mut found = Vec::new();
+        merge_block(self.trees, nodes, block, |joined| {
+            found.push((joined.now, joined.known));
+        });
+        for (now, known) in found {
+            let has_block = known.is_some_and(|index| block[index].has_block);
+            if frozen(self.trees, now).is_some() {
+                if has_block {
+                    next.push(Step::Skip);
+                }
+                continue;
+            }
+            let record = known.map(|index| std::mem::take(&mut block[index].record));
+            let name = self.name_of(now, known, block);
+            let enters = has_block || as_dirs(self.trees, now) != Pair::default();
+            let plain = self.is_plainly_in_step(now, record.as_ref());
+            if plain && !enters {
+                continue;
+            }
+            let mut record = record;
+            let spot = if plain {
+                None
+            } else {
+                let parent = self.materialise(dir);
+                Some(self.delta.push(parent, &name, now, record.take()))
+            };
+            if enters {
+                self.dirs.push(Dir { parent: dir, nodes: now, spot, record, hint: None });
+                next.push(Step::Enter { dir: self.dirs.len() - 1, has_block });
+            }
+        }
+    }
+
+    fn name_of(
+        &self,
+        now: Pair<Option<NodeId>>,
+        known: Option<usize>,
+        block: &[Known<'_>],
+    ) -> Vec<u8> {
+        for side in Side::BOTH {
+            if let Some(id) = now[side] {
+                return self.trees[side].name(id).to_vec();
+            }
+        }
+        known.map(|index| block[index].name.to_vec()).unwrap_or_default()
+    }
+
+    /// The spot of a directory that was taken for granted until something below it turned
+    /// out to need thought.
+    fn materialise(&mut self, dir: usize) -> Spot {
+        let mut chain = Vec::new();
+        let mut at = dir;
+        while self.dirs[at].spot.is_none() {
+            chain.push(at);
+            at = self.dirs[at].parent;
+        }
+        for index in chain.into_iter().rev() {
+            let parent_dir = self.dirs[index].parent;
+            let (now, record) = (self.dirs[index].nodes, self.dirs[index].record.take());
+            // Only directories present on both sides are ever taken for granted.
+            let name = now.initiator.map(|id| self.trees.initiator.name(id)).unwrap_or_default();
+            let parent = self.dirs[parent_dir].spot.unwrap_or(Delta::ROOT);
+            let hint = self.dirs[parent_dir].hint;
+            let spot = self.delta.insert(parent, name, hint, now, record);
+            self.dirs[parent_dir].hint = Some(spot);
+            self.dirs[index].spot = Some(spot);
+        }
+        self.dirs[dir].spot.unwrap_or(Delta::ROOT)
+    }
+
+    fn is_plainly_in_step(&self, now: Pair<Option<NodeId>>, record: Option<&Record>) -> bool {
+        let (Some(i), Some(t)) = (now.initiator, now.target) else { return false };
+        let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));
+        let preserve = &self.rules.preserve;
+        let same_now = same_content_now(i, t, preserve)
+            && same_metadata(i, t, preserve)
+            && same_time_of_dirs(i, t);
+        if same_now {
+            return true;
+        }
+        let Some(record) = record else { return false };
+        let unchanged = |now: &Entry, was: &Was| match was {
+            Was::Seen(before) => {
+                now.same_content_stamp(before)
+                    && now.mtime == before.mtime
+                    && same_metadata(now, before, preserve)
+                    && (!preserve.checksum || now.extra().content == before.extra().content)
+            }
+            _ => false,
+        };
+        // One-way runs bring a tree over even where nothing changed since.
+        self.rules.policy.one_way_from.is_none()
+            && record.skipped == Pair::default()
+            && unchanged(i, &record.was.initiator)
+            && unchanged(t, &record.was.target)
+    }
+}
+
+fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
+    !a.kind.is_dir() || a.mtime.compare_coarsely(b.mtime) == Ordering::Equal
+}

@@ -1,0 +1,94 @@
+//! Metadata (mode, owner, group, ACL, attributes) as a field of its own, merged three-way
+//! (spec 4, "Metadata").
+
+use super::change::same_metadata;
+use super::decide::Facts;
+use super::delta::Spot;
+use super::plan::{Act, Plan};
+use crate::config::Preserve;
+use crate::state::{Record, Was};
+use crate::tree::{Entry, Pair, Side};
+
+/// Whether a side's metadata moved against its own baseline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Yes,
+    No,
+    NoBaseline,
+}
+
+/// Decides whose metadata a path gets that both sides have, after its content was decided.
+pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
+    let (Some(initiator), Some(target)) = (
+        plan.entry(facts.trees, spot, Side::Initiator),
+        plan.entry(facts.trees, spot, Side::Target),
+    ) else {
+        return;
+    };
+    let entries = Pair::new(initiator, target);
+    let preserve = &facts.rules.preserve;
+    let act = plan.verdict(spot).act;
+    if initiator.kind != target.kind || same_metadata(initiator, target, preserve) {
+        return;
+    }
+    let source = match act {
+        Act::Send { to } => Some(to.other()),
+        _ => None,
+    };
+    let Some(winner) = winner(facts, plan.delta.record(spot), entries, source) else { return };
+    if source == Some(winner) {
+        return; // it goes along with the content
+    }
+    let on = winner.other();
+    if !facts.rules.can_chown[on] && differs_in_owner_alone(entries, preserve) {
+        plan.owners_left += 1;
+        return;
+    }
+    plan.verdicts[spot.index()].metadata_on = Some(on);
+}
+
+fn winner(
+    facts: &Facts<'_>,
+    record: Option<&Record>,
+    entries: Pair<&Entry>,
+    source: Option<Side>,
+) -> Option<Side> {
+    let policy = &facts.rules.policy;
+    if let Some(from) = policy.one_way_from {
+        return Some(from);
+    }
+    let preserve = &facts.rules.preserve;
+    let none = Record::default();
+    let record = record.unwrap_or(&none);
+    let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
+    match (moved.initiator, moved.target) {
+        (Moved::NoBaseline, Moved::NoBaseline) => Some(source.unwrap_or(policy.prevalence)),
+        // Recorded as different: nobody changed anything since.
+        (Moved::No, Moved::No) => source,
+        (_, Moved::No) => Some(Side::Initiator),
+        (Moved::No, _) => Some(Side::Target),
+        _ => {
+            let (i, t) = (entries.initiator.ctime, entries.target.ctime);
+            Some(match i.cmp(&t) {
+                std::cmp::Ordering::Greater => Side::Initiator,
+                std::cmp::Ordering::Less => Side::Target,
+                std::cmp::Ordering::Equal => policy.prevalence,
+            })
+        }
+    }
+}
+
+fn moved(now: &Entry, was: &Was, preserve: &Preserve) -> Moved {
+    match was {
+        Was::Seen(before) | Was::Listed(Some(before)) if before.kind == now.kind => {
+            if same_metadata(now, before, preserve) { Moved::No } else { Moved::Yes }
+        }
+        _ => Moved::NoBaseline,
+    }
+}
+
+/// An ordinary user can set modes and ACLs of its own files, but no owners.
+fn differs_in_owner_alone(entries: Pair<&Entry>, preserve: &Preserve) -> bool {
+    let others = Preserve { owner: false, ..*preserve };
+    same_metadata(entries.initiator, entries.target, &others)
+}

@@ -1,0 +1,254 @@
+//! Deletion + creation = move (spec 4, "Moves").
+//!
+//! A move that is accepted is treated as done: the baseline of everything that moved, and
+//! what the following side has there, are carried over to the new name in the delta.
+//! Everything after this decides as if the old name had never been. Anything doubtful is
+//! left as it is: a deletion and a creation.
+
+use super::change::{Change, change};
+use super::decide::Facts;
+use super::delta::{Delta, Spot};
+use super::plan::{Doubt, Move, Plan};
+use crate::state::{Header, Was};
+use crate::tree::{Entry, Kind, Pair, Side, Stamp, Tree};
+use std::collections::HashMap;
+
+/// Directories that moved may hold directories that moved within them: how deep such
+/// nestings are followed before the rest is left to deletion and creation.
+const PASSES: usize = 16;
+
+/// An entry's proof of identity within its replica.
+#[derive(PartialEq, Eq, Hash, Clone, Copy)]
+struct Inode {
+    dev: u32,
+    ino: u64,
+    kind: Kind,
+}
+
+/// A pair of names that one entry had and has.
+#[derive(Clone, Copy)]
+struct Candidate {
+    side: Side,
+    from: Spot,
+    to: Spot,
+}
+
+/// Finds moves, carries them out in the delta, and writes them into the plan.
+pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
+    let policy = &facts.rules.policy;
+    if !policy.detect_moves {
+        return;
+    }
+    for dirs in [true, false] {
+        for _ in 0..PASSES {
+            let mut found = false;
+            for side in Side::BOTH {
+                if policy.one_way_from == Some(side.other()) || policy.skip_deletion[side.other()] {
+                    continue;
+                }
+                for candidate in candidates(facts, header, &plan.delta, side, dirs) {
+                    found |= accept(facts, header, plan, candidate);
+                }
+            }
+            if !found {
+                break;
+            }
+        }
+    }
+}
+
+fn was_seen(delta: &Delta, spot: Spot, side: Side) -> Option<&Entry> {
+    match delta.record(spot).map(|record| &record.was[side]) {
+        Some(Was::Seen(entry)) => Some(entry),
+        _ => None,
+    }
+}
+
+/// Pairs of a vanished and a new name with the same inode; ambiguous ones are left out.
+fn candidates(
+    facts: &Facts<'_>,
+    header: &Header,
+    delta: &Delta,
+    side: Side,
+    dirs: bool,
+) -> Vec<Candidate> {
+    let tree = &facts.trees[side];
+    let mut old: HashMap<Inode, Option<Spot>> = HashMap::new();
+    for spot in delta.spots() {
+        let Some(was) = was_seen(delta, spot, side) else { continue };
+        if delta.now(spot, side).is_none() && is_movable(was, dirs) {
+            old.entry(inode(was)).and_modify(|spot| *spot = None).or_insert(Some(spot));
+        }
+    }
+    if old.is_empty() {
+        return Vec::new();
+    }
+    let mut new: HashMap<Inode, Option<Spot>> = HashMap::new();
+    for spot in delta.spots() {
+        let Some(now) = delta.now(spot, side).map(|id| tree.entry(id)) else { continue };
+        let known = delta.record(spot).is_some_and(|record| record.existed(side));
+        if !known && is_movable(now, dirs) {
+            new.entry(inode(now)).and_modify(|spot| *spot = None).or_insert(Some(spot));
+        }
+    }
+    let mut pairs: Vec<Candidate> = new
+        .into_iter()
+        .filter_map(|(inode, to)| {
+            let (to, from) = (to?, (*old.get(&inode)?)?);
+            let now = tree.entry(delta.now(to, side)?);
+            let before = was_seen(delta, from, side)?;
+            let at = header.listed_at[side];
+            (is_same_entry(now, before)
+                && (!dirs
+                    || change(Some(now), &Was::Absent, at, &facts.rules.preserve)
+                        == Change::Created))
+                .then_some(Candidate { side, from, to })
+        })
+        .collect();
+    // Outer directories first, and always in the same order.
+    pairs.sort_by_key(|candidate| candidate.from);
+    pairs
+}
+
+fn is_movable(entry: &Entry, dirs: bool) -> bool {
+    entry.kind.is_dir() == dirs && entry.ino != 0 && !entry.shared_inode
+}
+
+fn inode(entry: &Entry) -> Inode {
+    Inode { dev: entry.dev, ino: entry.ino, kind: entry.kind }
+}
+
+/// The birth time proves that the inode was not reused. Where there is none, size and
+/// mtime must agree, and the contents are compared later; directories have none.
+fn is_same_entry(now: &Entry, before: &Entry) -> bool {
+    if knows_birth(now, before) {
+        now.btime == before.btime
+    } else {
+        now.kind == Kind::File && now.size == before.size && now.mtime == before.mtime
+    }
+}
+
+fn knows_birth(now: &Entry, before: &Entry) -> bool {
+    now.btime != Stamp::UNKNOWN && before.btime != Stamp::UNKNOWN
+}
+
+fn accept(facts: &Facts<'_>, header: &Header, plan: &mut Plan, candidate: Candidate) -> bool {
+    let Candidate { side, from, to } = candidate;
+    let other = side.other();
+    // An earlier move may have taken one of the two along.
+    let (Some(before), Some(now)) =
+        (was_seen(&plan.delta, from, side).cloned(), plan.entry(facts.trees, to, side).cloned())
+    else {
+        return false;
+    };
+    if plan.delta.now(from, side).is_some()
+        || plan.delta.record(to).is_some_and(|record| !record.is_empty())
+        || !ancestors_are_directories(facts.trees, &plan.delta, from)
+        || !ancestors_are_directories(facts.trees, &plan.delta, to)
+    {
+        return false;
+    }
+    let follows = if both_moved_alike(facts, plan, candidate) {
+        None
+    } else if can_follow(facts, header, plan, candidate) {
+        Some(other)
+    } else {
+        return false;
+    };
+    if !knows_birth(&now, &before) && follows.is_some() {
+        let doubt = Doubt { moved_on: side, from: plan.path(from), to: plan.path(to) };
+        match facts.rules.settled.get(&doubt) {
+            Some(true) => {}
+            Some(false) => return false,
+            None => {
+                if !plan.doubts.contains(&doubt) {
+                    plan.doubts.push(doubt);
+                }
+                return false;
+            }
+        }
+    }
+    let carried = carry(&mut plan.delta, from, to, follows);
+    plan.moves.push(Move { on: follows, from, to, carried });
+    true
+}
+
+/// Whether everything above a path is a directory, or not there, on both sides.
+fn ancestors_are_directories(trees: &Pair<Tree>, delta: &Delta, spot: Spot) -> bool {
+    let mut at = delta.parent(spot);
+    while at != Delta::ROOT {
+        for side in Side::BOTH {
+            if delta.now(at, side).is_some_and(|id| !trees[side].entry(id).kind.is_dir()) {
+                return false;
+            }
+        }
+        at = delta.parent(at);
+    }
+    true
+}
+
+/// The other side has the same old name gone and the same new name, with its own inode.
+fn both_moved_alike(facts: &Facts<'_>, plan: &Plan, candidate: Candidate) -> bool {
+    let Candidate { side, from, to } = candidate;
+    let other = side.other();
+    match (was_seen(&plan.delta, from, other), plan.entry(facts.trees, to, other)) {
+        (Some(before), Some(now)) => {
+            plan.delta.now(from, other).is_none()
+                && inode(before) == inode(now)
+                && is_same_entry(now, before)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the other side's old path is unchanged, with all below it, and the new path
+/// is free there.
+fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candidate) -> bool {
+    let Candidate { side, from, to } = candidate;
+    let other = side.other();
+    let delta = &plan.delta;
+    if facts.trees[other].find(&plan.path(to)).is_some() || delta.now(to, other).is_some() {
+        return false;
+    }
+    let is_unchanged = |spot: Spot| {
+        let entry = plan.entry(facts.trees, spot, other);
+        let Some(record) = delta.record(spot) else { return entry.is_none() };
+        let at = header.listed_at[other];
+        matches!(record.was[other], Was::Seen(_) | Was::Absent)
+            && record.skipped == Pair::default()
+            && matches!(
+                change(entry, &record.was[other], at, &facts.rules.preserve),
+                Change::Unchanged | Change::Metadata | Change::Absent
+            )
+            && delta.now(spot, side).is_none()
+    };
+    plan.entry(facts.trees, from, other).is_some()
+        && is_unchanged(from)
+        // Places that a move of this run has made have nothing below that was scanned.
+        && [(from, other), (to, side)].into_iter().all(|(spot, side)| {
+            facts.frozen_below.get(spot.index()).is_none_or(|frozen| !frozen[side])
+        })
+        && delta.below(from).into_iter().all(is_unchanged)
+}
+
+/// Carries the baseline, and on the following side the entries, to the new names.
+fn carry(delta: &mut Delta, from: Spot, to: Spot, follows: Option<Side>) -> Vec<(Spot, Spot)> {
+    let mut carried = Vec::new();
+    let mut stack = vec![(from, to)];
+    while let Some((old, new)) = stack.pop() {
+        let children: Vec<Spot> = delta.children(old).collect();
+        delta.carry(old, new, follows);
+        carried.push((old, new));
+        for child in children {
+            let name = delta.name(child).to_vec();
+            // The same move on both sides: what is not in the delta at the new name is in
+            // step there, or gone from both; its old baseline has done its work.
+            let place = match follows {
+                Some(_) => Some(delta.child_or_new(new, &name)),
+                None => delta.child(new, &name),
+            };
+            stack.extend(place.map(|place| (child, place)));
+        }
+    }
+    carried
+}

@@ -1,0 +1,200 @@
+//! What should happen, as data: printing it is the dry run, carrying it out is the run.
+//!
+//! Lists that are pairs are indexed by the side that is *changed*.
+
+use super::conflict::Conflict;
+use super::delta::{Delta, Spot};
+use crate::replica::Keep;
+use crate::report::Problem;
+use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
+
+/// What happens to the content at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Act {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The other side's entry comes to this side.
+    Send {
+        /// The receiving side.
+        to: Side,
+    },
+    /// The entry is deleted.
+    Delete {
+        /// The side that loses it.
+        on: Side,
+    },
+}
+
+/// What the baseline of a path becomes when all that was planned for it was achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Settle {
+    /// Both sides as they are then.
+    #[default]
+    AsFound,
+    /// The old baseline stays; the path is decided anew next time.
+    KeepOld,
+    /// As found, with a mark: deleted on the other side, still there on this one.
+    Marked(Side),
+}
+
+/// All that was decided for one path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// The content.
+    pub act: Act,
+    /// The metadata alone is set on this side, from the other one.
+    pub metadata_on: Option<Side>,
+    /// The side where a directory or file of another kind is moved out of the way, with
+    /// all that lies below this path there.
+    pub lost_on: Option<Side>,
+    /// What is recorded.
+    pub settle: Settle,
+}
+
+/// Something of another kind that is moved out of the way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SetAside {
+    /// The path.
+    pub spot: Spot,
+    /// The side that loses it.
+    pub on: Side,
+    /// Where it is kept.
+    pub keep: Keep,
+}
+
+/// A renaming on one side that follows the other side's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Move {
+    /// The side that follows. None: both sides moved it the same way already.
+    pub on: Option<Side>,
+    /// The old name.
+    pub from: Spot,
+    /// The new name.
+    pub to: Spot,
+    /// Every path that went along with its new place, the top itself included.
+    pub carried: Vec<(Spot, Spot)>,
+}
+
+/// A deletion.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Deletion {
+    /// The path.
+    pub spot: Spot,
+    /// Everything below goes too, and the directory can be moved away as one.
+    pub whole: bool,
+}
+
+/// Contents that must be compared before a file without birth time may be taken for
+/// moved: the path on the side that moved it, and the old path on the other side.
+#[derive(Clone, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
+pub struct Doubt {
+    /// The side that seems to have moved it.
+    pub moved_on: Side,
+    /// The old name, there on the other side.
+    pub from: RelPath,
+    /// The new name, there on the side that moved it.
+    pub to: RelPath,
+}
+
+/// What should happen.
+#[derive(Debug)]
+pub struct Plan {
+    /// The paths that the plan speaks of.
+    pub delta: Delta,
+    /// What was decided for each, by [`Spot::index`].
+    pub verdicts: Vec<Verdict>,
+    /// Step 1: out of the way.
+    pub set_aside: Vec<SetAside>,
+    /// Step 3, in order: renamings, after the missing parents of each new name (step 2).
+    pub moves: Vec<Move>,
+    /// Step 4: metadata that flows against its file's content.
+    pub counter_metadata: Pair<Vec<Spot>>,
+    /// Step 5: directories that do not exist on the receiver and go with all below them.
+    pub subtrees: Pair<Vec<Spot>>,
+    /// Step 5: everything else that is created or replaced, and new directories.
+    pub updates: Pair<Vec<Spot>>,
+    /// Step 6: other metadata.
+    pub metadata: Pair<Vec<Spot>>,
+    /// Step 7: deletions, deepest first.
+    pub deletions: Pair<Vec<Deletion>>,
+    /// Step 8: times of directories.
+    pub dir_times: Pair<Vec<(Spot, Stamp)>>,
+    /// What both sides changed.
+    pub conflicts: Vec<Conflict>,
+    /// What the plan leaves alone and why; warnings, and errors for single paths.
+    pub problems: Vec<Problem>,
+    /// How many newer files a one-way run keeps on the receiving side.
+    pub kept_newer: u64,
+    /// How many owners or groups differ that this user cannot set.
+    pub owners_left: u64,
+    /// What must be compared before it can be decided; see [`Doubt`].
+    pub doubts: Vec<Doubt>,
+}
+
+impl Plan {
+    /// A plan to do nothing about some paths.
+    #[must_use]
+    pub fn new(delta: Delta) -> Self {
+        let verdicts = vec![Verdict::default(); delta.len()];
+        Plan {
+            delta,
+            verdicts,
+            set_aside: Vec::new(),
+            moves: Vec::new(),
+            counter_metadata: Pair::default(),
+            subtrees: Pair::default(),
+            updates: Pair::default(),
+            metadata: Pair::default(),
+            deletions: Pair::default(),
+            dir_times: Pair::default(),
+            conflicts: Vec::new(),
+            problems: Vec::new(),
+            kept_newer: 0,
+            owners_left: 0,
+            doubts: Vec::new(),
+        }
+    }
+
+    /// Whether nothing at all is to be done on either side.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set_aside.is_empty()
+            && self.moves.iter().all(|m| m.on.is_none())
+            && Side::BOTH.iter().all(|side| {
+                self.counter_metadata[*side].is_empty()
+                    && self.subtrees[*side].is_empty()
+                    && self.updates[*side].is_empty()
+                    && self.metadata[*side].is_empty()
+                    && self.deletions[*side].is_empty()
+                    && self.dir_times[*side].is_empty()
+            })
+    }
+
+    /// What was decided for a path.
+    #[must_use]
+    pub fn verdict(&self, spot: Spot) -> &Verdict {
+        &self.verdicts[spot.index()]
+    }
+
+    /// The entry that a side has at a path, as scanned.
+    #[must_use]
+    pub fn entry<'a>(&self, trees: &'a Pair<Tree>, spot: Spot, side: Side) -> Option<&'a Entry> {
+        self.delta.now(spot, side).map(|id| trees[side].entry(id))
+    }
+
+    /// The path of a spot.
+    #[must_use]
+    pub fn path(&self, spot: Spot) -> RelPath {
+        self.delta.path(spot)
+    }
+
+    /// Everything that comes to `to`, top directories sent whole with all below them, in
+    /// the order of the paths.
+    pub fn sent<'a>(&'a self, to: Side) -> impl Iterator<Item = Spot> + 'a {
+        self.delta
+            .in_path_order()
+            .into_iter()
+            .filter(move |spot| self.verdict(*spot).act == Act::Send { to })
+    }
+}

@@ -1,0 +1,280 @@
+//! The next baseline, from what was achieved (spec 4, "Recording").
+
+use super::delta::{Delta, Spot};
+use super::join::{Frozen, as_dirs, frozen, merge_block};
+use super::plan::{Act, Plan, Settle};
+use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Was};
+use crate::tree::{Entry, NodeId, Pair, Side, Stamp, Tree};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Why no baseline could be written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The old baseline cannot be read to its end.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// The new one was put together wrongly.
+    #[error(transparent)]
+    Disorder(#[from] Disorder),
+}
+
+/// What became of a plan.
+#[derive(Debug, Default)]
+pub struct Achieved {
+    /// Paths where something planned did not come about: their old baseline stays.
+    pub failed: BTreeSet<Spot>,
+    /// Entries that were touched, as they were read again afterwards; none: gone.
+    pub fresh: Pair<BTreeMap<Spot, Option<Entry>>>,
+    /// Moves of the plan, by their index, that could not be made.
+    pub failed_moves: BTreeSet<usize>,
+}
+
+impl Achieved {
+    /// Counts a path, and every path of the plan below it, as not achieved.
+    pub fn fail_below(&mut self, delta: &Delta, top: Spot) {
+        self.failed.insert(top);
+        self.failed.extend(delta.below(top));
+    }
+
+    /// Whether what was planned for the path came about.
+    #[must_use]
+    pub fn succeeded(&self, spot: Spot) -> bool {
+        !self.failed.contains(&spot)
+    }
+}
+
+/// Whether the receiver's entry, read again, is what was sent: kind, size, link target,
+/// and the mtime as exactly as the receiving file system keeps it. Directories get their
+/// times later.
+#[must_use]
+pub fn arrived(sent: &Entry, found: &Entry) -> bool {
+    sent.kind == found.kind
+        && (sent.kind.is_dir()
+            || (sent.size == found.size
+                && sent.link() == found.link()
+                && sent.extra().rdev == found.extra().rdev
+                && (sent.mtime.compare_coarsely(found.mtime) == Ordering::Equal
+                    || is_rounded(sent.mtime, found.mtime))))
+}
+
+/// File systems with a precision of two seconds (FAT) keep even seconds; others with a
+/// precision between that and a nanosecond cut the rest off.
+fn is_rounded(sent: Stamp, found: Stamp) -> bool {
+    let two_seconds =
+        found.nanos() == 0 && found.secs() % 2 == 0 && (sent.secs() - found.secs()).abs() < 2;
+    let cut_off = sent.secs() == found.secs()
+        && sent.nanos() > found.nanos()
+        && [100, 1_000, 1_000_000]
+            .iter()
+            .any(|unit| found.nanos() % unit == 0 && sent.nanos() - found.nanos() < *unit);
+    two_seconds || cut_off
+}
+
+enum Step {
+    Enter { nodes: Pair<Option<NodeId>>, spot: Option<Spot>, has_block: bool },
+    Copy,
+    Skip,
+}
+
+/// Writes the next baseline: paths in step as scanned, touched ones as achieved, failed
+/// ones as before, excluded ones not at all.
+///
+/// # Errors
+/// See [`RecordError`]; nothing was written then.
+pub fn record(
+    trees: &Pair<Tree>,
+    old: &Baseline,
+    plan: &Plan,
+    achieved: &Achieved,
+    header: Header,
+) -> Result<Baseline, RecordError> {
+    let recorder = Recorder::new(trees, plan, achieved);
+    let mut writer = BaselineWriter::new(header);
+    let mut cursor = old.cursor();
+    let both_roots = Pair::new(Some(Tree::ROOT), Some(Tree::ROOT));
+    let mut steps =
+        vec![Step::Enter { nodes: both_roots, spot: Some(Delta::ROOT), has_block: true }];
+    let mut block: Vec<Known<'_>> = Vec::new();
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Skip => cursor.skip_subtree()?,
+            Step::Copy => cursor.copy_subtree(&mut writer)?,
+            Step::Enter { nodes, spot, has_block } => {
+                block.clear();
+                if has_block {
+                    cursor.block_into(&mut block)?;
+                }
+                let mut next = Vec::new();
+                let children = recorder.directory(nodes, spot, &block, &mut next);
+                writer.block(children.iter().map(|c| (c.name.as_slice(), &c.record, c.has_block)));
+                steps.extend(next.into_iter().rev());
+            }
+        }
+    }
+    Ok(writer.finish()?)
+}
+
+struct Line {
+    name: Vec<u8>,
+    record: Record,
+    has_block: bool,
+}
+
+struct Recorder<'a> {
+    trees: &'a Pair<Tree>,
+    plan: &'a Plan,
+    achieved: &'a Achieved,
+    /// Old names of moves that failed, with the spot that carries their baseline.
+    restored: BTreeMap<Spot, Spot>,
+    /// New names of moves that failed.
+    void: BTreeSet<Spot>,
+    /// Whether the path, or something below it, stays in the baseline.
+    keeps: Vec<bool>,
+}
+
+impl<'a> Recorder<'a> {
+    fn new(trees: &'a Pair<Tree>, plan: &'a Plan, achieved: &'a Achieved) -> Self {
+        let mut recorder = Recorder {
+            trees,
+            plan,
+            achieved,
+            restored: BTreeMap::new(),
+            void: BTreeSet::new(),
+            keeps: vec![false; plan.delta.len()],
+        };
+        for index in &achieved.failed_moves {
+            for (from, to) in
+                plan.moves.get(*index).map(|m| m.carried.as_slice()).unwrap_or_default()
+            {
+                recorder.restored.insert(*from, *to);
+                recorder.void.insert(*to);
+            }
+        }
+        for spot in plan.delta.spots().rev() {
+            let keeps = recorder.keeps[spot.index()] || recorder.stays(spot);
+            recorder.keeps[spot.index()] = keeps;
+            recorder.keeps[plan.delta.parent(spot).index()] |= keeps;
+        }
+        recorder
+    }
+
+    /// One directory's lines, and what to do with the directories among them.
+    fn directory(
+        &self,
+        nodes: Pair<Option<NodeId>>,
+        spot: Option<Spot>,
+        block: &[Known<'_>],
+        next: &mut Vec<Step>,
+    ) -> Vec<Line> {
+        let delta = &self.plan.delta;
+        let mut spots = spot.map(|s| delta.children(s)).into_iter().flatten().peekable();
+        let mut lines = Vec::new();
+        let mut emit = |name: &[u8], now, known: Option<&Known<'_>>, spot| {
+            self.child(name, now, known, spot, &mut lines, next);
+        };
+        merge_block(self.trees, as_dirs(self.trees, nodes), block, |joined| {
+            // Places that only the delta knows: new names of entries that moved.
+            while let Some(s) = spots.next_if(|s| delta.name(*s) < joined.name) {
+                emit(delta.name(s), Pair::default(), None, Some(s));
+            }
+            let spot = spots.next_if(|s| delta.name(*s) == joined.name);
+            emit(joined.name, joined.now, joined.known.map(|index| &block[index]), spot);
+        });
+        for s in spots {
+            emit(delta.name(s), Pair::default(), None, Some(s));
+        }
+        lines
+    }
+
+    fn child(
+        &self,
+        name: &[u8],
+        now: Pair<Option<NodeId>>,
+        known: Option<&Known<'_>>,
+        spot: Option<Spot>,
+        lines: &mut Vec<Line>,
+        next: &mut Vec<Step>,
+    ) {
+        let has_old_block = known.is_some_and(|k| k.has_block);
+        let mut line = |record: Record, has_block: bool| {
+            lines.push(Line { name: name.to_vec(), record, has_block });
+        };
+        match (spot, frozen(self.trees, now)) {
+            (_, Some(Frozen::Unknown)) => {
+                if let Some(known) = known {
+                    line(known.record.clone(), has_old_block);
+                    if has_old_block {
+                        next.push(Step::Copy);
+                    }
+                }
+            }
+            (None, None) => {
+                let entry = |side: Side| now[side].map(|id| self.trees[side].entry(id));
+                if let (Some(i), Some(t)) = (entry(Side::Initiator), entry(Side::Target)) {
+                    line(Record::in_step(i.clone(), t.clone()), i.kind.is_dir());
+                    if i.kind.is_dir() {
+                        next.push(Step::Enter { nodes: now, spot: None, has_block: has_old_block });
+                    }
+                }
+            }
+            (Some(spot), None) if self.keeps[spot.index()] => {
+                let enters = has_old_block
+                    || as_dirs(self.trees, now) != Pair::default()
+                    || self.plan.delta.children(spot).next().is_some();
+                line(self.record_of(spot).unwrap_or_default(), enters);
+                if enters {
+                    next.push(Step::Enter {
+                        nodes: now,
+                        spot: Some(spot),
+                        has_block: has_old_block,
+                    });
+                }
+            }
+            // Excluded, or gone from both sides.
+            _ => {
+                if has_old_block {
+                    next.push(Step::Skip);
+                }
+            }
+        }
+    }
+
+    /// Whether the path has a record of its own in the next baseline.
+    fn stays(&self, spot: Spot) -> bool {
+        self.record_of(spot).is_some_and(|record| !record.is_empty())
+    }
+
+    fn record_of(&self, spot: Spot) -> Option<Record> {
+        let delta = &self.plan.delta;
+        if let Some(to) = self.restored.get(&spot) {
+            return delta.record(*to).cloned();
+        }
+        if self.void.contains(&spot) {
+            return None;
+        }
+        let verdict = self.plan.verdict(spot);
+        if !self.achieved.succeeded(spot) || verdict.settle == Settle::KeepOld {
+            return delta.record(spot).cloned();
+        }
+        let was = Pair::from_fn(|side| self.found(spot, side).map_or(Was::Absent, Was::Seen));
+        let mut record = Record { was, skipped: Pair::default() };
+        if let Settle::Marked(side) = verdict.settle {
+            record.skipped[side] = true;
+        }
+        Some(record)
+    }
+
+    /// What a side has at the path after the run.
+    fn found(&self, spot: Spot, side: Side) -> Option<Entry> {
+        if let Some(fresh) = self.achieved.fresh[side].get(&spot) {
+            return fresh.clone();
+        }
+        let verdict = self.plan.verdict(spot);
+        let is_gone = verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side);
+        if is_gone {
+            return None;
+        }
+        self.plan.entry(self.trees, spot, side).cloned()
+    }
+}

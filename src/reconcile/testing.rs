@@ -1,0 +1,284 @@
+//! What the tests of this room share: settings, trees in a few words, and a simulation
+//! that carries a plan out in memory.
+//!
+//! An entry is written `f3@20` (a file, content of 3 bytes, mtime 20), `d`, `d@5`,
+//! `l:there@20` (a link), `-` (nothing), `x` (excluded file), `xd` (excluded directory),
+//! `u` (unreadable directory). `#7` gives it the inode 7, `%600` the mode.
+
+use super::plan::{Act, Plan};
+use super::record::{Achieved, record};
+use super::{Rules, reconcile};
+use crate::config::{Policy, Preserve};
+use crate::replica::Keep;
+use crate::state::{Baseline, Header, Record, Was};
+use crate::tree::{
+    Child, Entry, Extra, Kind, Pair, RelPath, Side, Stamp, Standing, Tree, TreeBuilder,
+};
+use std::collections::BTreeMap;
+
+/// Everything preserved that the spec preserves by default.
+pub fn preserve_all() -> Preserve {
+    Preserve {
+        permissions: true,
+        owner: true,
+        group: true,
+        executability: true,
+        acl: false,
+        xattr: false,
+        copy_symlinks: false,
+        keep_dirlinks: false,
+        hardlinks: false,
+        checksum: false,
+    }
+}
+
+/// The defaults of the spec, for a user who may change owners.
+pub fn rules() -> Rules {
+    let policy = Policy {
+        prevalence: Side::Initiator,
+        force_prevalence: false,
+        one_way_from: None,
+        skip_deletion: Pair::default(),
+        detect_moves: true,
+        max_delete_percent: 0,
+        force_delete: false,
+        backup: true,
+        backup_multiple: false,
+        backup_days: 30,
+        soft_delete: true,
+        soft_delete_days: 30,
+    };
+    Rules {
+        policy,
+        preserve: preserve_all(),
+        can_chown: Pair::new(true, true),
+        longest_path: 4000,
+        settled: BTreeMap::new(),
+    }
+}
+
+/// What one side holds.
+pub type Files = BTreeMap<RelPath, (Standing, Entry)>;
+
+pub fn path(text: &str) -> RelPath {
+    RelPath::new(text.as_bytes()).unwrap()
+}
+
+/// Reads an entry; see the head of this file.
+pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)> {
+    if text == "-" {
+        return None;
+    }
+    let cut = |text: &str, mark: char| {
+        let start = text.find(mark)? + 1;
+        let rest = &text[start..];
+        Some(rest[..rest.find(['@', '#', '%']).unwrap_or(rest.len())].to_owned())
+    };
+    let (standing, kind) = match text {
+        "x" => (Standing::Excluded, Kind::File),
+        "xd" => (Standing::Excluded, Kind::Dir),
+        "u" => (Standing::Unknown, Kind::Dir),
+        _ if text.starts_with('d') => (Standing::Present, Kind::Dir),
+        _ if text.starts_with('l') => (Standing::Present, Kind::Symlink),
+        _ => (Standing::Present, Kind::File),
+    };
+    let mut entry = Entry::new(kind);
+    if kind == Kind::File {
+        let digits: String = text[1..].chars().take_while(char::is_ascii_digit).collect();
+        entry.size = digits.parse().unwrap_or(0);
+    }
+    if kind == Kind::Symlink {
+        let link = cut(text, ':').unwrap().into_bytes().into_boxed_slice();
+        entry.set_extra(Extra { link: Some(link), ..Extra::default() });
+    }
+    let seconds: i64 = cut(text, '@').map_or(1, |t| t.parse().unwrap());
+    entry.mtime = Stamp::new(seconds, 500);
+    entry.ctime = Stamp::new(seconds, 500);
+    entry.mode = cut(text, '%').map_or(0o755, |m| u16::from_str_radix(&m, 8).unwrap());
+    let own: u64 = path.as_bytes().iter().fold(1000, |sum, b| sum * 31 % 999_983 + u64::from(*b));
+    let offset = if side == Side::Initiator { 0 } else { 2_000_000 };
+    entry.ino = offset + cut(text, '#').map_or(own, |i| i.parse().unwrap());
+    entry.btime = Stamp::new(entry.ino.try_into().unwrap(), 1);
+    Some((standing, entry))
+}
+
+/// A tree from what a side holds.
+pub fn tree(files: &Files) -> Tree {
+    let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+    let mut stack = vec![(Tree::ROOT, RelPath::root())];
+    while let Some((dir, at)) = stack.pop() {
+        let children: Vec<Child> = files
+            .iter()
+            .filter(|(path, _)| path.parent().as_ref() == Some(&at))
+            .map(|(path, (standing, entry))| Child {
+                name: path.name().to_vec(),
+                standing: *standing,
+                entry: entry.clone(),
+            })
+            .collect();
+        for id in builder.fill(dir, children).unwrap() {
+            let path = builder.tree().path(id);
+            stack.push((id, path));
+        }
+    }
+    builder.finish()
+}
+
+/// A situation: what was and what is, on both sides.
+pub struct Situation {
+    pub files: Pair<Files>,
+    pub trees: Pair<Tree>,
+    pub baseline: Baseline,
+}
+
+/// Rows of `path: baseline initiator, baseline target, initiator now, target now`.
+pub fn situation(rows: &str) -> Situation {
+    let mut files: Pair<Files> = Pair::default();
+    let mut records = Vec::new();
+    for row in rows.lines().map(str::trim).filter(|row| !row.is_empty()) {
+        let (name, rest) = row.split_once(": ").unwrap();
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        let at = path(name);
+        let was = |word: &str, side| match word {
+            "L" => Was::Listed(None),
+            word => entry(word.trim_end_matches('!'), &at, side)
+                .map_or(Was::Absent, |(_, entry)| Was::Seen(entry)),
+        };
+        let record = Record {
+            was: Pair::new(was(words[0], Side::Initiator), was(words[1], Side::Target)),
+            skipped: Pair::new(words[0].ends_with('!'), words[1].ends_with('!')),
+        };
+        if !record.is_empty() {
+            records.push((at.clone(), record));
+        }
+        for (word, side) in [(words[2], Side::Initiator), (words[3], Side::Target)] {
+            if let Some(entry) = entry(word, &at, side) {
+                files[side].insert(at.clone(), entry);
+            }
+        }
+    }
+    let header = Header {
+        listed_at: Pair::new(Stamp::new(100, 0), Stamp::new(100, 0)),
+        ..Header::default()
+    };
+    Situation {
+        trees: Pair::new(tree(&files.initiator), tree(&files.target)),
+        files,
+        baseline: Baseline::from_records(header, records),
+    }
+}
+
+/// The plan in words, one line a step, in the order of acting.
+pub fn words(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    for step in &plan.set_aside {
+        let keep = if step.keep == Keep::Backup { "backup" } else { "deleted" };
+        lines.push(format!("{} {keep} {}", step.on.arrow(), plan.path(step.spot)));
+    }
+    for step in &plan.moves {
+        let arrow = step.on.map_or("==", Side::arrow);
+        lines.push(format!("{arrow} move {} -> {}", plan.path(step.from), plan.path(step.to)));
+    }
+    let mut list = |verb: &str, spots: &Pair<Vec<super::Spot>>| {
+        for (side, spots) in spots.iter() {
+            for spot in spots {
+                lines.push(format!("{} {verb} {}", side.arrow(), plan.path(*spot)));
+            }
+        }
+    };
+    list("set", &plan.counter_metadata);
+    list("tree", &plan.subtrees);
+    list("send", &plan.updates);
+    list("attr", &plan.metadata);
+    for (side, deletions) in plan.deletions.iter() {
+        for deletion in deletions {
+            lines.push(format!("{} delete {}", side.arrow(), plan.path(deletion.spot)));
+        }
+    }
+    for conflict in &plan.conflicts {
+        let path = plan.path(conflict.spot);
+        lines.push(format!("conflict {path} {} {:?}", conflict.winner, conflict.reason));
+    }
+    for problem in &plan.problems {
+        let path = problem.path.as_ref().map(RelPath::shown).unwrap_or_default();
+        lines.push(format!("{:?} {path}", problem.level));
+    }
+    lines
+}
+
+/// Carries a plan out on the files of a situation, as a replica would.
+pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) {
+    let mut files = situation.files.clone();
+    let mut achieved = Achieved::default();
+    let before = situation.files.clone();
+    let remove_below = |files: &mut Files, top: &RelPath| files.retain(|p, _| !p.is_within(top));
+    for step in &plan.set_aside {
+        remove_below(&mut files[step.on], &plan.path(step.spot));
+    }
+    for step in &plan.moves {
+        let Some(on) = step.on else { continue };
+        let (from, to) = (plan.path(step.from), plan.path(step.to));
+        let moved: Vec<RelPath> =
+            files[on].keys().filter(|p| p.is_within(&from)).cloned().collect();
+        for old in moved {
+            let (standing, entry) = files[on].remove(&old).unwrap();
+            let rest = &old.as_bytes()[from.as_bytes().len()..];
+            let new = RelPath::new([to.as_bytes(), rest].concat()).unwrap();
+            files[on].insert(new, (standing, entry));
+        }
+    }
+    let mut next_ino = 5_000_000;
+    for spot in plan.delta.in_path_order() {
+        let at = plan.path(spot);
+        let verdict = plan.verdict(spot);
+        if let Act::Send { to } = verdict.act {
+            let mut sent = before[to.other()]
+                .get(&at)
+                .cloned()
+                .unwrap_or_else(|| files[to.other()].get(&at).cloned().unwrap());
+            if verdict.metadata_on == Some(to.other()) {
+                sent.1.mode = files[to][&at].1.mode;
+            }
+            next_ino += 1;
+            let is_dir = sent.1.kind.is_dir();
+            match files[to].get(&at) {
+                Some((_, old)) if is_dir => sent.1.ino = old.ino,
+                _ => sent.1.ino = next_ino,
+            }
+            sent.1.btime = Stamp::new(next_ino.try_into().unwrap(), 0);
+            files[to].insert(at.clone(), sent);
+        }
+        if let Some(on) = verdict.metadata_on {
+            let mode = before[on.other()].get(&at).or(files[on.other()].get(&at)).unwrap().1.mode;
+            files[on].get_mut(&at).unwrap().1.mode = mode;
+        }
+        if let Act::Delete { on } = verdict.act {
+            files[on].remove(&at);
+        }
+    }
+    for (side, times) in plan.dir_times.iter() {
+        for (spot, time) in times {
+            files[side].get_mut(&plan.path(*spot)).unwrap().1.mtime = *time;
+        }
+    }
+    for spot in plan.delta.spots() {
+        for side in Side::BOTH {
+            let found = files[side].get(&plan.path(spot)).map(|(_, entry)| entry.clone());
+            achieved.fresh[side].insert(spot, found);
+        }
+    }
+    (files, achieved)
+}
+
+/// The situation after a plan was carried out and recorded.
+pub fn afterwards(situation: &Situation, plan: &Plan) -> Situation {
+    let (files, achieved) = carry_out(situation, plan);
+    let header = situation.baseline.header().clone();
+    let baseline = record(&situation.trees, &situation.baseline, plan, &achieved, header).unwrap();
+    Situation { trees: Pair::new(tree(&files.initiator), tree(&files.target)), files, baseline }
+}
+
+/// The plan for a situation.
+pub fn plan(situation: &Situation, rules: &Rules) -> Plan {
+    reconcile(&situation.trees, &situation.baseline, rules).unwrap()
+}
