@@ -3,6 +3,7 @@
 use super::line::{self, Prefix};
 use super::log_file::{LogFile, LogPlace};
 use super::mask::Masks;
+use super::progress::Progress;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Location, Output, Secret};
 use chrono::Local;
@@ -15,11 +16,16 @@ use std::time::{Duration, Instant};
 /// How many of the latest lines are kept for mail.
 const KEPT_LINES: usize = 1000;
 
+/// The mark of every line of a dry run.
+const DRY: &str = "(dry run) ";
+
 /// Writes what a run says. One value serves a whole process; [`Log::begin_run`] starts
 /// the count anew for each run of monitor mode.
 pub struct Log {
     output: Output,
     prefix: Prefix,
+    /// Stands before the text of every line: what a dry run says is marked as such.
+    mark: &'static str,
     start: Instant,
     inner: Mutex<Inner>,
 }
@@ -38,6 +44,7 @@ struct Inner {
 pub(super) struct Screen {
     pub(super) out: Stream,
     pub(super) err: Stream,
+    pub(super) progress: Option<Progress>,
 }
 
 /// One of the two output streams.
@@ -50,15 +57,11 @@ pub(super) struct Stream {
 impl Screen {
     /// Our own standard streams.
     fn standard(output: &Output) -> Screen {
+        let stream = |colors, to| Stream { colors: colors && output.color, to };
         Screen {
-            out: Stream {
-                colors: output.color && io::stdout().is_terminal(),
-                to: Box::new(io::stdout()),
-            },
-            err: Stream {
-                colors: output.color && io::stderr().is_terminal(),
-                to: Box::new(io::stderr()),
-            },
+            out: stream(io::stdout().is_terminal(), Box::new(io::stdout())),
+            err: stream(io::stderr().is_terminal(), Box::new(io::stderr())),
+            progress: Progress::for_output(output),
         }
     }
 }
@@ -111,7 +114,8 @@ impl Log {
             kept: VecDeque::new(),
             tally: Tally::default(),
         };
-        let log = Log { output: output.clone(), prefix, start, inner: Mutex::new(inner) };
+        let mark = if place.dry { DRY } else { "" };
+        let log = Log { output: output.clone(), prefix, mark, start, inner: Mutex::new(inner) };
         if let Some(trouble) = trouble {
             log.say(Level::Warn, &trouble);
         }
@@ -205,12 +209,37 @@ impl Log {
         let prefix = self.prefix.show(self.start.elapsed(), Local::now());
         let text = inner.masks.apply(text);
         for line in line::tidy(&text) {
+            let line = format!("{}{line}", self.mark);
             let plain = line::plain(&prefix, level, &line);
             if let Some(screen) = &mut inner.screen {
                 screen.show(level, &prefix, &line, &plain);
             }
             inner.keep(plain);
         }
+    }
+
+    /// Changes the progress display, if there is one.
+    fn show(&self, change: impl FnOnce(&mut Progress)) {
+        if let Some(progress) = self.inner().screen.as_mut().and_then(|s| s.progress.as_mut()) {
+            change(progress);
+        }
+    }
+
+    /// Who sees the display move needs no line on the screen; the file gets it.
+    fn heartbeat(&self, what: &str, since: Duration) {
+        if !self.is_wanted(Level::Notice) {
+            return;
+        }
+        let mut inner = self.inner();
+        inner.follow_rotation();
+        let moving = inner.screen.take_if(|screen| screen.progress.is_some());
+        self.put(
+            &mut inner,
+            Level::Notice,
+            &format!("{what}: still running after {}", spell(since)),
+        );
+        inner.screen = moving.or(inner.screen.take());
+        inner.flush();
     }
 
     fn count(&self, problem: &Problem) {
@@ -224,11 +253,18 @@ impl Screen {
     /// A stream that is gone takes nothing any more; that must not stop a run.
     fn show(&mut self, level: Level, prefix: &str, line: &str, plain: &str) {
         let stream = if level.is_problem() { &mut self.err } else { &mut self.out };
-        let _ = if stream.colors {
-            writeln!(stream.to, "{}", line::colored(prefix, level, line))
-        } else {
-            writeln!(stream.to, "{plain}")
+        let mut print = || {
+            let _ = if stream.colors {
+                writeln!(stream.to, "{}", line::colored(prefix, level, line))
+            } else {
+                writeln!(stream.to, "{plain}")
+            };
+            let _ = stream.to.flush();
         };
+        match &self.progress {
+            Some(progress) => progress.aside(print),
+            None => print(),
+        }
     }
 }
 
@@ -245,12 +281,8 @@ impl Inner {
         self.kept.push_back(plain);
     }
 
-    /// Hands everything to the system, into the file that has the log's name now.
+    /// Hands what the file got to the system.
     fn flush(&mut self) {
-        if let Some(screen) = &mut self.screen {
-            let _ = screen.out.to.flush();
-            let _ = screen.err.to.flush();
-        }
         if let Some(file) = &mut self.file {
             let written = file.flush();
             self.lost(written);
@@ -292,10 +324,10 @@ impl Reporter for Log {
                 self.count(problem);
                 self.write(problem.level, &problem.to_string());
             }
-            Event::Heartbeat(what, since) => {
-                self.write(Level::Notice, &format!("{what}: still running after {}", spell(since)));
-            }
-            Event::Scanning(..) | Event::Transferring(_) | Event::Quiet => {}
+            Event::Heartbeat(what, since) => self.heartbeat(what, since),
+            Event::Scanning(side, seen) => self.show(|progress| progress.scanning(side, seen)),
+            Event::Transferring(now) => self.show(|progress| progress.transferring(now)),
+            Event::Quiet => self.show(Progress::quiet),
         }
     }
 

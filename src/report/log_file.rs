@@ -18,7 +18,7 @@ pub struct LogPlace {
     /// Local replicas: a log that nobody asked for never lands in one, where it would be
     /// synchronised.
     pub replicas: Vec<PathBuf>,
-    /// A dry run: not even LOGFILE is written inside a replica.
+    /// A dry run: its lines are marked, and not even LOGFILE is written inside a replica.
     pub dry: bool,
 }
 

@@ -4,15 +4,25 @@ use crate::tree::{Pair, RelPath, Side};
 use std::fmt;
 use std::time::Duration;
 
+pub mod json;
 mod line;
 mod log;
 mod log_file;
 mod mask;
+pub mod metrics;
+mod progress;
+mod run;
+mod summary;
 mod tally;
 mod who;
 
 pub use log::{Log, spell};
 pub use log_file::LogPlace;
+pub use run::RunReport;
+pub use summary::{
+    Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdict,
+    verdicts,
+};
 pub use tally::Tally;
 pub use who::Who;
 

@@ -63,7 +63,7 @@ impl Desk {
     fn new(output: &Output) -> Desk {
         let (out, err) = (Shared::default(), Shared::default());
         let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
-        let screen = Screen { out: stream(&out), err: stream(&err) };
+        let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
         let dir = tempfile::tempdir().unwrap();
         let place = LogPlace { wanted: Some(dir.path().join("o.log")), ..LogPlace::default() };
         Desk { log: Log::with_screen(output, &place, Instant::now(), screen), out, err, dir }
@@ -115,6 +115,22 @@ fn every_line_of_a_message_gets_its_prefix() {
 }
 
 #[test]
+fn every_line_of_a_dry_run_is_marked() {
+    let dir = tempfile::tempdir().unwrap();
+    let wanted = Some(dir.path().join("o.log"));
+    let place = LogPlace { wanted: wanted.clone(), dry: true, ..LogPlace::default() };
+    let screen = Screen::standard(&output());
+    let silent = Output { silent: true, ..output() };
+    let log = Log::with_screen(&silent, &place, Instant::now(), screen);
+    log.say(Level::Always, "UPDATE >> /a");
+    log.say(Level::Warn, "one\ntwo");
+    assert_eq!(
+        std::fs::read_to_string(wanted.unwrap()).unwrap(),
+        "(dry run) UPDATE >> /a\n(WARN):(dry run) one\n(WARN):(dry run) two\n"
+    );
+}
+
+#[test]
 fn secrets_are_masked_on_screen_in_the_file_and_in_what_is_kept() {
     let desk = Desk::new(&Output { debug: true, ..output() });
     desk.log.add_secret(&Secret::new("hunter2"));
@@ -162,7 +178,7 @@ fn a_reader_that_goes_away_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("o.log");
     let place = LogPlace { wanted: Some(path.clone()), ..LogPlace::default() };
-    let screen = Screen { out: broken(), err: broken() };
+    let screen = Screen { out: broken(), err: broken(), progress: None };
     let log = Log::with_screen(&output(), &place, Instant::now(), screen);
     say_everything(&log);
     assert!(std::fs::read_to_string(path).unwrap().ends_with("(CRITICAL):critical\n"));
@@ -173,7 +189,7 @@ fn a_log_that_cannot_be_written_any_more_is_one_warning() {
     let (out, err) = (Shared::default(), Shared::default());
     let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
     let place = LogPlace { wanted: Some("/dev/full".into()), ..LogPlace::default() };
-    let screen = Screen { out: stream(&out), err: stream(&err) };
+    let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
     let log = Log::with_screen(&output(), &place, Instant::now(), screen);
     log.say(Level::Notice, "one");
     log.say(Level::Notice, "two");

@@ -1,0 +1,96 @@
+//! A run as a value: what the reports for machines are made from (spec 6, "For machines").
+
+use super::{ConflictLine, Counts, Tally};
+use crate::tree::Pair;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct RunReport {
+    /// INSTANCE_ID.
+    pub task: String,
+    /// When the run began.
+    pub started: SystemTime,
+    /// When it ended.
+    pub ended: SystemTime,
+    /// Both replicas, for people: a directory or an ssh URI.
+    pub replicas: Pair<String>,
+    /// The exit status (spec 1).
+    pub status: u8,
+    /// The run came to its end; false if it was stopped before.
+    pub complete: bool,
+    /// Nothing was changed, only planned.
+    pub dry: bool,
+    /// What was done on each side.
+    pub counts: Pair<Counts>,
+    /// What went wrong.
+    pub tally: Tally,
+    /// Paths that were changed on both sides.
+    pub conflicts: Vec<ConflictLine>,
+}
+
+impl RunReport {
+    /// How long the run took; nothing if the clock was set back meanwhile.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        self.ended.duration_since(self.started).unwrap_or_default()
+    }
+
+    /// Whether the run did what it is for, with or without warnings.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.complete && matches!(self.status, 0 | 2)
+    }
+}
+
+/// Replaces a file as a whole: readers see the old content or the new one. A new file gets
+/// the permission bits any new file gets, as others are meant to read it. Links are
+/// followed, and what is no regular file (`/dev/stdout`) is written to, not replaced.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let (path, mode) = match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => (path.canonicalize()?, Some(there.permissions())),
+        Ok(_) => return OpenOptions::new().write(true).open(path)?.write_all(content),
+        Err(_) => (path.to_owned(), None),
+    };
+    let dir = match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    let fresh = Permissions::from_mode(0o666);
+    let mut file =
+        tempfile::Builder::new().prefix(".osync-").permissions(fresh).tempfile_in(dir)?;
+    file.write_all(content)?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode)?;
+    }
+    file.as_file().sync_all()?;
+    file.persist(&path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_links_stay_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        write_whole(&file, b"one").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        write_whole(&link, b"two").unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"two");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(link.is_symlink());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left behind");
+        write_whole(Path::new("/dev/null"), b"three").unwrap();
+        assert!(!Path::new("/dev/null").is_file());
+        assert!(write_whole(&dir.path().join("no/file"), b"").is_err());
+    }
+}
