@@ -2,7 +2,7 @@
 
 use super::run::write_whole;
 use super::{ConflictLine, Counts, Problem, RunReport};
-use crate::tree::{Pair, RelPath, Side};
+use crate::tree::{RelPath, Side};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use std::io;
@@ -114,6 +114,7 @@ fn stamp(time: SystemTime) -> String {
 mod tests {
     use super::*;
     use crate::report::{Level, Tally};
+    use crate::tree::Pair;
     use std::time::Duration;
 
     #[test]

@@ -41,7 +41,7 @@ fn to_text(run: &RunReport, last_success: Option<f64>) -> String {
     let status = f64::from(run.status);
     page.single("osync_exit_status", "0 success, 1 error, 2 warnings.", status);
 
-    let by_side: [(&str, &str, fn(&Counts) -> u64); 5] = [
+    let by_side: [(&str, &str, Pick); 5] = [
         ("updates", "Entries made or given new content.", |counts| counts.updates),
         ("metadata", "Entries of which only attributes were set.", |counts| counts.metadata),
         ("deletions", "Entries deleted.", |counts| counts.deletions),
@@ -65,6 +65,9 @@ fn to_text(run: &RunReport, last_success: Option<f64>) -> String {
     page.labelled("osync_problems_total_last_run", "What went wrong.", "level", &problems);
     page.text
 }
+
+/// Picks one of the counts.
+type Pick = fn(&Counts) -> u64;
 
 /// A page of metrics that all carry the task as label `instance`.
 struct Page {

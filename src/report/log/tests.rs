@@ -117,15 +117,15 @@ fn every_line_of_a_message_gets_its_prefix() {
 #[test]
 fn every_line_of_a_dry_run_is_marked() {
     let dir = tempfile::tempdir().unwrap();
-    let wanted = Some(dir.path().join("o.log"));
-    let place = LogPlace { wanted: wanted.clone(), dry: true, ..LogPlace::default() };
+    let path = dir.path().join("o.log");
+    let place = LogPlace { wanted: Some(path.clone()), dry: true, ..LogPlace::default() };
     let screen = Screen::standard(&output());
     let silent = Output { silent: true, ..output() };
     let log = Log::with_screen(&silent, &place, Instant::now(), screen);
     log.say(Level::Always, "UPDATE >> /a");
     log.say(Level::Warn, "one\ntwo");
     assert_eq!(
-        std::fs::read_to_string(wanted.unwrap()).unwrap(),
+        std::fs::read_to_string(path).unwrap(),
         "(dry run) UPDATE >> /a\n(WARN):(dry run) one\n(WARN):(dry run) two\n"
     );
 }
