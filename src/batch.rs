@@ -1,1 +1,0 @@
-//! Many tasks, one after the other (spec 7, "Batch").

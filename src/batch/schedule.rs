@@ -1,0 +1,141 @@
+//! Which task runs next. Pure: elapsed time and ends of runs in, decisions out
+//! (spec 7, "Batch").
+
+use super::footprint::Footprint;
+use std::time::Duration;
+
+/// What a batch may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// How often a task that fails may run in all; at least 1.
+    pub max_runs: u32,
+    /// No run begins later than this; none: no limit. Runs that have begun go on.
+    pub max_time: Option<Duration>,
+    /// How many tasks may run at the same time; at least 1.
+    pub parallel: usize,
+}
+
+/// How a run of a task ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunEnd {
+    /// Exit status 0.
+    Success,
+    /// Exit status 2: done, with warnings. Not run again.
+    Warnings,
+    /// Anything else: it may run again.
+    Failure,
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Start this task.
+    Start(usize),
+    /// Wait until a running task ends.
+    Wait,
+    /// Everything has had its turns.
+    Done,
+    /// The time is up, and tasks that could still run do not.
+    TimeUp,
+}
+
+#[derive(Debug, Clone)]
+struct Task {
+    footprint: Footprint,
+    runs: u32,
+    running: bool,
+    last: Option<RunEnd>,
+}
+
+/// All tasks of a batch, in the order they are to run.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    tasks: Vec<Task>,
+    allowance: Allowance,
+}
+
+impl Schedule {
+    /// A batch that has not begun.
+    #[must_use]
+    pub fn new(tasks: impl IntoIterator<Item = Footprint>, allowance: Allowance) -> Self {
+        let tasks = tasks
+            .into_iter()
+            .map(|footprint| Task { footprint, runs: 0, running: false, last: None })
+            .collect();
+        Schedule { tasks, allowance }
+    }
+
+    /// What to do, this long after the batch began. A task that failed runs again only
+    /// after all others have had their turn; tasks never run beside one they share a
+    /// replica with.
+    #[must_use]
+    pub fn next(&self, elapsed: Duration) -> Next {
+        let running = self.tasks.iter().filter(|task| task.running).count();
+        let round = self.waiting().map(|(_, task)| task.runs).min();
+        let Some(round) = round else {
+            return if running > 0 { Next::Wait } else { Next::Done };
+        };
+        if self.allowance.max_time.is_some_and(|max| elapsed >= max) {
+            return if running > 0 { Next::Wait } else { Next::TimeUp };
+        }
+        // A task that is still in an earlier round has not had its turn yet.
+        let earlier = self.tasks.iter().any(|task| task.running && task.runs <= round);
+        if running >= self.allowance.parallel || earlier {
+            return Next::Wait;
+        }
+        let free = self
+            .waiting()
+            .find(|(_, task)| task.runs == round && !self.is_hindered(&task.footprint));
+        free.map_or(Next::Wait, |(index, _)| Next::Start(index))
+    }
+
+    /// A task has been started.
+    pub fn started(&mut self, index: usize) {
+        if let Some(task) = self.tasks.get_mut(index) {
+            task.running = true;
+            task.runs += 1;
+        }
+    }
+
+    /// A running task has ended.
+    pub fn ended(&mut self, index: usize, end: RunEnd) {
+        if let Some(task) = self.tasks.get_mut(index) {
+            task.running = false;
+            task.last = Some(end);
+        }
+    }
+
+    /// Whether any task runs now.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.tasks.iter().any(|task| task.running)
+    }
+
+    /// How often a task has been started.
+    #[must_use]
+    pub fn runs(&self, index: usize) -> u32 {
+        self.tasks.get(index).map_or(0, |task| task.runs)
+    }
+
+    /// How the last run of each task ended; none for those that had no turn.
+    pub fn results(&self) -> impl Iterator<Item = Option<RunEnd>> + '_ {
+        self.tasks.iter().map(|task| task.last)
+    }
+
+    /// Tasks that are to run (again), in order.
+    fn waiting(&self) -> impl Iterator<Item = (usize, &Task)> {
+        let max_runs = self.allowance.max_runs.max(1);
+        self.tasks.iter().enumerate().filter(move |(_, task)| {
+            let again = matches!(task.last, None | Some(RunEnd::Failure));
+            !task.running && again && task.runs < max_runs
+        })
+    }
+
+    fn is_hindered(&self, footprint: &Footprint) -> bool {
+        self.tasks.iter().any(|task| task.running && task.footprint.overlaps(footprint))
+    }
+}
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
