@@ -2,7 +2,7 @@
 
 use super::*;
 
-include!("../../tests/data/filter_cases.rs");
+include!("cases.rs");
 
 fn rules(texts: &[&str]) -> Vec<RuleText> {
     texts

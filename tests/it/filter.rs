@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 
-include!("../data/filter_cases.rs");
+include!("../../src/filter/cases.rs");
 
 /// A path and whether it is a directory.
 type Node = (Vec<u8>, bool);

@@ -3,3 +3,4 @@
 pub mod sandbox;
 pub mod smtp;
 pub mod sshd;
+pub mod trees;
