@@ -128,3 +128,70 @@ fn too_many(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Opt
         percent,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::{plan, rules, situation};
+
+    fn danger(rows: &str, percent: u32) -> Option<Danger> {
+        let situation = situation(rows);
+        let mut rules = rules();
+        rules.policy.max_delete_percent = percent;
+        mass_deletion(&situation.trees, &plan(&situation, &rules), &rules.policy)
+    }
+
+    #[test]
+    fn an_emptied_replica_deletes_nothing_across() {
+        let gone = "a: f1@1 f1@1 - f1@1\nd: d d - d\nd/b: f1@1 f1@1 - f1@1";
+        let expected = Danger::Emptied { side: Side::Initiator, deletions: 3 };
+        assert_eq!(danger(gone, 0), Some(expected));
+        for (what, rows) in [
+            ("both empty", "a: f1@1 f1@1 - -"),
+            ("newly excluded", "a: f1@1 f1@1 x x"),
+            ("first contact with an empty side", "a: - - - f1@1"),
+            ("one file left", "a: f1@1 f1@1 - f1@1\nb: f1@1 f1@1 f1@1 f1@1"),
+            ("everything changed across", "a: f1@1 f1@1 - f2@2"),
+        ] {
+            assert_eq!(danger(rows, 0), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_empty_source_of_a_one_way_run_empties_nothing() {
+        let situation = situation("a: - - - f1@1");
+        let mut rules = rules();
+        rules.policy.one_way_from = Some(Side::Initiator);
+        let plan = plan(&situation, &rules);
+        let expected = Danger::Emptied { side: Side::Initiator, deletions: 1 };
+        assert_eq!(mass_deletion(&situation.trees, &plan, &rules.policy), Some(expected));
+        rules.policy.force_delete = true;
+        assert_eq!(mass_deletion(&situation.trees, &plan, &rules.policy), None);
+    }
+
+    #[test]
+    fn a_share_of_the_files_may_be_deleted_and_no_more() {
+        let rows =
+            "a: f1@1 f1@1 - f1@1\nb: f1@1 f1@1 f1@1 f1@1\nc: f1@1 f1@1 f1@1 f1@1\nd: d d d d";
+        assert_eq!(danger(rows, 34), None);
+        let expected = Danger::TooMany { side: Side::Target, deletions: 1, files: 3, percent: 33 };
+        assert_eq!(danger(rows, 33), Some(expected));
+        let moved = "a: f1@1#5 f1@1 - f1@1\nb: - - f1@1#5 -\nc: f1@1 f1@1 f1@1 f1@1";
+        assert_eq!(danger(moved, 10), None, "moves do not count");
+        let replaced = "a: d d f1@5 d\na/b: f1@1 f1@1 - f1@1\na/c: f1@1 f1@1 - f1@1";
+        assert!(danger(replaced, 50).is_some(), "what goes with a directory counts");
+    }
+
+    #[test]
+    fn only_the_known_replicas_are_trusted() {
+        let id = |text: &str| Some(Identity(text.to_owned()));
+        let known = Pair::new(id("a"), id("b"));
+        let stranger = |found: Pair<Option<Identity>>| stranger(&known, &found);
+        assert_eq!(stranger(known.clone()), None);
+        let bare = Danger::Stranger { side: Side::Target, bare: true };
+        assert_eq!(stranger(Pair::new(id("a"), None)), Some(bare));
+        let other = Danger::Stranger { side: Side::Initiator, bare: false };
+        assert_eq!(stranger(Pair::new(id("x"), id("b"))), Some(other));
+        assert_eq!(super::stranger(&Pair::default(), &known), None, "nothing is known yet");
+    }
+}

@@ -65,9 +65,9 @@ fn is_rounded(sent: Stamp, found: Stamp) -> bool {
         found.nanos() == 0 && found.secs() % 2 == 0 && (sent.secs() - found.secs()).abs() < 2;
     let cut_off = sent.secs() == found.secs()
         && sent.nanos() > found.nanos()
-        && [100, 1_000, 1_000_000]
-            .iter()
-            .any(|unit| found.nanos() % unit == 0 && sent.nanos() - found.nanos() < *unit);
+        && [100, 1_000, 1_000_000].iter().any(|unit| {
+            found.nanos().is_multiple_of(*unit) && sent.nanos() - found.nanos() < *unit
+        });
     two_seconds || cut_off
 }
 
@@ -276,5 +276,96 @@ impl<'a> Recorder<'a> {
             return None;
         }
         self.plan.entry(self.trees, spot, side).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::{Situation, carry_out, path, plan, rules, situation, words};
+
+    /// Plans, carries out, lets some paths fail, and records.
+    fn after(situation: &Situation, spoil: impl Fn(&Plan, &mut Achieved)) -> Baseline {
+        let plan = plan(situation, &rules());
+        let (_, mut achieved) = carry_out(situation, &plan);
+        spoil(&plan, &mut achieved);
+        let header = situation.baseline.header().clone();
+        record(&situation.trees, &situation.baseline, &plan, &achieved, header).unwrap()
+    }
+
+    fn of(baseline: &Baseline, wanted: &str) -> Option<Record> {
+        baseline
+            .records()
+            .map(Result::unwrap)
+            .find(|(at, record)| *at == path(wanted) && !record.is_empty())
+            .map(|(_, record)| record)
+    }
+
+    fn spot(plan: &Plan, wanted: &str) -> Spot {
+        plan.delta.spots().find(|spot| plan.path(*spot) == path(wanted)).unwrap()
+    }
+
+    #[test]
+    fn what_failed_keeps_its_old_baseline() {
+        let situation = situation(
+            "a: f1@1 f1@1 f2@5 f1@1
+             b: f1@1 f1@1 - f1@1
+             n: - - f1@1 -",
+        );
+        let baseline = after(&situation, |plan, achieved| {
+            achieved.failed = ["a", "b", "n"].iter().map(|name| spot(plan, name)).collect();
+        });
+        for name in ["a", "b"] {
+            assert_eq!(of(&baseline, name), of(&situation.baseline, name), "{name}");
+        }
+        assert_eq!(of(&baseline, "n"), None);
+    }
+
+    #[test]
+    fn a_move_that_failed_is_decided_again_from_the_old_name() {
+        let rows = "d: d#5 d - d\nd/a: f1@1#6 f1@1 - f1@1\ne: - - d#5 -\ne/a: - - f1@1#6 -";
+        let situation = situation(rows);
+        let first = words(&plan(&situation, &rules()));
+        let baseline = after(&situation, |plan, achieved| {
+            achieved.failed_moves.insert(0);
+            achieved.fail_below(&plan.delta, spot(plan, "e"));
+        });
+        for name in ["d", "d/a", "e", "e/a"] {
+            assert_eq!(of(&baseline, name), of(&situation.baseline, name), "{name}");
+        }
+        let again = Situation { baseline, ..situation };
+        assert_eq!(words(&plan(&again, &rules())), first);
+    }
+
+    #[test]
+    fn what_is_excluded_now_is_forgotten() {
+        let situation = situation("d: d d xd xd\nd/a: f1@1 f1@1 - -\nb: f1@1 f1@1 f1@1 f1@1");
+        let baseline = after(&situation, |_, _| {});
+        assert_eq!(baseline.len(), 1);
+        assert!(of(&baseline, "b").is_some());
+    }
+
+    #[test]
+    fn arrival_allows_for_coarse_clocks_only() {
+        let at = |secs, nanos| {
+            let mut entry = Entry::new(crate::tree::Kind::File);
+            entry.mtime = Stamp::new(secs, nanos);
+            entry
+        };
+        let sent = at(11, 123_456_789);
+        for (found, expected) in [
+            (at(11, 123_456_789), true),
+            (at(11, 0), true),
+            (at(11, 123_456_700), true),
+            (at(11, 123_000_000), true),
+            (at(10, 0), true),
+            (at(12, 0), true),
+            (at(9, 0), false),
+            (at(13, 0), false),
+            (at(11, 123_456_790), false),
+            (at(11, 99), false),
+        ] {
+            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A point in time as a file system stores it. Ordered; 12 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 pub struct Stamp {
     secs: i64,
     nanos: u32,
