@@ -1,1 +1,155 @@
-//! What the user typed; the only place that wires rooms together.
+//! What the user typed: one match on the command (spec 1). The only place that wires
+//! rooms together.
+
+pub mod args;
+pub mod invocation;
+mod pages;
+pub mod run_flags;
+mod usage;
+
+use crate::config::{
+    Config, Environment, FileSettings, Flags, Problem, Resolution, ThisMachine, load, resolve,
+};
+use args::{Cli, Command, SyncArgs};
+use clap::Parser;
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Bad usage.
+const USAGE: u8 = 128;
+/// Something that should have been done was not.
+const ERROR: u8 = 1;
+
+/// Does what the command line says and returns the exit status.
+#[must_use]
+pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
+    let args = invocation::with_command(args.into_iter().collect());
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => dispatch(cli, environment),
+        Err(error) if !error.use_stderr() => {
+            print(&error.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(error) => bad_usage(&usage::one_line(&error, &args)),
+    }
+}
+
+fn dispatch(cli: Cli, environment: &Environment) -> ExitCode {
+    match cli.command {
+        None => sync(&cli.sync, environment),
+        Some(Command::Sync(args)) => sync(&args, environment),
+        Some(Command::Completions { shell }) => {
+            print(&pages::completions(shell));
+            ExitCode::SUCCESS
+        }
+        Some(Command::Man) => {
+            print(&pages::manual());
+            ExitCode::SUCCESS
+        }
+        Some(Command::Batch(_)) => not_built("osync batch"),
+        Some(Command::Check(_)) => not_built("osync check"),
+        Some(Command::Upgrade(_)) => not_built("osync upgrade"),
+        Some(Command::State(_)) => not_built("osync state"),
+        Some(Command::SshFilter(_)) => not_built("osync ssh-filter"),
+        Some(Command::Rsh(_)) => not_built("osync rsh"),
+    }
+}
+
+/// One run, or monitor mode.
+fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
+    if let Err(problem) = complete(args, environment) {
+        return bad_usage(&problem);
+    }
+    let resolution = settings(args.config_file.as_deref(), &args.run.to_flags(), environment);
+    match resolution.config {
+        Some(config) => {
+            let warnings = resolution.warnings.iter().map(Problem::to_string).collect();
+            run_task(config, warnings)
+        }
+        None => {
+            for problem in resolution.warnings.iter().chain(&resolution.errors) {
+                complain(&problem.to_string());
+            }
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+/// Hands a resolved task over. `warnings` are about the configuration; they are to be
+/// logged and make the exit status 2.
+fn run_task(_config: Config, _warnings: Vec<String>) -> ExitCode {
+    not_built("a run")
+}
+
+/// Whether there is enough to know what is wanted.
+fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
+    if let Some(file) = &args.config_file {
+        let is_named_right =
+            matches!(Path::new(file).extension(), Some(e) if e == "conf" || e == "toml");
+        let near = file.to_str().and_then(usage::nearest_command);
+        return match near {
+            Some(near) if !is_named_right && !Path::new(file).exists() => {
+                let file = crate::tree::path::escape(file.as_bytes());
+                Err(format!("unknown command '{file}'; did you mean '{near}'?"))
+            }
+            _ => Ok(()),
+        };
+    }
+    let given = |flag: &Option<OsString>, key| flag.is_some() || environment.filled(key).is_some();
+    let initiator = given(&args.run.initiator, "INITIATOR_SYNC_DIR");
+    let target = given(&args.run.target, "TARGET_SYNC_DIR");
+    match (initiator, target) {
+        (true, true) => Ok(()),
+        (true, false) => Err("--target=DIR is missing".to_owned()),
+        (false, true) => Err("--initiator=DIR is missing".to_owned()),
+        (false, false) => Err(
+            "nothing to do: name a configuration file, or give --initiator=DIR and --target=DIR"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Reads and resolves the settings of one task.
+fn settings(file: Option<&OsStr>, flags: &Flags, environment: &Environment) -> Resolution {
+    let loaded = file.map(|file| load::load(Path::new(file), environment)).transpose();
+    match loaded {
+        Ok(loaded) => {
+            let (file, warnings): (Option<FileSettings>, _) = match loaded {
+                Some(loaded) => (Some(loaded.settings), loaded.warnings),
+                None => (None, Vec::new()),
+            };
+            let mut resolution = resolve(file.as_ref(), flags, environment, &ThisMachine);
+            resolution.warnings.splice(0..0, warnings);
+            resolution
+        }
+        Err(problem) => Resolution {
+            settings: Default::default(),
+            config: None,
+            errors: vec![problem],
+            warnings: Vec::new(),
+        },
+    }
+}
+
+fn bad_usage(problem: &str) -> ExitCode {
+    complain(&format!("{problem} (see osync --help)"));
+    ExitCode::from(USAGE)
+}
+
+fn not_built(what: &str) -> ExitCode {
+    complain(&format!("{what} is not built yet"));
+    ExitCode::from(ERROR)
+}
+
+/// A reader that goes away is no reason to fail.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+}
+
+fn complain(text: &str) {
+    drop(writeln!(std::io::stderr().lock(), "osync: {text}"));
+}

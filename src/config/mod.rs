@@ -3,8 +3,24 @@
 use crate::tree::{Pair, RelPath, Side};
 use std::path::PathBuf;
 
+pub mod conf_file;
+pub mod keys;
+pub mod load;
 mod location;
+mod patterns;
+mod places;
+mod problem;
+mod read;
+mod resolve;
+pub mod rsync_args;
+mod settings;
+mod surroundings;
+pub mod toml_file;
 pub use location::{Location, LocationError, SshLocation};
+pub use problem::{Origin, Problem};
+pub use resolve::{Flags, Resolution, resolve};
+pub use settings::{Environment, FileSettings, Override, Setting, Settings};
+pub use surroundings::{Surroundings, ThisMachine};
 
 /// All settings of one task. Built by `resolve` from defaults, environment, file and
 /// flags; nothing in it needs further interpretation.
@@ -21,6 +37,8 @@ pub struct Config {
     pub create_dirs: bool,
     /// KiB wanted free on each replica; 0 disables (MINIMUM_SPACE).
     pub minimum_space: u64,
+    /// Where temporary files go (RUN_DIR, TMPDIR).
+    pub temp_dir: PathBuf,
     /// What is looked at.
     pub selection: Selection,
     /// How rsync is called.

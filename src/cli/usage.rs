@@ -1,0 +1,97 @@
+//! Bad usage in one line, with what was probably meant (spec 1, "Exit status").
+
+use super::args::Cli;
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::ffi::OsString;
+
+/// Flags of v1.0 and what they are now.
+const OLD_FLAGS: &[(&str, &str)] =
+    &[("--master", "--initiator"), ("--slave", "--target"), ("--sync-id", "--instance-id")];
+
+/// One line about what is wrong with the command line.
+#[must_use]
+pub fn one_line(error: &clap::Error, args: &[OsString]) -> String {
+    let about = context(error, ContextKind::InvalidArg);
+    let value = context(error, ContextKind::InvalidValue);
+    let about = about.as_deref().unwrap_or("an argument");
+    match error.kind() {
+        ErrorKind::UnknownArgument => unknown(about, args),
+        ErrorKind::InvalidValue if value.as_deref().unwrap_or_default().is_empty() => {
+            format!("{} needs a value", flag(about))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(|why| format!(": {why}"));
+            let near = context(error, ContextKind::SuggestedValue);
+            let near = near.map(|near| format!("; did you mean '{near}'?"));
+            let known = context(error, ContextKind::ValidValue);
+            let known = known.map(|known| format!("; possible are {known}"));
+            let help = near.or(why).or(known).unwrap_or_default();
+            format!("{}: bad value '{}'{help}", flag(about), value.unwrap_or_default())
+        }
+        ErrorKind::TooManyValues => format!("{} takes no value", flag(about)),
+        ErrorKind::MissingRequiredArgument => format!("{about} is missing"),
+        ErrorKind::MissingSubcommand => "a command is missing".to_owned(),
+        _ => first_line(error),
+    }
+}
+
+/// The name of the flag without the place-holder of its value.
+fn flag(about: &str) -> &str {
+    about.split([' ', '=']).next().unwrap_or(about)
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
+    match error.get(kind)? {
+        ContextValue::String(text) => Some(text.clone()),
+        ContextValue::Strings(texts) => Some(texts.join(", ")).filter(|text| !text.is_empty()),
+        _ => None,
+    }
+}
+
+fn first_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+fn unknown(about: &str, args: &[OsString]) -> String {
+    // Of a cluster of short options only the first bad letter is named: show the word.
+    let typed = args.iter().filter_map(|arg| arg.to_str()).find(|arg| arg.starts_with(about));
+    let typed = typed.unwrap_or(about).split('=').next().unwrap_or(about);
+    if !typed.starts_with('-') {
+        return format!("unexpected argument '{typed}'");
+    }
+    if let Some((_, now)) = OLD_FLAGS.iter().find(|(old, _)| *old == typed) {
+        return format!("unknown option '{typed}'; it is {now} now");
+    }
+    match nearest_flag(typed) {
+        Some(near) => format!("unknown option '{typed}'; did you mean '{near}'?"),
+        None => format!("unknown option '{typed}'"),
+    }
+}
+
+fn nearest_flag(typed: &str) -> Option<String> {
+    let bare = typed.trim_start_matches('-').replace('_', "-");
+    let cli = Cli::command();
+    let command = cli.clone();
+    let subcommands = cli.get_subcommands().flat_map(clap::Command::get_arguments);
+    let longs = command.get_arguments().chain(subcommands).filter(|arg| !arg.is_hide_set());
+    nearest(&bare, longs.filter_map(|arg| arg.get_long())).map(|near| format!("--{near}"))
+}
+
+/// The command that was probably meant by a word that is no configuration file.
+#[must_use]
+pub fn nearest_command(word: &str) -> Option<String> {
+    let cli = Cli::command();
+    let commands = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    nearest(word, commands.map(clap::Command::get_name))
+}
+
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|known| (strsim::damerau_levenshtein(word, known), known))
+        .min()
+        .filter(|(distance, known)| *distance <= known.len().div_ceil(3))
+        .map(|(_, known)| known.to_owned())
+}

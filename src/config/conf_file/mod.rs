@@ -1,0 +1,370 @@
+//! Reads shell-style assignments the way `sh` would, without being a shell (spec 2,
+//! "`.conf` files"). Pure: the environment and the output of commands come from
+//! [`Outside`]. Any input ends in bounded time and memory.
+
+mod commands;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE: usize = 1 << 20;
+/// All values of a file together may not grow beyond this, in bytes.
+const MAX_EXPANDED: usize = 4 << 20;
+/// How many commands a file may run.
+const MAX_COMMANDS: usize = 200;
+/// How many complaints are kept; who has that many needs no more.
+const MAX_TROUBLES: usize = 100;
+
+/// What the reader asks the world for.
+pub trait Outside {
+    /// The value of an environment variable.
+    fn variable(&self, name: &str) -> Option<Vec<u8>>;
+
+    /// What `sh -c command` prints, with `variables` beside the environment.
+    ///
+    /// # Errors
+    /// Why there is no output; a command that fails has printed what is in the pair, too.
+    fn output_of(
+        &mut self,
+        command: &[u8],
+        variables: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<u8>, CommandFailure>;
+}
+
+/// A command in a configuration file that did not end well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandFailure {
+    /// What it printed before; a shell would use that.
+    pub output: Vec<u8>,
+    /// What happened.
+    pub why: String,
+}
+
+/// `KEY=value`, expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The name before the `=`.
+    pub key: String,
+    /// The value, quotes removed and variables replaced.
+    pub value: Vec<u8>,
+    /// The line it begins in, from 1.
+    pub line: usize,
+}
+
+/// Something to complain about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Where, from 1.
+    pub line: usize,
+    /// The setting that is affected.
+    pub key: Option<String>,
+    /// What is wrong and what to do about it.
+    pub text: String,
+}
+
+/// What a file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// Its assignments in order; of one name, the last counts.
+    pub assignments: Vec<Assignment>,
+    /// What makes the file unusable.
+    pub errors: Vec<Trouble>,
+    /// What its author should know.
+    pub warnings: Vec<Trouble>,
+    /// Names that were used by `$NAME`: helpers, not misspelt settings.
+    pub used: BTreeSet<String>,
+    /// Names whose value could not be read.
+    pub broken: BTreeSet<String>,
+}
+
+/// Reads a whole file.
+pub fn parse(bytes: &[u8], outside: &mut dyn Outside) -> Parsed {
+    let mut parsed = Parsed::default();
+    if let Err(text) = plain_text(bytes) {
+        parsed.errors.push(Trouble { line: 1, key: None, text: text.to_owned() });
+        return parsed;
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let unix = without_carriage_returns(bytes);
+    let mut reader = Reader {
+        text: &unix,
+        at: 0,
+        line: 1,
+        start: 1,
+        key: None,
+        broken: false,
+        live: true,
+        depth: 0,
+        left: MAX_EXPANDED,
+        commands_left: MAX_COMMANDS,
+        suspect: None,
+        value_start: 0,
+        variables: BTreeMap::new(),
+        outside,
+        parsed,
+    };
+    reader.file();
+    reader.parsed
+}
+
+fn plain_text(bytes: &[u8]) -> Result<(), &'static str> {
+    if bytes.len() > MAX_FILE {
+        return Err("the file is longer than 1 MiB; this is no configuration file");
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err("the file is UTF-16; save it as UTF-8");
+    }
+    if bytes.contains(&0) {
+        return Err("the file holds NUL bytes; this is no text file");
+    }
+    Ok(())
+}
+
+fn without_carriage_returns(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for (index, byte) in bytes.iter().enumerate() {
+        let next = bytes.get(index + 1);
+        if *byte != b'\r' || !matches!(next, None | Some(b'\n')) {
+            out.push(*byte);
+        }
+    }
+    out
+}
+
+/// Where a word ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// Where words end.
+    Well,
+    /// At something that makes the rest of the line unreadable.
+    Badly,
+}
+
+/// The state of reading one file.
+struct Reader<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: usize,
+    /// The line in which the present statement began.
+    start: usize,
+    /// The setting that is being read.
+    key: Option<String>,
+    /// Whether the present value is unusable.
+    broken: bool,
+    /// Whether what is read counts; a default that is not needed is only skipped.
+    live: bool,
+    /// How many `${…:-` are open.
+    depth: usize,
+    /// How many bytes of values there may still be.
+    left: usize,
+    /// How many commands may still be run.
+    commands_left: usize,
+    /// The first value that swallowed something that looks like a setting.
+    suspect: Option<(usize, String)>,
+    /// Where the present value begins.
+    value_start: usize,
+    variables: BTreeMap<String, Vec<u8>>,
+    outside: &'a mut dyn Outside,
+    parsed: Parsed,
+}
+
+impl Reader<'_> {
+    fn file(&mut self) {
+        while let Some(byte) = self.after_blanks() {
+            self.start = self.line;
+            self.key = None;
+            self.broken = false;
+            match byte {
+                b'\n' => self.skip(1),
+                b'#' => self.skip_line(),
+                b'[' if self.is_heading() => self.skip_line(),
+                _ => {
+                    if self.statement() == Ended::Badly {
+                        self.skip_line();
+                    }
+                }
+            }
+        }
+    }
+
+    /// One line's worth: assignments, perhaps behind `export`, up to a line end, a `;` or
+    /// a comment.
+    fn statement(&mut self) -> Ended {
+        let mut any = false;
+        let mut export = false;
+        let mut last = None;
+        loop {
+            match self.after_blanks() {
+                None | Some(b'\n') => return Ended::Well,
+                Some(b'#') => {
+                    self.skip_line();
+                    return Ended::Well;
+                }
+                Some(b';') if any => {
+                    self.skip(1);
+                    return Ended::Well;
+                }
+                Some(_) => {}
+            }
+            let name = self.name_here();
+            let behind = self.peek_at(name.len());
+            if name == "export" && !any && matches!(behind, Some(b' ' | b'\t')) {
+                export = true;
+                any = true;
+                self.skip(name.len());
+            } else if !name.is_empty() && behind == Some(b'=') {
+                any = true;
+                last = Some(name.clone());
+                if self.assignment(name) == Ended::Badly {
+                    return Ended::Badly;
+                }
+            } else if export && !name.is_empty() && is_word_end(behind) {
+                self.skip(name.len());
+            } else {
+                self.key = last;
+                self.complain_of_code(&name, behind);
+                return Ended::Badly;
+            }
+        }
+    }
+
+    fn assignment(&mut self, name: String) -> Ended {
+        let line = self.line;
+        self.start = line;
+        self.broken = false;
+        self.key = Some(name.clone());
+        self.skip(name.len() + 1);
+        self.value_start = self.at;
+        let value = self.word();
+        if self.line > line {
+            self.look_for_swallowed_settings(line);
+        }
+        if let (Some(value), false) = (value, self.broken) {
+            self.variables.insert(name.clone(), value.clone());
+            self.parsed.assignments.push(Assignment { key: name, value, line });
+            self.key = None;
+            return Ended::Well;
+        }
+        self.key = None;
+        self.parsed.broken.insert(name);
+        if self.broken && self.at_word_end() { Ended::Well } else { Ended::Badly }
+    }
+
+    /// A quote that was forgotten ends at the next one, and settings become text.
+    fn look_for_swallowed_settings(&mut self, line: usize) {
+        let source = &self.text[self.value_start..self.at];
+        let swallowed = source.split(|b| *b == b'\n').skip(1).find_map(|line| {
+            let name = name_at(line.trim_ascii_start());
+            let behind = line.trim_ascii_start().get(name.len());
+            (behind == Some(&b'=')).then(|| super::keys::find(&name)).flatten()
+        });
+        if let (Some(swallowed), Some(key)) = (swallowed, self.key.clone()) {
+            let name = swallowed.name;
+            self.warn(format!("the value holds the line '{name}=…'; is a closing quote missing?"));
+            self.suspect.get_or_insert((line, key));
+        }
+    }
+
+    /// Says what is wrong with something that is no assignment.
+    fn complain_of_code(&mut self, name: &str, behind: Option<u8>) {
+        if let Some(key) = &self.key {
+            self.parsed.broken.insert(key.clone());
+        }
+        let text = match (name.is_empty(), behind) {
+            _ if self.key.is_some() => {
+                "the value seems to hold blanks; put it into quotes: KEY=\"several words\"".into()
+            }
+            (false, Some(b'[')) | (false, Some(b'+')) => {
+                format!("{name}: arrays and += are not supported; write one KEY=\"value\"")
+            }
+            (false, Some(b' ' | b'\t')) if self.text[self.at + name.len()..].trim_ascii_start().starts_with(b"=") => {
+                format!("no blanks may stand around the '=' of {name}")
+            }
+            (true, Some(b';')) => "comments begin with '#'".into(),
+            _ => "this is neither a setting (KEY=value) nor a comment; other shell code is not supported".into(),
+        };
+        self.complain(text);
+    }
+
+    /// `[ANYTHING]`, alone in its line.
+    fn is_heading(&self) -> bool {
+        let rest = &self.text[self.at..];
+        let line = rest.split(|b| *b == b'\n').next().unwrap_or_default();
+        let Some(close) = line.iter().position(|b| *b == b']') else { return false };
+        let behind = line[close + 1..].trim_ascii_start();
+        !matches!(line.get(1), Some(b' ' | b'\t' | b'['))
+            && matches!(behind.first(), None | Some(b'#'))
+    }
+
+    fn complain(&mut self, text: impl Into<String>) {
+        self.complain_at(self.start, text);
+    }
+
+    fn complain_at(&mut self, line: usize, text: impl Into<String>) {
+        self.broken = true;
+        if self.parsed.errors.len() < MAX_TROUBLES {
+            self.parsed.errors.push(Trouble { line, key: self.key.clone(), text: text.into() });
+        }
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        if self.parsed.warnings.len() < MAX_TROUBLES {
+            let (line, key) = (self.start, self.key.clone());
+            self.parsed.warnings.push(Trouble { line, key, text: text.into() });
+        }
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.peek_at(0)
+    }
+
+    fn peek_at(&self, ahead: usize) -> Option<u8> {
+        self.text.get(self.at + ahead).copied()
+    }
+
+    fn skip(&mut self, count: usize) {
+        let end = (self.at + count).min(self.text.len());
+        self.line += self.text[self.at..end].iter().filter(|b| **b == b'\n').count();
+        self.at = end;
+    }
+
+    fn skip_line(&mut self) {
+        let rest = &self.text[self.at..];
+        self.skip(rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len()));
+    }
+
+    /// The next byte that is neither a blank nor part of a continued line.
+    fn after_blanks(&mut self) -> Option<u8> {
+        loop {
+            match (self.peek(), self.peek_at(1)) {
+                (Some(b' ' | b'\t'), _) => self.skip(1),
+                (Some(b'\\'), Some(b'\n')) => self.skip(2),
+                (byte, _) => return byte,
+            }
+        }
+    }
+
+    /// The identifier that begins here, or nothing.
+    fn name_here(&self) -> String {
+        name_at(&self.text[self.at..])
+    }
+
+    fn at_word_end(&self) -> bool {
+        is_word_end(self.peek())
+    }
+}
+
+fn is_word_end(byte: Option<u8>) -> bool {
+    matches!(byte, None | Some(b' ' | b'\t' | b'\n' | b';'))
+}
+
+/// The identifier at the beginning of `text`, or nothing.
+fn name_at(text: &[u8]) -> String {
+    let word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+    let name: Vec<u8> = text.iter().take_while(|b| word(b)).copied().collect();
+    if name.first().is_some_and(u8::is_ascii_digit) {
+        return String::new();
+    }
+    String::from_utf8(name).unwrap_or_default()
+}

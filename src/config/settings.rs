@@ -1,0 +1,192 @@
+//! Raw values of all keys with where each came from: default, then environment, then
+//! file, then flag (spec 2, "Sources").
+
+use super::conf_file::Parsed;
+use super::keys::{self, KEYS, Key};
+use super::problem::{Origin, Problem};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+/// The environment, read once at the edge.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<OsString, OsString>);
+
+impl Environment {
+    /// The environment of this process.
+    #[must_use]
+    pub fn of_process() -> Self {
+        std::env::vars_os().collect()
+    }
+
+    /// A variable, if it is set.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
+    /// A variable that is set and not empty.
+    #[must_use]
+    pub fn filled(&self, name: &str) -> Option<&OsStr> {
+        self.get(name).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a variable is `yes` or `true`.
+    #[must_use]
+    pub fn says_yes(&self, name: &str) -> bool {
+        self.get(name)
+            .is_some_and(|v| v.eq_ignore_ascii_case("yes") || v.eq_ignore_ascii_case("true"))
+    }
+}
+
+impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        Environment(pairs.into_iter().map(|(k, v)| (k.into(), v.into())).collect())
+    }
+}
+
+/// A configuration file that was read.
+#[derive(Debug, Clone, Default)]
+pub struct FileSettings {
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// What it says.
+    pub parsed: Parsed,
+}
+
+/// A setting that a flag makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// The key.
+    pub key: &'static str,
+    /// The flag, with its dashes.
+    pub flag: &'static str,
+    /// The value.
+    pub value: OsString,
+}
+
+/// One raw value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The bytes, unquoted.
+    pub value: Vec<u8>,
+    /// Who set it.
+    pub origin: Origin,
+}
+
+/// The raw values of all keys.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// The configuration file, in configuration mode.
+    pub file: Option<PathBuf>,
+    values: BTreeMap<&'static str, Setting>,
+}
+
+impl Settings {
+    /// Lays the sources over each other. Complaints about names go to `errors` and
+    /// `warnings`.
+    #[must_use]
+    pub fn gather(
+        file: Option<&FileSettings>,
+        overrides: &[Override],
+        environment: &Environment,
+        errors: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) -> Self {
+        let mut settings = Settings { file: file.map(|f| f.path.clone()), values: BTreeMap::new() };
+        for key in KEYS {
+            let names = std::iter::once(&key.name).chain(key.aliases);
+            let from_environment = names.into_iter().find_map(|name| environment.filled(name));
+            let (value, origin) = match from_environment {
+                Some(value) => (value.as_bytes(), Origin::Environment),
+                None => (key.default.as_bytes(), Origin::Default),
+            };
+            settings.set(key, value, origin);
+        }
+        if let Some(file) = file {
+            settings.take_file(file, errors, warnings);
+        }
+        for one in overrides {
+            if let Some(key) = keys::find(one.key) {
+                settings.set(key, one.value.as_bytes(), Origin::Flag(one.flag));
+            }
+        }
+        settings
+    }
+
+    fn take_file(
+        &mut self,
+        file: &FileSettings,
+        errors: &mut Vec<Problem>,
+        warnings: &mut Vec<Problem>,
+    ) {
+        let name = show_path(&file.path);
+        let problem = |line: usize, key: Option<&str>, text: String| Problem {
+            place: format!("{name}:{line}"),
+            key: key.map(str::to_owned),
+            text,
+        };
+        for trouble in &file.parsed.errors {
+            errors.push(problem(trouble.line, trouble.key.as_deref(), trouble.text.clone()));
+        }
+        for trouble in &file.parsed.warnings {
+            warnings.push(problem(trouble.line, trouble.key.as_deref(), trouble.text.clone()));
+        }
+        for one in &file.parsed.assignments {
+            if let Some(key) = keys::find(&one.key) {
+                self.set(key, &one.value, Origin::File(one.line));
+            } else if let Some(old) = keys::obsolete(&one.key) {
+                let now = old.now.map(|now| format!(" is {now} now")).unwrap_or_default();
+                let text = format!(
+                    "this setting of an older version{now}; 'osync upgrade {name}' rewrites the file"
+                );
+                errors.push(problem(one.line, Some(&one.key), text));
+            } else if !file.parsed.used.contains(&one.key) {
+                let text = match keys::nearest(&one.key) {
+                    Some(near) => format!("unknown setting, without effect; {near} may be meant"),
+                    None => "unknown setting, without effect".to_owned(),
+                };
+                warnings.push(problem(one.line, Some(&one.key), text));
+            }
+        }
+    }
+
+    /// An empty value is the default, whatever weaker sources say: as with a file that is
+    /// sourced into a shell.
+    fn set(&mut self, key: &'static Key, value: &[u8], origin: Origin) {
+        let (value, origin) = match value {
+            [] => (key.default.as_bytes(), Origin::Default),
+            value => (value, origin),
+        };
+        self.values.insert(key.name, Setting { value: value.to_vec(), origin });
+    }
+
+    /// The value of a key of the table.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Setting> {
+        self.values.get(key)
+    }
+
+    /// All values, in the order of the table.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Key, &Setting)> {
+        KEYS.iter().filter_map(|key| Some((key, self.values.get(key.name)?)))
+    }
+
+    /// Where a value came from, for people.
+    #[must_use]
+    pub fn place(&self, origin: Origin) -> String {
+        match (origin, &self.file) {
+            (Origin::Default, Some(file)) => show_path(file),
+            (Origin::Default, None) => String::new(),
+            (Origin::Environment, _) => "environment".to_owned(),
+            (Origin::File(line), Some(file)) => format!("{}:{line}", show_path(file)),
+            (Origin::File(line), None) => format!("line {line}"),
+            (Origin::Flag(flag), _) => flag.to_owned(),
+        }
+    }
+}
+
+fn show_path(path: &std::path::Path) -> String {
+    crate::tree::path::escape(path.as_os_str().as_bytes())
+}
