@@ -197,7 +197,7 @@ pub struct StateTask {
 #[derive(Debug, Args)]
 pub struct SshFilterArgs {
     /// What a command must begin with, as _REMOTE_TOKEN
-    pub token: String,
+    pub token: OsString,
     /// Refuse sudo
     #[arg(long)]
     pub no_sudo: bool,

@@ -5,14 +5,14 @@ pub mod args;
 pub mod invocation;
 mod pages;
 pub mod run_flags;
+mod settings;
 mod usage;
 
-use crate::config::{
-    Config, Environment, FileSettings, Flags, Problem, Resolution, ThisMachine, load, resolve,
-};
-use args::{Cli, Command, SyncArgs};
+use crate::config::{Config, Environment, Problem};
+use crate::ssh_filter;
+use args::{Cli, Command, SshFilterArgs, SyncArgs};
 use clap::Parser;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -53,7 +53,7 @@ fn dispatch(cli: Cli, environment: &Environment) -> ExitCode {
         Some(Command::Check(_)) => not_built("osync check"),
         Some(Command::Upgrade(_)) => not_built("osync upgrade"),
         Some(Command::State(_)) => not_built("osync state"),
-        Some(Command::SshFilter(_)) => not_built("osync ssh-filter"),
+        Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Rsh(_)) => not_built("osync rsh"),
     }
 }
@@ -63,7 +63,8 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
     if let Err(problem) = complete(args, environment) {
         return bad_usage(&problem);
     }
-    let resolution = settings(args.config_file.as_deref(), &args.run.to_flags(), environment);
+    let resolution =
+        settings::gather(args.config_file.as_deref(), &args.run.to_flags(), environment);
     match resolution.config {
         Some(config) => {
             let warnings = resolution.warnings.iter().map(Problem::to_string).collect();
@@ -76,6 +77,13 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
             ExitCode::from(ERROR)
         }
     }
+}
+
+/// The forced command.
+fn filter_ssh(args: SshFilterArgs) -> ExitCode {
+    let SshFilterArgs { token, no_sudo, restrict } = args;
+    let options = ssh_filter::Options { token, no_sudo, restrict: restrict.map(Into::into) };
+    status(ssh_filter::run(&options))
 }
 
 /// Hands a resolved task over. `warnings` are about the configuration; they are to be
@@ -112,31 +120,13 @@ fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
     }
 }
 
-/// Reads and resolves the settings of one task.
-fn settings(file: Option<&OsStr>, flags: &Flags, environment: &Environment) -> Resolution {
-    let loaded = file.map(|file| load::load(Path::new(file), environment)).transpose();
-    match loaded {
-        Ok(loaded) => {
-            let (file, warnings): (Option<FileSettings>, _) = match loaded {
-                Some(loaded) => (Some(loaded.settings), loaded.warnings),
-                None => (None, Vec::new()),
-            };
-            let mut resolution = resolve(file.as_ref(), flags, environment, &ThisMachine);
-            resolution.warnings.splice(0..0, warnings);
-            resolution
-        }
-        Err(problem) => Resolution {
-            settings: Default::default(),
-            config: None,
-            errors: vec![problem],
-            warnings: Vec::new(),
-        },
-    }
-}
-
 fn bad_usage(problem: &str) -> ExitCode {
     complain(&format!("{problem} (see osync --help)"));
     ExitCode::from(USAGE)
+}
+
+fn status(number: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(number).unwrap_or(ERROR))
 }
 
 fn not_built(what: &str) -> ExitCode {

@@ -125,12 +125,11 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
 }
 
 impl Config {
-    /// RSYNC_OPTIONAL_ARGS, and those of them that change what rsync lists.
+    /// RSYNC_OPTIONAL_ARGS. Which of them change what rsync lists is for `filter` to say;
+    /// `cli` asks it.
     fn with_rsync_arguments(mut self, r: &Reading<'_>) -> Self {
         match rsync_args::read(&r.text("RSYNC_OPTIONAL_ARGS")) {
             Ok(groups) => {
-                let listing = groups.iter().filter(|group| rsync_args::changes_listing(&group[0]));
-                self.selection.listing_args = listing.flatten().cloned().collect();
                 self.transfer.optional_args = groups.into_iter().flatten().collect();
             }
             Err(problems) => {

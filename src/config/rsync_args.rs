@@ -167,32 +167,6 @@ fn takes_value_apart(word: &str) -> bool {
     first.is_some_and(|at| at + 1 == cluster.len())
 }
 
-/// Whether the option changes which paths rsync lists (spec 4, "Scanning").
-#[must_use]
-pub fn changes_listing(word: &str) -> bool {
-    const LONG: &[&str] = &[
-        "filter",
-        "exclude",
-        "exclude-from",
-        "include",
-        "include-from",
-        "cvs-exclude",
-        "one-file-system",
-        "max-size",
-        "min-size",
-        "no-links",
-        "no-devices",
-        "no-specials",
-        "no-D",
-    ];
-    if let Some(long) = word.strip_prefix("--") {
-        return LONG.contains(&long.split('=').next().unwrap_or(long));
-    }
-    let cluster = word.strip_prefix('-').unwrap_or_default();
-    let end = cluster.bytes().position(|b| b"eBTM@".contains(&b)).unwrap_or(cluster.len());
-    cluster[..end].contains(['f', 'F', 'C', 'x'])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
