@@ -74,7 +74,12 @@ impl Baseline {
     /// Reads from the first block on.
     #[must_use]
     pub fn cursor(&self) -> Cursor<'_> {
-        Cursor { reader: Reader::new(self.body()), context: Context::default() }
+        self.cursor_at(0)
+    }
+
+    /// Reads from the block on that begins at that byte of the body.
+    pub(super) fn cursor_at(&self, at: usize) -> Cursor<'_> {
+        Cursor { reader: Reader::new_at(self.body(), at), context: Context::default() }
     }
 }
 

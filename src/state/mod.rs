@@ -2,9 +2,13 @@
 
 mod baseline;
 mod block;
+pub mod lists;
+pub mod merge;
 mod records;
+pub mod snapshot;
 #[cfg(test)]
 mod testing;
+mod walk;
 mod wire;
 
 pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};

@@ -1,7 +1,8 @@
 //! Baselines from and to whole paths: for lists, for people, and for tests.
 
-use super::baseline::{Baseline, BaselineWriter, Cursor, Disorder};
-use super::block::{Context, Head, is_name, put_known};
+use super::baseline::{Baseline, BaselineWriter, Disorder};
+use super::block::{Context, Head, Known, is_name, put_known};
+use super::walk::{Order, Pick, Walk};
 use super::wire::Damaged;
 use super::{Header, Record};
 use crate::tree::RelPath;
@@ -27,61 +28,41 @@ impl Baseline {
         builder.finish(header).expect("the paths were sorted")
     }
 
-    /// Every path with its record, in the order of the blocks: all entries of a directory,
-    /// then those below them. Records that know nothing are among them.
+    /// Every path with its record, in the order of [`RelPath`]: a directory, then all that
+    /// lies below it. Records that know nothing are among them.
     ///
-    /// # Errors
     /// An item is an error, and the last, where the bytes make no sense.
+    #[must_use]
     pub fn records(&self) -> Records<'_> {
-        Records {
-            cursor: self.cursor(),
-            block: Vec::new().into_iter(),
-            pending: vec![RelPath::root()],
-        }
+        let pick: Picker = |known| Pick { keep: Some(known.record), enter: true };
+        Records { walk: Walk::new(self, Order::Tree, pick).map(Some) }
     }
 }
+
+type Picker = fn(Known<'_>) -> Pick<Record>;
 
 /// The paths of a baseline with their records.
 #[derive(Debug)]
 pub struct Records<'a> {
-    cursor: Cursor<'a>,
-    block: std::vec::IntoIter<(RelPath, Record)>,
-    /// Directories whose blocks come next, the nearest last.
-    pending: Vec<RelPath>,
-}
-
-impl Records<'_> {
-    fn next_block(&mut self, dir: &RelPath) -> Result<(), Damaged> {
-        let mut entries = Vec::new();
-        let first = self.pending.len();
-        for known in self.cursor.open()? {
-            let known = known?;
-            let path = dir.join(known.name);
-            if known.has_block {
-                self.pending.push(path.clone());
-            }
-            entries.push((path, known.record));
-        }
-        self.pending[first..].reverse();
-        self.block = entries.into_iter();
-        Ok(())
-    }
+    walk: Result<Option<Walk<'a, Record, Picker>>, Damaged>,
 }
 
 impl Iterator for Records<'_> {
     type Item = Result<(RelPath, Record), Damaged>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(item) = self.block.next() {
-                return Some(Ok(item));
-            }
-            let dir = self.pending.pop()?;
-            if let Err(damage) = self.next_block(&dir) {
-                self.pending.clear();
-                return Some(Err(damage));
-            }
+        let found = match &mut self.walk {
+            Ok(walk) => walk.as_mut()?.next(),
+            Err(damage) => Err(*damage),
+        };
+        let item = found.transpose()?.and_then(|(path, record)| {
+            let path = RelPath::new(path).map_err(|_| Damaged { at: 0, what: "a name is none" })?;
+            Ok((path, record))
+        });
+        if item.is_err() {
+            self.walk = Ok(None);
         }
+        Some(item)
     }
 }
 
@@ -217,11 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn paths_come_block_by_block_and_missing_parents_know_nothing() {
+    fn paths_come_in_their_order_and_missing_parents_know_nothing() {
         let given = ["b", "a/x/1", "a b", "a", "a.d/y"].map(|p| (path(p), seen(1)));
         let baseline = Baseline::from_records(Header::default(), given);
         let paths: Vec<String> = all(&baseline).iter().map(|(p, _)| p.shown()).collect();
-        assert_eq!(paths, ["a", "a b", "a.d", "b", "a/x", "a/x/1", "a.d/y"]);
+        assert_eq!(paths, ["a", "a/x", "a/x/1", "a b", "a.d", "a.d/y", "b"]);
         assert_eq!(baseline.len(), 5);
         assert!(all(&baseline).iter().filter(|(p, _)| p.name() == b"x").all(|(_, r)| r.is_empty()));
     }

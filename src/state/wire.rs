@@ -23,6 +23,11 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
+    /// Reads on from some position.
+    pub(super) fn new_at(bytes: &'a [u8], at: usize) -> Self {
+        Reader { bytes, at }
+    }
+
     pub(super) fn at(&self) -> usize {
         self.at
     }

@@ -1,0 +1,205 @@
+//! The lists that we share with osync 1.3: text, one path a line (spec 3). Pure: bytes in,
+//! bytes out.
+
+use super::baseline::Baseline;
+use super::block::{Known, is_name};
+use super::snapshot::Digest;
+use super::walk::{Order, Pick, Walk};
+use super::{Record, Was};
+use crate::tree::{RelPath, Side, path};
+use std::io::{self, Write};
+
+/// The directory at a replica's root that is never listed (spec 3).
+const WORK_DIR: &[u8] = b".osync_workdir";
+
+/// Writes the `tree-after` list of one side: what was there, sorted as `LC_ALL=C sort`
+/// does, directories without a final `/`. Only files, directories and symbolic links are
+/// listed, and no path that holds a newline. Returns the digest of what was written.
+///
+/// # Errors
+/// Those of `out`, or the baseline is damaged.
+pub fn write_tree(baseline: &Baseline, side: Side, out: &mut dyn Write) -> io::Result<Digest> {
+    let pick = |known: Known<'_>| {
+        let writable = !known.name.contains(&b'\n');
+        let keep = (writable && is_listed(&known.record, side)).then_some(());
+        Pick { keep, enter: writable }
+    };
+    let mut walk = Walk::new(baseline, Order::Text, pick).map_err(io::Error::other)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut line = Vec::new();
+    while let Some((path, ())) = walk.next().map_err(io::Error::other)? {
+        line.extend_from_slice(path);
+        line.push(b'\n');
+        if line.len() > 1 << 15 {
+            hasher.update(&line);
+            out.write_all(&line)?;
+            line.clear();
+        }
+    }
+    hasher.update(&line);
+    out.write_all(&line)?;
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Whether osync 1.3 would have the path in that side's list.
+fn is_listed(record: &Record, side: Side) -> bool {
+    match &record.was[side] {
+        Was::Absent => false,
+        Was::Listed(_) => true,
+        Was::Seen(entry) => entry.kind.is_listed(),
+    }
+}
+
+/// A list of a few paths, as the deleted and failed deletions of a run: sorted, without
+/// what a line cannot hold.
+#[must_use]
+pub fn encode_paths(paths: &[RelPath]) -> Vec<u8> {
+    let mut lines: Vec<&[u8]> = paths
+        .iter()
+        .map(RelPath::as_bytes)
+        .filter(|path| !path.is_empty() && !path.contains(&b'\n'))
+        .collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines.iter().flat_map(|line| [*line, b"\n"].concat()).collect()
+}
+
+/// A list as it was read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct List<'a> {
+    /// Its paths in the order of [`RelPath`], each once.
+    pub paths: Vec<&'a [u8]>,
+    /// How many lines were no path below a replica's root, and the first of them.
+    pub refused: Option<(u64, &'a [u8])>,
+}
+
+/// Reads a list. Its lines may be anything: what is absolute, leads out of the replica or
+/// is no path at all is refused; empty lines and the work directory are passed over.
+#[must_use]
+pub fn parse(bytes: &[u8]) -> List<'_> {
+    let mut list = List::default();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        if !line.split(|byte| *byte == b'/').all(is_name) {
+            list.refused =
+                Some(list.refused.map_or((1, line), |(count, first)| (count + 1, first)));
+        } else if !line.strip_prefix(WORK_DIR).is_some_and(|rest| matches!(rest, [] | [b'/', ..])) {
+            list.paths.push(line);
+        }
+    }
+    list.paths.sort_unstable_by(|a, b| path::compare(a, b));
+    list.paths.dedup();
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::{any_records, path};
+    use crate::state::{Header, Record};
+    use crate::tree::{Entry, Kind, Pair};
+    use proptest::prelude::*;
+
+    fn written(baseline: &Baseline, side: Side) -> Vec<u8> {
+        let mut out = Vec::new();
+        let digest = write_tree(baseline, side, &mut out).unwrap();
+        assert_eq!(&digest, blake3::hash(&out).as_bytes());
+        out
+    }
+
+    fn of_kind(kind: Kind) -> Record {
+        Record::in_step(Entry::new(kind), Entry::new(kind))
+    }
+
+    #[test]
+    fn a_list_is_sorted_by_the_bytes_of_whole_paths() {
+        let dir = |p| (path(p), of_kind(Kind::Dir));
+        let file = |p| (path(p), of_kind(Kind::File));
+        let records = [
+            dir("a"),
+            file("a/x"),
+            dir("a b"),
+            file("a b/y"),
+            file("a.txt"),
+            file("a0"),
+            file("A"),
+        ];
+        let baseline = Baseline::from_records(Header::default(), records);
+        let list = written(&baseline, Side::Initiator);
+        assert_eq!(list, b"A\na\na b\na b/y\na.txt\na/x\na0\n");
+    }
+
+    #[test]
+    fn what_osync_1_3_does_not_list_is_left_out() {
+        let mut gone_on_target = of_kind(Kind::File);
+        gone_on_target.was.target = Was::Absent;
+        gone_on_target.skipped.initiator = true;
+        let listed = Record { was: Pair::new(Was::Listed(None), Was::Absent), ..Record::default() };
+        let records = [
+            ("file", of_kind(Kind::File)),
+            ("fifo", of_kind(Kind::Fifo)),
+            ("socket", of_kind(Kind::Socket)),
+            ("device", of_kind(Kind::CharDevice)),
+            ("disk", of_kind(Kind::BlockDevice)),
+            ("link", of_kind(Kind::Symlink)),
+            ("new\nline", of_kind(Kind::Dir)),
+            ("new\nline/below", of_kind(Kind::File)),
+            ("skipped", gone_on_target),
+            ("listed", listed),
+            ("only/below", of_kind(Kind::File)),
+        ];
+        let records = records.map(|(p, record)| (path(p), record));
+        let baseline = Baseline::from_records(Header::default(), records);
+        let initiator = written(&baseline, Side::Initiator);
+        assert_eq!(initiator, b"file\nlink\nlisted\nonly/below\nskipped\n");
+        assert_eq!(written(&baseline, Side::Target), b"file\nlink\nonly/below\n");
+    }
+
+    #[test]
+    fn lines_that_are_no_paths_are_refused_and_counted() {
+        let list =
+            parse(b"b\n/etc/passwd\n\na/../../x\na//b\na\n.\n./c\nd/\nb\na b\na/\xff\n-rf *\nz");
+        assert_eq!(list.paths, [&b"-rf *"[..], b"a", b"a/\xff", b"a b", b"b", b"z"]);
+        assert_eq!(list.refused, Some((6, &b"/etc/passwd"[..])));
+        assert_eq!(parse(b"x\0y\n").refused.map(|(count, _)| count), Some(1));
+        assert_eq!(parse(b""), List::default());
+    }
+
+    #[test]
+    fn the_work_directory_in_a_list_is_passed_over() {
+        let list =
+            parse(b".osync_workdir\n.osync_workdir/deleted/x\n.osync_workdirs\na/.osync_workdir\n");
+        assert_eq!(list.paths, [&b".osync_workdirs"[..], b"a/.osync_workdir"]);
+        assert_eq!(list.refused, None);
+    }
+
+    #[test]
+    fn short_lists_are_sorted_and_hold_each_path_once() {
+        let paths = ["b", "a/x", "a b", "b", "new\nline"].map(path);
+        assert_eq!(encode_paths(&paths), b"a b\na/x\nb\n");
+        assert_eq!(encode_paths(&[RelPath::root()]), b"");
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_list_reads_as_what_it_was_written_from(given in any_records()) {
+            let baseline = Baseline::from_records(Header::default(), given);
+            for side in Side::BOTH {
+                let bytes = written(&baseline, side);
+                let list = parse(&bytes);
+                prop_assert_eq!(list.refused, None);
+                let expected: Vec<_> = baseline
+                    .records()
+                    .map(Result::unwrap)
+                    .filter(|(path, record)| {
+                        is_listed(record, side) && !path.as_bytes().contains(&b'\n')
+                    })
+                    .map(|(path, _)| path.as_bytes().to_vec())
+                    .collect();
+                prop_assert!(list.paths.iter().copied().eq(expected.iter().map(Vec::as_slice)));
+                let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
+                lines.pop();
+                prop_assert!(lines.is_sorted());
+            }
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The baseline after osync 1.3 has run: its lists say what existed, our older snapshot
+//! adds what it knew of it (spec 3, "State files"). Pure.
+
+use super::baseline::{Baseline, Disorder};
+use super::block::Known;
+use super::records::PathBuilder;
+use super::walk::{Order, Pick, Walk};
+use super::wire::Damaged;
+use super::{Header, Origin, Record, Was};
+use crate::tree::{Entry, Pair, Side, Stamp, path};
+
+/// What osync 1.3 left behind. Paths are in the order of
+/// [`RelPath`](crate::tree::RelPath), each once.
+#[derive(Debug, Default)]
+pub struct Lists<'a> {
+    /// Each side's `tree-after` list; none where the file is missing.
+    pub tree: Pair<Option<Vec<&'a [u8]>>>,
+    /// When each was written.
+    pub listed_at: Pair<Option<Stamp>>,
+    /// Each side's `failed-delete` list.
+    pub failed: Pair<Vec<&'a [u8]>>,
+}
+
+/// Why no baseline came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// The snapshot.
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    /// Our own fault.
+    #[error(transparent)]
+    Disorder(#[from] Disorder),
+}
+
+/// Puts the baseline together. A path in a side's list existed there, and so did, on both
+/// sides, a path whose deletion failed: if one side still has it the deletion is due.
+/// Where a side has no list, the snapshot counts.
+///
+/// # Errors
+/// The snapshot is damaged.
+pub fn merge(old: Option<&Baseline>, lists: &Lists<'_>) -> Result<Baseline, MergeError> {
+    let mut header = old.map(|old| old.header().clone()).unwrap_or_default();
+    header.origin = Origin::Lists;
+    for side in Side::BOTH {
+        header.listed_at[side] = lists.listed_at[side].unwrap_or(header.listed_at[side]);
+    }
+    match old {
+        Some(old) => with_snapshot(old, header, lists),
+        None => with_snapshot(&Baseline::empty(), header, lists),
+    }
+}
+
+fn with_snapshot(
+    old: &Baseline,
+    header: Header,
+    lists: &Lists<'_>,
+) -> Result<Baseline, MergeError> {
+    let everything = |known: Known<'_>| Pick { keep: Some(known.record), enter: true };
+    let mut walk = Walk::new(old, Order::Tree, everything)?;
+    let mut snapshot = next_of(&mut walk)?;
+    let tree = lists.tree.as_ref().map(Option::as_deref).map(Option::unwrap_or_default);
+    let mut heads = [tree.initiator, tree.target, &lists.failed.initiator, &lists.failed.target]
+        .map(|list: &[&[u8]]| list.iter().copied().peekable());
+    let has_list = lists.tree.as_ref().map(Option::is_some);
+    let mut builder = PathBuilder::new();
+    loop {
+        let listed = heads.iter_mut().filter_map(|head| head.peek().copied());
+        let known = snapshot.as_ref().map(|(path, _)| path.as_slice());
+        let Some(path) = listed.chain(known).min_by(|a, b| path::compare(a, b)) else { break };
+        let path = path.to_vec();
+        let [initiator, target, failed_initiator, failed_target] =
+            heads.each_mut().map(|head| head.next_if(|next| *next == path).is_some());
+        let failed = failed_initiator || failed_target;
+        let says = Pair::new(initiator, target);
+        let before = match snapshot.take_if(|(known, _)| *known == path) {
+            Some((_, record)) => {
+                snapshot = next_of(&mut walk)?;
+                record
+            }
+            None => Record::default(),
+        };
+        let word = Pair::from_fn(|side| match (has_list[side], says[side] || failed) {
+            (_, true) => Word::Existed,
+            (true, false) => Word::Nothing,
+            (false, false) => Word::None,
+        });
+        let record = judge(&path, before, word);
+        // directories on the way to a path below come by themselves
+        if !record.is_empty() {
+            builder.add(&path, record);
+        }
+    }
+    Ok(builder.finish(header)?)
+}
+
+/// What a side's list says of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// It existed.
+    Existed,
+    /// It did not.
+    Nothing,
+    /// There is no list.
+    None,
+}
+
+fn judge(path: &[u8], before: Record, word: Pair<Word>) -> Record {
+    let unlistable = path.contains(&b'\n');
+    let skipped = before.skipped;
+    let Pair { initiator, target } = before.was;
+    let one = |was: Was, word: Word| match word {
+        Word::Existed => Was::Listed(into_entry(was)),
+        Word::None => was,
+        // of what a list never holds its silence says nothing
+        Word::Nothing if unlistable => was,
+        Word::Nothing => match was {
+            Was::Seen(entry) if !entry.kind.is_listed() => Was::Seen(entry),
+            _ => Was::Absent,
+        },
+    };
+    let was = Pair::new(one(initiator, word.initiator), one(target, word.target));
+    let mut record = Record { was, skipped: Pair::default() };
+    // the mark of a skipped deletion holds as long as the path is still on just that side
+    let skipped = Pair::from_fn(|side| {
+        skipped[side] && record.existed(side) && !record.existed(side.other())
+    });
+    record.skipped = skipped;
+    record
+}
+
+fn into_entry(was: Was) -> Option<Entry> {
+    match was {
+        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
+        Was::Absent | Was::Listed(None) => None,
+    }
+}
+
+fn next_of<'a, P: FnMut(Known<'a>) -> Pick<Record>>(
+    walk: &mut Walk<'a, Record, P>,
+) -> Result<Option<(Vec<u8>, Record)>, Damaged> {
+    Ok(walk.next()?.map(|(path, record)| (path.to_vec(), record)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::path;
+    use crate::tree::Kind;
+
+    fn entry(kind: Kind) -> Entry {
+        Entry::new(kind)
+    }
+
+    fn seen(kind: Kind) -> Was {
+        Was::Seen(entry(kind))
+    }
+
+    fn listed(kind: Kind) -> Was {
+        Was::Listed(Some(entry(kind)))
+    }
+
+    fn file_in_step() -> Record {
+        Record::in_step(entry(Kind::File), entry(Kind::File))
+    }
+
+    fn record_of(baseline: &Baseline, at: &str) -> Option<Record> {
+        let mut records = baseline.records().map(Result::unwrap);
+        records.find(|(known, _)| *known == path(at)).map(|(_, record)| record)
+    }
+
+    struct Case {
+        what: &'static str,
+        path: &'static str,
+        before: Option<Record>,
+        /// The lists' words: in the list, not in it, no such list.
+        lists: Pair<Option<bool>>,
+        failed_on_target: bool,
+        expected: Record,
+    }
+
+    fn was(initiator: Was, target: Was) -> Record {
+        Record { was: Pair::new(initiator, target), skipped: Pair::default() }
+    }
+
+    fn skipped_on_initiator(initiator: Was, target: Was) -> Record {
+        Record { was: Pair::new(initiator, target), skipped: Pair::new(true, false) }
+    }
+
+    fn cases() -> Vec<Case> {
+        let both = Pair::new(Some(true), Some(true));
+        let neither = Pair::new(Some(false), Some(false));
+        let first = Pair::new(Some(true), Some(false));
+        let case = |what, path, before, lists, expected| Case {
+            what,
+            path,
+            before,
+            lists,
+            failed_on_target: false,
+            expected,
+        };
+        use Was::{Absent, Listed};
+        let file = || Some(file_in_step());
+        let fifo = || Some(Record::in_step(entry(Kind::Fifo), entry(Kind::Fifo)));
+        let gone = || Some(skipped_on_initiator(seen(Kind::File), Absent));
+        vec![
+            case(
+                "a listed path without a snapshot",
+                "a/b",
+                None,
+                both,
+                was(Listed(None), Listed(None)),
+            ),
+            case("a path listed on one side only", "a", None, first, was(Listed(None), Absent)),
+            case(
+                "our entry comes along",
+                "a",
+                file(),
+                both,
+                was(listed(Kind::File), listed(Kind::File)),
+            ),
+            case("what is listed no more is gone", "a", file(), neither, Record::default()),
+            case(
+                "devices stand in no list",
+                "a",
+                fifo(),
+                neither,
+                was(seen(Kind::Fifo), seen(Kind::Fifo)),
+            ),
+            case(
+                "a fifo that became a file is listed",
+                "a",
+                fifo(),
+                both,
+                was(listed(Kind::Fifo), listed(Kind::Fifo)),
+            ),
+            case("newlines stand in no list", "a\nb", file(), neither, file_in_step()),
+            case("below a newline neither", "a\nb/c", file(), neither, file_in_step()),
+            case(
+                "a side without a list keeps our word",
+                "a",
+                file(),
+                Pair::new(Some(true), None),
+                was(listed(Kind::File), seen(Kind::File)),
+            ),
+            case(
+                "a skipped deletion is still one",
+                "a",
+                gone(),
+                first,
+                skipped_on_initiator(listed(Kind::File), Absent),
+            ),
+            case(
+                "a skipped deletion that came back is none",
+                "a",
+                gone(),
+                both,
+                was(listed(Kind::File), Listed(None)),
+            ),
+            case(
+                "a skipped deletion that was made is none",
+                "a",
+                gone(),
+                neither,
+                Record::default(),
+            ),
+            Case {
+                failed_on_target: true,
+                ..case(
+                    "a failed deletion existed on both sides",
+                    "a",
+                    None,
+                    Pair::new(Some(false), Some(false)),
+                    was(Listed(None), Listed(None)),
+                )
+            },
+            Case {
+                failed_on_target: true,
+                ..case(
+                    "a failed deletion without lists beside it",
+                    "a",
+                    None,
+                    Pair::new(None, None),
+                    was(Listed(None), Listed(None)),
+                )
+            },
+        ]
+    }
+
+    #[test]
+    fn lists_say_what_existed_and_the_snapshot_what_it_looked_like() {
+        for case in cases() {
+            let old = case.before.map(|record| {
+                Baseline::from_records(Header::default(), [(path(case.path), record)])
+            });
+            let bytes = case.path.as_bytes();
+            let lists = Lists {
+                tree: case
+                    .lists
+                    .map(|list| list.map(|is_in| if is_in { vec![bytes] } else { vec![] })),
+                failed: Pair::new(vec![], if case.failed_on_target { vec![bytes] } else { vec![] }),
+                listed_at: Pair::default(),
+            };
+            let merged = merge(old.as_ref(), &lists).unwrap();
+            assert_eq!(merged.header().origin, Origin::Lists);
+            let expected = (!case.expected.is_empty()).then_some(case.expected);
+            assert_eq!(record_of(&merged, case.path), expected, "{}", case.what);
+        }
+    }
+
+    #[test]
+    fn the_times_of_the_lists_are_kept() {
+        let lists = Lists {
+            listed_at: Pair::new(Some(Stamp::new(5, 0)), None),
+            tree: Pair::new(Some(vec![b"x"]), None),
+            ..Lists::default()
+        };
+        let merged = merge(None, &lists).unwrap();
+        assert_eq!(merged.header().listed_at, Pair::new(Stamp::new(5, 0), Stamp::UNKNOWN));
+    }
+}

@@ -1,0 +1,285 @@
+//! Our own file: the baseline with everything beside it (spec 3; docs/state-format.md).
+
+use super::baseline::Baseline;
+use super::wire::{Damaged, Reader, put_number, put_string};
+use super::{Header, Identity, Origin};
+use crate::tree::{Pair, Stamp};
+use std::io::{self, Write};
+
+/// The version that this osync writes.
+pub const VERSION: u64 = 1;
+
+const MAGIC: &[u8] = b"osync snapshot\n";
+const CHECKSUM_BYTES: usize = 32;
+
+/// BLAKE3 of a file's bytes.
+pub type Digest = [u8; 32];
+
+/// How the lists of one side look if osync 1.3 has not run since.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ListDigests {
+    /// The list that belongs to the snapshot.
+    pub written: Option<Digest>,
+    /// The list that lay there when the snapshot was written. It still does if the run was
+    /// interrupted right then.
+    pub replaced: Option<Digest>,
+}
+
+/// Why a snapshot cannot be used. It never counts as "nothing existed".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is ours, but not as it was written.
+    #[error(
+        "the snapshot is damaged ({0}). Restore the file from a backup, or move it away: then \
+         the lists beside it say which paths existed. --initialize starts over with the present trees"
+    )]
+    Damaged(String),
+    /// It is something else.
+    #[error(
+        "this is not a snapshot of osync. Move it away, or choose another state directory or \
+         --instance-id. --initialize starts over with the present trees"
+    )]
+    Foreign,
+    /// It was written by a later osync.
+    #[error(
+        "the snapshot has format {0}, this osync reads up to format {VERSION}. Use the newer osync \
+         that wrote it, or move it away: then the lists beside it say which paths existed"
+    )]
+    Newer(u64),
+}
+
+impl From<Damaged> for SnapshotError {
+    fn from(damaged: Damaged) -> Self {
+        SnapshotError::Damaged(damaged.to_string())
+    }
+}
+
+/// Writes a snapshot.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(
+    baseline: &Baseline,
+    digests: &Pair<ListDigests>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut head = MAGIC.to_vec();
+    put_number(&mut head, VERSION);
+    let header = encode_header(baseline.header(), digests);
+    put_string(&mut head, &header);
+    put_number(&mut head, baseline.body().len() as u64);
+    let mut hasher = blake3::Hasher::new();
+    for part in [&head[..], baseline.body()] {
+        hasher.update(part);
+        out.write_all(part)?;
+    }
+    out.write_all(hasher.finalize().as_bytes())
+}
+
+/// A snapshot as bytes.
+#[must_use]
+pub fn encode(baseline: &Baseline, digests: &Pair<ListDigests>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(baseline.body().len() + 512);
+    // writing into memory cannot fail
+    let _ = write(baseline, digests, &mut bytes);
+    bytes
+}
+
+/// Reads a snapshot: its checksum, and then all of it.
+///
+/// # Errors
+/// It is damaged, foreign, or from a newer version.
+pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListDigests>), SnapshotError> {
+    if !bytes.starts_with(MAGIC) {
+        return Err(if MAGIC.starts_with(&bytes) {
+            SnapshotError::Damaged("it is cut short".to_owned())
+        } else {
+            SnapshotError::Foreign
+        });
+    }
+    // every version ends with the checksum of all before, so damage is told from news
+    let short = || SnapshotError::Damaged("it is cut short".to_owned());
+    let end = bytes.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end >= MAGIC.len());
+    let (content, checksum) = bytes.split_at(end.ok_or_else(short)?);
+    if blake3::hash(content).as_bytes() != checksum {
+        return Err(SnapshotError::Damaged("its checksum is wrong".to_owned()));
+    }
+    let mut reader = Reader::new_at(content, MAGIC.len());
+    let version = reader.number()?;
+    if version != VERSION {
+        return Err(SnapshotError::Newer(version));
+    }
+    let (header, digests) = decode_header(reader.string()?)?;
+    let length: usize = reader.small()?;
+    let start = reader.at();
+    reader.take(length)?;
+    if !reader.is_done() {
+        return Err(reader.damaged("something stands behind the paths").into());
+    }
+    let body = start..start + length;
+    Ok((Baseline::from_bytes(header, bytes, body)?, digests))
+}
+
+fn encode_header(header: &Header, digests: &Pair<ListDigests>) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_string(&mut out, header.version.as_bytes());
+    put_stamp(&mut out, header.written_at);
+    for (side, digests) in digests.iter() {
+        put_optional(&mut out, header.identities[side].as_ref().map(|one| one.0.as_bytes()));
+        put_stamp(&mut out, header.listed_at[side]);
+        put_optional(&mut out, digests.written.as_ref().map(<[u8; 32]>::as_slice));
+        put_optional(&mut out, digests.replaced.as_ref().map(<[u8; 32]>::as_slice));
+    }
+    out
+}
+
+fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListDigests>), Damaged> {
+    let mut reader = Reader::new(bytes);
+    let version = text(&mut reader)?;
+    let written_at = stamp(&mut reader)?;
+    let mut side = || -> Result<_, Damaged> {
+        let identity = if reader.byte()? == 0 { None } else { Some(Identity(text(&mut reader)?)) };
+        let listed_at = stamp(&mut reader)?;
+        let written = digest(&mut reader)?;
+        let replaced = digest(&mut reader)?;
+        Ok((identity, listed_at, ListDigests { written, replaced }))
+    };
+    let (initiator, target) = (side()?, side()?);
+    if !reader.is_done() {
+        return Err(reader.damaged("something stands behind its header"));
+    }
+    let header = Header {
+        origin: Origin::Snapshot,
+        identities: Pair::new(initiator.0, target.0),
+        written_at,
+        version,
+        listed_at: Pair::new(initiator.1, target.1),
+    };
+    Ok((header, Pair::new(initiator.2, target.2)))
+}
+
+fn put_optional(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    out.push(u8::from(bytes.is_some()));
+    if let Some(bytes) = bytes {
+        put_string(out, bytes);
+    }
+}
+
+fn put_stamp(out: &mut Vec<u8>, time: Stamp) {
+    out.extend_from_slice(&time.secs().to_le_bytes());
+    out.extend_from_slice(&time.nanos().to_le_bytes());
+}
+
+fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
+    let secs = i64::from_le_bytes(reader.array()?);
+    Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
+}
+
+fn text(reader: &mut Reader<'_>) -> Result<String, Damaged> {
+    let bytes = reader.string()?.to_vec();
+    String::from_utf8(bytes).map_err(|_| reader.damaged("a text is not UTF-8"))
+}
+
+fn digest(reader: &mut Reader<'_>) -> Result<Option<Digest>, Damaged> {
+    if reader.byte()? == 0 {
+        return Ok(None);
+    }
+    let bytes = reader.string()?.try_into();
+    bytes.map(Some).map_err(|_| reader.damaged("a digest has another length"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::{any_records, path, seen};
+    use proptest::prelude::*;
+
+    fn header() -> Header {
+        Header {
+            origin: Origin::Snapshot,
+            identities: Pair::new(Some(Identity("one".to_owned())), None),
+            written_at: Stamp::new(1_700_000_000, 5),
+            version: "2.0.0".to_owned(),
+            listed_at: Pair::new(Stamp::new(-1, 0), Stamp::UNKNOWN),
+        }
+    }
+
+    fn digests() -> Pair<ListDigests> {
+        let one = ListDigests { written: Some([1; 32]), replaced: None };
+        Pair::new(one, ListDigests { written: None, replaced: Some([2; 32]) })
+    }
+
+    fn sample() -> Vec<u8> {
+        let paths = ["a", "a/b", "c"].map(|p| (path(p), seen(3)));
+        encode(&Baseline::from_records(header(), paths), &digests())
+    }
+
+    /// A file whose checksum is right, whatever it holds.
+    fn sealed(content: &[u8]) -> Vec<u8> {
+        [content, blake3::hash(content).as_bytes()].concat()
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_with_its_header_and_digests() {
+        let (baseline, back) = decode(sample()).unwrap();
+        assert_eq!((baseline.header(), back), (&header(), digests()));
+        assert_eq!(baseline.len(), 3);
+        assert_eq!(encode(&baseline, &back), sample());
+    }
+
+    #[test]
+    fn every_single_changed_missing_or_added_byte_is_noticed() {
+        let whole = sample();
+        for at in 0..whole.len() {
+            for change in [1, 0x80, 0xff] {
+                let mut bytes = whole.clone();
+                bytes[at] ^= change;
+                let error = decode(bytes).unwrap_err();
+                let foreign = error == SnapshotError::Foreign;
+                assert_eq!(foreign, at < MAGIC.len(), "byte {at}: {error}");
+            }
+            assert!(matches!(decode(whole[..at].to_vec()), Err(SnapshotError::Damaged(_))), "{at}");
+        }
+        assert!(matches!(decode([&whole[..], b"x"].concat()), Err(SnapshotError::Damaged(_))));
+    }
+
+    #[test]
+    fn damage_behind_a_right_checksum_is_noticed_too() {
+        let whole = sample();
+        let content = &whole[..whole.len() - CHECKSUM_BYTES];
+        for at in MAGIC.len()..content.len() {
+            for change in 1..=255 {
+                let mut bytes = content.to_vec();
+                bytes[at] ^= change;
+                if let Ok((baseline, _)) = decode(sealed(&bytes)) {
+                    assert!(baseline.records().all(|item| item.is_ok()), "{at}");
+                }
+            }
+            assert!(decode(sealed(&content[..at])).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_snapshot_or_a_newer_one_says_so() {
+        let newer = sealed(&[MAGIC, b"\x02whatever"].concat());
+        for (bytes, expected) in [
+            (b"a.txt\ndocs\n".to_vec(), "not a snapshot"),
+            (Vec::new(), "cut short"),
+            (b"osync snap".to_vec(), "cut short"),
+            (newer, "format 2"),
+        ] {
+            let error = decode(bytes).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("away"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_baseline_survives_the_file(given in any_records()) {
+            let baseline = Baseline::from_records(header(), given);
+            let (back, _) = decode(encode(&baseline, &digests())).unwrap();
+            prop_assert_eq!(back.body(), baseline.body());
+            prop_assert_eq!(back.len(), baseline.len());
+        }
+    }
+}
