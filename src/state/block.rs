@@ -9,7 +9,7 @@ use super::{Record, Was};
 use crate::tree::{Entry, Extra, Kind, Pair, Side, Stamp};
 
 /// One path of a baseline: its last component and what is known of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Known<'a> {
     /// The bare file name, a part of the baseline's own bytes.
     pub name: &'a [u8],
@@ -91,6 +91,7 @@ const WAS_SEEN: u8 = 3;
 const SKIPPED_INITIATOR: u8 = 1 << 4;
 const SKIPPED_TARGET: u8 = 1 << 5;
 const HAS_BLOCK: u8 = 1 << 6;
+const UNKNOWN_MARK: u8 = 1 << 7;
 
 // The two bytes before each side's entry; the lowest three bits are its kind.
 const KIND: u16 = 7;
@@ -167,45 +168,56 @@ pub(super) fn put_known(
     }
 }
 
-/// Reads one entry of a block; `previous` is the name before it.
+/// Reads one entry of a block into `known`; `previous` is the name before it. (In place,
+/// because moving 200 bytes about costs as much as reading them.)
 #[inline]
 pub(super) fn read_known<'a>(
     reader: &mut Reader<'a>,
     context: &mut Context,
     previous: &[u8],
-) -> Result<Known<'a>, Damaged> {
-    let name = reader.string()?;
-    if !is_name(name) {
+    known: &mut Known<'a>,
+) -> Result<(), Damaged> {
+    known.name = reader.string()?;
+    if !is_name(known.name) {
         return Err(reader.damaged("a name is none"));
     }
-    if name <= previous {
+    if known.name <= previous {
         return Err(reader.damaged("names are out of order"));
     }
     let first = reader.byte()?;
-    if first & 0x80 != 0 {
+    if first & UNKNOWN_MARK != 0 {
         return Err(reader.damaged("an entry has a mark that this version does not know"));
     }
-    let initiator = read_was(reader, context, Side::Initiator, first & 3, None)?;
-    let target = read_was(reader, context, Side::Target, first >> 2 & 3, entry_of(&initiator))?;
-    let skipped = Pair::new(first & SKIPPED_INITIATOR != 0, first & SKIPPED_TARGET != 0);
-    let record = Record { was: Pair::new(initiator, target), skipped };
-    Ok(Known { name, record, has_block: first & HAS_BLOCK != 0 })
+    known.has_block = first & HAS_BLOCK != 0;
+    known.record.skipped = Pair::new(first & SKIPPED_INITIATOR != 0, first & SKIPPED_TARGET != 0);
+    let Pair { initiator, target } = &mut known.record.was;
+    *initiator = blank(first & 3);
+    if let Some(entry) = entry_mut_of(initiator) {
+        read_entry(reader, context, Side::Initiator, entry, None)?;
+    }
+    *target = blank(first >> 2 & 3);
+    if let Some(entry) = entry_mut_of(target) {
+        read_entry(reader, context, Side::Target, entry, entry_of(initiator))?;
+    }
+    Ok(())
 }
 
 #[inline]
-fn read_was(
-    reader: &mut Reader<'_>,
-    context: &mut Context,
-    side: Side,
-    code: u8,
-    other: Option<&Entry>,
-) -> Result<Was, Damaged> {
-    Ok(match code {
+fn blank(code: u8) -> Was {
+    match code {
         WAS_ABSENT => Was::Absent,
         WAS_LISTED => Was::Listed(None),
-        WAS_LISTED_ENTRY => Was::Listed(Some(read_entry(reader, context, side, other)?)),
-        _ => Was::Seen(read_entry(reader, context, side, other)?),
-    })
+        WAS_LISTED_ENTRY => Was::Listed(Some(Entry::new(Kind::File))),
+        _ => Was::Seen(Entry::new(Kind::File)),
+    }
+}
+
+#[inline]
+fn entry_mut_of(was: &mut Was) -> Option<&mut Entry> {
+    match was {
+        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
+        Was::Absent | Was::Listed(None) => None,
+    }
 }
 
 fn put_entry(
@@ -275,15 +287,16 @@ fn read_entry(
     reader: &mut Reader<'_>,
     context: &mut Context,
     side: Side,
+    entry: &mut Entry,
     other: Option<&Entry>,
-) -> Result<Entry, Damaged> {
+) -> Result<(), Damaged> {
     let flags = u16::from_le_bytes(reader.array()?);
     let has = |bit: u16| flags & bit != 0;
     if has(UNKNOWN_FLAG) {
         return Err(reader.damaged("an entry has a mark that this version does not know"));
     }
     let kind = Kind::ALL.get(usize::from(flags & KIND)).copied();
-    let mut entry = Entry::new(kind.ok_or_else(|| reader.damaged("an entry is of no kind"))?);
+    entry.kind = kind.ok_or_else(|| reader.damaged("an entry is of no kind"))?;
     entry.shared_inode = has(SHARED_INODE);
     let owned = read_owned(reader, &mut context.owned)?;
     (entry.mode, entry.uid, entry.gid, entry.dev) = (owned.mode, owned.uid, owned.gid, owned.dev);
@@ -305,7 +318,7 @@ fn read_entry(
     entry.btime = match flags & BTIME {
         BTIME_AS_CTIME => entry.ctime,
         BTIME_AS_MTIME => entry.mtime,
-        BTIME_OWN => read_time(reader, btime_base(&entry), has(BTIME_NANOS))?,
+        BTIME_OWN => read_time(reader, btime_base(entry), has(BTIME_NANOS))?,
         _ => Stamp::UNKNOWN,
     };
     if has(EXTRA_OWN) {
@@ -314,7 +327,7 @@ fn read_entry(
         let other = other.ok_or_else(|| reader.damaged("there is no other side's entry"))?;
         entry.set_extra(other.extra().clone());
     }
-    Ok(entry)
+    Ok(())
 }
 
 fn put_owned(out: &mut Vec<u8>, table: &mut Vec<Owned>, entry: &Entry) {

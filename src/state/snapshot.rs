@@ -85,7 +85,7 @@ pub fn encode(baseline: &Baseline, digests: &Pair<ListDigests>) -> Vec<u8> {
     bytes
 }
 
-/// Reads a snapshot: its checksum, and then all of it.
+/// Reads a snapshot: its checksum, its header, and whether its directories are complete.
 ///
 /// # Errors
 /// It is damaged, foreign, or from a newer version.
@@ -252,7 +252,8 @@ mod tests {
                 let mut bytes = content.to_vec();
                 bytes[at] ^= change;
                 if let Ok((baseline, _)) = decode(sealed(&bytes)) {
-                    assert!(baseline.records().all(|item| item.is_ok()), "{at}");
+                    let sound = baseline.check().is_ok();
+                    assert_eq!(baseline.records().all(|item| item.is_ok()), sound, "{at}");
                 }
             }
             assert!(decode(sealed(&content[..at])).is_err(), "{at}");
