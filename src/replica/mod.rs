@@ -4,6 +4,29 @@
 //! Each operation on a path looks at the path again right before it changes something,
 //! and never follows a symbolic link out of the replica.
 
+mod apply;
+mod arrivals;
+mod attributes;
+mod beneath;
+mod copy;
+mod digest;
+pub mod host;
+pub mod judge;
+mod kept_name;
+mod local;
+mod lock;
+mod look;
+mod prepare;
+mod retention;
+mod scan;
+mod set_aside;
+pub mod temp;
+mod work_dir;
+mod writable;
+
+pub use local::LocalReplica;
+pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
+
 use crate::filter::Filter;
 use crate::report::Problem;
 use crate::state::Identity;

@@ -1,0 +1,303 @@
+//! The only way to a path of a local replica: relative to an open directory, and never
+//! through a symbolic link (spec 4, "Deleting").
+//!
+//! The kernel does the watching (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`);
+//! where it cannot, each component is opened by itself with `O_NOFOLLOW | O_DIRECTORY`.
+//! Paths of any length can be opened; none of them needs more than two descriptors at once.
+
+use crate::tree::RelPath;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+use std::path::Path;
+
+/// The longest path given to the kernel at once; below its limit of 4,096 bytes with NUL.
+const PIECE: usize = 4000;
+
+/// The longest path, in bytes, that the kernel and rsync take: PATH_MAX without its NUL.
+pub const LONGEST_PATH: usize = 4095;
+
+/// How the way down is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the kernel.
+    Kernel,
+    /// By us, a component at a time.
+    Stepwise,
+}
+
+/// An open directory below which everything is reached.
+#[derive(Debug)]
+pub struct Root {
+    fd: OwnedFd,
+    way: Way,
+}
+
+/// One entry of an open directory. What is done to it is done in that very directory, even
+/// if somebody renames it meanwhile.
+#[derive(Debug)]
+pub struct Place<'p> {
+    /// The directory; may be open for nothing but being one (`O_PATH`).
+    pub dir: OwnedFd,
+    /// The bare file name; `.` for the root itself.
+    pub name: &'p [u8],
+}
+
+/// Flags that let a directory be a starting point and nothing else; needs no permission
+/// to read it.
+pub const HANDLE: OFlags =
+    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Flags to list a directory.
+pub const LIST: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Root {
+    /// Opens a directory of this machine; links in `path` itself are followed, because the
+    /// user named it.
+    ///
+    /// # Errors
+    /// Not there, not a directory, not accessible.
+    pub fn open(path: &Path) -> Result<Self> {
+        let flags = HANDLE.difference(OFlags::NOFOLLOW);
+        Ok(Self::below(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
+    }
+
+    /// Takes an open directory as the root.
+    #[must_use]
+    pub fn below(fd: OwnedFd) -> Self {
+        // Old kernels do not have the call, some sandboxes forbid it.
+        let probe = rustix::fs::openat2(&fd, ".", HANDLE, Mode::empty(), BENEATH);
+        let way = if probe.is_ok() { Way::Kernel } else { Way::Stepwise };
+        Root { fd, way }
+    }
+
+    /// The same for a directory that stays with its owner.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn below_of(fd: impl AsFd) -> Result<Self> {
+        Ok(Self::below(rustix::fs::openat(fd, ".", HANDLE, Mode::empty())?))
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_way(path: &Path, way: Way) -> Self {
+        Root { way, ..Self::open(path).unwrap() }
+    }
+
+    /// Opens `path` (as in [`RelPath`]; empty: the root) with `flags`.
+    ///
+    /// # Errors
+    /// `ENOTDIR` or `ELOOP` where a component is a link, and what the system says.
+    pub fn at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        if path.is_empty() {
+            return rustix::fs::openat(&self.fd, ".", flags, Mode::empty());
+        }
+        let mut rest = path;
+        let mut above: Option<OwnedFd> = None;
+        while rest.len() > PIECE {
+            let cut = rest[..PIECE].iter().rposition(|b| *b == b'/').ok_or(Errno::NAMETOOLONG)?;
+            let from = above.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
+            above = Some(self.piece(from, &rest[..cut], HANDLE)?);
+            rest = &rest[cut + 1..];
+        }
+        self.piece(above.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
+    }
+
+    fn piece(&self, from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match self.way {
+            Way::Kernel => loop {
+                // EAGAIN: a rename elsewhere made the kernel unsure; it asks to try again.
+                match rustix::fs::openat2(from, path, flags, Mode::empty(), BENEATH) {
+                    Err(Errno::AGAIN | Errno::INTR) => {}
+                    result => return result,
+                }
+            },
+            Way::Stepwise => {
+                let mut at: Option<OwnedFd> = None;
+                let mut names = path.split(|b| *b == b'/').peekable();
+                while let Some(name) = names.next() {
+                    let how = if names.peek().is_some() { HANDLE } else { flags };
+                    let from = at.as_ref().map_or(from, AsFd::as_fd);
+                    at = Some(rustix::fs::openat(from, name, how, Mode::empty())?);
+                }
+                at.ok_or(Errno::NOENT)
+            }
+        }
+    }
+
+    /// A directory as a starting point.
+    ///
+    /// # Errors
+    /// As [`Root::at`].
+    pub fn handle(&self, path: &[u8]) -> Result<OwnedFd> {
+        self.at(path, HANDLE)
+    }
+
+    /// The directory that holds `path`, and the name there.
+    ///
+    /// # Errors
+    /// As [`Root::at`].
+    pub fn place<'p>(&self, path: &'p RelPath) -> Result<Place<'p>> {
+        let (dir, name) = split(path.as_bytes());
+        Ok(Place { dir: self.handle(dir)?, name })
+    }
+
+    /// Opens `path` following links, also out of the replica: only to look, and only where
+    /// the user asked for that (COPY_SYMLINKS, KEEP_DIRLINKS).
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn following(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        let flags = flags.difference(OFlags::NOFOLLOW) | OFlags::CLOEXEC;
+        let path = if path.is_empty() { b"." } else { path };
+        rustix::fs::openat(&self.fd, path, flags, Mode::empty())
+    }
+}
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+/// A path as the directory that holds it and the name there; the root is `.` in itself.
+#[must_use]
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None if path.is_empty() => (b"", b"."),
+        None => (b"", path),
+    }
+}
+
+/// Renames, but never onto something: `EEXIST` then.
+///
+/// # Errors
+/// What the system says.
+pub fn rename_to_free(
+    from: impl AsFd,
+    name: &[u8],
+    to: impl AsFd,
+    new_name: &[u8],
+    is_dir: bool,
+) -> Result<()> {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    match rustix::fs::renameat_with(from, name, to, new_name, rustix::fs::RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+            rename_to_free_by_hand(from, name, to, new_name, is_dir)
+        }
+        result => result,
+    }
+}
+
+/// For file systems without `RENAME_NOREPLACE`. A hard link is as safe; what cannot have
+/// one is looked for right before.
+fn rename_to_free_by_hand(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+    is_dir: bool,
+) -> Result<()> {
+    if !is_dir {
+        match rustix::fs::linkat(from, name, to, new_name, AtFlags::empty()) {
+            Ok(()) => return rustix::fs::unlinkat(from, name, AtFlags::empty()),
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    match rustix::fs::statat(to, new_name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Err(Errno::EXIST),
+        Err(Errno::NOENT) => rustix::fs::renameat(from, name, to, new_name),
+        Err(other) => Err(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    const WAYS: [Way; 2] = [Way::Kernel, Way::Stepwise];
+
+    #[test]
+    fn no_component_of_a_path_is_ever_a_link() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::create_dir(outside.path().join("in")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        symlink(outside.path(), dir.path().join("a/out")).unwrap();
+        symlink("b", dir.path().join("a/near")).unwrap();
+        for way in WAYS {
+            let root = Root::with_way(dir.path(), way);
+            assert!(root.handle(b"a/b").is_ok());
+            assert!(root.handle(b"").is_ok());
+            for path in [&b"a/out"[..], b"a/out/in", b"a/near", b"a/near/x"] {
+                let error = root.handle(path).unwrap_err();
+                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{way:?} {path:?} {error}");
+                let error = root.at(path, LIST).unwrap_err();
+                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{way:?} {path:?} {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_beyond_the_limit_of_the_kernel_can_be_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = [b'n'; 200];
+        let mut path = Vec::new();
+        let mut at = rustix::fs::open(dir.path(), HANDLE, Mode::empty()).unwrap();
+        for _ in 0..30 {
+            rustix::fs::mkdirat(&at, &name[..], Mode::RWXU).unwrap();
+            at = rustix::fs::openat(&at, &name[..], HANDLE, Mode::empty()).unwrap();
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&name);
+        }
+        assert!(path.len() > LONGEST_PATH);
+        for way in WAYS {
+            let found = Root::with_way(dir.path(), way).handle(&path).unwrap();
+            let (one, other) =
+                (rustix::fs::fstat(&found).unwrap(), rustix::fs::fstat(&at).unwrap());
+            assert_eq!(one.st_ino, other.st_ino);
+        }
+    }
+
+    #[test]
+    fn a_rename_never_replaces() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for by_hand in [false, true] {
+            for is_dir in [false, true] {
+                let make = |name: &str| {
+                    if is_dir {
+                        std::fs::create_dir(dir.path().join(name)).unwrap();
+                    } else {
+                        std::fs::write(dir.path().join(name), name).unwrap();
+                    }
+                };
+                let rename = |from: &[u8], to: &[u8]| {
+                    if by_hand {
+                        rename_to_free_by_hand(root.as_fd(), from, root.as_fd(), to, is_dir)
+                    } else {
+                        rename_to_free(&root, from, &root, to, is_dir)
+                    }
+                };
+                let tag = format!("{by_hand}{is_dir}");
+                let (old, new) = (format!("old{tag}"), format!("new{tag}"));
+                make(&old);
+                make(&new);
+                assert_eq!(rename(old.as_bytes(), new.as_bytes()), Err(Errno::EXIST));
+                let free = format!("free{tag}");
+                rename(old.as_bytes(), free.as_bytes()).unwrap();
+                assert!(dir.path().join(free).exists() && !dir.path().join(old).exists());
+            }
+        }
+    }
+}

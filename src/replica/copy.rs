@@ -1,0 +1,215 @@
+//! Copies for `backup/` and `deleted/` where a rename cannot do it: across file systems,
+//! and of files that must stay (spec 4, "Deleting", "Overwriting").
+//!
+//! Content, mode, owner, times, attributes where they can be had. Iterative: depth costs
+//! no stack. The kernel shares blocks where it can.
+
+use super::PathError;
+use super::beneath::{HANDLE, LIST, Place, Root};
+use super::look::{self, Look, is_still};
+use super::scan::everything;
+use super::writable::{only_mtime, set_mode, with_access};
+use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+use std::fs::File;
+
+/// What has been copied: the entries below the top, in a tree whose root it is.
+#[derive(Debug)]
+pub(super) struct Copied(Tree);
+
+fn failed(error: Errno) -> PathError {
+    PathError::Failed { action: "copy it", cause: error.to_string() }
+}
+
+fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Root, PathError> {
+    rustix::fs::openat(dir, name, HANDLE, Mode::empty()).map(Root::below).map_err(failed)
+}
+
+/// Copies `place`, which looks like `top`, with all below it, to the free name `name` in
+/// `to`, and waits until the copy is on the disk.
+///
+/// # Errors
+/// [`PathError::Changed`] if something changes while it is copied; what the system says.
+/// An unfinished copy is left to the caller.
+pub(super) fn tree(
+    place: &Place<'_>,
+    top: &Entry,
+    to: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<Copied, PathError> {
+    if !top.kind.is_dir() {
+        one(place.dir.as_fd(), place.name, top, to, name)?;
+        return Ok(Copied(TreeBuilder::new(top.clone()).finish()));
+    }
+    let from_root = open_dir(place.dir.as_fd(), place.name)?;
+    let found = everything_in(&from_root, top)?;
+    rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(failed)?;
+    let to_root = open_dir(to, name)?;
+    // Parents stand before their children.
+    for id in found.ids() {
+        let path = found.path(id);
+        let (from, to) = (from_root.place(&path), to_root.place(&path));
+        let (from, to) = (from.map_err(failed)?, to.map_err(failed)?);
+        one(from.dir.as_fd(), from.name, found.entry(id), to.dir.as_fd(), to.name)?;
+    }
+    // A directory gets its times when nothing more comes into it.
+    for id in dirs_up(&found) {
+        let path = found.path(id);
+        let from = from_root.at(path.as_bytes(), LIST).map_err(failed)?;
+        let to = to_root.at(path.as_bytes(), LIST).map_err(failed)?;
+        finish(&from, &to, found.entry(id));
+        rustix::fs::fsync(&to).map_err(failed)?;
+    }
+    Ok(Copied(found))
+}
+
+/// All below a directory; an error if anything of it cannot be seen.
+fn everything_in(root: &Root, top: &Entry) -> Result<Tree, PathError> {
+    let unseen = |cause: String| PathError::Failed { action: "look at all that is in it", cause };
+    let (tree, problems) = everything(root, top.clone()).map_err(|e| unseen(e.to_string()))?;
+    match problems.first() {
+        Some(problem) => Err(unseen(problem.text.clone())),
+        None => Ok(tree),
+    }
+}
+
+/// The directories of a tree, each behind all that is below it; the root is the last.
+fn dirs_up(tree: &Tree) -> impl Iterator<Item = NodeId> {
+    let mut ids: Vec<NodeId> = tree.ids().filter(|id| tree.entry(*id).kind.is_dir()).collect();
+    ids.reverse();
+    ids.push(Tree::ROOT);
+    ids.into_iter()
+}
+
+/// Copies one entry; of a directory nothing but itself.
+fn one(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+) -> Result<(), PathError> {
+    match entry.kind {
+        Kind::File => return file(from, name, entry, to, new_name),
+        Kind::Dir => return rustix::fs::mkdirat(to, new_name, Mode::RWXU).map_err(failed),
+        Kind::Symlink => rustix::fs::symlinkat(entry.link().unwrap_or_default(), to, new_name),
+        Kind::Fifo => make_node(to, new_name, FileType::Fifo, 0),
+        Kind::Socket => make_node(to, new_name, FileType::Socket, 0),
+        Kind::CharDevice => make_node(to, new_name, FileType::CharacterDevice, entry.extra().rdev),
+        Kind::BlockDevice => make_node(to, new_name, FileType::BlockDevice, entry.extra().rdev),
+    }
+    .map_err(failed)?;
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+    // As far as we may: the copy is worth keeping without.
+    let _ = rustix::fs::chownat(to, new_name, Some(uid), Some(gid), nofollow);
+    if entry.kind != Kind::Symlink {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(node) = rustix::fs::openat(to, new_name, flags, Mode::empty()) {
+            let _ = set_mode(node, entry.mode);
+        }
+    }
+    let _ = rustix::fs::utimensat(to, new_name, &only_mtime(entry.mtime), nofollow);
+    Ok(())
+}
+
+#[allow(clippy::cast_possible_truncation)] // major and minor are 32 bits each
+fn make_node(to: BorrowedFd<'_>, name: &[u8], what: FileType, rdev: u64) -> Result<(), Errno> {
+    let device = rustix::fs::makedev((rdev >> 32) as u32, rdev as u32);
+    rustix::fs::mknodat(to, name, what, Mode::RUSR | Mode::WUSR, device)
+}
+
+fn file(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    entry: &Entry,
+    to: BorrowedFd<'_>,
+    new_name: &[u8],
+) -> Result<(), PathError> {
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let source = File::from(rustix::fs::openat(from, name, read, Mode::empty()).map_err(failed)?);
+    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let mut copy = File::from(rustix::fs::openat(to, new_name, write, mode).map_err(failed)?);
+    let io =
+        |error: std::io::Error| PathError::Failed { action: "copy it", cause: error.to_string() };
+    let unchanged = || look::of_open(&source).is_ok_and(|now| is_still(entry, &now));
+    if !unchanged() {
+        return Err(PathError::Changed);
+    }
+    std::io::copy(&mut (&source), &mut copy).map_err(io)?;
+    if !unchanged() {
+        return Err(PathError::Changed);
+    }
+    finish(&source, &copy, entry);
+    copy.sync_all().map_err(io)
+}
+
+/// Owner before mode, because a new owner takes setuid away; attributes and ACLs behind
+/// both. As far as we may: the copy is worth keeping without.
+fn finish(from: impl AsFd, to: impl AsFd, entry: &Entry) {
+    let (from, to) = (from.as_fd(), to.as_fd());
+    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    if rustix::fs::fchown(to, Some(uid), Some(gid)).is_err() {
+        let _ = rustix::fs::fchown(to, None, Some(gid));
+    }
+    let _ = set_mode(to, entry.mode);
+    let mut list = vec![0; 64 * 1024];
+    let len = rustix::fs::flistxattr(from, list.as_mut_slice()).unwrap_or(0);
+    let mut value = vec![0; if len > 0 { 64 * 1024 } else { 0 }];
+    for name in list[..len].split(|b| *b == 0).filter(|name| !name.is_empty()) {
+        if let Ok(len) = rustix::fs::fgetxattr(from, name, value.as_mut_slice()) {
+            let _ = rustix::fs::fsetxattr(to, name, &value[..len], XattrFlags::empty());
+        }
+    }
+    let _ = rustix::fs::futimens(to, &only_mtime(entry.mtime));
+}
+
+/// Removes what has been copied, deepest first, and nothing else: what has changed or come
+/// since stays.
+///
+/// # Errors
+/// [`PathError::Changed`] if something stayed.
+pub(super) fn remove_copied(place: &Place<'_>, copied: &Copied) -> Result<(), PathError> {
+    let tree = &copied.0;
+    let mut stayed = false;
+    if tree.entry(Tree::ROOT).kind.is_dir() {
+        let root = open_dir(place.dir.as_fd(), place.name)?;
+        let mut ids: Vec<NodeId> = tree.ids().collect();
+        ids.reverse();
+        for id in ids {
+            let path = tree.path(id);
+            let removed = root.place(&path).and_then(|place| remove(&place, tree.entry(id)));
+            stayed |= removed.is_err();
+        }
+    }
+    stayed |= remove(place, tree.entry(Tree::ROOT)).is_err();
+    if stayed { Err(PathError::Changed) } else { Ok(()) }
+}
+
+/// Removes one entry that still looks like `entry`.
+fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
+    let now = Look::default().at(&place.dir, place.name)?;
+    if !is_still(entry, &now) {
+        return Err(Errno::STALE);
+    }
+    let flags = if entry.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    with_access(&[place.dir.as_fd()], || rustix::fs::unlinkat(&place.dir, place.name, flags))
+}
+
+/// Removes an unfinished copy that this process made.
+pub(super) fn remove_unfinished(dir: BorrowedFd<'_>, name: &[u8]) {
+    let Ok(dir) = rustix::fs::openat(dir, ".", HANDLE, Mode::empty()) else { return };
+    let Ok(top) = Look::default().at(&dir, name) else { return };
+    let place = Place { dir, name };
+    let found = if top.kind.is_dir() {
+        open_dir(place.dir.as_fd(), name).and_then(|root| everything_in(&root, &top))
+    } else {
+        Ok(TreeBuilder::new(top).finish())
+    };
+    if let Ok(found) = found {
+        let _ = remove_copied(&place, &Copied(found));
+    }
+}

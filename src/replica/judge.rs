@@ -1,0 +1,366 @@
+//! What becomes of a lock that is there already: pure, for local and remote replicas
+//! alike (spec 3, "Lock").
+
+use super::{LockRequest, Locked};
+
+/// What the file `lock` says: `PID@INSTANCE_ID`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process that took the lock.
+    pub pid: u32,
+    /// The task it works for.
+    pub instance_id: String,
+}
+
+/// What the file `lock.by` says beside that: whose process it is.
+///
+/// A few lines `name=value`, unknown ones ignored; `pid` and `instance` repeat the lock
+/// that is meant, so that a left-over beside somebody else's lock is noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedBy {
+    /// The lock this is about.
+    pub holder: Holder,
+    /// The machine whose process that is, and its boot.
+    pub origin: Origin,
+    /// When the process started, in the kernel's ticks since boot; tells a process from
+    /// a later one of the same number.
+    pub started: Option<u64>,
+}
+
+/// A machine, from one boot to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Origin {
+    /// Its host name.
+    pub host: String,
+    /// Its boot: `id:UUID`, or `at:SECONDS` since the epoch where there is no id; empty
+    /// if neither is known.
+    pub boot: String,
+}
+
+/// Why the content of a lock is not to be understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its content is not PID@INSTANCE_ID")]
+pub struct Malformed;
+
+/// A lock as it was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Who holds it, if that can be read.
+    pub holder: Result<Holder, Malformed>,
+    /// What `lock.by` says, if there is one that can be read.
+    pub by: Option<LockedBy>,
+    /// Whether the lock file is older than the last boot of this machine. For a lock on
+    /// a remote machine, whose clock is not ours: `false`.
+    pub before_boot: bool,
+}
+
+/// What this machine knows of the process named in a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Process {
+    /// There is none of that number.
+    Gone,
+    /// One of that number runs, and since when if that is known (see [`LockedBy`]).
+    Runs(Option<u64>),
+}
+
+/// Where the lock is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine.
+    Here,
+    /// On the machine of a remote target.
+    Remote,
+}
+
+/// What becomes of the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does not count: take it over and say so.
+    TakeOver(Locked),
+    /// It counts; why, and what to do about it.
+    Stop(String),
+}
+
+impl Holder {
+    /// Reads the content of `lock`.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn parse(content: &[u8]) -> Result<Self, Malformed> {
+        let text = std::str::from_utf8(content).map_err(|_| Malformed)?;
+        let line = text.strip_suffix('\n').unwrap_or(text);
+        let (pid, instance_id) = line.split_once('@').ok_or(Malformed)?;
+        let plain = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+        let pid: u32 = if plain { pid.parse().map_err(|_| Malformed)? } else { 0 };
+        let possible = pid > 0 && i32::try_from(pid).is_ok();
+        if !possible || instance_id.is_empty() || instance_id.contains(char::is_control) {
+            return Err(Malformed);
+        }
+        Ok(Holder { pid, instance_id: instance_id.to_owned() })
+    }
+
+    /// The content of `lock`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}@{}\n", self.pid, self.instance_id)
+    }
+}
+
+impl LockedBy {
+    /// Reads `lock.by`; none if it is of no use.
+    #[must_use]
+    pub fn parse(content: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(content).ok()?;
+        let value = |name: &str| {
+            text.lines().find_map(|line| line.split_once('=').filter(|(key, _)| *key == name))
+        };
+        let value = |name| value(name).map(|(_, value)| value.to_owned());
+        Some(LockedBy {
+            holder: Holder { pid: value("pid")?.parse().ok()?, instance_id: value("instance")? },
+            origin: Origin { host: value("host")?, boot: value("boot").unwrap_or_default() },
+            started: value("started").and_then(|s| s.parse().ok()),
+        })
+    }
+
+    /// The content of `lock.by`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let Holder { pid, instance_id } = &self.holder;
+        let Origin { host, boot } = &self.origin;
+        let mut text = format!("host={host}\nboot={boot}\npid={pid}\ninstance={instance_id}\n");
+        if let Some(started) = self.started {
+            text.push_str(&format!("started={started}\n"));
+        }
+        text
+    }
+}
+
+impl Origin {
+    /// Whether `self` is an earlier boot of the machine that is `now`. Boot times are
+    /// worked out from two clocks, so they may be a little apart.
+    fn is_earlier_boot(&self, now: &Origin) -> bool {
+        let at = |boot: &str| boot.strip_prefix("at:").and_then(|s| s.parse::<i64>().ok());
+        let id = |boot: &str| boot.strip_prefix("id:").map(str::to_owned);
+        match (id(&self.boot), id(&now.boot), at(&self.boot), at(&now.boot)) {
+            (Some(then), Some(now), _, _) => then != now,
+            (_, _, Some(then), Some(now)) => then + 120 < now,
+            _ => false,
+        }
+    }
+}
+
+/// Judges a lock that was found. `process` is what this machine knows of the process
+/// number in it, `here` is this machine.
+#[must_use]
+pub fn judge(
+    found: &Found,
+    process: Process,
+    here: &Origin,
+    place: Place,
+    request: &LockRequest,
+) -> Verdict {
+    let holder = match &found.holder {
+        Ok(holder) => holder,
+        Err(malformed) if request.force => {
+            return take_over(format!("there was a lock, but {malformed} (forced)"), true);
+        }
+        Err(malformed) => {
+            return Verdict::Stop(format!(
+                "there is a lock, but {malformed}; if no other run is active, remove it or use --force-unlock"
+            ));
+        }
+    };
+    let Holder { pid, instance_id } = holder;
+    // A left-over of another lock says nothing about this one.
+    let by = found.by.as_ref().filter(|by| by.holder == *holder);
+    let dead = match by {
+        Some(by) if by.origin.host != here.host => Err(format!(
+            "locked by process {pid} of instance {instance_id} on another host, {}; \
+             if no run is active there, use --force-unlock",
+            by.origin.host
+        )),
+        Some(by) if by.origin.is_earlier_boot(here) => {
+            Ok("was taken before the last boot of this machine")
+        }
+        None if found.before_boot => Ok("was taken before the last boot of this machine"),
+        _ => match process {
+            Process::Gone => Ok("is no longer running"),
+            Process::Runs(since) if is_another(since, by.and_then(|by| by.started)) => {
+                Ok("is gone, its number belongs to another process now")
+            }
+            Process::Runs(_) => Err(format!(
+                "already running: process {pid} of instance {instance_id} holds the lock"
+            )),
+        },
+    };
+    let stranger = place == Place::Remote && *instance_id != request.instance_id;
+    match dead {
+        Ok(why) if !stranger => take_over(
+            format!("the lock of process {pid} of instance {instance_id} is dead: it {why}"),
+            false,
+        ),
+        Ok(why) if request.stranger_resume => take_over(
+            format!(
+                "the lock of another instance, process {pid} of {instance_id}, is dead: it {why}"
+            ),
+            true,
+        ),
+        Ok(why) if !request.force => Verdict::Stop(format!(
+            "locked by another instance, {instance_id}; its process {pid} {why}, but it may have been \
+             started elsewhere; set FORCE_STRANGER_LOCK_RESUME=yes or use --force-unlock if no run is active"
+        )),
+        Err(why) if !request.force => Verdict::Stop(why),
+        Ok(_) | Err(_) => take_over(
+            format!("the lock of process {pid} of instance {instance_id} was forced open"),
+            true,
+        ),
+    }
+}
+
+fn is_another(since: Option<u64>, started: Option<u64>) -> bool {
+    matches!((since, started), (Some(since), Some(started)) if since != started)
+}
+
+fn take_over(why: String, warn: bool) -> Verdict {
+    Verdict::TakeOver(Locked::TakenOver { why, warn })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(host: &str, boot: &str) -> Origin {
+        Origin { host: host.into(), boot: boot.into() }
+    }
+
+    fn holder(pid: u32, instance_id: &str) -> Holder {
+        Holder { pid, instance_id: instance_id.into() }
+    }
+
+    fn by(host: &str, boot: &str, started: Option<u64>) -> Option<LockedBy> {
+        Some(LockedBy { holder: holder(42, "task"), origin: origin(host, boot), started })
+    }
+
+    #[derive(Debug, PartialEq, Clone, Copy)]
+    enum Is {
+        TakenOver,
+        TakenOverWithWarning,
+        Stopped,
+    }
+    use Is::{Stopped, TakenOver, TakenOverWithWarning};
+
+    fn decide(found: &Found, process: Process, place: Place, request: &LockRequest) -> Is {
+        match judge(found, process, &origin("here", "id:now"), place, request) {
+            Verdict::TakeOver(Locked::TakenOver { warn: false, .. }) => TakenOver,
+            Verdict::TakeOver(_) => TakenOverWithWarning,
+            Verdict::Stop(_) => Stopped,
+        }
+    }
+
+    #[test]
+    fn who_may_take_over_which_lock() {
+        let lives = Process::Runs(Some(1000));
+        let gone = Process::Gone;
+        let mine = "task";
+        let other = "other";
+        // what it is; lock.by; older than boot; process; this instance; here, remote, remote with
+        // FORCE_STRANGER_LOCK_RESUME
+        #[rustfmt::skip]
+        let cases = [
+            ("the process lives", None, false, lives, mine, [Stopped, Stopped, Stopped]),
+            ("the process is gone", None, false, gone, mine, [TakenOver, TakenOver, TakenOver]),
+            ("another instance's process lives", None, false, lives, other, [Stopped, Stopped, Stopped]),
+            ("another instance's process is gone", None, false, gone, other, [TakenOver, Stopped, TakenOverWithWarning]),
+            ("lock.by says it lives here", by("here", "id:now", Some(1000)), false, lives, mine, [Stopped, Stopped, Stopped]),
+            ("the number was used again", by("here", "id:now", Some(999)), false, lives, mine, [TakenOver, TakenOver, TakenOver]),
+            ("when the process started is not known", by("here", "id:now", None), false, lives, mine, [Stopped, Stopped, Stopped]),
+            ("an earlier boot, its number used again", by("here", "id:then", Some(1000)), false, lives, mine, [TakenOver, TakenOver, TakenOver]),
+            ("an earlier boot, another instance", by("here", "id:then", Some(1000)), false, lives, other, [TakenOver, Stopped, TakenOverWithWarning]),
+            ("older than the boot, of the old tool", None, true, lives, mine, [TakenOver, TakenOver, TakenOver]),
+            ("older than the boot, but lock.by says this boot", by("here", "id:now", Some(1000)), true, lives, mine, [Stopped, Stopped, Stopped]),
+            ("another host, no such process here", by("there", "id:now", None), false, gone, mine, [Stopped, Stopped, Stopped]),
+            ("another host, an earlier boot", by("there", "id:then", None), true, gone, mine, [Stopped, Stopped, Stopped]),
+            ("boot known by time, long ago", by("here", "at:5", None), false, lives, mine, [Stopped, Stopped, Stopped]),
+        ];
+        for (what, by, before_boot, process, instance, [here, remote, resumed]) in cases {
+            let found = Found { holder: Ok(holder(42, "task")), by, before_boot };
+            let mut request =
+                LockRequest { instance_id: instance.into(), force: false, stranger_resume: false };
+            assert_eq!(decide(&found, process, Place::Here, &request), here, "here: {what}");
+            assert_eq!(decide(&found, process, Place::Remote, &request), remote, "remote: {what}");
+            request.stranger_resume = true;
+            assert_eq!(decide(&found, process, Place::Remote, &request), resumed, "resume: {what}");
+            request.force = true;
+            assert_ne!(decide(&found, process, Place::Remote, &request), Stopped, "force: {what}");
+            assert_ne!(decide(&found, process, Place::Here, &request), Stopped, "force: {what}");
+        }
+    }
+
+    #[test]
+    fn lock_by_of_another_lock_is_ignored() {
+        let mut left_over = by("there", "id:then", None).unwrap();
+        left_over.holder.pid = 41;
+        let found =
+            Found { holder: Ok(holder(42, "task")), by: Some(left_over), before_boot: false };
+        let request =
+            LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
+        assert_eq!(decide(&found, Process::Gone, Place::Here, &request), TakenOver);
+    }
+
+    #[test]
+    fn a_malformed_lock_stops_until_it_is_forced() {
+        for content in [
+            "",
+            "\n",
+            "42",
+            "@task",
+            "42@",
+            "x@task",
+            "-1@task",
+            "0@task",
+            "42@a\nb",
+            "99999999999@task",
+            "+5@task",
+        ] {
+            assert_eq!(Holder::parse(content.as_bytes()), Err(Malformed), "{content:?}");
+        }
+        assert_eq!(Holder::parse(b"42@\xff"), Err(Malformed));
+        for content in ["42@task", "42@task\n"] {
+            assert_eq!(Holder::parse(content.as_bytes()), Ok(holder(42, "task")));
+        }
+        assert_eq!(Holder::parse(b"42@a@b\n"), Ok(holder(42, "a@b")));
+        let found = Found { holder: Err(Malformed), by: None, before_boot: true };
+        for (force, then) in [(false, Stopped), (true, TakenOverWithWarning)] {
+            let request = LockRequest { instance_id: "task".into(), force, stranger_resume: true };
+            assert_eq!(decide(&found, Process::Gone, Place::Here, &request), then);
+        }
+    }
+
+    #[test]
+    fn boots_known_by_time_may_be_a_little_apart() {
+        for (then, now, earlier) in [
+            ("at:1000", "at:1060", false),
+            ("at:1060", "at:1000", false),
+            ("at:1000", "at:2000", true),
+            ("id:a", "at:2000", false),
+            ("", "id:a", false),
+            ("id:a", "id:a", false),
+            ("id:a", "id:b", true),
+        ] {
+            assert_eq!(
+                origin("h", then).is_earlier_boot(&origin("h", now)),
+                earlier,
+                "{then} {now}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_again() {
+        for started in [None, Some(123)] {
+            let by = by("here", "id:now", started).unwrap();
+            assert_eq!(LockedBy::parse(by.to_text().as_bytes()), Some(by));
+        }
+        assert_eq!(LockedBy::parse(b"host=h\nnew=1\n"), None);
+    }
+}

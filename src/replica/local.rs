@@ -1,0 +1,307 @@
+//! A replica in a directory of this machine.
+
+use super::apply::Hands;
+use super::beneath::{HANDLE, Root};
+use super::lock::{self, Held};
+use super::look::{self, Look};
+use super::scan::{self, Walk};
+use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
+use super::{
+    Access, Cleaned, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared, Replica,
+    ReplicaError, Retention, Scan, ScanRequest, digest, host, prepare, retention,
+};
+use crate::state::Identity;
+use crate::tree::{Entry, RelPath, Side, Tree, path};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A directory of this machine as one side of a task.
+#[derive(Debug)]
+pub struct LocalReplica {
+    side: Side,
+    location: PathBuf,
+    real: PathBuf,
+    root: Option<Root>,
+    held: Option<Held>,
+    look: Look,
+}
+
+impl LocalReplica {
+    /// The replica at `location`; nothing is looked at before [`Replica::prepare`].
+    #[must_use]
+    pub fn new(side: Side, location: &Path) -> Self {
+        LocalReplica {
+            side,
+            location: location.to_owned(),
+            real: location.to_owned(),
+            root: None,
+            held: None,
+            look: Look::default(),
+        }
+    }
+
+    fn error(&self, what: impl Into<String>) -> ReplicaError {
+        ReplicaError { side: self.side, location: self.location(), what: what.into() }
+    }
+
+    fn open_root(&self) -> Result<&Root, ReplicaError> {
+        self.root.as_ref().ok_or_else(|| self.error("it has not been prepared"))
+    }
+
+    fn open_work_dir(&self) -> Result<Option<WorkDir>, ReplicaError> {
+        match WorkDir::open(self.open_root()?) {
+            Ok(work) => Ok(Some(work)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.work_dir_error("open", error)),
+        }
+    }
+
+    fn work_dir_error(&self, action: &str, error: Errno) -> ReplicaError {
+        let name = path::escape(WORK_DIR);
+        let why = match error {
+            Errno::LOOP | Errno::NOTDIR => {
+                "it must be a real directory, not a link or a file".to_owned()
+            }
+            Errno::ACCESS => format!("{error}; give this user access to it"),
+            other => other.to_string(),
+        };
+        self.error(format!("cannot {action} the work directory {name}: {why}"))
+    }
+
+    /// `backup/` and `deleted/` are never followed, by rsync neither: as links they stop
+    /// the run before anything goes there.
+    fn check_kept(&self, work: &WorkDir) -> Result<(), ReplicaError> {
+        for keep in [Keep::Backup, Keep::Deleted] {
+            work.keep_if_there(keep).map_err(|error| {
+                let name = format!("{}/{}", path::escape(WORK_DIR), keep.name());
+                self.error(match error {
+                    Errno::LOOP | Errno::NOTDIR => format!(
+                        "{name} is not a real directory; links are never followed there: \
+                         remove it, or mount what it points at in its place"
+                    ),
+                    other => format!("cannot open {name}: {other}"),
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where a path is, to look only: links on the way are followed if the scan did so.
+    fn place_to_look(&self, root: &Root, dir: &[u8]) -> rustix::io::Result<OwnedFd> {
+        if self.look.follows() { root.following(dir, HANDLE) } else { root.handle(dir) }
+    }
+
+    fn look_at(&self, root: &Root, path: &RelPath) -> Result<Option<Entry>, PathError> {
+        let (dir, name) = super::beneath::split(path.as_bytes());
+        let dir = match self.place_to_look(root, dir) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            result => result.map_err(failed("open the directory that holds it"))?,
+        };
+        self.look_in(&dir, name)
+    }
+
+    fn look_in(&self, dir: &OwnedFd, name: &[u8]) -> Result<Option<Entry>, PathError> {
+        match self.look.at(dir, name) {
+            Err(Errno::NOENT) => Ok(None),
+            result => result.map(Some).map_err(failed("look at it")),
+        }
+    }
+
+    fn look_below_one(&self, root: &Root, path: &RelPath) -> Result<Option<Tree>, PathError> {
+        let Some(top) = self.look_at(root, path)? else { return Ok(None) };
+        if !top.kind.is_dir() {
+            return Ok(Some(crate::tree::TreeBuilder::new(top).finish()));
+        }
+        let walk = Walk {
+            root,
+            base: path,
+            look: self.look,
+            filter: None,
+            hide_ours: true,
+            side: self.side,
+            seen: &|_| (),
+        };
+        // What cannot be seen stands as unknown in the tree; that is answer enough.
+        let (tree, _problems) = walk.run(top, 1).map_err(|error| PathError::Failed {
+            action: "look at all below it",
+            cause: error.to_string(),
+        })?;
+        Ok(Some(tree))
+    }
+}
+
+fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
+    move |error| PathError::Failed { action, cause: error.to_string() }
+}
+
+impl Replica for LocalReplica {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn location(&self) -> String {
+        path::escape(self.location.as_os_str().as_bytes())
+    }
+
+    fn root(&self) -> &Path {
+        &self.real
+    }
+
+    fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
+        let found = prepare::prepare(&self.location, access).map_err(|what| self.error(what))?;
+        self.real = found.real;
+        self.root = Some(found.root);
+        Ok(found.prepared)
+    }
+
+    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+        if self.held.is_some() {
+            return Err(self.error("this run has locked it already"));
+        }
+        let work = WorkDir::open_or_make(self.open_root()?)
+            .map_err(|error| self.work_dir_error("make", error))?;
+        let (locked, held) = lock::take(&work, request).map_err(|error| {
+            let file = self.real.join(".osync_workdir/lock");
+            self.error(format!("{error} ({})", path::escape(file.as_os_str().as_bytes())))
+        })?;
+        self.held = Some(held);
+        self.check_kept(&work)?;
+        Ok(locked)
+    }
+
+    fn unlock(&mut self) -> Result<(), ReplicaError> {
+        let Some(held) = self.held.take() else { return Ok(()) };
+        match self.open_work_dir()? {
+            Some(work) => held.release(&work).map_err(|error| self.error(error.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
+        let Some(work) = self.open_work_dir()? else { return Ok(None) };
+        work.identity().map_err(|error| {
+            self.error(format!("cannot read its identity in .osync_workdir/{IDENTITY}: {error}"))
+        })
+    }
+
+    fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
+        let work = WorkDir::open_or_make(self.open_root()?)
+            .map_err(|error| self.work_dir_error("make", error))?;
+        work.replace(IDENTITY, format!("{}\n", identity.0).as_bytes()).map_err(|error| {
+            self.error(format!("cannot write its identity .osync_workdir/{IDENTITY}: {error}"))
+        })
+    }
+
+    fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
+        let look = Look {
+            copy_symlinks: request.copy_symlinks,
+            keep_dirlinks: request.keep_dirlinks,
+            acl: request.acl,
+            xattr: request.xattr,
+        };
+        self.look = look;
+        let root = self.open_root()?;
+        let unreadable = |error: Errno| self.error(format!("cannot read the directory: {error}"));
+        let mut top = look::of_open(root).map_err(unreadable)?;
+        root.at(b"", super::beneath::LIST).map_err(unreadable)?;
+        if look.acl || look.xattr {
+            top = look.at(root, c".").map_err(unreadable)?;
+        }
+        let walk = Walk {
+            root,
+            base: &RelPath::root(),
+            look,
+            filter: Some(request.filter),
+            hide_ours: true,
+            side: self.side,
+            seen: request.seen,
+        };
+        let (tree, problems) =
+            walk.run(top, scan::threads()).map_err(|error| self.error(error.to_string()))?;
+        Ok(Scan { tree, problems })
+    }
+
+    fn look_below(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
+        let root = self.open_root()?;
+        Ok(paths.iter().map(|path| self.look_below_one(root, path)).collect())
+    }
+
+    fn stat(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError> {
+        let root = self.open_root()?;
+        let mut answers = Vec::with_capacity(paths.len());
+        // Paths come in order, many of one directory in a row.
+        let mut last: Option<(&[u8], OwnedFd)> = None;
+        for path in paths {
+            let (dir, name) = super::beneath::split(path.as_bytes());
+            if last.as_ref().is_none_or(|(open, _)| *open != dir) {
+                last = self.place_to_look(root, dir).ok().map(|fd| (dir, fd));
+            }
+            answers.push(match &last {
+                Some((_, fd)) => self.look_in(fd, name),
+                None => self.look_at(root, path),
+            });
+        }
+        Ok(answers)
+    }
+
+    fn digest(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
+        let root = self.open_root()?;
+        let mut buffer = vec![0; digest::BUFFER];
+        let mut one = |path: &RelPath| {
+            let (dir, name) = super::beneath::split(path.as_bytes());
+            let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
+            // fidelity: a file behind a link counts as the file (COPY_SYMLINKS)
+            let nofollow = if self.look.copy_symlinks { OFlags::empty() } else { OFlags::NOFOLLOW };
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow;
+            match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+                Err(Errno::NOENT) => Err(PathError::Vanished),
+                Err(Errno::LOOP) => Err(PathError::Changed),
+                Err(other) => Err(failed("open it")(other)),
+                Ok(fd) => digest::of_open(fd, &mut buffer),
+            }
+        };
+        Ok(paths.iter().map(&mut one).collect())
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+        let root = self.open_root()?;
+        let work = WorkDir::open_or_make(root);
+        let work = work.as_ref().map_err(|error| *error);
+        let look = Look { acl: false, xattr: false, ..self.look };
+        Ok(Hands { root, work, look }.apply(ops))
+    }
+
+    fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
+        let Some(work) = self.open_work_dir()? else { return Ok(Cleaned::default()) };
+        retention::clean(&work, retention, host::now())
+            .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
+    }
+
+    fn run_hook(
+        &mut self,
+        _command: &str,
+        _env: &[(String, String)],
+        _limit: Option<Duration>,
+    ) -> Result<HookResult, ReplicaError> {
+        Err(self.error("hooks are not run yet"))
+    }
+}
+
+impl Drop for LocalReplica {
+    fn drop(&mut self) {
+        let _ = self.unlock();
+    }
+}

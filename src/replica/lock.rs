@@ -1,0 +1,202 @@
+//! The lock of a local replica (spec 3, "Lock"). What a lock that is there already means
+//! is decided in [`super::judge`].
+//!
+//! `lock` appears with its whole content at once, by a hard link or a rename that replaces
+//! nothing. Runs that start or end at the same moment take turns, by a kernel lock on the
+//! work directory that a dying process cannot leave behind; so a dead lock is taken over
+//! by one run only, and `lock.by` always belongs to `lock`.
+
+use super::beneath::rename_to_free;
+use super::host;
+use super::judge::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
+use super::work_dir::{LOCK, LOCK_BY, WorkDir};
+use super::{LockRequest, Locked};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How long another run may take to take or give back its lock.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Takes turns where directories cannot be locked (NFS).
+const TURN: &str = "lock.turn";
+
+/// A lock taken by this process; [`Held::release`] gives it back.
+#[derive(Debug)]
+pub(super) struct Held {
+    content: String,
+}
+
+/// Why a lock could not be taken: it is held, or the work directory fails us.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LockError {
+    /// Somebody has it, or it is not understood.
+    #[error("{0}")]
+    Stop(String),
+    /// The system refused.
+    #[error("cannot {0} the lock: {1}")]
+    Failed(&'static str, io::Error),
+}
+
+/// Takes the lock for this process.
+///
+/// # Errors
+/// It is held by another run, malformed, or cannot be read or written.
+pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Held), LockError> {
+    let pid = std::process::id();
+    let holder = Holder { pid, instance_id: request.instance_id.clone() };
+    let here = host::origin();
+    let started = host::started(pid);
+    let by = LockedBy { holder: holder.clone(), origin: here.clone(), started }.to_text();
+    let content = holder.to_text();
+    let turn = Turn::take(work).map_err(|e| LockError::Failed("take", e))?;
+    let failed = |error| LockError::Failed("write", error);
+
+    // Another try is needed only if somebody who does not take turns (osync 1.3) comes
+    // between our look and our link.
+    for _ in 0..10 {
+        let (locked, judged) = match find(work, &here) {
+            Ok(None) => (Locked::Free, None),
+            Ok(Some((found, process, content))) => {
+                match judge::judge(&found, process, &here, Place::Here, request) {
+                    Verdict::TakeOver(locked) => (locked, Some(content)),
+                    Verdict::Stop(why) => return Err(LockError::Stop(why)),
+                }
+            }
+            Err(error) if request.force => {
+                let why = format!("there was a lock that cannot be read: {error} (forced)");
+                (Locked::TakenOver { why, warn: true }, Some(Vec::new()))
+            }
+            Err(error) => return Err(LockError::Failed("read", error)),
+        };
+        // With turns, nobody looks before both files are there, and a crash in between
+        // leaves a `lock.by` that fits no lock. Without, the lock itself must come first.
+        if turn.is_exclusive() {
+            work.replace(LOCK_BY, by.as_bytes()).map_err(failed)?;
+        }
+        if let Some(judged) = judged {
+            remove_judged(work, &judged).map_err(|e| LockError::Failed("take over", e))?;
+        }
+        let aside = work.write_aside(LOCK, content.as_bytes(), false).map_err(failed)?;
+        let appeared = appear(work, &aside);
+        let _ = work.remove(&aside);
+        match appeared {
+            Ok(()) => {
+                if !turn.is_exclusive() {
+                    work.replace(LOCK_BY, by.as_bytes()).map_err(failed)?;
+                }
+                return Ok((locked, Held { content }));
+            }
+            Err(Errno::EXIST) => {}
+            Err(other) => return Err(failed(other.into())),
+        }
+    }
+    Err(LockError::Stop("other runs keep taking the lock at the same moment".to_owned()))
+}
+
+/// Gives `aside` its name, unless that is taken.
+fn appear(work: &WorkDir, aside: &str) -> Result<(), Errno> {
+    match rustix::fs::linkat(work, aside, work, LOCK, AtFlags::empty()) {
+        // File systems without hard links.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
+            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)
+        }
+        result => result,
+    }
+}
+
+/// Takes a lock that does not count out of the way. It is renamed first, and looked at
+/// again: if it has become another one meanwhile, it goes back.
+fn remove_judged(work: &WorkDir, judged: &[u8]) -> io::Result<()> {
+    let aside = format!("{LOCK}.old.{}", std::process::id());
+    match rustix::fs::renameat(work, LOCK, work, &aside) {
+        Err(Errno::NOENT) => return Ok(()),
+        result => result?,
+    }
+    match work.read(&aside) {
+        Ok(Some(content)) if content != judged && !judged.is_empty() => {
+            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)?;
+            Ok(())
+        }
+        Ok(_) => Ok(work.remove(&aside)?),
+        // Not a file: a forced lock. A directory stays under its new name.
+        Err(_) => work.remove(&aside).or(Ok(())),
+    }
+}
+
+/// The lock that is there, with what is known of its process and its very content.
+fn find(work: &WorkDir, here: &Origin) -> io::Result<Option<(Found, Process, Vec<u8>)>> {
+    let Some((content, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
+    let holder = Holder::parse(&content);
+    let by = work.read(LOCK_BY).ok().flatten().and_then(|text| LockedBy::parse(&text));
+    let before_boot = host::boot_time().is_some_and(|boot| changed < boot);
+    let process = match &holder {
+        // Our own number, but we did not write it: its process is long gone.
+        Ok(holder)
+            if holder.pid == std::process::id()
+                && !by.as_ref().is_some_and(|by| by.holder == *holder && by.origin == *here) =>
+        {
+            Process::Gone
+        }
+        Ok(holder) => host::process(holder.pid),
+        Err(_) => Process::Gone,
+    };
+    Ok(Some((Found { holder, by, before_boot }, process, content)))
+}
+
+impl Held {
+    /// Removes the lock, if it is still ours.
+    ///
+    /// # Errors
+    /// It cannot be read or removed.
+    pub fn release(self, work: &WorkDir) -> Result<(), LockError> {
+        let _turn = Turn::take(work).map_err(|e| LockError::Failed("give back", e))?;
+        let found = work.read(LOCK).map_err(|e| LockError::Failed("read", e))?;
+        if found.as_deref() != Some(self.content.as_bytes()) {
+            return Ok(());
+        }
+        let remove = |name| work.remove(name).map_err(|e| LockError::Failed("remove", e.into()));
+        remove(LOCK_BY)?;
+        remove(LOCK)
+    }
+}
+
+/// The right to look at the lock and change it. Ends when the value goes.
+struct Turn(Option<OwnedFd>);
+
+impl Turn {
+    fn take(work: &WorkDir) -> io::Result<Self> {
+        let fd = work.list_handle()?;
+        if wait_for(&fd)? {
+            return Ok(Turn(Some(fd)));
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(work, TURN, flags, Mode::from_raw_mode(0o644))?;
+        Ok(Turn(wait_for(&fd)?.then_some(fd)))
+    }
+
+    /// Whether the file system really keeps others out.
+    fn is_exclusive(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Waits for the kernel's lock; `false` if this file cannot have one.
+fn wait_for(fd: &OwnedFd) -> io::Result<bool> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::flock(fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) if Instant::now() < end => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::other("another run is taking or giving back its lock"));
+            }
+            Err(_) => return Ok(false),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! What one path looks like, and whether it is still what was scanned.
+
+use super::attributes;
+use crate::tree::{Entry, Extra, Kind, Stamp};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, StatxFlags, StatxTimestamp};
+use rustix::io::{Errno, Result};
+use rustix::path::Arg;
+
+/// What to look at beside the entry itself (spec 4, COPY_SYMLINKS and the like).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
+pub struct Look {
+    /// COPY_SYMLINKS: a link is what it points at.
+    pub copy_symlinks: bool,
+    /// KEEP_DIRLINKS: a link to a directory is that directory.
+    pub keep_dirlinks: bool,
+    /// Digest the access control lists.
+    pub acl: bool,
+    /// Digest the extended attributes.
+    pub xattr: bool,
+}
+
+impl Look {
+    /// Whether any link may be followed to look at what is behind it.
+    #[must_use]
+    pub fn follows(self) -> bool {
+        self.copy_symlinks || self.keep_dirlinks
+    }
+
+    /// What `name` in `dir` looks like.
+    ///
+    /// # Errors
+    /// What the system says; `ENOENT` or `ELOOP` also for a link that leads nowhere and is
+    /// to be followed.
+    pub fn at<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<Entry> {
+        let dir = dir.as_fd();
+        let mut entry = stat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if entry.kind == Kind::Symlink {
+            // fidelity: what a followed link's owner, times and ACL mean is decided here
+            let behind = || stat(dir, name, AtFlags::empty());
+            if self.copy_symlinks {
+                entry = behind()?;
+            } else if let Some(there) =
+                self.keep_dirlinks.then(behind).and_then(Result::ok).filter(|e| e.kind.is_dir())
+            {
+                entry = there;
+            } else {
+                let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
+                entry.set_extra(Extra {
+                    link: Some(target.into_bytes().into_boxed_slice()),
+                    ..Extra::default()
+                });
+            }
+        }
+        if self.acl || self.xattr {
+            attributes::add(&mut entry, dir, name, self)?;
+        }
+        Ok(entry)
+    }
+}
+
+/// What an open file or directory looks like; works for `O_PATH` too.
+///
+/// # Errors
+/// What the system says.
+pub fn of_open(fd: impl AsFd) -> Result<Entry> {
+    stat(fd.as_fd(), c"", AtFlags::EMPTY_PATH)
+}
+
+fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
+    let mask = StatxFlags::TYPE
+        | StatxFlags::MODE
+        | StatxFlags::NLINK
+        | StatxFlags::UID
+        | StatxFlags::GID
+        | StatxFlags::MTIME
+        | StatxFlags::CTIME
+        | StatxFlags::INO
+        | StatxFlags::SIZE
+        | StatxFlags::BTIME;
+    let flags = flags | AtFlags::NO_AUTOMOUNT;
+    match rustix::fs::statx(dir, name, flags, mask) {
+        Ok(found) => Ok(from_statx(&found)),
+        Err(Errno::NOSYS) => stat_the_old_way(dir, name, flags),
+        Err(other) => Err(other),
+    }
+}
+
+fn from_statx(found: &rustix::fs::Statx) -> Entry {
+    let time = |t: StatxTimestamp| Stamp::new(t.tv_sec, t.tv_nsec);
+    let kind = kind_of(FileType::from_raw_mode(found.stx_mode.into()));
+    let mut entry = Entry::new(kind);
+    entry.shared_inode = found.stx_nlink > 1 && !kind.is_dir();
+    entry.mode = found.stx_mode & 0o7777;
+    entry.uid = found.stx_uid;
+    entry.gid = found.stx_gid;
+    entry.dev = fold_device(found.stx_dev_major, found.stx_dev_minor);
+    entry.ino = found.stx_ino;
+    entry.size = if kind == Kind::File { found.stx_size } else { 0 };
+    entry.mtime = time(found.stx_mtime);
+    entry.ctime = time(found.stx_ctime);
+    if found.stx_mask & StatxFlags::BTIME.bits() != 0 {
+        entry.btime = time(found.stx_btime);
+    }
+    set_device(&mut entry, found.stx_rdev_major, found.stx_rdev_minor);
+    entry
+}
+
+/// For kernels and sandboxes without `statx`: the same, but no birth time.
+fn stat_the_old_way<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
+    let found = rustix::fs::statat(dir, name, flags)?;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // nanoseconds fit
+    let time = |secs: i64, nanos: i64| Stamp::new(secs, nanos as u32);
+    let kind = kind_of(FileType::from_raw_mode(found.st_mode));
+    let mut entry = Entry::new(kind);
+    entry.shared_inode = found.st_nlink > 1 && !kind.is_dir();
+    #[allow(clippy::cast_possible_truncation)] // twelve bits are left
+    {
+        entry.mode = (found.st_mode & 0o7777) as u16;
+    }
+    entry.uid = found.st_uid;
+    entry.gid = found.st_gid;
+    entry.dev = fold_device(rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
+    entry.ino = found.st_ino;
+    entry.size = if kind == Kind::File { u64::try_from(found.st_size).unwrap_or(0) } else { 0 };
+    #[allow(clippy::cast_possible_wrap, clippy::useless_conversion, clippy::unnecessary_cast)]
+    {
+        entry.mtime = time(found.st_mtime as i64, found.st_mtime_nsec as i64);
+        entry.ctime = time(found.st_ctime as i64, found.st_ctime_nsec as i64);
+    }
+    let rdev = found.st_rdev;
+    set_device(&mut entry, rustix::fs::major(rdev), rustix::fs::minor(rdev));
+    Ok(entry)
+}
+
+fn set_device(entry: &mut Entry, major: u32, minor: u32) {
+    if matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) {
+        let rdev = u64::from(major) << 32 | u64::from(minor);
+        entry.set_extra(Extra { rdev, ..Extra::default() });
+    }
+}
+
+/// The kernel itself keeps devices in 12 + 20 bits.
+fn fold_device(major: u32, minor: u32) -> u32 {
+    major << 20 | minor & 0xf_ffff
+}
+
+/// The kind of a directory entry or a mode; what is not known counts as a file.
+#[must_use]
+pub fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        FileType::Directory => Kind::Dir,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo => Kind::Fifo,
+        FileType::Socket => Kind::Socket,
+        FileType::CharacterDevice => Kind::CharDevice,
+        FileType::BlockDevice => Kind::BlockDevice,
+        FileType::RegularFile | FileType::Unknown => Kind::File,
+    }
+}
+
+/// Whether what is there is still what was scanned: kind, and inode where both are known;
+/// for everything but directories also size, mtime, link target and device number.
+#[must_use]
+pub fn is_still(expect: &Entry, now: &Entry) -> bool {
+    is_same_thing(expect, now) && now.same_content_stamp(expect)
+}
+
+/// Whether the same file or directory is there, whatever happened to its content.
+#[must_use]
+pub fn is_same_thing(expect: &Entry, now: &Entry) -> bool {
+    expect.kind == now.kind && (expect.ino == now.ino || expect.ino == 0 || now.ino == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::beneath::Root;
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    #[test]
+    fn both_ways_of_looking_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "12345").unwrap();
+        std::fs::hard_link(path("file"), path("twin")).unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        symlink("nowhere", path("link")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for name in ["file", "twin", "dir", "link"] {
+            let new = stat(root.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            let mut old = stat_the_old_way(root.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            old.btime = new.btime;
+            assert_eq!(new, old, "{name}");
+            let std = path(name).symlink_metadata().unwrap();
+            assert_eq!((new.ino, new.uid, new.mtime.secs()), (std.ino(), std.uid(), std.mtime()));
+        }
+        let seen = Look::default().at(&root, &b"file"[..]).unwrap();
+        assert!(seen.shared_inode && seen.size == 5);
+        let seen = Look::default().at(&root, &b"link"[..]).unwrap();
+        assert_eq!((seen.link(), seen.size), (Some(&b"nowhere"[..]), 0));
+    }
+
+    #[test]
+    fn an_entry_that_differs_in_what_matters_is_no_longer_the_scanned_one() {
+        let mut file = Entry::new(Kind::File);
+        (file.ino, file.size, file.mtime) = (7, 10, Stamp::new(5, 5));
+        let mut dir = Entry::new(Kind::Dir);
+        (dir.ino, dir.mtime) = (8, Stamp::new(5, 5));
+        type Change = fn(&mut Entry);
+        let cases: [(&str, Change, bool, bool); 7] = [
+            ("nothing", |_| (), true, true),
+            ("mode", |e| e.mode = 0o600, true, true),
+            ("ctime", |e| e.ctime = Stamp::new(9, 9), true, true),
+            ("mtime", |e| e.mtime = Stamp::new(5, 6), false, true),
+            ("inode", |e| e.ino = 99, false, false),
+            ("unknown inode", |e| e.ino = 0, true, true),
+            ("kind", |e| e.kind = Kind::Symlink, false, false),
+        ];
+        for (what, change, file_stays, dir_stays) in cases {
+            for (before, stays) in [(&file, file_stays), (&dir, dir_stays)] {
+                let mut now = before.clone();
+                change(&mut now);
+                assert_eq!(is_still(before, &now), stays, "{what} of a {}", before.kind.name());
+            }
+        }
+    }
+}

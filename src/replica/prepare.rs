@@ -1,0 +1,85 @@
+//! Is the replica there, and can it be used? (spec 7, "A run, start to end")
+
+use super::beneath::{LIST, Root};
+use super::{Access, Prepared};
+use rustix::fs::{Access as Permission, AtFlags};
+use rustix::io::Errno;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// A replica that can be used.
+pub(super) struct Found {
+    /// Its absolute path without links.
+    pub real: PathBuf,
+    /// The open directory.
+    pub root: Root,
+    /// What the caller wants to know.
+    pub prepared: Prepared,
+}
+
+/// Looks at the directory, and makes it where it is missing and that is allowed.
+///
+/// # Errors
+/// What is wrong with it and what to do about that, for people.
+pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> {
+    let created = match std::fs::metadata(location) {
+        Ok(found) if found.is_dir() => false,
+        Ok(_) => return Err("it is not a directory; name the directory to synchronise".to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make(location, access)?;
+            true
+        }
+        Err(error) => return Err(format!("cannot look at the directory: {error}")),
+    };
+    let real = std::fs::canonicalize(location)
+        .map_err(|error| format!("cannot find out its real path: {error}"))?;
+    let root = Root::open(&real).map_err(|error| format!("cannot open the directory: {error}"))?;
+    check_readable(&root)?;
+    if matches!(access, Access::ReadWrite { .. }) {
+        check_writable(&root)?;
+    }
+    let space = rustix::fs::fstatvfs(&root)
+        .map_err(|error| format!("cannot find out the free space: {error}"))?;
+    let free_kib = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
+    let can_chown = rustix::process::geteuid().is_root();
+    Ok(Found { real, root, prepared: Prepared { free_kib, created, can_chown } })
+}
+
+fn make(location: &Path, access: Access) -> Result<(), String> {
+    if std::fs::symlink_metadata(location).is_ok() {
+        return Err("it is a link that leads nowhere; is something not mounted?".to_owned());
+    }
+    match access {
+        Access::ReadWrite { create: true } => std::fs::create_dir_all(location)
+            .map_err(|error| format!("there is no such directory and it cannot be made: {error}")),
+        Access::ReadWrite { create: false } => {
+            Err("there is no such directory; make it, or set CREATE_DIRS=yes if it should be made"
+                .to_owned())
+        }
+        Access::ReadOnly => {
+            Err("there is no such directory, and a dry run makes nothing".to_owned())
+        }
+    }
+}
+
+fn check_readable(root: &Root) -> Result<(), String> {
+    let needed = Permission::READ_OK | Permission::EXEC_OK;
+    root.at(b"", LIST)
+        .and_then(|dir| rustix::fs::accessat(dir, c".", needed, AtFlags::EACCESS))
+        .map_err(|error| {
+            format!(
+                "cannot read the directory: {error}; this user needs read and search permission"
+            )
+        })
+}
+
+fn check_writable(root: &Root) -> Result<(), String> {
+    let needed = Permission::WRITE_OK | Permission::EXEC_OK;
+    rustix::fs::accessat(root, c".", needed, AtFlags::EACCESS).map_err(|error| {
+        let remedy = match error {
+            Errno::ROFS => "remount it for writing",
+            _ => "this user needs write permission",
+        };
+        format!("cannot write to the directory: {error}; {remedy}")
+    })
+}
