@@ -21,6 +21,8 @@ mod retention;
 mod scan;
 mod set_aside;
 pub mod temp;
+#[cfg(test)]
+mod tests;
 mod work_dir;
 mod writable;
 
