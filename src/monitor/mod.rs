@@ -1,1 +1,346 @@
-//! Monitor mode: run again on changes (spec 7).
+//! Run again on changes (spec 7, "Monitor mode").
+//!
+//! What is noticed comes into the [`inbox`]; the [`watcher`] brings it down to changes that
+//! matter; [`in_step`] leaves out what the last run has seen or done itself; [`pace`]
+//! decides when to run.
+
+pub mod in_step;
+pub mod inbox;
+pub mod notify_socket;
+pub mod pace;
+mod rescan;
+mod trigger;
+pub mod watcher;
+
+use crate::config::{Config, Location};
+use crate::filter::Filter;
+use crate::process::Stop;
+use crate::report::{Level, Reporter};
+use crate::state::Baseline;
+use crate::tree::{Pair, RelPath, Side};
+use inbox::{Inbox, Sign};
+use notify_socket::NotifySocket;
+use pace::{Next, Pace, RunEnd, Why};
+use rescan::fingerprint;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use trigger::Trigger;
+use watcher::{Eyes, Presence, Sighting, Trouble, limit_advice};
+
+/// How often it is checked whether the replicas are still there: an unmounted file system
+/// sends no word.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// Changes come in bursts; they are looked at together.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunResult {
+    /// Its exit status.
+    pub status: i32,
+    /// What it recorded, if it got so far. Without it, nothing that changed during the run
+    /// counts as news after a failed run (which is tried again anyway), and everything
+    /// does after a good one.
+    pub baseline: Option<Baseline>,
+}
+
+/// Runs the task now and whenever its local replicas change, until it is stopped; the exit
+/// status of the whole.
+pub fn watch(
+    config: &Config,
+    run: &mut dyn FnMut() -> RunResult,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+) -> i32 {
+    let socket = NotifySocket::from_environment();
+    let limits = config.limits;
+    let pace =
+        Pace::new(Duration::from_secs(limits.min_wait), Duration::from_secs(limits.max_wait));
+    let mut monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
+    socket.status("Setting up watches");
+    monitor.open_eyes();
+    socket.ready("Watching");
+    let status = monitor.play(run, &socket);
+    socket.stopping();
+    reporter.say(Level::Notice, "The monitor ends.");
+    status
+}
+
+fn local_roots(config: &Config) -> Vec<(Side, PathBuf)> {
+    let local = |(side, location): (Side, &Location)| match location {
+        Location::Local(path) => Some((side, path.clone())),
+        Location::Ssh(_) => None,
+    };
+    config.replicas.iter().filter_map(local).collect()
+}
+
+struct Monitor<'a> {
+    config: &'a Config,
+    pace: Pace,
+    eyes: Eyes,
+    inbox: Arc<Inbox>,
+    stop: &'a Stop,
+    reporter: &'a dyn Reporter,
+    clock: Instant,
+    trigger: Option<Trigger>,
+    baseline: Option<Baseline>,
+    gone: Option<Side>,
+    checked_at: Duration,
+    rescans: Rescans,
+    limit_said: bool,
+}
+
+/// Looking at everything at intervals, where there are too few watches.
+#[derive(Debug, Default)]
+struct Rescans {
+    last: Option<[u64; 2]>,
+    due: Duration,
+}
+
+impl<'a> Monitor<'a> {
+    fn new(
+        config: &'a Config,
+        roots: Vec<(Side, PathBuf)>,
+        pace: Pace,
+        stop: &'a Stop,
+        reporter: &'a dyn Reporter,
+    ) -> Self {
+        let inbox = Arc::new(Inbox::default());
+        let filter = Filter::new(&config.selection.rules);
+        let initiator = roots.iter().find(|(side, _)| *side == Side::Initiator);
+        let trigger = initiator.map(|(_, root)| Trigger::new(root, &config.instance_id));
+        // Ends with the process: the stop may never come.
+        let (waiting, woken) = (stop.clone(), Arc::clone(&inbox));
+        std::thread::spawn(move || {
+            while waiting.wait(Duration::from_secs(3600)).is_none() {}
+            woken.stop();
+        });
+        Monitor {
+            config,
+            pace,
+            eyes: Eyes::new(roots, filter, Arc::clone(&inbox)),
+            inbox,
+            stop,
+            reporter,
+            clock: Instant::now(),
+            trigger,
+            baseline: None,
+            gone: None,
+            checked_at: Duration::ZERO,
+            rescans: Rescans::default(),
+            limit_said: false,
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
+    /// The first look, before the first run: a replica that is not there yet may be made
+    /// by it.
+    fn open_eyes(&mut self) {
+        match self.eyes.refresh() {
+            Ok(Presence::Gone(_) | Presence::Same) => {}
+            Ok(Presence::Watched(count)) => self.say_watched(count),
+            Err(trouble) => self.say_trouble(&trouble),
+        }
+    }
+
+    fn play(&mut self, run: &mut dyn FnMut() -> RunResult, socket: &NotifySocket) -> i32 {
+        while self.stop.reason().is_none() {
+            match self.pace.next(self.now()) {
+                Next::Run(why) => {
+                    socket.status("Running");
+                    let status = self.run_once(why, run);
+                    if self.stop.reason().is_some() && status == 1 {
+                        return status;
+                    }
+                    socket.status(&self.status());
+                }
+                Next::Wait(until) => self.wait(until),
+            }
+            self.look();
+        }
+        0
+    }
+
+    fn run_once(&mut self, why: Why, run: &mut dyn FnMut() -> RunResult) -> i32 {
+        self.reporter.say(Level::Notice, reason(why));
+        self.pace.began();
+        if self.eyes.is_limited() {
+            self.rescans.last = Some(fingerprint(self.eyes.roots(), self.eyes.filter()));
+        }
+        let RunResult { status, baseline } = run();
+        let end = if matches!(status, 0 | 2) { RunEnd::Done } else { RunEnd::Failed };
+        let recorded = baseline.is_some();
+        if recorded || end == RunEnd::Done {
+            self.baseline = baseline;
+        }
+        // Replicas that the run made are watched from now on.
+        self.check_presence();
+        self.take_in(end == RunEnd::Failed && !recorded);
+        self.pace.ended(self.now(), end);
+        status
+    }
+
+    fn wait(&self, until: Option<Duration>) {
+        let now = self.now();
+        let mut wake = self.checked_at + CHECK_EVERY;
+        if self.eyes.is_limited() {
+            wake = wake.min(self.rescans.due);
+        }
+        let wake = until.map_or(wake, |until| until.min(wake));
+        self.inbox.wait(wake.saturating_sub(now));
+    }
+
+    /// Takes notice of what has come in since the last look.
+    fn look(&mut self) {
+        let now = self.now();
+        if now >= self.checked_at + CHECK_EVERY {
+            self.check_presence();
+        }
+        self.rescan(now);
+        if self.take_in(false) {
+            self.inbox.pause(SETTLE);
+        }
+    }
+
+    /// Whether there was anything. With `only_watch`, changes do not count, but new
+    /// directories are watched.
+    fn take_in(&mut self, only_watch: bool) -> bool {
+        let noticed = self.inbox.take();
+        let any = !noticed.paths.is_empty();
+        if noticed.missed {
+            self.pace.missed(self.now());
+            self.rewatch();
+        }
+        let mut found = Vec::new();
+        if let Err(trouble) = self.eyes.sift(noticed, &mut found) {
+            self.say_trouble(&trouble);
+            self.pace.missed(self.now());
+        }
+        if found.iter().any(|seen| seen.path.is_root() && seen.sign == Sign::Touched) {
+            self.check_presence();
+        }
+        if found.iter().any(is_trigger) && self.trigger.as_mut().is_some_and(Trigger::asks) {
+            self.pace.triggered();
+        }
+        if !only_watch && !self.pace.has_change() && self.holds_news(&found) {
+            self.pace.changed(self.now());
+        }
+        any
+    }
+
+    fn holds_news(&self, found: &[Sighting]) -> bool {
+        let mut paths: Pair<BTreeSet<RelPath>> = Pair::default();
+        for seen in found.iter().filter(|seen| !seen.path.is_root() && !is_trigger(seen)) {
+            paths[seen.side].insert(seen.path.clone());
+        }
+        paths.iter().any(|(side, paths)| {
+            let Some(root) = self.eyes.root(side) else { return false };
+            let in_step =
+                |baseline| in_step::all_in_step(baseline, side, root, paths, self.config.preserve);
+            !paths.is_empty() && !self.baseline.as_ref().is_some_and(in_step)
+        })
+    }
+
+    fn check_presence(&mut self) {
+        self.checked_at = self.now();
+        match self.eyes.refresh() {
+            Ok(Presence::Same) => {
+                self.gone = None;
+                self.pace.back();
+            }
+            Ok(Presence::Watched(count)) => {
+                self.say_watched(count);
+                if self.gone.take().is_none() {
+                    // Another directory has taken the place of the one that was watched.
+                    self.pace.changed(self.now());
+                }
+                self.pace.back();
+            }
+            Ok(Presence::Gone(side)) => {
+                if self.gone.replace(side).is_none() {
+                    let text = format!("the {side} replica is not there; waiting until it is");
+                    self.reporter.say(Level::Warn, &text);
+                }
+                self.pace.gone();
+            }
+            Err(trouble) => self.say_trouble(&trouble),
+        }
+    }
+
+    /// Changes were missed, and with them perhaps new directories.
+    fn rewatch(&mut self) {
+        if let Err(trouble) = self.eyes.rewatch() {
+            self.say_trouble(&trouble);
+        }
+    }
+
+    /// Where there are too few watches, looks at everything now and then; not more than a
+    /// tenth of the time.
+    fn rescan(&mut self, now: Duration) {
+        if !self.eyes.is_limited() || now < self.rescans.due || self.gone.is_some() {
+            return;
+        }
+        let found = fingerprint(self.eyes.roots(), self.eyes.filter());
+        if self.rescans.last.replace(found).is_some_and(|last| last != found) {
+            self.pace.changed(now);
+        }
+        let took = self.now().saturating_sub(now);
+        self.rescans.due = self.now() + self.rescan_interval().max(took * 10);
+    }
+
+    fn rescan_interval(&self) -> Duration {
+        Duration::from_secs(self.config.limits.min_wait.max(5))
+    }
+
+    fn status(&self) -> String {
+        match (self.gone, self.eyes.is_limited()) {
+            (Some(side), _) => format!("Waiting for the {side} replica"),
+            (None, true) => "Waiting for changes, rescanning at intervals".to_owned(),
+            (None, false) => "Waiting for changes".to_owned(),
+        }
+    }
+
+    fn say_watched(&self, count: usize) {
+        self.reporter.say(Level::Notice, &format!("Watching {count} directories."));
+    }
+
+    fn say_trouble(&mut self, trouble: &Trouble) {
+        if std::mem::replace(&mut self.limit_said, true) {
+            return;
+        }
+        let cause = match trouble {
+            Trouble::Limit => limit_advice(),
+            Trouble::Other(cause) => format!("cannot watch: {cause}"),
+        };
+        let seconds = self.rescan_interval().as_secs();
+        let text = format!(
+            "{cause}. Until then changes are looked for every {seconds} s or less often; a run \
+             that changes something may then be followed by one more"
+        );
+        self.reporter.say(Level::Warn, &text);
+    }
+}
+
+fn is_trigger(seen: &Sighting) -> bool {
+    seen.side == Side::Initiator && seen.path.as_bytes() == trigger::NAME.as_bytes()
+}
+
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Start => "The monitor begins with a run.",
+        Why::Change => "Changes were noticed: running.",
+        Why::Trigger => "The trigger file asks for a run.",
+        Why::Interval => "MAX_WAIT has passed: running.",
+        Why::Again => "Running again after trouble.",
+        Why::Back => "The replicas are there again: running.",
+    }
+}
+
+#[cfg(test)]
+#[path = "monitor_tests.rs"]
+mod tests;

@@ -1,0 +1,275 @@
+//! Whether what is there now is what the last run recorded: tells our own writes, and
+//! changes that the last run has seen already, from news.
+
+use crate::config::Preserve;
+use crate::state::{Baseline, Was};
+use crate::tree::{Entry, Kind, RelPath, Side};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::io;
+use std::ops::Bound;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+/// Whether all these paths of one side are as the baseline has them. What cannot be read
+/// is news.
+#[must_use]
+pub fn all_in_step(
+    baseline: &Baseline,
+    side: Side,
+    root: &Path,
+    paths: &BTreeSet<RelPath>,
+    preserve: Preserve,
+) -> bool {
+    let Some(recorded) = look_up(baseline, side, paths) else { return false };
+    paths.iter().all(|path| {
+        let full = root.join(path.as_path());
+        let was = recorded.get(path);
+        match (std::fs::symlink_metadata(&full), was) {
+            (Ok(now), Some(was)) => is_same(&full, &now, was, preserve),
+            (Err(cause), None) => is_absence(&cause),
+            _ => false,
+        }
+    })
+}
+
+/// What the baseline holds of some paths on one side; none if it makes no sense. Only
+/// the directories on the way to them are read.
+fn look_up(
+    baseline: &Baseline,
+    side: Side,
+    paths: &BTreeSet<RelPath>,
+) -> Option<BTreeMap<RelPath, Entry>> {
+    let mut found = BTreeMap::new();
+    let mut cursor = baseline.cursor();
+    let mut pending = vec![RelPath::root()];
+    while let Some(directory) = pending.pop() {
+        if !has_any_below(paths, &directory) {
+            cursor.skip_subtree().ok()?;
+            continue;
+        }
+        let first = pending.len();
+        for known in cursor.open().ok()? {
+            let known = known.ok()?;
+            let path = directory.join(known.name);
+            if let (true, Was::Seen(entry) | Was::Listed(Some(entry))) =
+                (paths.contains(&path), known.record.was[side].clone())
+            {
+                found.insert(path.clone(), entry);
+            }
+            if known.has_block {
+                pending.push(path);
+            }
+        }
+        pending[first..].reverse();
+    }
+    Some(found)
+}
+
+/// Paths sort with a directory right before all that lies below it.
+fn has_any_below(paths: &BTreeSet<RelPath>, directory: &RelPath) -> bool {
+    paths
+        .range((Bound::Excluded(directory), Bound::Unbounded))
+        .next()
+        .is_some_and(|path| path.is_within(directory))
+}
+
+/// Everything that a run would act upon; the mtime of a directory follows what is in it
+/// and is no news of its own.
+fn is_same(path: &Path, now: &Metadata, was: &Entry, preserve: Preserve) -> bool {
+    let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
+    if now.is_symlink() && was.kind != Kind::Symlink && follows {
+        return std::fs::metadata(path).is_ok_and(|now| is_same(path, &now, was, preserve));
+    }
+    let content = match was.kind {
+        Kind::Dir => true,
+        Kind::File => now.size() == was.size && same_mtime(now, was),
+        Kind::Symlink => {
+            same_mtime(now, was)
+                && std::fs::read_link(path)
+                    .is_ok_and(|link| Some(link.as_os_str().as_bytes()) == was.link())
+        }
+        _ => same_mtime(now, was),
+    };
+    // ACLs and attributes are not looked at here; when they change, so does the ctime.
+    let carried =
+        !(preserve.acl || preserve.xattr) || was.kind == Kind::Dir || same_ctime(now, was);
+    let mode = was.kind == Kind::Symlink
+        || !(preserve.permissions || preserve.executability)
+        || now.mode() & 0o7777 == u32::from(was.mode);
+    kind(now) == was.kind
+        && content
+        && carried
+        && mode
+        && (!preserve.owner || now.uid() == was.uid)
+        && (!preserve.group || now.gid() == was.gid)
+}
+
+fn same_mtime(now: &Metadata, was: &Entry) -> bool {
+    now.mtime() == was.mtime.secs() && now.mtime_nsec() == i64::from(was.mtime.nanos())
+}
+
+fn same_ctime(now: &Metadata, was: &Entry) -> bool {
+    now.ctime() == was.ctime.secs() && now.ctime_nsec() == i64::from(was.ctime.nanos())
+}
+
+fn kind(metadata: &Metadata) -> Kind {
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        Kind::Dir
+    } else if kind.is_symlink() {
+        Kind::Symlink
+    } else if kind.is_fifo() {
+        Kind::Fifo
+    } else if kind.is_socket() {
+        Kind::Socket
+    } else if kind.is_char_device() {
+        Kind::CharDevice
+    } else if kind.is_block_device() {
+        Kind::BlockDevice
+    } else {
+        Kind::File
+    }
+}
+
+fn is_absence(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{Header, Record};
+    use crate::tree::{Extra, Stamp};
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    const PRESERVE: Preserve = Preserve {
+        permissions: true,
+        owner: true,
+        group: true,
+        executability: true,
+        acl: false,
+        xattr: false,
+        copy_symlinks: false,
+        keep_dirlinks: false,
+        hardlinks: false,
+        checksum: false,
+    };
+
+    /// What a scan would record.
+    fn entry(path: &Path) -> Entry {
+        let now = fs::symlink_metadata(path).unwrap();
+        let mut entry = Entry::new(kind(&now));
+        entry.mode = u16::try_from(now.mode() & 0o7777).unwrap();
+        (entry.uid, entry.gid) = (now.uid(), now.gid());
+        if now.is_file() {
+            entry.size = now.size();
+        }
+        entry.mtime = Stamp::new(now.mtime(), u32::try_from(now.mtime_nsec()).unwrap());
+        entry.ctime = Stamp::new(now.ctime(), u32::try_from(now.ctime_nsec()).unwrap());
+        if now.is_symlink() {
+            let link = fs::read_link(path).unwrap().into_os_string();
+            entry.set_extra(Extra { link: Some(link.as_bytes().into()), ..Extra::default() });
+        }
+        entry
+    }
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text.as_bytes()).unwrap()
+    }
+
+    struct Place {
+        temp: tempfile::TempDir,
+        baseline: Baseline,
+    }
+
+    const PATHS: [&str; 5] = ["dir", "dir/file", "dir/link", "dir/sub", "other"];
+
+    impl Place {
+        fn new() -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            let root = temp.path();
+            fs::create_dir_all(root.join("dir/sub")).unwrap();
+            fs::write(root.join("dir/file"), "content").unwrap();
+            symlink("file", root.join("dir/link")).unwrap();
+            fs::write(root.join("other"), "").unwrap();
+            let record = |name: &str| {
+                let mut record = Record::default();
+                record.was[Side::Target] = Was::Seen(entry(&root.join(name)));
+                (path(name), record)
+            };
+            let baseline = Baseline::from_records(Header::default(), PATHS.map(record));
+            Place { temp, baseline }
+        }
+
+        fn in_step(&self, names: &[&str], preserve: Preserve) -> bool {
+            let paths = names.iter().map(|name| path(name)).collect();
+            all_in_step(&self.baseline, Side::Target, self.temp.path(), &paths, preserve)
+        }
+    }
+
+    #[test]
+    fn what_the_last_run_left_is_in_step() {
+        let place = Place::new();
+        assert!(place.in_step(&PATHS, PRESERVE));
+        assert!(place.in_step(&["missing", "dir/missing", "other/below", "no/where"], PRESERVE));
+        assert!(place.in_step(&[], PRESERVE));
+        let paths = BTreeSet::from([path("other")]);
+        let other_side = Side::Initiator;
+        assert!(!all_in_step(&place.baseline, other_side, place.temp.path(), &paths, PRESERVE));
+    }
+
+    #[test]
+    fn everything_a_run_would_act_upon_is_news() {
+        type Change = fn(&Path);
+        let cases: &[(&str, &str, Change)] = &[
+            ("content", "dir/file", |root| fs::write(root.join("dir/file"), "content!").unwrap()),
+            ("time", "dir/file", |root| {
+                let file = fs::File::options().write(true).open(root.join("dir/file")).unwrap();
+                file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            }),
+            ("mode", "dir/file", |root| {
+                fs::set_permissions(root.join("dir/file"), PermissionsExt::from_mode(0o700))
+                    .unwrap();
+            }),
+            ("mode of a directory", "dir", |root| {
+                fs::set_permissions(root.join("dir"), PermissionsExt::from_mode(0o700)).unwrap();
+            }),
+            ("deleted", "other", |root| fs::remove_file(root.join("other")).unwrap()),
+            ("created", "new", |root| fs::write(root.join("new"), "").unwrap()),
+            ("another kind", "other", |root| {
+                fs::remove_file(root.join("other")).unwrap();
+                fs::create_dir(root.join("other")).unwrap();
+            }),
+            ("another link", "dir/link", |root| {
+                fs::remove_file(root.join("dir/link")).unwrap();
+                symlink("other", root.join("dir/link")).unwrap();
+            }),
+        ];
+        for (name, about, change) in cases {
+            let place = Place::new();
+            change(place.temp.path());
+            assert!(!place.in_step(&[about], PRESERVE), "{name}");
+            assert!(!place.in_step(&["dir/sub", about], PRESERVE), "{name}, with another");
+        }
+    }
+
+    #[test]
+    fn what_no_run_would_act_upon_is_no_news() {
+        let place = Place::new();
+        let dir = place.temp.path().join("dir");
+        fs::write(dir.join("new"), "").unwrap();
+        assert!(place.in_step(&["dir"], PRESERVE), "a directory's mtime");
+        let mode = |mode| fs::set_permissions(dir.join("file"), PermissionsExt::from_mode(mode));
+        mode(0o600).unwrap();
+        let careless = Preserve { permissions: false, executability: false, ..PRESERVE };
+        assert!(place.in_step(&["dir/file"], careless), "a mode that is not preserved");
+        let now = fs::metadata(dir.join("file")).unwrap().mode() & 0o777;
+        mode(0o644).unwrap();
+        mode(now).unwrap();
+        let with_acls = Preserve { acl: true, ..careless };
+        assert!(!place.in_step(&["dir/file"], with_acls), "the ctime stands in for ACLs");
+    }
+}
