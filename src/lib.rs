@@ -13,7 +13,7 @@
 //! - [`rsync`]: a transfer list to one rsync call
 //! - [`process`]: the one door for child processes, deadlines, signals
 //! - [`task`]: one run, start to end
-//! - [`report`]: tell
+//! - [`report`]: tell what happened
 //! - [`monitor`]: run again on changes
 //! - [`batch`]: many tasks, one after the other
 //! - [`ssh_filter`]: the forced command on the other side
