@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 /// How many of the latest lines are kept for mail.
 const KEPT_LINES: usize = 1000;
 
+/// How many bytes of a run's log go with a mail.
+const TRANSCRIPT: u64 = 8 << 20;
 /// The mark of every line of a dry run.
 const DRY: &str = "(dry run) ";
 
@@ -139,6 +141,9 @@ impl Log {
         let mut inner = self.inner();
         inner.tally = Tally::default();
         inner.kept.clear();
+        if let Some(file) = &mut inner.file {
+            file.mark();
+        }
     }
 
     /// What went wrong since the run began.
@@ -157,6 +162,17 @@ impl Log {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.inner().kept.iter().cloned().collect()
+    }
+
+    /// What this run has written to the log file, the latest 8 MiB of it: for the
+    /// attachment of a mail. Without a file: the lines that are kept.
+    #[must_use]
+    pub fn transcript(&self) -> Vec<u8> {
+        let mut inner = self.inner();
+        let read = inner.file.as_mut().and_then(|file| file.since_mark(TRANSCRIPT).ok());
+        read.unwrap_or_else(|| {
+            inner.kept.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+        })
     }
 
     /// The log file, if one is open.

@@ -2,7 +2,7 @@
 
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub(super) struct LogFile {
     file: BufWriter<File>,
     /// Device and inode: tells whether `path` still names the open file.
     identity: (u64, u64),
+    /// Where this run's part begins.
+    begin: u64,
 }
 
 impl LogFile {
@@ -68,8 +70,10 @@ impl LogFile {
             .append(true)
             .custom_flags(flags.bits() as i32)
             .open(path)?;
-        let identity = identity(&file.metadata()?);
-        Ok(LogFile { path: path.to_owned(), file: BufWriter::new(file), identity })
+        let metadata = file.metadata()?;
+        let identity = identity(&metadata);
+        let file = BufWriter::new(file);
+        Ok(LogFile { path: path.to_owned(), file, identity, begin: metadata.len() })
     }
 
     /// Where the log is.
@@ -85,6 +89,28 @@ impl LogFile {
             *self = LogFile::append(&self.path, OFlags::empty())?;
         }
         Ok(())
+    }
+
+    /// A new run begins here.
+    pub(super) fn mark(&mut self) {
+        self.begin = self.file.get_ref().metadata().map_or(self.begin, |m| m.len());
+    }
+
+    /// What was written since the last mark, the latest `at_most` bytes of it.
+    pub(super) fn since_mark(&mut self, at_most: u64) -> io::Result<Vec<u8>> {
+        self.file.flush()?;
+        let metadata = std::fs::metadata(&self.path)?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("no regular file"));
+        }
+        let end = metadata.len();
+        // a file that was cut meanwhile holds nothing older than this run
+        let begin = if self.begin > end { 0 } else { self.begin };
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(begin.max(end.saturating_sub(at_most))))?;
+        let mut bytes = Vec::new();
+        file.take(at_most).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Adds a line; it is on its way only after [`LogFile::flush`].

@@ -8,6 +8,7 @@ pub mod json;
 mod line;
 mod log;
 mod log_file;
+pub mod mail;
 mod mask;
 pub mod metrics;
 mod progress;

@@ -1,0 +1,161 @@
+//! Mail through an SMTP server.
+
+use super::Patience;
+use crate::config::{Alerts, Secret, SmtpEncryption};
+use lettre::Address;
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{SmtpConnection, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
+use lettre::transport::smtp::extension::ClientId;
+use std::error::Error as _;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How to reach a server; lives on its own thread.
+struct Server {
+    host: String,
+    port: u16,
+    encryption: SmtpEncryption,
+    user: Option<String>,
+    password: Option<Secret>,
+    step: Duration,
+}
+
+/// Sends a mail and says which recipients were refused, and why, while others were not.
+///
+/// The work is done on a thread that is left alone when the total time is up: name
+/// resolution and a server that dribbles obey no time limit of a socket.
+pub(super) fn send(
+    host: &str,
+    alerts: &Alerts,
+    from: &Address,
+    to: &[Address],
+    mail: Vec<u8>,
+    patience: Patience,
+) -> Result<Vec<String>, String> {
+    let server = Server {
+        host: host.to_owned(),
+        port: alerts.smtp_port,
+        encryption: alerts.smtp_encryption,
+        user: alerts.smtp_user.clone(),
+        password: alerts.smtp_password.clone(),
+        step: patience.step,
+    };
+    let (from, to) = (from.clone(), to.to_vec());
+    let (done, result) = mpsc::channel();
+    let place = format!("{host}:{}", alerts.smtp_port);
+    let deliver = move || {
+        let _ = done.send(server.deliver(&from, &to, &mail));
+    };
+    std::thread::Builder::new()
+        .name("mail".into())
+        .spawn(deliver)
+        .map_err(|e| format!("cannot start a thread: {e}"))?;
+    match result.recv_timeout(patience.total) {
+        Ok(Ok(refused)) => Ok(refused),
+        Ok(Err(why)) => Err(format!("mail server {place}: {why}")),
+        Err(_) => {
+            Err(format!("mail server {place}: not done after {} s", patience.total.as_secs()))
+        }
+    }
+}
+
+impl Server {
+    fn deliver(&self, from: &Address, to: &[Address], mail: &[u8]) -> Result<Vec<String>, String> {
+        let mut connection = self.connect().map_err(|e| self.explain(&e))?;
+        let refused = self.hand_over(&mut connection, from, to, mail);
+        connection.abort();
+        refused
+    }
+
+    /// A connection that is encrypted and logged in as the settings say.
+    fn connect(&self) -> Result<SmtpConnection, Error> {
+        let hello = ClientId::default();
+        let tls = || TlsParameters::new(self.host.clone());
+        let implicit = match self.encryption {
+            SmtpEncryption::Ssl => Some(tls()?),
+            SmtpEncryption::None | SmtpEncryption::Tls => None,
+        };
+        let address = (self.host.as_str(), self.port);
+        let mut connection =
+            SmtpConnection::connect(address, Some(self.step), &hello, implicit.as_ref(), None)?;
+        if self.encryption == SmtpEncryption::Tls {
+            connection.starttls(&tls()?, &hello)?;
+        }
+        if let Some(user) = &self.user {
+            let password = self.password.as_ref().map_or("", Secret::reveal);
+            let credentials = Credentials::new(user.clone(), password.to_owned());
+            connection.auth(DEFAULT_MECHANISMS, &credentials)?;
+        }
+        Ok(connection)
+    }
+
+    /// One refused recipient must not keep the others from their mail.
+    fn hand_over(
+        &self,
+        connection: &mut SmtpConnection,
+        from: &Address,
+        to: &[Address],
+        mail: &[u8],
+    ) -> Result<Vec<String>, String> {
+        let explain = |e: Error| self.explain(&e);
+        connection.command(Mail::new(Some(from.clone()), vec![])).map_err(explain)?;
+        let mut refused = Vec::new();
+        for address in to {
+            match connection.command(Rcpt::new(address.clone(), vec![])) {
+                Ok(_) => {}
+                Err(e) if e.status().is_some() => {
+                    refused.push(format!("{address}: {}", self.explain(&e)));
+                }
+                Err(e) => return Err(self.explain(&e)),
+            }
+        }
+        if refused.len() == to.len() {
+            return Err(refused.join("; "));
+        }
+        connection.command(Data).map_err(explain)?;
+        connection.message(mail).map_err(explain)?;
+        Ok(refused)
+    }
+
+    /// What an error means, with what to do about it where that is known.
+    fn explain(&self, error: &Error) -> String {
+        if error.is_timeout() || blocked(error) {
+            return format!("no answer within {} s", self.step.as_secs());
+        }
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            let more = inner.to_string();
+            if !text.contains(&more) {
+                text = format!("{text}: {more}");
+            }
+            cause = inner.source();
+        }
+        if text.contains("STARTTLS is not supported") {
+            text.push_str("; set SMTP_ENCRYPTION to none or ssl, as the server has it");
+        } else if text.contains("certificate") {
+            text.push_str(
+                "; its certificate must be signed by an authority this machine knows \
+                 (or that is in the file SSL_CERT_FILE names) and hold the name SMTP_SERVER",
+            );
+        }
+        text
+    }
+}
+
+/// A read that timed out shows as "would block".
+fn blocked(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{TimedOut, WouldBlock};
+            if matches!(io.kind(), WouldBlock | TimedOut) {
+                return true;
+            }
+        }
+        cause = inner.source();
+    }
+    false
+}
