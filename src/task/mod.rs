@@ -1,1 +1,3 @@
 //! One run, start to end (spec 7).
+
+pub mod hooks;

@@ -1,6 +1,8 @@
 //! A real SMTP server on a free port of 127.0.0.1: EHLO, STARTTLS, TLS from the first
 //! byte, AUTH PLAIN and LOGIN, refusals, and silence.
 
+#![allow(dead_code)]
+
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -149,7 +149,8 @@ fn a_mail_is_ascii_whatever_it_says() {
         ("ISO-8859-15", "charset=ISO-8859-15", "=E9=A4"),
     ] {
         let charset = Charset::named(charset).unwrap();
-        let mail = message::build(&letter, &address, &[address.clone()], charset).unwrap();
+        let mail =
+            message::build(&letter, &address, std::slice::from_ref(&address), charset).unwrap();
         let text = String::from_utf8(mail).unwrap();
         assert!(text.is_ascii() && text.lines().all(|line| line.len() < 998));
         let said = text.to_ascii_lowercase().contains(&header.to_ascii_lowercase());
