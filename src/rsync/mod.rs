@@ -1,1 +1,198 @@
 //! A transfer list to one rsync call (spec 5, "rsync calls").
+//!
+//! [`transfer`] takes exactly the planned paths and hands them to one rsync. What it
+//! returns explains; whether a path arrived is judged by reading it again.
+
+mod args;
+mod exit;
+mod fit;
+mod list;
+mod output;
+
+pub use exit::Outcome;
+pub use fit::{Misfit, fits};
+pub use list::list;
+pub use output::{Message, decode};
+
+use crate::config;
+use crate::process::{Command, Input, ProcessError, Stop, Stream, run};
+use crate::report::{Level, Reporter};
+use crate::tree::{RelPath, Side};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// One end of a transfer.
+#[derive(Debug, Clone)]
+pub enum End {
+    /// A replica of this machine.
+    Local {
+        /// Its resolved absolute root.
+        root: PathBuf,
+    },
+    /// A replica behind a remote shell.
+    Remote(RemoteEnd),
+}
+
+/// A replica behind a remote shell.
+#[derive(Debug, Clone)]
+pub struct RemoteEnd {
+    /// The remote shell and its options, without user, host and command.
+    pub shell: Vec<OsString>,
+    /// Variables the remote shell needs (a helper that answers for the password).
+    pub env: Vec<(OsString, OsString)>,
+    /// `user@host` or `host`; an IPv6 address without brackets.
+    pub destination: String,
+    /// The resolved absolute root over there.
+    pub root: PathBuf,
+    /// What starts rsync over there, as shell text
+    /// (`env LC_ALL=C env _REMOTE_TOKEN=… rsync`).
+    pub rsync_path: String,
+}
+
+impl End {
+    /// The root directory, on its own machine.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        match self {
+            End::Local { root } => root,
+            End::Remote(remote) => &remote.root,
+        }
+    }
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The listed entries differ: they are carried over whatever their times say.
+    /// Directories must be listed themselves; they are made and get their metadata, but
+    /// neither their content nor their times.
+    Content,
+    /// Only the tops of whole subtrees are listed, and what they hold comes with them,
+    /// with the times of directories. Only for what does not exist on the receiver.
+    Subtrees,
+    /// Content is the same and only metadata differs. (A receiving file whose size or time
+    /// has changed since the scan is overwritten all the same, with a backup.)
+    Metadata,
+    /// As [`Purpose::Content`], where the receiver has something similar under the same
+    /// name: a file that was moved, then edited.
+    Delta,
+}
+
+/// Where a call keeps what it overwrites.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backup {
+    /// An absolute directory of the receiver.
+    pub dir: PathBuf,
+    /// What is added to names (CONFLICT_BACKUP_MULTIPLE).
+    pub suffix: Option<String>,
+}
+
+/// One rsync call.
+#[derive(Debug, Clone)]
+pub struct Transfer<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where the entries are.
+    pub source: &'a End,
+    /// Where they go.
+    pub destination: &'a End,
+    /// Which side the destination is.
+    pub to: Side,
+    /// Where overwritten entries are kept; none: they are not.
+    pub backup: Option<Backup>,
+    /// An absolute directory of the receiver for partial files (used only with PARTIAL).
+    pub partial_dir: Option<PathBuf>,
+}
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Entries that are no directories and have been dealt with.
+    pub files: u64,
+    /// Bytes of files that have been carried over.
+    pub bytes: u64,
+}
+
+/// What a call came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finished {
+    /// Whether the whole list was worked through.
+    pub outcome: Outcome,
+    /// What rsync complained about, in order; at most [`Finished::MOST_MESSAGES`].
+    pub messages: Vec<Message>,
+    /// How many more complaints there were.
+    pub left_out: u64,
+    /// How far it came.
+    pub progress: Progress,
+}
+
+impl Finished {
+    /// How many complaints are kept.
+    pub const MOST_MESSAGES: usize = 10_000;
+}
+
+/// A call that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RsyncError {
+    /// rsync cannot be run here.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+/// Carries the listed paths over, in one call.
+///
+/// Paths that rsync cannot take ([`fits`]) and the root itself must not be among them.
+/// `progress` is called as the transfer goes on. What rsync itemises is told to the
+/// reporter at [`Level::Verbose`], and its statistics at [`Level::Notice`] with `--stats`.
+///
+/// # Errors
+/// rsync cannot be started. How a started rsync ended is in [`Finished::outcome`].
+pub fn transfer(
+    settings: &config::Transfer,
+    preserve: &config::Preserve,
+    transfer: &Transfer<'_>,
+    paths: &mut (dyn Iterator<Item = RelPath> + Send),
+    stop: &Stop,
+    reporter: &dyn Reporter,
+    progress: &dyn Fn(Progress),
+) -> Result<Finished, RsyncError> {
+    let command = command(settings, transfer, args::transfer_args(settings, preserve, transfer));
+    reporter.say(Level::Debug, &args::shown(&command));
+    let list = Input::Writer(Box::new(move |to| {
+        for path in paths.filter(|path| !path.is_root()) {
+            to.write_all(b"./")?;
+            to.write_all(path.as_bytes())?;
+            to.write_all(b"\0")?;
+        }
+        Ok(())
+    }));
+    let roots = [transfer.source.root(), transfer.destination.root()];
+    let mut listener = output::Listener::new(roots);
+    let exit = run(&command, list, stop, &mut |stream, line| match stream {
+        Stream::Err => listener.hear_error(line),
+        Stream::Out => match listener.hear(line) {
+            output::Heard::Progress => progress(listener.progress()),
+            output::Heard::Item(text) => {
+                reporter.say(Level::Verbose, &text);
+                progress(listener.progress());
+            }
+            output::Heard::Statistic(text) if settings.stats => {
+                reporter.say(Level::Notice, &text);
+            }
+            output::Heard::Statistic(_) | output::Heard::Nothing => {}
+            output::Heard::Other(text) => reporter.say(Level::Verbose, &text),
+        },
+    })?;
+    Ok(listener.finish(exit))
+}
+
+/// The command of a call, with a clean environment.
+fn command(settings: &config::Transfer, transfer: &Transfer<'_>, args: Vec<OsString>) -> Command {
+    let mut command = args::bare_command(settings).args(args);
+    for end in [transfer.source, transfer.destination] {
+        if let End::Remote(remote) = end {
+            command.env.extend(remote.env.iter().cloned());
+        }
+    }
+    command
+}

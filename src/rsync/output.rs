@@ -1,0 +1,417 @@
+//! What rsync says, understood. Pure: lines in, values out.
+
+use super::args::ITEM_MARK;
+use super::exit::outcome;
+use super::{Finished, Progress};
+use crate::process::Exit;
+use crate::tree::RelPath;
+use crate::tree::path::escape;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Something rsync complained about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The path it is about, as far as that can be told.
+    pub path: Option<RelPath>,
+    /// The complaint, without the path.
+    pub text: String,
+}
+
+/// What a line on standard output was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Bytes have moved.
+    Progress,
+    /// An itemised entry, for people.
+    Item(String),
+    /// A line of the statistics, for people.
+    Statistic(String),
+    /// Something else, for people.
+    Other(String),
+    /// Nothing worth showing.
+    Nothing,
+}
+
+/// Listens to one call.
+#[derive(Debug)]
+pub(super) struct Listener {
+    roots: [Vec<u8>; 2],
+    progress: Progress,
+    messages: Vec<Message>,
+    left_out: u64,
+    words: Vec<String>,
+    in_statistics: bool,
+}
+
+/// How many lines about a call as a whole are kept.
+const MOST_WORDS: usize = 20;
+
+impl Listener {
+    pub(super) fn new(roots: [&Path; 2]) -> Self {
+        Listener {
+            roots: roots.map(|root| root.as_os_str().as_bytes().to_vec()),
+            progress: Progress::default(),
+            messages: Vec::new(),
+            left_out: 0,
+            words: Vec::new(),
+            in_statistics: false,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// A line of standard output.
+    pub(super) fn hear(&mut self, line: &[u8]) -> Heard {
+        if let Some(item) = line.strip_prefix(ITEM_MARK.as_bytes()) {
+            return match parse_item(item) {
+                Some((change, name)) => {
+                    if !name.ends_with(b"/") {
+                        self.progress.files += 1;
+                    }
+                    Heard::Item(format!("{change} {}", escape(&name)))
+                }
+                None => Heard::Other(escape(&decode(item))),
+            };
+        }
+        if let Some(bytes) = parse_progress(line) {
+            self.progress.bytes = self.progress.bytes.max(bytes);
+            return Heard::Progress;
+        }
+        if line.is_empty() {
+            return Heard::Nothing;
+        }
+        self.in_statistics |= line.starts_with(b"Number of files:");
+        let text = escape(&decode(line));
+        if self.in_statistics {
+            if let Some(bytes) = parse_transferred(&text) {
+                self.progress.bytes = bytes;
+            }
+            return Heard::Statistic(text);
+        }
+        if is_complaint(line) {
+            self.hear_error(line);
+            return Heard::Nothing;
+        }
+        Heard::Other(text)
+    }
+
+    /// A line of standard error.
+    pub(super) fn hear_error(&mut self, line: &[u8]) {
+        let Some((path, text)) = parse_error(line) else { return };
+        let path = path.and_then(|path| self.relative(&path));
+        if path.is_none() && self.words.len() < MOST_WORDS {
+            self.words.push(text.clone());
+        }
+        if self.messages.len() < Finished::MOST_MESSAGES {
+            self.messages.push(Message { path, text });
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// What it all came to.
+    pub(super) fn finish(self, exit: Exit) -> Finished {
+        let outcome = outcome(exit, &self.words);
+        Finished {
+            outcome,
+            messages: self.messages,
+            left_out: self.left_out,
+            progress: self.progress,
+        }
+    }
+
+    /// The path below its replica. rsync names files absolutely, or relative to the root.
+    fn relative(&self, path: &[u8]) -> Option<RelPath> {
+        if path.first() != Some(&b'/') {
+            return RelPath::new(path).ok();
+        }
+        self.roots.iter().find_map(|root| {
+            let root = root.strip_suffix(b"/").unwrap_or(root);
+            let below = path.strip_prefix(root)?.strip_prefix(b"/")?;
+            RelPath::new(below).ok().map(|path| without_temporary(&path))
+        })
+    }
+}
+
+/// The file that a temporary `.NAME.XXXXXX` stands for.
+fn without_temporary(path: &RelPath) -> RelPath {
+    let name = path.name();
+    let inner = || {
+        let (name, random) = name.strip_prefix(b".")?.split_at_checked(name.len() - 8)?;
+        let random = random.strip_prefix(b".")?;
+        (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
+    };
+    match (inner(), path.parent()) {
+        (Some(name), Some(parent)) => parent.join(name),
+        _ => path.clone(),
+    }
+}
+
+/// Undoes rsync's `\#ooo`.
+#[must_use]
+pub fn decode(text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        if let [b'\\', b'#', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] = rest {
+            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = tail;
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    bytes
+}
+
+/// `%i %l %n`: what changed, and the path (a directory's ends in a slash).
+fn parse_item(line: &[u8]) -> Option<(&str, Vec<u8>)> {
+    let end = line.iter().position(|b| *b == b' ')?;
+    let (change, rest) = line.split_at(end);
+    let rest = rest.trim_ascii_start();
+    let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
+    let name = rest[digits..].strip_prefix(b" ")?;
+    (digits > 0 && !name.is_empty()).then_some((std::str::from_utf8(change).ok()?, decode(name)))
+}
+
+/// `   3000000  99%    1.00MB/s    0:00:02 (xfr#1, to-chk=4/6)`: the bytes.
+fn parse_progress(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let bytes = words.next()?.parse().ok()?;
+    let percent = words.next()?.strip_suffix('%')?;
+    (text.starts_with(' ') && percent.parse::<u8>().is_ok() && words.next()?.contains("B/s"))
+        .then_some(bytes)
+}
+
+fn parse_transferred(line: &str) -> Option<u64> {
+    let text = line.strip_prefix("Total transferred file size: ")?;
+    text.strip_suffix(" bytes")?.parse().ok()
+}
+
+/// Complaints that rsync writes to standard output.
+fn is_complaint(line: &[u8]) -> bool {
+    [
+        &b"cannot delete non-empty directory: "[..],
+        b"could not make way for ",
+        b"skipping non-regular file ",
+        b"file has vanished: ",
+        b"symlink has no referent: ",
+        b"WARNING: ",
+        b"ERROR: ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
+}
+
+/// A complaint's path, if it names one, and its words without the path; none for lines
+/// that only repeat the exit status.
+fn parse_error(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
+    let line = line.trim_ascii();
+    let repeats = [
+        &b"rsync error: some files/attrs were not transferred"[..],
+        b"rsync warning: some files vanished",
+    ];
+    if line.is_empty() || repeats.iter().any(|start| line.starts_with(start)) {
+        return None;
+    }
+    let line = without_role(line);
+    let (before, path, after) = split_path(line);
+    let words = format!("{}{}", String::from_utf8_lossy(before), String::from_utf8_lossy(after));
+    Some((path, plain(words.trim())))
+}
+
+/// Without `rsync: [sender] `.
+fn without_role(line: &[u8]) -> &[u8] {
+    let Some(rest) = line.strip_prefix(b"rsync: ") else { return line };
+    if rest.first() != Some(&b'[') {
+        return rest;
+    }
+    rest.iter().position(|b| *b == b']').map_or(rest, |end| rest[end + 1..].trim_ascii_start())
+}
+
+/// Cuts out what stands between the first and the last quote (the first of two such names),
+/// or behind the colon of the complaints that do not quote.
+fn split_path(line: &[u8]) -> (&[u8], Option<Vec<u8>>, &[u8]) {
+    for start in
+        [&b"cannot delete non-empty directory: "[..], b"could not make way for new regular file: "]
+    {
+        if let Some(path) = line.strip_prefix(start) {
+            return (&start[..start.len() - 2], Some(decode(path)), b"");
+        }
+    }
+    if let Some(rest) = line.strip_prefix(b"WARNING: ").or_else(|| line.strip_prefix(b"ERROR: "))
+        && let Some(at) = find(rest, b" failed verification -- ")
+    {
+        return (b"", Some(decode(&rest[..at])), &rest[at..]);
+    }
+    let first = line.iter().position(|b| *b == b'"');
+    let last = line.iter().rposition(|b| *b == b'"');
+    match (first, last) {
+        (Some(first), Some(last)) if first < last => {
+            let quoted = &line[first + 1..last];
+            let name = find(quoted, b"\" -> \"").map_or(quoted, |end| &quoted[..end]);
+            let before = line[..first].strip_suffix(b": ").unwrap_or(&line[..first]);
+            (before, Some(decode(name)), &line[last + 1..])
+        }
+        _ => (line, None, b""),
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// rsync's words, with the cause in plain ones where we know better.
+fn plain(words: &str) -> String {
+    const KNOWN: [(&str, &str); 12] = [
+        ("file has vanished", "it vanished while it was being transferred"),
+        ("symlink has no referent", "the link points at nothing, so there is nothing to copy"),
+        (
+            "failed verification -- update",
+            "it changed while it was being read; the next run takes it again",
+        ),
+        ("cannot delete non-empty directory", "a directory that is not empty is in its place"),
+        ("could not make way", "what is in its place cannot be removed"),
+        ("skipping non-regular file", "it is no regular file and was left out"),
+        ("No space left on device", "no space left on the receiving side"),
+        ("Disk quota exceeded", "the disk quota of the receiving side is used up"),
+        ("Read-only file system", "the file system is read-only"),
+        ("Permission denied", "permission denied"),
+        ("Operation not permitted", "this user may not do that"),
+        ("File name too long", "its name or path is too long"),
+    ];
+    let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    match KNOWN.iter().find(|(theirs, _)| words.contains(theirs)) {
+        Some((_, ours)) => format!("{ours} (rsync: {words})"),
+        None => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Listener {
+        Listener::new([Path::new("/s"), Path::new("/d/")])
+    }
+
+    #[test]
+    fn octal_escapes_are_undone() {
+        for (text, bytes) in [
+            (&b"plain"[..], &b"plain"[..]),
+            (br"n\#012l", b"n\nl"),
+            (br"\#134#012", br"\#012"),
+            (br"\#12", br"\#12"),
+            (br"\#400", br"\#400"),
+            (br"\#377\", b"\xff\\"),
+        ] {
+            assert_eq!(decode(text), bytes);
+        }
+    }
+
+    #[test]
+    fn progress_items_and_statistics_are_told_apart() {
+        let mut listener = listener();
+        for (line, heard) in [
+            ("          32768   1%    0.00kB/s    0:00:00  ", Heard::Progress),
+            ("@ >f+++++++++ 3000000 big", Heard::Item(">f+++++++++ big".into())),
+            ("@ cd+++++++++ 4096 dir/", Heard::Item("cd+++++++++ dir/".into())),
+            ("@ *deleting   0 /bk/f/", Heard::Item("*deleting /bk/f/".into())),
+            (r"@ >f+++++++++ 6  sm\#012all", Heard::Item(">f+++++++++  sm\\nall".into())),
+            ("@ ?", Heard::Other("?".into())),
+            ("", Heard::Nothing),
+            ("sending incremental file list", Heard::Other("sending incremental file list".into())),
+            ("Number of files: 6 (reg: 2)", Heard::Statistic("Number of files: 6 (reg: 2)".into())),
+            (
+                "Total transferred file size: 3000006 bytes",
+                Heard::Statistic("Total transferred file size: 3000006 bytes".into()),
+            ),
+        ] {
+            assert_eq!(listener.hear(line.as_bytes()), heard);
+        }
+        assert_eq!(listener.progress(), Progress { files: 2, bytes: 3_000_006 });
+    }
+
+    #[test]
+    fn complaints_are_tied_to_their_path() {
+        for (line, path, words) in [
+            (
+                r#"rsync: [sender] send_files failed to open "/s/a b": Permission denied (13)"#,
+                Some("a b"),
+                "permission denied (rsync: send_files failed to open : Permission denied (13))",
+            ),
+            (
+                r#"rsync: [receiver] mkstemp "/d/ro/.f.nqhWG1" failed: Permission denied (13)"#,
+                Some("ro/f"),
+                "permission denied",
+            ),
+            (
+                r#"rsync: [receiver] write failed on "/d/x": No space left on device (28)"#,
+                Some("x"),
+                "no space left",
+            ),
+            (r#"file has vanished: "/s/gone""#, Some("gone"), "it vanished"),
+            (
+                r#"rsync: [receiver] rename "/d/.q"t.a1B2c3" -> "q"t": Is a directory (21)"#,
+                Some("q\"t"),
+                "rename : Is a directory",
+            ),
+            (
+                "cannot delete non-empty directory: k/l",
+                Some("k/l"),
+                "a directory that is not empty",
+            ),
+            ("could not make way for new regular file: k", Some("k"), "what is in its place"),
+            (
+                "WARNING: a/b failed verification -- update discarded (will try again).",
+                Some("a/b"),
+                "it changed while",
+            ),
+            ("ssh: connect to host h port 22: Connection refused", None, "ssh: connect to host"),
+            (
+                "rsync: connection unexpectedly closed (0 bytes received so far) [sender]",
+                None,
+                "connection unexpectedly closed",
+            ),
+            (
+                r#"rsync: [receiver] mkdir "/elsewhere/x" failed: Permission denied (13)"#,
+                None,
+                "mkdir",
+            ),
+        ] {
+            let mut listener = listener();
+            listener.hear_error(line.as_bytes());
+            let [message] = &listener.messages[..] else { panic!("{line}") };
+            let expected = path.map(|path| RelPath::new(path).unwrap());
+            assert_eq!(message.path, expected, "{line}");
+            assert!(message.text.contains(words), "{}\n{line}", message.text);
+        }
+    }
+
+    #[test]
+    fn lines_that_only_repeat_the_exit_status_are_no_complaints() {
+        let mut listener = listener();
+        for line in [
+            "rsync error: some files/attrs were not transferred (see previous errors) (code 23) at main.c(1394) [sender=3.5.0]",
+            "rsync warning: some files vanished before they could be transferred (code 24) at main.c(1338)",
+            "",
+        ] {
+            listener.hear_error(line.as_bytes());
+        }
+        assert!(listener.finish(Exit::Code(23)).messages.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_complaints_is_bounded_and_counted() {
+        let mut listener = listener();
+        for _ in 0..Finished::MOST_MESSAGES + 7 {
+            listener.hear_error(b"oops");
+        }
+        let finished = listener.finish(Exit::Code(23));
+        assert_eq!((finished.messages.len(), finished.left_out), (Finished::MOST_MESSAGES, 7));
+    }
+}
