@@ -1,11 +1,17 @@
 //! What was there: the baseline of both replicas, and the files that keep it (spec 3).
 
+mod adopt;
 mod baseline;
 mod block;
+mod error;
+mod files;
 pub mod lists;
 pub mod merge;
+mod progress;
 mod records;
+mod show;
 pub mod snapshot;
+mod store;
 #[cfg(test)]
 mod testing;
 mod walk;
@@ -13,6 +19,11 @@ mod wire;
 
 pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};
 pub use block::Known;
+pub use error::{Shown, StateError};
+pub use files::{FileStamp, StateDir};
+pub use progress::{Action, Inflight, InflightPath};
+pub use show::{Ask, ShowError, Verdict, command};
+pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
 pub use wire::Damaged;
 
 use crate::tree::{Entry, Pair, Side, Stamp};

@@ -1,6 +1,7 @@
 //! Our own file: the baseline with everything beside it (spec 3; docs/state-format.md).
 
 use super::baseline::Baseline;
+use super::files::FileStamp;
 use super::wire::{Damaged, Reader, put_number, put_string};
 use super::{Header, Identity, Origin};
 use crate::tree::{Pair, Stamp};
@@ -15,11 +16,20 @@ const CHECKSUM_BYTES: usize = 32;
 /// BLAKE3 of a file's bytes.
 pub type Digest = [u8; 32];
 
-/// How the lists of one side look if osync 1.3 has not run since.
+/// The list of one side as it was written with a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenList {
+    /// Its bytes.
+    pub digest: Digest,
+    /// Its file: as long as that is the same, it need not be read.
+    pub stamp: FileStamp,
+}
+
+/// How the list of one side looks if osync 1.3 has not run since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ListDigests {
+pub struct ListMark {
     /// The list that belongs to the snapshot.
-    pub written: Option<Digest>,
+    pub written: Option<WrittenList>,
     /// The list that lay there when the snapshot was written. It still does if the run was
     /// interrupted right then.
     pub replaced: Option<Digest>,
@@ -58,14 +68,10 @@ impl From<Damaged> for SnapshotError {
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(
-    baseline: &Baseline,
-    digests: &Pair<ListDigests>,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+pub fn write(baseline: &Baseline, marks: &Pair<ListMark>, out: &mut dyn Write) -> io::Result<()> {
     let mut head = MAGIC.to_vec();
     put_number(&mut head, VERSION);
-    let header = encode_header(baseline.header(), digests);
+    let header = encode_header(baseline.header(), marks);
     put_string(&mut head, &header);
     put_number(&mut head, baseline.body().len() as u64);
     let mut hasher = blake3::Hasher::new();
@@ -78,10 +84,10 @@ pub fn write(
 
 /// A snapshot as bytes.
 #[must_use]
-pub fn encode(baseline: &Baseline, digests: &Pair<ListDigests>) -> Vec<u8> {
+pub fn encode(baseline: &Baseline, marks: &Pair<ListMark>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(baseline.body().len() + 512);
     // writing into memory cannot fail
-    let _ = write(baseline, digests, &mut bytes);
+    let _ = write(baseline, marks, &mut bytes);
     bytes
 }
 
@@ -89,7 +95,7 @@ pub fn encode(baseline: &Baseline, digests: &Pair<ListDigests>) -> Vec<u8> {
 ///
 /// # Errors
 /// It is damaged, foreign, or from a newer version.
-pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListDigests>), SnapshotError> {
+pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListMark>), SnapshotError> {
     if !bytes.starts_with(MAGIC) {
         return Err(if MAGIC.starts_with(&bytes) {
             SnapshotError::Damaged("it is cut short".to_owned())
@@ -109,7 +115,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListDigests>), SnapshotE
     if version != VERSION {
         return Err(SnapshotError::Newer(version));
     }
-    let (header, digests) = decode_header(reader.string()?)?;
+    let (header, marks) = decode_header(reader.string()?)?;
     let length: usize = reader.small()?;
     let start = reader.at();
     reader.take(length)?;
@@ -117,32 +123,39 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListDigests>), SnapshotE
         return Err(reader.damaged("something stands behind the paths").into());
     }
     let body = start..start + length;
-    Ok((Baseline::from_bytes(header, bytes, body)?, digests))
+    Ok((Baseline::from_bytes(header, bytes, body)?, marks))
 }
 
-fn encode_header(header: &Header, digests: &Pair<ListDigests>) -> Vec<u8> {
+fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
     let mut out = Vec::new();
     put_string(&mut out, header.version.as_bytes());
     put_stamp(&mut out, header.written_at);
-    for (side, digests) in digests.iter() {
+    for (side, marks) in marks.iter() {
         put_optional(&mut out, header.identities[side].as_ref().map(|one| one.0.as_bytes()));
         put_stamp(&mut out, header.listed_at[side]);
-        put_optional(&mut out, digests.written.as_ref().map(<[u8; 32]>::as_slice));
-        put_optional(&mut out, digests.replaced.as_ref().map(<[u8; 32]>::as_slice));
+        out.push(u8::from(marks.written.is_some()));
+        if let Some(WrittenList { digest, stamp }) = &marks.written {
+            out.extend_from_slice(digest);
+            put_number(&mut out, stamp.ino);
+            put_number(&mut out, stamp.size);
+            put_stamp(&mut out, stamp.mtime);
+        }
+        out.push(u8::from(marks.replaced.is_some()));
+        out.extend_from_slice(marks.replaced.as_ref().map_or(&[], <[u8; 32]>::as_slice));
     }
     out
 }
 
-fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListDigests>), Damaged> {
+fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListMark>), Damaged> {
     let mut reader = Reader::new(bytes);
     let version = text(&mut reader)?;
     let written_at = stamp(&mut reader)?;
     let mut side = || -> Result<_, Damaged> {
-        let identity = if reader.byte()? == 0 { None } else { Some(Identity(text(&mut reader)?)) };
+        let identity = if reader.flag()? { Some(Identity(text(&mut reader)?)) } else { None };
         let listed_at = stamp(&mut reader)?;
-        let written = digest(&mut reader)?;
-        let replaced = digest(&mut reader)?;
-        Ok((identity, listed_at, ListDigests { written, replaced }))
+        let written = if reader.flag()? { Some(written_list(&mut reader)?) } else { None };
+        let replaced = if reader.flag()? { Some(reader.array()?) } else { None };
+        Ok((identity, listed_at, ListMark { written, replaced }))
     };
     let (initiator, target) = (side()?, side()?);
     if !reader.is_done() {
@@ -180,12 +193,10 @@ fn text(reader: &mut Reader<'_>) -> Result<String, Damaged> {
     String::from_utf8(bytes).map_err(|_| reader.damaged("a text is not UTF-8"))
 }
 
-fn digest(reader: &mut Reader<'_>) -> Result<Option<Digest>, Damaged> {
-    if reader.byte()? == 0 {
-        return Ok(None);
-    }
-    let bytes = reader.string()?.try_into();
-    bytes.map(Some).map_err(|_| reader.damaged("a digest has another length"))
+fn written_list(reader: &mut Reader<'_>) -> Result<WrittenList, Damaged> {
+    let digest = reader.array()?;
+    let (ino, size) = (reader.number()?, reader.number()?);
+    Ok(WrittenList { digest, stamp: FileStamp { ino, size, mtime: stamp(reader)? } })
 }
 
 #[cfg(test)]
@@ -204,14 +215,16 @@ mod tests {
         }
     }
 
-    fn digests() -> Pair<ListDigests> {
-        let one = ListDigests { written: Some([1; 32]), replaced: None };
-        Pair::new(one, ListDigests { written: None, replaced: Some([2; 32]) })
+    fn marks() -> Pair<ListMark> {
+        let stamp = FileStamp { ino: 77, size: 1 << 40, mtime: Stamp::new(3, 4) };
+        let one =
+            ListMark { written: Some(WrittenList { digest: [1; 32], stamp }), replaced: None };
+        Pair::new(one, ListMark { written: None, replaced: Some([2; 32]) })
     }
 
     fn sample() -> Vec<u8> {
         let paths = ["a", "a/b", "c"].map(|p| (path(p), seen(3)));
-        encode(&Baseline::from_records(header(), paths), &digests())
+        encode(&Baseline::from_records(header(), paths), &marks())
     }
 
     /// A file whose checksum is right, whatever it holds.
@@ -220,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_comes_back_with_its_header_and_digests() {
+    fn a_snapshot_comes_back_with_its_header_and_marks() {
         let (baseline, back) = decode(sample()).unwrap();
-        assert_eq!((baseline.header(), back), (&header(), digests()));
+        assert_eq!((baseline.header(), back), (&header(), marks()));
         assert_eq!(baseline.len(), 3);
         assert_eq!(encode(&baseline, &back), sample());
     }
@@ -278,7 +291,7 @@ mod tests {
         #[test]
         fn any_baseline_survives_the_file(given in any_records()) {
             let baseline = Baseline::from_records(header(), given);
-            let (back, _) = decode(encode(&baseline, &digests())).unwrap();
+            let (back, _) = decode(encode(&baseline, &marks())).unwrap();
             prop_assert_eq!(back.body(), baseline.body());
             prop_assert_eq!(back.len(), baseline.len());
         }

@@ -62,6 +62,15 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&mut self) -> Result<bool, Damaged> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.damaged("a mark is neither yes nor no")),
+        }
+    }
+
     /// Seven bits a byte, the lowest first, the high bit saying that more follow.
     #[inline]
     pub(super) fn number(&mut self) -> Result<u64, Damaged> {

@@ -1,0 +1,108 @@
+//! What can be wrong with the state files: which file, why, and what to do.
+
+use super::merge::MergeError;
+use super::snapshot::SnapshotError;
+use crate::tree::path::escape;
+use rustix::io::Errno;
+use std::fmt;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A path of this machine for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown(PathBuf);
+
+impl Shown {
+    pub(super) fn new(path: impl Into<PathBuf>) -> Self {
+        Shown(path.into())
+    }
+
+    /// The path itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(self.0.as_os_str().as_bytes()))
+    }
+}
+
+/// Why the state cannot be used or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The system refused.
+    #[error("cannot {action} {path}: {cause}{remedy}")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: Shown,
+        /// The system's words.
+        cause: io::Error,
+        /// What to do about it, as the rest of a sentence; may be empty.
+        remedy: &'static str,
+    },
+    /// The snapshot cannot be used.
+    #[error("state file {path}: {why}")]
+    Snapshot {
+        /// The file.
+        path: Shown,
+        /// Why.
+        why: SnapshotError,
+    },
+    /// The lists and the snapshot do not give a baseline.
+    #[error("state file {path}: {why}")]
+    Merge {
+        /// The file.
+        path: Shown,
+        /// Why.
+        why: MergeError,
+    },
+    /// Another file does not hold what it should.
+    #[error("state file {path}: {what}")]
+    Malformed {
+        /// The file.
+        path: Shown,
+        /// What is wrong and what to do.
+        what: &'static str,
+    },
+    /// This cannot be a part of file names.
+    #[error(
+        "instance id {0:?}: it may not be empty and may hold neither '/' nor NUL; choose another INSTANCE_ID"
+    )]
+    Instance(String),
+}
+
+impl StateError {
+    pub(super) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        cause: impl Into<io::Error>,
+    ) -> Self {
+        let cause = cause.into();
+        let remedy = remedy(&cause);
+        StateError::File { action, path: Shown::new(path), cause, remedy }
+    }
+}
+
+fn remedy(cause: &io::Error) -> &'static str {
+    match Errno::from_io_error(cause) {
+        Some(Errno::ACCESS | Errno::PERM) => {
+            ". Run osync as the user who owns the state files, or give this user the right to them"
+        }
+        Some(Errno::NOSPC | Errno::DQUOT) => ". Free some space; the state before this run is kept",
+        Some(Errno::ROFS) => ". Choose a writable directory with INITIATOR_CUSTOM_STATE_DIR",
+        Some(Errno::LOOP) => {
+            ". It is a symbolic link, and osync follows none among its own files: remove it"
+        }
+        Some(Errno::NOTDIR) => {
+            ". A part of that path is no directory, or a symbolic link, which osync does not follow among its own files: move it away"
+        }
+        Some(Errno::NAMETOOLONG) => ". Choose a shorter INSTANCE_ID",
+        _ => "",
+    }
+}

@@ -1,0 +1,211 @@
+//! How far a run has come, for people, for osync 1.3, and for the next run after a crash
+//! (spec 3; spec 4, "Interruption").
+
+use super::error::{Shown, StateError};
+use super::files::Durable;
+use super::store::StateStore;
+use crate::tree::{Pair, RelPath, Side, Stamp};
+
+/// The steps of osync 1.3 by which other tools know how far a side has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Listing the replica.
+    ReplicaTree,
+    /// Finding what was deleted.
+    DeletedList,
+    /// Finding what was changed.
+    TimestampList,
+    /// Finding conflicts.
+    ConflictList,
+    /// Bringing over metadata.
+    SyncAttributes,
+    /// Updating the replica.
+    UpdateReplica,
+    /// Deleting.
+    DeletePropagation,
+    /// Recording what is there now.
+    ReplicaTreeAfter,
+    /// Recording its times.
+    TimestampListAfter,
+    /// Done.
+    Synced,
+}
+
+impl Action {
+    /// Its word in the file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::ReplicaTree => "replica-tree",
+            Action::DeletedList => "deleted-list",
+            Action::TimestampList => "timestampList-list",
+            Action::ConflictList => "conflict-list",
+            Action::SyncAttributes => "sync_attrs",
+            Action::UpdateReplica => "update-replica",
+            Action::DeletePropagation => "delete-propagation",
+            Action::ReplicaTreeAfter => "replica-tree-after",
+            Action::TimestampListAfter => "timestampList-after",
+            Action::Synced => "synced",
+        }
+    }
+}
+
+/// The transfer that was under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inflight {
+    /// When the run began, by each side's own clock: what it left has a later ctime.
+    pub began: Pair<Stamp>,
+    /// What was being transferred.
+    pub paths: Vec<InflightPath>,
+}
+
+/// One thing under transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InflightPath {
+    /// What.
+    pub path: RelPath,
+    /// Whether all below it was too.
+    pub subtree: bool,
+}
+
+impl StateStore {
+    /// Notes how far a side has come.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_last_action(&self, side: Side, action: Action) -> Result<(), StateError> {
+        let line = format!("{}\n", action.name());
+        self.files.replace(&self.side_name(side, "last-action"), Durable::No, line.as_bytes())
+    }
+
+    /// How far a side had come: the word in the file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_action(&self, side: Side) -> Result<Option<String>, StateError> {
+        let found = self.files.read(&self.side_name(side, "last-action"))?;
+        Ok(found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned()))
+    }
+
+    /// How often an unfinished run was resumed. What is no number counts as 0.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn resume_count(&self) -> Result<u32, StateError> {
+        let found = self.files.read(&self.name("resume-count"))?;
+        let text = found.and_then(|(bytes, _)| String::from_utf8(bytes).ok());
+        Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// Notes how often an unfinished run was resumed.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_resume_count(&self, count: u32) -> Result<(), StateError> {
+        self.files.update(&self.name("resume-count"), format!("{count}\n").as_bytes())
+    }
+
+    /// Notes what is going to be transferred; on disk when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_inflight(&self, inflight: &Inflight) -> Result<(), StateError> {
+        self.files.replace(&self.name("inflight"), Durable::Yes, &encode_inflight(inflight))
+    }
+
+    /// What a run that did not come to its end was transferring.
+    ///
+    /// # Errors
+    /// The file cannot be read, or was not written by us.
+    pub fn inflight(&self) -> Result<Option<Inflight>, StateError> {
+        let name = self.name("inflight");
+        let Some((bytes, _)) = self.files.read(&name)? else { return Ok(None) };
+        let what = "it does not say what a broken-off run was transferring. Look for left-over \
+                    temporary files of rsync (.NAME.XXXXXX) in both replicas, then remove this file";
+        let path = Shown::new(self.files.path(&name));
+        decode_inflight(&bytes).map(Some).ok_or(StateError::Malformed { path, what })
+    }
+
+    /// The transfer is over.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn clear_inflight(&self) -> Result<(), StateError> {
+        self.files.remove(&self.name("inflight"))
+    }
+
+    /// Keeps the last run's conflicts: finished lines, with their newlines.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_conflicts(&self, lines: &[u8]) -> Result<(), StateError> {
+        self.files.update(&self.name("conflicts"), lines)
+    }
+}
+
+/// Both times, then the paths, each followed by NUL; `/` behind a path for all below it.
+fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
+    let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
+    let Pair { initiator, target } = inflight.began.map(time);
+    let mut out = format!("{initiator} {target}\0").into_bytes();
+    for InflightPath { path, subtree } in &inflight.paths {
+        out.extend_from_slice(path.as_bytes());
+        out.extend_from_slice(if *subtree { b"/\0" } else { b"\0" });
+    }
+    out
+}
+
+fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
+    let mut parts = bytes.strip_suffix(b"\0")?.split(|byte| *byte == 0);
+    let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
+    let began = Pair::new(decode_time(initiator)?, decode_time(target)?);
+    let path = |part: &[u8]| {
+        let (path, subtree) = part.strip_suffix(b"/").map_or((part, false), |path| (path, true));
+        Some(InflightPath { path: RelPath::new(path).ok()?, subtree })
+    };
+    Some(Inflight { began, paths: parts.map(path).collect::<Option<_>>()? })
+}
+
+fn decode_time(text: &str) -> Option<Stamp> {
+    let (secs, nanos) = text.split_once('.')?;
+    Some(Stamp::new(secs.parse().ok()?, nanos.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::path;
+
+    #[test]
+    fn what_is_under_way_comes_back_with_any_name() {
+        let inflight = Inflight {
+            began: Pair::new(Stamp::new(1_700_000_000, 5), Stamp::UNKNOWN),
+            paths: [(path("a\nb c"), false), (path("dir"), true), (RelPath::root(), true)]
+                .map(|(path, subtree)| InflightPath { path, subtree })
+                .to_vec(),
+        };
+        let bytes = encode_inflight(&inflight);
+        assert!(bytes.starts_with(b"1700000000.000000005 "));
+        assert_eq!(decode_inflight(&bytes), Some(inflight));
+        let nothing =
+            Inflight { began: Pair::new(Stamp::new(-1, 0), Stamp::new(1, 2)), paths: vec![] };
+        assert_eq!(decode_inflight(&encode_inflight(&nothing)), Some(nothing));
+    }
+
+    #[test]
+    fn what_does_not_say_what_is_under_way_is_refused() {
+        for bytes in [
+            &b""[..],
+            b"\0",
+            b"nonsense\0",
+            b"1.0 2.0",
+            b"1.0 2.0\0a",
+            b"1.0\0a\0",
+            b"1.0 2.0\0/etc\0",
+            b"1.0 2.0\0a/../b\0",
+            b"1.x 2.0\0",
+        ] {
+            assert_eq!(decode_inflight(bytes), None, "{bytes:?}");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The state files of one task: loading the baseline, and keeping the next one (spec 3).
+
+use super::baseline::Baseline;
+use super::error::{Shown, StateError};
+use super::files::{Durable, FileStamp, Files, Fresh, StateDir};
+use super::snapshot::{self, Digest, ListMark, WrittenList};
+use super::wire::Damaged;
+use super::{Header, lists};
+use crate::tree::{Pair, RelPath, Side, Stamp};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// How much a note matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weight {
+    /// Worth a line.
+    Notice,
+    /// Something is not as it should be.
+    Warning,
+}
+
+/// Something to tell about the state that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// How much it matters.
+    pub weight: Weight,
+    /// What.
+    pub text: String,
+}
+
+/// The baseline as it was found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What was there after the last run.
+    pub baseline: Baseline,
+    /// What to tell about it.
+    pub notes: Vec<Note>,
+    /// The lists that lie there now.
+    lists: Pair<Option<FoundList>>,
+    /// Whether all files are there as the last run left them.
+    complete: bool,
+}
+
+/// What a run did beside its baseline.
+#[derive(Debug, Default)]
+pub struct RunLists {
+    /// Paths found deleted on each side.
+    pub deleted: Pair<Vec<RelPath>>,
+    /// Deletions that could not be made on each side.
+    pub failed_deletes: Pair<Vec<RelPath>>,
+}
+
+/// Whether a run had anything to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Saved {
+    /// The baseline is the one before; its files were not touched.
+    Unchanged,
+    /// Snapshot and lists are new.
+    Written,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FoundList {
+    stamp: FileStamp,
+    digest: Digest,
+    ours: Ours,
+}
+
+/// Whether we wrote a list that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ours {
+    /// It belongs to the snapshot.
+    Yes,
+    /// It belongs to the snapshot before; the run that wrote the present one was
+    /// interrupted before it came to the lists.
+    Older,
+    /// No: osync 1.3 did.
+    No,
+}
+
+/// How a list looks.
+#[derive(Debug)]
+pub(super) struct ListState {
+    pub(super) status: &'static str,
+    pub(super) paths: Option<u64>,
+    pub(super) refused: Option<u64>,
+}
+
+/// The state files of one task.
+#[derive(Debug)]
+pub struct StateStore {
+    pub(super) files: Files,
+    instance: String,
+}
+
+impl StateStore {
+    /// Looks at nothing yet.
+    ///
+    /// # Errors
+    /// The instance id cannot be a part of file names.
+    pub fn open(dir: StateDir, instance_id: &str) -> Result<Self, StateError> {
+        if instance_id.is_empty() || instance_id.contains(['/', '\0']) {
+            return Err(StateError::Instance(instance_id.to_owned()));
+        }
+        Ok(StateStore { files: Files::new(dir), instance: instance_id.to_owned() })
+    }
+
+    /// The instance ids of all tasks that have a baseline in a directory.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn instances(dir: &StateDir) -> Result<Vec<String>, StateError> {
+        let names = Files::new(dir.clone()).names()?;
+        let starts = ["snapshot-", "initiator-tree-after-", "target-tree-after-"];
+        let id = |name: &String| {
+            starts.iter().find_map(|start| name.strip_prefix(start)).map(str::to_owned)
+        };
+        let mut ids: Vec<String> =
+            names.iter().filter_map(id).filter(|id| !id.is_empty()).collect();
+        ids.sort();
+        ids.dedup();
+        Ok(ids)
+    }
+
+    /// INSTANCE_ID.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    /// Where the files lie.
+    #[must_use]
+    pub fn dir(&self) -> &StateDir {
+        self.files.dir()
+    }
+
+    pub(super) fn name(&self, what: &str) -> String {
+        format!("{what}-{}", self.instance)
+    }
+
+    pub(super) fn side_name(&self, side: Side, what: &str) -> String {
+        format!("{side}-{what}-{}", self.instance)
+    }
+
+    /// The baseline after the last run, be it ours or one of osync 1.3. Changes nothing.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the snapshot is damaged, foreign or newer. That never
+    /// counts as "nothing existed": only [`StateStore::start_over`] does.
+    pub fn load(&self) -> Result<Loaded, StateError> {
+        let old = self.read_snapshot()?;
+        let marks = old.as_ref().map(|(_, marks, _)| *marks).unwrap_or_default();
+        let written_at = old.as_ref().map(|(_, _, stamp)| stamp.mtime);
+        let lists = self.find_lists(&marks, written_at)?;
+        let old = old.map(|(baseline, _, _)| baseline);
+        let foreign =
+            Side::BOTH.iter().any(|side| lists[*side].is_some_and(|l| l.ours == Ours::No));
+        if foreign {
+            let listed_at = lists.map(|list| list.map(|list| list.stamp.mtime));
+            let (baseline, notes) = self.adopt(old.as_ref(), listed_at)?;
+            return Ok(Loaded { baseline, notes, lists, complete: false });
+        }
+        let complete = old.is_some()
+            && Side::BOTH.iter().all(|side| lists[*side].is_some_and(|l| l.ours == Ours::Yes));
+        let baseline = old.unwrap_or_else(Baseline::empty);
+        Ok(Loaded { baseline, notes: Vec::new(), lists, complete })
+    }
+
+    /// For `--initialize`: nothing existed, whatever the files say.
+    ///
+    /// # Errors
+    /// The lists cannot be read.
+    pub fn start_over(&self) -> Result<Loaded, StateError> {
+        let lists = self.find_lists(&Pair::default(), None)?;
+        Ok(Loaded { baseline: Baseline::empty(), notes: Vec::new(), lists, complete: false })
+    }
+
+    pub(super) fn snapshot_path(&self) -> PathBuf {
+        self.files.path(&self.name("snapshot"))
+    }
+
+    pub(super) fn list_path(&self, side: Side) -> PathBuf {
+        self.files.path(&self.side_name(side, "tree-after"))
+    }
+
+    /// Looks through the whole snapshot; none if there is none, else how many paths it has.
+    pub(super) fn verify_snapshot(&self) -> Result<Option<u64>, StateError> {
+        let Some((baseline, _, _)) = self.read_snapshot()? else { return Ok(None) };
+        let wrong = |why: Damaged| StateError::Snapshot {
+            path: Shown::new(self.snapshot_path()),
+            why: why.into(),
+        };
+        baseline.check().map_err(wrong)?;
+        Ok(Some(baseline.len()))
+    }
+
+    /// Reads a list, and compares it with what the snapshot, if it can be used, says of it.
+    pub(super) fn verify_list(&self, side: Side) -> Result<ListState, StateError> {
+        let Some((bytes, stamp)) = self.files.read(&self.side_name(side, "tree-after"))? else {
+            return Ok(ListState { status: "missing", paths: None, refused: None });
+        };
+        let snapshot = self.read_snapshot().ok().flatten();
+        let digest = *blake3::hash(&bytes).as_bytes();
+        let status = match snapshot {
+            None => "without snapshot",
+            Some((_, marks, at)) => match whose(&marks[side], digest, stamp, Some(at.mtime)) {
+                Ours::Yes => "ok",
+                Ours::Older => "left by an interrupted run",
+                Ours::No => "written by osync 1.3 since",
+            },
+        };
+        let list = lists::parse(&bytes);
+        let refused = list.refused.map(|(count, _)| count);
+        Ok(ListState { status, paths: Some(list.paths.len() as u64), refused })
+    }
+
+    pub(super) fn read_snapshot(
+        &self,
+    ) -> Result<Option<(Baseline, Pair<ListMark>, FileStamp)>, StateError> {
+        let name = self.name("snapshot");
+        let Some((bytes, stamp)) = self.files.read(&name)? else { return Ok(None) };
+        let (baseline, marks) = snapshot::decode(bytes).map_err(|why| StateError::Snapshot {
+            path: Shown::new(self.files.path(&name)),
+            why,
+        })?;
+        Ok(Some((baseline, marks, stamp)))
+    }
+
+    fn find_lists(
+        &self,
+        marks: &Pair<ListMark>,
+        snapshot_at: Option<Stamp>,
+    ) -> Result<Pair<Option<FoundList>>, StateError> {
+        let mut found = Pair::default();
+        for side in Side::BOTH {
+            found[side] = self.find_list(side, &marks[side], snapshot_at)?;
+        }
+        Ok(found)
+    }
+
+    /// Looks whose a list is; reads it only where its inode, size and time do not tell.
+    fn find_list(
+        &self,
+        side: Side,
+        mark: &ListMark,
+        snapshot_at: Option<Stamp>,
+    ) -> Result<Option<FoundList>, StateError> {
+        let name = self.side_name(side, "tree-after");
+        let Some((mut file, stamp)) = self.files.open(&name)? else { return Ok(None) };
+        if let Some(written) = mark.written.filter(|written| written.stamp == stamp) {
+            return Ok(Some(FoundList { stamp, digest: written.digest, ours: Ours::Yes }));
+        }
+        let digest = digest_of(&mut file)
+            .map_err(|cause| StateError::file("read", self.files.path(&name), cause))?;
+        let older =
+            snapshot_at.is_some_and(|at| stamp.mtime <= at) && mark.replaced == Some(digest);
+        let ours = match mark.written {
+            Some(written) if written.digest == digest => Ours::Yes,
+            _ if older => Ours::Older,
+            _ => Ours::No,
+        };
+        Ok(Some(FoundList { stamp, digest, ours }))
+    }
+
+    /// Keeps the baseline that a run achieved. Where nothing changed, nothing is written.
+    ///
+    /// First the snapshot takes its place, then the lists. In between the old lists lie
+    /// beside the new snapshot, which knows their digests, so that they are not taken for
+    /// lists that osync 1.3 has written since (docs/state-format.md, "Order of writing").
+    ///
+    /// # Errors
+    /// A file cannot be written. Then each file is either its old or its new version.
+    pub fn save(
+        &self,
+        before: &Loaded,
+        after: &Baseline,
+        run: &RunLists,
+    ) -> Result<Saved, StateError> {
+        let saved = self.save_baseline(before, after)?;
+        for side in Side::BOTH {
+            let deleted = lists::encode_paths(&run.deleted[side]);
+            self.files.update(&self.side_name(side, "deleted-list"), &deleted)?;
+            let failed = lists::encode_paths(&run.failed_deletes[side]);
+            let name = self.side_name(side, "failed-delete");
+            if failed.is_empty() {
+                self.files.remove(&name)?;
+            } else {
+                self.files.update(&name, &failed)?;
+            }
+        }
+        Ok(saved)
+    }
+
+    fn save_baseline(&self, before: &Loaded, after: &Baseline) -> Result<Saved, StateError> {
+        if before.complete && says_the_same(&before.baseline, after) {
+            return Ok(Saved::Unchanged);
+        }
+        self.files.sweep(&self.kept_names())?;
+        let initiator = self.prepare_list(Side::Initiator, after, before)?;
+        let target = self.prepare_list(Side::Target, after, before)?;
+        let marks = Pair::new(initiator.0, target.0);
+        let name = self.name("snapshot");
+        let write = |out: &mut dyn io::Write| snapshot::write(after, &marks, out);
+        self.files.prepare(&name, Durable::Yes, write)?.0.place()?;
+        self.files.sync()?;
+        for fresh in [initiator.1, target.1].into_iter().flatten() {
+            fresh.place()?;
+        }
+        self.files.sync()?;
+        Ok(Saved::Written)
+    }
+
+    /// Writes a list beside the one it is to replace; none if that says the same.
+    fn prepare_list(
+        &self,
+        side: Side,
+        after: &Baseline,
+        before: &Loaded,
+    ) -> Result<(ListMark, Option<Fresh>), StateError> {
+        let name = self.side_name(side, "tree-after");
+        let write = |out: &mut dyn io::Write| lists::write_tree(after, side, out);
+        let (fresh, digest) = self.files.prepare(&name, Durable::Yes, write)?;
+        let found = before.lists[side];
+        let replaced = found.map(|list| list.digest);
+        Ok(match found.filter(|list| list.digest == digest) {
+            Some(same) => (
+                ListMark { written: Some(WrittenList { digest, stamp: same.stamp }), replaced },
+                None,
+            ),
+            None => {
+                let written = Some(WrittenList { digest, stamp: fresh.stamp });
+                (ListMark { written, replaced }, Some(fresh))
+            }
+        })
+    }
+
+    fn kept_names(&self) -> Vec<String> {
+        let both = Side::BOTH.into_iter();
+        both.map(|side| self.side_name(side, "tree-after")).chain([self.name("snapshot")]).collect()
+    }
+}
+
+/// Who wrote a list. One that was replaced by ours counts as left over only if it is not
+/// younger than the snapshot: otherwise osync 1.3 has run, and came to the same list.
+fn whose(mark: &ListMark, digest: Digest, stamp: FileStamp, snapshot_at: Option<Stamp>) -> Ours {
+    let older = snapshot_at.is_some_and(|at| stamp.mtime <= at) && mark.replaced == Some(digest);
+    match mark.written {
+        Some(written) if written.digest == digest => Ours::Yes,
+        _ if older => Ours::Older,
+        _ => Ours::No,
+    }
+}
+
+/// Whether two baselines differ in nothing but when and by whom they were written.
+fn says_the_same(before: &Baseline, after: &Baseline) -> bool {
+    let said = |header: &Header| (header.identities.clone(), header.listed_at);
+    before.body() == after.body() && said(before.header()) == said(after.header())
+}
+
+fn digest_of(file: &mut std::fs::File) -> io::Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 17];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(*hasher.finalize().as_bytes()),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+    }
+}
