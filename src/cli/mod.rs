@@ -9,7 +9,13 @@ mod settings;
 mod usage;
 
 use crate::config::{Config, Environment, Problem};
+use crate::process::{
+    Stop,
+    signals::{Interrupt, SignalWatch},
+};
+use crate::report::{Level, Log, Reporter, Who};
 use crate::ssh_filter;
+use crate::task::{self, Surroundings};
 use args::{Cli, Command, SshFilterArgs, SyncArgs};
 use clap::Parser;
 use std::ffi::OsString;
@@ -17,6 +23,8 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
 
 /// Bad usage.
 const USAGE: u8 = 128;
@@ -60,6 +68,7 @@ fn dispatch(cli: Cli, environment: &Environment) -> ExitCode {
 
 /// One run, or monitor mode.
 fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
+    let started = Instant::now();
     if let Err(problem) = complete(args, environment) {
         return bad_usage(&problem);
     }
@@ -67,8 +76,9 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
         settings::gather(args.config_file.as_deref(), &args.run.to_flags(), environment);
     match resolution.config {
         Some(config) => {
-            let warnings = resolution.warnings.iter().map(Problem::to_string).collect();
-            run_task(config, warnings)
+            let warnings: Vec<String> =
+                resolution.warnings.iter().map(Problem::to_string).collect();
+            run_task(&config, &warnings, started)
         }
         None => {
             for problem in resolution.warnings.iter().chain(&resolution.errors) {
@@ -86,10 +96,38 @@ fn filter_ssh(args: SshFilterArgs) -> ExitCode {
     status(ssh_filter::run(&options))
 }
 
-/// Hands a resolved task over. `warnings` are about the configuration; they are to be
-/// logged and make the exit status 2.
-fn run_task(_config: Config, _warnings: Vec<String>) -> ExitCode {
-    not_built("a run")
+/// Runs a resolved task. `warnings` are about the configuration; they are logged and make
+/// the exit status 2 at best.
+fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode {
+    let log = Arc::new(Log::for_task(config, started));
+    let stop = Stop::new();
+    let _signals = listen(&log, &stop);
+    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
+    for warning in warnings {
+        log.problem(Level::Warn, None, None, warning);
+    }
+    let around = Surroundings { log: &log, stop: &stop, started };
+    ExitCode::from(task::run(config, around).status)
+}
+
+/// The first Ctrl-C is answered with a warning, the second, or another signal that asks
+/// for the end, stops the run (spec 7).
+fn listen(log: &Arc<Log>, stop: &Stop) -> Option<SignalWatch> {
+    let for_handler = Arc::clone(log);
+    let on_first = move || {
+        for_handler.say(
+            Level::Warn,
+            "interrupted: the run goes on; a second Ctrl-C stops it (the next run goes on from there)",
+        );
+    };
+    match SignalWatch::install(stop, Interrupt::Twice, on_first) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            let text = format!("cannot listen to signals: {error}");
+            log.problem(Level::Warn, None, None, &text);
+            None
+        }
+    }
 }
 
 /// Whether there is enough to know what is wanted.

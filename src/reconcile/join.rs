@@ -90,6 +90,22 @@ struct Dir {
     hint: Option<Spot>,
 }
 
+/// Every path of both trees, whether it needs thought or not (`--initialize`).
+#[must_use]
+pub fn everything(trees: &Pair<Tree>) -> Delta {
+    let mut delta = Delta::new();
+    let mut dirs = vec![(Delta::ROOT, Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)))];
+    while let Some((parent, nodes)) = dirs.pop() {
+        merge_block(trees, as_dirs(trees, nodes), &[], |joined| {
+            if frozen(trees, joined.now).is_none() {
+                let spot = delta.push(parent, joined.name, joined.now, None);
+                dirs.push((spot, joined.now));
+            }
+        });
+    }
+    delta
+}
+
 enum Step {
     Enter { dir: usize, has_block: bool },
     Skip,

@@ -71,3 +71,10 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     lists::fill(&facts, &mut plan);
     Ok(plan)
 }
+
+/// A plan that does nothing and takes both trees as they are, known or not
+/// (`--initialize`).
+#[must_use]
+pub fn as_found(trees: &Pair<Tree>) -> Plan {
+    Plan::new(join::everything(trees))
+}

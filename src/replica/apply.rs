@@ -60,6 +60,9 @@ impl Hands<'_> {
                 self.set_aside(path, *keep, expect, *replace_older)
             }
             Op::KeepCopy { path, expect } => self.keep_copy(path, expect),
+            Op::MakeRoom { kept, comes, replace_older } => {
+                self.make_room(kept, *comes, *replace_older)
+            }
             Op::Remove { path, expect } => self.remove(path, expect),
             Op::SetMetadata { path, expect, mode, uid, gid } => {
                 self.set_metadata(path, expect, *mode, *uid, *gid)
@@ -114,6 +117,12 @@ impl Hands<'_> {
             result => result.map_err(failed("look at it again"))?,
         };
         if same(expect, &now) { Ok((place, now)) } else { Err(PathError::Changed) }
+    }
+
+    fn make_room(&self, kept: &RelPath, comes: Kind, replace_older: bool) -> Outcome {
+        let why = failed("make room for it in backup/");
+        let keep = self.work()?.keep(Keep::Backup).map_err(&why)?;
+        make_free(self.root, &keep, kept, comes, replace_older).map(|_| ()).map_err(why)
     }
 
     fn make_dir(&self, path: &RelPath, mode: u16) -> Outcome {

@@ -1,6 +1,7 @@
 //! What this machine is and which processes it runs, for locks.
 
 use super::judge::{Origin, Process};
+use crate::tree::Stamp;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -52,6 +53,13 @@ pub fn started(pid: u32) -> Option<u64> {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// This moment by our clock.
+#[must_use]
+pub fn stamp() -> Stamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Stamp::new(i64::try_from(since.as_secs()).unwrap_or(i64::MAX), since.subsec_nanos())
 }
 
 #[cfg(test)]

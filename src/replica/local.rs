@@ -10,6 +10,7 @@ use super::{
     Access, Cleaned, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared, Replica,
     ReplicaError, Retention, Scan, ScanRequest, digest, host, prepare, retention,
 };
+use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Entry, RelPath, Side, Tree, path};
 use rustix::fd::OwnedFd;
@@ -149,6 +150,10 @@ impl Replica for LocalReplica {
 
     fn root(&self) -> &Path {
         &self.real
+    }
+
+    fn rsync_end(&self) -> End {
+        End::Local { root: self.real.clone() }
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {

@@ -31,8 +31,9 @@ pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;
 use crate::report::Problem;
+use crate::rsync::End;
 use crate::state::Identity;
-use crate::tree::{Entry, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
 use std::path::Path;
 use std::time::Duration;
 
@@ -125,6 +126,17 @@ pub enum Op {
         /// What was scanned there.
         expect: Entry,
     },
+    /// See to it that rsync can put a backup there: the parents in `backup/` are real
+    /// directories, and what is kept under that name already and must not be replaced is
+    /// renamed aside with a `.YYYY.MM.DD-HH.MM.SS` suffix (spec 4, "Overwriting").
+    MakeRoom {
+        /// The name below `backup/`, a suffix included.
+        kept: RelPath,
+        /// What will come there.
+        comes: Kind,
+        /// An older backup of a plain file may be replaced by a plain file.
+        replace_older: bool,
+    },
     /// Remove one entry for good; a directory only when it is empty.
     Remove {
         /// What goes.
@@ -160,7 +172,8 @@ impl Op {
     pub fn path(&self) -> &RelPath {
         match self {
             Op::Rename { from, .. } => from,
-            Op::MakeDir { path, .. }
+            Op::MakeRoom { kept: path, .. }
+            | Op::MakeDir { path, .. }
             | Op::SetAside { path, .. }
             | Op::KeepCopy { path, .. }
             | Op::Remove { path, .. }
@@ -191,6 +204,8 @@ pub struct Prepared {
     pub created: bool,
     /// Whether owners can be set there (we are root there).
     pub can_chown: bool,
+    /// What time it is there: what this run makes has a later ctime.
+    pub now: Stamp,
 }
 
 /// What a lock is asked for with.
@@ -280,6 +295,9 @@ pub trait Replica: Send {
 
     /// The resolved absolute root on its own machine; known after [`Replica::prepare`].
     fn root(&self) -> &Path;
+
+    /// The replica as one end of an rsync call; known after [`Replica::prepare`].
+    fn rsync_end(&self) -> End;
 
     /// Looks whether the replica is there and can be used, and makes it where that is
     /// allowed.

@@ -42,7 +42,11 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
         .map_err(|error| format!("cannot find out the free space: {error}"))?;
     let free_kib = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
     let can_chown = rustix::process::geteuid().is_root();
-    Ok(Found { real, root, prepared: Prepared { free_kib, created, can_chown } })
+    Ok(Found {
+        real,
+        root,
+        prepared: Prepared { free_kib, created, can_chown, now: super::host::stamp() },
+    })
 }
 
 fn make(location: &Path, access: Access) -> Result<(), String> {

@@ -104,11 +104,14 @@ impl Args {
 
 fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
     match purpose {
+        // -1: times that differ by nanoseconds differ; else a link made in the second of its
+        // source's time would keep the time of its making
         // -O: a directory is listed to be made or opened; its times are set after its
         // children, and not always to those of the source
-        Purpose::Content | Purpose::Delta => args.add(&["--ignore-times", "--dirs", "-O"]),
-        Purpose::Subtrees => args.add(&["--ignore-times", "-r"]),
-        // -1: times that differ by nanoseconds differ
+        Purpose::Content | Purpose::Delta => {
+            args.add(&["--ignore-times", "--modify-window=-1", "--dirs", "-O"]);
+        }
+        Purpose::Subtrees => args.add(&["--ignore-times", "--modify-window=-1", "-r"]),
         Purpose::Metadata => {
             args.add(&["--modify-window=-1", "--dirs", "-O"]);
             // elsewhere the plan knows already that contents differ: reading every file
@@ -301,9 +304,9 @@ mod tests {
     fn every_purpose_has_its_own_rules() {
         let (a, b) = (local("/a"), local("/"));
         for (purpose, own) in [
-            (Purpose::Content, "--ignore-times --dirs -O"),
-            (Purpose::Delta, "--ignore-times --dirs -O"),
-            (Purpose::Subtrees, "--ignore-times -r"),
+            (Purpose::Content, "--ignore-times --modify-window=-1 --dirs -O"),
+            (Purpose::Delta, "--ignore-times --modify-window=-1 --dirs -O"),
+            (Purpose::Subtrees, "--ignore-times --modify-window=-1 -r"),
             (Purpose::Metadata, "--modify-window=-1 --dirs -O"),
         ] {
             assert_eq!(

@@ -1,3 +1,265 @@
-//! One run, start to end (spec 7).
+//! One run, start to end (spec 7, "A run, start to end").
 
+mod apply;
+mod closing;
 pub mod hooks;
+mod left_overs;
+mod limits;
+mod look;
+pub mod outcome;
+mod preflight;
+mod recording;
+mod told;
+
+use crate::config::{Config, Location};
+use crate::process::Stop;
+use crate::reconcile::{Plan, Rules, guard, reconcile};
+use crate::replica::{Access, LocalReplica, LockRequest, Locked, Replica, Retention};
+use crate::report::{Level, Log, Reporter, mail};
+use crate::state::{Action, Baseline, Note, StateDir, StateStore, Weight};
+use crate::tree::{Pair, Side, Stamp, Tree};
+use outcome::{Halt, Outcome};
+use recording::History;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// What a run needs beside its settings.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Where to speak; remembers what was said, for mail and the exit status.
+    pub log: &'a Arc<Log>,
+    /// When to stop.
+    pub stop: &'a Stop,
+    /// When the program, or in monitor mode this run, began.
+    pub started: Instant,
+}
+
+impl Surroundings<'_> {
+    /// Where to speak.
+    #[must_use]
+    pub fn reporter(&self) -> &dyn Reporter {
+        self.log.as_ref()
+    }
+}
+
+/// A run under way.
+struct Task<'a> {
+    config: &'a Config,
+    around: Surroundings<'a>,
+    replicas: Pair<Box<dyn Replica>>,
+    can_chown: Pair<bool>,
+    /// When the run began, by each side's own clock.
+    began: Pair<Stamp>,
+    outcome: Outcome,
+}
+
+/// Runs a task once.
+#[must_use]
+pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+    mail::check(&config.alerts, around.reporter());
+    let deadlines = limits::watch(config, &around);
+    let replicas = Pair::from_fn(|side| replica(config, side, around));
+    let mut task = Task {
+        config,
+        around,
+        replicas,
+        can_chown: Pair::new(false, false),
+        began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+        outcome: Outcome::new(SystemTime::now()),
+    };
+    let halted = task.stages().err();
+    drop(deadlines);
+    task.close(halted)
+}
+
+fn replica(config: &Config, side: Side, _around: Surroundings<'_>) -> Box<dyn Replica> {
+    match &config.replicas[side] {
+        Location::Local(path) => Box::new(LocalReplica::new(side, path)),
+        Location::Ssh(_) => todo!(),
+    }
+}
+
+/// The replica behind ssh, if there is one.
+fn remote<'r>(
+    replicas: &'r mut Pair<Box<dyn Replica>>,
+    config: &Config,
+) -> Option<&'r mut dyn Replica> {
+    let side = config.replicas.iter().find(|(_, place)| place.is_remote())?.0;
+    Some(replicas[side].as_mut())
+}
+
+impl Task<'_> {
+    /// What may end the run early; what must happen in any case is in `closing`.
+    fn stages(&mut self) -> Result<(), Halt> {
+        preflight::tools(self.config)?;
+        preflight::connectivity(self.config, &self.around)?;
+        self.prepare()?;
+        self.before_hooks()?;
+        self.lock()?;
+        self.synchronise()?;
+        self.clean()
+    }
+
+    /// Retention of backups and soft deletions.
+    fn clean(&mut self) -> Result<(), Halt> {
+        if self.is_dry() || self.config.mode.initialize {
+            return Ok(());
+        }
+        let retention = Retention {
+            backup_days: self.config.policy.backup_days,
+            deleted_days: self.config.policy.soft_delete_days,
+        };
+        for side in Side::BOTH {
+            self.check_stop()?;
+            let cleaned = self.replicas[side].clean(retention)?;
+            if cleaned.entries > 0 {
+                let text = format!(
+                    "{side}: removed {} old entries from backup/ and deleted/ ({} bytes)",
+                    cleaned.entries, cleaned.bytes
+                );
+                self.say(Level::Notice, &text);
+            }
+        }
+        Ok(())
+    }
+
+    fn before_hooks(&mut self) -> Result<(), Halt> {
+        let (log, stop) = (self.around.log.as_ref(), self.around.stop);
+        let remote = remote(&mut self.replicas, self.config);
+        hooks::before(self.config, remote, log, stop).map_err(|failed| Halt::state(&failed))
+    }
+
+    fn say(&self, level: Level, text: &str) {
+        self.around.reporter().say(level, text);
+    }
+
+    fn check_stop(&self) -> Result<(), Halt> {
+        self.around.stop.reason().map_or(Ok(()), |reason| Err(Halt::Stopped(reason)))
+    }
+
+    fn is_dry(&self) -> bool {
+        self.config.mode.dry
+    }
+
+    /// Both replicas are there, usable, and have space left.
+    fn prepare(&mut self) -> Result<(), Halt> {
+        let access = if self.is_dry() {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite { create: self.config.create_dirs }
+        };
+        for side in Side::BOTH {
+            let prepared = self.replicas[side].prepare(access)?;
+            self.can_chown[side] = prepared.can_chown;
+            self.began[side] = prepared.now;
+            if prepared.created {
+                let text = format!("made the {side} directory {}", self.replicas[side].location());
+                self.say(Level::Notice, &text);
+            }
+            preflight::space(self.config, &self.around, side, &prepared);
+        }
+        preflight::distinct(&self.replicas, self.config)
+    }
+
+    fn lock(&mut self) -> Result<(), Halt> {
+        if self.is_dry() || !self.config.locking.use_locks {
+            return Ok(());
+        }
+        let request = LockRequest {
+            instance_id: self.config.instance_id.clone(),
+            force: self.config.locking.force_unlock,
+            stranger_resume: self.config.locking.stranger_resume,
+        };
+        for side in Side::BOTH {
+            if let Locked::TakenOver { why, warn } = self.replicas[side].lock(&request)? {
+                let level = if warn { Level::Warn } else { Level::Notice };
+                if warn {
+                    self.around.reporter().problem(level, Some(side), None, &why);
+                } else {
+                    self.say(level, &format!("{side}: {why}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Scan, load, reconcile, guard, apply, record (spec 4, "The idea").
+    fn synchronise(&mut self) -> Result<(), Halt> {
+        self.check_stop()?;
+        let store = self.open_store()?;
+        self.count_resume(&store)?;
+        self.note_action(&store, Action::ReplicaTree)?;
+        let mut trees = self.scan()?;
+        self.check_stop()?;
+        if self.config.mode.initialize {
+            let identities = self.identities(None)?;
+            return self.initialize(&store, &trees, identities);
+        }
+        let loaded = store.load()?;
+        self.tell_notes(&loaded.notes);
+        let identities = self.identities(Some(&loaded.baseline))?;
+        self.take_out_left_overs(&store, &mut trees)?;
+        let plan = self.plan(&trees, &loaded.baseline)?;
+        if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
+            return Err(Halt::Danger(danger));
+        }
+        self.tell_of_plan(&plan);
+        if self.is_dry() {
+            self.tell_dry(&trees, &plan);
+            return Ok(());
+        }
+        self.check_stop()?;
+        let history = History { store: &store, loaded: &loaded, identities };
+        self.apply_and_record(&history, &trees, &plan)
+    }
+
+    fn open_store(&self) -> Result<StateStore, Halt> {
+        let dir = match &self.config.state_dirs.initiator {
+            Some(dir) => StateDir::Custom(dir.clone()),
+            None => StateDir::InReplica(self.replicas.initiator.root().to_owned()),
+        };
+        Ok(StateStore::open(dir, &self.config.instance_id)?)
+    }
+
+    fn tell_notes(&self, notes: &[Note]) {
+        for note in notes {
+            match note.weight {
+                Weight::Notice => self.say(Level::Notice, &note.text),
+                Weight::Warning => {
+                    self.around.reporter().problem(Level::Warn, None, None, &note.text);
+                }
+            }
+        }
+    }
+
+    /// Asks the pure room what should happen; where it must know whether two files hold
+    /// the same, they are compared and it is asked again.
+    fn plan(&mut self, trees: &Pair<Tree>, baseline: &Baseline) -> Result<Plan, Halt> {
+        let mut rules = Rules {
+            policy: self.config.policy.clone(),
+            preserve: self.config.preserve,
+            can_chown: self.can_chown,
+            longest_path: self.longest_path(),
+            settled: std::collections::BTreeMap::new(),
+        };
+        loop {
+            let plan = reconcile(trees, baseline, &rules).map_err(|e| Halt::state(&e))?;
+            let open: Vec<_> =
+                plan.doubts.iter().filter(|d| !rules.settled.contains_key(d)).cloned().collect();
+            if open.is_empty() {
+                return Ok(plan);
+            }
+            self.check_stop()?;
+            for doubt in open {
+                let same = self.holds_the_same(&doubt)?;
+                rules.settled.insert(doubt, same);
+            }
+        }
+    }
+
+    /// rsync takes paths of up to 4095 bytes, the replica's own path counted in.
+    fn longest_path(&self) -> usize {
+        let root = |side: Side| self.replicas[side].root().as_os_str().len();
+        4094_usize.saturating_sub(root(Side::Initiator).max(root(Side::Target)))
+    }
+}

@@ -1,0 +1,127 @@
+//! Hands the calls of a step to rsync, both directions at the same time.
+
+use super::Apply;
+use crate::config::Config;
+use crate::process::Stop;
+use crate::reconcile::{Plan, Spot};
+use crate::report::{Event, Reporter, TransferProgress};
+use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
+use crate::tree::{Kind, Pair, RelPath, Side, Tree};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// One call of rsync.
+pub struct Call {
+    pub purpose: Purpose,
+    pub spots: Vec<Spot>,
+    pub keeps_backup: bool,
+}
+
+/// What a direction needs; may be used from several threads.
+pub struct Courier<'a> {
+    config: &'a Config,
+    plan: &'a Plan,
+    trees: &'a Pair<Tree>,
+    stop: &'a Stop,
+    reporter: &'a dyn Reporter,
+    ends: Pair<End>,
+    roots: Pair<PathBuf>,
+    stamp: Option<String>,
+    progress: Mutex<Pair<TransferProgress>>,
+}
+
+impl<'a> Courier<'a> {
+    pub fn new(apply: &Apply<'a>) -> Self {
+        Courier {
+            config: apply.config,
+            plan: apply.plan,
+            trees: apply.trees,
+            stop: apply.around.stop,
+            reporter: apply.around.reporter(),
+            ends: Pair::from_fn(|side| apply.replicas[side].rsync_end()),
+            roots: Pair::from_fn(|side| apply.replicas[side].root().to_owned()),
+            stamp: apply.config.policy.backup_multiple.then(|| apply.stamp.clone()),
+            progress: Mutex::default(),
+        }
+    }
+
+    /// Where rsync keeps what it replaces on a side.
+    pub fn backup(&self, side: Side) -> Backup {
+        let dir = self.roots[side].join(".osync_workdir/backup");
+        Backup { dir, suffix: self.stamp.clone() }
+    }
+
+    /// Whether rsync can take a path, with its backup.
+    pub fn fits(&self, path: &RelPath, side: Side) -> Result<(), Misfit> {
+        let roots = [self.roots.initiator.as_path(), self.roots.target.as_path()];
+        rsync::fits(path, roots, Some(&self.backup(side)))
+    }
+
+    /// Both directions at the same time; within one, call after call.
+    pub fn deliver(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Result<Finished, RsyncError>>> {
+        let totals = Pair::from_fn(|side| self.totals(&calls[side], side));
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = totals;
+        let one_side = |side: Side| -> Vec<_> {
+            calls[side].iter().map(|call| self.call(call, side)).collect()
+        };
+        std::thread::scope(|scope| {
+            let target = scope.spawn(|| one_side(Side::Target));
+            let initiator = one_side(Side::Initiator);
+            match target.join() {
+                Ok(target) => Pair::new(initiator, target),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn call(&self, call: &Call, to: Side) -> Result<Finished, RsyncError> {
+        let partial_dir =
+            self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
+        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = progress()[to];
+        let moved_on = |now: rsync::Progress| {
+            let mut progress = progress();
+            progress[to].files = before.files + now.files;
+            progress[to].bytes = before.bytes + now.bytes;
+            self.reporter.tell(Event::Transferring(&progress));
+        };
+        let transfer = Transfer {
+            purpose: call.purpose,
+            source: &self.ends[to.other()],
+            destination: &self.ends[to],
+            to,
+            backup: call.keeps_backup.then(|| self.backup(to)),
+            partial_dir,
+        };
+        let mut paths = call.spots.iter().map(|spot| self.plan.path(*spot));
+        rsync::transfer(
+            &self.config.transfer,
+            &self.config.preserve,
+            &transfer,
+            &mut paths,
+            self.stop,
+            self.reporter,
+            &moved_on,
+        )
+    }
+
+    fn totals(&self, calls: &[Call], to: Side) -> TransferProgress {
+        let mut total = TransferProgress::default();
+        let mut add = |spot: Spot| {
+            let entry = self.plan.entry(self.trees, spot, to.other());
+            if let Some(entry) = entry.filter(|entry| entry.kind == Kind::File) {
+                total.files_total += 1;
+                total.bytes_total += entry.size;
+            }
+        };
+        for call in calls {
+            for spot in &call.spots {
+                add(*spot);
+                if call.purpose == Purpose::Subtrees {
+                    self.plan.delta.below(*spot).into_iter().for_each(&mut add);
+                }
+            }
+        }
+        total
+    }
+}

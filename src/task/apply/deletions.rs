@@ -1,0 +1,154 @@
+//! Step 7: deletions, deepest first; whole directories in one piece where nothing in them
+//! is unknown to the plan (spec 4, "Deleting").
+
+use super::{Cut, Job, Steps};
+use crate::reconcile::{Act, Delta, Spot};
+use crate::replica::{Keep, Op, PathError};
+use crate::report::Level;
+use crate::tree::{Entry, Side, Tree};
+use std::collections::BTreeSet;
+
+impl Steps<'_, '_> {
+    pub(super) fn deletions(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            if self.apply.config.policy.soft_delete {
+                self.soft_deletions(side)?;
+            } else {
+                self.hard_deletions(side)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tops of deleted subtrees are renamed whole, if a second look finds just what the
+    /// plan knows; otherwise their entries go one by one, and what is new stays.
+    fn soft_deletions(&mut self, side: Side) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        let is_deleted = |spot: Spot| plan.verdict(spot).act == Act::Delete { on: side };
+        let tops: Vec<Spot> = plan.deletions[side]
+            .iter()
+            .map(|deletion| deletion.spot)
+            .filter(|spot| {
+                let parent = plan.delta.parent(*spot);
+                parent == Delta::ROOT || !is_deleted(parent)
+            })
+            .collect();
+        let dirs: Vec<Spot> = tops
+            .iter()
+            .copied()
+            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
+            .collect();
+        let changed = self.changed_below(side, &dirs)?;
+        let mut jobs = Vec::new();
+        for top in tops {
+            if changed.contains(&top) {
+                let mut below = plan.delta.below(top);
+                below.reverse();
+                jobs.extend(
+                    below.into_iter().filter_map(|spot| self.deletion_one_by_one(side, spot)),
+                );
+                jobs.extend(self.deletion_one_by_one(side, top));
+            } else if let Some(expect) = self.scanned(top, side).cloned() {
+                let below = plan.delta.below(top);
+                self.touched[side].extend(below);
+                jobs.push(self.soft_deletion(top, expect));
+            }
+        }
+        self.run(side, jobs, |steps, spot, result| steps.deleted(side, spot, result))
+    }
+
+    fn soft_deletion(&self, spot: Spot, expect: Entry) -> Job {
+        let path = self.path(spot);
+        Job { spot, op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false } }
+    }
+
+    /// Files move away, directories are removed once they are empty.
+    fn deletion_one_by_one(&self, side: Side, spot: Spot) -> Option<Job> {
+        let expect = self.scanned(spot, side)?.clone();
+        Some(if expect.kind.is_dir() {
+            Job { spot, op: Op::Remove { path: self.path(spot), expect } }
+        } else {
+            self.soft_deletion(spot, expect)
+        })
+    }
+
+    fn hard_deletions(&mut self, side: Side) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        let jobs = plan.deletions[side]
+            .iter()
+            .filter_map(|deletion| {
+                let expect = self.scanned(deletion.spot, side)?.clone();
+                let op = Op::Remove { path: self.path(deletion.spot), expect };
+                Some(Job { spot: deletion.spot, op })
+            })
+            .collect();
+        self.run(side, jobs, |steps, spot, result| steps.deleted(side, spot, result))
+    }
+
+    fn deleted(&mut self, side: Side, spot: Spot, result: Result<(), PathError>) {
+        match result {
+            // Somebody was faster.
+            Ok(()) | Err(PathError::Vanished) => {}
+            // New work since the scan: it stays, and the next run brings it over.
+            Err(error @ (PathError::Changed | PathError::NotEmpty)) => {
+                self.problem(Level::Warn, side, spot, &format!("not deleted: {error}"));
+                self.applied.achieved.fail_below(&self.apply.plan.delta, spot);
+            }
+            Err(error) => self.fail_tree(side, spot, "cannot delete it", &error),
+        }
+    }
+
+    /// Which of some directories no longer hold exactly what was scanned below them.
+    pub(super) fn changed_below(
+        &mut self,
+        side: Side,
+        tops: &[Spot],
+    ) -> Result<BTreeSet<Spot>, Cut> {
+        let dirs: Vec<Spot> = tops
+            .iter()
+            .copied()
+            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
+            .collect();
+        if dirs.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let paths: Vec<_> = dirs.iter().map(|spot| self.path(*spot)).collect();
+        let found = self.apply.replicas[side].look_below(&paths)?;
+        let mut changed = BTreeSet::new();
+        for (top, found) in dirs.into_iter().zip(found) {
+            let is_same = match found {
+                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree),
+                // Gone: the operation itself finds out and says so.
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !is_same {
+                changed.insert(top);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn holds_just_what_was_scanned(&self, side: Side, top: Spot, found: &Tree) -> bool {
+        let delta = self.delta();
+        let mut stack = vec![(top, Tree::ROOT)];
+        while let Some((spot, dir)) = stack.pop() {
+            let mut spots = delta.children(spot).filter(|s| delta.now(*s, side).is_some());
+            for child in found.children(dir) {
+                let Some(known) = spots.next() else { return false };
+                let entry = found.entry(child);
+                let is_same = delta.name(known) == found.name(child)
+                    && self
+                        .scanned(known, side)
+                        .is_some_and(|scanned| entry.same_content_stamp(scanned));
+                if !is_same {
+                    return false;
+                }
+                if entry.kind.is_dir() {
+                    stack.push((known, child));
+                }
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,403 @@
+//! Make it so: carries a plan out, step by step (spec 4, "Order of acting").
+//!
+//! A step that fails for one path is reported and counted as not achieved; the others go
+//! on. When a replica is lost, or the run is to stop, the remaining steps are left out,
+//! and what was done by then is recorded.
+
+mod courier;
+mod deletions;
+mod reread;
+mod transfers;
+
+use super::Surroundings;
+use crate::config::Config;
+use crate::reconcile::record::Achieved;
+use crate::reconcile::{Delta, Plan, Spot};
+use crate::replica::{Op, PathError, Replica, ReplicaError};
+use crate::report::Level;
+use crate::state::StateStore;
+use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
+use std::collections::BTreeSet;
+
+/// How many operations go to a replica at once; between two batches the run may stop.
+const BATCH: usize = 1000;
+
+/// Everything that carrying out a plan needs.
+pub struct Apply<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// Where to speak, when to stop.
+    pub around: &'a Surroundings<'a>,
+    /// Both replicas as scanned.
+    pub trees: &'a Pair<Tree>,
+    /// What should happen.
+    pub plan: &'a Plan,
+    /// Whether owners can be set on a side.
+    pub can_chown: Pair<bool>,
+    /// Where what is under way is noted.
+    pub store: &'a StateStore,
+    /// When the run began, by each side's own clock.
+    pub began: Pair<Stamp>,
+    /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
+    pub stamp: String,
+    /// Where it happens.
+    pub replicas: &'a mut Pair<Box<dyn Replica>>,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// For the next baseline.
+    pub achieved: Achieved,
+    /// Bytes that rsync transferred to each side.
+    pub bytes: Pair<u64>,
+    /// Entries that were not fully carried over because of a missing right to set owners.
+    pub owners_left: u64,
+    /// The steps were cut short: a replica was lost, or the run was stopped.
+    pub cut_short: bool,
+}
+
+/// Why the remaining steps are left out.
+enum Cut {
+    Stopped,
+    Lost(ReplicaError),
+}
+
+impl From<ReplicaError> for Cut {
+    fn from(error: ReplicaError) -> Self {
+        Cut::Lost(error)
+    }
+}
+
+/// The steps under way.
+struct Steps<'a, 'b> {
+    apply: &'a mut Apply<'b>,
+    applied: Applied,
+    /// Paths whose step was begun, or done: to be read again.
+    touched: Pair<BTreeSet<Spot>>,
+    /// Whole subtrees that were sent: to be read again below too.
+    sent_trees: Pair<BTreeSet<Spot>>,
+    /// Paths to which something was renamed.
+    moved: Pair<BTreeSet<Spot>>,
+}
+
+/// One operation, and the path of the plan that it serves.
+struct Job {
+    spot: Spot,
+    op: Op,
+}
+
+impl Apply<'_> {
+    /// Carries out the plan.
+    pub fn carry_out(&mut self) -> Applied {
+        let mut steps = Steps {
+            apply: self,
+            applied: Applied::default(),
+            touched: Pair::default(),
+            sent_trees: Pair::default(),
+            moved: Pair::default(),
+        };
+        let cut = steps.all().err();
+        if let Some(cut) = cut {
+            steps.applied.cut_short = true;
+            if let Cut::Lost(error) = cut {
+                steps.apply.around.reporter().problem(
+                    Level::Critical,
+                    Some(error.side),
+                    None,
+                    &error.to_string(),
+                );
+            }
+            steps.fail_what_was_not_begun();
+        }
+        steps.read_again();
+        steps.applied
+    }
+}
+
+impl Steps<'_, '_> {
+    fn all(&mut self) -> Result<(), Cut> {
+        self.set_aside()?;
+        self.moves()?;
+        self.counter_metadata()?;
+        self.updates()?;
+        self.metadata()?;
+        self.deletions()?;
+        self.dir_times()
+    }
+
+    fn plan(&self) -> &Plan {
+        self.apply.plan
+    }
+
+    fn delta(&self) -> &Delta {
+        &self.apply.plan.delta
+    }
+
+    fn path(&self, spot: Spot) -> RelPath {
+        self.apply.plan.path(spot)
+    }
+
+    fn scanned(&self, spot: Spot, side: Side) -> Option<&Entry> {
+        self.apply.plan.entry(self.apply.trees, spot, side)
+    }
+
+    fn failed(&self, spot: Spot) -> bool {
+        !self.applied.achieved.succeeded(spot)
+    }
+
+    fn problem(&self, level: Level, side: Side, spot: Spot, text: &str) {
+        self.apply.around.reporter().problem(level, Some(side), Some(&self.path(spot)), text);
+    }
+
+    /// A path on which a step failed: reported, and left to the next run.
+    fn fail(&mut self, side: Side, spot: Spot, what: &str, error: &PathError) {
+        self.problem(Level::Error, side, spot, &format!("{what}: {error}"));
+        self.applied.achieved.failed.insert(spot);
+    }
+
+    fn check_stop(&self) -> Result<(), Cut> {
+        if self.apply.around.stop.reason().is_some() { Err(Cut::Stopped) } else { Ok(()) }
+    }
+
+    /// Carries out operations in batches and hands each result to `done`.
+    fn run(
+        &mut self,
+        side: Side,
+        jobs: Vec<Job>,
+        mut done: impl FnMut(&mut Self, Spot, Result<(), PathError>),
+    ) -> Result<(), Cut> {
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            self.check_stop()?;
+            let (spots, ops): (Vec<Spot>, Vec<Op>) =
+                jobs.by_ref().take(BATCH).map(|job| (job.spot, job.op)).unzip();
+            self.touched[side].extend(&spots);
+            let results = self.apply.replicas[side].apply(&ops)?;
+            for (spot, result) in spots.into_iter().zip(results) {
+                done(self, spot, result);
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 1: what is of another kind goes out of the way.
+    fn set_aside(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let steps: Vec<_> =
+                self.plan().set_aside.iter().filter(|step| step.on == side).copied().collect();
+            let tops: Vec<Spot> = steps.iter().map(|step| step.spot).collect();
+            let changed = self.changed_below(side, &tops)?;
+            let mut jobs = Vec::new();
+            for step in steps {
+                let Some(expect) = self.scanned(step.spot, side).cloned() else { continue };
+                if changed.contains(&step.spot) {
+                    self.fail_tree(
+                        side,
+                        step.spot,
+                        "cannot move it out of the way",
+                        &PathError::Changed,
+                    );
+                    continue;
+                }
+                let op = Op::SetAside {
+                    path: self.path(step.spot),
+                    keep: step.keep,
+                    expect,
+                    replace_older: !self.apply.config.policy.backup_multiple,
+                };
+                jobs.push(Job { spot: step.spot, op });
+            }
+            self.run(side, jobs, |steps, spot, result| {
+                if let Err(error) = result {
+                    steps.fail_tree(side, spot, "cannot move it out of the way", &error);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn fail_tree(&mut self, side: Side, top: Spot, what: &str, error: &PathError) {
+        self.fail(side, top, what, error);
+        self.applied.achieved.fail_below(&self.apply.plan.delta, top);
+    }
+
+    /// Steps 2 and 3: renamings, each after the directories that its new name needs.
+    fn moves(&mut self) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        for side in Side::BOTH {
+            let mut made: BTreeSet<Spot> = BTreeSet::new();
+            let mut jobs = Vec::new();
+            let mut index_of = Vec::new();
+            for (index, step) in plan.moves.iter().enumerate() {
+                if step.on != Some(side) {
+                    continue;
+                }
+                for parent in self.missing_parents(step.to, side) {
+                    if made.insert(parent) {
+                        let mode = self.scanned(parent, side.other()).map_or(0o700, |e| e.mode);
+                        // Its metadata is set with the updates; until then we can write in it.
+                        let op = Op::MakeDir { path: self.path(parent), mode: mode | 0o700 };
+                        jobs.push(Job { spot: parent, op });
+                        index_of.push(None);
+                    }
+                }
+                let Some(expect) = self.scanned(step.to, side).cloned() else { continue };
+                let (from, to) = (self.path(step.from), self.path(step.to));
+                jobs.push(Job { spot: step.to, op: Op::Rename { from, to, expect } });
+                index_of.push(Some(index));
+            }
+            let mut index_of = index_of.into_iter();
+            self.run(side, jobs, |steps, spot, result| {
+                let index = index_of.next().flatten();
+                match (result, index) {
+                    (Err(error), Some(index)) => {
+                        steps.fail_tree(side, spot, "cannot follow the move to this name", &error);
+                        steps.applied.achieved.failed_moves.insert(index);
+                    }
+                    (Err(error), None) => {
+                        steps.fail(side, spot, "cannot make the directory", &error)
+                    }
+                    (Ok(()), Some(index)) => {
+                        let carried = &steps.apply.plan.moves[index].carried;
+                        steps.moved[side].extend(carried.iter().map(|(_, new)| *new));
+                    }
+                    (Ok(()), None) => {}
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Directories above a path that are planned for a side and not there yet, outermost
+    /// first.
+    fn missing_parents(&self, spot: Spot, side: Side) -> Vec<Spot> {
+        let mut missing = Vec::new();
+        let mut at = self.delta().parent(spot);
+        while at != Delta::ROOT && self.delta().now(at, side).is_none() {
+            missing.push(at);
+            at = self.delta().parent(at);
+        }
+        missing.reverse();
+        missing
+    }
+
+    /// Step 4: metadata that flows against its file's content.
+    fn counter_metadata(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let spots = self.plan().counter_metadata[side].clone();
+            self.set_metadata(side, &spots)?;
+        }
+        Ok(())
+    }
+
+    /// Step 6: other metadata.
+    fn metadata(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let spots = self.plan().metadata[side].clone();
+            self.set_metadata(side, &spots)?;
+        }
+        Ok(())
+    }
+
+    fn set_metadata(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
+        let preserve = self.apply.config.preserve;
+        let mut jobs = Vec::new();
+        for spot in spots.iter().filter(|spot| !self.failed(**spot)) {
+            let (Some(mine), Some(other)) =
+                (self.scanned(*spot, side), self.scanned(*spot, side.other()))
+            else {
+                continue;
+            };
+            let op = Op::SetMetadata {
+                path: self.path(*spot),
+                expect: mine.clone(),
+                mode: wanted_mode(mine, other, &preserve),
+                uid: (preserve.owner && mine.uid != other.uid && self.apply.can_chown[side])
+                    .then_some(other.uid),
+                gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
+            };
+            jobs.push(Job { spot: *spot, op });
+        }
+        self.run(side, jobs, |steps, spot, result| {
+            if let Err(error) = result {
+                steps.fail(side, spot, "cannot set mode, owner or group", &error);
+            }
+        })
+    }
+
+    /// Step 8: times of directories, when all their children are done.
+    fn dir_times(&mut self) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        for side in Side::BOTH {
+            // The deepest first: setting a time does not move the parent's, but an order
+            // that never depends on that is the safer one.
+            let jobs = plan.dir_times[side]
+                .iter()
+                .rev()
+                .filter(|(spot, _)| !self.failed(*spot))
+                .map(|(spot, mtime)| Job {
+                    spot: *spot,
+                    op: Op::SetMtime { path: self.path(*spot), mtime: *mtime },
+                })
+                .collect();
+            self.run(side, jobs, |steps, spot, result| {
+                // A directory that vanished meanwhile needs no time.
+                if let Err(error) = result
+                    && error != PathError::Vanished
+                {
+                    let text = format!("cannot set the time of the directory: {error}");
+                    steps.problem(Level::Warn, side, spot, &text);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// After a cut: paths that no step reached keep their old baseline.
+    fn fail_what_was_not_begun(&mut self) {
+        let plan = self.apply.plan;
+        let begun = |steps: &Self, side: Side, spot: Spot| steps.touched[side].contains(&spot);
+        let mut not_begun = Vec::new();
+        for side in Side::BOTH {
+            let lists = [&plan.updates[side], &plan.metadata[side], &plan.counter_metadata[side]];
+            not_begun.extend(
+                lists.into_iter().flatten().filter(|spot| !begun(self, side, **spot)).copied(),
+            );
+            not_begun.extend(
+                plan.deletions[side].iter().map(|d| d.spot).filter(|s| !begun(self, side, *s)),
+            );
+            for top in &plan.subtrees[side] {
+                if !self.sent_trees[side].contains(top) {
+                    self.applied.achieved.fail_below(&plan.delta, *top);
+                }
+            }
+            for step in plan.set_aside.iter().filter(|step| step.on == side) {
+                if !begun(self, side, step.spot) {
+                    self.applied.achieved.fail_below(&plan.delta, step.spot);
+                }
+            }
+            for (index, step) in plan.moves.iter().enumerate() {
+                if step.on == Some(side) && !begun(self, side, step.to) {
+                    self.applied.achieved.failed_moves.insert(index);
+                    self.applied.achieved.fail_below(&plan.delta, step.to);
+                }
+            }
+        }
+        self.applied.achieved.failed.extend(not_begun);
+    }
+}
+
+/// The permission bits an entry gets from its counterpart; none: they stay.
+fn wanted_mode(mine: &Entry, other: &Entry, preserve: &crate::config::Preserve) -> Option<u16> {
+    if preserve.permissions {
+        return (mine.mode != other.mode).then_some(other.mode);
+    }
+    let executable = other.mode & 0o111 != 0;
+    if !preserve.executability || (mine.mode & 0o111 != 0) == executable {
+        return None;
+    }
+    // As rsync's --executability: each x bit follows its r bit, or all go.
+    let bits = if executable { mine.mode | ((mine.mode & 0o444) >> 2) } else { mine.mode & !0o111 };
+    Some(bits)
+}

@@ -1,0 +1,176 @@
+//! After acting, what was touched is looked at again: only what is really there counts as
+//! achieved (spec 4, "Recording").
+
+use super::Steps;
+use crate::reconcile::record::arrived;
+use crate::reconcile::{Act, Spot};
+use crate::replica::ReplicaError;
+use crate::report::Level;
+use crate::tree::{Entry, RelPath, Side, Tree};
+
+impl Steps<'_, '_> {
+    /// Reads everything that was touched, on each side, and judges what arrived.
+    pub(super) fn read_again(&mut self) {
+        for side in Side::BOTH {
+            if let Err(error) = self.read_side(side) {
+                if !self.applied.cut_short {
+                    let reporter = self.apply.around.reporter();
+                    reporter.problem(Level::Critical, Some(side), None, &error.to_string());
+                    self.applied.cut_short = true;
+                }
+                self.forget_side(side);
+            }
+        }
+        self.judge();
+    }
+
+    fn read_side(&mut self, side: Side) -> Result<(), ReplicaError> {
+        let tops: Vec<Spot> = self.sent_trees[side].iter().copied().collect();
+        let paths: Vec<RelPath> = tops.iter().map(|spot| self.path(*spot)).collect();
+        if !paths.is_empty() {
+            let found = self.apply.replicas[side].look_below(&paths)?;
+            for (top, tree) in tops.into_iter().zip(found) {
+                if let Ok(tree) = tree {
+                    self.take_tree(side, top, tree.as_ref());
+                }
+            }
+        }
+        let spots: Vec<Spot> = self.touched[side].iter().copied().collect();
+        for spots in spots.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+            let entries = self.apply.replicas[side].stat(&paths)?;
+            for (spot, entry) in spots.iter().zip(entries) {
+                match entry {
+                    Ok(entry) => {
+                        self.applied.achieved.fresh[side].insert(*spot, entry);
+                    }
+                    Err(error) => self.fail(side, *spot, "cannot look at it again", &error),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over what a whole subtree looks like where it arrived. What appeared there
+    /// meanwhile stays out.
+    fn take_tree(&mut self, side: Side, top: Spot, found: Option<&Tree>) {
+        let plan = self.apply.plan;
+        let mut stack = vec![(top, found.map(|_| Tree::ROOT))];
+        while let Some((spot, at)) = stack.pop() {
+            let entry = found.zip(at).map(|(tree, id)| tree.entry(id).clone());
+            for child in plan.delta.children(spot) {
+                let id =
+                    found.zip(at).and_then(|(tree, dir)| tree.child(dir, plan.delta.name(child)));
+                stack.push((child, id));
+            }
+            self.applied.achieved.fresh[side].insert(spot, entry);
+        }
+    }
+
+    /// The replica cannot be asked any more: nothing touched on it counts as achieved,
+    /// except what is known to be safe either way.
+    fn forget_side(&mut self, side: Side) {
+        let mut spots: Vec<Spot> = self.touched[side].iter().copied().collect();
+        for top in &self.sent_trees[side] {
+            spots.push(*top);
+            spots.extend(self.apply.plan.delta.below(*top));
+        }
+        for spot in spots {
+            self.applied.achieved.fresh[side].remove(&spot);
+            self.applied.achieved.failed.insert(spot);
+        }
+    }
+
+    fn judge(&mut self) {
+        let plan = self.apply.plan;
+        for spot in plan.delta.spots() {
+            if self.failed(spot) {
+                continue;
+            }
+            match plan.verdict(spot).act {
+                Act::Send { to } => self.judge_sent(spot, to),
+                Act::Delete { on } => {
+                    if matches!(self.applied.achieved.fresh[on].get(&spot), Some(Some(_))) {
+                        self.problem(
+                            Level::Error,
+                            on,
+                            spot,
+                            "it is still there after it was deleted",
+                        );
+                        self.applied.achieved.failed.insert(spot);
+                    }
+                }
+                Act::Nothing => {}
+            }
+            if let Some(on) = plan.verdict(spot).metadata_on {
+                self.judge_metadata(spot, on);
+            }
+        }
+    }
+
+    fn judge_sent(&mut self, spot: Spot, to: Side) {
+        let Some(sent) = self.scanned(spot, to.other()).cloned() else { return };
+        let found = self.applied.achieved.fresh[to].get(&spot).cloned().flatten();
+        match &found {
+            Some(found) if arrived(&sent, found) => {}
+            _ => {
+                self.explain(spot, to, &sent, found.as_ref());
+                self.applied.achieved.failed.insert(spot);
+            }
+        }
+    }
+
+    /// Why something did not arrive as it was scanned.
+    fn explain(&mut self, spot: Spot, to: Side, sent: &Entry, found: Option<&Entry>) {
+        if self.applied.cut_short {
+            return; // said already, for the whole run
+        }
+        let from = to.other();
+        let path = self.path(spot);
+        let source = self.apply.replicas[from].stat(std::slice::from_ref(&path));
+        match source.ok().and_then(|mut entries| entries.pop()) {
+            Some(Ok(None)) => {
+                self.problem(Level::Notice, from, spot, "it vanished while the run was going on");
+            }
+            Some(Ok(Some(now))) if !now.same_content_stamp(sent) => self.problem(
+                Level::Notice,
+                from,
+                spot,
+                "it was changed while the run was going on; the next run brings it over",
+            ),
+            _ if found.is_some_and(|f| {
+                f.kind == sent.kind && f.size == sent.size && !f.kind.is_dir()
+            }) =>
+            {
+                self.problem(
+                    Level::Error,
+                    to,
+                    spot,
+                    "its modification time could not be set, or it was changed meanwhile; it is \
+                     decided anew by the next run",
+                );
+            }
+            _ => self.problem(
+                Level::Error,
+                to,
+                spot,
+                "it could not be brought over (rsync's own words stand above); it is tried again \
+                 by the next run",
+            ),
+        }
+    }
+
+    /// What cannot be set without the right to do so is recorded as it is, with one
+    /// warning for all.
+    fn judge_metadata(&mut self, spot: Spot, on: Side) {
+        let preserve = &self.apply.config.preserve;
+        let (Some(other), Some(Some(found))) =
+            (self.scanned(spot, on.other()), self.applied.achieved.fresh[on].get(&spot))
+        else {
+            return;
+        };
+        if !crate::reconcile::change::same_metadata(found, other, preserve) {
+            self.applied.owners_left += 1;
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Step 5: updates in both directions, by rsync (spec 4, "Overwriting"; spec 5, "rsync
+//! calls").
+
+use super::courier::{Call, Courier};
+use super::{Cut, Job, Steps};
+use crate::reconcile::Spot;
+use crate::replica::{Op, PathError};
+use crate::report::{Event, Level};
+use crate::rsync::{self, Backup, Finished, Purpose};
+use crate::state::{Inflight, InflightPath};
+use crate::tree::{Pair, RelPath, Side};
+
+impl Steps<'_, '_> {
+    pub(super) fn updates(&mut self) -> Result<(), Cut> {
+        let mut calls: Pair<Vec<Call>> = Pair::default();
+        let courier = Courier::new(self.apply);
+        for side in Side::BOTH {
+            self.check_stop()?;
+            self.look_at_receivers(side)?;
+            calls[side] = self.calls(&courier, side)?;
+        }
+        if calls.initiator.is_empty() && calls.target.is_empty() {
+            return Ok(());
+        }
+        self.note_in_flight(&calls);
+        for (side, calls) in calls.iter() {
+            for call in calls {
+                match call.purpose {
+                    Purpose::Subtrees => self.sent_trees[side].extend(&call.spots),
+                    _ => self.touched[side].extend(&call.spots),
+                }
+            }
+        }
+        let finished = courier.deliver(&calls);
+        self.apply.around.reporter().tell(Event::Quiet);
+        for (side, results) in finished.iter() {
+            for result in results {
+                self.tell_of_call(side, result);
+            }
+        }
+        self.name_changed_receivers(&courier, &calls)?;
+        self.check_stop()
+    }
+
+    /// Receivers are looked at again right before: what changed since the scan is left
+    /// alone, and the next run decides anew.
+    fn look_at_receivers(&mut self, side: Side) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        let spots: Vec<Spot> = plan.updates[side]
+            .iter()
+            .copied()
+            .filter(|spot| !self.failed(*spot) && self.is_replaced(*spot, side))
+            .collect();
+        for spots in spots.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+            let found = self.apply.replicas[side].stat(&paths)?;
+            for (spot, found) in spots.iter().zip(found) {
+                let is_same = match (&found, self.scanned(*spot, side)) {
+                    (Ok(Some(found)), Some(scanned)) => found.same_content_stamp(scanned),
+                    // Gone: nothing can be lost any more.
+                    (Ok(None), _) => true,
+                    _ => false,
+                };
+                if !is_same {
+                    let text = format!("not updated: {}", PathError::Changed);
+                    self.problem(Level::Warn, side, *spot, &text);
+                    self.applied.achieved.failed.insert(*spot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an update replaces something that is no directory.
+    fn is_replaced(&self, spot: Spot, side: Side) -> bool {
+        self.apply.plan.verdict(spot).lost_on.is_none()
+            && self.scanned(spot, side).is_some_and(|entry| !entry.kind.is_dir())
+    }
+
+    /// Sorts what goes to a side into calls of rsync. A file whose backup rsync could not
+    /// name is backed up by the replica and goes in a call of its own.
+    fn calls(&mut self, courier: &Courier<'_>, side: Side) -> Result<Vec<Call>, Cut> {
+        let plan = self.apply.plan;
+        let keeps_backup = self.apply.config.policy.backup;
+        let fresh = |steps: &Self, spot: &Spot| !steps.failed(*spot);
+        let subtrees: Vec<Spot> =
+            plan.subtrees[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
+        let (mut ordinary, mut moved, mut odd) = (Vec::new(), Vec::new(), Vec::new());
+        for spot in plan.updates[side].iter().filter(|spot| !self.failed(**spot)) {
+            let needs_backup = keeps_backup && self.is_replaced(*spot, side);
+            if needs_backup && courier.fits(&self.path(*spot), side).is_err() {
+                odd.push(*spot);
+            } else if self.moved[side].contains(spot) {
+                // Most of what it replaces may be the same (spec 4, "Moves").
+                moved.push(*spot);
+            } else {
+                ordinary.push(*spot);
+            }
+        }
+        let mut jobs = Vec::new();
+        if keeps_backup {
+            jobs = self.room_for_backups(courier, ordinary.iter().chain(&moved), side);
+        }
+        self.run(side, jobs, |steps, spot, result| {
+            if let Err(error) = result {
+                steps.fail(side, spot, "cannot make room for its backup", &error);
+            }
+        })?;
+        let jobs = odd
+            .iter()
+            .filter_map(|spot| {
+                let expect = self.scanned(*spot, side)?.clone();
+                Some(Job { spot: *spot, op: Op::KeepCopy { path: self.path(*spot), expect } })
+            })
+            .collect();
+        self.run(side, jobs, |steps, spot, result| {
+            if let Err(error) = result {
+                steps.fail(side, spot, "cannot back it up before it is replaced", &error);
+            }
+        })?;
+        let mut calls = Vec::new();
+        let mut add = |steps: &Self, purpose, spots: Vec<Spot>, keeps_backup| {
+            let spots: Vec<Spot> = spots.into_iter().filter(|spot| !steps.failed(*spot)).collect();
+            if !spots.is_empty() {
+                calls.push(Call { purpose, spots, keeps_backup });
+            }
+        };
+        add(self, Purpose::Subtrees, subtrees, keeps_backup);
+        add(self, Purpose::Content, ordinary, keeps_backup);
+        add(self, Purpose::Delta, moved, keeps_backup);
+        add(self, Purpose::Content, odd, false);
+        Ok(calls)
+    }
+
+    /// A backup of the same name must not be replaced by something of another kind.
+    fn room_for_backups<'s>(
+        &self,
+        courier: &Courier<'_>,
+        spots: impl Iterator<Item = &'s Spot>,
+        side: Side,
+    ) -> Vec<Job> {
+        let multiple = self.apply.config.policy.backup_multiple;
+        let backup = courier.backup(side);
+        spots
+            .filter(|spot| self.is_replaced(**spot, side))
+            .filter_map(|spot| {
+                let comes = self.scanned(*spot, side)?.kind;
+                let kept = kept_name(&self.path(*spot), &backup)?;
+                let op = Op::MakeRoom { kept, comes, replace_older: !multiple };
+                Some(Job { spot: *spot, op })
+            })
+            .collect()
+    }
+
+    /// What is on its way, for cleaning up after a crash (spec 4, "Interruption").
+    fn note_in_flight(&self, calls: &Pair<Vec<Call>>) {
+        let mut paths = Vec::new();
+        for call in calls.initiator.iter().chain(&calls.target) {
+            let subtree = call.purpose == Purpose::Subtrees;
+            paths.extend(
+                call.spots.iter().map(|spot| InflightPath { path: self.path(*spot), subtree }),
+            );
+        }
+        let inflight = Inflight { began: self.apply.began, paths };
+        if let Err(error) = self.apply.store.set_inflight(&inflight) {
+            let text =
+                format!("{error}; if this run is killed, temporary files of rsync may stay behind");
+            self.apply.around.reporter().problem(Level::Warn, None, None, &text);
+        }
+    }
+
+    /// What rsync complained about. Whether a path arrived is judged by looking at it.
+    fn tell_of_call(&mut self, to: Side, result: &Result<Finished, rsync::RsyncError>) {
+        let finished = match result {
+            Ok(finished) => finished,
+            Err(error) => {
+                let reporter = self.apply.around.reporter();
+                return reporter.problem(Level::Error, Some(to), None, &error.to_string());
+            }
+        };
+        self.applied.bytes[to] += finished.progress.bytes;
+        // A vanished source is no error; what rsync says when it is ended is no news.
+        let is_stopped = matches!(finished.outcome, rsync::Outcome::Stopped(_));
+        if is_stopped || finished.outcome == rsync::Outcome::Vanished {
+            return;
+        }
+        let reporter = self.apply.around.reporter();
+        for message in &finished.messages {
+            reporter.problem(Level::Error, Some(to), message.path.as_ref(), &message.text);
+        }
+        if finished.left_out > 0 {
+            let text = format!("rsync said {} things more like these", finished.left_out);
+            reporter.problem(Level::Error, Some(to), None, &text);
+        }
+        if let rsync::Outcome::EndedEarly(words) | rsync::Outcome::Failed(words) = &finished.outcome
+        {
+            reporter.problem(Level::Error, Some(to), None, words);
+        }
+    }
+
+    /// A receiver that changed between our last look and rsync's replacing it is in
+    /// `backup/`; it is named here.
+    fn name_changed_receivers(
+        &mut self,
+        courier: &Courier<'_>,
+        calls: &Pair<Vec<Call>>,
+    ) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let backup = courier.backup(side);
+            let spots: Vec<Spot> = calls[side]
+                .iter()
+                .filter(|call| call.keeps_backup && call.purpose != Purpose::Subtrees)
+                .flat_map(|call| call.spots.iter().copied())
+                .filter(|spot| self.is_replaced(*spot, side))
+                .collect();
+            for spots in spots.chunks(super::BATCH) {
+                let kept: Vec<RelPath> = spots
+                    .iter()
+                    .filter_map(|spot| kept_name(&self.path(*spot), &backup))
+                    .map(|kept| in_backup(&kept))
+                    .collect();
+                let found = self.apply.replicas[side].stat(&kept)?;
+                for (spot, found) in spots.iter().zip(found) {
+                    if let (Ok(Some(found)), Some(scanned)) = (found, self.scanned(*spot, side))
+                        && !found.same_content_stamp(scanned)
+                        && found.mtime > scanned.mtime
+                    {
+                        self.problem(
+                            Level::Warn,
+                            side,
+                            *spot,
+                            "it was changed while the run was going on, just before it was \
+                             replaced; that version is kept in .osync_workdir/backup",
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name that rsync gives to a backup, below `backup/`.
+fn kept_name(path: &RelPath, backup: &Backup) -> Option<RelPath> {
+    let suffix = backup.suffix.as_deref().unwrap_or_default();
+    RelPath::new([path.as_bytes(), suffix.as_bytes()].concat()).ok()
+}
+
+fn in_backup(kept: &RelPath) -> RelPath {
+    kept.components()
+        .fold(RelPath::root().join(b".osync_workdir").join(b"backup"), |at, name| at.join(name))
+}

@@ -1,0 +1,106 @@
+//! What happens at the end of every run, however it ended (spec 7).
+
+use super::outcome::{self, Halt, Outcome};
+use super::{Task, hooks, remote};
+use crate::process::{Stop, StopReason, signals};
+use crate::report::closing::{mail_result, write_reports};
+use crate::report::{Achievements, Level, RunReport};
+use crate::tree::{Pair, Side};
+use std::time::SystemTime;
+
+impl Task<'_> {
+    /// Unlocks, runs the after-commands, writes the reports, sends mail, and decides the
+    /// exit status.
+    pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
+        self.outcome.complete = halted.is_none();
+        let stopped = self.tell_halt(halted);
+        for side in Side::BOTH {
+            if let Err(error) = self.replicas[side].unlock() {
+                let text = format!("cannot take back our lock: {error}");
+                self.around.reporter().problem(Level::Error, Some(side), None, &text);
+            }
+        }
+        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        self.after_hooks();
+        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        write_reports(self.config, &self.report(), self.around.reporter());
+        self.send_mail();
+        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        self.around.log.close_run(self.around.log.worst());
+        self.outcome
+    }
+
+    /// After-commands run even after a stop, under a stop of their own: they tidy up.
+    fn after_hooks(&mut self) {
+        let result = hooks::RunResult {
+            status: self.outcome.status,
+            counts: self.outcome.counts,
+            conflicts: self.outcome.conflicts.len() as u64,
+        };
+        let remote = remote(&mut self.replicas, self.config);
+        hooks::after(self.config, &result, remote, self.around.log.as_ref(), &Stop::new());
+    }
+
+    fn report(&self) -> RunReport {
+        RunReport {
+            task: self.config.instance_id.clone(),
+            started: self.outcome.started,
+            ended: SystemTime::now(),
+            replicas: Pair::from_fn(|side| self.replicas[side].location()),
+            status: self.outcome.status,
+            complete: self.outcome.complete,
+            dry: self.is_dry(),
+            counts: self.outcome.counts,
+            tally: self.around.log.tally(),
+            conflicts: self.outcome.conflicts.clone(),
+        }
+    }
+
+    fn send_mail(&self) {
+        let listing =
+            Achievements { conflicts: self.outcome.conflicts.clone(), ..Achievements::default() };
+        let frame = self.frame(Pair::default(), None);
+        let log = self.around.log;
+        mail_result(self.config, log.worst(), &listing, &frame, log);
+    }
+
+    fn tell_halt(&self, halted: Option<Halt>) -> Option<StopReason> {
+        let reporter = self.around.reporter();
+        match halted {
+            None | Some(Halt::Told) => {}
+            Some(Halt::Replica(error)) => {
+                reporter.problem(Level::Critical, None, None, &error.to_string());
+            }
+            Some(Halt::Danger(danger)) => {
+                reporter.problem(Level::Critical, None, None, &danger.to_string());
+            }
+            Some(Halt::Fatal { side, what }) => {
+                reporter.problem(Level::Critical, side, None, &what);
+            }
+            Some(Halt::Stopped(reason)) => self.tell_stop(reason),
+        }
+        self.around.stop.reason()
+    }
+
+    fn tell_stop(&self, reason: StopReason) {
+        let reporter = self.around.reporter();
+        match reason {
+            StopReason::HardLimit => reporter.problem(
+                Level::Error,
+                None,
+                None,
+                &format!(
+                    "stopped: HARD_MAX_EXEC_TIME ({} seconds) has passed; the next run goes on \
+                     from here",
+                    self.config.limits.hard
+                ),
+            ),
+            StopReason::Signal(number) => reporter.problem(
+                Level::Warn,
+                None,
+                None,
+                &format!("stopped by {}; the next run goes on from here", signals::name(number)),
+            ),
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a run looks at before it decides: both trees, the identities, what an interrupted
+//! run left behind.
+
+use super::outcome::Halt;
+use super::{Task, left_overs};
+use crate::filter::Filter;
+use crate::reconcile::{Doubt, guard};
+use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
+use crate::report::{Event, Level};
+use crate::state::{Baseline, Identity, StateStore};
+use crate::tree::{Pair, Side, Tree};
+
+impl Task<'_> {
+    /// Scans both replicas at the same time, once.
+    pub(super) fn scan(&mut self) -> Result<Pair<Tree>, Halt> {
+        let filter = Filter::new(&self.config.selection.rules);
+        self.tell_of_rules(&filter)?;
+        let reporter = self.around.reporter();
+        let preserve = self.config.preserve;
+        let look = |replica: &mut Box<dyn Replica>| -> Result<Scan, ReplicaError> {
+            let side = replica.side();
+            let seen = move |count: u64| reporter.tell(Event::Scanning(side, count));
+            replica.scan(&ScanRequest {
+                filter: &filter,
+                copy_symlinks: preserve.copy_symlinks,
+                keep_dirlinks: preserve.keep_dirlinks,
+                acl: preserve.acl,
+                xattr: preserve.xattr,
+                seen: &seen,
+            })
+        };
+        let Pair { initiator, target } = self.replicas.as_mut();
+        let (initiator, target) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| look(target));
+            (look(initiator), other.join())
+        });
+        reporter.tell(Event::Quiet);
+        let target = target.map_err(|_| Halt::fatal("the scan of the target broke off"))?;
+        let scans = Pair::new(initiator?, target?);
+        for (_, scan) in scans.iter() {
+            for problem in &scan.problems {
+                reporter.tell(Event::Problem(problem));
+            }
+        }
+        Ok(scans.map(|scan| scan.tree))
+    }
+
+    fn tell_of_rules(&self, filter: &Filter) -> Result<(), Halt> {
+        let mut fatal = None;
+        for problem in filter.problems() {
+            if problem.is_error() {
+                fatal.get_or_insert_with(|| problem.to_string());
+            } else {
+                self.around.reporter().problem(Level::Warn, None, None, &problem.to_string());
+            }
+        }
+        fatal.map_or(Ok(()), |what| Err(Halt::fatal(what)))
+    }
+
+    /// Guard 2, and identities for replicas that have none yet. Without a baseline to
+    /// compare with (`--initialize`) the replicas are taken as they are.
+    pub(super) fn identities(
+        &mut self,
+        baseline: Option<&Baseline>,
+    ) -> Result<Pair<Option<Identity>>, Halt> {
+        let mut found =
+            Pair::new(self.replicas.initiator.identity()?, self.replicas.target.identity()?);
+        if let Some(baseline) = baseline
+            && let Some(danger) = guard::stranger(&baseline.header().identities, &found)
+        {
+            return Err(Halt::Danger(danger));
+        }
+        if self.is_dry() {
+            return Ok(found);
+        }
+        if found.initiator.is_some() && found.agree() {
+            // A replica that began as a copy of the other, work directory included.
+            found.target = None;
+        }
+        for side in Side::BOTH {
+            if found[side].is_none() {
+                let identity = new_identity().map_err(|error| {
+                    Halt::fatal(format!("cannot make an identity for the {side} replica: {error}"))
+                })?;
+                self.replicas[side].set_identity(&identity)?;
+                found[side] = Some(identity);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Temporary files of a transfer that was broken off: they are removed, and in any case
+    /// never synchronised (spec 4, "Interruption").
+    pub(super) fn take_out_left_overs(
+        &mut self,
+        store: &StateStore,
+        trees: &mut Pair<Tree>,
+    ) -> Result<(), Halt> {
+        let Some(inflight) = store.inflight()? else { return Ok(()) };
+        for side in Side::BOTH {
+            let found = left_overs::find(trees, side, &inflight);
+            let ops: Vec<Op> = found
+                .iter()
+                .map(|id| Op::Remove {
+                    path: trees[side].path(*id),
+                    expect: trees[side].entry(*id).clone(),
+                })
+                .collect();
+            for id in &found {
+                trees[side].exclude(*id);
+            }
+            if ops.is_empty() || self.is_dry() {
+                continue;
+            }
+            let text = format!(
+                "{side}: removing {} temporary files of a transfer that was broken off",
+                ops.len()
+            );
+            self.say(Level::Notice, &text);
+            for (op, result) in ops.iter().zip(self.replicas[side].apply(&ops)?) {
+                if let Err(error) = result {
+                    let text = format!("cannot remove this temporary file: {error}");
+                    let reporter = self.around.reporter();
+                    reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file that seems to have moved holds what its old name holds across.
+    pub(super) fn holds_the_same(&mut self, doubt: &Doubt) -> Result<bool, Halt> {
+        let here = self.replicas[doubt.moved_on].digest(std::slice::from_ref(&doubt.to))?.pop();
+        let across =
+            self.replicas[doubt.moved_on.other()].digest(std::slice::from_ref(&doubt.from))?.pop();
+        Ok(matches!((here, across), (Some(Ok(a)), Some(Ok(b))) if a == b))
+    }
+}

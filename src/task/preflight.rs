@@ -1,0 +1,110 @@
+//! What must be there before anything is touched (spec 7).
+
+use super::Surroundings;
+use super::outcome::Halt;
+use crate::config::{Config, Location, SshLocation};
+use crate::process::{self, Command, Input};
+use crate::replica::{Prepared, Replica};
+use crate::report::Level;
+use crate::tree::{Pair, Side};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a ping may take.
+const PING_LIMIT: Duration = Duration::from_secs(10);
+
+/// rsync is installed here.
+pub fn tools(config: &Config) -> Result<(), Halt> {
+    let rsync = &config.transfer.executable;
+    if is_program(OsStr::new(rsync), std::env::var_os("PATH").as_deref()) {
+        return Ok(());
+    }
+    Err(Halt::fatal(format!(
+        "there is no program '{rsync}' here; install rsync (on Debian: apt-get install rsync), or \
+         set RSYNC_EXECUTABLE"
+    )))
+}
+
+/// Whether a program can be run, by path or by a name looked up in PATH.
+pub fn is_program(name: &OsStr, path: Option<&OsStr>) -> bool {
+    let runs = |file: &Path| {
+        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if Path::new(name).components().count() > 1 {
+        return runs(Path::new(name));
+    }
+    path.is_some_and(|path| std::env::split_paths(path).any(|dir| runs(&dir.join(name))))
+}
+
+/// REMOTE_HOST_PING and REMOTE_3RD_PARTY_HOSTS (spec 2).
+pub fn connectivity(config: &Config, around: &Surroundings<'_>) -> Result<(), Halt> {
+    let remote = config.replicas.iter().find_map(|(side, place)| match place {
+        Location::Ssh(ssh) => Some((side, ssh)),
+        Location::Local(_) => None,
+    });
+    let Some((side, ssh)) = remote else { return Ok(()) };
+    if config.remote.ping && !ping(&ssh.host, around) {
+        return Err(Halt::Fatal { side: Some(side), what: no_answer(ssh) });
+    }
+    let hosts = &config.remote.third_party_hosts;
+    if !hosts.is_empty() && !hosts.iter().any(|host| ping(host, around)) {
+        let text = format!(
+            "none of the hosts of REMOTE_3RD_PARTY_HOSTS ({}) answers a ping; is this machine \
+             connected?",
+            hosts.join(" ")
+        );
+        around.reporter().problem(Level::Warn, None, None, &text);
+    }
+    Ok(())
+}
+
+fn no_answer(ssh: &SshLocation) -> String {
+    format!(
+        "the host {} does not answer a ping, and REMOTE_HOST_PING=yes; the task was not run",
+        ssh.host
+    )
+}
+
+fn ping(host: &str, around: &Surroundings<'_>) -> bool {
+    let args = ["-c", "2", "-W", "5", "--", host].map(OsString::from);
+    let mut command = Command::new("ping").args(args);
+    command.time_limit = Some(PING_LIMIT);
+    match process::output(&command, Input::Nothing, around.stop) {
+        Ok(output) => output.exit.is_success(),
+        Err(error) => {
+            around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
+            false
+        }
+    }
+}
+
+/// MINIMUM_SPACE: a warning.
+pub fn space(config: &Config, around: &Surroundings<'_>, side: Side, found: &Prepared) {
+    let wanted = config.minimum_space;
+    if wanted > 0 && found.free_kib < wanted {
+        let text = format!(
+            "only {} KiB are free on this replica, less than MINIMUM_SPACE={wanted}",
+            found.free_kib
+        );
+        around.reporter().problem(Level::Warn, Some(side), None, &text);
+    }
+}
+
+/// Now that both roots are resolved: neither is the other, nor inside it.
+pub fn distinct(replicas: &Pair<Box<dyn Replica>>, config: &Config) -> Result<(), Halt> {
+    if config.replicas.iter().any(|(_, place)| place.is_remote()) {
+        return Ok(());
+    }
+    let (a, b) = (replicas.initiator.root(), replicas.target.root());
+    if a.starts_with(b) || b.starts_with(a) {
+        return Err(Halt::fatal(format!(
+            "initiator {} and target {} are the same directory, or one lies inside the other; \
+             nothing can be synchronised that way",
+            replicas.initiator.location(),
+            replicas.target.location()
+        )));
+    }
+    Ok(())
+}

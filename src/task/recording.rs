@@ -1,0 +1,181 @@
+//! Carrying a plan out and recording what was achieved (spec 4, "Recording").
+
+use super::Task;
+use super::apply::{Applied, Apply};
+use super::outcome::Halt;
+use crate::reconcile::record::{Achieved, record};
+use crate::reconcile::{Act, Plan, as_found};
+use crate::replica::host;
+use crate::report::Level;
+use crate::state::{
+    Action, Baseline, Header, Identity, Loaded, Origin, RunLists, StateError, StateStore,
+};
+use crate::tree::{Pair, Side, Tree};
+
+/// What the last runs left, and what this one adds to it.
+pub struct History<'a> {
+    /// The state files.
+    pub store: &'a StateStore,
+    /// What they held.
+    pub loaded: &'a Loaded,
+    /// Who the replicas are.
+    pub identities: Pair<Option<Identity>>,
+}
+
+impl From<StateError> for Halt {
+    fn from(error: StateError) -> Self {
+        Halt::state(&error)
+    }
+}
+
+impl Task<'_> {
+    /// RESUME_SYNC and RESUME_TRY: whether this run goes on with one that did not come to
+    /// its end. The plan is made afresh in any case; what a limit is for is that somebody
+    /// gets to know.
+    pub(super) fn count_resume(&self, store: &StateStore) -> Result<(), Halt> {
+        let unfinished = Side::BOTH.into_iter().any(|side| {
+            matches!(store.last_action(side), Ok(Some(word)) if word != Action::Synced.name())
+        });
+        let tried = store.resume_count()?;
+        let locking = &self.config.locking;
+        let count = if !unfinished {
+            0
+        } else if locking.resume && tried < locking.resume_try {
+            let text = format!(
+                "the last run did not come to its end; resuming it (try {} of {})",
+                tried + 1,
+                locking.resume_try
+            );
+            self.say(Level::Notice, &text);
+            tried + 1
+        } else {
+            let text = if locking.resume && locking.resume_try > 0 {
+                format!(
+                    "the last run did not come to its end, and {tried} tries to resume it did \
+                     not either; starting afresh"
+                )
+            } else {
+                "the last run did not come to its end; starting afresh".to_owned()
+            };
+            self.say(Level::Notice, &text);
+            0
+        };
+        if !self.is_dry() && count != tried {
+            store.set_resume_count(count)?;
+        }
+        Ok(())
+    }
+
+    /// Notes for people and for osync 1.3 how far the run has come.
+    pub(super) fn note_action(&self, store: &StateStore, action: Action) -> Result<(), Halt> {
+        if !self.is_dry() {
+            for side in Side::BOTH {
+                store.set_last_action(side, action)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// `--initialize`: the present trees are the baseline, whatever was known before.
+    pub(super) fn initialize(
+        &mut self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
+        identities: Pair<Option<Identity>>,
+    ) -> Result<(), Halt> {
+        let counts = format!(
+            "{} entries on the initiator, {} on the target",
+            trees.initiator.len(),
+            trees.target.len()
+        );
+        if self.is_dry() {
+            let text = format!("would record the present trees as the baseline: {counts}");
+            self.say(Level::Notice, &text);
+            return Ok(());
+        }
+        let plan = as_found(trees);
+        let next =
+            record(trees, &Baseline::empty(), &plan, &Achieved::default(), header(identities))
+                .map_err(|error| Halt::state(&error))?;
+        let before = store.start_over()?;
+        store.save(&before, &next, &RunLists::default())?;
+        store.clear_inflight()?;
+        self.finish(store)?;
+        self.say(Level::Notice, &format!("recorded the present trees as the baseline: {counts}"));
+        Ok(())
+    }
+
+    /// Carries the plan out, and records what came of it, however far it came.
+    pub(super) fn apply_and_record(
+        &mut self,
+        history: &History<'_>,
+        trees: &Pair<Tree>,
+        plan: &Plan,
+    ) -> Result<(), Halt> {
+        let store = history.store;
+        let applied = if plan.is_empty() {
+            Applied::default()
+        } else {
+            self.note_action(store, Action::UpdateReplica)?;
+            Apply {
+                config: self.config,
+                around: &self.around,
+                trees,
+                plan,
+                can_chown: self.can_chown,
+                store,
+                began: self.began,
+                stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+                replicas: &mut self.replicas,
+            }
+            .carry_out()
+        };
+        let header = header(history.identities.clone());
+        let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
+            .map_err(|error| Halt::state(&error))?;
+        store.save(history.loaded, &next, &lists(plan, &applied))?;
+        self.tell_done(trees, plan, &applied);
+        let conflicts: String =
+            self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
+        store.set_conflicts(conflicts.as_bytes())?;
+        self.check_stop()?;
+        if applied.cut_short {
+            return Err(Halt::Told);
+        }
+        store.clear_inflight()?;
+        self.finish(store)
+    }
+
+    fn finish(&self, store: &StateStore) -> Result<(), Halt> {
+        self.note_action(store, Action::Synced)?;
+        if store.resume_count()? != 0 {
+            store.set_resume_count(0)?;
+        }
+        Ok(())
+    }
+}
+
+/// The lists of this run's deletions, for osync 1.3.
+fn lists(plan: &Plan, applied: &Applied) -> RunLists {
+    let mut lists = RunLists::default();
+    for spot in plan.delta.spots() {
+        if let Act::Delete { on } = plan.verdict(spot).act {
+            // Found deleted on the one side, to be deleted on the other.
+            lists.deleted[on.other()].push(plan.path(spot));
+            if !applied.achieved.succeeded(spot) {
+                lists.failed_deletes[on].push(plan.path(spot));
+            }
+        }
+    }
+    lists
+}
+
+fn header(identities: Pair<Option<Identity>>) -> Header {
+    Header {
+        origin: Origin::Snapshot,
+        identities,
+        written_at: host::stamp(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..Header::default()
+    }
+}

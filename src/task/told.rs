@@ -1,0 +1,173 @@
+//! What a run does, or would do, as the reports want to hear it (spec 6).
+
+use super::Task;
+use super::apply::Applied;
+use crate::reconcile::record::Achieved;
+use crate::reconcile::{Act, Plan, Spot};
+use crate::report::closing::tell_changes;
+use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
+use crate::tree::{Kind, Pair, RelPath, Side, Tree};
+use std::time::Duration;
+
+/// A plan, or what was achieved of it.
+pub struct Told<'a> {
+    plan: &'a Plan,
+    trees: &'a Pair<Tree>,
+    /// None: all of it, as in a dry run.
+    achieved: Option<&'a Achieved>,
+    keeps_backup: bool,
+    /// In the order of the paths.
+    order: Vec<Spot>,
+}
+
+impl<'a> Told<'a> {
+    fn new(
+        plan: &'a Plan,
+        trees: &'a Pair<Tree>,
+        achieved: Option<&'a Achieved>,
+        keeps_backup: bool,
+    ) -> Self {
+        Told { plan, trees, achieved, keeps_backup, order: plan.delta.in_path_order() }
+    }
+
+    fn counts(&self, spot: Spot) -> bool {
+        self.achieved.is_none_or(|achieved| achieved.succeeded(spot))
+    }
+
+    fn each(&self, which: impl Fn(Spot) -> bool, each: &mut dyn FnMut(&RelPath)) {
+        for spot in &self.order {
+            if self.counts(*spot) && which(*spot) {
+                each(&self.plan.path(*spot));
+            }
+        }
+    }
+
+    /// Bytes of the files that go to a side.
+    fn bytes(&self, to: Side) -> u64 {
+        let size = |spot: &Spot| {
+            self.plan
+                .entry(self.trees, *spot, to.other())
+                .filter(|entry| entry.kind == Kind::File)
+                .map_or(0, |entry| entry.size)
+        };
+        self.plan.sent(to).filter(|spot| self.counts(*spot)).map(|spot| size(&spot)).sum()
+    }
+}
+
+impl Listing for Told<'_> {
+    fn updates(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
+        self.each(|spot| self.plan.verdict(spot).act == Act::Send { to: side }, each);
+    }
+
+    fn metadata(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
+        self.each(|spot| self.plan.verdict(spot).metadata_on == Some(side), each);
+    }
+
+    fn deletions(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
+        let goes = |spot: Spot| {
+            let verdict = self.plan.verdict(spot);
+            verdict.act == Act::Delete { on: side }
+                || (verdict.lost_on == Some(side)
+                    && verdict.act == Act::Nothing
+                    && self.plan.delta.now(spot, side).is_some())
+        };
+        self.each(goes, each);
+    }
+
+    fn moves(&self, side: Side, each: &mut dyn FnMut(&RelPath, &RelPath)) {
+        for (index, step) in self.plan.moves.iter().enumerate() {
+            let made = self.achieved.is_none_or(|a| !a.failed_moves.contains(&index));
+            if step.on == Some(side) && made {
+                each(&self.plan.path(step.from), &self.plan.path(step.to));
+            }
+        }
+    }
+
+    fn conflicts(&self, each: &mut dyn FnMut(&ConflictLine)) {
+        for conflict in &self.plan.conflicts {
+            let path = self.plan.path(conflict.spot);
+            let loser = conflict.winner.other();
+            let was_there = self.plan.delta.now(conflict.spot, loser).is_some();
+            let kept_in = (was_there && self.keeps_backup)
+                .then(|| format!("the {loser}'s .osync_workdir/backup/{path}"));
+            let mut why = conflict.reason.words().to_owned();
+            if conflict.first_contact {
+                why.push_str("; the replicas met here for the first time");
+            }
+            each(&ConflictLine { path, winner: Some(conflict.winner), why, kept_in });
+        }
+    }
+}
+
+impl Task<'_> {
+    pub(super) fn frame(&self, bytes: Pair<u64>, duration: Option<Duration>) -> Frame {
+        let roots = Pair::from_fn(|side| self.replicas[side].root().to_owned());
+        Frame { roots, bytes, duration }
+    }
+
+    /// What the plan leaves alone, and what it decided between.
+    pub(super) fn tell_of_plan(&self, plan: &Plan) {
+        for problem in &plan.problems {
+            self.around.reporter().tell(Event::Problem(problem));
+        }
+        if plan.kept_newer > 0 {
+            let text = format!(
+                "{} newer entries on the receiving side were kept as they are (SYNC_TYPE)",
+                plan.kept_newer
+            );
+            self.say(Level::Notice, &text);
+        }
+    }
+
+    /// The complete plan (spec 6, "Dry run").
+    pub(super) fn tell_dry(&mut self, trees: &Pair<Tree>, plan: &Plan) {
+        let told = Told::new(plan, trees, None, self.config.policy.backup);
+        let bytes = Pair::from_fn(|side| told.bytes(side));
+        let frame = self.frame(bytes, None);
+        tell_changes(&self.config.output, &told, &frame, self.around.reporter());
+        self.remember(&told, bytes);
+    }
+
+    /// Summary, conflicts and counters of a run (spec 6).
+    pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
+        let told = Told::new(plan, trees, Some(&applied.achieved), self.config.policy.backup);
+        if plan.owners_left + applied.owners_left > 0 {
+            let text = format!(
+                "{} entries keep another owner, group or mode on one side, because this user may \
+                 not set it; they are taken as they are",
+                plan.owners_left + applied.owners_left
+            );
+            self.around.reporter().tell(Event::Problem(&Problem {
+                level: Level::Warn,
+                side: None,
+                path: None,
+                text,
+            }));
+        }
+        let frame = self.frame(applied.bytes, Some(self.around.log.elapsed()));
+        tell_changes(&self.config.output, &told, &frame, self.around.reporter());
+        if !plan.conflicts.is_empty() && !self.config.output.log_conflicts {
+            let text = format!(
+                "{} paths were changed on both sides and decided by the rules; --log-conflicts \
+                 lists them",
+                plan.conflicts.len()
+            );
+            self.say(Level::Notice, &text);
+        }
+        self.remember(&told, applied.bytes);
+    }
+
+    fn remember(&mut self, told: &Told<'_>, bytes: Pair<u64>) {
+        let counts = count(told);
+        self.outcome.counts = Pair::from_fn(|side| Counts { bytes: bytes[side], ..counts[side] });
+        let mut lines = Vec::new();
+        told.conflicts(&mut |line| lines.push(line.clone()));
+        self.outcome.conflicts = lines;
+    }
+
+    /// The lines of the state file `conflicts-ID` (spec 3).
+    pub(super) fn conflict_lines(&self) -> Vec<String> {
+        let frame = self.frame(Pair::default(), None);
+        self.outcome.conflicts.iter().map(|conflict| frame.conflict(&conflict.path)).collect()
+    }
+}
