@@ -336,6 +336,7 @@ impl Reporter for Log {
                 }
                 self.write(level, text);
             }
+            Event::Remark(level, text) => self.write(level, text),
             Event::Problem(problem) => {
                 self.count(problem);
                 self.write(problem.level, &problem.to_string());

@@ -4,7 +4,6 @@ use crate::tree::{Pair, RelPath, Side};
 use std::fmt;
 use std::time::Duration;
 
-pub mod closing;
 pub mod json;
 mod line;
 mod log;
@@ -90,6 +89,9 @@ pub struct TransferProgress {
 pub enum Event<'a> {
     /// A line for people.
     Message(Level, &'a str),
+    /// A line of any level that does not count against the exit status: what happens after
+    /// that is known.
+    Remark(Level, &'a str),
     /// A problem: a line for people, and a point against the exit status.
     Problem(&'a Problem),
     /// A scan has seen this many entries on this side so far.

@@ -157,6 +157,9 @@ fn problems_are_counted_with_side_and_path() {
     desk.log.close_run(Some(Level::Error));
     assert!(desk.err.text().ends_with("(ERROR):osync finished with errors.\n"));
     assert_eq!(desk.log.tally().errors, 1, "the closing line does not count");
+    desk.log.tell(Event::Remark(Level::Error, "cannot send mail"));
+    assert!(desk.err.text().ends_with("(ERROR):cannot send mail\n"));
+    assert_eq!(desk.log.tally().errors, 1, "nor do remarks");
     desk.log.begin_run();
     assert_eq!((desk.log.worst(), desk.log.lines()), (None, vec![]));
 }

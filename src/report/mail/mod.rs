@@ -1,6 +1,6 @@
 //! Alert mails (spec 6, "Mail").
 
-use super::{Level, Reporter, Tally, Who};
+use super::{Event, Level, Reporter, Tally, Who};
 use crate::config::Alerts;
 use lettre::Address;
 use std::time::Duration;
@@ -83,8 +83,8 @@ pub fn check(alerts: &Alerts, log: &dyn Reporter) {
     }
 }
 
-/// Sends a mail. Where that fails, the log says so, and nothing else happens; it takes
-/// 30 seconds at the most, and a little more for a `sendmail` that has to be ended.
+/// Sends a mail. Where that fails, the log says so, and nothing else happens: it does not
+/// count against the exit status (spec 6). It takes 30 seconds at the most, and a little more for a `sendmail` that has to be ended.
 pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) {
     send_within(alerts, letter, log, Patience::default());
 }
@@ -93,7 +93,7 @@ pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) {
 pub fn send_within(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter, patience: Patience) {
     let to: Vec<Address> = split(&alerts.recipients).filter_map(|text| text.parse().ok()).collect();
     if to.is_empty() {
-        log.say(Level::Error, "cannot send mail: DESTINATION_MAILS holds no valid address");
+        remark(log, Level::Error, "cannot send mail: DESTINATION_MAILS holds no valid address");
         return;
     }
     let from = sender(alerts.sender.as_deref(), &Who::here());
@@ -106,15 +106,19 @@ pub fn send_within(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter, pat
     let listed = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match sent {
         Ok(refused) if refused.is_empty() => {
-            log.say(Level::Notice, &format!("Sent mail to {listed}."));
+            remark(log, Level::Notice, &format!("Sent mail to {listed}."));
         }
         Ok(refused) => {
             for why in refused {
-                log.say(Level::Error, &format!("cannot send mail to {why}"));
+                remark(log, Level::Error, &format!("cannot send mail to {why}"));
             }
         }
-        Err(why) => log.say(Level::Error, &format!("cannot send mail to {listed}: {why}")),
+        Err(why) => remark(log, Level::Error, &format!("cannot send mail to {listed}: {why}")),
     }
+}
+
+fn remark(log: &dyn Reporter, level: Level, text: &str) {
+    log.tell(Event::Remark(level, text));
 }
 
 /// Addresses separated by spaces, commas or semicolons.
