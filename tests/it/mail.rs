@@ -20,7 +20,7 @@ impl Ear {
 
 impl Reporter for Ear {
     fn tell(&self, event: Event<'_>) {
-        if let Event::Message(level, text) = event {
+        if let Event::Message(level, text) | Event::Remark(level, text) = event {
             self.0.lock().unwrap().push((level, text.to_owned()));
         }
     }
