@@ -4,6 +4,7 @@ use crate::tree::{Pair, RelPath, Side};
 use std::fmt;
 use std::time::Duration;
 
+pub mod closing;
 pub mod json;
 mod line;
 mod log;

@@ -1,0 +1,81 @@
+//! The last words of a run: what was changed, reports for machines, mail (spec 6).
+
+use super::mail::{self, Letter, Occasion};
+use super::{Frame, Level, Listing, Log, Reporter, RunReport, Tally};
+use super::{conflicts, json, metrics, summary, verdicts};
+use crate::config::{Alerts, Config, Output};
+use std::io;
+use std::path::Path;
+
+/// Tells what was changed, as far as it was asked for; all of it in a dry run
+/// ([`Frame::duration`] is none), which is run for that.
+pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: &dyn Reporter) {
+    let dry = frame.duration.is_none();
+    if output.summary || dry {
+        log.say_all(Level::Always, &mut |line| summary(listing, frame, line));
+    }
+    if output.log_conflicts || dry {
+        log.say_all(Level::Always, &mut |line| conflicts(listing, frame, line));
+    }
+    let level = if dry { Level::Always } else { Level::Verbose };
+    log.say_all(level, &mut |line| verdicts(listing, line));
+}
+
+/// Writes the reports for machines. One that cannot be written is an error in the log.
+pub fn write_reports(config: &Config, run: &RunReport, log: &dyn Reporter) {
+    let write =
+        |path: Option<&Path>, what: &str, write: fn(&Path, &RunReport) -> io::Result<()>| {
+            let Some(path) = path else { return };
+            if let Err(e) = write(path, run) {
+                let path = crate::tree::path::escape(path.as_os_str().as_encoded_bytes());
+                log.say(Level::Error, &format!("cannot write the {what} {path}: {e}"));
+            }
+        };
+    write(config.output.report_file.as_deref(), "report", json::write);
+    write(config.alerts.metrics_file.as_deref(), "metrics file", metrics::write);
+}
+
+/// Sends the mail about a finished run, if it deserves one. `worst` is what its exit
+/// status says. With ALERT_CONFLICTS the conflicts of the listing come along.
+pub fn mail_result(
+    config: &Config,
+    worst: Option<Level>,
+    listing: &dyn Listing,
+    frame: &Frame,
+    log: &Log,
+) {
+    let list = conflict_lines(&config.alerts, listing, frame);
+    if mail::is_wanted(&config.alerts, config.output.debug, worst, !list.is_empty()) {
+        post(config, Occasion::Finished(worst), &list, log);
+    }
+}
+
+/// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
+/// It may take 30 seconds: not called from the thread that works.
+pub fn mail_soft_limit(config: &Config, log: &Log) {
+    if mail::is_wanted(&config.alerts, config.output.debug, Some(Level::Warn), false) {
+        post(config, Occasion::Running, &[], log);
+    }
+}
+
+fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<String> {
+    let (mut any, mut lines) = (false, Vec::new());
+    listing.conflicts(&mut |_| any = true);
+    if alerts.conflicts && any {
+        conflicts(listing, frame, &mut |line| lines.push(line.to_owned()));
+    }
+    lines
+}
+
+fn post(config: &Config, occasion: Occasion, conflicts: &[String], log: &Log) {
+    let (tally, lines, transcript): (Tally, _, _) = (log.tally(), log.lines(), log.transcript());
+    let letter = Letter {
+        task: &config.instance_id,
+        occasion,
+        tally: &tally,
+        conflicts,
+        lines: &lines,
+        transcript: &transcript,
+    };
+    mail::send(&config.alerts, &letter, log);
+}
