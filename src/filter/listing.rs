@@ -235,7 +235,8 @@ pub fn visible(output: &[u8]) -> VisibleSet {
 }
 
 /// Undoes rsync's `\#ooo` for bytes that it does not print.
-fn decode(name: &[u8]) -> Vec<u8> {
+#[must_use]
+pub fn decode(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&byte, behind)) = rest.split_first() {

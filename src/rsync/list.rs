@@ -1,28 +1,49 @@
-//! What rsync itself would look at, for filters that only rsync understands.
+//! What rsync itself would look at, for filters that only rsync understands (spec 4,
+//! "Scanning").
 
-use super::{End, RsyncError, args};
+use super::{End, Outcome, RsyncError, args, exit};
 use crate::config;
-use crate::process::{Input, Output, Stop, output};
-use std::ffi::OsString;
+use crate::filter::listing::{self, VisibleSet};
+use crate::process::{Input, Stop, output};
+use crate::tree::path::escape;
+use std::os::unix::ffi::OsStrExt;
 
-/// Lists everything below a root as rsync sees it with these extra arguments
-/// (`rsync --list-only -r`), a line an entry, names escaped as rsync does it.
+/// Asks rsync which paths below a root take part under these arguments
+/// ([`config::Selection::listing_args`]). What rsync cannot read is missing in the set.
 ///
 /// # Errors
-/// rsync cannot be started. Its exit is part of the result.
-pub fn list(
+/// rsync cannot be started, or could not finish its list.
+pub fn visible(
     settings: &config::Transfer,
     listing_args: &[String],
     root: &End,
     stop: &Stop,
-) -> Result<Output, RsyncError> {
-    let mut command = args::bare_command(settings)
-        .args(["--list-only", "-r", "-l", "-D", "-8", "-s"].map(OsString::from))
-        .args(listing_args)
-        .arg("--no-human-readable");
+) -> Result<VisibleSet, RsyncError> {
+    let failed =
+        |why: String| RsyncError::Listing { root: escape(root.root().as_os_str().as_bytes()), why };
+    // the list comes from a dry transfer, which wants somewhere to go to
+    let nowhere =
+        tempfile::tempdir().map_err(|e| failed(format!("no temporary directory: {e}")))?;
+    let mut command = args::bare_command(settings).args(listing::ARGUMENTS).arg("-s");
+    command = command.args(listing_args);
     if let End::Remote(remote) = root {
         command = command.args(args::remote_args(remote));
         command.env.extend(remote.env.iter().cloned());
     }
-    Ok(output(&command.arg(args::place(root)), Input::Nothing, stop)?)
+    command = command.arg(args::place(root)).arg(nowhere.path());
+    let result = output(&command, Input::Nothing, stop)?;
+    let words: Vec<String> = result
+        .stderr
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .take(20)
+        .map(escape)
+        .collect();
+    match exit::outcome(result.exit, &words) {
+        Outcome::Done | Outcome::Vanished | Outcome::Partial => {
+            Ok(listing::visible(&result.stdout))
+        }
+        Outcome::Stopped(_) => Err(failed("the run was stopped".into())),
+        Outcome::EndedEarly(why) | Outcome::Failed(why) => Err(failed(why)),
+    }
 }

@@ -11,8 +11,8 @@ mod output;
 
 pub use exit::Outcome;
 pub use fit::{Misfit, fits};
-pub use list::list;
-pub use output::{Message, decode};
+pub use list::visible;
+pub use output::Message;
 
 use crate::config;
 use crate::process::{Command, Input, ProcessError, Stop, Stream, run};
@@ -137,6 +137,14 @@ pub enum RsyncError {
     /// rsync cannot be run here.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// rsync could not say what takes part.
+    #[error("rsync cannot list {root} with the filters of RSYNC_OPTIONAL_ARGS: {why}")]
+    Listing {
+        /// The replica's root.
+        root: String,
+        /// How it ended.
+        why: String,
+    },
 }
 
 /// Carries the listed paths over, in one call.

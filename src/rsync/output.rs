@@ -3,6 +3,7 @@
 use super::args::ITEM_MARK;
 use super::exit::outcome;
 use super::{Finished, Progress};
+use crate::filter::listing::decode;
 use crate::process::Exit;
 use crate::tree::RelPath;
 use crate::tree::path::escape;
@@ -12,7 +13,8 @@ use std::path::Path;
 /// Something rsync complained about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The path it is about, as far as that can be told.
+    /// The path it is about, as far as that can be told. (What concerns the call as a whole
+    /// is in its [`Outcome`](super::Outcome), unless the call came through.)
     pub path: Option<RelPath>,
     /// The complaint, without the path.
     pub text: String,
@@ -105,6 +107,9 @@ impl Listener {
         if path.is_none() && self.words.len() < MOST_WORDS {
             self.words.push(text.clone());
         }
+        if text.starts_with("rsync error: ") {
+            return;
+        }
         if self.messages.len() < Finished::MOST_MESSAGES {
             self.messages.push(Message { path, text });
         } else {
@@ -113,8 +118,12 @@ impl Listener {
     }
 
     /// What it all came to.
-    pub(super) fn finish(self, exit: Exit) -> Finished {
+    pub(super) fn finish(mut self, exit: Exit) -> Finished {
         let outcome = outcome(exit, &self.words);
+        if !outcome.is_complete() {
+            // the outcome holds them
+            self.messages.retain(|message| message.path.is_some());
+        }
         Finished {
             outcome,
             messages: self.messages,
@@ -148,23 +157,6 @@ fn without_temporary(path: &RelPath) -> RelPath {
         (Some(name), Some(parent)) => parent.join(name),
         _ => path.clone(),
     }
-}
-
-/// Undoes rsync's `\#ooo`.
-#[must_use]
-pub fn decode(text: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        if let [b'\\', b'#', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] = rest {
-            bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-            rest = tail;
-        } else {
-            bytes.push(*first);
-            rest = after;
-        }
-    }
-    bytes
 }
 
 /// `%i %l %n`: what changed, and the path (a directory's ends in a slash).
@@ -219,6 +211,10 @@ fn parse_error(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
         return None;
     }
     let line = without_role(line);
+    // where in rsync's own source
+    let line = find(line, b") at ")
+        .filter(|_| line.starts_with(b"rsync error: "))
+        .map_or(line, |end| &line[..=end]);
     let (before, path, after) = split_path(line);
     let words = format!("{}{}", String::from_utf8_lossy(before), String::from_utf8_lossy(after));
     Some((path, plain(words.trim())))
@@ -297,20 +293,6 @@ mod tests {
 
     fn listener() -> Listener {
         Listener::new([Path::new("/s"), Path::new("/d/")])
-    }
-
-    #[test]
-    fn octal_escapes_are_undone() {
-        for (text, bytes) in [
-            (&b"plain"[..], &b"plain"[..]),
-            (br"n\#012l", b"n\nl"),
-            (br"\#134#012", br"\#012"),
-            (br"\#12", br"\#12"),
-            (br"\#400", br"\#400"),
-            (br"\#377\", b"\xff\\"),
-        ] {
-            assert_eq!(decode(text), bytes);
-        }
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod moves;
 mod output;
 mod properties;
 mod remote;
+mod rsync;
 mod scenario;
 mod security;
 mod signals;
