@@ -43,7 +43,10 @@ pub(super) struct Walk<'a> {
 struct Shared {
     builder: TreeBuilder,
     pending: Vec<NodeId>,
+    /// Threads that list a directory; what they find may be more work.
     busy: usize,
+    /// Threads that wait for work. Nobody is woken in vain: that costs a system call.
+    idle: usize,
     problems: Vec<Problem>,
     too_large: bool,
 }
@@ -70,6 +73,7 @@ impl Walk<'_> {
             builder: TreeBuilder::new(top),
             pending: vec![Tree::ROOT],
             busy: 0,
+            idle: 0,
             problems: Vec::new(),
             too_large: false,
         });
@@ -107,7 +111,9 @@ impl Walk<'_> {
                     wake.notify_all();
                     return;
                 }
+                state.idle += 1;
                 state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
                 continue;
             };
             state.busy += 1;
@@ -128,7 +134,9 @@ impl Walk<'_> {
             state.busy -= 1;
             state.problems.append(&mut lister.problems);
             state.add(dir, children);
-            wake.notify_all();
+            if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
+                wake.notify_all();
+            }
         }
     }
 }

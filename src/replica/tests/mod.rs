@@ -3,7 +3,9 @@
 mod apply;
 mod bad_day;
 mod cleaning;
+mod mounts;
 mod scanning;
+mod speed;
 mod user;
 
 use super::*;
