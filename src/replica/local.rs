@@ -8,8 +8,9 @@ use super::scan::{self, Walk};
 use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
     Access, Cleaned, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared, Replica,
-    ReplicaError, Retention, Scan, ScanRequest, digest, host, prepare, retention,
+    ReplicaError, Retention, Scan, ScanRequest, digest, hook, host, prepare, retention,
 };
+use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Entry, RelPath, Side, Tree, path};
@@ -29,6 +30,7 @@ pub struct LocalReplica {
     root: Option<Root>,
     held: Option<Held>,
     look: Look,
+    stop: Stop,
 }
 
 impl LocalReplica {
@@ -42,7 +44,15 @@ impl LocalReplica {
             root: None,
             held: None,
             look: Look::default(),
+            stop: Stop::new(),
         }
+    }
+
+    /// What ends scans, digests and commands early.
+    #[must_use]
+    pub fn with_stop(mut self, stop: Stop) -> Self {
+        self.stop = stop;
+        self
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
@@ -125,6 +135,8 @@ impl LocalReplica {
             hide_ours: true,
             side: self.side,
             seen: &|_| (),
+            // A stopped run still records what it has achieved.
+            stop: &Stop::new(),
         };
         // What cannot be seen stands as unknown in the tree; that is answer enough.
         let (tree, _problems) = walk.run(top, 1).map_err(|error| PathError::Failed {
@@ -224,6 +236,7 @@ impl Replica for LocalReplica {
             hide_ours: true,
             side: self.side,
             seen: request.seen,
+            stop: &self.stop,
         };
         let (tree, problems) =
             walk.run(top, scan::threads()).map_err(|error| self.error(error.to_string()))?;
@@ -275,7 +288,7 @@ impl Replica for LocalReplica {
                 Err(Errno::NOENT) => Err(PathError::Vanished),
                 Err(Errno::LOOP) => Err(PathError::Changed),
                 Err(other) => Err(failed("open it")(other)),
-                Ok(fd) => digest::of_open(fd, &mut buffer),
+                Ok(fd) => digest::of_open(fd, &mut buffer, &self.stop),
             }
         };
         Ok(paths.iter().map(&mut one).collect())
@@ -297,11 +310,11 @@ impl Replica for LocalReplica {
 
     fn run_hook(
         &mut self,
-        _command: &str,
-        _env: &[(String, String)],
-        _limit: Option<Duration>,
+        command: &str,
+        env: &[(String, String)],
+        limit: Option<Duration>,
     ) -> Result<HookResult, ReplicaError> {
-        Err(self.error("hooks are not run yet"))
+        hook::run(command, env, limit, &self.stop).map_err(|what| self.error(what))
     }
 }
 

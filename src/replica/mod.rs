@@ -10,6 +10,7 @@ mod attributes;
 mod beneath;
 mod copy;
 mod digest;
+mod hook;
 pub mod host;
 pub mod judge;
 mod kept_name;

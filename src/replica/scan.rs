@@ -8,6 +8,7 @@ use super::beneath::{LIST, LONGEST_PATH, Root};
 use super::look::{self, Look};
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Verdict};
+use crate::process::Stop;
 use crate::report::{Level, Problem};
 use crate::tree::{
     Child, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
@@ -38,6 +39,19 @@ pub(super) struct Walk<'a> {
     pub side: Side,
     /// Told now and then how many entries were seen.
     pub seen: &'a (dyn Fn(u64) + Sync),
+    /// Ends it early.
+    pub stop: &'a Stop,
+}
+
+/// Why there is no tree.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(super) enum NoTree {
+    /// The numbers ran out.
+    #[error(transparent)]
+    TooLarge(TooLarge),
+    /// The run is to end.
+    #[error("the run was stopped while it was looked at")]
+    Stopped,
 }
 
 struct Shared {
@@ -48,34 +62,34 @@ struct Shared {
     /// Threads that wait for work. Nobody is woken in vain: that costs a system call.
     idle: usize,
     problems: Vec<Problem>,
-    too_large: bool,
+    none: Option<NoTree>,
 }
 
 /// Everything below a directory, as it is: no filter, no following, nothing hidden.
 ///
 /// # Errors
-/// [`TooLarge`].
-pub(super) fn everything(root: &Root, top: Entry) -> Result<(Tree, Vec<Problem>), TooLarge> {
+/// [`NoTree::TooLarge`].
+pub(super) fn everything(root: &Root, top: Entry) -> Result<(Tree, Vec<Problem>), NoTree> {
     let base = RelPath::root();
     let look = Look::default();
     let side = Side::Initiator;
-    Walk { root, base: &base, look, filter: None, hide_ours: false, side, seen: &|_| () }
-        .run(top, 1)
+    let (hide_ours, seen, stop) = (false, &|_| (), &Stop::new());
+    Walk { root, base: &base, look, filter: None, hide_ours, side, seen, stop }.run(top, 1)
 }
 
 impl Walk<'_> {
     /// Walks everything below `base`, whose own look is `top`.
     ///
     /// # Errors
-    /// [`TooLarge`]. All else becomes a problem, and the path unknown.
-    pub fn run(&self, top: Entry, threads: usize) -> Result<(Tree, Vec<Problem>), TooLarge> {
+    /// [`NoTree`]. All else becomes a problem, and the path unknown.
+    pub fn run(&self, top: Entry, threads: usize) -> Result<(Tree, Vec<Problem>), NoTree> {
         let shared = Mutex::new(Shared {
             builder: TreeBuilder::new(top),
             pending: vec![Tree::ROOT],
             busy: 0,
             idle: 0,
             problems: Vec::new(),
-            too_large: false,
+            none: None,
         });
         let wake = Condvar::new();
         let counter = AtomicU64::new(0);
@@ -93,8 +107,8 @@ impl Walk<'_> {
         }
         (self.seen)(counter.into_inner());
         let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if shared.too_large {
-            return Err(TooLarge);
+        if let Some(none) = shared.none {
+            return Err(none);
         }
         let mut problems = shared.problems;
         problems.sort_by(|a, b| a.path.cmp(&b.path));
@@ -133,7 +147,11 @@ impl Walk<'_> {
             state = lock(shared);
             state.busy -= 1;
             state.problems.append(&mut lister.problems);
-            state.add(dir, children);
+            if state.none.is_some() || self.stop.reason().is_some() {
+                state.give_up(NoTree::Stopped);
+            } else {
+                state.add(dir, children);
+            }
             if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
                 wake.notify_all();
             }
@@ -146,15 +164,19 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Shared {
+    fn give_up(&mut self, why: NoTree) {
+        self.none = Some(why);
+        self.pending.clear();
+    }
+
     fn add(&mut self, dir: NodeId, children: Option<Vec<Child>>) {
         let Some(children) = children else {
             self.builder.mark_unknown(dir);
             return;
         };
-        let Ok(ids) = self.builder.fill(dir, children) else {
-            self.too_large = true;
-            self.pending.clear();
-            return;
+        let ids = match self.builder.fill(dir, children) {
+            Ok(ids) => ids,
+            Err(error) => return self.give_up(NoTree::TooLarge(error)),
         };
         let tree = self.builder.tree();
         let enter =
@@ -245,7 +267,10 @@ impl<'a> Lister<'a> {
         found.sort_unstable_by_key(|f| f.ino);
         let names = std::mem::take(&mut self.names);
         let mut children = Vec::with_capacity(found.len());
-        for f in &found {
+        for (count, f) in found.iter().enumerate() {
+            if count % 4096 == 4095 && self.walk.stop.reason().is_some() {
+                break;
+            }
             let at = f.name_at as usize;
             let bytes = &names[at..=at + usize::from(f.name_len)];
             let Ok(name) = CStr::from_bytes_with_nul(bytes) else { continue };

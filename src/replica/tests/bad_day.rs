@@ -1,6 +1,7 @@
 //! Links put in the way, replicas that are not there.
 
 use super::*;
+use crate::process::{Stop, StopReason};
 use std::os::unix::fs::symlink;
 
 /// Every operation that changes something at `path`.
@@ -109,4 +110,37 @@ fn a_replica_that_cannot_be_used_says_why() {
     replica.prepare(Access::ReadOnly).unwrap();
     assert_eq!(replica.root(), std::fs::canonicalize(&missing).unwrap());
     assert_eq!(std::fs::read_dir(&missing).unwrap().count(), 0, "nothing is made to look");
+}
+
+#[test]
+fn a_stopped_run_looks_no_further_but_can_still_record() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("f"), "x").unwrap();
+    let stop = Stop::new();
+    let mut replica = LocalReplica::new(Side::Initiator, dir.path()).with_stop(stop.clone());
+    replica.prepare(Access::ReadOnly).unwrap();
+    assert!(replica.digest(&[rel("f")]).unwrap()[0].is_ok());
+    stop.request(StopReason::HardLimit);
+    let filter = Filter::default();
+    let error = replica.scan(&request(&filter, &|_| ())).unwrap_err().to_string();
+    assert!(error.contains("stopped"), "{error}");
+    assert!(replica.digest(&[rel("f")]).unwrap()[0].is_err());
+    assert!(replica.run_hook("exit 0", &[], None).is_err());
+    assert!(replica.stat(&[rel("f")]).unwrap()[0].as_ref().unwrap().is_some());
+    let below = replica.look_below(&[RelPath::root()]).unwrap().remove(0).unwrap().unwrap();
+    assert_eq!(below.len(), 1);
+}
+
+#[test]
+fn a_command_is_run_with_its_variables_and_its_end_is_told() {
+    let mut sandbox = Sandbox::new();
+    let env = [("OSYNC_TEST".to_owned(), "a b'c".to_owned())];
+    let mut run = |command: &str, limit| sandbox.replica.run_hook(command, &env, limit).unwrap();
+    let ended = run("echo \"$OSYNC_TEST\"; echo oops >&2; exit 3", None);
+    assert_eq!(ended.status, Some(3));
+    let said = String::from_utf8(ended.output).unwrap();
+    assert!(said.contains("a b'c\n") && said.contains("oops\n"), "{said}");
+    assert_eq!(run("kill -9 $$", None).status, Some(137));
+    let limit = Some(std::time::Duration::from_millis(50));
+    assert_eq!(run("sleep 1000", limit).status, None);
 }
