@@ -5,6 +5,9 @@
 mod commands;
 mod words;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The longest file that is read, in bytes.
@@ -253,6 +256,9 @@ impl Reader<'_> {
 
     /// A quote that was forgotten ends at the next one, and settings become text.
     fn look_for_swallowed_settings(&mut self, line: usize) {
+        if self.suspect.as_ref().is_some_and(|(known, _)| *known == line) {
+            return;
+        }
         let source = &self.text[self.value_start..self.at];
         let swallowed = source.split(|b| *b == b'\n').skip(1).find_map(|line| {
             let name = name_at(line.trim_ascii_start());

@@ -43,10 +43,14 @@ impl Reader<'_> {
                     self.complain(format!("a value that holds '{sign}' needs quotes around it"));
                     return None;
                 }
-                (b'\\', _) => self.escaped(around, out),
+                (b'\\', _) => {
+                    tilde_may_come = tilde && self.peek_at(1) == Some(b'\n');
+                    self.escaped(around, out);
+                }
                 (b'\'', Around::Nothing | Around::Braces) => self.single_quoted(out)?,
                 (b'"', Around::Nothing | Around::Braces) => self.double_quoted(out)?,
-                (b'"', Around::QuotedBraces) => {
+                // Here shells differ among each other.
+                (b'"' | b'\'', Around::QuotedBraces) => {
                     self.complain("quotes inside \"${NAME:-…}\" are not supported");
                     return None;
                 }
@@ -115,7 +119,8 @@ impl Reader<'_> {
 
     /// What is left of the file cannot be told from the open quote.
     pub(super) fn never_closed(&mut self, line: usize, what: &str) -> Option<()> {
-        let hint = match self.suspect.take() {
+        self.look_for_swallowed_settings(self.start);
+        let hint = match &self.suspect {
             Some((line, key)) => format!("; perhaps it is the one of {key} in line {line}"),
             None => String::new(),
         };
@@ -133,7 +138,7 @@ impl Reader<'_> {
                 self.skip(1);
                 Some(())
             }
-            Some(sign @ (b'0'..=b'9' | b'@' | b'*' | b'#' | b'?' | b'$' | b'!' | b'-')) => {
+            Some(sign @ (b'0'..=b'9' | b'@' | b'*' | b'#' | b'?' | b'$' | b'!' | b'-' | b'[')) => {
                 let sign = char::from(sign);
                 self.complain(format!("${sign} means nothing here; write \\$ for a dollar sign"));
                 self.skip(2);
@@ -142,6 +147,9 @@ impl Reader<'_> {
             _ => {
                 let name = name_at(&self.text[self.at + 1..]);
                 self.skip(name.len() + 1);
+                if self.text[self.at..].starts_with(b"\\\n") {
+                    self.complain("a line cannot be continued right behind '$' or $NAME");
+                }
                 if name.is_empty() {
                     self.push(out, b"$");
                 } else {
@@ -213,6 +221,9 @@ impl Reader<'_> {
                     "only ~/ is replaced by a home directory; \
                      write the other path in full, or put a '~' that means itself into quotes",
                 );
+            }
+            Some(b'\\') if self.peek_at(2) == Some(b'\n') => {
+                self.complain("a line cannot be continued right behind '~'");
             }
             Some(_) => self.push(out, b"~"),
         }
