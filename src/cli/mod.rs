@@ -2,6 +2,7 @@
 //! rooms together.
 
 pub mod args;
+mod batch;
 pub mod invocation;
 mod pages;
 pub mod run_flags;
@@ -36,7 +37,7 @@ const ERROR: u8 = 1;
 pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
     let args = invocation::with_command(args.into_iter().collect());
     match Cli::try_parse_from(&args) {
-        Ok(cli) => dispatch(cli, environment),
+        Ok(cli) => dispatch(cli, &args, environment),
         Err(error) if !error.use_stderr() => {
             print(&error.to_string());
             ExitCode::SUCCESS
@@ -45,7 +46,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment)
     }
 }
 
-fn dispatch(cli: Cli, environment: &Environment) -> ExitCode {
+fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode {
     match cli.command {
         None => sync(&cli.sync, environment),
         Some(Command::Sync(args)) => sync(&args, environment),
@@ -57,7 +58,10 @@ fn dispatch(cli: Cli, environment: &Environment) -> ExitCode {
             print(&pages::manual());
             ExitCode::SUCCESS
         }
-        Some(Command::Batch(_)) => not_built("osync batch"),
+        Some(Command::Batch(own)) => match batch::run(&own, args, environment) {
+            Ok(number) => status(number),
+            Err(problem) => failed(&problem),
+        },
         Some(Command::Check(_)) => not_built("osync check"),
         Some(Command::Upgrade(_)) => not_built("osync upgrade"),
         Some(Command::State(_)) => not_built("osync state"),
@@ -167,9 +171,13 @@ fn status(number: i32) -> ExitCode {
     ExitCode::from(u8::try_from(number).unwrap_or(ERROR))
 }
 
-fn not_built(what: &str) -> ExitCode {
-    complain(&format!("{what} is not built yet"));
+fn failed(problem: &str) -> ExitCode {
+    complain(problem);
     ExitCode::from(ERROR)
+}
+
+fn not_built(what: &str) -> ExitCode {
+    failed(&format!("{what} is not built yet"))
 }
 
 /// A reader that goes away is no reason to fail.

@@ -30,7 +30,7 @@ pub struct Loaded {
 /// Another extension, or a file that cannot be read.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
     let place = escape(path.as_os_str().as_bytes());
-    let problem = |text: String| Problem { place: place.clone(), key: None, text };
+    let problem = |text: String| Problem { place: place.clone(), line: None, key: None, text };
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     if extension != "conf" && extension != "toml" {
         let text = "the name of a configuration file ends in .conf or .toml";

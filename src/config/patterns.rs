@@ -3,6 +3,7 @@
 
 use super::RuleText;
 use super::read::Reading;
+use super::toml_file::ARRAY_SEPARATOR;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -17,8 +18,12 @@ pub(super) fn rules(reading: &Reading<'_>) -> Vec<RuleText> {
         } else {
             ("RSYNC_EXCLUDE_PATTERN", "RSYNC_EXCLUDE_FROM")
         };
-        let separator = reading.bytes("PATH_SEPARATOR_CHAR");
-        for pattern in split(reading.bytes(patterns), separator) {
+        let value = reading.bytes(patterns);
+        let separator = match value.contains(&ARRAY_SEPARATOR) {
+            true => &[ARRAY_SEPARATOR],
+            false => reading.bytes("PATH_SEPARATOR_CHAR"),
+        };
+        for pattern in split(value, separator) {
             rules.push(RuleText { include, from_file: false, pattern: pattern.to_vec() });
         }
         for line in lines_of(reading, from) {

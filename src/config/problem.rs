@@ -20,6 +20,8 @@ pub enum Origin {
 pub struct Problem {
     /// `sync.conf:12`, `environment`, `--sync-type`, or the file alone.
     pub place: String,
+    /// The line, if it is one of a file.
+    pub line: Option<usize>,
     /// The setting, if it is about one.
     pub key: Option<String>,
     /// What is wrong and what to do about it.

@@ -33,10 +33,19 @@ impl Reading<'_> {
 
     /// Adds a problem at the place where the key was set.
     pub fn complain(&self, key: &str, text: impl Into<String>) {
-        let (_, origin) = self.raw(key);
-        let place = self.settings.place(origin);
-        let problem = Problem { place, key: Some(key.to_owned()), text: text.into() };
+        let problem = self.problem(key, text);
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// A problem at the place where the key was set.
+    pub fn problem(&self, key: &str, text: impl Into<String>) -> Problem {
+        let (_, origin) = self.raw(key);
+        let line = match origin {
+            Origin::File(line) => Some(line),
+            _ => None,
+        };
+        let place = self.settings.place(origin);
+        Problem { place, line, key: Some(key.to_owned()), text: text.into() }
     }
 
     fn complain_of_value(&self, key: &str, wanted: &str) {

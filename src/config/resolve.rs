@@ -84,17 +84,26 @@ pub fn resolve(
         asked: RefCell::default(),
     };
     let config = build(&reading, flags, environment, file.is_some());
+    warnings.extend(foreign_revision(&reading));
     let broken = file.map(|f| &f.parsed.broken);
     let mut found = reading.problems.into_inner();
     // What could not be read has been complained about already.
     found.retain(|p| !p.key.as_ref().is_some_and(|k| broken.is_some_and(|b| b.contains(k))));
     errors.extend(found);
+    // Those of the file in its order, the others behind them.
+    errors.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     let config = errors.is_empty().then_some(config);
     Resolution { settings, config, errors, warnings }
 }
 
+/// Any 1.x is fine, and so is none.
+fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
+    const KEY: &str = "CONFIG_FILE_REVISION";
+    let revision = r.filled(KEY).filter(|text| text != "1" && !text.starts_with("1."))?;
+    Some(r.problem(KEY, format!("'{revision}' is unknown; this osync knows 1.x")))
+}
+
 fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
-    r.text("CONFIG_FILE_REVISION");
     let replicas = places::replicas(r, flags.watch);
     Config {
         instance_id: places::instance_id(r, from_file),
@@ -308,3 +317,7 @@ fn hooks(r: &Reading<'_>) -> Hooks {
         after_on_error: r.boolean("RUN_AFTER_CMD_ON_ERROR"),
     }
 }
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;

@@ -124,6 +124,7 @@ impl Settings {
         let name = show_path(&file.path);
         let problem = |line: usize, key: Option<&str>, text: String| Problem {
             place: format!("{name}:{line}"),
+            line: Some(line),
             key: key.map(str::to_owned),
             text,
         };

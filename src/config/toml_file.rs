@@ -1,10 +1,200 @@
-//! The same settings in TOML (spec 2, "`.toml` files").
+//! The same settings in TOML: keys in lower or upper case, under their sections or at the
+//! top level, with TOML's own types (spec 2, "`.toml` files").
 
-use super::conf_file::{Parsed, Trouble};
+use super::conf_file::{Assignment, MAX_FILE, Parsed, Trouble};
+use super::keys::{self, Kind, Section};
+use std::collections::BTreeMap;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// Separates the patterns of an array: unlike any character, it cannot be part of one.
+pub const ARRAY_SEPARATOR: u8 = 0;
 
 /// Reads a whole file.
 #[must_use]
-pub fn parse(_bytes: &[u8]) -> Parsed {
-    let trouble = Trouble { line: 1, key: None, text: "not built yet".to_owned() };
-    Parsed { errors: vec![trouble], ..Parsed::default() }
+pub fn parse(bytes: &[u8]) -> Parsed {
+    let mut reader = Reader::default();
+    match std::str::from_utf8(bytes) {
+        _ if bytes.len() > MAX_FILE => {
+            reader.complain(
+                1,
+                None,
+                "the file is longer than 1 MiB; this is no configuration file",
+            );
+        }
+        Err(error) => {
+            let line = line_at(bytes, error.valid_up_to());
+            reader.complain(line, None, "TOML is UTF-8, and this is not");
+        }
+        Ok(text) => reader.document(text.strip_prefix('\u{feff}').unwrap_or(text)),
+    }
+    reader.parsed.assignments.sort_by_key(|one| one.line);
+    reader.parsed.errors.sort_by_key(|one| one.line);
+    reader.parsed
+}
+
+fn line_at(bytes: &[u8], at: usize) -> usize {
+    bytes.iter().take(at).filter(|b| **b == b'\n').count() + 1
+}
+
+#[derive(Default)]
+struct Reader {
+    parsed: Parsed,
+    /// The line in which each key was set.
+    seen: BTreeMap<String, usize>,
+}
+
+impl Reader {
+    fn document(&mut self, text: &str) {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        for error in errors {
+            let line = line_at(text.as_bytes(), error.span().map_or(0, |span| span.start));
+            self.complain(line, None, &format!("no TOML: {}", error.message()));
+        }
+        for (name, value) in table.get_ref().iter() {
+            match value.get_ref() {
+                DeValue::Table(inner) => {
+                    let line = line_at(text.as_bytes(), name.span().start);
+                    self.section(line, name.get_ref(), inner, text);
+                }
+                _ => self.setting(name, value, text),
+            }
+        }
+    }
+
+    fn section(&mut self, line: usize, name: &str, table: &DeTable<'_>, text: &str) {
+        if !Section::ALL.iter().any(|known| known.name().eq_ignore_ascii_case(name)) {
+            let known = Section::ALL.map(|s| s.name().to_lowercase()).join("], [");
+            self.complain(line, None, &format!("[{name}] is no section; there are [{known}]"));
+        }
+        for (name, value) in table.iter() {
+            self.setting(name, value, text);
+        }
+    }
+
+    fn setting(
+        &mut self,
+        name: &Spanned<std::borrow::Cow<'_, str>>,
+        value: &Spanned<DeValue<'_>>,
+        text: &str,
+    ) {
+        let line = line_at(text.as_bytes(), name.span().start);
+        let key = name.get_ref().to_uppercase();
+        if let Some(before) = self.seen.insert(key.clone(), line) {
+            self.complain(line, Some(&key), &format!("already set in line {before}"));
+            return;
+        }
+        match plain(value.get_ref(), keys::find(&key).map(|key| key.kind)) {
+            Ok(value) => self.parsed.assignments.push(Assignment { key, value, line }),
+            Err(problem) => self.complain(line, Some(&key), problem),
+        }
+    }
+
+    fn complain(&mut self, line: usize, key: Option<&str>, text: &str) {
+        if let Some(key) = key {
+            self.parsed.broken.insert(key.to_owned());
+        }
+        let key = key.map(str::to_owned);
+        self.parsed.errors.push(Trouble { line, key, text: text.to_owned() });
+    }
+}
+
+/// The value as it would be written in a `.conf` file, unquoted.
+fn plain(value: &DeValue<'_>, kind: Option<Kind>) -> Result<Vec<u8>, &'static str> {
+    let text = match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Boolean(value) => if *value { "yes" } else { "no" }.to_owned(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Datetime(_) => return Err("a date means nothing here"),
+        DeValue::Table(_) => return Err("a table means nothing here"),
+        DeValue::Array(items) => {
+            let words = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(word) if !word.contains('\0') => Ok(word.to_string()),
+                _ => Err("a list holds texts only, in quotes"),
+            });
+            return join(&words.collect::<Result<Vec<_>, _>>()?, kind);
+        }
+    };
+    if text.contains('\0') {
+        return Err("the value holds a NUL");
+    }
+    Ok(text.into_bytes())
+}
+
+fn join(words: &[String], kind: Option<Kind>) -> Result<Vec<u8>, &'static str> {
+    let joined = match kind {
+        Some(Kind::Words | Kind::Sides) => words.join(" "),
+        Some(Kind::Patterns) => {
+            // Even one element is a list: it is not to be split any more.
+            words.iter().map(|word| format!("{word}\0")).collect()
+        }
+        Some(Kind::Arguments) => shell_words::join(words),
+        None => String::new(),
+        Some(_) => return Err("a list means nothing here; write one value"),
+    };
+    Ok(joined.into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Vec<(usize, String, String)> {
+        let parsed = parse(text.as_bytes());
+        assert_eq!(parsed.errors, [], "{text}");
+        let shown = |value: &[u8]| String::from_utf8_lossy(value).replace('\0', "|");
+        parsed.assignments.into_iter().map(|a| (a.line, a.key, shown(&a.value))).collect()
+    }
+
+    #[test]
+    fn toml_values_become_plain_ones() {
+        for (text, key, value) in [
+            ("instance_id = \"x y\"", "INSTANCE_ID", "x y"),
+            ("INSTANCE_ID = 'x'", "INSTANCE_ID", "x"),
+            ("[general]\ncreate_dirs = true", "CREATE_DIRS", "yes"),
+            ("[GENERAL]\ncreate_dirs = false", "CREATE_DIRS", "no"),
+            ("bandwidth = 1_000", "BANDWIDTH", "1000"),
+            ("bandwidth = -1", "BANDWIDTH", "-1"),
+            ("skip_deletion = [\"initiator\", \"target\"]", "SKIP_DELETION", "initiator target"),
+            ("rsync_exclude_pattern = [\"a;b\", \"c\"]", "RSYNC_EXCLUDE_PATTERN", "a;b|c|"),
+            ("rsync_exclude_pattern = \"a;b\"", "RSYNC_EXCLUDE_PATTERN", "a;b"),
+            ("ssh_optional_args = [\"-o\", \"a b\"]", "SSH_OPTIONAL_ARGS", "-o 'a b'"),
+            ("_remote_token = \"t\"", "_REMOTE_TOKEN", "t"),
+            ("local_run_before_cmd = '''\na\nb'''", "LOCAL_RUN_BEFORE_CMD", "a\nb"),
+        ] {
+            let read = read(text);
+            let line = text.lines().filter(|line| line.starts_with('[')).count() + 1;
+            assert_eq!(read, [(line, key.to_owned(), value.to_owned())], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_an_error_with_its_line() {
+        for (text, line, part) in [
+            ("a = 1\nb = = 2\n", 2, "no TOML"),
+            ("instance_id = x", 1, "no TOML"),
+            ("[genral]\n", 1, "no section"),
+            ("partial = true\n[resume_options]\npartial = true", 3, "line 1"),
+            ("partial = 2020-01-01", 1, "date"),
+            ("bandwidth = [\"1\"]", 1, "list"),
+            ("skip_deletion = [1]", 1, "quotes"),
+            ("[general]\n[general.partial]\nx=1", 2, "table"),
+            ("instance_id = \"a\\u0000\"", 1, "NUL"),
+        ] {
+            let errors = parse(text.as_bytes()).errors;
+            let first = errors.first().unwrap_or_else(|| panic!("no error: {text}"));
+            assert_eq!(first.line, line, "{text}: {errors:?}");
+            assert!(first.text.contains(part), "{text}: {errors:?}");
+        }
+        assert_eq!(parse(b"a=1\nb='\xff'").errors[0].line, 2);
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_crash() {
+        let text = format!("a = {}", "[".repeat(100_000));
+        assert!(!parse(text.as_bytes()).errors.is_empty());
+        let text = format!("{}=1", "a.".repeat(100_000) + "a");
+        assert!(parse(text.as_bytes()).errors.len() < 10);
+    }
 }

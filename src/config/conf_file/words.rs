@@ -121,8 +121,10 @@ impl Reader<'_> {
     pub(super) fn never_closed(&mut self, line: usize, what: &str) -> Option<()> {
         self.look_for_swallowed_settings(self.start);
         let hint = match &self.suspect {
-            Some((line, key)) => format!("; perhaps it is the one of {key} in line {line}"),
-            None => String::new(),
+            Some((other, key)) if *other != line => {
+                format!("; perhaps it is the one of {key} in line {other}")
+            }
+            _ => String::new(),
         };
         self.complain_at(line, format!("the {what} that is opened here is never closed{hint}"));
         self.skip(self.text.len());

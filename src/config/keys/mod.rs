@@ -22,6 +22,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// Words separated by blanks or commas.
     Words,
+    /// Arguments of a program, split and quoted as in a shell.
+    Arguments,
     /// `initiator`, `target` or both.
     Sides,
     /// Patterns separated by PATH_SEPARATOR_CHAR.
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Secret => "secret",
             Kind::Path => "path",
             Kind::Choice(_) => "choice",
+            Kind::Arguments => "arguments",
             Kind::Words | Kind::Sides => "list",
             Kind::Patterns => "patterns",
         }

@@ -1,7 +1,7 @@
 //! The settings themselves: name, kind, default, what it does; behind that what the sample
 //! file sets it to and its other names.
 
-use super::Kind::{Boolean, Choice, Number, Path, Patterns, Secret, Sides, Text, Words};
+use super::Kind::{Arguments, Boolean, Choice, Number, Path, Patterns, Secret, Sides, Text, Words};
 use super::{Key, Kind, Obsolete, Section};
 
 /// Every setting, in the order of the sample file.
@@ -56,7 +56,7 @@ pub static KEYS: &[Key] = &[
 
     key(Section::Remote, "SSH_COMPRESSION", Boolean, "yes",
         "Compress what goes through ssh. Worth it on slow lines only.").sample("no"),
-    key(Section::Remote, "SSH_OPTIONAL_ARGS", Text, "",
+    key(Section::Remote, "SSH_OPTIONAL_ARGS", Arguments, "",
         "Further arguments for ssh, split and quoted as in a shell."),
     key(Section::Remote, "SSH_IGNORE_KNOWN_HOSTS", Boolean, "no",
         "Do not check the host key of the remote machine. Dangerous: anyone on the way can pose as that machine."),
@@ -69,7 +69,7 @@ pub static KEYS: &[Key] = &[
     key(Section::Remote, "REMOTE_3RD_PARTY_HOSTS", Words, "",
         "Hosts to ping first, to see whether this machine is online. If none answers, a warning is given.").sample("www.kernel.org www.google.com").aliases(&["REMOTE_3RD_PARTY_HOST"]),
 
-    key(Section::Misc, "RSYNC_OPTIONAL_ARGS", Text, "",
+    key(Section::Misc, "RSYNC_OPTIONAL_ARGS", Arguments, "",
         "Further arguments for rsync, split and quoted as in a shell. Those that would break the plan of a run are refused."),
     key(Section::Misc, "PRESERVE_PERMISSIONS", Boolean, "yes",
         "Carry over permissions."),

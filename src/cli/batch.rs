@@ -1,0 +1,118 @@
+//! `osync batch`: from the command line to the room that does it.
+
+use super::args::BatchArgs;
+use super::settings;
+use crate::batch::{self, Footprint, Options, Surroundings};
+use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
+use crate::process::Stop;
+use crate::process::signals::{Interrupt, SignalWatch};
+use crate::report::Log;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Flags of the batch itself; all others go on to its tasks.
+const OWN: &[&str] = &["--path", "--max-runs", "--max-retries", "--max-exec-time", "--parallel"];
+
+/// Runs the batch; `args` is the whole command line. Returns the exit status.
+///
+/// # Errors
+/// Why it cannot begin.
+pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> Result<i32, String> {
+    let start = Instant::now();
+    let flags = batch.passed_on.to_flags();
+    let usual = Options::default();
+    let options = Options {
+        path: batch.path.as_ref().map_or(usual.path, PathBuf::from),
+        max_runs: batch.max_runs.unwrap_or(usual.max_runs),
+        max_exec_time: batch.max_exec_time.unwrap_or(usual.max_exec_time),
+        parallel: batch.parallel.unwrap_or(usual.parallel),
+        passed_on: passed_on(args),
+    };
+    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+    let home = environment.filled("HOME").map(PathBuf::from);
+    let log = Log::open(&output(&flags, environment), &batch::log_place(home), start);
+    let stop = Stop::new();
+    let watch = SignalWatch::install(&stop, Interrupt::Once, || {})
+        .map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let footprint = |file: &Path| footprint(file, &flags, environment);
+    let around =
+        Surroundings { program: &program, footprint: &footprint, stop: &stop, reporter: &log };
+    let status = batch::run(&options, &around);
+    drop(watch);
+    Ok(status)
+}
+
+/// The arguments behind `batch` without those of the batch itself. The command line has
+/// been parsed already, so that every flag is known and has its value.
+fn passed_on(args: &[OsString]) -> Vec<OsString> {
+    let behind = args.iter().skip_while(|arg| *arg != "batch").skip(1);
+    let mut kept = Vec::new();
+    let mut is_value = false;
+    for arg in behind {
+        if std::mem::take(&mut is_value) {
+            continue;
+        }
+        let bytes = arg.as_bytes();
+        let equals = bytes.iter().position(|b| *b == b'=');
+        let name = OsStr::from_bytes(&bytes[..equals.unwrap_or(bytes.len())]);
+        if OWN.iter().any(|own| name == *own) {
+            is_value = equals.is_none();
+        } else {
+            kept.push(arg.clone());
+        }
+    }
+    kept.push("--dated-prefix".into());
+    kept
+}
+
+/// Where a task works; local directories with their links resolved.
+fn footprint(file: &Path, flags: &Flags, environment: &Environment) -> Footprint {
+    let Some(config) = settings::gather(Some(file.as_os_str()), flags, environment).config else {
+        return Footprint::unknown();
+    };
+    let resolved = config.replicas.iter().map(|(_, location)| match location {
+        Location::Local(path) => Location::Local(ThisMachine.real_path(path)),
+        Location::Ssh(ssh) => Location::Ssh(ssh.clone()),
+    });
+    Footprint::new(&config.instance_id, resolved)
+}
+
+fn output(flags: &Flags, environment: &Environment) -> Output {
+    Output {
+        log_file: None,
+        silent: flags.silent,
+        verbose: flags.verbose,
+        errors_only: flags.errors_only,
+        no_prefix: flags.no_prefix,
+        non_interactive: true,
+        summary: false,
+        log_conflicts: false,
+        debug: environment.says_yes("_DEBUG"),
+        color: environment.filled("NO_COLOR").is_none(),
+        dated_prefix: true,
+        report_file: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_flags_but_those_of_the_batch_are_passed_on() {
+        for (typed, expected) in [
+            ("osync batch", "--dated-prefix"),
+            ("osync batch --path=/x --dry", "--dry --dated-prefix"),
+            ("osync batch --path /x --dry", "--dry --dated-prefix"),
+            ("osync batch --max-retries 3 --summary", "--summary --dated-prefix"),
+            ("osync batch --report --pathx --parallel=2", "--report --pathx --dated-prefix"),
+        ] {
+            let words = |text: &str| -> Vec<OsString> {
+                text.split_whitespace().map(OsString::from).collect()
+            };
+            assert_eq!(passed_on(&words(typed)), words(expected), "{typed}");
+        }
+    }
+}
