@@ -4,8 +4,9 @@
 //! then changes that very name in that very directory.
 
 use super::beneath::{Place, Root, rename_to_free};
+use super::copy::Appear;
 use super::look::{self, Look, is_same_thing, is_still};
-use super::set_aside::{Free, make_free, rename_into, with_moved};
+use super::set_aside::{Free, Shelf, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
 use super::{Keep, Op, PathError, arrivals, copy, host, kept_name};
@@ -98,6 +99,11 @@ impl Hands<'_> {
         self.work.map_err(failed("open the work directory"))
     }
 
+    fn shelf(&self, keep: Keep) -> Result<Shelf<'_>, PathError> {
+        Shelf::open(self.root, self.work()?, keep)
+            .map_err(failed("open the directory that keeps it"))
+    }
+
     /// The place of a path, and what is there, if that is still what was scanned.
     fn look_again<'p>(
         &self,
@@ -121,8 +127,8 @@ impl Hands<'_> {
 
     fn make_room(&self, kept: &RelPath, comes: Kind, replace_older: bool) -> Outcome {
         let why = failed("make room for it in backup/");
-        let keep = self.work()?.keep(Keep::Backup).map_err(&why)?;
-        make_free(self.root, &keep, kept, comes, replace_older).map(|_| ()).map_err(why)
+        let shelf = self.shelf(Keep::Backup)?;
+        shelf.make_free(kept, comes, replace_older).map(|_| ()).map_err(why)
     }
 
     fn make_dir(&self, path: &RelPath, mode: u16) -> Outcome {
@@ -154,32 +160,50 @@ impl Hands<'_> {
             || rename_to_free(&place.dir, place.name, &new.dir, new.name, now.kind.is_dir());
         match with_moved(&place, now.kind, &new.dir, rename) {
             Err(Errno::EXIST | Errno::NOTEMPTY) => Err(PathError::Occupied(to.clone())),
+            Err(Errno::XDEV) => self.move_across(&place, &now, to, &new),
             result => result.map_err(failed("rename it")),
         }
     }
 
+    /// A move to another file system inside the replica. Each file appears complete; what
+    /// is broken off in between merges with the other side's in the next run.
+    fn move_across(
+        &self,
+        place: &Place<'_>,
+        entry: &Entry,
+        to: &RelPath,
+        new: &Place<'_>,
+    ) -> Outcome {
+        match self.look.at(&new.dir, new.name) {
+            Err(Errno::NOENT) => {}
+            Ok(_) => return Err(PathError::Occupied(to.clone())),
+            Err(error) => return Err(failed("look at where it should go")(error)),
+        }
+        let copied = copy::tree(place, entry, new.dir.as_fd(), new.name, Appear::Complete)?;
+        copy::remove_copied(place, &copied)
+    }
+
     fn set_aside(&self, path: &RelPath, keep: Keep, expect: &Entry, replace: bool) -> Outcome {
         let (place, now) = self.look_again(path, expect, is_still)?;
-        let keep = self.work()?.keep(keep).map_err(failed("open the directory that keeps it"))?;
+        let shelf = self.shelf(keep)?;
         let kept = kept_name::kept_path(path);
-        let free = make_free(self.root, &keep, &kept, now.kind, replace)
-            .map_err(failed("make the place where it is kept"))?;
+        let free = shelf.make_free(&kept, now.kind, replace);
+        let free = free.map_err(failed("make the place where it is kept"))?;
         match rename_into(&place, &now, &free, &kept) {
             Err(Errno::XDEV) => {}
             result => return result.map_err(failed("move it to where it is kept")),
         }
-        let copied = self.copy_into(&place, &now, &keep, &free, &kept)?;
+        let copied = self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
         copy::remove_copied(&place, &copied)
     }
 
     fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Outcome {
         let (place, now) = self.look_again(path, expect, is_still)?;
-        let keep = self.work()?.keep(Keep::Backup);
-        let keep = keep.map_err(failed("open the directory that keeps it"))?;
+        let shelf = self.shelf(Keep::Backup)?;
         let kept = kept_name::short_kept_path(path);
-        let free = make_free(self.root, &keep, &kept, now.kind, false)
-            .map_err(failed("make the place where it is kept"))?;
-        self.copy_into(&place, &now, &keep, &free, &kept).map(|_| ())
+        let free = shelf.make_free(&kept, now.kind, false);
+        let free = free.map_err(failed("make the place where it is kept"))?;
+        self.copy_into(&place, &now, &shelf.root, &free, &kept).map(|_| ())
     }
 
     /// Copies to a name of ours first: what has the real name is complete.
@@ -193,12 +217,13 @@ impl Hands<'_> {
     ) -> Result<copy::Copied, PathError> {
         let aside = format!(".osync-copy.{}", std::process::id()).into_bytes();
         copy::remove_unfinished(keep.as_fd(), &aside);
-        let made = copy::tree(place, entry, keep.as_fd(), &aside).and_then(|copied| {
-            let temporary =
-                Place { dir: keep.handle(b"").map_err(failed("copy it"))?, name: &aside };
-            rename_into(&temporary, entry, free, kept).map_err(failed("name its copy"))?;
-            Ok(copied)
-        });
+        let made =
+            copy::tree(place, entry, keep.as_fd(), &aside, Appear::Anyhow).and_then(|copied| {
+                let temporary =
+                    Place { dir: keep.handle(b"").map_err(failed("copy it"))?, name: &aside };
+                rename_into(&temporary, entry, free, kept).map_err(failed("name its copy"))?;
+                Ok(copied)
+            });
         if made.is_err() {
             copy::remove_unfinished(keep.as_fd(), &aside);
         } else {

@@ -10,14 +10,23 @@ use super::look::{self, Look, is_still};
 use super::scan::everything;
 use super::writable::{only_mtime, set_mode, with_access};
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
 
 /// What has been copied: the entries below the top, in a tree whose root it is.
 #[derive(Debug)]
 pub(super) struct Copied(Tree);
+
+/// How files get their name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Appear {
+    /// At once: nobody else looks at the copy before it is complete.
+    Anyhow,
+    /// With their whole content, or not at all.
+    Complete,
+}
 
 fn failed(error: Errno) -> PathError {
     PathError::Failed { action: "copy it", cause: error.to_string() }
@@ -38,9 +47,10 @@ pub(super) fn tree(
     top: &Entry,
     to: BorrowedFd<'_>,
     name: &[u8],
+    appear: Appear,
 ) -> Result<Copied, PathError> {
     if !top.kind.is_dir() {
-        one(place.dir.as_fd(), place.name, top, to, name)?;
+        one(place.dir.as_fd(), place.name, top, to, name, appear)?;
         return Ok(Copied(TreeBuilder::new(top.clone()).finish()));
     }
     let from_root = open_dir(place.dir.as_fd(), place.name)?;
@@ -52,7 +62,7 @@ pub(super) fn tree(
         let path = found.path(id);
         let (from, to) = (from_root.place(&path), to_root.place(&path));
         let (from, to) = (from.map_err(failed)?, to.map_err(failed)?);
-        one(from.dir.as_fd(), from.name, found.entry(id), to.dir.as_fd(), to.name)?;
+        one(from.dir.as_fd(), from.name, found.entry(id), to.dir.as_fd(), to.name, appear)?;
     }
     // A directory gets its times when nothing more comes into it.
     for id in dirs_up(&found) {
@@ -90,9 +100,10 @@ fn one(
     entry: &Entry,
     to: BorrowedFd<'_>,
     new_name: &[u8],
+    appear: Appear,
 ) -> Result<(), PathError> {
     match entry.kind {
-        Kind::File => return file(from, name, entry, to, new_name),
+        Kind::File => return file(from, name, entry, to, new_name, appear),
         Kind::Dir => return rustix::fs::mkdirat(to, new_name, Mode::RWXU).map_err(failed),
         Kind::Symlink => rustix::fs::symlinkat(entry.link().unwrap_or_default(), to, new_name),
         Kind::Fifo => make_node(to, new_name, FileType::Fifo, 0),
@@ -127,12 +138,14 @@ fn file(
     entry: &Entry,
     to: BorrowedFd<'_>,
     new_name: &[u8],
+    appear: Appear,
 ) -> Result<(), PathError> {
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = File::from(rustix::fs::openat(from, name, read, Mode::empty()).map_err(failed)?);
-    let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let mut copy = File::from(rustix::fs::openat(to, new_name, write, mode).map_err(failed)?);
+    let mut copy = File::from(match appear {
+        Appear::Anyhow => named(to, new_name),
+        Appear::Complete => nameless(to),
+    }?);
     let io =
         |error: std::io::Error| PathError::Failed { action: "copy it", cause: error.to_string() };
     let unchanged = || look::of_open(&source).is_ok_and(|now| is_still(entry, &now));
@@ -144,7 +157,23 @@ fn file(
         return Err(PathError::Changed);
     }
     finish(&source, &copy, entry);
-    copy.sync_all().map_err(io)
+    copy.sync_all().map_err(io)?;
+    if appear == Appear::Complete {
+        let open = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        rustix::fs::linkat(CWD, open, to, new_name, AtFlags::SYMLINK_FOLLOW).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn named(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)
+}
+
+/// A file that gets its name when it is complete.
+fn nameless(dir: BorrowedFd<'_>) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, ".", flags, Mode::RUSR | Mode::WUSR).map_err(failed)
 }
 
 /// Owner before mode, because a new owner takes setuid away; attributes and ACLs behind

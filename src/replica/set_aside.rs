@@ -3,7 +3,9 @@
 use super::beneath::{HANDLE, LIST, Place, Root, rename_to_free};
 use super::kept_name::{LONGEST_NAME, with_suffix};
 use super::look::{self, Look};
+use super::work_dir::WorkDir;
 use super::writable::{set_mode, with_access};
+use super::{Keep, arrivals, host};
 use crate::tree::{Entry, Kind, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};
@@ -11,6 +13,15 @@ use rustix::io::{Errno, Result};
 
 /// Name limits to try: that of most file systems, and that of eCryptfs.
 const LIMITS: [usize; 2] = [LONGEST_NAME, 143];
+
+/// `backup/` or `deleted/`, open.
+pub(super) struct Shelf<'a> {
+    replica: &'a Root,
+    work: &'a WorkDir,
+    keep: Keep,
+    /// The directory itself.
+    pub root: Root,
+}
 
 /// A place in `backup/` or `deleted/` that is free, or holds what may be replaced.
 #[derive(Debug)]
@@ -30,68 +41,103 @@ impl Free {
     }
 }
 
-/// Makes `kept` in `keep` free: its parents become directories, and what is kept there
-/// under that name already gets a suffix, unless it is a file, a file comes, and
-/// `replace_older` is set.
-///
-/// # Errors
-/// What the system says.
-pub(super) fn make_free(
-    replica: &Root,
-    keep: &Root,
-    kept: &RelPath,
-    comes: Kind,
-    replace_older: bool,
-) -> Result<Free> {
-    let parent = kept.parent().unwrap_or_default();
-    let dir = make_parents(replica, keep, &parent)?;
-    let there = match Look::default().at(&dir, kept.name()) {
-        Err(Errno::NOENT) => return Ok(Free { dir, replace: false }),
-        result => result?,
-    };
-    let replace = replace_older && there.kind == Kind::File && comes == Kind::File;
-    if !replace {
-        suffix(dir.as_fd(), kept.name(), there.kind)?;
+impl<'a> Shelf<'a> {
+    /// Opens the directory, made if it was missing; never through a link.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(replica: &'a Root, work: &'a WorkDir, keep: Keep) -> Result<Self> {
+        Ok(Shelf { replica, work, keep, root: work.keep(keep)? })
     }
-    Ok(Free { dir, replace })
-}
 
-/// Opens the directory at `path` in `keep`, and makes what is missing of it, each with the
-/// mode and owner that the directory of this name has in the replica: what only few may
-/// see stays that way. What stands in the way gets a suffix.
-fn make_parents(replica: &Root, keep: &Root, path: &RelPath) -> Result<OwnedFd> {
-    match keep.handle(path.as_bytes()) {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-        result => return result,
-    }
-    let mut above = keep.handle(b"")?;
-    let mut at = RelPath::root();
-    for name in path.components() {
-        at = at.join(name);
-        above = match rustix::fs::openat(&above, name, HANDLE, Mode::empty()) {
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                let there = Look::default().at(&above, name)?;
-                suffix(above.as_fd(), name, there.kind)?;
-                make_dir(replica, &above, name, &at)?
-            }
-            Err(Errno::NOENT) => make_dir(replica, &above, name, &at)?,
+    /// Makes `kept` free: its parents become directories, and what is kept there under that
+    /// name already gets a suffix, unless it is a file, a file comes, and `replace_older`
+    /// is set.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn make_free(&self, kept: &RelPath, comes: Kind, replace_older: bool) -> Result<Free> {
+        let parent = kept.parent().unwrap_or_default();
+        let dir = self.make_parents(&parent)?;
+        let there = match Look::default().at(&dir, kept.name()) {
+            Err(Errno::NOENT) => return Ok(Free { dir, replace: false }),
             result => result?,
         };
+        let replace = replace_older && there.kind == Kind::File && comes == Kind::File;
+        if !replace {
+            self.suffix(dir.as_fd(), &parent, kept.name(), there.kind)?;
+        }
+        Ok(Free { dir, replace })
     }
-    Ok(above)
-}
 
-fn make_dir(replica: &Root, above: &OwnedFd, name: &[u8], at: &RelPath) -> Result<OwnedFd> {
-    let made = || rustix::fs::mkdirat(above, name, Mode::RWXU);
-    match with_access(&[above.as_fd()], made) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(other) => return Err(other),
+    /// Opens the directory at `path`, and makes what is missing of it, each with the mode
+    /// and owner that the directory of this name has in the replica: what only few may see
+    /// stays that way. What stands in the way gets a suffix.
+    fn make_parents(&self, path: &RelPath) -> Result<OwnedFd> {
+        match self.root.handle(path.as_bytes()) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+            result => return result,
+        }
+        let mut above = self.root.handle(b"")?;
+        let mut at = RelPath::root();
+        for name in path.components() {
+            let below = at.join(name);
+            above = match rustix::fs::openat(&above, name, HANDLE, Mode::empty()) {
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let there = Look::default().at(&above, name)?;
+                    self.suffix(above.as_fd(), &at, name, there.kind)?;
+                    self.make_dir(&above, name, &below)?
+                }
+                Err(Errno::NOENT) => self.make_dir(&above, name, &below)?,
+                result => result?,
+            };
+            at = below;
+        }
+        Ok(above)
     }
-    let dir = rustix::fs::openat(above, name, HANDLE, Mode::empty())?;
-    if let Ok(like) = replica.handle(at.as_bytes()).and_then(look::of_open) {
-        imitate(dir.as_fd(), &like);
+
+    fn make_dir(&self, above: &OwnedFd, name: &[u8], at: &RelPath) -> Result<OwnedFd> {
+        let made = || rustix::fs::mkdirat(above, name, Mode::RWXU);
+        match with_access(&[above.as_fd()], made) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(other) => return Err(other),
+        }
+        let dir = rustix::fs::openat(above, name, HANDLE, Mode::empty())?;
+        if let Ok(like) = self.replica.handle(at.as_bytes()).and_then(look::of_open) {
+            imitate(dir.as_fd(), &like);
+        }
+        Ok(dir)
     }
-    Ok(dir)
+
+    /// Renames what is kept under `name` in `dir`, which is `at` on this shelf: it gets the
+    /// suffix of this moment, and a number if that is taken too. Its stay begins anew, that
+    /// of a directory's content by a note.
+    fn suffix(&self, dir: BorrowedFd<'_>, at: &RelPath, name: &[u8], kind: Kind) -> Result<()> {
+        let moment = chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string();
+        for longest in LIMITS {
+            for number in 0..1000 {
+                let suffix =
+                    if number == 0 { moment.clone() } else { format!("{moment}.{number}") };
+                let new = with_suffix(name, suffix.as_bytes(), longest);
+                if kind.is_dir() && Look::default().at(dir, new.as_slice()).is_ok() {
+                    continue;
+                }
+                if kind.is_dir() {
+                    let kept = at.join(&new);
+                    let note = [(self.keep, &kept)].into_iter();
+                    arrivals::note(self.work, note, host::now())
+                        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+                }
+                let rename = || rename_to_free(dir, name, dir, &new, kind.is_dir());
+                match with_access(&[dir], rename) {
+                    Err(Errno::EXIST) => {}
+                    Err(Errno::NAMETOOLONG) => break,
+                    result => return result,
+                }
+            }
+        }
+        Err(Errno::NAMETOOLONG)
+    }
 }
 
 /// As far as we may.
@@ -102,25 +148,6 @@ fn imitate(dir: BorrowedFd<'_>, like: &Entry) {
     // Group bits mean the group that we could not set.
     let mode = if owned.is_ok() { like.mode | 0o700 } else { like.mode & 0o7707 | 0o700 };
     let _ = set_mode(dir, mode);
-}
-
-/// Renames what is kept under `name`: it gets the suffix of this moment, and a number if
-/// that is taken too.
-fn suffix(dir: BorrowedFd<'_>, name: &[u8], kind: Kind) -> Result<()> {
-    let moment = chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string();
-    for longest in LIMITS {
-        for number in 0..1000 {
-            let suffix = if number == 0 { moment.clone() } else { format!("{moment}.{number}") };
-            let new = with_suffix(name, suffix.as_bytes(), longest);
-            let rename = || rename_to_free(dir, name, dir, &new, kind.is_dir());
-            match with_access(&[dir], rename) {
-                Err(Errno::EXIST) => {}
-                Err(Errno::NAMETOOLONG) => break,
-                result => return result,
-            }
-        }
-    }
-    Err(Errno::NAMETOOLONG)
 }
 
 /// Moves `place`, which looks like `entry`, to its free place within one file system.

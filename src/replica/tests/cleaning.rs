@@ -52,6 +52,25 @@ fn a_directory_that_came_whole_ages_from_its_coming() {
 }
 
 #[test]
+fn a_directory_that_makes_room_for_another_of_its_name_stays_as_long() {
+    let mut sandbox = Sandbox::new();
+    for round in ["one", "two"] {
+        sandbox.write("d/f", round);
+        sandbox.set_aside("d", Keep::Deleted).unwrap();
+    }
+    let names = sandbox.kept_names("deleted");
+    assert_eq!(names.len(), 2, "{names:?}");
+    let root = beneath::Root::open(sandbox.dir.path()).unwrap();
+    let work = WorkDir::open(&root).unwrap();
+    let noted: Vec<_> = arrivals::Arrivals::load(&work).unwrap().of(Keep::Deleted).collect();
+    assert_eq!(noted.len(), 2);
+    for (path, at) in noted {
+        assert!(names.contains(&path.as_bytes().to_vec()), "{path}");
+        assert!((now() - at).abs() < 1000);
+    }
+}
+
+#[test]
 fn cleaning_ends_at_links_and_at_the_two_directories() {
     let mut sandbox = Sandbox::new();
     let outside = tempfile::tempdir().unwrap();

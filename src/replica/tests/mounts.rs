@@ -94,6 +94,41 @@ fn a_mount_point_is_entered_and_what_goes_from_it_is_copied() {
 }
 
 #[test]
+fn a_move_to_another_file_system_is_a_copy_that_appears_complete() {
+    let name =
+        "replica::tests::mounts::a_move_to_another_file_system_is_a_copy_that_appears_complete";
+    with_own_mounts(name, || {
+        let mut sandbox = Sandbox::new();
+        std::fs::create_dir(sandbox.path("m")).unwrap();
+        mount(&sandbox.path("m"), "200k");
+        sandbox.write("f", "file");
+        sandbox.write("d/e/deep", "deep");
+        sandbox.write("m/taken", "stays");
+        symlink("nowhere", sandbox.path("l")).unwrap();
+        for path in ["f", "d", "l"] {
+            sandbox.apply(Op::SetMtime { path: rel(path), mtime: Stamp::new(77, 7) }).unwrap();
+            let expect = sandbox.entry(path);
+            let rename =
+                |to: String| Op::Rename { from: rel(path), to: rel(to), expect: expect.clone() };
+            let taken = sandbox.apply(rename("m/taken".into()));
+            assert_eq!(taken, Err(PathError::Occupied(rel("m/taken"))));
+            sandbox.apply(rename(format!("m/{path}"))).unwrap();
+            assert!(sandbox.path(path).symlink_metadata().is_err());
+            assert_eq!(sandbox.entry(format!("m/{path}")).mtime, Stamp::new(77, 7));
+        }
+        assert_eq!(sandbox.read("m/f"), "file");
+        assert_eq!(sandbox.read("m/d/e/deep"), "deep");
+        sandbox.write("big", &"x".repeat(300_000));
+        let expect = sandbox.entry("big");
+        let moved = sandbox.apply(Op::Rename { from: rel("big"), to: rel("m/big"), expect });
+        assert!(matches!(moved, Err(PathError::Failed { .. })));
+        assert_eq!(sandbox.read("big").len(), 300_000);
+        assert!(!sandbox.path("m/big").exists());
+        assert_eq!(sandbox.read("m/taken"), "stays");
+    });
+}
+
+#[test]
 fn a_full_disk_loses_nothing() {
     with_own_mounts("replica::tests::mounts::a_full_disk_loses_nothing", || {
         let dir = tempfile::tempdir().unwrap();
