@@ -8,9 +8,9 @@
 //! take a block, then enter those of its entries that have one, in order.
 
 use super::Header;
-use super::Record;
-use super::block::{Context, Head, Known, is_name, put_known, read_known};
-use super::wire::{Damaged, Reader};
+use super::block::{Head, Known};
+use super::cursor::count;
+use super::wire::Damaged;
 use std::ops::Range;
 
 /// What was there on both sides after the last run.
@@ -28,8 +28,13 @@ impl Baseline {
     pub fn empty() -> Self {
         let mut bytes = Vec::new();
         Head::default().put(&mut bytes);
+        Baseline::finished(Header::default(), bytes, 0)
+    }
+
+    /// From a body that a [`BaselineWriter`](super::BaselineWriter) has finished.
+    pub(super) fn finished(header: Header, bytes: Vec<u8>, known: u64) -> Self {
         let body = 0..bytes.len();
-        Baseline { header: Header::default(), bytes, body, known: 0 }
+        Baseline { header, bytes, body, known }
     }
 
     /// Takes over a buffer that holds a body at `body`, after a look at its directories:
@@ -41,11 +46,7 @@ impl Baseline {
     /// The directories make no sense; the position counts from the first byte of the body.
     pub fn from_bytes(header: Header, bytes: Vec<u8>, body: Range<usize>) -> Result<Self, Damaged> {
         let slice = bytes.get(body.clone()).ok_or(Damaged { at: 0, what: "it ends too early" })?;
-        let mut cursor = Cursor { reader: Reader::new(slice), context: Context::default() };
-        let known = cursor.pass()?;
-        if !cursor.reader.is_done() {
-            return Err(cursor.reader.damaged("something stands behind the last directory"));
-        }
+        let known = count(slice)?;
         Ok(Baseline { header, bytes, body, known })
     }
 
@@ -56,7 +57,7 @@ impl Baseline {
     pub fn check(&self) -> Result<(), Damaged> {
         let mut cursor = self.cursor();
         let mut known = Known::default();
-        while !cursor.reader.is_done() {
+        while !cursor.is_done() {
             let mut block = cursor.open()?;
             while block.read_into(&mut known)? {}
         }
@@ -91,271 +92,12 @@ impl Baseline {
     pub fn body(&self) -> &[u8] {
         &self.bytes[self.body.clone()]
     }
-
-    /// Reads from the first block on.
-    #[must_use]
-    pub fn cursor(&self) -> Cursor<'_> {
-        self.cursor_at(0)
-    }
-
-    /// Reads from the block on that begins at that byte of the body.
-    pub(super) fn cursor_at(&self, at: usize) -> Cursor<'_> {
-        Cursor { reader: Reader::new_at(self.body(), at), context: Context::default() }
-    }
-}
-
-/// Reads a baseline block by block. Whoever walks asks for exactly one block for the root
-/// and for each entry with [`Known::has_block`], in the order of the walk that the module
-/// describes: by [`block`](Cursor::block) or one of its kin.
-#[derive(Debug)]
-pub struct Cursor<'a> {
-    reader: Reader<'a>,
-    context: Context,
-}
-
-impl<'a> Cursor<'a> {
-    /// The next block, entry by entry: nothing is kept but the entry at hand. Reading on
-    /// before the end of the block is fine, the rest of it is skipped.
-    ///
-    /// # Errors
-    /// The bytes make no sense.
-    pub fn open(&mut self) -> Result<Block<'_, 'a>, Damaged> {
-        let head = Head::read(&mut self.reader)?;
-        let start = self.reader.at();
-        let reader = Reader::new(self.reader.take(head.bytes)?);
-        self.context.clear();
-        Ok(Block { reader, context: &mut self.context, head, left: head, previous: b"", start })
-    }
-
-    /// The next block as a whole.
-    ///
-    /// # Errors
-    /// The bytes make no sense.
-    pub fn block(&mut self) -> Result<Vec<Known<'a>>, Damaged> {
-        let mut entries = Vec::new();
-        self.block_into(&mut entries)?;
-        Ok(entries)
-    }
-
-    /// The next block as a whole, into a vector whose content is replaced.
-    ///
-    /// # Errors
-    /// The bytes make no sense.
-    pub fn block_into(&mut self, entries: &mut Vec<Known<'a>>) -> Result<(), Damaged> {
-        let mut block = self.open()?;
-        let mut count = 0;
-        loop {
-            if count == entries.len() {
-                entries.push(Known::default());
-            }
-            if !block.read_into(&mut entries[count])? {
-                break;
-            }
-            count += 1;
-        }
-        entries.truncate(count);
-        Ok(())
-    }
-
-    /// Passes over the next block and all blocks below it.
-    ///
-    /// # Errors
-    /// The bytes make no sense.
-    pub fn skip_subtree(&mut self) -> Result<(), Damaged> {
-        self.pass().map(|_| ())
-    }
-
-    /// Copies the next block and all blocks below it, unread.
-    ///
-    /// # Errors
-    /// The bytes make no sense.
-    pub fn copy_subtree(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
-        let mut from = self.reader.clone();
-        let known = self.pass()?;
-        let bytes = from.take(self.reader.at() - from.at())?;
-        out.append(bytes, known);
-        Ok(())
-    }
-
-    fn pass(&mut self) -> Result<u64, Damaged> {
-        let (mut pending, mut known) = (1_u64, 0_u64);
-        while pending > 0 {
-            let head = Head::read(&mut self.reader)?;
-            self.reader.take(head.bytes)?;
-            pending += head.blocks;
-            pending -= 1;
-            known += head.known;
-        }
-        Ok(known)
-    }
-}
-
-/// The entries of one directory, in the order of their names.
-#[derive(Debug)]
-pub struct Block<'c, 'a> {
-    reader: Reader<'a>,
-    context: &'c mut Context,
-    head: Head,
-    left: Head,
-    previous: &'a [u8],
-    start: usize,
-}
-
-impl<'a> Block<'_, 'a> {
-    /// How many entries the block holds, those read already included.
-    #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.head.entries
-    }
-
-    /// Reads the next entry into `known`, whatever that holds. Says whether there was one.
-    /// Faster than the iterator, which has to move each entry.
-    ///
-    /// # Errors
-    /// The bytes make no sense; nothing more comes then.
-    #[inline]
-    pub fn read_into(&mut self, known: &mut Known<'a>) -> Result<bool, Damaged> {
-        if self.left.entries == 0 {
-            return Ok(false);
-        }
-        self.read(known).map_err(|mut damage| {
-            self.left.entries = 0;
-            damage.at += self.start;
-            damage
-        })?;
-        Ok(true)
-    }
-
-    #[inline]
-    fn read(&mut self, known: &mut Known<'a>) -> Result<(), Damaged> {
-        read_known(&mut self.reader, self.context, self.previous, known)?;
-        self.previous = known.name;
-        self.left.entries -= 1;
-        let contradiction = || Damaged { at: 0, what: "a directory's counts are wrong" };
-        let count = |left: u64, one: bool| left.checked_sub(one.into()).ok_or_else(contradiction);
-        self.left.known = count(self.left.known, !known.record.is_empty())?;
-        self.left.blocks = count(self.left.blocks, known.has_block)?;
-        let rest = self.left.known + self.left.blocks + u64::from(!self.reader.is_done());
-        if self.left.entries == 0 && rest > 0 { Err(contradiction()) } else { Ok(()) }
-    }
-}
-
-impl<'a> Iterator for Block<'_, 'a> {
-    type Item = Result<Known<'a>, Damaged>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Self::Item> {
-        let mut known = Known::default();
-        match self.read_into(&mut known) {
-            Ok(there) => there.then_some(Ok(known)),
-            Err(damage) => Some(Err(damage)),
-        }
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = usize::try_from(self.left.entries).unwrap_or(usize::MAX);
-        (0, Some(left))
-    }
-}
-
-/// A baseline was written out of order: blocks are missing, too many, or not sorted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a baseline was put together out of order ({0}); nothing was recorded. This is a fault in osync, please report it"
-)]
-pub struct Disorder(pub(super) &'static str);
-
-/// Writes a baseline block by block, in the order in which a [`Cursor`] reads it.
-#[derive(Debug)]
-pub struct BaselineWriter {
-    header: Header,
-    bytes: Vec<u8>,
-    context: Context,
-    scratch: Vec<u8>,
-    pending: u64,
-    known: u64,
-    disorder: Option<Disorder>,
-}
-
-impl BaselineWriter {
-    /// Nothing written yet; the block of the root comes first.
-    #[must_use]
-    pub fn new(header: Header) -> Self {
-        BaselineWriter {
-            header,
-            bytes: Vec::new(),
-            context: Context::default(),
-            scratch: Vec::new(),
-            pending: 1,
-            known: 0,
-            disorder: None,
-        }
-    }
-
-    /// The entries of one directory, sorted by name: name, record, and whether a block of
-    /// its own follows. That may turn out empty.
-    pub fn block<'r>(&mut self, entries: impl IntoIterator<Item = (&'r [u8], &'r Record, bool)>) {
-        self.scratch.clear();
-        self.context.clear();
-        let mut head = Head::default();
-        let mut previous: &[u8] = b"";
-        for (name, record, has_block) in entries {
-            if !is_name(name) || name <= previous {
-                self.disorder.get_or_insert(Disorder("names of a directory"));
-                continue;
-            }
-            previous = name;
-            put_known(&mut self.scratch, &mut self.context, name, record, has_block);
-            head.entries += 1;
-            head.known += u64::from(!record.is_empty());
-            head.blocks += u64::from(has_block);
-        }
-        head.bytes = self.scratch.len();
-        if self.take_turn() {
-            head.put(&mut self.bytes);
-            self.bytes.extend_from_slice(&self.scratch);
-            self.known += head.known;
-            self.pending += head.blocks;
-        }
-    }
-
-    /// The finished baseline.
-    ///
-    /// # Errors
-    /// The blocks that were written are not those of one tree: a fault in the caller.
-    pub fn finish(mut self) -> Result<Baseline, Disorder> {
-        if self.pending > 0 {
-            self.disorder.get_or_insert(Disorder("too few directories"));
-        }
-        if let Some(disorder) = self.disorder {
-            return Err(disorder);
-        }
-        self.bytes.shrink_to_fit();
-        let body = 0..self.bytes.len();
-        Ok(Baseline { header: self.header, bytes: self.bytes, body, known: self.known })
-    }
-
-    /// A whole subtree in its finished form.
-    pub(super) fn append(&mut self, bytes: &[u8], known: u64) {
-        if self.take_turn() {
-            self.bytes.extend_from_slice(bytes);
-            self.known += known;
-        }
-    }
-
-    fn take_turn(&mut self) -> bool {
-        if self.pending == 0 {
-            self.disorder.get_or_insert(Disorder("too many directories"));
-            return false;
-        }
-        self.pending -= 1;
-        true
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::BaselineWriter;
     use crate::state::testing::{any_records, path, seen};
     use crate::tree::RelPath;
     use proptest::prelude::*;

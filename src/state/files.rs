@@ -192,11 +192,12 @@ impl Files {
     /// Reads a file; none if it is not there.
     pub(super) fn read(&self, name: &str) -> Result<Option<(Vec<u8>, FileStamp)>, StateError> {
         let Some((mut file, stamp)) = self.open(name)? else { return Ok(None) };
+        let failed = |cause| StateError::file("read", self.path(name), cause);
         let mut bytes = Vec::new();
         // exactly as much as there is: a vector that grows would take twice the memory
-        bytes.reserve_exact(usize::try_from(stamp.size).unwrap_or(0).saturating_add(1));
-        file.read_to_end(&mut bytes)
-            .map_err(|cause| StateError::file("read", self.path(name), cause))?;
+        let size = usize::try_from(stamp.size).unwrap_or(usize::MAX).saturating_add(1);
+        bytes.try_reserve_exact(size).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
+        file.read_to_end(&mut bytes).map_err(failed)?;
         Ok(Some((bytes, stamp)))
     }
 

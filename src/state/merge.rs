@@ -1,11 +1,12 @@
 //! The baseline after osync 1.3 has run: its lists say what existed, our older snapshot
 //! adds what it knew of it (spec 3, "State files"). Pure.
 
-use super::baseline::{Baseline, Disorder};
+use super::baseline::Baseline;
 use super::block::Known;
 use super::records::PathBuilder;
 use super::walk::{Order, Pick, Walk};
 use super::wire::Damaged;
+use super::writer::Disorder;
 use super::{Header, Origin, Record, Was};
 use crate::tree::{Entry, Pair, Side, Stamp, path};
 

@@ -3,28 +3,36 @@
 mod adopt;
 mod baseline;
 mod block;
+mod cursor;
+mod entry_code;
 mod error;
 mod files;
+mod found;
 pub mod lists;
 pub mod merge;
 mod progress;
 mod records;
 mod show;
+mod show_json;
+mod show_text;
 pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
 mod walk;
 mod wire;
+mod writer;
 
-pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};
+pub use baseline::Baseline;
 pub use block::Known;
+pub use cursor::{Block, Cursor};
 pub use error::{Shown, StateError};
 pub use files::{FileStamp, StateDir};
 pub use progress::{Action, Inflight, InflightPath};
-pub use show::{Ask, ShowError, Verdict, command};
+pub use show::{Ask, Form, ShowError, Verdict, command};
 pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
 pub use wire::Damaged;
+pub use writer::{BaselineWriter, Disorder};
 
 use crate::tree::{Entry, Pair, Side, Stamp};
 

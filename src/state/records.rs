@@ -1,9 +1,11 @@
 //! Baselines from and to whole paths: for lists, for people, and for tests.
 
-use super::baseline::{Baseline, BaselineWriter, Disorder};
-use super::block::{Context, Head, Known, is_name, put_known};
+use super::baseline::Baseline;
+use super::block::{Head, Known, is_name, put_known};
+use super::entry_code::Context;
 use super::walk::{Order, Pick, Walk};
 use super::wire::Damaged;
+use super::writer::{BaselineWriter, Disorder};
 use super::{Header, Record};
 use crate::tree::RelPath;
 

@@ -115,7 +115,8 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
                 below = self.block(below)?.after;
             }
         }
-        if self.order == Order::Text {
+        // without anything below, the order of names is that of paths
+        if self.order == Order::Text && below > block + 1 {
             items.sort_by(|a, b| a.text().cmp(b.text()));
         }
         self.frames.push(Frame { items: items.into_iter(), dir: self.path.len() });

@@ -2,7 +2,7 @@
 //! damaged, interrupted, and read by the next version.
 
 use osync::state::{
-    Action, Ask, Baseline, Header, Identity, Inflight, InflightPath, Loaded, Origin, Record,
+    Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Record,
     RunLists, Saved, StateDir, StateStore, Verdict, Was, command,
 };
 use osync::tree::{Entry, Extra, Kind, Pair, RelPath, Side, Stamp};
@@ -270,6 +270,8 @@ fn a_snapshot_that_cannot_be_used_is_an_error_and_never_nothing() {
         assert!(error.contains("snapshot-t") && error.contains("--initialize"), "{what}: {error}");
         assert_eq!(files(dir.path()), before, "{what}");
     }
+    fs::File::create(&file).unwrap().set_len(1 << 62).unwrap();
+    assert!(store.load().unwrap_err().to_string().contains("memory"));
     let fresh = store.start_over().unwrap();
     assert!(fresh.baseline.is_empty());
     store.save(&fresh, &with("new"), &RunLists::default()).unwrap();
@@ -410,7 +412,8 @@ fn what_is_under_way_is_known_after_a_crash() {
 fn asked(ask: Ask, dir: &Path, ids: &[&str]) -> (Verdict, Vec<serde_json::Value>) {
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     let mut out = Vec::new();
-    let verdict = command(ask, &StateDir::Custom(dir.to_owned()), &ids, &mut out).unwrap();
+    let verdict =
+        command(ask, Form::Json, &StateDir::Custom(dir.to_owned()), &ids, &mut out).unwrap();
     let lines = String::from_utf8(out).unwrap();
     (verdict, lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
 }
@@ -535,9 +538,11 @@ fn verifying_finds_damage_and_tells_whose_the_lists_are() {
 
     let place = StateDir::Custom(dir.path().to_owned());
     let mut out = Vec::new();
-    let error = command(Ask::Show, &place, &["c".to_owned()], &mut out).unwrap_err().to_string();
+    let error = command(Ask::Show, Form::Text, &place, &["c".to_owned()], &mut out)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("\"c\""), "{error}");
-    assert!(command(Ask::Show, &place, &["b".to_owned()], &mut out).is_err());
+    assert!(command(Ask::Show, Form::Text, &place, &["b".to_owned()], &mut out).is_err());
     let nowhere = StateDir::Custom(dir.path().join("nowhere"));
-    assert!(command(Ask::Verify, &nowhere, &[], &mut out).is_err());
+    assert!(command(Ask::Verify, Form::Text, &nowhere, &[], &mut out).is_err());
 }
