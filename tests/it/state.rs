@@ -270,8 +270,6 @@ fn a_snapshot_that_cannot_be_used_is_an_error_and_never_nothing() {
         assert!(error.contains("snapshot-t") && error.contains("--initialize"), "{what}: {error}");
         assert_eq!(files(dir.path()), before, "{what}");
     }
-    fs::File::create(&file).unwrap().set_len(1 << 62).unwrap();
-    assert!(store.load().unwrap_err().to_string().contains("memory"));
     let fresh = store.start_over().unwrap();
     assert!(fresh.baseline.is_empty());
     store.save(&fresh, &with("new"), &RunLists::default()).unwrap();
