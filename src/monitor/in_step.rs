@@ -138,7 +138,7 @@ fn is_absence(cause: &io::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::state::{Header, Record};
     use crate::tree::{Extra, Stamp};
@@ -159,7 +159,7 @@ mod tests {
     };
 
     /// What a scan would record.
-    fn entry(path: &Path) -> Entry {
+    pub fn entry(path: &Path) -> Entry {
         let now = fs::symlink_metadata(path).unwrap();
         let mut entry = Entry::new(kind(&now));
         entry.mode = u16::try_from(now.mode() & 0o7777).unwrap();

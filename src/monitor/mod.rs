@@ -32,6 +32,8 @@ use watcher::{Eyes, Presence, Sighting, Trouble, limit_advice};
 /// How often it is checked whether the replicas are still there: an unmounted file system
 /// sends no word.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// The same while one is gone.
+const CHECK_GONE_EVERY: Duration = Duration::from_secs(2);
 /// Changes come in bursts; they are looked at together.
 const SETTLE: Duration = Duration::from_millis(200);
 
@@ -180,14 +182,20 @@ impl<'a> Monitor<'a> {
         }
         // Replicas that the run made are watched from now on.
         self.check_presence();
-        self.take_in(end == RunEnd::Failed && !recorded);
+        let unrecorded = end == RunEnd::Failed && !recorded;
+        if unrecorded {
+            // Its last writes are reported a little later. Nothing is lost by passing over
+            // all of this: a failed run is tried again.
+            self.inbox.pause(SETTLE);
+        }
+        self.take_in(unrecorded);
         self.pace.ended(self.now(), end);
         status
     }
 
     fn wait(&self, until: Option<Duration>) {
         let now = self.now();
-        let mut wake = self.checked_at + CHECK_EVERY;
+        let mut wake = self.check_due();
         if self.eyes.is_limited() {
             wake = wake.min(self.rescans.due);
         }
@@ -198,7 +206,7 @@ impl<'a> Monitor<'a> {
     /// Takes notice of what has come in since the last look.
     fn look(&mut self) {
         let now = self.now();
-        if now >= self.checked_at + CHECK_EVERY {
+        if now >= self.check_due() {
             self.check_presence();
         }
         self.rescan(now);
@@ -224,8 +232,12 @@ impl<'a> Monitor<'a> {
         if found.iter().any(|seen| seen.path.is_root() && seen.sign == Sign::Touched) {
             self.check_presence();
         }
-        if found.iter().any(is_trigger) && self.trigger.as_mut().is_some_and(Trigger::asks) {
-            self.pace.triggered();
+        if found.iter().any(is_trigger) {
+            // Whoever makes the file writes into it a moment later.
+            self.inbox.pause(SETTLE);
+            if self.trigger.as_mut().is_some_and(Trigger::asks) {
+                self.pace.triggered();
+            }
         }
         if !only_watch && !self.pace.has_change() && self.holds_news(&found) {
             self.pace.changed(self.now());
@@ -246,6 +258,10 @@ impl<'a> Monitor<'a> {
         })
     }
 
+    fn check_due(&self) -> Duration {
+        self.checked_at + if self.gone.is_some() { CHECK_GONE_EVERY } else { CHECK_EVERY }
+    }
+
     fn check_presence(&mut self) {
         self.checked_at = self.now();
         match self.eyes.refresh() {
@@ -256,8 +272,9 @@ impl<'a> Monitor<'a> {
             Ok(Presence::Watched(count)) => {
                 self.say_watched(count);
                 if self.gone.take().is_none() {
-                    // Another directory has taken the place of the one that was watched.
-                    self.pace.changed(self.now());
+                    // A run has made the replica, or something else has taken its place:
+                    // what changed before the watches stood was not noticed.
+                    self.pace.missed(self.now());
                 }
                 self.pace.back();
             }
