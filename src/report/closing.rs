@@ -21,17 +21,17 @@ pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: 
     log.say_all(level, &mut |line| verdicts(listing, line));
 }
 
-/// Writes the reports for machines. One that cannot be written is an error in the log.
+/// Writes the reports for machines. One that cannot be written is a warning.
 pub fn write_reports(config: &Config, run: &RunReport, log: &dyn Reporter) {
     let write =
         |path: Option<&Path>, what: &str, write: fn(&Path, &RunReport) -> io::Result<()>| {
             let Some(path) = path else { return };
             if let Err(e) = write(path, run) {
                 let path = crate::tree::path::escape(path.as_os_str().as_encoded_bytes());
-                log.say(Level::Error, &format!("cannot write the {what} {path}: {e}"));
+                log.say(Level::Warn, &format!("cannot write the {what} {path}: {e}"));
             }
         };
-    write(config.output.report_file.as_deref(), "report", json::write);
+    write(config.output.report_file.as_deref(), "report file", json::write);
     write(config.alerts.metrics_file.as_deref(), "metrics file", metrics::write);
 }
 

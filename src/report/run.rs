@@ -61,8 +61,9 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         _ => Path::new("."),
     };
     let fresh = Permissions::from_mode(0o666);
-    let mut file =
-        tempfile::Builder::new().prefix(".osync-").permissions(fresh).tempfile_in(dir)?;
+    let mut builder = tempfile::Builder::new();
+    let builder = builder.prefix(".osync-").permissions(fresh);
+    let mut file = builder.tempfile_in(dir).map_err(without_name)?;
     file.write_all(content)?;
     if let Some(mode) = mode {
         file.as_file().set_permissions(mode)?;
@@ -70,6 +71,14 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(&path)?;
     Ok(())
+}
+
+/// The system's words alone: the name of a temporary file tells nobody anything.
+fn without_name(error: io::Error) -> io::Error {
+    match error.to_string().split_once(" at path ") {
+        Some((words, _)) => io::Error::new(error.kind(), words),
+        None => error,
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Alert mails through real servers and a real `sendmail` (spec 6, "Mail").
 
-use crate::support::smtp::{Behaviour, SmtpServer};
+use crate::support::sandbox::{Run, Sandbox};
+use crate::support::smtp::{Behaviour, Protection, SmtpServer};
 use osync::config::{Alerts, Secret, SmtpEncryption};
 use osync::report::mail::{Letter, Occasion, Patience, send_within};
 use osync::report::{Event, Level, Reporter, Tally};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -138,4 +140,181 @@ fn encryption_that_a_server_does_not_have_is_not_given_up() {
     let errors = post(&settings, Patience::default()).errors();
     assert!(errors[0].contains("STARTTLS"), "{errors:?}");
     assert!(server.mails().is_empty());
+}
+
+/// A run of a sandbox that sends mail to this server.
+fn quick(sandbox: &Sandbox, server: &SmtpServer) -> Run {
+    sandbox
+        .quick()
+        .env("DESTINATION_MAILS", "a@example.org, b@example.org")
+        .env("SMTP_SERVER", "localhost")
+        .env("SMTP_PORT", server.port().to_string())
+        .arg("--instance-id=mailed")
+}
+
+#[test]
+fn runs_send_the_mail_that_their_end_deserves() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    let run = |name: &str, env: &[(&str, &str)], status: i32, subject: Option<&str>| {
+        let before = server.mails().len();
+        let run = env.iter().fold(quick(&sandbox, &server), |run, (k, v)| run.env(k, v)).run();
+        assert_eq!(run.status, Some(status), "{name}: {run}");
+        let mails = server.mails();
+        let subjects: Vec<String> = mails[before..].iter().map(|mail| mail.subject()).collect();
+        assert_eq!(
+            subjects,
+            subject.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            "{name}: {run}"
+        );
+        mails.last().cloned()
+    };
+    run("all is well", &[], 0, None);
+    run("always", &[("ALWAYS_SEND_MAILS", "yes")], 0, Some("Finished run - Alert for mailed"));
+    let odd = ("MAIL_BODY_CHARSET", "klingon");
+    run("a warning", &[odd], 2, Some("Finished run - Warning alert for mailed"));
+    let failing = ("LOCAL_RUN_BEFORE_CMD", "echo the cause; exit 1");
+    let mail =
+        run("an error", &[failing], 1, Some("Finished run - Error alert for mailed")).unwrap();
+    run("an error while debugging", &[failing, ("_DEBUG", "yes")], 1, None);
+    run("nobody to send to", &[failing, ("DESTINATION_MAILS", "")], 1, None);
+
+    assert_eq!(mail.to, ["a@example.org", "b@example.org"]);
+    let text = mail.text();
+    let (first, then) = (text.find("(ERROR):the local command"), text.find("TIME: 0 - "));
+    assert!(first.unwrap() < then.unwrap() && text.contains("the cause"), "{text}");
+    let log = mail.attached_log().unwrap();
+    assert!(log.contains("(ERROR):the local command"), "{log}");
+    assert!(
+        sandbox.log().contains(&log) && sandbox.log().len() > log.len(),
+        "only this run's part"
+    );
+}
+
+#[test]
+fn a_failed_start_sends_mail_too() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    std::fs::remove_dir(&sandbox.b.root).unwrap();
+    let run = quick(&sandbox, &server).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert_eq!(server.wait_for(1)[0].subject(), "Finished run - Error alert for mailed");
+}
+
+#[test]
+fn conflicts_are_mailed_if_asked_for() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f both 1");
+    assert_eq!(sandbox.quick().arg("--instance-id=mailed").run().status, Some(0));
+    sandbox.a.write("both", "one", 1_600_000_001);
+    sandbox.b.write("both", "other", 1_600_000_002);
+    let run = quick(&sandbox, &server).arg("--alert-conflicts").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    let mail = server.wait_for(1).remove(0);
+    assert!(mail.text().contains("There is 1 conflict."), "{}", mail.text());
+    let run = quick(&sandbox, &server).arg("--alert-conflicts").run();
+    assert_eq!((run.status, server.mails().len()), (Some(0), 1), "no conflict, no mail: {run}");
+}
+
+#[test]
+fn encrypted_mail_goes_only_to_a_server_whose_certificate_is_known() {
+    for (protection, key) in [(Protection::StartTls, "tls"), (Protection::Implicit, "ssl")] {
+        let behaviour = Behaviour { protection, login: login(), ..Behaviour::default() };
+        let server = SmtpServer::start(behaviour);
+        let sandbox = Sandbox::new();
+        let known = sandbox.path("known.pem");
+        std::fs::write(&known, server.certificate()).unwrap();
+        let other = sandbox.path("other.pem");
+        let stranger = SmtpServer::start(Behaviour::default());
+        std::fs::write(&other, stranger.certificate()).unwrap();
+        let run = |authorities: &std::path::Path| {
+            quick(&sandbox, &server)
+                .env("SMTP_ENCRYPTION", key)
+                .env("SMTP_USER", "me")
+                .env("SMTP_PASSWORD", "pass'word 1")
+                .env("ALWAYS_SEND_MAILS", "yes")
+                .env("SSL_CERT_FILE", authorities)
+                .env("SSL_CERT_DIR", sandbox.path("etc"))
+                .run()
+        };
+        let good = run(&known);
+        assert_eq!((good.status, good.stderr.as_str()), (Some(0), ""), "{key}: {good}");
+        let mail = server.wait_for(1).remove(0);
+        assert!(mail.encrypted && mail.login == login(), "{key}: {mail:?}");
+
+        let bad = run(&other);
+        assert_eq!(bad.status, Some(0), "a mail that cannot be sent changes no status: {bad}");
+        assert!(
+            bad.stderr.contains("(ERROR):cannot send mail") && bad.stderr.contains("certificate"),
+            "{key}: {bad}"
+        );
+        assert_eq!(server.mails().len(), 1);
+    }
+}
+
+#[test]
+fn a_run_outlives_a_mail_server_that_hangs() {
+    let server = SmtpServer::start(Behaviour { hang: true, ..Behaviour::default() });
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    let start = Instant::now();
+    let run = quick(&sandbox, &server).env("ALWAYS_SEND_MAILS", "yes").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(run.stderr.contains("no answer within 15 s"), "{run}");
+    assert!(start.elapsed() < Duration::from_secs(35), "{:?}", start.elapsed());
+    assert!(sandbox.b.has("one"));
+}
+
+#[test]
+fn without_a_server_the_mail_goes_to_sendmail() {
+    let sandbox = Sandbox::new();
+    let bin = sandbox.path("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let run = |script: &str| {
+        let program = bin.join("sendmail");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let run = sandbox.quick().env("PATH", &path).env("ALWAYS_SEND_MAILS", "yes");
+        run.env("DESTINATION_MAILS", "a@example.org nonsense")
+            .env("SENDER_MAIL", "me@example.org")
+            .run()
+    };
+    let (args, mail) = (sandbox.path("args"), sandbox.path("mail"));
+    let good = run(&format!("echo \"$@\" > '{}'; cat > '{}'", args.display(), mail.display()));
+    assert_eq!(good.status, Some(2), "a malformed address is a warning: {good}");
+    assert!(good.stderr.contains("(WARN):DESTINATION_MAILS: nonsense"), "{good}");
+    let args = std::fs::read_to_string(args).unwrap();
+    assert_eq!(args, "-oi -f me@example.org -- a@example.org\n");
+    let mail = std::fs::read_to_string(mail).unwrap();
+    assert!(
+        mail.contains("\nSubject: Finished run - Warning alert for quicksync_task\n"),
+        "{mail}"
+    );
+    assert!(!mail.contains('\r'), "line ends of this system");
+
+    let bad = run("echo no such thing >&2; exit 67");
+    assert!(bad.stderr.contains("status 67: no such thing"), "{bad}");
+}
+
+#[test]
+fn the_body_is_in_the_charset_asked_for() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    let mail = |charset: &str, status: i32| {
+        let count = server.mails().len() + 1;
+        let hook = "echo 'Gr\u{fc}\u{df}e \u{65e5}'; exit 1";
+        let run = quick(&sandbox, &server)
+            .env("MAIL_BODY_CHARSET", charset)
+            .env("LOCAL_RUN_BEFORE_CMD", hook)
+            .run();
+        assert_eq!(run.status, Some(status), "{run}");
+        (run, server.wait_for(count).remove(count - 1).text())
+    };
+    let (_, text) = mail("ISO-8859-1", 1);
+    assert!(text.contains("charset=iso-8859-1") && text.contains("Gr=FC=DFe ?"), "{text}");
+    let (run, text) = mail("klingon", 1);
+    assert!(run.stderr.contains("(WARN):MAIL_BODY_CHARSET: klingon is not known"), "{run}");
+    assert!(text.contains("charset=utf-8") && text.contains("Gr=C3=BC=C3=9Fe"), "{text}");
 }

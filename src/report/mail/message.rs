@@ -48,11 +48,12 @@ fn text_part(text: &str, charset: Charset) -> Result<SinglePart, Box<dyn std::er
     let bytes = charset.encode(&text.replace('\n', "\r\n"));
     let plain = bytes.iter().all(|b| b.is_ascii() && *b != 0x1b)
         && bytes.split(|b| *b == b'\n').all(|line| line.len() <= PLAIN_LINE);
-    let encoding = match plain {
-        true => ContentTransferEncoding::SevenBit,
-        false => ContentTransferEncoding::QuotedPrintable,
+    let body = if plain {
+        Body::dangerous_pre_encoded(bytes, ContentTransferEncoding::SevenBit)
+    } else {
+        Body::new_with_encoding(bytes, ContentTransferEncoding::QuotedPrintable)
+            .map_err(|_| "the body cannot be encoded")?
     };
-    let body = Body::new_with_encoding(bytes, encoding).map_err(|_| "bad encoding")?;
     let kind = ContentType::parse(&format!("text/plain; charset={}", charset.name()))?;
     Ok(SinglePart::builder().content_type(kind).body(body))
 }

@@ -134,6 +134,7 @@ fn the_sender_is_our_user_at_this_host_unless_set() {
 fn a_mail_is_ascii_whatever_it_says() {
     let tally = tally(&[Level::Error]);
     let lines = ["ä".repeat(2000), "é€".to_owned()];
+    let plain = ["x".repeat(800), "y".repeat(500), "z".repeat(2000)];
     let letter = Letter {
         task: "tä\nsk",
         occasion: Occasion::Finished(Some(Level::Error)),
@@ -156,5 +157,11 @@ fn a_mail_is_ascii_whatever_it_says() {
         let said = text.to_ascii_lowercase().contains(&header.to_ascii_lowercase());
         assert!(said && text.contains(encoded), "{header}: {}", &text[..800]);
         assert!(text.contains("filename=\"osync.t__sk.log.gz\""), "{text}");
+    }
+    for lines in [&plain[..1], &plain[..2], &plain[..]] {
+        let letter = Letter { lines, ..letter.clone() };
+        let to = std::slice::from_ref(&address);
+        let mail = message::build(&letter, &address, to, Charset::default()).unwrap();
+        assert!(mail.split(|b| *b == b'\n').all(|line| line.len() < 998));
     }
 }
