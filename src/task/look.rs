@@ -7,8 +7,9 @@ use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
 use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
+use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
-use crate::tree::{Pair, Side, Tree};
+use crate::tree::{Pair, Side, Standing, Tree};
 
 impl Task<'_> {
     /// Scans both replicas at the same time, once.
@@ -42,7 +43,32 @@ impl Task<'_> {
                 reporter.tell(Event::Problem(problem));
             }
         }
-        Ok(scans.map(|scan| scan.tree))
+        let mut trees = scans.map(|scan| scan.tree);
+        if !self.config.selection.listing_args.is_empty() {
+            for side in Side::BOTH {
+                self.hide_what_rsync_hides(&mut trees[side], side)?;
+            }
+        }
+        Ok(trees)
+    }
+
+    /// RSYNC_OPTIONAL_ARGS that change what rsync lists: the visible set is what rsync
+    /// itself lists with them (spec 4, "Scanning").
+    fn hide_what_rsync_hides(&self, tree: &mut Tree, side: Side) -> Result<(), Halt> {
+        let end = self.replicas[side].rsync_end();
+        let args = &self.config.selection.listing_args;
+        let visible = rsync::visible(&self.config.transfer, args, &end, self.around.stop);
+        self.check_stop()?;
+        let visible = visible.map_err(|error| Halt::state(&error))?;
+        let hidden: Vec<_> = tree
+            .ids()
+            .filter(|id| tree.standing(*id) == Standing::Present)
+            .filter(|id| !visible.contains(&tree.path(*id)))
+            .collect();
+        for id in hidden {
+            tree.exclude(id);
+        }
+        Ok(())
     }
 
     fn tell_of_rules(&self, filter: &Filter) -> Result<(), Halt> {
