@@ -9,7 +9,8 @@ pub mod run_flags;
 mod settings;
 mod usage;
 
-use crate::config::{Config, Environment, Problem};
+use crate::config::{Config, Environment, Problem, Watch};
+use crate::monitor::{self, RunResult};
 use crate::process::{
     Stop,
     signals::{Interrupt, SignalWatch},
@@ -100,23 +101,38 @@ fn filter_ssh(args: SshFilterArgs) -> ExitCode {
     status(ssh_filter::run(&options))
 }
 
-/// Runs a resolved task. `warnings` are about the configuration; they are logged and make
-/// the exit status 2 at best.
+/// Runs a resolved task, once or, in monitor mode, again and again. `warnings` are about
+/// the configuration; they are logged and make the exit status 2 at best.
 fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode {
     let log = Arc::new(Log::for_task(config, started));
     let stop = Stop::new();
-    let _signals = listen(&log, &stop);
-    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
-    for warning in warnings {
-        log.problem(Level::Warn, None, None, warning);
+    let interrupt =
+        if config.mode.watch == Watch::Off { Interrupt::Twice } else { Interrupt::Once };
+    let _signals = listen(&log, &stop, interrupt);
+    let once = |started| {
+        Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
+        for warning in warnings {
+            log.problem(Level::Warn, None, None, warning);
+        }
+        task::run(config, Surroundings { log: &log, stop: &stop, started })
+    };
+    match config.mode.watch {
+        Watch::Off => ExitCode::from(once(started).status),
+        Watch::Initiator => {
+            let mut run = || {
+                log.begin_run();
+                let outcome = once(Instant::now());
+                RunResult { status: i32::from(outcome.status), baseline: outcome.baseline }
+            };
+            status(monitor::watch(config, &mut run, &stop, log.as_ref()))
+        }
+        Watch::Target => failed("osync --on-changes-target is not built yet"),
     }
-    let around = Surroundings { log: &log, stop: &stop, started };
-    ExitCode::from(task::run(config, around).status)
 }
 
 /// The first Ctrl-C is answered with a warning, the second, or another signal that asks
 /// for the end, stops the run (spec 7).
-fn listen(log: &Arc<Log>, stop: &Stop) -> Option<SignalWatch> {
+fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Option<SignalWatch> {
     let for_handler = Arc::clone(log);
     let on_first = move || {
         for_handler.say(
@@ -124,7 +140,7 @@ fn listen(log: &Arc<Log>, stop: &Stop) -> Option<SignalWatch> {
             "interrupted: the run goes on; a second Ctrl-C stops it (the next run goes on from there)",
         );
     };
-    match SignalWatch::install(stop, Interrupt::Twice, on_first) {
+    match SignalWatch::install(stop, interrupt, on_first) {
         Ok(watch) => Some(watch),
         Err(error) => {
             let text = format!("cannot listen to signals: {error}");

@@ -4,6 +4,7 @@ use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
 use crate::report::{ConflictLine, Counts, Level};
+use crate::state::Baseline;
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
 
@@ -57,7 +58,7 @@ impl From<ReplicaError> for Halt {
 }
 
 /// What came of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Outcome {
     /// The exit status.
     pub status: u8,
@@ -69,6 +70,8 @@ pub struct Outcome {
     pub counts: Pair<Counts>,
     /// Paths changed on both sides.
     pub conflicts: Vec<ConflictLine>,
+    /// What was recorded, for the monitor, which compares with it what it notices.
+    pub baseline: Option<Baseline>,
 }
 
 impl Outcome {
@@ -81,6 +84,7 @@ impl Outcome {
             complete: false,
             counts: Pair::default(),
             conflicts: Vec::new(),
+            baseline: None,
         }
     }
 }

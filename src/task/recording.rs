@@ -3,6 +3,7 @@
 use super::Task;
 use super::apply::{Applied, Apply};
 use super::outcome::Halt;
+use crate::config::Watch;
 use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::{Act, Plan, as_found};
 use crate::replica::host;
@@ -134,6 +135,9 @@ impl Task<'_> {
         let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
             .map_err(|error| Halt::state(&error))?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
+        if self.config.mode.watch != Watch::Off {
+            self.outcome.baseline = Some(next);
+        }
         self.tell_done(trees, plan, &applied);
         let conflicts: String =
             self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
