@@ -13,6 +13,7 @@ mod problem;
 mod read;
 mod resolve;
 pub mod rsync_args;
+pub mod sample;
 mod settings;
 mod surroundings;
 pub mod toml_file;

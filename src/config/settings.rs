@@ -138,9 +138,14 @@ impl Settings {
             if let Some(key) = keys::find(&one.key) {
                 self.set(key, &one.value, Origin::File(one.line));
             } else if let Some(old) = keys::obsolete(&one.key) {
-                let now = old.now.map(|now| format!(" is {now} now")).unwrap_or_default();
+                let now = match old.now {
+                    Some(now) => format!("is {now} now"),
+                    None => {
+                        "is part of TARGET_SYNC_DIR now (ssh://user@host:port//path)".to_owned()
+                    }
+                };
                 let text = format!(
-                    "this setting of an older version{now}; 'osync upgrade {name}' rewrites the file"
+                    "this setting of an older version {now}; 'osync upgrade {name}' rewrites the file"
                 );
                 errors.push(problem(one.line, Some(&one.key), text));
             } else if !file.parsed.used.contains(&one.key) {

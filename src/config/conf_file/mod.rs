@@ -9,6 +9,7 @@ mod words;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 /// The longest file that is read, in bytes.
 pub const MAX_FILE: usize = 1 << 20;
@@ -55,6 +56,15 @@ pub struct Assignment {
     pub line: usize,
 }
 
+/// Where an assignment stands: byte ranges of what [`normalised`] returns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The name before the `=`.
+    pub name: Range<usize>,
+    /// The value, with its quotes.
+    pub value: Range<usize>,
+}
+
 /// Something to complain about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
@@ -79,6 +89,17 @@ pub struct Parsed {
     pub used: BTreeSet<String>,
     /// Names whose value could not be read.
     pub broken: BTreeSet<String>,
+    /// Where each assignment stands; only for `.conf` files.
+    pub sources: Vec<Source>,
+    /// Where each `[HEADING]` stands.
+    pub headings: Vec<Range<usize>>,
+}
+
+/// The text of a file as the reader sees it: without a byte order mark, with `\n` at the
+/// end of lines.
+#[must_use]
+pub fn normalised(bytes: &[u8]) -> Vec<u8> {
+    without_carriage_returns(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes))
 }
 
 /// Reads a whole file.
@@ -88,8 +109,7 @@ pub fn parse(bytes: &[u8], outside: &mut dyn Outside) -> Parsed {
         parsed.errors.push(Trouble { line: 1, key: None, text: text.to_owned() });
         return parsed;
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let unix = without_carriage_returns(bytes);
+    let unix = normalised(bytes);
     let mut reader = Reader {
         text: &unix,
         at: 0,
@@ -181,7 +201,11 @@ impl Reader<'_> {
             match byte {
                 b'\n' => self.skip(1),
                 b'#' => self.skip_line(),
-                b'[' if self.is_heading() => self.skip_line(),
+                b'[' if self.is_heading() => {
+                    let begin = self.at;
+                    self.skip_line();
+                    self.parsed.headings.push(begin..self.at);
+                }
                 _ => {
                     if self.statement() == Ended::Badly {
                         self.skip_line();
@@ -237,6 +261,7 @@ impl Reader<'_> {
         self.start = line;
         self.broken = false;
         self.key = Some(name.clone());
+        let name_at = self.at..self.at + name.len();
         self.skip(name.len() + 1);
         self.value_start = self.at;
         let value = self.word();
@@ -246,6 +271,8 @@ impl Reader<'_> {
         if let (Some(value), false) = (value, self.broken) {
             self.variables.insert(name.clone(), value.clone());
             self.parsed.assignments.push(Assignment { key: name, value, line });
+            let source = Source { name: name_at, value: self.value_start..self.at };
+            self.parsed.sources.push(source);
             self.key = None;
             return Ended::Well;
         }

@@ -10,7 +10,7 @@ pub static KEYS: &[Key] = &[
     key(Section::General, "CONFIG_FILE_REVISION", Text, "",
         "The version of osync that this file was written for. Any 1.x is understood.").sample("1.3.0"),
     key(Section::General, "INSTANCE_ID", Text, "quicksync_task",
-        "Names this task: its state, its locks and its log carry the name. Every task needs one of its own. Required in a file.").sample("sync_test"),
+        "Names this task: its state, its locks and its log carry the name. Every task needs one of its own. Required in a file; without a file it is quicksync_task.").sample("sync_test"),
     key(Section::General, "INITIATOR_SYNC_DIR", Path, "",
         "The first replica, a directory of this machine. Required.").sample("/home/syncuser/initiator"),
     key(Section::General, "TARGET_SYNC_DIR", Path, "",
@@ -201,10 +201,15 @@ impl Key {
     }
 }
 
-/// Keys of v1.0 and v1.1 that have another name now, or none. A file that holds one is
-/// refused with the advice to run `osync upgrade`.
+/// Keys of v1.0 and v1.1 that have another name now, or became part of TARGET_SYNC_DIR. A
+/// file that holds one is refused with the advice to run `osync upgrade`.
 #[rustfmt::skip]
 pub static OBSOLETE: &[Obsolete] = &[
+    Obsolete { name: "REMOTE_SYNC", now: None },
+    Obsolete { name: "REMOTE_USER", now: None },
+    Obsolete { name: "REMOTE_HOST", now: None },
+    Obsolete { name: "REMOTE_PORT", now: None },
+    Obsolete { name: "REMOTE_RSYNC_PATH", now: Some("RSYNC_REMOTE_PATH") },
     Obsolete { name: "MASTER_SYNC_DIR", now: Some("INITIATOR_SYNC_DIR") },
     Obsolete { name: "SLAVE_SYNC_DIR", now: Some("TARGET_SYNC_DIR") },
     Obsolete { name: "SYNC_ID", now: Some("INSTANCE_ID") },

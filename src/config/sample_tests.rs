@@ -1,0 +1,80 @@
+use super::*;
+use crate::config::conf_file::{self, CommandFailure, Outside};
+use crate::config::keys::OBSOLETE;
+use crate::config::toml_file;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+struct Nothing;
+
+impl Outside for Nothing {
+    fn variable(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn output_of(
+        &mut self,
+        _: &[u8],
+        _: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<u8>, CommandFailure> {
+        Ok(Vec::new())
+    }
+}
+
+/// Compares a file of the repository with what the table of keys says. With
+/// OSYNC_UPDATE_SAMPLES set, writes the file instead.
+fn is_up_to_date(name: &str, expected: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("OSYNC_UPDATE_SAMPLES").is_some() {
+        std::fs::write(&path, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap();
+    assert!(
+        found == expected,
+        "{name} differs from the table of keys; \
+         run the unit tests of config::sample with OSYNC_UPDATE_SAMPLES=1"
+    );
+}
+
+#[test]
+fn the_sample_files_are_made_from_the_table() {
+    is_up_to_date("sync.conf.example", &conf());
+    is_up_to_date("examples/sync.toml", &toml());
+}
+
+#[test]
+fn both_samples_set_every_key_to_the_same_value() {
+    let conf = conf_file::parse(conf().as_bytes(), &mut Nothing);
+    let toml = toml_file::parse(toml().as_bytes());
+    assert_eq!((&conf.errors, &toml.errors), (&Vec::new(), &Vec::new()));
+    assert_eq!(conf.warnings, []);
+    let names = |parsed: &conf_file::Parsed| -> BTreeSet<String> {
+        parsed.assignments.iter().map(|one| one.key.clone()).collect()
+    };
+    let all: BTreeSet<String> = KEYS.iter().map(|key| key.name.to_owned()).collect();
+    assert_eq!(names(&conf), all);
+    assert_eq!(names(&toml), all);
+    for one in &conf.assignments {
+        let other = toml.assignments.iter().find(|other| other.key == one.key).unwrap();
+        let shown = |value: &[u8]| String::from_utf8_lossy(value).replace('\0', "");
+        assert_eq!(shown(&one.value), shown(&other.value), "{}", one.key);
+    }
+}
+
+#[test]
+fn comments_are_short_lines() {
+    let long = conf().lines().filter(|line| line.len() > 90).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(long, [""; 0]);
+    assert!(OBSOLETE.iter().all(|old| !conf().contains(old.name)));
+}
+
+/// The table in docs/configuration.md, between its markers.
+#[test]
+fn the_manual_lists_every_key_as_the_table_has_it() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (begin, end) = ("<!-- keys: begin -->\n", "<!-- keys: end -->");
+    let (before, rest) = text.split_once(begin).unwrap();
+    let (_, after) = rest.split_once(end).unwrap();
+    is_up_to_date("docs/configuration.md", &format!("{before}{begin}{}{end}{after}", manual()));
+}
