@@ -51,6 +51,9 @@ pub(super) fn transfer_args(
     args.0.extend(settings.optional_args.iter().map(OsString::from));
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable", "--info=progress2", ITEM_FORMAT]);
+    // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
+    // of replacing files behind the back of a later run
+    args.add(&["--outbuf=N"]);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             args.0.extend(remote_args(remote));
@@ -143,9 +146,11 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
         args.add(&["-zz"]);
         args.0.push(format!("--skip-compress={COMPRESSED}").into());
     }
-    // here, reading the old file costs more than writing all of the new one
-    let delta = settings.delta_copies
-        && (is_remote || settings.delta_copies_asked && transfer.purpose == Purpose::Delta);
+    // Here, reading the old file costs more than writing all of the new one. But only the
+    // delta algorithm goes on with a partial file.
+    let asked = settings.delta_copies_asked && transfer.purpose == Purpose::Delta;
+    let delta = settings.delta_copies && (is_remote || asked)
+        || settings.partial && (is_remote || transfer.resumes);
     args.add(&[if delta { "--no-whole-file" } else { "--whole-file" }]);
 }
 
@@ -284,7 +289,15 @@ mod tests {
     }
 
     fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer<'a> {
-        Transfer { purpose, source, destination, to: Side::Target, backup: None, partial_dir: None }
+        Transfer {
+            purpose,
+            source,
+            destination,
+            to: Side::Target,
+            backup: None,
+            partial_dir: None,
+            resumes: false,
+        }
     }
 
     fn line(
@@ -298,7 +311,8 @@ mod tests {
 
     const ALWAYS: &str =
         "-l -t -D -8 -s --files-from=- --from0 --no-implied-dirs --ignore-missing-args";
-    const LAST: &str = "--stats --no-human-readable --info=progress2 --out-format=@ %i %l %n";
+    const LAST: &str =
+        "--stats --no-human-readable --info=progress2 --out-format=@ %i %l %n --outbuf=N";
 
     #[test]
     fn every_purpose_has_its_own_rules() {
@@ -334,7 +348,7 @@ mod tests {
 
     #[test]
     fn every_setting_reaches_rsync() {
-        let cases: [(Change, Purpose, &str); 20] = [
+        let cases: [(Change, Purpose, &str); 21] = [
             (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
             (|_, p, _| p.owner = true, Purpose::Content, " -o "),
             (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -360,7 +374,16 @@ mod tests {
                     t.partial_dir = Some("/w/_partial".into());
                 },
                 Purpose::Content,
-                " --partial --partial-dir=/w/_partial ",
+                " --whole-file --partial --partial-dir=/w/_partial ",
+            ),
+            (
+                |s, _, t| {
+                    s.partial = true;
+                    t.partial_dir = Some("/w/_partial".into());
+                    t.resumes = true;
+                },
+                Purpose::Content,
+                " --no-whole-file --partial ",
             ),
             (
                 |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into(), suffix: None }),

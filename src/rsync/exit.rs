@@ -63,7 +63,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
         return "something on the way prints text of its own (a login banner, a start-up file \
                 of the shell over there); make it silent for non-interactive sessions";
     }
-    if code == 127 || said("command not found") || said("rsync: not found") {
+    if code == 127 || said("command not found") || said(": not found") {
         return "there is no rsync on the other side; install it there, or set \
                 RSYNC_REMOTE_PATH";
     }

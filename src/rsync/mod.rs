@@ -102,6 +102,9 @@ pub struct Transfer<'a> {
     pub backup: Option<Backup>,
     /// An absolute directory of the receiver for partial files (used only with PARTIAL).
     pub partial_dir: Option<PathBuf>,
+    /// Whether that directory holds something to go on from. Matters only for a transfer
+    /// on this machine, which otherwise takes whole files.
+    pub resumes: bool,
 }
 
 /// How far a call has come.

@@ -138,13 +138,28 @@ impl Bench {
         trees::make(&self.path(name), text);
     }
 
+    /// A number of bytes of rsync's statistics.
+    fn statistic(&self, name: &str) -> u64 {
+        let said = self.said.0.lock().unwrap();
+        let line = said.iter().rev().find_map(|(_, text)| text.strip_prefix(name)).unwrap();
+        line.trim_matches([':', ' ']).trim_end_matches(" bytes").parse().unwrap()
+    }
+
     fn contents(&self, name: &str) -> String {
         trees::contents(&trees::read(&self.path(name)))
     }
 }
 
 fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer<'a> {
-    Transfer { purpose, source, destination, to: Side::Target, backup: None, partial_dir: None }
+    Transfer {
+        purpose,
+        source,
+        destination,
+        to: Side::Target,
+        backup: None,
+        partial_dir: None,
+        resumes: false,
+    }
 }
 
 fn with_backup<'a>(bench: &Bench, source: &'a End, destination: &'a End) -> Transfer<'a> {
@@ -470,8 +485,10 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     let part = fs::metadata(bench.path("partial/big")).unwrap().len();
     assert!((500_000..6_000_000).contains(&part), "{part}");
     bench.settings.bandwidth = 0;
-    let again = bench.call(&call, &["big"]);
+    bench.settings.stats = true;
+    let again = bench.call(&Transfer { resumes: true, ..call }, &["big"]);
     assert_eq!(again.outcome, Outcome::Done, "{again:?}");
+    assert!(bench.statistic("Matched data") >= part / 2, "it went on within the file");
     assert!(fs::read(bench.path("d/big")).unwrap() == big);
     assert!(!bench.path("partial/big").exists());
 }

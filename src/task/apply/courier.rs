@@ -7,7 +7,7 @@ use crate::reconcile::{Plan, Spot};
 use crate::report::{Event, Reporter, TransferProgress};
 use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// One call of rsync.
@@ -91,6 +91,7 @@ impl<'a> Courier<'a> {
             destination: &self.ends[to],
             to,
             backup: call.keeps_backup.then(|| self.backup(to)),
+            resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
         };
         let mut paths = call.spots.iter().map(|spot| self.plan.path(*spot));
@@ -124,4 +125,9 @@ impl<'a> Courier<'a> {
         }
         total
     }
+}
+
+/// Whether a directory of this machine holds something; on a remote side it does not matter.
+fn holds_something(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
