@@ -27,7 +27,7 @@ pub struct LocalReplica {
     side: Side,
     location: PathBuf,
     real: PathBuf,
-    root: Option<Root>,
+    pub(super) root: Option<Root>,
     held: Option<Held>,
     look: Look,
     stop: Stop,

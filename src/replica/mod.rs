@@ -14,6 +14,7 @@ mod hook;
 pub mod host;
 pub mod judge;
 mod kept_name;
+mod list;
 mod local;
 mod lock;
 mod look;

@@ -262,3 +262,44 @@ fn the_root_of_the_replica_is_not_to_be_moved() {
     sandbox.apply(Op::SetMtime { path: RelPath::root(), mtime: Stamp::new(5, 0) }).unwrap();
     assert_eq!(sandbox.entry("").mtime, Stamp::new(5, 0));
 }
+
+#[test]
+fn hostile_names_are_ordinary_in_every_operation() {
+    let mut sandbox = Sandbox::new();
+    for name in HOSTILE {
+        let join = |tail: &[u8]| rel([name, b"/", tail].concat());
+        let (file, moved) = (join(name), join(b"moved"));
+        sandbox.apply(Op::MakeDir { path: rel(name), mode: 0o755 }).unwrap();
+        std::fs::write(sandbox.path(file.as_bytes()), "text").unwrap();
+        let expect = sandbox.entry(file.as_bytes());
+        let e = || expect.clone();
+        let back = || Op::Rename { from: moved.clone(), to: file.clone(), expect: e() };
+        let ops = [
+            Op::KeepCopy { path: file.clone(), expect: e() },
+            Op::Rename { from: file.clone(), to: moved.clone(), expect: e() },
+            back(),
+            Op::SetMetadata {
+                path: file.clone(),
+                expect: e(),
+                mode: Some(0o640),
+                uid: None,
+                gid: None,
+            },
+        ];
+        for (op, done) in ops.iter().zip(sandbox.replica.apply(&ops).unwrap()) {
+            assert_eq!(done, Ok(()), "{op:?}");
+        }
+        assert_eq!(std::fs::read(sandbox.kept("backup").join(file.as_path())).unwrap(), b"text");
+        let digest = sandbox.replica.digest(std::slice::from_ref(&file)).unwrap().remove(0);
+        assert_eq!(digest, Ok(*blake3::hash(b"text").as_bytes()));
+        let below = sandbox.replica.look_below(&[rel(name)]).unwrap().remove(0).unwrap().unwrap();
+        assert_eq!(listed(&below), [(rel(name).shown(), Standing::Present)]);
+        sandbox.apply(Op::SetMtime { path: file.clone(), mtime: Stamp::new(9, 9) }).unwrap();
+        let expect = sandbox.entry(file.as_bytes());
+        assert_eq!((expect.mode, expect.mtime), (0o640, Stamp::new(9, 9)));
+        sandbox.apply(Op::Remove { path: file, expect }).unwrap();
+        let expect = sandbox.entry(name);
+        sandbox.apply(Op::Remove { path: rel(name), expect }).unwrap();
+    }
+    assert!(sandbox.scan().tree.is_empty());
+}
