@@ -1,4 +1,4 @@
-//! One side's entry as bytes (docs/state-format.md, "An entry"): only what differs from
+//! One side's entry as bytes (docs/state-format.md, "What a side has"): only what differs from
 //! the entry before it in the block, or from the other side's.
 
 use super::wire::{Damaged, Reader, put_near, put_number, put_string};

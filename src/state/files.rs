@@ -1,6 +1,7 @@
 //! The directory that holds the state files. Files are opened relative to it and links
 //! are never followed; what is written replaces the old file at once or not at all.
 
+use super::dir::StateDir;
 use super::error::StateError;
 use crate::tree::Stamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
@@ -8,83 +9,10 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Where state files lie (spec 3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StateDir {
-    /// In the work directory of the replica with this root.
-    InReplica(PathBuf),
-    /// In a directory of the user's choice (INITIATOR_CUSTOM_STATE_DIR).
-    Custom(PathBuf),
-}
-
-/// The parts of `.osync_workdir/state`.
-const WORK_DIR: [&str; 2] = [".osync_workdir", "state"];
-const PRIVATE_DIR: Mode = Mode::RWXU;
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const TEMPORARY: &str = ".tmp-";
-
-impl StateDir {
-    /// The directory itself.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        match self {
-            StateDir::InReplica(root) => {
-                WORK_DIR.iter().fold(root.clone(), |at, part| at.join(part))
-            }
-            StateDir::Custom(dir) => dir.clone(),
-        }
-    }
-
-    /// Opens the directory; none if it is not there.
-    fn open(&self) -> Result<Option<OwnedFd>, StateError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let (top, below): (&Path, &[&str]) = match self {
-            StateDir::InReplica(root) => (root, &WORK_DIR),
-            StateDir::Custom(dir) => (dir, &[]),
-        };
-        let mut opened = rustix::fs::open(top, flags, Mode::empty());
-        for part in below {
-            opened = opened.and_then(|at| {
-                rustix::fs::openat(at, *part, flags | OFlags::NOFOLLOW, Mode::empty())
-            });
-        }
-        match opened {
-            Ok(dir) => Ok(Some(dir)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(cause) => Err(StateError::file("open the state directory", self.path(), cause)),
-        }
-    }
-
-    /// Opens the directory and makes it where it is missing (not the replica itself).
-    fn make(&self) -> Result<OwnedFd, StateError> {
-        if let Some(dir) = self.open()? {
-            return Ok(dir);
-        }
-        let failed = |cause| StateError::file("make the state directory", self.path(), cause);
-        match self {
-            StateDir::Custom(dir) => std::fs::create_dir_all(dir).map_err(failed)?,
-            StateDir::InReplica(root) => {
-                make_below(root).map_err(|errno| failed(errno.into()))?;
-            }
-        }
-        self.open()?.ok_or_else(|| failed(Errno::NOENT.into()))
-    }
-}
-
-fn make_below(root: &Path) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at = rustix::fs::open(root, flags, Mode::empty())?;
-    for part in WORK_DIR {
-        match rustix::fs::mkdirat(&at, part, PRIVATE_DIR) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-        at = rustix::fs::openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
-    }
-    Ok(())
-}
 
 /// What tells a file from one that was written later, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,11 +60,22 @@ pub(super) struct Fresh {
     temporary: String,
     path: PathBuf,
     name: String,
-    pub(super) stamp: FileStamp,
+    file: File,
     placed: bool,
 }
 
 impl Fresh {
+    /// What tells it from a later one, also when it has its place.
+    pub(super) fn stamp(&self) -> Result<FileStamp, StateError> {
+        let stamp = FileStamp::of(&self.file);
+        Ok(stamp.map_err(|cause| StateError::file("read", &self.path, cause))?.0)
+    }
+
+    /// Waits until what was written is on the disk.
+    pub(super) fn sync(&self) -> Result<(), StateError> {
+        self.file.sync_all().map_err(|cause| StateError::file("write", &self.path, cause))
+    }
+
     /// Puts the file in the place of the old one.
     pub(super) fn place(mut self) -> Result<(), StateError> {
         rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
@@ -205,7 +144,6 @@ impl Files {
     pub(super) fn prepare<T>(
         &self,
         name: &str,
-        durable: Durable,
         write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
     ) -> Result<(Fresh, T), StateError> {
         let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
@@ -216,16 +154,13 @@ impl Files {
         let _ = rustix::fs::unlinkat(&dir, &temporary, AtFlags::empty());
         let file = rustix::fs::openat(&dir, &temporary, flags, PRIVATE_FILE);
         let file = File::from(file.map_err(|errno| failed(errno.into()))?);
-        let stamp = FileStamp { ino: 0, size: 0, mtime: Stamp::UNKNOWN };
+        let keep = file.try_clone().map_err(failed)?;
         let (path, name) = (self.path(name), name.to_owned());
-        let mut fresh = Fresh { dir, temporary, path, name, stamp, placed: false };
+        // from here on the temporary file goes if anything fails
+        let fresh = Fresh { dir, temporary, path, name, file: keep, placed: false };
         let mut out = BufWriter::with_capacity(1 << 16, file);
         let written = write(&mut out).map_err(failed)?;
-        let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
-        if durable == Durable::Yes {
-            file.sync_all().map_err(failed)?;
-        }
-        fresh.stamp = FileStamp::of(&file).map_err(failed)?.0;
+        out.flush().map_err(failed)?;
         Ok((fresh, written))
     }
 
@@ -236,8 +171,13 @@ impl Files {
         durable: Durable,
         bytes: &[u8],
     ) -> Result<(), StateError> {
-        self.prepare(name, durable, |out| out.write_all(bytes))?.0.place()?;
-        if durable == Durable::Yes { self.sync() } else { Ok(()) }
+        let (fresh, ()) = self.prepare(name, |out| out.write_all(bytes))?;
+        if durable == Durable::No {
+            return fresh.place();
+        }
+        fresh.sync()?;
+        fresh.place()?;
+        self.sync()
     }
 
     /// Replaces a file, unless it holds just that.

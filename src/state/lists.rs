@@ -181,6 +181,15 @@ mod tests {
 
     proptest! {
         #[test]
+        fn any_bytes_read_as_sorted_paths(bytes in proptest::collection::vec(
+            proptest::sample::select(b"\0\n/.ab\xff".to_vec()), 0..60)
+        ) {
+            let list = parse(&bytes);
+            let paths: Vec<_> = list.paths.iter().map(|p| RelPath::new(*p).unwrap()).collect();
+            prop_assert!(paths.is_sorted_by(|a, b| a < b) && !paths.contains(&RelPath::root()));
+        }
+
+        #[test]
         fn a_written_list_reads_as_what_it_was_written_from(given in any_records()) {
             let baseline = Baseline::from_records(Header::default(), given);
             for side in Side::BOTH {

@@ -1,8 +1,9 @@
 //! The state files of one task: loading the baseline, and keeping the next one (spec 3).
 
 use super::baseline::Baseline;
+use super::dir::StateDir;
 use super::error::{Shown, StateError};
-use super::files::{Durable, FileStamp, Files, Fresh, StateDir};
+use super::files::{FileStamp, Files, Fresh};
 use super::found::{FoundList, Ours};
 use super::snapshot::{self, ListMark, WrittenList};
 use super::{Header, lists};
@@ -201,13 +202,15 @@ impl StateStore {
         if before.complete && says_the_same(&before.baseline, after) {
             return Ok(Saved::Unchanged);
         }
-        self.files.sweep(&self.kept_names())?;
+        self.files.sweep(&self.names())?;
         let initiator = self.prepare_list(Side::Initiator, after, before)?;
         let target = self.prepare_list(Side::Target, after, before)?;
         let marks = Pair::new(initiator.0, target.0);
         let name = self.name("snapshot");
         let write = |out: &mut dyn io::Write| snapshot::write(after, &marks, out);
-        self.files.prepare(&name, Durable::Yes, write)?.0.place()?;
+        let (fresh, ()) = self.files.prepare(&name, write)?;
+        fresh.sync()?;
+        fresh.place()?;
         self.files.sync()?;
         for fresh in [initiator.1, target.1].into_iter().flatten() {
             fresh.place()?;
@@ -225,7 +228,7 @@ impl StateStore {
     ) -> Result<(ListMark, Option<Fresh>), StateError> {
         let name = self.side_name(side, "tree-after");
         let write = |out: &mut dyn io::Write| lists::write_tree(after, side, out);
-        let (fresh, digest) = self.files.prepare(&name, Durable::Yes, write)?;
+        let (fresh, digest) = self.files.prepare(&name, write)?;
         let found = before.lists[side];
         let replaced = found.map(|list| list.digest);
         Ok(match found.filter(|list| list.digest == digest) {
@@ -234,15 +237,21 @@ impl StateStore {
                 None,
             ),
             None => {
-                let written = Some(WrittenList { digest, stamp: fresh.stamp });
+                fresh.sync()?;
+                let written = Some(WrittenList { digest, stamp: fresh.stamp()? });
                 (ListMark { written, replaced }, Some(fresh))
             }
         })
     }
 
-    fn kept_names(&self) -> Vec<String> {
+    /// All names that files of this task have.
+    fn names(&self) -> Vec<String> {
+        let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
+        let of_task = ["snapshot", "inflight", "resume-count", "conflicts"];
         let both = Side::BOTH.into_iter();
-        both.map(|side| self.side_name(side, "tree-after")).chain([self.name("snapshot")]).collect()
+        both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))
+            .chain(of_task.map(|what| self.name(what)))
+            .collect()
     }
 }
 

@@ -407,6 +407,52 @@ fn what_is_under_way_is_known_after_a_crash() {
     assert_eq!(store.inflight().unwrap(), None);
 }
 
+const SAVE_IN: &str = "OSYNC_TEST_SAVE_IN";
+
+/// Two baselines that differ in most paths.
+fn one_or_the_other(which: usize) -> Baseline {
+    let paths =
+        (0..2000).map(|n| (path(&format!("d{}/{n}-{which}", n % 50)), in_step(Kind::File, n)));
+    baseline(paths.collect())
+}
+
+/// Only for the next test: the process that is killed. Does nothing otherwise.
+#[test]
+fn saves_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(SAVE_IN) else { return };
+    let store = store(Path::new(&dir), "t");
+    for which in [0, 1].into_iter().cycle() {
+        save(&store, &one_or_the_other(which));
+        println!("saved");
+    }
+}
+
+#[test]
+fn a_run_killed_at_any_moment_leaves_one_baseline_or_the_other() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let dir = TempDir::new().unwrap();
+    let known = [0, 1].map(|which| one_or_the_other(which).body().to_vec());
+    for saves in 1..25 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--nocapture", "state::saves_until_it_is_killed"])
+            .env(SAVE_IN, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let saved = lines.filter(|line| line.ends_with("saved")).take(saves % 4 + 1).count();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(saved, saves % 4 + 1);
+        let loaded = store(dir.path(), "t").load().unwrap();
+        assert_eq!(loaded.baseline.header().origin, Origin::Snapshot);
+        assert!(known.iter().any(|body| body == loaded.baseline.body()));
+    }
+    save(&store(dir.path(), "t"), &with("done"));
+    assert!(files(dir.path()).keys().all(|name| !name.starts_with('.')), "all is swept up");
+}
+
 fn asked(ask: Ask, dir: &Path, ids: &[&str]) -> (Verdict, Vec<serde_json::Value>) {
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     let mut out = Vec::new();

@@ -1,0 +1,81 @@
+//! Where the state files lie, opened without following links below a replica's root.
+
+use super::error::StateError;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// Where state files lie (spec 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateDir {
+    /// In the work directory of the replica with this root.
+    InReplica(PathBuf),
+    /// In a directory of the user's choice (INITIATOR_CUSTOM_STATE_DIR).
+    Custom(PathBuf),
+}
+
+/// The parts of `.osync_workdir/state`.
+const WORK_DIR: [&str; 2] = [".osync_workdir", "state"];
+const PRIVATE_DIR: Mode = Mode::RWXU;
+
+impl StateDir {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            StateDir::InReplica(root) => {
+                WORK_DIR.iter().fold(root.clone(), |at, part| at.join(part))
+            }
+            StateDir::Custom(dir) => dir.clone(),
+        }
+    }
+
+    /// Opens the directory; none if it is not there.
+    pub(super) fn open(&self) -> Result<Option<OwnedFd>, StateError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (top, below): (&Path, &[&str]) = match self {
+            StateDir::InReplica(root) => (root, &WORK_DIR),
+            StateDir::Custom(dir) => (dir, &[]),
+        };
+        let mut opened = rustix::fs::open(top, flags, Mode::empty());
+        for part in below {
+            opened = opened.and_then(|at| {
+                rustix::fs::openat(at, *part, flags | OFlags::NOFOLLOW, Mode::empty())
+            });
+        }
+        match opened {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(cause) => Err(StateError::file("open the state directory", self.path(), cause)),
+        }
+    }
+
+    /// Opens the directory and makes it where it is missing (not the replica itself).
+    pub(super) fn make(&self) -> Result<OwnedFd, StateError> {
+        if let Some(dir) = self.open()? {
+            return Ok(dir);
+        }
+        let failed = |cause| StateError::file("make the state directory", self.path(), cause);
+        match self {
+            StateDir::Custom(dir) => std::fs::create_dir_all(dir).map_err(failed)?,
+            StateDir::InReplica(root) => {
+                make_below(root).map_err(|errno| failed(errno.into()))?;
+            }
+        }
+        self.open()?.ok_or_else(|| failed(Errno::NOENT.into()))
+    }
+}
+
+fn make_below(root: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(root, flags, Mode::empty())?;
+    for part in WORK_DIR {
+        match rustix::fs::mkdirat(&at, part, PRIVATE_DIR) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = rustix::fs::openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(())
+}
