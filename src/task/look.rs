@@ -37,6 +37,8 @@ impl Task<'_> {
         });
         reporter.tell(Event::Quiet);
         let target = target.map_err(|_| Halt::fatal("the scan of the target broke off"))?;
+        // A scan that was stopped is no scan that failed.
+        self.check_stop()?;
         let scans = Pair::new(initiator?, target?);
         for (_, scan) in scans.iter() {
             for problem in &scan.problems {

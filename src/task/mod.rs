@@ -72,9 +72,11 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
     task.close(halted)
 }
 
-fn replica(config: &Config, side: Side, _around: Surroundings<'_>) -> Box<dyn Replica> {
+fn replica(config: &Config, side: Side, around: Surroundings<'_>) -> Box<dyn Replica> {
     match &config.replicas[side] {
-        Location::Local(path) => Box::new(LocalReplica::new(side, path)),
+        Location::Local(path) => {
+            Box::new(LocalReplica::new(side, path).with_stop(around.stop.clone()))
+        }
         Location::Ssh(_) => todo!(),
     }
 }
