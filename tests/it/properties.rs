@@ -1,1 +1,229 @@
-//! Tests of: properties.
+//! The rules of the whole program on random histories: two replicas are edited at random,
+//! the real binary runs on real directories, and what it leaves is compared with a plain
+//! model of the specification (`tests/support/model.rs`).
+
+use crate::support::history::{ANCHOR, Clock, Step, any_step};
+use crate::support::model::{Expected, Gone, Model, Place, Rules, Wanted, compare_coarsely};
+use crate::support::sandbox::{Replica, Run, Sandbox};
+use crate::support::trees::{self, Mtime, Tree, What, escape};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed, TestCaseError};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+/// The settings of one history.
+#[derive(Debug, Clone)]
+struct Settings {
+    target_prevails: bool,
+    force: bool,
+    checksum: bool,
+    detect_moves: bool,
+    multiple: bool,
+}
+
+proptest! {
+    #![proptest_config(config(30))]
+
+    #[test]
+    fn any_history_ends_as_the_model_says(
+        settings in any_settings(false),
+        rounds in any_rounds(false),
+    ) {
+        follow(&settings, &rounds)?;
+    }
+
+    #[test]
+    fn any_history_ends_as_the_model_says_when_contents_are_compared(
+        settings in any_settings(true),
+        rounds in any_rounds(true),
+    ) {
+        follow(&settings, &rounds)?;
+    }
+}
+
+/// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
+/// says otherwise.
+fn config(cases: u32) -> Config {
+    let mut config =
+        Config { failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
+    if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+        config.rng_seed = RngSeed::Fixed(11);
+    }
+    config
+}
+
+fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
+    let yes = any::<bool>;
+    (yes(), prop::bool::weighted(0.2), prop::bool::weighted(0.8), yes()).prop_map(
+        move |(target_prevails, force, detect_moves, multiple)| Settings {
+            target_prevails,
+            force,
+            checksum,
+            detect_moves,
+            multiple,
+        },
+    )
+}
+
+fn any_rounds(checksum: bool) -> impl Strategy<Value = Vec<Vec<Step>>> {
+    let first = prop::collection::vec(any_step(checksum), 5..25);
+    let later = prop::collection::vec(prop::collection::vec(any_step(checksum), 1..10), 0..4);
+    (first, later).prop_map(|(first, later)| [vec![first], later].concat())
+}
+
+/// One history from empty replicas to its end.
+fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError> {
+    let sandbox = Sandbox::new();
+    let replicas = [&sandbox.a, &sandbox.b];
+    for replica in replicas {
+        replica.write(ANCHOR, "anchor", 1_500_000_000);
+    }
+    let mut clock = Clock::default();
+    let mut base = [Tree::new(), Tree::new()];
+    for (number, round) in rounds.iter().enumerate() {
+        for step in round {
+            clock.step([&sandbox.a.root, &sandbox.b.root], step);
+        }
+        let now = replicas.map(Replica::tree);
+        let rules = Rules {
+            target_prevails: settings.target_prevails,
+            force: settings.force,
+            checksum: settings.checksum,
+        };
+        let model = Model { rules, now: [&now[0], &now[1]], base: [&base[0], &base[1]] };
+        let expected = model.expected();
+
+        let run = quick(&sandbox, settings).run();
+        let after = replicas.map(Replica::tree);
+        let found = if run.status == Some(0) {
+            judge(&expected, &now, &after, replicas, settings.multiple)
+        } else {
+            Err("the run did not end well".to_owned())
+        };
+        if let Err(wrong) = found {
+            let [a, b] = now.each_ref().map(trees::details);
+            let [base_a, base_b] = base.each_ref().map(trees::details);
+            return Err(TestCaseError::fail(format!(
+                "round {number}: {wrong}\n--- a before\n{a}--- its baseline\n{base_a}--- b before\n{b}\
+                 --- its baseline\n{base_b}--- run\n{run}--- log\n{}",
+                sandbox.log()
+            )));
+        }
+
+        let again = quick(&sandbox, settings).run();
+        let still = replicas.map(Replica::tree);
+        for (side, (after, still)) in after.iter().zip(&still).enumerate() {
+            if again.status != Some(0) || every_detail(after) != every_detail(still) {
+                return Err(TestCaseError::fail(format!(
+                    "round {number}: a second run changed side {side}\n--- before it\n{}--- after it\n{}{again}",
+                    trees::details(after),
+                    trees::details(still)
+                )));
+            }
+        }
+        base = still;
+    }
+    Ok(())
+}
+
+fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
+    let yes_no = |yes: bool| if yes { "yes" } else { "no" };
+    sandbox
+        .quick()
+        .arg("--verbose")
+        .env("CONFLICT_PREVALANCE", if settings.target_prevails { "target" } else { "initiator" })
+        .env("FORCE_CONFLICT_PREVALANCE", yes_no(settings.force))
+        .env("CHECKSUM", yes_no(settings.checksum))
+        .env("DETECT_MOVES", yes_no(settings.detect_moves))
+        .env("CONFLICT_BACKUP_MULTIPLE", yes_no(settings.multiple))
+        .env("MINIMUM_SPACE", "0")
+}
+
+/// Both sides hold what they must, and all else was kept.
+fn judge(
+    expected: &Expected,
+    before: &[Tree; 2],
+    after: &[Tree; 2],
+    replicas: [&Replica; 2],
+    multiple: bool,
+) -> Result<(), String> {
+    for (side, tree) in ["a", "b"].iter().zip(after) {
+        compare(&expected.tree, tree).map_err(|wrong| format!("on {side}, {wrong}"))?;
+    }
+    let kept = replicas.map(|replica| {
+        ["backup", "deleted"]
+            .map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
+    });
+    for gone in &expected.gone {
+        let side = gone.side.index();
+        if !is_kept(gone, &kept[side], &after[side], multiple) {
+            let path = escape(&gone.path);
+            let [backup, deleted] = kept[side].each_ref().map(trees::contents);
+            return Err(format!(
+                "{path} of {:?} is not kept in {:?}\n--- backup\n{backup}--- deleted\n{deleted}",
+                gone.side, gone.place
+            ));
+        }
+    }
+    for tree in before {
+        for (path, node) in tree.iter().filter(|(_, node)| node.what != What::Dir) {
+            let mut places = after.iter().chain(kept.iter().flatten());
+            if !places.any(|tree| holds(tree, &node.what)) {
+                return Err(format!("the content of {} is lost", escape(path)));
+            }
+        }
+    }
+    for replica in replicas {
+        if replica.has(".osync_workdir/lock") {
+            return Err("a lock was left behind".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Whether something that left its path is where it must be. What was deleted at one path
+/// may as well have been moved, and backed up where it was moved to.
+fn is_kept(gone: &Gone, [backup, deleted]: &[Tree; 2], after: &Tree, multiple: bool) -> bool {
+    let at = |tree: &Tree| tree.get(&gone.path).is_some_and(|node| node.what == gone.what);
+    let in_backup = at(backup) || (multiple && holds(backup, &gone.what));
+    match gone.place {
+        Place::Backup => in_backup,
+        Place::Either => in_backup || at(deleted),
+        Place::Deleted => at(deleted) || holds(after, &gone.what) || holds(backup, &gone.what),
+    }
+}
+
+fn holds(tree: &Tree, what: &What) -> bool {
+    tree.values().any(|node| node.what == *what)
+}
+
+/// The same paths with the same contents, modes and times.
+fn compare(wanted: &BTreeMap<Vec<u8>, Wanted>, found: &Tree) -> Result<(), String> {
+    for (path, node) in found {
+        let Some(wanted) = wanted.get(path) else {
+            return Err(format!("{} should be gone", escape(path)));
+        };
+        let shown = escape(path);
+        if node.what != wanted.what {
+            return Err(format!("{shown} is {:?} instead of {:?}", node.what, wanted.what));
+        }
+        if !matches!(node.what, What::Link(_)) && node.mode != wanted.mode {
+            return Err(format!("{shown} has mode {:o} instead of {:o}", node.mode, wanted.mode));
+        }
+        if compare_coarsely(node.mtime, wanted.mtime) != Ordering::Equal {
+            return Err(format!("{shown} has time {:?} instead of {:?}", node.mtime, wanted.mtime));
+        }
+    }
+    match wanted.keys().find(|path| !found.contains_key(*path)) {
+        Some(path) => Err(format!("{} is missing", escape(path))),
+        None => Ok(()),
+    }
+}
+
+/// All that a run could change, to see that it changed nothing.
+fn every_detail(tree: &Tree) -> Vec<(&[u8], u64, u32, Mtime, Mtime)> {
+    tree.iter().map(|(p, n)| (p.as_slice(), n.ino, n.mode, n.mtime, n.ctime)).collect()
+}

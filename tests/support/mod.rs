@@ -1,5 +1,7 @@
 //! What the integration tests share: sandboxes, trees, servers.
 
+pub mod history;
+pub mod model;
 pub mod sandbox;
 pub mod smtp;
 pub mod sshd;

@@ -47,12 +47,14 @@ pub enum What {
     Special(char),
 }
 
-/// One entry of a tree.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One entry of a tree. Not comparable as a whole: inodes and ctimes of two replicas always
+/// differ; compare [`contents`] or [`details`] instead.
+#[derive(Debug, Clone)]
 pub struct Node {
     pub what: What,
     pub mode: u32,
     pub mtime: Mtime,
+    pub ctime: Mtime,
     pub ino: u64,
 }
 
@@ -147,9 +149,10 @@ pub fn look(path: &Path) -> Option<Node> {
     } else {
         What::Special('c')
     };
-    let nanos = u32::try_from(meta.mtime_nsec()).unwrap();
-    let mtime = Mtime { secs: meta.mtime(), nanos };
-    Some(Node { what, mode: meta.mode() & 0o7777, mtime, ino: meta.ino() })
+    let nanos = |nsec: i64| u32::try_from(nsec).unwrap();
+    let mtime = Mtime { secs: meta.mtime(), nanos: nanos(meta.mtime_nsec()) };
+    let ctime = Mtime { secs: meta.ctime(), nanos: nanos(meta.ctime_nsec()) };
+    Some(Node { what, mode: meta.mode() & 0o7777, mtime, ctime, ino: meta.ino() })
 }
 
 /// A tree as text: kinds, paths, contents and link targets.

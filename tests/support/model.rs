@@ -1,0 +1,304 @@
+//! What a two-way run must leave behind, worked out as plainly as the specification says
+//! it (spec 4, "Deciding one path"): no moves, no order of acting, no plan. Given both
+//! replicas as they are, and each as it was after the last run, it says what both must
+//! hold afterwards and what must have been kept of the rest.
+#![allow(dead_code)]
+
+use super::trees::{Mtime, Node, Tree, What};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The settings that decide.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// CONFLICT_PREVALANCE is the target.
+    pub target_prevails: bool,
+    /// FORCE_CONFLICT_PREVALANCE.
+    pub force: bool,
+    /// CHECKSUM.
+    pub checksum: bool,
+}
+
+/// One of the two replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    A,
+    B,
+}
+
+/// An entry as both replicas must have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    pub what: What,
+    pub mode: u32,
+    pub mtime: Mtime,
+}
+
+/// Where a replaced or removed entry must be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In `backup/`: an update replaced it, or it lost a conflict.
+    Backup,
+    /// In `deleted/`.
+    Deleted,
+    /// In one of the two.
+    Either,
+}
+
+/// A file or link that its replica no longer has at its path.
+#[derive(Debug, Clone)]
+pub struct Gone {
+    pub side: Side,
+    pub path: Vec<u8>,
+    pub what: What,
+    pub place: Place,
+}
+
+/// What a run must leave behind.
+#[derive(Debug, Default)]
+pub struct Expected {
+    pub tree: BTreeMap<Vec<u8>, Wanted>,
+    pub gone: Vec<Gone>,
+}
+
+/// Both replicas now and after the last run (empty before the first).
+pub struct Model<'a> {
+    pub rules: Rules,
+    pub now: [&'a Tree; 2],
+    pub base: [&'a Tree; 2],
+}
+
+impl Model<'_> {
+    pub fn expected(&self) -> Expected {
+        let mut expected = Expected::default();
+        self.walk(b"", &mut expected);
+        expected
+    }
+
+    fn walk(&self, dir: &[u8], out: &mut Expected) {
+        let [a, b] = self.now;
+        let names: BTreeSet<&[u8]> = children(a, dir).chain(children(b, dir)).collect();
+        for path in names {
+            self.decide(path, out);
+        }
+    }
+
+    fn decide(&self, path: &[u8], out: &mut Expected) {
+        let [a, b] = self.now.map(|tree| tree.get(path));
+        match (a, b) {
+            (Some(one), None) => self.only_one(Side::A, path, one, out),
+            (None, Some(one)) => self.only_one(Side::B, path, one, out),
+            (Some(a), Some(b)) => match (is_dir(a), is_dir(b)) {
+                (true, true) => {
+                    let mtime = self.dir_mtime(path, a, b);
+                    let mode = self.mode(path, a, b, None);
+                    out.tree.insert(path.to_vec(), Wanted { what: What::Dir, mode, mtime });
+                    self.walk(path, out);
+                }
+                (false, false) => self.both_files(path, a, b, out),
+                (a_is_dir, _) => self.kinds(path, a_is_dir, out),
+            },
+            (None, None) => {}
+        }
+    }
+
+    /// There on one side only: new, or deleted on the other side.
+    fn only_one(&self, side: Side, path: &[u8], node: &Node, out: &mut Expected) {
+        let was_there = self.base[side.other().index()].contains_key(path);
+        if is_dir(node) {
+            let before = out.tree.len();
+            self.walk(path, out);
+            let something_stays = out.tree.len() > before;
+            let new = !self.base[side.index()].get(path).is_some_and(is_dir);
+            if something_stays || new || !was_there {
+                out.tree.insert(path.to_vec(), wanted(node));
+            }
+        } else if was_there && !self.changed(side, path, node) {
+            out.gone.push(gone(side, path, node, Place::Deleted));
+        } else {
+            out.tree.insert(path.to_vec(), wanted(node));
+        }
+    }
+
+    /// Files and links on both sides.
+    fn both_files(&self, path: &[u8], a: &Node, b: &Node, out: &mut Expected) {
+        let changed = [self.changed(Side::A, path, a), self.changed(Side::B, path, b)];
+        let winner = if self.same_now(a, b) {
+            None
+        } else {
+            Some(match changed {
+                [true, false] => Side::A,
+                [false, true] => Side::B,
+                _ if self.rules.force => self.prevalent(),
+                _ => match compare_coarsely(a.mtime, b.mtime) {
+                    Ordering::Greater => Side::A,
+                    Ordering::Less => Side::B,
+                    Ordering::Equal => self.prevalent(),
+                },
+            })
+        };
+        let from = winner.unwrap_or(self.prevalent()).of(a, b);
+        let mode = self.mode(path, a, b, winner);
+        out.tree.insert(path.to_vec(), Wanted { mode, ..wanted(from) });
+        if let Some(winner) = winner {
+            let loser = winner.other();
+            out.gone.push(gone(loser, path, loser.of(a, b), Place::Backup));
+        }
+    }
+
+    /// A directory on one side, a file or link on the other.
+    fn kinds(&self, path: &[u8], a_is_dir: bool, out: &mut Expected) {
+        let dir_side = if a_is_dir { Side::A } else { Side::B };
+        let file = &self.now[dir_side.other().index()][path];
+        let dir_changed = self.dir_changed(dir_side, path);
+        let file_changed = self.changed(dir_side.other(), path, file);
+        let conflict = dir_changed && file_changed;
+        let dir_wins = if conflict { self.prevalent() == dir_side } else { dir_changed };
+
+        let winner = if dir_wins { dir_side } else { dir_side.other() };
+        let place = if conflict { Place::Backup } else { Place::Either };
+        for (path, node) in subtree(self.now[winner.index()], path) {
+            out.tree.insert(path.clone(), wanted(node));
+        }
+        for (path, node) in subtree(self.now[winner.other().index()], path) {
+            if !is_dir(node) {
+                out.gone.push(gone(winner.other(), path, node, place));
+            }
+        }
+    }
+
+    /// A directory counts as changed when it is new, or when something below it was
+    /// created or modified.
+    fn dir_changed(&self, side: Side, path: &[u8]) -> bool {
+        subtree(self.now[side.index()], path).any(|(path, node)| self.changed(side, path, node))
+    }
+
+    /// Created or modified against the side's own baseline; metadata does not count.
+    fn changed(&self, side: Side, path: &[u8], node: &Node) -> bool {
+        let Some(before) = self.base[side.index()].get(path) else { return true };
+        match (&node.what, &before.what) {
+            (What::Dir, What::Dir) => false,
+            (What::File(now), What::File(then)) => {
+                now.len() != then.len()
+                    || node.mtime != before.mtime
+                    || (self.rules.checksum && now != then)
+            }
+            (What::Link(now), What::Link(then)) => now != then || node.mtime != before.mtime,
+            (now, then) => now != then,
+        }
+    }
+
+    fn same_now(&self, a: &Node, b: &Node) -> bool {
+        let content = match (&a.what, &b.what) {
+            (What::File(a), What::File(b)) => {
+                a.len() == b.len() && (!self.rules.checksum || a == b)
+            }
+            (a, b) => a == b,
+        };
+        content && compare_coarsely(a.mtime, b.mtime) == Ordering::Equal
+    }
+
+    /// The mode is a field of its own; `winner` gives the content, none if it is the same.
+    fn mode(&self, path: &[u8], a: &Node, b: &Node, winner: Option<Side>) -> u32 {
+        let same_kind = |x: &Node, y: &Node| kind(&x.what) == kind(&y.what);
+        let before = self.base.map(|tree| tree.get(path));
+        let merged = match before {
+            [Some(base_a), Some(base_b)]
+                if same_kind(a, b) && same_kind(a, base_a) && same_kind(b, base_b) =>
+            {
+                match (a.mode != base_a.mode, b.mode != base_b.mode) {
+                    (true, false) => Side::A,
+                    (false, true) => Side::B,
+                    _ => match a.ctime.cmp(&b.ctime) {
+                        Ordering::Greater => Side::A,
+                        Ordering::Less => Side::B,
+                        Ordering::Equal => self.prevalent(),
+                    },
+                }
+            }
+            _ => winner.unwrap_or(self.prevalent()),
+        };
+        merged.of(a, b).mode
+    }
+
+    /// The time of a directory follows the side where it changed; both: the newer.
+    fn dir_mtime(&self, path: &[u8], a: &Node, b: &Node) -> Mtime {
+        let unchanged = |side: Side, node: &Node| {
+            let before = self.base[side.index()].get(path);
+            before.is_some_and(|before| is_dir(before) && before.mtime == node.mtime)
+        };
+        match (unchanged(Side::A, a), unchanged(Side::B, b)) {
+            (false, true) => a.mtime,
+            (true, false) => b.mtime,
+            _ => a.mtime.max(b.mtime),
+        }
+    }
+
+    fn prevalent(&self) -> Side {
+        if self.rules.target_prevails { Side::B } else { Side::A }
+    }
+}
+
+impl Side {
+    pub fn other(self) -> Side {
+        match self {
+            Side::A => Side::B,
+            Side::B => Side::A,
+        }
+    }
+
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    fn of<'n>(self, a: &'n Node, b: &'n Node) -> &'n Node {
+        match self {
+            Side::A => a,
+            Side::B => b,
+        }
+    }
+}
+
+/// To the coarser precision of the two: no nanoseconds count as whole seconds.
+pub fn compare_coarsely(a: Mtime, b: Mtime) -> Ordering {
+    if a.nanos == 0 || b.nanos == 0 { a.secs.cmp(&b.secs) } else { a.cmp(&b) }
+}
+
+fn is_dir(node: &Node) -> bool {
+    node.what == What::Dir
+}
+
+fn kind(what: &What) -> u8 {
+    match what {
+        What::File(_) => 0,
+        What::Dir => 1,
+        What::Link(_) => 2,
+        What::Special(_) => 3,
+    }
+}
+
+fn wanted(node: &Node) -> Wanted {
+    Wanted { what: node.what.clone(), mode: node.mode, mtime: node.mtime }
+}
+
+fn gone(side: Side, path: &[u8], node: &Node, place: Place) -> Gone {
+    Gone { side, path: path.to_vec(), what: node.what.clone(), place }
+}
+
+/// The paths right below a directory.
+fn children<'t>(tree: &'t Tree, dir: &[u8]) -> impl Iterator<Item = &'t [u8]> {
+    let dir = dir.to_vec();
+    tree.keys().map(Vec::as_slice).filter(move |path| parent(path) == dir)
+}
+
+/// An entry and all below it.
+fn subtree<'t>(tree: &'t Tree, top: &[u8]) -> impl Iterator<Item = (&'t Vec<u8>, &'t Node)> {
+    let top = top.to_vec();
+    let below = [&top, &b"/"[..]].concat();
+    tree.iter().filter(move |(path, _)| **path == top || path.starts_with(&below))
+}
+
+/// The directory that holds a path.
+pub fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
+}
