@@ -88,4 +88,5 @@ const CASES: &[(&[&str], &str, &str)] = &[
     (&["exf=foo", "exf=!", "exf=bar"], "bar", "foo"),
     (&["exf=foo\r", "exf=bar\r"], "foo bar", "x"),
     (&["exf=merge:x", "exf=P"], "merge:x P", "x"),
+    (&["exf=foo\0bar", "exf=\0x"], "foo", "bar x"),
 ];

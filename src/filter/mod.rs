@@ -82,6 +82,8 @@ impl Filter {
     /// and a sign outranks the key that the rule came from.
     fn add(&mut self, include: bool, text: &[u8]) {
         let key = if include { Verdict::Included } else { Verdict::Excluded };
+        // A NUL ends a text for rsync.
+        let text = text.split(|b| *b == 0).next().unwrap_or_default();
         let (verdict, pattern) = match text {
             b"" => return,
             b"!" => {

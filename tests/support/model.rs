@@ -302,3 +302,60 @@ fn subtree<'t>(tree: &'t Tree, top: &[u8]) -> impl Iterator<Item = (&'t Vec<u8>,
 pub fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
 }
+
+/// The rows of the specification's table, so that the model itself can be trusted.
+#[test]
+fn the_model_decides_as_the_table_of_the_specification_says() {
+    // (baseline of both, a, b, both afterwards); the initiator prevails
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("", "f x a 5", "", "f x a"),
+        ("", "", "d e/g", "d e\nd e/g"),
+        ("f x o 5", "f x o 5", "f x o 5", "f x o"),
+        ("f x old 5", "f x a 3", "f x old 5", "f x a"),
+        ("f x old 5", "f x old 5", "f x b 3", "f x b"),
+        ("f x old 5", "f x a 6", "f x b 7", "f x b"),
+        ("f x old 5", "f x a 7", "f x bb 7.5", "f x a"),
+        ("f x old 5", "f x a 7.4", "f x bb 7.5", "f x bb"),
+        ("f x old 5", "", "f x old 5", ""),
+        ("f x old 5", "", "f x new 6", "f x new"),
+        ("f x old 5 644", "", "f x old 5 600", ""),
+        ("f x old 5", "", "", ""),
+        ("", "f x a 6", "f x b 7", "f x b"),
+        ("d e\nf e/x o 5\nf e/y o 5", "", "d e\nf e/x n 6\nf e/y o 5", "d e\nf e/x n"),
+        ("d e\nf e/x o 5", "", "d e\nf e/x o 5\nd e/z", "d e\nd e/z"),
+        ("d e\nf e/x o 5", "", "d e\nf e/x o 5", ""),
+        ("f x o 5", "f x a 6", "d x\nf x/y b 7", "f x a"),
+        ("f x o 5", "f x o 5", "d x\nf x/y b 7", "d x\nf x/y b"),
+        ("d e\nf e/x o 5", "f e a 6", "d e\nf e/x o 5", "f e a"),
+        ("d e\nf e/x o 5\nf e/y o 5", "f e a 6", "d e\nf e/x o 5", "f e a"),
+        (
+            "d e\nf e/x o 5\nf e/y o 5",
+            "d e\nf e/x n 6\nf e/y o 5",
+            "f e b 7",
+            "d e\nf e/x n\nf e/y o",
+        ),
+        ("l x o 5", "f x a 6", "l x b 7", "l x b"),
+    ];
+    for (base, a, b, expected) in cases {
+        let [base, a, b] = [base, a, b].map(|text| {
+            let root = tempfile::tempdir().unwrap();
+            super::trees::make(root.path(), text);
+            super::trees::read(root.path())
+        });
+        let rules = Rules { target_prevails: false, force: false, checksum: false };
+        let found = Model { rules, now: [&a, &b], base: [&base, &base] }.expected();
+        let found: Vec<String> = found
+            .tree
+            .iter()
+            .map(|(path, wanted)| {
+                let path = super::trees::escape(path);
+                match &wanted.what {
+                    What::File(content) => format!("f {path} {}", super::trees::escape(content)),
+                    What::Link(target) => format!("l {path} {}", super::trees::escape(target)),
+                    _ => format!("d {path}"),
+                }
+            })
+            .collect();
+        assert_eq!(found.join("\n"), *expected, "{base:?} {a:?} {b:?}");
+    }
+}
