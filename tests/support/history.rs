@@ -14,6 +14,10 @@ use std::path::Path;
 /// An entry that no edit touches, so that a replica is never empty.
 pub const ANCHOR: &[u8] = b"anchor";
 
+/// A name that leaves no room for a suffix, and one that leaves too little.
+const LONGEST: [u8; 255] = [b'L'; 255];
+const LONG: [u8; 240] = [b'M'; 240];
+
 /// One edit. An [`Index`] picks one of the entries that are there when it is made; what
 /// cannot be done then is not done.
 #[derive(Debug, Clone)]
@@ -147,6 +151,8 @@ fn any_name() -> impl Strategy<Value = &'static [u8]> {
         b"!",
         b"%n%s",
         b".a.Xy12Zz",
+        &LONGEST,
+        &LONG,
         b".a.4711",
         b"a.2024.01.02-03.04.05",
         b"backup",

@@ -17,6 +17,8 @@ pub struct Rules {
     pub force: bool,
     /// CHECKSUM.
     pub checksum: bool,
+    /// SKIP_DELETION names this side.
+    pub skip: [bool; 2],
 }
 
 /// One of the two replicas.
@@ -26,8 +28,8 @@ pub enum Side {
     B,
 }
 
-/// An entry as both replicas must have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An entry as a replica must have it.
+#[derive(Debug, Clone)]
 pub struct Wanted {
     pub what: What,
     pub mode: u32,
@@ -57,7 +59,7 @@ pub struct Gone {
 /// What a run must leave behind.
 #[derive(Debug, Default)]
 pub struct Expected {
-    pub tree: BTreeMap<Vec<u8>, Wanted>,
+    pub trees: [BTreeMap<Vec<u8>, Wanted>; 2],
     pub gone: Vec<Gone>,
 }
 
@@ -66,6 +68,21 @@ pub struct Model<'a> {
     pub rules: Rules,
     pub now: [&'a Tree; 2],
     pub base: [&'a Tree; 2],
+}
+
+impl Expected {
+    fn on_both(&mut self, path: &[u8], wanted: Wanted) {
+        self.trees[0].insert(path.to_vec(), wanted.clone());
+        self.trees[1].insert(path.to_vec(), wanted);
+    }
+
+    fn on_one(&mut self, side: Side, path: &[u8], wanted: Wanted) {
+        self.trees[side.index()].insert(path.to_vec(), wanted);
+    }
+
+    fn lengths(&self) -> [usize; 2] {
+        self.trees.each_ref().map(BTreeMap::len)
+    }
 }
 
 impl Model<'_> {
@@ -92,7 +109,7 @@ impl Model<'_> {
                 (true, true) => {
                     let mtime = self.dir_mtime(path, a, b);
                     let mode = self.mode(path, a, b, None);
-                    out.tree.insert(path.to_vec(), Wanted { what: What::Dir, mode, mtime });
+                    out.on_both(path, Wanted { what: What::Dir, mode, mtime });
                     self.walk(path, out);
                 }
                 (false, false) => self.both_files(path, a, b, out),
@@ -102,21 +119,29 @@ impl Model<'_> {
         }
     }
 
-    /// There on one side only: new, or deleted on the other side.
+    /// There on one side only: new, deleted on the other side, or left over from a deletion
+    /// that was skipped.
     fn only_one(&self, side: Side, path: &[u8], node: &Node, out: &mut Expected) {
-        let was_there = self.base[side.other().index()].contains_key(path);
+        let other = side.other();
+        let was_there = self.base[other.index()].contains_key(path);
+        let known = self.base[side.index()].contains_key(path);
+        let left_over = known && !was_there;
+        let stays = left_over || self.rules.skip[side.index()];
         if is_dir(node) {
-            let before = out.tree.len();
+            let before = out.lengths();
             self.walk(path, out);
-            let something_stays = out.tree.len() > before;
-            let new = !self.base[side.index()].get(path).is_some_and(is_dir);
-            if something_stays || new || !was_there {
-                out.tree.insert(path.to_vec(), wanted(node));
+            let grown = |at: Side| out.lengths()[at.index()] > before[at.index()];
+            if grown(other) || !known || self.changed(side, path, node) {
+                out.on_both(path, wanted(node));
+            } else if grown(side) || stays {
+                out.on_one(side, path, wanted(node));
             }
-        } else if was_there && !self.changed(side, path, node) {
-            out.gone.push(gone(side, path, node, Place::Deleted));
+        } else if !known || self.changed(side, path, node) {
+            out.on_both(path, wanted(node));
+        } else if stays {
+            out.on_one(side, path, wanted(node));
         } else {
-            out.tree.insert(path.to_vec(), wanted(node));
+            out.gone.push(gone(side, path, node, Place::Deleted));
         }
     }
 
@@ -139,7 +164,7 @@ impl Model<'_> {
         };
         let from = winner.unwrap_or(self.prevalent()).of(a, b);
         let mode = self.mode(path, a, b, winner);
-        out.tree.insert(path.to_vec(), Wanted { mode, ..wanted(from) });
+        out.on_both(path, Wanted { mode, ..wanted(from) });
         if let Some(winner) = winner {
             let loser = winner.other();
             out.gone.push(gone(loser, path, loser.of(a, b), Place::Backup));
@@ -158,7 +183,7 @@ impl Model<'_> {
         let winner = if dir_wins { dir_side } else { dir_side.other() };
         let place = if conflict { Place::Backup } else { Place::Either };
         for (path, node) in subtree(self.now[winner.index()], path) {
-            out.tree.insert(path.clone(), wanted(node));
+            out.on_both(path, wanted(node));
         }
         for (path, node) in subtree(self.now[winner.other().index()], path) {
             if !is_dir(node) {
@@ -342,10 +367,11 @@ fn the_model_decides_as_the_table_of_the_specification_says() {
             super::trees::make(root.path(), text);
             super::trees::read(root.path())
         });
-        let rules = Rules { target_prevails: false, force: false, checksum: false };
+        let rules =
+            Rules { target_prevails: false, force: false, checksum: false, skip: [false; 2] };
         let found = Model { rules, now: [&a, &b], base: [&base, &base] }.expected();
-        let found: Vec<String> = found
-            .tree
+        assert_eq!(found.lengths()[0], found.lengths()[1]);
+        let found: Vec<String> = found.trees[0]
             .iter()
             .map(|(path, wanted)| {
                 let path = super::trees::escape(path);
