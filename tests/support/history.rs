@@ -108,8 +108,10 @@ fn any_edit(with_corruption: bool) -> impl Strategy<Value = Edit> {
         3 => (index(), any_time()).prop_map(|(file, time)| Edit::Overwrite { file, time }),
         2 => (index(), any_time()).prop_map(|(file, time)| Edit::Append { file, time }),
         1 => (index(), any_time()).prop_map(|(entry, time)| Edit::Touch { entry, time }),
-        u32::from(with_corruption) => index().prop_map(|file| Edit::Corrupt { file }),
-        4 => index().prop_map(|entry| Edit::Remove { entry }),
+        1 => index().prop_map(move |file| {
+            if with_corruption { Edit::Corrupt { file } } else { Edit::Remove { entry: file } }
+        }),
+        3 => index().prop_map(|entry| Edit::Remove { entry }),
         4 => (index(), index(), any_name())
             .prop_map(|(entry, dir, name)| Edit::Rename { entry, dir, name }),
         2 => (index(), any_name()).prop_map(|(dir, name)| Edit::MakeDir { dir, name }),

@@ -61,6 +61,9 @@ pub struct Gone {
 pub struct Expected {
     pub trees: [BTreeMap<Vec<u8>, Wanted>; 2],
     pub gone: Vec<Gone>,
+    /// Below these the specification leaves both sides alone, with a warning: something of
+    /// another kind stands where a deletion is forbidden.
+    pub left_alone: Vec<Vec<u8>>,
 }
 
 /// Both replicas now and after the last run (empty before the first).
@@ -74,6 +77,15 @@ impl Expected {
     fn on_both(&mut self, path: &[u8], wanted: Wanted) {
         self.trees[0].insert(path.to_vec(), wanted.clone());
         self.trees[1].insert(path.to_vec(), wanted);
+    }
+
+    /// Whether the outcome for a path is open, because it or something above it is left
+    /// alone.
+    pub fn is_open(&self, path: &[u8]) -> bool {
+        let is_above = |top: &Vec<u8>| {
+            path.strip_prefix(&top[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        };
+        self.left_alone.iter().any(is_above)
     }
 
     fn on_one(&mut self, side: Side, path: &[u8], wanted: Wanted) {
@@ -167,7 +179,9 @@ impl Model<'_> {
         out.on_both(path, Wanted { mode, ..wanted(from) });
         if let Some(winner) = winner {
             let loser = winner.other();
-            out.gone.push(gone(loser, path, loser.of(a, b), Place::Backup));
+            if loser.of(a, b).what != from.what {
+                out.gone.push(gone(loser, path, loser.of(a, b), Place::Backup));
+            }
         }
     }
 
@@ -180,6 +194,9 @@ impl Model<'_> {
         let conflict = dir_changed && file_changed;
         let dir_wins = if conflict { self.prevalent() == dir_side } else { dir_changed };
 
+        if !dir_wins && !conflict && self.rules.skip[dir_side.index()] {
+            out.left_alone.push(path.to_vec());
+        }
         let winner = if dir_wins { dir_side } else { dir_side.other() };
         let place = if conflict { Place::Backup } else { Place::Either };
         for (path, node) in subtree(self.now[winner.index()], path) {
