@@ -389,6 +389,8 @@ impl Decide<'_, '_> {
             }
             match self.plan.verdict(child).act {
                 Act::Send { to } if to != side => below.comes_back = true,
+                // A move brings it there.
+                _ if self.plan.delta.now(child, side.other()).is_some() => below.comes_back = true,
                 Act::Delete { on } if on == side => {}
                 _ => below.remains = true,
             }
