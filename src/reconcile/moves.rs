@@ -43,7 +43,7 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
         for _ in 0..PASSES {
             let mut found = false;
             for side in Side::BOTH {
-                if policy.one_way_from == Some(side.other()) || policy.skip_deletion[side.other()] {
+                if policy.one_way_from == Some(side.other()) {
                     continue;
                 }
                 for candidate in candidates(facts, header, &plan.delta, side, dirs) {
@@ -150,7 +150,8 @@ fn accept(facts: &Facts<'_>, header: &Header, plan: &mut Plan, candidate: Candid
     }
     let follows = if both_moved_alike(facts, plan, candidate) {
         None
-    } else if can_follow(facts, header, plan, candidate) {
+    } else if !facts.rules.policy.skip_deletion[other] && can_follow(facts, header, plan, candidate)
+    {
         Some(other)
     } else {
         return false;

@@ -306,6 +306,11 @@ fn skipped_deletions_are_remembered() {
                 &[">> send b"],
             ),
             (
+                "the same move on both sides needs no deletion",
+                "a: f1@1#5 f1@1#6 - -\nb: - - f2@2#5 f1@1#6",
+                &["== move a -> b", ">> send b"],
+            ),
+            (
                 "a directory cannot give way to a file",
                 "a: d d f1@5 d\na/b: f1@1 f1@1 - f1@1",
                 &["Warn a"],
