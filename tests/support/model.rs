@@ -1,5 +1,5 @@
 //! What a two-way run must leave behind, worked out as plainly as the specification says
-//! it (spec 4, "Deciding one path"): no moves, no order of acting, no plan. Given both
+//! it (spec 4, "Deciding one path"): no renaming, no order of acting, no plan. Given both
 //! replicas as they are, and each as it was after the last run, it says what both must
 //! hold afterwards and what must have been kept of the rest.
 #![allow(dead_code)]
@@ -19,6 +19,8 @@ pub struct Rules {
     pub checksum: bool,
     /// SKIP_DELETION names this side.
     pub skip: [bool; 2],
+    /// DETECT_MOVES.
+    pub moves: bool,
 }
 
 /// One of the two replicas.
@@ -34,6 +36,9 @@ pub struct Wanted {
     pub what: What,
     pub mode: u32,
     pub mtime: Mtime,
+    /// Mode and time that will do as well: a move may take along what the other side did
+    /// to the old name.
+    pub or: Option<(u32, Mtime)>,
 }
 
 /// Where a replaced or removed entry must be found.
@@ -71,6 +76,8 @@ pub struct Model<'a> {
     pub rules: Rules,
     pub now: [&'a Tree; 2],
     pub base: [&'a Tree; 2],
+    /// The names that entries had in the baseline which both sides moved alike.
+    moved: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Expected {
@@ -97,7 +104,38 @@ impl Expected {
     }
 }
 
-impl Model<'_> {
+impl<'a> Model<'a> {
+    pub fn new(rules: Rules, now: [&'a Tree; 2], base: [&'a Tree; 2]) -> Self {
+        let mut model = Model { rules, now, base, moved: BTreeMap::new() };
+        for path in now[0].keys() {
+            let olds = [Side::A, Side::B].map(|side| model.old_name(side, path));
+            if let [Some(a), Some(b)] = olds
+                && a == b
+            {
+                model.moved.insert(path.clone(), a.clone());
+            }
+        }
+        model
+    }
+
+    /// The name that an entry had in the baseline of its side, if it has another one now.
+    fn old_name(&self, side: Side, path: &[u8]) -> Option<&'a Vec<u8>> {
+        let [now, base] = [self.now[side.index()], self.base[side.index()]];
+        let node = now.get(path).filter(|_| self.rules.moves && !base.contains_key(path))?;
+        let same = |before: &Node| {
+            (before.ino, before.born, kind(&before.what)) == (node.ino, node.born, kind(&node.what))
+        };
+        base.iter()
+            .find(|(old, before)| same(before) && !now.contains_key(*old))
+            .map(|(old, _)| old)
+    }
+
+    /// An entry's baseline: of a move that both sides made, that of the old name.
+    fn before(&self, side: Side, path: &[u8]) -> Option<&'a Node> {
+        let base = self.base[side.index()];
+        base.get(path).or_else(|| base.get(self.moved.get(path)?))
+    }
+
     pub fn expected(&self) -> Expected {
         let mut expected = Expected::default();
         self.walk(b"", &mut expected);
@@ -121,7 +159,7 @@ impl Model<'_> {
                 (true, true) => {
                     let mtime = self.dir_mtime(path, a, b);
                     let mode = self.mode(path, a, b, None);
-                    out.on_both(path, Wanted { what: What::Dir, mode, mtime });
+                    out.on_both(path, Wanted { what: What::Dir, mode, mtime, or: None });
                     self.walk(path, out);
                 }
                 (false, false) => self.both_files(path, a, b, out),
@@ -135,6 +173,8 @@ impl Model<'_> {
     /// that was skipped.
     fn only_one(&self, side: Side, path: &[u8], node: &Node, out: &mut Expected) {
         let other = side.other();
+        let followed = self.old_name(side, path).and_then(|old| self.now[other.index()].get(old));
+        let wanted = |node| Wanted { or: followed.map(|it| (it.mode, it.mtime)), ..wanted(node) };
         let was_there = self.base[other.index()].contains_key(path);
         let known = self.base[side.index()].contains_key(path);
         let left_over = known && !was_there;
@@ -217,7 +257,7 @@ impl Model<'_> {
 
     /// Created or modified against the side's own baseline; metadata does not count.
     fn changed(&self, side: Side, path: &[u8], node: &Node) -> bool {
-        let Some(before) = self.base[side.index()].get(path) else { return true };
+        let Some(before) = self.before(side, path) else { return true };
         match (&node.what, &before.what) {
             (What::Dir, What::Dir) => false,
             (What::File(now), What::File(then)) => {
@@ -243,7 +283,7 @@ impl Model<'_> {
     /// The mode is a field of its own; `winner` gives the content, none if it is the same.
     fn mode(&self, path: &[u8], a: &Node, b: &Node, winner: Option<Side>) -> u32 {
         let same_kind = |x: &Node, y: &Node| kind(&x.what) == kind(&y.what);
-        let before = self.base.map(|tree| tree.get(path));
+        let before = [Side::A, Side::B].map(|side| self.before(side, path));
         let merged = match before {
             [Some(base_a), Some(base_b)]
                 if same_kind(a, b) && same_kind(a, base_a) && same_kind(b, base_b) =>
@@ -266,7 +306,7 @@ impl Model<'_> {
     /// The time of a directory follows the side where it changed; both: the newer.
     fn dir_mtime(&self, path: &[u8], a: &Node, b: &Node) -> Mtime {
         let unchanged = |side: Side, node: &Node| {
-            let before = self.base[side.index()].get(path);
+            let before = self.before(side, path);
             before.is_some_and(|before| is_dir(before) && before.mtime == node.mtime)
         };
         match (unchanged(Side::A, a), unchanged(Side::B, b)) {
@@ -320,7 +360,7 @@ fn kind(what: &What) -> u8 {
 }
 
 fn wanted(node: &Node) -> Wanted {
-    Wanted { what: node.what.clone(), mode: node.mode, mtime: node.mtime }
+    Wanted { what: node.what.clone(), mode: node.mode, mtime: node.mtime, or: None }
 }
 
 fn gone(side: Side, path: &[u8], node: &Node, place: Place) -> Gone {
@@ -384,9 +424,14 @@ fn the_model_decides_as_the_table_of_the_specification_says() {
             super::trees::make(root.path(), text);
             super::trees::read(root.path())
         });
-        let rules =
-            Rules { target_prevails: false, force: false, checksum: false, skip: [false; 2] };
-        let found = Model { rules, now: [&a, &b], base: [&base, &base] }.expected();
+        let rules = Rules {
+            target_prevails: false,
+            force: false,
+            checksum: false,
+            skip: [false; 2],
+            moves: true,
+        };
+        let found = Model::new(rules, [&a, &b], [&base, &base]).expected();
         assert_eq!(found.lengths()[0], found.lengths()[1]);
         let found: Vec<String> = found.trees[0]
             .iter()

@@ -20,6 +20,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// The time that entries get when a test does not care.
 pub const DEFAULT_MTIME: Mtime = Mtime { secs: 1_500_000_000, nanos: 0 };
@@ -56,6 +57,8 @@ pub struct Node {
     pub mtime: Mtime,
     pub ctime: Mtime,
     pub ino: u64,
+    /// The time of birth, where the file system knows it.
+    pub born: Option<SystemTime>,
 }
 
 /// Entries by path, parents before children.
@@ -152,7 +155,8 @@ pub fn look(path: &Path) -> Option<Node> {
     let nanos = |nsec: i64| u32::try_from(nsec).unwrap();
     let mtime = Mtime { secs: meta.mtime(), nanos: nanos(meta.mtime_nsec()) };
     let ctime = Mtime { secs: meta.ctime(), nanos: nanos(meta.ctime_nsec()) };
-    Some(Node { what, mode: meta.mode() & 0o7777, mtime, ctime, ino: meta.ino() })
+    let born = meta.created().ok();
+    Some(Node { what, mode: meta.mode() & 0o7777, mtime, ctime, ino: meta.ino(), born })
 }
 
 /// A tree as text: kinds, paths, contents and link targets.
