@@ -287,7 +287,7 @@ impl Clock {
                 if let Some(from) = pick(entry, entries.clone())
                     && !to.starts_with(&from)
                     && !from.starts_with(&to)
-                    && !(to.is_dir() && !to.is_symlink())
+                    && (!to.is_dir() || to.is_symlink())
                 {
                     let _ = fs::remove_file(&to);
                     fs::rename(from, to).unwrap();
