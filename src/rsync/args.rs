@@ -133,6 +133,8 @@ fn metadata(args: &mut Args, preserve: &config::Preserve) {
     args.add_if(preserve.xattr, "-X");
     args.add_if(preserve.hardlinks, "-H");
     args.add_if(preserve.copy_symlinks, "-L");
+    // a link to a directory counts as that directory, on the sending side (-k) too
+    args.add_if(preserve.keep_dirlinks, "-k");
     args.add_if(preserve.keep_dirlinks, "-K");
 }
 
@@ -356,7 +358,7 @@ mod tests {
             (|_, p, _| p.acl = true, Purpose::Content, " -A "),
             (|_, p, _| p.xattr = true, Purpose::Content, " -X "),
             (|_, p, _| p.copy_symlinks = true, Purpose::Content, " -L "),
-            (|_, p, _| p.keep_dirlinks = true, Purpose::Content, " -K "),
+            (|_, p, _| p.keep_dirlinks = true, Purpose::Content, " -k -K "),
             (|_, p, _| p.hardlinks = true, Purpose::Content, " -H "),
             (|_, p, _| p.checksum = true, Purpose::Metadata, " --checksum "),
             (|s, _, _| s.bandwidth = 99, Purpose::Content, " --bwlimit=99 "),

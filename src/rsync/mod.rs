@@ -15,7 +15,7 @@ pub use list::visible;
 pub use output::Message;
 
 use crate::config;
-use crate::process::{Command, Input, ProcessError, Stop, Stream, run};
+use crate::process::{Command, Input, ProcessError, Stop, Stream, output as ask, run};
 use crate::report::{Level, Reporter};
 use crate::tree::{RelPath, Side};
 use std::ffi::OsString;
@@ -167,7 +167,11 @@ pub fn transfer(
     reporter: &dyn Reporter,
     progress: &dyn Fn(Progress),
 ) -> Result<Finished, RsyncError> {
-    let command = command(settings, transfer, args::transfer_args(settings, preserve, transfer));
+    let mut command =
+        command(settings, transfer, args::transfer_args(settings, preserve, transfer));
+    if preserve.keep_dirlinks && knows(settings, FOLLOW_LINKS_OUT, stop)? {
+        command.args.insert(0, FOLLOW_LINKS_OUT.into());
+    }
     reporter.say(Level::Debug, &args::shown(&command));
     let list = Input::Writer(Box::new(move |to| {
         for path in paths.filter(|path| !path.is_root()) {
@@ -195,6 +199,16 @@ pub fn transfer(
         },
     })?;
     Ok(listener.finish(exit))
+}
+
+/// Since 3.5, rsync's receiver follows links out of its root only with this. With
+/// KEEP_DIRLINKS the user wants it to. It holds for the rsync of this machine only.
+const FOLLOW_LINKS_OUT: &str = "--insecure-links";
+
+/// Whether the rsync of this machine has an option.
+fn knows(settings: &config::Transfer, option: &str, stop: &Stop) -> Result<bool, RsyncError> {
+    let command = args::bare_command(settings).args([option, "--version"]);
+    Ok(ask(&command, Input::Nothing, stop)?.exit.is_success())
 }
 
 /// The command of a call, with a clean environment.

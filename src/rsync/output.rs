@@ -263,7 +263,7 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 
 /// rsync's words, with the cause in plain ones where we know better.
 fn plain(words: &str) -> String {
-    const KNOWN: [(&str, &str); 12] = [
+    const KNOWN: [(&str, &str); 13] = [
         ("file has vanished", "it vanished while it was being transferred"),
         ("symlink has no referent", "the link points at nothing, so there is nothing to copy"),
         (
@@ -278,6 +278,11 @@ fn plain(words: &str) -> String {
         ("Read-only file system", "the file system is read-only"),
         ("Permission denied", "permission denied"),
         ("Operation not permitted", "this user may not do that"),
+        (
+            "Too many levels of symbolic links",
+            "a directory above it is a link that leads out of the replica, which this rsync \
+             does not follow",
+        ),
         ("File name too long", "its name or path is too long"),
     ];
     let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -36,6 +36,7 @@ impl Task<'_> {
             (look(initiator), other.join())
         });
         reporter.tell(Event::Quiet);
+        self.check_stop()?;
         let target = target.map_err(|_| Halt::fatal("the scan of the target broke off"))?;
         // A scan that was stopped is no scan that failed.
         self.check_stop()?;

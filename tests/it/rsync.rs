@@ -459,6 +459,21 @@ fn a_receiver_parent_that_became_a_link_is_not_followed() {
     assert_eq!(bench.contents("outside"), "");
 }
 
+#[test]
+fn with_keep_dirlinks_a_link_to_a_directory_is_that_directory_on_both_sides() {
+    let mut bench = Bench::new();
+    bench.preserve.keep_dirlinks = true;
+    bench.make("s", "f p/f new\nf elsewhere/g new");
+    std::os::unix::fs::symlink("elsewhere", bench.path("s/q")).unwrap();
+    fs::create_dir(bench.path("outside")).unwrap();
+    std::os::unix::fs::symlink(bench.path("outside"), bench.path("d/p")).unwrap();
+    let finished = bench.send(Purpose::Content, &["p/f", "q", "q/g"]);
+    assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
+    assert_eq!(bench.contents("outside"), trees::normal("f f new"));
+    assert!(bench.path("d/p").is_symlink() && !bench.path("d/q").is_symlink());
+    assert_eq!(fs::read(bench.path("d/q/g")).unwrap(), b"new");
+}
+
 /// Stops a call in the middle of a big file, then lets it go on.
 fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     let big: Vec<u8> = (0..4_000_000_u32)
