@@ -25,9 +25,49 @@ pub struct Achieved {
     /// Paths where something planned did not come about: their old baseline stays.
     pub failed: BTreeSet<Spot>,
     /// Entries that were touched, as they were read again afterwards; none: gone.
-    pub fresh: Pair<BTreeMap<Spot, Option<Entry>>>,
+    pub fresh: Pair<Fresh>,
     /// Moves of the plan, by their index, that could not be made.
     pub failed_moves: BTreeSet<usize>,
+}
+
+/// Entries by spot. A first run reads every entry again, so this stays small: a number a
+/// spot, and the entries side by side.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    /// By [`Spot::index`]: 0 where nothing is known, else one more than the entry's place.
+    places: Vec<u32>,
+    entries: Vec<Option<Entry>>,
+}
+
+impl Fresh {
+    /// What was found when the path was read again: an entry, or nothing there.
+    #[must_use]
+    pub fn get(&self, spot: Spot) -> Option<&Option<Entry>> {
+        let place = *self.places.get(spot.index())?;
+        self.entries.get(place.checked_sub(1)? as usize)
+    }
+
+    /// Notes what was found.
+    pub fn insert(&mut self, spot: Spot, found: Option<Entry>) {
+        if self.places.len() <= spot.index() {
+            self.places.resize(spot.index() + 1, 0);
+        }
+        let place = &mut self.places[spot.index()];
+        if let Some(entry) = place.checked_sub(1).and_then(|at| self.entries.get_mut(at as usize)) {
+            *entry = found;
+        } else {
+            self.entries.push(found);
+            // Not more entries than spots, which are counted in 32 bits.
+            *place = u32::try_from(self.entries.len()).unwrap_or(0);
+        }
+    }
+
+    /// Forgets what was found.
+    pub fn remove(&mut self, spot: Spot) {
+        if let Some(place) = self.places.get_mut(spot.index()) {
+            *place = 0;
+        }
+    }
 }
 
 impl Achieved {
@@ -267,7 +307,7 @@ impl<'a> Recorder<'a> {
 
     /// What a side has at the path after the run.
     fn found(&self, spot: Spot, side: Side) -> Option<Entry> {
-        if let Some(fresh) = self.achieved.fresh[side].get(&spot) {
+        if let Some(fresh) = self.achieved.fresh[side].get(spot) {
             return fresh.clone();
         }
         let verdict = self.plan.verdict(spot);

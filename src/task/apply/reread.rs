@@ -30,8 +30,9 @@ impl Steps<'_, '_> {
         if !paths.is_empty() {
             let found = self.apply.replicas[side].look_below(&paths)?;
             for (top, tree) in tops.into_iter().zip(found) {
-                if let Ok(tree) = tree {
-                    self.take_tree(side, top, tree.as_ref());
+                match tree {
+                    Ok(tree) => self.take_tree(side, top, tree.as_ref()),
+                    Err(error) => self.fail(side, top, "cannot look at it again", &error),
                 }
             }
         }
@@ -76,7 +77,7 @@ impl Steps<'_, '_> {
             spots.extend(self.apply.plan.delta.below(*top));
         }
         for spot in spots {
-            self.applied.achieved.fresh[side].remove(&spot);
+            self.applied.achieved.fresh[side].remove(spot);
             self.applied.achieved.failed.insert(spot);
         }
     }
@@ -90,7 +91,7 @@ impl Steps<'_, '_> {
             match plan.verdict(spot).act {
                 Act::Send { to } => self.judge_sent(spot, to),
                 Act::Delete { on } => {
-                    if matches!(self.applied.achieved.fresh[on].get(&spot), Some(Some(_))) {
+                    if matches!(self.applied.achieved.fresh[on].get(spot), Some(Some(_))) {
                         self.problem(
                             Level::Error,
                             on,
@@ -110,7 +111,7 @@ impl Steps<'_, '_> {
 
     fn judge_sent(&mut self, spot: Spot, to: Side) {
         let Some(sent) = self.scanned(spot, to.other()).cloned() else { return };
-        let found = self.applied.achieved.fresh[to].get(&spot).cloned().flatten();
+        let found = self.applied.achieved.fresh[to].get(spot).cloned().flatten();
         match &found {
             Some(found) if arrived(&sent, found) => {}
             _ => {
@@ -165,7 +166,7 @@ impl Steps<'_, '_> {
     fn judge_metadata(&mut self, spot: Spot, on: Side) {
         let preserve = &self.apply.config.preserve;
         let (Some(other), Some(Some(found))) =
-            (self.scanned(spot, on.other()), self.applied.achieved.fresh[on].get(&spot))
+            (self.scanned(spot, on.other()), self.applied.achieved.fresh[on].get(spot))
         else {
             return;
         };
