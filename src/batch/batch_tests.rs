@@ -88,7 +88,7 @@ fn tasks_run_in_name_order_silently_with_the_options_passed_on() {
     });
     assert_eq!(status, 0, "{}", stage.heard());
     let expected = ["B.conf", "a.toml", "b.conf"]
-        .map(|n| format!("{n} --silent --dated-prefix --summary --dry"));
+        .map(|n| format!("{n} --silent --summary --dry"));
     assert_eq!(stage.order(), expected);
 }
 

@@ -190,7 +190,7 @@ impl Batch<'_> {
             grace: Some(GRACE),
             ..Command::new(self.around.program)
                 .arg(&self.files[index])
-                .args(["--silent", "--dated-prefix"])
+                .arg("--silent")
                 .args(self.options.passed_on.iter().filter(|arg| *arg != "--silent"))
         };
         let mut heard = |_: Stream, line: &[u8]| {
