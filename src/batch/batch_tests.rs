@@ -87,8 +87,7 @@ fn tasks_run_in_name_order_silently_with_the_options_passed_on() {
         options.passed_on = vec!["--summary".into(), "--silent".into(), "--dry".into()];
     });
     assert_eq!(status, 0, "{}", stage.heard());
-    let expected = ["B.conf", "a.toml", "b.conf"]
-        .map(|n| format!("{n} --silent --summary --dry"));
+    let expected = ["B.conf", "a.toml", "b.conf"].map(|n| format!("{n} --silent --summary --dry"));
     assert_eq!(stage.order(), expected);
 }
 
