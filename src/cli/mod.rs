@@ -4,13 +4,13 @@
 pub mod args;
 mod batch;
 pub mod invocation;
+mod monitor;
 mod pages;
 pub mod run_flags;
 mod settings;
 mod usage;
 
 use crate::config::{Config, Environment, Problem, Watch};
-use crate::monitor::{self, RunResult};
 use crate::process::{
     Stop,
     signals::{Interrupt, SignalWatch},
@@ -109,29 +109,22 @@ fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode 
     let interrupt =
         if config.mode.watch == Watch::Off { Interrupt::Twice } else { Interrupt::Once };
     let _signals = listen(&log, &stop, interrupt);
-    let once = |started| {
+    let once = |started, stop: &Stop| {
         Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
         for warning in warnings {
             log.problem(Level::Warn, None, None, warning);
         }
-        task::run(config, Surroundings { log: &log, stop: &stop, started })
+        task::run(config, Surroundings { log: &log, stop, started })
     };
     match config.mode.watch {
-        Watch::Off => ExitCode::from(once(started).status),
-        Watch::Initiator => {
-            let mut run = || {
-                log.begin_run();
-                let outcome = once(Instant::now());
-                RunResult { status: i32::from(outcome.status), baseline: outcome.baseline }
-            };
-            status(monitor::watch(config, &mut run, &stop, log.as_ref()))
-        }
+        Watch::Off => ExitCode::from(once(started, &stop).status),
+        Watch::Initiator => status(monitor::run(config, &log, &stop, &once)),
         Watch::Target => failed("osync --on-changes-target is not built yet"),
     }
 }
 
-/// The first Ctrl-C is answered with a warning, the second, or another signal that asks
-/// for the end, stops the run (spec 7).
+/// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or
+/// another signal that asks for the end, stops the run (spec 7).
 fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Option<SignalWatch> {
     let for_handler = Arc::clone(log);
     let on_first = move || {

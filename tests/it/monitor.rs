@@ -1,1 +1,222 @@
-//! Tests of: monitor.
+//! Monitor mode with the real program.
+
+use crate::support::sandbox::{PATIENCE, Sandbox};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long something that must not happen is given to happen.
+const SPURIOUS: Duration = Duration::from_secs(2);
+
+/// A monitor of the two replicas that runs until it is ended.
+struct Monitor<'a> {
+    sandbox: &'a Sandbox,
+    child: Child,
+}
+
+impl<'a> Monitor<'a> {
+    fn start(sandbox: &'a Sandbox, lines: &str) -> Self {
+        Self::spawn(sandbox, sandbox.osync().into_command(), lines)
+    }
+
+    fn spawn(sandbox: &'a Sandbox, mut command: Command, lines: &str) -> Self {
+        let config = sandbox.config("task.conf", lines);
+        command.arg(config).arg("--on-changes").stdout(Stdio::null()).stderr(Stdio::null());
+        Monitor { sandbox, child: command.spawn().unwrap() }
+    }
+
+    /// Waits until something is so.
+    #[track_caller]
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&Sandbox) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self.sandbox) {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the monitor ended: {ended:?}\n{}", self.sandbox.log());
+            assert!(begun.elapsed() < PATIENCE, "{what} did not happen\n{}", self.sandbox.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until so many runs have ended, and no other follows.
+    #[track_caller]
+    fn until_runs(&mut self, count: usize) {
+        self.until(&format!("run {count}"), |sandbox| runs(sandbox) >= count);
+        std::thread::sleep(SPURIOUS);
+        assert_eq!(runs(self.sandbox), count, "{}", self.sandbox.log());
+    }
+
+    /// Ends it as a service manager would; its exit status.
+    fn stop(&mut self) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Monitor<'_> {
+    fn drop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// How many runs have ended.
+fn runs(sandbox: &Sandbox) -> usize {
+    let log = sandbox.log();
+    ["osync finished.", "osync finished with"].iter().map(|end| log.matches(end).count()).sum()
+}
+
+#[test]
+fn changes_on_either_side_are_synchronised_and_no_run_causes_the_next() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f dir/file one");
+    let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=1");
+    monitor.until_runs(1);
+    assert_eq!(sandbox.b.read("dir/file").as_deref(), Some(&b"one"[..]));
+    sandbox.a.make("f dir/new two");
+    monitor.until_runs(2);
+    assert_eq!(sandbox.b.read("dir/new").as_deref(), Some(&b"two"[..]));
+    sandbox.b.make("f from-the-target three");
+    monitor.until_runs(3);
+    assert_eq!(sandbox.a.read("from-the-target").as_deref(), Some(&b"three"[..]));
+    sandbox.a.remove("dir");
+    monitor.until_runs(4);
+    assert!(!sandbox.b.has("dir"));
+    sandbox.a.rename("from-the-target", "renamed");
+    monitor.until_runs(5);
+    assert!(sandbox.b.has("renamed") && !sandbox.b.has("from-the-target"));
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
+    for side in [&sandbox.a, &sandbox.b] {
+        assert!(!side.has(".osync_workdir/lock"), "a lock is left");
+    }
+}
+
+#[test]
+fn excluded_paths_wake_nobody() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f cache/file one");
+    let mut monitor =
+        Monitor::start(&sandbox, "MIN_WAIT=0\nRSYNC_EXCLUDE_PATTERN=\"cache/;*.tmp\"");
+    monitor.until_runs(1);
+    sandbox.a.make("f cache/another x");
+    sandbox.a.make("f file.tmp x");
+    monitor.until_runs(1);
+    sandbox.a.make("d included");
+    monitor.until_runs(2);
+    assert!(!sandbox.b.has("cache") && !sandbox.b.has("file.tmp"));
+}
+
+#[test]
+fn the_trigger_file_wakes_and_is_never_synchronised() {
+    let sandbox = Sandbox::new();
+    let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=3600");
+    monitor.until_runs(1);
+    fs::write(sandbox.a.at(".osync-update.push"), "test#1700000000\n").unwrap();
+    monitor.until_runs(2);
+    assert!(!sandbox.b.has(".osync-update.push"));
+}
+
+#[test]
+fn a_failing_run_does_not_end_the_monitor() {
+    let sandbox = Sandbox::new();
+    let hook = sandbox.path("hook");
+    fs::write(&hook, "exit 3\n").unwrap();
+    let lines = format!(
+        "MIN_WAIT=0\nSTOP_ON_CMD_ERROR=yes\nLOCAL_RUN_BEFORE_CMD=\"sh {}\"",
+        hook.display()
+    );
+    let mut monitor = Monitor::start(&sandbox, &lines);
+    monitor.until_runs(1);
+    sandbox.a.make("f file one");
+    monitor.until_runs(2);
+    assert!(!sandbox.b.has("file"));
+    fs::write(&hook, "exit 0\n").unwrap();
+    sandbox.a.make("d another-change");
+    monitor.until("the file", |sandbox| sandbox.b.has("file"));
+    assert_eq!(monitor.stop(), Some(0));
+}
+
+#[test]
+fn a_hard_limit_ends_a_run_but_not_the_monitor() {
+    let sandbox = Sandbox::new();
+    let hook = sandbox.path("hook");
+    fs::write(&hook, "sleep 600\n").unwrap();
+    let lines =
+        format!("MIN_WAIT=0\nHARD_MAX_EXEC_TIME=1\nLOCAL_RUN_BEFORE_CMD=\"sh {}\"", hook.display());
+    let mut monitor = Monitor::start(&sandbox, &lines);
+    monitor.until("the first run", |sandbox| runs(sandbox) == 1);
+    fs::write(&hook, "exit 0\n").unwrap();
+    sandbox.a.make("f file one");
+    monitor.until("the file", |sandbox| sandbox.b.has("file"));
+}
+
+#[test]
+fn a_replica_may_go_and_come_back() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f file one");
+    let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=0");
+    monitor.until_runs(1);
+    fs::rename(&sandbox.b.root, sandbox.path("away")).unwrap();
+    monitor.until("a warning", |sandbox| sandbox.log().contains("target replica is not there"));
+    sandbox.a.make("f file other");
+    fs::rename(sandbox.path("away"), &sandbox.b.root).unwrap();
+    monitor.until("the change", |sandbox| sandbox.b.read("file").as_deref() == Some(b"other"));
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_what_it_does() {
+    let sandbox = Sandbox::new();
+    let socket = sandbox.path("notify");
+    let listener = UnixDatagram::bind(&socket).unwrap();
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    let command = sandbox.osync().env("NOTIFY_SOCKET", &socket).into_command();
+    let mut monitor = Monitor::spawn(&sandbox, command, "MIN_WAIT=3600");
+    let hear_until = |end: &str| {
+        let mut heard = Vec::new();
+        while !heard.iter().any(|line: &String| line == end) {
+            let mut buffer = [0; 1024];
+            let length = listener.recv(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            heard.extend(text.lines().map(str::to_owned));
+        }
+        heard
+    };
+    assert!(hear_until("READY=1").contains(&"STATUS=Setting up watches".to_owned()));
+    assert!(hear_until("STATUS=Waiting for changes").contains(&"STATUS=Running".to_owned()));
+    assert_eq!(monitor.stop(), Some(0));
+    hear_until("STOPPING=1");
+}
+
+#[test]
+fn an_interrupt_during_a_run_ends_it_cleanly() {
+    let sandbox = Sandbox::new();
+    let lines = "LOCAL_RUN_BEFORE_CMD=\"touch started; sleep 600\"";
+    let mut monitor = Monitor::start(&sandbox, lines);
+    monitor.until("the hook", |sandbox| sandbox.path("started").exists());
+    kill_process(Pid::from_child(&monitor.child), Signal::INT).unwrap();
+    let status = monitor.child.wait().unwrap().code();
+    assert_eq!(status, Some(0), "{}", sandbox.log());
+    assert!(!sandbox.a.has(".osync_workdir/lock"));
+}
+
+/// In a user namespace of its own, where the limit is three.
+#[test]
+fn too_few_watches_are_said_and_replaced_by_looking_at_intervals() {
+    let sandbox = Sandbox::new();
+    for name in ["1", "2", "3", "4"] {
+        sandbox.a.make(&format!("d {name}"));
+    }
+    let mut command = sandbox.program("unshare").into_command();
+    command.args(["-U", "-r", "sh", "-c"]);
+    command.arg("echo 3 >/proc/sys/user/max_inotify_watches && exec \"$@\"");
+    command.arg("sh").arg(env!("CARGO_BIN_EXE_osync")).process_group(0);
+    // owners cannot be kept by somebody who is root only by name
+    let lines = "MIN_WAIT=0\nPRESERVE_OWNER=no\nPRESERVE_GROUP=no";
+    let mut monitor = Monitor::spawn(&sandbox, command, lines);
+    monitor.until("a warning", |sandbox| sandbox.log().contains("max_user_watches"));
+    monitor.until("the first run", |sandbox| sandbox.b.has("4"));
+    sandbox.a.make("f 4/file one");
+    monitor.until("the change", |sandbox| sandbox.b.has("4/file"));
+}
