@@ -12,7 +12,7 @@ use std::process::Command;
 
 mod confine;
 mod decision;
-mod gate;
+pub mod gate;
 mod refusals;
 pub mod rsync_args;
 pub mod words;
