@@ -263,12 +263,14 @@ impl Hands<'_> {
         if !is_same_thing(expect, &now) {
             return Err(PathError::Changed);
         }
-        // The owner first: a new owner takes setuid and setgid away.
+        // The owner first: a new owner takes setuid and setgid away. They come back behind it.
         if uid.is_some() || gid.is_some() {
             let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
             rustix::fs::chownat(&fd, c"", uid, gid, AtFlags::EMPTY_PATH)
                 .map_err(failed("set its owner and group"))?;
         }
+        let stays = (uid.is_some() || gid.is_some()).then_some(now.mode & 0o6000);
+        let mode = mode.or(stays.filter(|bits| *bits != 0).map(|_| now.mode));
         match mode {
             Some(mode) if now.kind != Kind::Symlink => {
                 set_mode(&fd, mode).map_err(failed("set its permissions"))

@@ -244,6 +244,11 @@ fn metadata_is_set_on_the_entry_itself() {
         }
     }
     assert_eq!(sandbox.entry("f").mode, 0o4751, "setuid survives the change of owner");
+    let (expect, gid) = (sandbox.entry("f"), rustix::process::getegid().as_raw());
+    let path = rel("f");
+    let op = Op::SetMetadata { path, expect, mode: None, uid: None, gid: Some(gid) };
+    sandbox.apply(op).unwrap();
+    assert_eq!(sandbox.entry("f").mode, 0o4751, "also where the mode is not to be touched");
     let after = outside.path().metadata().unwrap();
     assert_eq!((before.mode(), before.uid()), (after.mode(), after.uid()));
     assert_eq!(
