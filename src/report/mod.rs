@@ -16,6 +16,7 @@ mod progress;
 mod run;
 mod summary;
 mod tally;
+mod tty;
 mod who;
 
 pub use log::{Log, spell};

@@ -1,6 +1,7 @@
 //! What moves on a terminal while a run scans and transfers (spec 6, "Progress").
 
 use super::TransferProgress;
+use super::tty::Tty;
 use crate::config::Output;
 use crate::tree::{Pair, Side};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -12,6 +13,7 @@ const TICK: Duration = Duration::from_millis(200);
 /// ASCII only: a console without UTF-8 shows it as well.
 const SCAN: &str = "{spinner} Scanning: {msg}";
 const TRANSFER: &str = "{prefix:<12} [{wide_bar}] {msg} {binary_bytes_per_sec:>12} {eta:>4}";
+const DONE: &str = "{prefix:<12} [{wide_bar}] {msg} done";
 
 /// The display at the foot of a terminal.
 pub(super) struct Progress {
@@ -30,8 +32,9 @@ impl Progress {
     pub(super) fn for_output(output: &Output) -> Option<Progress> {
         let hidden = output.silent || output.non_interactive || output.errors_only;
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        (!hidden && !dumb && std::io::stdout().is_terminal())
-            .then(|| Progress::on(ProgressDrawTarget::stdout()))
+        (!hidden && !dumb && std::io::stdout().is_terminal()).then(|| {
+            Progress::on(ProgressDrawTarget::term_like_with_hz(Box::new(Tty::default()), 10))
+        })
     }
 
     /// A display on the given target.
@@ -78,6 +81,9 @@ impl Progress {
             bar.set_length(progress.bytes_total.max(1));
             bar.set_position(progress.bytes);
             bar.set_message(amounts(progress));
+            if progress.files >= progress.files_total {
+                bar.set_style(style(DONE)); // a rate would only sink from now on
+            }
         }
     }
 

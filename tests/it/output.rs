@@ -1,8 +1,11 @@
 //! What a run shows, logs and reports (spec 6).
 
-use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sandbox::{Outcome, Run, Sandbox};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -236,7 +239,7 @@ fn a_report_for_machines_is_written() {
         assert!(file.exists(), "{run}");
         serde_json::from_slice(&fs::read(&file).unwrap()).unwrap()
     };
-    let args = |run: crate::support::sandbox::Run| run.arg("--report").arg(&file);
+    let args = |run: Run| run.arg("--report").arg(&file);
 
     let dry = report(args(sandbox.quick()).arg("--dry").run());
     let value = report(args(sandbox.quick()).run());
@@ -359,4 +362,54 @@ fn long_words_of_a_child_are_cut_with_a_note() {
         run.stderr.contains("\n(ERROR):word 1\n") && run.stderr.contains("\n(ERROR):word 1000\n")
     );
     assert!(!run.stderr.contains("word 500\n") && run.stderr.contains("bytes left out"), "{run}");
+}
+
+/// Runs the program on a terminal of 80 columns and returns all that it wrote there.
+fn on_terminal(run: Run) -> String {
+    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&master, size).unwrap();
+    let name = PathBuf::from(ptsname(&master, Vec::new()).unwrap().into_string().unwrap());
+    let slave = File::options().read(true).write(true).open(name).unwrap();
+    let mut command = run.env("TERM", "xterm").into_command();
+    command.stdout(slave.try_clone().unwrap()).stderr(slave);
+    let mut child = command.spawn().unwrap();
+    drop(command); // it holds the other end
+    let (mut master, mut shown) = (File::from(master), Vec::new());
+    let _ = master.read_to_end(&mut shown); // ends with an error when the program does
+    child.wait().unwrap();
+    String::from_utf8(shown).unwrap()
+}
+
+#[test]
+fn a_terminal_gets_colours_and_the_log_never() {
+    let sandbox = Sandbox::new();
+    let failing = || sandbox.quick().env("LOCAL_RUN_BEFORE_CMD", "exit 3");
+    let shown = on_terminal(failing());
+    assert!(shown.contains("TIME: 0 - \x1b[31mthe local command before the run"), "{shown}");
+    assert!(!shown.contains("(ERROR)"), "a colour instead of a mark: {shown}");
+    let plain = on_terminal(failing().env("NO_COLOR", "1"));
+    assert!(plain.contains("TIME: 0 - (ERROR):the local command"), "{plain}");
+    assert!(!plain.contains("\x1b[3"), "{plain}");
+    assert!(!sandbox.log().contains('\x1b'), "{}", sandbox.log());
+}
+
+#[test]
+fn a_terminal_shows_progress_unless_it_is_not_wanted() {
+    for (args, wanted) in [
+        (&[][..], true),
+        (&["--non-interactive"], false),
+        (&["--silent"], false),
+        (&["--errors-only"], false),
+    ] {
+        let sandbox = Sandbox::new();
+        // slow enough to be seen: two seconds
+        fs::write(sandbox.a.at("big"), vec![7; 400_000]).unwrap();
+        let shown = on_terminal(sandbox.quick().args(args).env("BANDWIDTH", "200"));
+        assert_eq!(shown.contains(">> target"), wanted, "{args:?}: {shown}");
+        assert_eq!(shown.contains("/1 files"), wanted, "{args:?}: {shown}");
+        assert!(sandbox.b.has("big") && !sandbox.log().contains("files"), "{}", sandbox.log());
+    }
 }
