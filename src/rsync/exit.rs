@@ -47,14 +47,16 @@ pub(super) fn outcome(exit: Exit, words: &[String]) -> Outcome {
     }
 }
 
+const UNKNOWN: &str = "an error that rsync does not explain further";
+
 fn described(code: i32, meaning: &str, words: &[String]) -> String {
-    let mut text = format!("rsync ended with status {code}: {meaning}");
-    if !words.is_empty() {
-        text.push_str(" (");
-        text.push_str(&words.join("; "));
-        text.push(')');
+    // its last line only repeats the status, which matters where we cannot say more
+    let repeats = |line: &str| meaning != UNKNOWN && line.starts_with("rsync error: ");
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|line| !repeats(line)).collect();
+    match words[..] {
+        [] => format!("rsync ended with status {code}: {meaning}"),
+        _ => format!("rsync ended with status {code}: {meaning} ({})", words.join("; ")),
     }
-    text
 }
 
 fn meaning(code: i32, words: &[String]) -> &'static str {
@@ -70,7 +72,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
     match code {
         1 => {
             "it does not know one of its options; look at RSYNC_OPTIONAL_ARGS, and whether \
-             both sides have rsync 3.1.1 or later"
+             both sides have rsync 3.1.3 or later"
         }
         2 | 4 => "the two rsyncs do not fit together; update the older one",
         3 => "a replica directory could not be entered",
@@ -81,7 +83,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
         25 => "a --max-delete limit stopped it",
         126 => "the rsync on the other side cannot be run",
         255 => "the remote shell failed",
-        _ => "an error that rsync does not explain further",
+        _ => UNKNOWN,
     }
 }
 
@@ -105,6 +107,8 @@ mod tests {
             (12, "connection unexpectedly closed", "broke (connection unexpectedly closed)"),
             (2, "protocol version mismatch -- is your shell clean?", "banner"),
             (255, "Permission denied (publickey).", "remote shell failed (Permission denied"),
+            (12, "rsync error: error in data (code 12)", "two rsyncs broke"),
+            (99, "rsync error: odd (code 99)", "further (rsync error: odd (code 99))"),
             (1, "unknown option", "RSYNC_OPTIONAL_ARGS"),
             (99, "?", "does not explain"),
         ] {

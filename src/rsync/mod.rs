@@ -4,6 +4,7 @@
 //! returns explains; whether a path arrived is judged by reading it again.
 
 mod args;
+mod complaint;
 mod exit;
 mod fit;
 mod list;

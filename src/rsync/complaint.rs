@@ -1,0 +1,128 @@
+//! What rsync complains about, in plain words. Pure.
+
+use crate::filter::listing::decode;
+use crate::tree::RelPath;
+
+/// Complaints that rsync writes to standard output.
+pub(super) fn is_complaint(line: &[u8]) -> bool {
+    [
+        &b"cannot delete non-empty directory: "[..],
+        b"could not make way for ",
+        b"skipping non-regular file ",
+        b"file has vanished: ",
+        b"symlink has no referent: ",
+        b"WARNING: ",
+        b"ERROR: ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
+}
+
+/// A complaint's path, if it names one, and its words without the path; none for lines
+/// that only repeat the exit status.
+pub(super) fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
+    let line = line.trim_ascii();
+    let repeats = [
+        &b"rsync error: some files/attrs were not transferred"[..],
+        b"rsync warning: some files vanished",
+    ];
+    if line.is_empty() || repeats.iter().any(|start| line.starts_with(start)) {
+        return None;
+    }
+    let line = without_role(line);
+    // where in rsync's own source
+    let line = find(line, b") at ")
+        .filter(|_| line.starts_with(b"rsync error: "))
+        .map_or(line, |end| &line[..=end]);
+    let (before, path, after) = split_path(line);
+    let [before, after] = [before, after].map(|text| String::from_utf8_lossy(text).into_owned());
+    let words =
+        format!("{}{after}", if after.starts_with(':') { before.trim_end() } else { &before });
+    Some((path, plain(words.trim())))
+}
+
+/// Without `rsync: [sender] `.
+fn without_role(line: &[u8]) -> &[u8] {
+    let Some(rest) = line.strip_prefix(b"rsync: ") else { return line };
+    if rest.first() != Some(&b'[') {
+        return rest;
+    }
+    rest.iter().position(|b| *b == b']').map_or(rest, |end| rest[end + 1..].trim_ascii_start())
+}
+
+/// Cuts out what stands between the first and the last quote (the first of two such names),
+/// or behind the colon of the complaints that do not quote.
+fn split_path(line: &[u8]) -> (&[u8], Option<Vec<u8>>, &[u8]) {
+    for start in
+        [&b"cannot delete non-empty directory: "[..], b"could not make way for new regular file: "]
+    {
+        if let Some(path) = line.strip_prefix(start) {
+            return (&start[..start.len() - 2], Some(decode(path)), b"");
+        }
+    }
+    if let Some(rest) = line.strip_prefix(b"WARNING: ").or_else(|| line.strip_prefix(b"ERROR: "))
+        && let Some(at) = find(rest, b" failed verification -- ")
+    {
+        return (b"", Some(decode(&rest[..at])), &rest[at..]);
+    }
+    let first = line.iter().position(|b| *b == b'"');
+    let last = line.iter().rposition(|b| *b == b'"');
+    match (first, last) {
+        (Some(first), Some(last)) if first < last => {
+            let quoted = &line[first + 1..last];
+            let name = find(quoted, b"\" -> \"").map_or(quoted, |end| &quoted[..end]);
+            let before = line[..first].strip_suffix(b": ").unwrap_or(&line[..first]);
+            (before, Some(decode(name)), &line[last + 1..])
+        }
+        _ => (line, None, b""),
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// rsync's words, with the cause in plain ones where we know better.
+fn plain(words: &str) -> String {
+    const KNOWN: [(&str, &str); 13] = [
+        ("file has vanished", "it vanished while it was being transferred"),
+        ("symlink has no referent", "the link points at nothing, so there is nothing to copy"),
+        (
+            "failed verification -- update",
+            "it changed while it was being read; the next run takes it again",
+        ),
+        ("cannot delete non-empty directory", "a directory that is not empty is in its place"),
+        ("could not make way", "what is in its place cannot be removed"),
+        ("skipping non-regular file", "it is no regular file and was left out"),
+        ("No space left on device", "no space left on the receiving side"),
+        ("Disk quota exceeded", "the disk quota of the receiving side is used up"),
+        ("Read-only file system", "the file system is read-only"),
+        ("Permission denied", "permission denied"),
+        ("Operation not permitted", "this user may not do that"),
+        (
+            "Too many levels of symbolic links",
+            "a directory above it is a link that leads out of the replica, which this rsync \
+             does not follow",
+        ),
+        ("File name too long", "its name or path is too long"),
+    ];
+    let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    match KNOWN.iter().find(|(theirs, _)| words.contains(theirs)) {
+        Some((_, ours)) => format!("{ours} (rsync: {words})"),
+        None => words,
+    }
+}
+
+/// The file that a temporary `.NAME.XXXXXX` stands for.
+pub(super) fn without_temporary(path: &RelPath) -> RelPath {
+    let name = path.name();
+    let inner = || {
+        let (name, random) = name.strip_prefix(b".")?.split_at_checked(name.len() - 8)?;
+        let random = random.strip_prefix(b".")?;
+        (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
+    };
+    match (inner(), path.parent()) {
+        (Some(name), Some(parent)) => parent.join(name),
+        _ => path.clone(),
+    }
+}
