@@ -64,14 +64,19 @@ impl From<Damaged> for SnapshotError {
     }
 }
 
-/// Writes a snapshot.
+/// Writes a snapshot of a baseline's paths with a header.
 ///
 /// # Errors
 /// Those of `out`.
-pub fn write(baseline: &Baseline, marks: &Pair<ListMark>, out: &mut dyn Write) -> io::Result<()> {
+pub fn write(
+    header: &Header,
+    baseline: &Baseline,
+    marks: &Pair<ListMark>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut head = MAGIC.to_vec();
     put_number(&mut head, VERSION);
-    let header = encode_header(baseline.header(), marks);
+    let header = encode_header(header, marks);
     put_string(&mut head, &header);
     put_number(&mut head, baseline.body().len() as u64);
     let mut hasher = blake3::Hasher::new();
@@ -87,7 +92,7 @@ pub fn write(baseline: &Baseline, marks: &Pair<ListMark>, out: &mut dyn Write) -
 pub fn encode(baseline: &Baseline, marks: &Pair<ListMark>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(baseline.body().len() + 512);
     // writing into memory cannot fail
-    let _ = write(baseline, marks, &mut bytes);
+    let _ = write(baseline.header(), baseline, marks, &mut bytes);
     bytes
 }
 

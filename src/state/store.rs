@@ -199,7 +199,8 @@ impl StateStore {
     }
 
     fn save_baseline(&self, before: &Loaded, after: &Baseline) -> Result<Saved, StateError> {
-        if before.complete && says_the_same(&before.baseline, after) {
+        let header = header(&before.baseline, after);
+        if before.complete && says_the_same(&before.baseline, after, &header) {
             return Ok(Saved::Unchanged);
         }
         self.files.sweep(&self.names())?;
@@ -207,7 +208,7 @@ impl StateStore {
         let target = self.prepare_list(Side::Target, after, before)?;
         let marks = Pair::new(initiator.0, target.0);
         let name = self.name("snapshot");
-        let write = |out: &mut dyn io::Write| snapshot::write(after, &marks, out);
+        let write = |out: &mut dyn io::Write| snapshot::write(&header, after, &marks, out);
         let (fresh, ()) = self.files.prepare(&name, write)?;
         fresh.sync()?;
         fresh.place()?;
@@ -255,8 +256,23 @@ impl StateStore {
     }
 }
 
+/// What is kept beside the paths. Of a path that was not decided (a failed deletion, say)
+/// the word of osync 1.3's list is kept, and with it the time of that list.
+fn header(before: &Baseline, after: &Baseline) -> Header {
+    let mut header = after.header().clone();
+    for side in Side::BOTH {
+        let time = &mut header.listed_at[side];
+        if !time.is_known() {
+            *time = before.header().listed_at[side];
+        }
+    }
+    header
+}
+
 /// Whether two baselines differ in nothing but when and by whom they were written.
-fn says_the_same(before: &Baseline, after: &Baseline) -> bool {
-    let said = |header: &Header| (header.identities.clone(), header.listed_at);
-    before.body() == after.body() && said(before.header()) == said(after.header())
+fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
+    let old = before.header();
+    before.body() == after.body()
+        && old.identities == header.identities
+        && old.listed_at == header.listed_at
 }

@@ -129,6 +129,25 @@ fn a_deletion_that_failed_under_osync_1_3_is_still_due() {
 }
 
 #[test]
+fn a_path_that_was_not_decided_keeps_the_word_of_the_list_and_its_time() {
+    let dir = left_by_osync_1_3("plain");
+    let store = store(dir.path(), "plain");
+    let before = store.load().unwrap();
+    let listed_at = before.baseline.header().listed_at;
+    assert!(listed_at.initiator.is_known() && listed_at.target.is_known());
+    let undecided = records(&before.baseline)[&path("a.txt")].clone();
+    let rest = the_tree().into_iter().filter(|(known, _)| *known != path("a.txt"));
+    let after = baseline(rest.chain([(path("a.txt"), undecided.clone())]).collect());
+    for saved in [Saved::Written, Saved::Unchanged] {
+        assert_eq!(save(&store, &after), saved);
+        let loaded = store.load().unwrap().baseline;
+        assert_eq!(loaded.header().origin, Origin::Snapshot);
+        assert_eq!(loaded.header().listed_at, listed_at);
+        assert_eq!(records(&loaded)[&path("a.txt")], undecided);
+    }
+}
+
+#[test]
 fn going_back_to_osync_1_3_finds_its_own_lists() {
     let dir = left_by_osync_1_3("plain");
     let theirs = files(dir.path());
