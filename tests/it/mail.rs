@@ -318,3 +318,19 @@ fn the_body_is_in_the_charset_asked_for() {
     assert!(run.stderr.contains("(WARN):MAIL_BODY_CHARSET: klingon is not known"), "{run}");
     assert!(text.contains("charset=utf-8") && text.contains("Gr=C3=BC=C3=9Fe"), "{text}");
 }
+
+#[test]
+fn passing_the_soft_limit_sends_a_mail_while_the_run_goes_on() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.a.at("big"), vec![7; 600_000]).unwrap();
+    let run = quick(&sandbox, &server).env("BANDWIDTH", "200").env("SOFT_MAX_EXEC_TIME", "1").run();
+    assert_eq!(run.status, Some(2), "{run}");
+    let subjects: Vec<_> = server.wait_for(2).iter().map(|mail| mail.subject()).collect();
+    assert_eq!(
+        subjects,
+        ["Currently running - Warning alert for mailed", "Finished run - Warning alert for mailed"]
+    );
+    assert_eq!(run.stderr.matches("SOFT_MAX_EXEC_TIME").count(), 1, "{run}");
+    assert!(sandbox.b.has("big"), "{run}");
+}

@@ -94,6 +94,20 @@ fn changes_on_either_side_are_synchronised_and_no_run_causes_the_next() {
 }
 
 #[test]
+fn a_log_that_is_rotated_away_is_begun_anew() {
+    let sandbox = Sandbox::new();
+    let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=0");
+    monitor.until("the first run", |sandbox| runs(sandbox) == 1);
+    fs::rename(sandbox.path("osync.log"), sandbox.path("osync.log.1")).unwrap();
+    sandbox.a.make("f new x");
+    monitor.until("a run in the new log", |sandbox| runs(sandbox) == 1);
+    let line = sandbox.log().lines().next().unwrap_or_default().to_owned();
+    let (date, rest) = line.split_once(" - ").unwrap();
+    assert!(date.len() == 19 && date.contains(':') && !rest.is_empty(), "a dated line: {line}");
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
+}
+
+#[test]
 fn excluded_paths_wake_nobody() {
     let sandbox = Sandbox::new();
     sandbox.a.make("f cache/file one");

@@ -413,3 +413,15 @@ fn a_terminal_shows_progress_unless_it_is_not_wanted() {
         assert!(sandbox.b.has("big") && !sandbox.log().contains("files"), "{}", sandbox.log());
     }
 }
+
+#[test]
+fn a_long_run_says_now_and_then_that_it_is_alive() {
+    let sandbox = Sandbox::new();
+    for (every, heard, content) in [("1", true, 7), ("0", false, 8)] {
+        fs::write(sandbox.a.at("big"), vec![content; 600_000]).unwrap();
+        let run = sandbox.quick().env("BANDWIDTH", "200").env("KEEP_LOGGING", every).run();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert_eq!(run.stdout.contains("still running after "), heard, "{run}");
+        fs::remove_file(sandbox.a.at("big")).unwrap();
+    }
+}
