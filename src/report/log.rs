@@ -8,7 +8,7 @@ use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Location, Output, Secret};
 use chrono::Local;
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,8 +61,8 @@ impl Screen {
     fn standard(output: &Output) -> Screen {
         let stream = |colors, to| Stream { colors: colors && output.color, to };
         Screen {
-            out: stream(io::stdout().is_terminal(), Box::new(io::stdout())),
-            err: stream(io::stderr().is_terminal(), Box::new(io::stderr())),
+            out: stream(io::stdout().is_terminal(), Box::new(BufWriter::new(io::stdout()))),
+            err: stream(io::stderr().is_terminal(), Box::new(BufWriter::new(io::stderr()))),
             progress: Progress::for_output(output),
         }
     }
@@ -248,7 +248,8 @@ impl Log {
         }
         let mut inner = self.inner();
         inner.follow_rotation();
-        let moving = inner.screen.take_if(|screen| screen.progress.is_some());
+        let is_moving = |s: &mut Screen| s.progress.as_ref().is_some_and(Progress::is_showing);
+        let moving = inner.screen.take_if(is_moving);
         self.put(
             &mut inner,
             Level::Notice,
@@ -269,18 +270,25 @@ impl Screen {
     /// A stream that is gone takes nothing any more; that must not stop a run.
     fn show(&mut self, level: Level, prefix: &str, line: &str, plain: &str) {
         let stream = if level.is_problem() { &mut self.err } else { &mut self.out };
-        let mut print = || {
+        let print = |stream: &mut Stream| {
             let _ = if stream.colors {
                 writeln!(stream.to, "{}", line::colored(prefix, level, line))
             } else {
                 writeln!(stream.to, "{plain}")
             };
-            let _ = stream.to.flush();
         };
-        match &self.progress {
-            Some(progress) => progress.aside(print),
-            None => print(),
+        match self.progress.as_ref().filter(|progress| progress.is_showing()) {
+            Some(progress) => progress.aside(|| {
+                print(stream);
+                let _ = stream.to.flush();
+            }),
+            None => print(stream),
         }
+    }
+
+    fn flush(&mut self) {
+        let _ = self.out.to.flush();
+        let _ = self.err.to.flush();
     }
 }
 
@@ -297,8 +305,11 @@ impl Inner {
         self.kept.push_back(plain);
     }
 
-    /// Hands what the file got to the system.
+    /// Hands what screen and file got to the system.
     fn flush(&mut self) {
+        if let Some(screen) = &mut self.screen {
+            screen.flush();
+        }
         if let Some(file) = &mut self.file {
             let written = file.flush();
             self.lost(written);

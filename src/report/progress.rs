@@ -42,12 +42,14 @@ impl Progress {
         Progress { area: MultiProgress::with_draw_target(target), showing: Showing::Nothing }
     }
 
-    /// Runs `print` with the display out of the way.
+    /// Whether anything is displayed now.
+    pub(super) fn is_showing(&self) -> bool {
+        !matches!(self.showing, Showing::Nothing)
+    }
+
+    /// Runs `print` with the display out of the way. `print` leaves nothing in a buffer.
     pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        match self.showing {
-            Showing::Nothing => print(),
-            _ => self.area.suspend(print),
-        }
+        if self.is_showing() { self.area.suspend(print) } else { print() }
     }
 
     /// This many entries have been seen on a side.
