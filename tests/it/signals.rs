@@ -84,9 +84,9 @@ fn processes_about(dir: &Path) -> Vec<(Pid, String)> {
     found
 }
 
-/// Six megabytes that cannot be compressed.
+/// Four megabytes that cannot be compressed.
 fn big() -> Vec<u8> {
-    let numbers = (0..1_500_000_u32).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 3));
+    let numbers = (0..1_000_000_u32).map(|n| n.wrapping_mul(2_654_435_761) ^ (n >> 3));
     numbers.flat_map(u32::to_le_bytes).collect()
 }
 
@@ -201,14 +201,15 @@ fn a_hang_up_that_was_ignored_from_the_start_stays_ignored() {
 #[test]
 fn the_hard_limit_stops_a_transfer_which_then_goes_on_within_the_file() {
     let sandbox = slow_sandbox();
-    let run = slow(&sandbox).env("HARD_MAX_EXEC_TIME", "2").env("PARTIAL", "yes");
+    let run =
+        slow(&sandbox).env("BANDWIDTH", "700").env("HARD_MAX_EXEC_TIME", "3").env("PARTIAL", "yes");
     let run = Running::start(&sandbox, run);
     assert_eq!(run.end(), Some(1), "{}", sandbox.log());
     assert!(sandbox.log().contains("HARD_MAX_EXEC_TIME"), "{}", sandbox.log());
     assert_unlocked(&sandbox);
     assert_eq!(sandbox.b.read("big").unwrap(), b"the old version");
     let partial = sandbox.b.read(".osync_workdir/_partial/big").unwrap().len();
-    assert!((200_000..6_000_000).contains(&partial), "{partial}");
+    assert!((100_000..4_000_000).contains(&partial), "{partial}");
     let next = sandbox.quick().env("PARTIAL", "yes").args(["--stats"]).run();
     assert_eq!(next.status, Some(0), "{next}");
     assert!(sandbox.b.read("big").unwrap() == big());
@@ -221,7 +222,7 @@ fn the_hard_limit_stops_a_transfer_which_then_goes_on_within_the_file() {
 #[test]
 fn without_partial_nothing_of_a_stopped_transfer_is_kept() {
     let sandbox = slow_sandbox();
-    let run = slow(&sandbox).env("HARD_MAX_EXEC_TIME", "2");
+    let run = slow(&sandbox).env("BANDWIDTH", "700").env("HARD_MAX_EXEC_TIME", "3");
     assert_eq!(Running::start(&sandbox, run).end(), Some(1), "{}", sandbox.log());
     assert!(!sandbox.b.has(".osync_workdir/_partial/big"));
     assert_goes_on(&sandbox);
@@ -251,7 +252,7 @@ fn a_long_run_gives_signs_of_life() {
     let sandbox = slow_sandbox();
     let run = slow(&sandbox).env("KEEP_LOGGING", "1");
     assert_eq!(Running::start(&sandbox, run).end(), Some(0), "{}", sandbox.log());
-    assert!(sandbox.log().matches("still running").count() >= 2, "{}", sandbox.log());
+    assert!(sandbox.log().matches("still running").count() >= 1, "{}", sandbox.log());
     let quiet = slow_sandbox();
     let run = slow(&quiet).env("KEEP_LOGGING", "0");
     assert_eq!(Running::start(&quiet, run).end(), Some(0), "{}", quiet.log());
