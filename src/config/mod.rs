@@ -17,6 +17,7 @@ pub mod sample;
 mod settings;
 mod surroundings;
 pub mod toml_file;
+pub mod upgrade;
 pub use location::{Location, LocationError, SshLocation};
 pub use problem::{Origin, Problem};
 pub use resolve::{Flags, Resolution, resolve};

@@ -1,0 +1,289 @@
+//! Older configuration files, text to text (spec 7, "Upgrade"). Pure. What the user wrote
+//! stays where it is: only names, a few values and missing settings change.
+
+use super::conf_file::{self, Outside, Parsed, Source, Trouble};
+use super::keys::{self, KEYS, Kind, Section};
+use super::sample;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// The revision that an upgraded file has.
+const REVISION: &str = "1.3.0";
+
+/// A file for today.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upgraded {
+    /// The new text; the old one where nothing was to be done.
+    pub text: Vec<u8>,
+    /// What was done, each in a line.
+    pub notes: Vec<String>,
+}
+
+/// Replaces a range of the old text.
+struct Edit {
+    range: Range<usize>,
+    text: String,
+}
+
+/// Rewrites a file of v1.0, v1.1 or v1.2; one of today stays as it is.
+///
+/// # Errors
+/// The file cannot be understood.
+pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, Vec<Trouble>> {
+    let parsed = conf_file::parse(original, outside);
+    if !parsed.errors.is_empty() {
+        return Err(parsed.errors);
+    }
+    let text = conf_file::normalised(original);
+    let mut work = Work { text: &text, parsed: &parsed, edits: Vec::new(), notes: Vec::new() };
+    work.rewrite_settings();
+    work.add_missing();
+    if work.edits.is_empty() {
+        return Ok(Upgraded { text: original.to_vec(), notes: Vec::new() });
+    }
+    let notes = std::mem::take(&mut work.notes);
+    let mut new = apply(&text, work.edits);
+    if original.windows(2).any(|pair| pair == b"\r\n") {
+        new = with_carriage_returns(&new);
+    }
+    Ok(Upgraded { text: new, notes })
+}
+
+struct Work<'a> {
+    text: &'a [u8],
+    parsed: &'a Parsed,
+    edits: Vec<Edit>,
+    notes: Vec<String>,
+}
+
+impl Work<'_> {
+    fn rewrite_settings(&mut self) {
+        let far = self.remote_prefix();
+        for (one, source) in self.parsed.assignments.iter().zip(&self.parsed.sources) {
+            if keys::obsolete(&one.key).is_some_and(|old| old.now.is_none()) {
+                self.comment_out(source, &one.key);
+                continue;
+            }
+            let key = self.new_name(&one.key);
+            if key != one.key {
+                self.notes.push(format!("{} is {key} now", one.key));
+                self.edit(source.name.clone(), key.clone());
+            }
+            let raw = String::from_utf8_lossy(&self.text[source.value.clone()]).into_owned();
+            let mut new = with_new_references(&raw);
+            if new != raw {
+                self.notes.push(format!("{key}: its value uses new names"));
+            }
+            if let Some(value) = new_value(&key, &new, &one.value) {
+                self.notes.push(format!("{key}: {new} is {value} now"));
+                new = value;
+            }
+            if key == "TARGET_SYNC_DIR" && !one.value.starts_with(b"ssh://") {
+                if let Some(far) = &far {
+                    new = joined(far, &new);
+                    self.notes.push(format!("{key} is {new} now"));
+                }
+            }
+            if new != raw {
+                self.edit(source.value.clone(), new);
+            }
+        }
+    }
+
+    /// Today's name of a key; an alias stays where the file has the key itself, too.
+    fn new_name(&self, name: &str) -> String {
+        if let Some(now) = keys::obsolete(name).and_then(|old| old.now) {
+            return now.to_owned();
+        }
+        let Some(key) = keys::find(name) else { return name.to_owned() };
+        let same =
+            |one: &&conf_file::Assignment| keys::find(&one.key).is_some_and(|k| k.name == key.name);
+        let names: BTreeSet<_> =
+            self.parsed.assignments.iter().filter(same).map(|one| &one.key).collect();
+        if names.len() == 1 { key.name.to_owned() } else { name.to_owned() }
+    }
+
+    /// Of a v1.0 task with REMOTE_SYNC=yes, what stands before the path.
+    fn remote_prefix(&self) -> Option<String> {
+        let value = |key: &str| {
+            let found = self.parsed.assignments.iter().rev().find(|one| one.key == key)?;
+            let text = String::from_utf8(found.value.clone()).ok()?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:[]".contains(&b);
+            (!text.is_empty() && text.bytes().all(plain)).then_some(text)
+        };
+        if !value("REMOTE_SYNC")?.eq_ignore_ascii_case("yes") {
+            return None;
+        }
+        let user = value("REMOTE_USER").map(|user| format!("{user}@")).unwrap_or_default();
+        let port = value("REMOTE_PORT").map(|port| format!(":{port}")).unwrap_or_default();
+        Some(format!("ssh://{user}{}{port}/", value("REMOTE_HOST")?))
+    }
+
+    fn comment_out(&mut self, source: &Source, key: &str) {
+        let begin = line_begin(self.text, source.name.start);
+        let lines = &self.text[begin..source.value.end];
+        let text = String::from_utf8_lossy(lines).replace('\n', "\n#");
+        self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
+        self.edit(begin..source.value.end, format!("#{text}"));
+    }
+
+    /// Settings that the file does not have, behind the others of their section.
+    fn add_missing(&mut self) {
+        let present: BTreeSet<&str> = self
+            .parsed
+            .assignments
+            .iter()
+            .filter_map(|one| keys::find(&self.new_name(&one.key)).map(|key| key.name))
+            .collect();
+        let required = ["INSTANCE_ID", "INITIATOR_SYNC_DIR", "TARGET_SYNC_DIR"];
+        for section in Section::ALL {
+            let missing: Vec<_> = KEYS
+                .iter()
+                .filter(|key| key.section == section && !present.contains(key.name))
+                .filter(|key| !required.contains(&key.name))
+                .collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let (at, heading) = self.end_of(section);
+            let mut text = String::new();
+            if at > 0 && self.text[at - 1] != b'\n' {
+                text.push('\n');
+            }
+            if heading {
+                text.push_str(&format!("\n[{}]\n", section.name()));
+            }
+            for key in missing {
+                let value = match (key.name, key.kind, key.default) {
+                    ("CONFIG_FILE_REVISION", _, _) => REVISION,
+                    (_, Kind::Boolean, "yes") => "true",
+                    (_, Kind::Boolean, _) => "false",
+                    (_, _, default) => default,
+                };
+                text.push('\n');
+                text.push_str(&sample::entry(key, value));
+                self.notes.push(format!("{} is new, with its default", key.name));
+            }
+            self.edit(at..at, text);
+        }
+    }
+
+    /// Where settings of a section are added, and whether its heading is missing.
+    fn end_of(&self, section: Section) -> (usize, bool) {
+        let headings = &self.parsed.headings;
+        let wanted = format!("[{}]", section.name());
+        let is_wanted =
+            |range: &Range<usize>| self.text[range.clone()].starts_with(wanted.as_bytes());
+        let sources = &self.parsed.sources;
+        if let Some(index) = headings.iter().position(is_wanted) {
+            let begin = headings[index].end;
+            let end = headings.get(index + 1).map_or(self.text.len(), |next| next.start);
+            let inside = |source: &&Source| (begin..end).contains(&source.name.start);
+            let last = sources.iter().rfind(inside).map_or(begin, |source| source.value.end);
+            return (line_end(self.text, last), false);
+        }
+        let of_section =
+            |name: &str| keys::find(&self.new_name(name)).is_some_and(|key| key.section == section);
+        let named = self.parsed.assignments.iter().zip(sources);
+        match named.filter(|(one, _)| of_section(&one.key)).last() {
+            Some((_, last)) => (line_end(self.text, last.value.end), false),
+            None => (self.text.len(), true),
+        }
+    }
+
+    fn edit(&mut self, range: Range<usize>, text: String) {
+        self.edits.push(Edit { range, text });
+    }
+}
+
+/// What a setting's value is today, if it is another one; `raw` with its quotes.
+fn new_value(key: &str, raw: &str, value: &[u8]) -> Option<String> {
+    let kind = keys::find(key)?.kind;
+    let word = |old: &str| -> Option<&str> {
+        match (key, kind, old.to_ascii_lowercase().as_str()) {
+            ("CONFIG_FILE_REVISION", _, REVISION) => None,
+            ("CONFIG_FILE_REVISION", _, _) => Some(REVISION),
+            (_, Kind::Boolean, "yes") => Some("true"),
+            (_, Kind::Boolean, "no") => Some("false"),
+            ("CONFLICT_PREVALANCE", _, "master") => Some("initiator"),
+            ("CONFLICT_PREVALANCE", _, "slave") => Some("target"),
+            _ => None,
+        }
+    };
+    let value = std::str::from_utf8(value).ok()?;
+    if kind == Kind::Sides && (value.contains("master") || value.contains("slave")) {
+        return Some(raw.replace("master", "initiator").replace("slave", "target"));
+    }
+    let new = word(value.trim())?;
+    // Keep the quotes, if the value is nothing but a quoted word.
+    Some(match raw.trim_matches(['"', '\'']) {
+        bare if bare == value => raw.replace(bare, new),
+        _ => new.to_owned(),
+    })
+    .filter(|changed| !value.is_empty() && changed != raw)
+}
+
+/// `$OLD` and `${OLD` under their new names.
+fn with_new_references(raw: &str) -> String {
+    let mut out = String::new();
+    let mut rest = raw;
+    while let Some(at) = rest.find('$') {
+        let (before, dollar) = rest.split_at(at);
+        let behind = dollar.strip_prefix("${").or_else(|| dollar.strip_prefix('$'));
+        let behind = behind.unwrap_or_default();
+        let end =
+            behind.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(behind.len());
+        let (name, after) = behind.split_at(end);
+        out.push_str(before);
+        out.push_str(&dollar[..dollar.len() - behind.len()]);
+        out.push_str(keys::obsolete(name).and_then(|old| old.now).unwrap_or(name));
+        rest = after;
+    }
+    out + rest
+}
+
+/// Puts text before a raw value, inside its quotes if it begins with one.
+fn joined(prefix: &str, raw: &str) -> String {
+    match raw.chars().next() {
+        Some(quote @ ('"' | '\'')) => format!("{quote}{prefix}{}", &raw[1..]),
+        _ => format!("{prefix}{raw}"),
+    }
+}
+
+fn line_begin(text: &[u8], at: usize) -> usize {
+    text[..at].iter().rposition(|b| *b == b'\n').map_or(0, |newline| newline + 1)
+}
+
+fn line_end(text: &[u8], at: usize) -> usize {
+    text[at..].iter().position(|b| *b == b'\n').map_or(text.len(), |newline| at + newline + 1)
+}
+
+fn apply(text: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    edits.sort_by_key(|edit| (edit.range.start, edit.range.end));
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
+    for edit in edits {
+        // Two settings of one line cannot both be commented out by lines.
+        let start = edit.range.start.max(at);
+        out.extend_from_slice(&text[at..start]);
+        out.extend_from_slice(edit.text.as_bytes());
+        at = edit.range.end.max(start);
+    }
+    out.extend_from_slice(&text[at..]);
+    out
+}
+
+fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 16);
+    for byte in text {
+        if *byte == b'\n' {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+    }
+    out
+}
+
+#[cfg(test)]
+#[path = "upgrade_tests.rs"]
+mod tests;

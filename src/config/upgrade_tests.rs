@@ -1,0 +1,140 @@
+use super::*;
+use crate::config::conf_file::CommandFailure;
+use std::collections::BTreeMap;
+
+struct Home;
+
+impl Outside for Home {
+    fn variable(&self, name: &str) -> Option<Vec<u8>> {
+        (name == "HOME").then(|| b"/home/me".to_vec())
+    }
+
+    fn output_of(
+        &mut self,
+        command: &[u8],
+        _: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<u8>, CommandFailure> {
+        Ok(command.to_vec())
+    }
+}
+
+const OLD: [(&str, &str); 3] = [
+    ("v1.0", include_str!("../../tests/data/old-configurations/v1.0.conf")),
+    ("v1.1", include_str!("../../tests/data/old-configurations/v1.1.conf")),
+    ("v1.2", include_str!("../../tests/data/old-configurations/v1.2.conf")),
+];
+
+fn upgraded(text: &str) -> String {
+    String::from_utf8(upgrade(text.as_bytes(), &mut Home).unwrap().text).unwrap()
+}
+
+fn values(text: &str) -> BTreeMap<String, String> {
+    let parsed = conf_file::parse(text.as_bytes(), &mut Home);
+    assert_eq!(parsed.errors, []);
+    let value = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    parsed.assignments.iter().map(|one| (one.key.clone(), value(&one.value))).collect()
+}
+
+#[test]
+fn old_files_become_complete_files_of_today() {
+    for (version, text) in OLD {
+        let new = upgraded(text);
+        let values = values(&new);
+        for key in KEYS {
+            let there = std::iter::once(&key.name).chain(key.aliases);
+            assert!(there.into_iter().any(|n| values.contains_key(*n)), "{version}: {}", key.name);
+        }
+        for name in values.keys() {
+            assert!(keys::find(name).is_some(), "{version}: {name} is left");
+        }
+        assert_eq!(values["CONFIG_FILE_REVISION"], "1.3.0", "{version}");
+    }
+}
+
+#[test]
+fn running_it_again_changes_nothing() {
+    for (version, text) in OLD {
+        for text in [text.to_owned(), text.replace('\n', "\r\n")] {
+            let once = upgrade(text.as_bytes(), &mut Home).unwrap();
+            assert!(!once.notes.is_empty());
+            let twice = upgrade(&once.text, &mut Home).unwrap();
+            assert_eq!(twice.notes, [""; 0], "{version}");
+            assert!(twice.text == once.text, "{version}");
+        }
+    }
+    let sample = sample::conf().replace("=yes\n", "=true\n").replace("=no\n", "=false\n");
+    assert_eq!(upgraded(&sample), sample);
+}
+
+#[test]
+fn every_line_of_the_user_stays_or_is_changed_in_place() {
+    let new = upgraded(OLD[0].1);
+    let mut lines = new.lines();
+    for expected in [
+        "###### A task of 2014, by hand",
+        "## which one",
+        "INSTANCE_ID=\"old\"",
+        "INITIATOR_SYNC_DIR=\"${HOME}/data/master\"   # on this machine",
+        "TARGET_SYNC_DIR=\"ssh://syncuser@your-remote-host.tld:2222//srv/slave\"",
+        "CREATE_DIRS=false",
+        "LOGFILE=\"/var/log/osync_${INSTANCE_ID}.log\"",
+        "RSYNC_EXCLUDE_PATTERN=\"tmp;archives\"",
+        "#REMOTE_SYNC=yes",
+        "SSH_RSA_PRIVATE_KEY=~/.ssh/id_rsa",
+        "#REMOTE_USER=syncuser",
+        "#REMOTE_HOST=your-remote-host.tld",
+        "#REMOTE_PORT=2222",
+        "SSH_COMPRESSION=true",
+        "RSYNC_REMOTE_PATH=\"\"",
+        "PRESERVE_ACL='false'",
+        "CONFLICT_BACKUP=\"true\"",
+        "CONFLICT_PREVALANCE=target",
+        "SOFT_DELETE_DAYS=60",
+        "## nothing disappears on the master",
+        "SKIP_DELETION=\"initiator\"",
+        "LOCAL_RUN_BEFORE_CMD=\"logger 'sync of $INSTANCE_ID begins'\"",
+    ] {
+        assert!(lines.any(|line| line == expected), "{expected}\n{new}");
+    }
+}
+
+#[test]
+fn small_things_are_treated_as_they_should() {
+    for (text, part) in [
+        ("SYNC_ID=a", "INSTANCE_ID=a"),
+        ("export SYNC_ID=a # x", "export INSTANCE_ID=a # x"),
+        ("KRB5=\"YES\"", "KRB5=\"true\""),
+        ("KRB5=$(echo no)", "KRB5=$(echo no)"),
+        ("KRB5=true", "KRB5=true"),
+        ("A='$SYNC_IDS'", "A='$SYNC_IDS'"),
+        ("A=${SYNC_ID:-x}", "A=${INSTANCE_ID:-x}"),
+        ("A='cost $ $'", "A='cost $ $'"),
+        ("SKIP_DELETION=slave,master", "SKIP_DELETION=target,initiator"),
+        ("REMOTE_SYNC=no\nSLAVE_SYNC_DIR=/x", "\nTARGET_SYNC_DIR=/x\n"),
+        ("REMOTE_SYNC=yes\nREMOTE_HOST=h\nSLAVE_SYNC_DIR=/x", "\nTARGET_SYNC_DIR=ssh://h//x\n"),
+        (
+            "REMOTE_SYNC=yes\nREMOTE_HOST=h\nSLAVE_SYNC_DIR=ssh://g//x",
+            "\nTARGET_SYNC_DIR=ssh://g//x\n",
+        ),
+        ("REMOTE_3RD_PARTY_HOST=h", "REMOTE_3RD_PARTY_HOSTS=h"),
+        (
+            "SOFT_MAX_EXEC_TIME_TOTAL=1\nSOFT_MAX_EXEC_TIME_FILE_TASK=2",
+            "SOFT_MAX_EXEC_TIME_TOTAL=1\nSOFT_MAX_EXEC_TIME_FILE_TASK=2",
+        ),
+        ("CONFIG_FILE_REVISION=1.2.0", "CONFIG_FILE_REVISION=1.3.0"),
+        ("REMOTE_HOST=h REMOTE_PORT=1", "#REMOTE_HOST=h"),
+        ("[GENERAL]\nSYNC_ID=a\n[REMOTE_OPTIONS]\nKRB5=yes\n", "[REMOTE_OPTIONS]\nKRB5=true"),
+        ("", "[GENERAL]\n"),
+        ("# no end of line", "# no end of line\n\n[GENERAL]\n"),
+    ] {
+        let new = upgraded(text);
+        assert!(new.contains(part), "{text}: {new}");
+        assert_eq!(upgraded(&new), new, "{text}");
+    }
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused() {
+    let errors = upgrade(b"SYNC_ID=a\nif true; then\n", &mut Home).unwrap_err();
+    assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2]);
+}
