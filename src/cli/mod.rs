@@ -8,6 +8,7 @@ mod monitor;
 mod pages;
 pub mod run_flags;
 mod settings;
+mod upgrade;
 mod usage;
 
 use crate::config::{Config, Environment, Problem, Watch};
@@ -64,7 +65,16 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             Err(problem) => failed(&problem),
         },
         Some(Command::Check(_)) => not_built("osync check"),
-        Some(Command::Upgrade(_)) => not_built("osync upgrade"),
+        Some(Command::Upgrade(args)) => {
+            let is_complete =
+                args.config_file.is_some() || (args.initiator.is_some() && args.target.is_some());
+            if !is_complete {
+                return bad_usage(
+                    "name a configuration file, or give --initiator=DIR and --target=DIR",
+                );
+            }
+            all_or_problems(upgrade::run(&args, environment))
+        }
         Some(Command::State(_)) => not_built("osync state"),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Rsh(_)) => not_built("osync rsh"),
@@ -178,6 +188,16 @@ fn bad_usage(problem: &str) -> ExitCode {
 
 fn status(number: i32) -> ExitCode {
     ExitCode::from(u8::try_from(number).unwrap_or(ERROR))
+}
+
+fn all_or_problems(done: Result<(), Vec<String>>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problems) => {
+            problems.iter().for_each(|problem| complain(problem));
+            ExitCode::from(ERROR)
+        }
+    }
 }
 
 fn failed(problem: &str) -> ExitCode {

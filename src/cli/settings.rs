@@ -10,6 +10,26 @@ use std::path::Path;
 #[must_use]
 pub fn gather(file: Option<&OsStr>, flags: &Flags, environment: &Environment) -> Resolution {
     let loaded = file.map(|file| load::load(Path::new(file), environment)).transpose();
+    resolved(loaded, flags, environment)
+}
+
+/// The same for a `.conf` file that has another text than the disk says.
+#[must_use]
+pub fn gather_text(
+    file: &Path,
+    text: &[u8],
+    flags: &Flags,
+    environment: &Environment,
+) -> Resolution {
+    let loaded = load::from_text(file, text, environment);
+    resolved(Ok(Some(loaded)), flags, environment)
+}
+
+fn resolved(
+    loaded: Result<Option<load::Loaded>, Problem>,
+    flags: &Flags,
+    environment: &Environment,
+) -> Resolution {
     let (file, warnings): (Option<FileSettings>, _) = match loaded {
         Ok(Some(loaded)) => (Some(loaded.settings), loaded.warnings),
         Ok(None) => (None, Vec::new()),

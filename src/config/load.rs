@@ -46,12 +46,19 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
                 .to_owned(),
         ));
     }
-    let mut outside = Shell { environment };
+    let mut outside = Shell::new(environment);
     let parsed = match extension {
         "toml" => super::toml_file::parse(&bytes),
         _ => conf_file::parse(&bytes, &mut outside),
     };
     Ok(Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings })
+}
+
+/// A `.conf` file whose text is known.
+#[must_use]
+pub fn from_text(path: &Path, text: &[u8], environment: &Environment) -> Loaded {
+    let parsed = conf_file::parse(text, &mut Shell::new(environment));
+    Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings: Vec::new() }
 }
 
 fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
@@ -66,8 +73,16 @@ fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
 }
 
 /// The environment of this process, and `sh`.
-struct Shell<'a> {
+pub struct Shell<'a> {
     environment: &'a Environment,
+}
+
+impl<'a> Shell<'a> {
+    /// With the environment that was read at the start.
+    #[must_use]
+    pub fn new(environment: &'a Environment) -> Self {
+        Shell { environment }
+    }
 }
 
 impl Outside for Shell<'_> {

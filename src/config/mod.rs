@@ -16,6 +16,7 @@ pub mod rsync_args;
 pub mod sample;
 mod settings;
 mod surroundings;
+pub mod to_toml;
 pub mod toml_file;
 pub mod upgrade;
 pub use location::{Location, LocationError, SshLocation};

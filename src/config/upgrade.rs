@@ -78,11 +78,12 @@ impl Work<'_> {
                 self.notes.push(format!("{key}: {new} is {value} now"));
                 new = value;
             }
-            if key == "TARGET_SYNC_DIR" && !one.value.starts_with(b"ssh://") {
-                if let Some(far) = &far {
-                    new = joined(far, &new);
-                    self.notes.push(format!("{key} is {new} now"));
-                }
+            if key == "TARGET_SYNC_DIR"
+                && !one.value.starts_with(b"ssh://")
+                && let Some(far) = &far
+            {
+                new = joined(far, &new);
+                self.notes.push(format!("{key} is {new} now"));
             }
             if new != raw {
                 self.edit(source.value.clone(), new);
@@ -184,8 +185,8 @@ impl Work<'_> {
         }
         let of_section =
             |name: &str| keys::find(&self.new_name(name)).is_some_and(|key| key.section == section);
-        let named = self.parsed.assignments.iter().zip(sources);
-        match named.filter(|(one, _)| of_section(&one.key)).last() {
+        let mut named = self.parsed.assignments.iter().zip(sources);
+        match named.rfind(|(one, _)| of_section(&one.key)) {
             Some((_, last)) => (line_end(self.text, last.value.end), false),
             None => (self.text.len(), true),
         }

@@ -1,0 +1,101 @@
+//! State files of v1.0 and v1.1 under the names of today, here and on a remote replica.
+
+use super::{Way, say};
+use crate::config::{Config, Location, SshLocation};
+use crate::tree::Side;
+use crate::tree::path::escape;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// What the sides were called.
+const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "target-")];
+
+/// Renames the old state files of a task on both replicas. Where a file of the new name
+/// is there already, the old one stays.
+pub(super) fn rename(config: &Config, way: Way) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    for side in Side::BOTH {
+        let done = match &config.replicas[side] {
+            Location::Local(root) => here(&state_dir(config, side, root), &config.instance_id, way),
+            Location::Ssh(to) => there(config, side, to, way),
+        };
+        match done {
+            Ok(renamed) if renamed.is_empty() => {}
+            Ok(renamed) => renamed.iter().for_each(|line| say(&format!("{side}: {line}"))),
+            Err(problem) => problems.push(format!("{side}: {problem}")),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn state_dir(config: &Config, side: Side, root: &Path) -> PathBuf {
+    config.state_dirs[side].clone().unwrap_or_else(|| root.join(".osync_workdir/state"))
+}
+
+fn here(dir: &Path, id: &str, way: Way) -> Result<Vec<String>, String> {
+    let shown = escape(dir.as_os_str().as_bytes());
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {shown}: {error}")),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(|error| format!("cannot read {shown}: {error}"))?.file_name());
+    }
+    names.sort();
+    let mut done = Vec::new();
+    for name in names {
+        let Some(new) = new_name(name.as_bytes(), id) else { continue };
+        let (from, to) = (dir.join(&name), dir.join(OsStr::from_bytes(&new)));
+        if to.symlink_metadata().is_ok() {
+            let new = escape(&new);
+            done.push(format!("{} stays: {new} is there already", escape(name.as_bytes())));
+            continue;
+        }
+        if way == Way::Do {
+            fs::rename(&from, &to).map_err(|e| {
+                format!("cannot rename {}: {e}", escape(from.as_os_str().as_bytes()))
+            })?;
+        }
+        done.push(format!("{} is {} now", escape(name.as_bytes()), escape(&new)));
+    }
+    Ok(done)
+}
+
+/// The name of today of a state file of this task; none if it is none or needs none.
+fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
+    let suffix = format!("-{id}");
+    let (_, new, rest) = OLD_NAMES
+        .iter()
+        .find_map(|(old, new)| name.strip_prefix(old.as_bytes()).map(|rest| (old, new, rest)))?;
+    rest.ends_with(suffix.as_bytes()).then(|| [new.as_bytes(), rest].concat())
+}
+
+/// The same on a remote replica.
+fn there(_: &Config, _: Side, to: &SshLocation, _: Way) -> Result<Vec<String>, String> {
+    Err(format!("renaming state files on {} is not built yet", to.host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_names_of_this_task_change() {
+        for (name, expected) in [
+            ("master-tree-after-id", Some("initiator-tree-after-id")),
+            ("slave-deleted-list-id", Some("target-deleted-list-id")),
+            ("slave-tree-after-other", None),
+            ("initiator-tree-after-id", None),
+            ("masterly-id", None),
+            ("master-", None),
+        ] {
+            let new = new_name(name.as_bytes(), "id");
+            assert_eq!(new.as_deref(), expected.map(str::as_bytes), "{name}");
+        }
+    }
+}
