@@ -4,11 +4,12 @@ use super::line::{self, Prefix};
 use super::log_file::{LogFile, LogPlace};
 use super::mask::Masks;
 use super::progress::Progress;
+use super::screen::Screen;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Location, Output, Secret};
 use chrono::Local;
 use std::collections::VecDeque;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,32 +41,6 @@ struct Inner {
     screen: Option<Screen>,
     kept: VecDeque<String>,
     tally: Tally,
-}
-
-/// Where people look.
-pub(super) struct Screen {
-    pub(super) out: Stream,
-    pub(super) err: Stream,
-    pub(super) progress: Option<Progress>,
-}
-
-/// One of the two output streams.
-pub(super) struct Stream {
-    pub(super) to: Box<dyn Write + Send>,
-    /// Whether it is a terminal that wants colours.
-    pub(super) colors: bool,
-}
-
-impl Screen {
-    /// Our own standard streams.
-    fn standard(output: &Output) -> Screen {
-        let stream = |colors, to| Stream { colors: colors && output.color, to };
-        Screen {
-            out: stream(io::stdout().is_terminal(), Box::new(BufWriter::new(io::stdout()))),
-            err: stream(io::stderr().is_terminal(), Box::new(BufWriter::new(io::stderr()))),
-            progress: Progress::for_output(output),
-        }
-    }
 }
 
 impl Log {
@@ -263,32 +238,6 @@ impl Log {
         let mut inner = self.inner();
         let text = inner.masks.apply(&problem.text);
         inner.tally.add(&Problem { text, ..problem.clone() });
-    }
-}
-
-impl Screen {
-    /// A stream that is gone takes nothing any more; that must not stop a run.
-    fn show(&mut self, level: Level, prefix: &str, line: &str, plain: &str) {
-        let stream = if level.is_problem() { &mut self.err } else { &mut self.out };
-        let print = |stream: &mut Stream| {
-            let _ = if stream.colors {
-                writeln!(stream.to, "{}", line::colored(prefix, level, line))
-            } else {
-                writeln!(stream.to, "{plain}")
-            };
-        };
-        match self.progress.as_ref().filter(|progress| progress.is_showing()) {
-            Some(progress) => progress.aside(|| {
-                print(stream);
-                let _ = stream.to.flush();
-            }),
-            None => print(stream),
-        }
-    }
-
-    fn flush(&mut self) {
-        let _ = self.out.to.flush();
-        let _ = self.err.to.flush();
     }
 }
 

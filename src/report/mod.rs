@@ -14,6 +14,7 @@ mod mask;
 pub mod metrics;
 mod progress;
 mod run;
+mod screen;
 mod summary;
 mod tally;
 mod tty;

@@ -1,5 +1,7 @@
 use super::*;
+use crate::report::screen::Stream;
 use crate::tree::{RelPath, Side};
+use std::io::Write;
 use std::sync::Arc;
 
 /// A stream whose text a test can read.
