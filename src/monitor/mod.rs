@@ -353,7 +353,7 @@ fn reason(why: Why) -> &'static str {
         Why::Change => "Changes were noticed: running.",
         Why::Trigger => "The trigger file asks for a run.",
         Why::Interval => "MAX_WAIT has passed: running.",
-        Why::Again => "Running again after trouble.",
+        Why::Again => "Running again: the last run failed, or changes may have been missed.",
         Why::Back => "The replicas are there again: running.",
     }
 }
