@@ -1,1 +1,266 @@
-//! The way to a remote replica (spec 5).
+//! The way to a remote replica: the remote shell command, and what its errors mean (spec 5).
+//!
+//! [`Ssh`] is built once a run. The control shell and every rsync use the same words, so
+//! that a host that answers one answers the other.
+
+pub mod askpass;
+mod options;
+mod refusal;
+mod shared;
+
+pub use refusal::explain;
+pub use shared::SharedConnection;
+
+use crate::config::{Remote, SshLocation, Transport};
+use crate::process;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// What the words of a command are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// The one connection of the control shell; where a connection is shared, the others
+    /// go through this one.
+    Control,
+    /// rsync's remote shell.
+    Transfer,
+}
+
+/// The remote shell of a task.
+#[derive(Debug)]
+pub struct Ssh {
+    remote: Remote,
+    to: SshLocation,
+    program: Program,
+    shared: Option<SharedConnection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Program {
+    OpenSsh,
+    /// Our own binary, by its path, as `osync rsh`.
+    Ours(PathBuf),
+}
+
+/// Why there is no remote shell.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NoSsh(String);
+
+impl Ssh {
+    /// Chooses the transport (SSH_TRANSPORT) and, where asked for, prepares sharing one
+    /// connection (SSH_CONTROLMASTER). A connection that cannot be shared is no error:
+    /// every command then makes its own.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub fn new(remote: &Remote, to: &SshLocation) -> Result<Self, NoSsh> {
+        if let Some(file) = &remote.password_file {
+            askpass::read_password(file).map_err(|cause| {
+                NoSsh(format!("cannot read the password file {}: {cause}", file.display()))
+            })?;
+        }
+        let program = choose_program(remote.transport);
+        let sharing = program == Program::OpenSsh && remote.control_master != Some(false);
+        let shared = if sharing { SharedConnection::new().ok() } else { None };
+        Ok(Ssh { remote: remote.clone(), to: to.clone(), program, shared })
+    }
+
+    /// What should be said once before the first connection: a password file that others
+    /// can read.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let file = self.remote.password_file.as_ref()?;
+        let meta = std::fs::metadata(file).ok()?;
+        let open = meta.permissions().mode() & 0o077 != 0;
+        let foreign = meta.uid() != rustix::process::geteuid().as_raw();
+        (open || foreign).then(|| {
+            format!(
+                "the password file {} can be read by others; 'chmod 600' it and let it belong \
+                 to the user who runs osync",
+                file.display()
+            )
+        })
+    }
+
+    /// Where it goes.
+    #[must_use]
+    pub fn location(&self) -> &SshLocation {
+        &self.to
+    }
+
+    /// Program and options, without the destination: what rsync takes for `-e`.
+    #[must_use]
+    pub fn words(&self, for_what: Use) -> Vec<OsString> {
+        match &self.program {
+            Program::OpenSsh => {
+                let socket = self.shared.as_ref().map(SharedConnection::socket);
+                options::openssh(&self.remote, &self.to, for_what, socket)
+            }
+            Program::Ours(path) => options::ours(path, &self.remote, &self.to),
+        }
+    }
+
+    /// What the environment of these words, or of an rsync that runs them, needs.
+    #[must_use]
+    pub fn env(&self) -> Vec<(OsString, OsString)> {
+        match (&self.program, &self.remote.password_file) {
+            (Program::OpenSsh, Some(file)) => askpass::environment(file),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The whole command for one remote command line.
+    #[must_use]
+    pub fn command(&self, for_what: Use, remote_command: &str) -> process::Command {
+        let mut words = self.words(for_what).into_iter();
+        let mut command = process::Command {
+            program: words.next().unwrap_or_default(),
+            args: words.collect(),
+            env: self.env(),
+            ..process::Command::default()
+        };
+        command.args.push(self.to.destination().into());
+        command.args.push(remote_command.into());
+        command
+    }
+
+    /// The remote command line that starts the control shell.
+    #[must_use]
+    pub fn control_shell(&self) -> String {
+        let sudo = if self.remote.sudo { "sudo -E " } else { "" };
+        format!("{}{sudo}sh", self.token_words())
+    }
+
+    /// rsync's `--rsync-path`: which rsync is started over there, and how. `name` is
+    /// RSYNC_EXECUTABLE's last component, `dir` RSYNC_REMOTE_PATH.
+    #[must_use]
+    pub fn rsync_path(&self, name: &str, dir: Option<&Path>) -> OsString {
+        let sudo = if self.remote.sudo { "sudo " } else { "" };
+        let program = match dir {
+            Some(dir) => shell_words::quote(&dir.join(name).to_string_lossy()).into_owned(),
+            None => shell_words::quote(name).into_owned(),
+        };
+        let locale = if self.remote.token.is_some() { "env LC_ALL=C " } else { "" };
+        format!("{locale}{}{sudo}{program}", self.token_words()).into()
+    }
+
+    /// The token shows in the command line because that is where the filter on the other
+    /// side looks for it; it is never logged.
+    fn token_words(&self) -> String {
+        match &self.remote.token {
+            Some(token) => format!("env _REMOTE_TOKEN={} ", shell_words::quote(token.reveal())),
+            None => String::new(),
+        }
+    }
+
+    /// Whether remote commands go through sudo.
+    #[must_use]
+    pub fn uses_sudo(&self) -> bool {
+        self.remote.sudo
+    }
+}
+
+fn choose_program(transport: Transport) -> Program {
+    let ours = || {
+        let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("osync"));
+        Program::Ours(path)
+    };
+    match transport {
+        Transport::OpenSsh => Program::OpenSsh,
+        Transport::Libssh2 => ours(),
+        Transport::Auto if is_in_path(OsStr::new("ssh")) => Program::OpenSsh,
+        Transport::Auto => ours(),
+    }
+}
+
+fn is_in_path(name: &OsStr) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| {
+        std::fs::metadata(dir.join(name))
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    pub(crate) fn plain() -> Remote {
+        Remote {
+            key: None,
+            password_file: None,
+            krb5: false,
+            token: None,
+            sudo: false,
+            compression: true,
+            optional_args: Vec::new(),
+            ignore_known_hosts: false,
+            control_master: Some(false),
+            transport: Transport::OpenSsh,
+            ping: false,
+            third_party_hosts: Vec::new(),
+        }
+    }
+
+    pub(crate) fn somewhere() -> SshLocation {
+        SshLocation { user: Some("u".into()), host: "h".into(), port: None, path: "/d".into() }
+    }
+
+    #[test]
+    fn tokens_and_sudo_stand_where_filters_look_for_them() {
+        for (token, sudo, shell, rsync) in [
+            (None, false, "sh", "rsync"),
+            (None, true, "sudo -E sh", "sudo rsync"),
+            (
+                Some("Tok9"),
+                false,
+                "env _REMOTE_TOKEN=Tok9 sh",
+                "env LC_ALL=C env _REMOTE_TOKEN=Tok9 rsync",
+            ),
+            (
+                Some("Tok9"),
+                true,
+                "env _REMOTE_TOKEN=Tok9 sudo -E sh",
+                "env LC_ALL=C env _REMOTE_TOKEN=Tok9 sudo rsync",
+            ),
+            (
+                Some("a b;c"),
+                false,
+                "env _REMOTE_TOKEN='a b;c' sh",
+                "env LC_ALL=C env _REMOTE_TOKEN='a b;c' rsync",
+            ),
+        ] {
+            let remote = Remote { token: token.map(Secret::new), sudo, ..plain() };
+            let ssh = Ssh::new(&remote, &somewhere()).unwrap();
+            assert_eq!(ssh.control_shell(), shell);
+            assert_eq!(ssh.rsync_path("rsync", None), rsync);
+        }
+    }
+
+    #[test]
+    fn the_directory_of_the_remote_rsync_is_quoted() {
+        let ssh = Ssh::new(&plain(), &somewhere()).unwrap();
+        for (dir, expected) in
+            [("/opt/bin", "/opt/bin/rsync"), ("/opt/my tools/", "'/opt/my tools/rsync'")]
+        {
+            assert_eq!(ssh.rsync_path("rsync", Some(Path::new(dir))), expected);
+        }
+    }
+
+    #[test]
+    fn a_password_file_that_others_can_read_is_worth_a_warning() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret\n").unwrap();
+        let remote = Remote { password_file: Some(file.path().into()), ..plain() };
+        let ssh = Ssh::new(&remote, &somewhere()).unwrap();
+        for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true), (0o400, false)] {
+            std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(ssh.warning().is_some(), warned, "{mode:o}");
+        }
+        let env = ssh.env();
+        assert!(!env.iter().any(|(_, value)| value.to_string_lossy().contains("secret")));
+    }
+}

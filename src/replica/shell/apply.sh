@@ -1,0 +1,398 @@
+# shellcheck shell=sh disable=SC2154,SC2034 # variables shared with core.sh, and by eval
+# Changing things. Expects core.sh, prepare.sh, look.sh.
+#
+# Operations come in groups: same directory, same kind. Each entry is looked at again
+# right before it is changed, a hundred of them with one command; what is no longer what
+# was scanned is left alone. Each is answered, in order, by one line: 'o' done, 'c'
+# changed, 'v' vanished, 'b' something else is there already, 'n' not empty, or 'f', what
+# was tried, a colon and the system's words.
+
+# The names of a group are n_1, n_2 …, their expected looks e_1 …, further names t_1 …,
+# their answers r_1 ….
+do_apply() {
+  count=0 act='' why='' here='' dest_of='' expect='' extra=''
+  while next_line; do
+    case $line in
+      '>'*)
+        flush
+        decode "${line#>}"
+        here=$datum
+        enter_or_why "$here"
+        ;;
+      '*'*)
+        flush
+        user='' group=''
+        # shellcheck disable=SC2086 # our own words
+        set -- ${line#?}
+        act=$1 first=$2 second=$3 third=$4
+        ;;
+      'U'*) decode "${line#U}" && user=$datum ;;
+      'G'*) decode "${line#G}" && group=$datum ;;
+      ':'*) expect=${line#:} ;;
+      '@'*) decode "${line#@}" && extra=$datum ;;
+      .)
+        flush
+        return 0
+        ;;
+      *)
+        decode "$line"
+        count=$((count + 1))
+        eval "n_$count=\$datum e_$count=\$expect t_$count=\$extra r_$count="
+        [ "$count" -lt 100 ] || flush
+        ;;
+    esac
+  done
+  return 1
+}
+
+flush() {
+  [ "$count" -gt 0 ] || return 0
+  case $why in
+    '') "act_$act" ;;
+    gone) all_answer v ;;
+    *) all_answer 'f enter its directory:Permission denied' ;;
+  esac
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "printf '%s\n' \"\${r_$i:-o}\""
+  done
+  count=0
+}
+
+all_answer() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "r_$i=\$1"
+  done
+}
+
+# failed ACTION WORDS: an answer on one line, with the system's words only.
+failed() {
+  words=${2%%"$nl"*}
+  answer="f $1:${words##*: }"
+}
+
+# one COMMAND...: runs it for the name at $i, which is added to it, and answers $i with
+# 'f' and $doing if it fails.
+one() {
+  eval "name=\$n_$i"
+  if ! words=$("$@" "./$name" 2>&1); then
+    failed "$doing" "$words"
+    eval "r_$i=\$answer"
+  fi
+}
+
+# many COMMAND...: runs it once with all names that have no answer yet, silently.
+many() {
+  i=0 going=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    [ -z "$answer" ] || continue
+    set -- "$@" "./$name"
+    going=$((going + 1))
+  done
+  [ "$going" -eq 0 ] || "$@" >/dev/null 2>&1
+}
+
+# check: answers 'v' for what is not there and 'c' for what looks otherwise than expected.
+check() {
+  set --
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "name=\$n_$i"
+    if is_there "$name"; then set -- "$@" "./$name"; else eval "r_$i=v"; fi
+  done
+  [ $# -gt 0 ] || return 0
+  looks=$(look "$@")
+  i=0 lines=0
+  while IFS= read -r now; do
+    lines=$((lines + 1))
+    to_next_unanswered
+    compare_look
+  done <<LOOKS
+$looks
+LOOKS
+  # if one vanished just now, the lines do not belong to the names as we thought
+  [ "$lines" -eq $# ] || check_singly
+}
+
+to_next_unanswered() {
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i"
+    [ -n "$answer" ] || return 0
+  done
+}
+
+compare_look() {
+  eval "expect=\$e_$i"
+  case $now in
+    "$expect"*) eval "r_$i=" ;;
+    *) eval "r_$i=c" ;;
+  esac
+}
+
+check_singly() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "name=\$n_$i"
+    now=$(look "./$name")
+    if [ -n "$now" ]; then compare_look; else eval "r_$i=v"; fi
+  done
+}
+
+# again COMMAND...: for each name without an answer that is still there, tries the command
+# on it alone, for its complaint.
+again() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ -z "$answer" ] && is_there "$name"; then one "$@"; fi
+  done
+}
+
+act_remove() {
+  check
+  case $first in
+    dir)
+      doing='remove the directory'
+      many rmdir
+      again rmdir
+      i=0
+      while [ "$i" -lt "$count" ]; do
+        i=$((i + 1))
+        eval "answer=\$r_$i name=\$n_$i"
+        case $answer in f*) [ -z "$(ls -A "./$name" 2>/dev/null)" ] || eval "r_$i=n" ;; esac
+      done
+      ;;
+    *)
+      doing='remove it'
+      many rm -f
+      again rm -f
+      ;;
+  esac
+}
+
+# mkdir MODE: a directory that is there already is fine.
+act_mkdir() {
+  doing='make the directory'
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "name=\$n_$i"
+    if [ -L "./$name" ]; then
+      eval "r_$i=b"
+    elif [ -d "./$name" ]; then
+      eval "r_$i=o"
+    elif [ -e "./$name" ]; then
+      eval "r_$i=b"
+    fi
+  done
+  many mkdir -m "$first"
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ -z "$answer" ] && [ ! -d "./$name" ]; then one mkdir -m "$first"; fi
+  done
+}
+
+# meta MODE UID GID, '-' for what stays; names in $user and $group outrank numbers. Owners
+# first, because changing them takes the setuid bits away.
+act_meta() {
+  check
+  for owner in "${user:-$second}:${group:-$third}" "$second:$third"; do
+    case $owner in
+      -:-) break ;;
+      -:*) owner=${owner#-} ;;
+      *:-) owner=${owner%:-} ;;
+    esac
+    doing='change the owner'
+    if many chown -h "$owner"; then break; fi
+    [ "$owner" = "$second:$third" ] || [ -z "$user$group" ] || continue
+    again chown -h "$owner"
+    break
+  done
+  [ "$first" != - ] || return 0
+  doing='change the permissions'
+  many chmod "$first" || again chmod "$first"
+}
+
+# mtime: the further name is '@SECONDS.NANOS YYYY-MM-DDThh:mm:ss.nanosZ YYYYMMDDhhmm.ss'.
+act_mtime() {
+  check
+  doing='set its time'
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i times=\$t_$i"
+    [ -z "$answer" ] || continue
+    # shellcheck disable=SC2086 # our own words
+    set -- $times
+    touch -h -m -d "$1" "./$name" 2>/dev/null \
+      || touch -h -m -d "$2" "./$name" 2>/dev/null \
+      || touch -h -m -d "${1%.*}" "./$name" 2>/dev/null \
+      || { TZ=UTC0 && export TZ && one touch -h -m -t "$3"; }
+    unset TZ
+  done
+}
+
+# rename: the further name is the new path. Nothing may be there, and no link on its way.
+act_rename() {
+  check
+  doing='rename it'
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i"
+    [ -z "$answer" ] || continue
+    case $to in
+      */*) parent=${to%/*} ;;
+      *) parent= ;;
+    esac
+    if ! enter "$parent"; then
+      eval "r_$i='f rename it:the directory of the new name is not there'"
+    elif is_there "${to##*/}"; then
+      eval "r_$i=b"
+    elif enter "$here" && ! words=$(mv_new "./$name" "$base/$to" 2>&1); then
+      failed "$doing" "$words"
+      eval "r_$i=\$answer"
+    fi
+    enter "$here"
+  done
+}
+
+# Where mv can, it also refuses by itself to go into or over something.
+mv_new() {
+  if [ -z "$mv_options" ]; then
+    mv_options=-f
+    case $(mv --help 2>&1) in *-T*) mv_options=-fT ;; esac
+  fi
+  mv "$mv_options" "$1" "$2"
+}
+mv_options=
+
+# aside KEEP replace|keep SUFFIX: into backup/ or deleted/ under the full path. What is
+# kept there under that name already gets the suffix, or goes if it is to be replaced.
+act_aside() {
+  check
+  doing='set it aside'
+  if ! make_dest "$first" "$third"; then
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i"
+      [ -n "$answer" ] || eval "r_$i=\$dest_answer"
+    done
+    return
+  fi
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    [ -n "$answer" ] || clear_place "$name"
+  done
+  many into_dest
+  again into_dest
+  i=0
+  arrived=
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    [ -n "$answer" ] || [ -L "$dest/$name" ] || [ ! -d "$dest/$name" ] || note_arrival
+  done
+}
+
+into_dest() {
+  mv -f "$@" "$dest/"
+}
+
+# clear_place NAME: in $dest.
+clear_place() {
+  if [ -L "$dest/$1" ] || [ -e "$dest/$1" ]; then
+    if [ "$second" = replace ] && { [ -L "$dest/$1" ] || [ ! -d "$dest/$1" ]; } \
+      && { [ -L "./$1" ] || [ ! -d "./$1" ]; }; then
+      # mv replaces it in one step
+      return 0
+    fi
+    rename_older "$dest/$1" "$third"
+  fi
+}
+
+# rename_older PATH SUFFIX: gives what is kept there its date, and a number if need be.
+rename_older() {
+  newer=$1$2 number=1
+  while [ -e "$newer" ] || [ -L "$newer" ]; do
+    number=$((number + 1))
+    newer=$1$2.$number
+  done
+  mv -f "$1" "$newer" 2>/dev/null
+}
+
+# make_dest KEEP SUFFIX: sets $dest to the place in backup/ or deleted/ for the current
+# directory, and makes it, without following a link on the way.
+make_dest() {
+  dest=$base/.osync_workdir/$1
+  [ -z "$here" ] || dest=$dest/$here
+  [ "$dest_of" != "$dest" ] || return 0
+  dest_answer='f set it aside:cannot make its place in the work directory'
+  cd -P "$base/.osync_workdir" 2>/dev/null && [ "$PWD" = "$base/.osync_workdir" ] || return 1
+  if [ -L "./$1" ]; then
+    dest_answer="f set it aside:$1 in the work directory is a symbolic link"
+    enter "$here"
+    return 1
+  fi
+  rest=$1/
+  [ -z "$here" ] || rest=$rest$here/
+  while [ -n "$rest" ]; do
+    part=${rest%%/*}
+    rest=${rest#*/}
+    if [ -L "./$part" ] || { [ -e "./$part" ] && [ ! -d "./$part" ]; }; then
+      rename_older "./$part" "$2"
+    fi
+    if [ ! -d "./$part" ] && ! words=$(mkdir -m 700 "./$part" 2>&1); then
+      failed "$doing" "$words"
+      dest_answer=$answer
+      enter "$here"
+      return 1
+    fi
+    cd -P "./$part" 2>/dev/null || break
+  done
+  reached=$PWD
+  enter "$here" || return 1
+  [ "$reached" = "$dest" ] && dest_of=$dest
+}
+
+# copy: into backup/, under the further name, in the place for its directory.
+act_copy() {
+  check
+  doing='copy it to backup/'
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i"
+    [ -z "$answer" ] || continue
+    if ! make_dest backup "$third"; then
+      eval "r_$i=\$dest_answer"
+    elif [ -L "./$name" ] || [ ! -f "./$name" ]; then
+      eval "r_$i=c"
+    else
+      if [ -L "$dest/$to" ] || [ -e "$dest/$to" ]; then rename_older "$dest/$to" "$third"; fi
+      if ! words=$(cp -p "./$name" "$dest/$to" 2>&1); then
+        failed "$doing" "$words"
+        eval "r_$i=\$answer"
+      fi
+    fi
+  done
+}
+
+# When a directory came here whole: the times inside it are older than that.
+note_arrival() {
+  :
+}

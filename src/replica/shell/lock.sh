@@ -1,0 +1,93 @@
+# shellcheck shell=sh disable=SC2154 # variables shared with core.sh
+# The lock, the identity and other small files of the work directory. Expects core.sh.
+
+enter_work() {
+  cd -P "$base/.osync_workdir" 2>/dev/null && [ "$PWD" = "$base/.osync_workdir" ]
+}
+
+make_work() {
+  if [ -L "$base/.osync_workdir" ]; then
+    echo "$base/.osync_workdir: it is a symbolic link, no directory"
+    return 1
+  fi
+  [ -d "$base/.osync_workdir" ] || mkdir -m 700 "$base/.osync_workdir" 2>&1 || return 1
+  enter_work || { echo "$base/.osync_workdir: cannot enter it" && return 1; }
+}
+
+# write_file NAME CONTENT: at every moment it is the old or the new one.
+write_file() {
+  rm -f "./$1.new.$$"
+  printf '%s\n' "$2" >"./$1.new.$$" && mv -f "./$1.new.$$" "./$1"
+}
+
+# show NAME: a small file's content, ended by NUL; nothing more if it is not there.
+show() {
+  if [ -L "./$1" ]; then
+    printf 'link'
+  elif [ -f "./$1" ]; then
+    printf 'file'
+    dd bs=4096 count=1 <"./$1" 2>/dev/null | tr '\000' '\001'
+  elif [ -e "./$1" ]; then
+    printf 'other'
+  fi
+  printf '\000'
+}
+
+# lock: the data are the lock's content and lock.by's; a third is the content of a lock
+# that does not count any more. Answers 'taken', or 'found' and what was found. The lock
+# appears whole (by a hard link), and never over another one. lock.by stands before it,
+# so that nobody finds a lock without knowing whose it is; it names the lock it is for.
+do_lock() {
+  datum && content=$datum || return 1
+  datum && by=$datum || return 1
+  judged=
+  if datum; then
+    judged=$datum
+    datum
+  fi
+  make_work || return 1
+  if [ -n "$judged" ]; then
+    remove_judged || return 1
+  fi
+  if ! is_there lock; then
+    write_file lock.by "$by" 2>&1 && write_file "lock.mine.$$" "$content" 2>&1 || return 1
+    if ln "./lock.mine.$$" ./lock 2>/dev/null || appear; then
+      held=$content
+    fi
+    rm -f "./lock.mine.$$"
+    if [ -n "$held" ]; then
+      # another run that came too late may have replaced it
+      [ "$(cat ./lock.by)" = "$by" ] || write_file lock.by "$by" 2>&1 || return 1
+      echo taken
+      return 0
+    fi
+    is_there lock || { echo "$PWD/lock: cannot be made" && return 1; }
+  fi
+  echo found
+  show lock
+  show lock.by
+}
+
+# For file systems without hard links: the shell makes a new file or fails.
+appear() {
+  if is_there lock; then return 1; fi
+  (set -C && printf '%s\n' "$content" >./lock) 2>/dev/null
+}
+
+# It is renamed first and looked at again: if it has become another one, it goes back.
+remove_judged() {
+  is_there lock || return 0
+  mv -f ./lock "./lock.old.$$" 2>&1 || return 1
+  if [ -f "./lock.old.$$" ] && [ "$judged" != forced ] \
+    && [ "$(cat "./lock.old.$$")" != "${judged#lock }" ]; then
+    ln "./lock.old.$$" ./lock 2>/dev/null
+  fi
+  [ -d "./lock.old.$$" ] || rm -f "./lock.old.$$"
+}
+
+do_set_identity() {
+  datum || return 1
+  text=$datum
+  datum
+  make_work && write_file identity "$text" 2>&1
+}

@@ -1,0 +1,161 @@
+# shellcheck shell=sh disable=SC2154
+# Looking at single paths. Expects core.sh and prepare.sh.
+
+# look NAME...: a line for each of these entries of the current directory, which all are
+# there: kind, inode, size (files only), time of modification.
+look() {
+  case $style in
+    gnu)
+      find "$@" -maxdepth 0 \( -type f -printf '%y %i %s %T@\n' -o -printf '%y %i - %T@\n' \) \
+        2>/dev/null
+      ;;
+    stat) stat -c '%f %i %s %Y %y' "$@" 2>/dev/null | look_normal ;;
+    bsd) stat -f '%Xp %i %z %m %Fm' "$@" 2>/dev/null | look_normal ;;
+  esac
+}
+
+look_normal() {
+  while read -r kind inode size secs first rest; do
+    kind_of "$kind"
+    [ "$kind" = f ] || size=-
+    nanos_of "$first" "$rest"
+    echo "$kind $inode $size $secs.$nanos"
+  done
+}
+
+# The first hexadecimal digit of a raw mode is the kind.
+kind_of() {
+  case $1 in
+    8??? | 8????) kind=f ;;
+    4??? | 4????) kind=d ;;
+    [aA]??? | [aA]????) kind=l ;;
+    1??? | 1????) kind=p ;;
+    [cC]??? | [cC]????) kind=s ;;
+    2??? | 2????) kind=c ;;
+    6??? | 6????) kind=b ;;
+    *) kind=f ;;
+  esac
+}
+
+# The digits behind the first dot of '2024-01-01 12:00:00.123456789 +0000' or
+# '1704110400.123456789'; zero where the tool tells whole seconds only.
+nanos_of() {
+  case "$1 $2" in
+    *.*)
+      nanos="$1 $2"
+      nanos=${nanos#*.}
+      nanos=${nanos%% *}
+      ;;
+    *) nanos=000000000 ;;
+  esac
+}
+
+# describe NAME...: a full record for each of these, ended by NUL: as in a listing.
+describe() {
+  case $style in
+    gnu) find "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
+    *)
+      for name in "$@"; do
+        facts=$(facts "$name")
+        [ -n "$facts" ] || continue
+        printf '%s/%s//' "$facts" "$name"
+        if [ -L "$name" ]; then readlink -n "$name" 2>/dev/null || :; fi
+        printf '\000'
+      done
+      ;;
+  esac
+}
+
+# The numbers of an entry on one line, for the stat of this machine.
+facts=
+case $style in
+  stat) facts='%f %u %g %d %i %h %s %Y %Z %t %T|%y|%z|' ;;
+  bsd) facts='%Xp %u %g %d %i %l %z %m %c %Hr %Lr|%Fm|%Fc|%FB' ;;
+esac
+
+facts() {
+  case $style in
+    stat) stat -c "$facts" "$1" 2>/dev/null ;;
+    bsd) stat -f "$facts" "$1" 2>/dev/null ;;
+  esac
+}
+
+# stat: the data are directories (behind '>') and names of entries. The records of those
+# that are there; each directory begins with a record '>', or '!' and why it cannot be
+# entered.
+do_stat() {
+  set --
+  why=
+  while next_line; do
+    case $line in
+      '>'*)
+        [ $# -eq 0 ] || describe "$@"
+        set --
+        decode "${line#>}"
+        enter_or_why "$datum"
+        if [ -z "$why" ]; then printf '>\000'; else printf '!%s\000' "$why"; fi
+        ;;
+      .)
+        [ $# -eq 0 ] || describe "$@"
+        return 0
+        ;;
+      *)
+        decode "$line"
+        if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
+        if [ $# -ge 100 ]; then
+          describe "$@"
+          set --
+        fi
+        ;;
+    esac
+  done
+  return 1
+}
+
+# digest: the same data, regular files; a line for each: its digest, or '-' and why not.
+do_digest() {
+  why=
+  while next_line; do
+    case $line in
+      '>'*)
+        decode "${line#>}"
+        enter_or_why "$datum"
+        ;;
+      .) return 0 ;;
+      *)
+        decode "$line"
+        digest_one
+        ;;
+    esac
+  done
+  return 1
+}
+
+digest_one() {
+  if [ -n "$why" ]; then
+    echo "- $why"
+  elif [ -L "./$datum" ] || [ ! -f "./$datum" ]; then
+    if is_there "$datum"; then echo '- other'; else echo '- gone'; fi
+  elif sum=$(sum_of "./$datum" 2>&1); then
+    # names may hold anything, so they are left out: the digest comes first or alone
+    sum=${sum#\\}
+    echo "${sum%%[!0-9a-f]*}"
+  else
+    echo "- ${sum##*: }"
+  fi
+}
+
+sum_of() {
+  if command -v sha256sum >/dev/null 2>&1; then
+    sha256sum "$1"
+  elif command -v shasum >/dev/null 2>&1; then
+    shasum -a 256 "$1"
+  elif command -v sha256 >/dev/null 2>&1; then
+    sha256 -q "$1"
+  elif command -v openssl >/dev/null 2>&1; then
+    openssl dgst -sha256 -r "$1"
+  else
+    echo 'no program for SHA-256 is installed (sha256sum, shasum, sha256 or openssl)'
+    return 1
+  fi
+}

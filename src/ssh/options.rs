@@ -1,0 +1,175 @@
+//! The options of the remote shell, as plain words (spec 5, "The ssh command"). Pure.
+
+use super::Use;
+use crate::config::{Remote, SshLocation};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Seconds until a host that does not answer is given up.
+const CONNECT_TIMEOUT: &str = "30";
+/// A line that is dead for 15 × 4 seconds ends in an error.
+const ALIVE_INTERVAL: &str = "15";
+const ALIVE_COUNT: &str = "4";
+
+/// The OpenSSH client with its options, without the destination. ssh takes the first
+/// value it is given for an option; ours that are mere defaults are therefore left out
+/// where SSH_OPTIONAL_ARGS, which come last, set the same one.
+pub(super) fn openssh(
+    remote: &Remote,
+    to: &SshLocation,
+    for_what: Use,
+    socket: Option<&Path>,
+) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec!["ssh".into(), "-T".into()];
+    let mut option = |text: String| words.extend(["-o".into(), OsString::from(text)]);
+
+    let batch = if remote.password_file.is_some() { "no" } else { "yes" };
+    option(format!("BatchMode={batch}"));
+    if remote.password_file.is_some() {
+        // a wrong password stays wrong; asking again only risks a lock-out
+        option("NumberOfPasswordPrompts=1".into());
+    }
+    for (name, value) in [
+        ("ConnectTimeout", CONNECT_TIMEOUT),
+        ("ServerAliveInterval", ALIVE_INTERVAL),
+        ("ServerAliveCountMax", ALIVE_COUNT),
+    ] {
+        if !sets(&remote.optional_args, name) {
+            option(format!("{name}={value}"));
+        }
+    }
+    if !remote.compression {
+        option("Compression=no".into());
+    }
+    if remote.ignore_known_hosts {
+        option("UserKnownHostsFile=/dev/null".into());
+        option("StrictHostKeyChecking=no".into());
+    }
+    if let Some(socket) = socket {
+        let master = if for_what == Use::Control { "yes" } else { "no" };
+        option(format!("ControlMaster={master}"));
+        option(format!("ControlPath={}", escape_percent(&socket.to_string_lossy())));
+        option("ControlPersist=no".into());
+    }
+    if remote.compression {
+        words.push("-C".into());
+    }
+    if remote.krb5 {
+        words.push("-K".into());
+    }
+    if let Some(key) = &remote.key {
+        words.extend(["-i".into(), key.clone().into_os_string()]);
+    }
+    if let Some(port) = to.port {
+        words.extend(["-p".into(), port.to_string().into()]);
+    }
+    words.extend(remote.optional_args.iter().map(OsString::from));
+    words
+}
+
+/// Our own binary as a remote shell; it understands the same few words.
+pub(super) fn ours(binary: &Path, remote: &Remote, to: &SshLocation) -> Vec<OsString> {
+    let mut words: Vec<OsString> = vec![binary.into(), "rsh".into()];
+    if remote.compression {
+        words.push("-C".into());
+    }
+    if remote.ignore_known_hosts {
+        words.push("--ignore-known-hosts".into());
+    }
+    if let Some(file) = &remote.password_file {
+        words.extend(["--password-file".into(), file.clone().into_os_string()]);
+    }
+    if let Some(key) = &remote.key {
+        words.extend(["-i".into(), key.clone().into_os_string()]);
+    }
+    if let Some(port) = to.port {
+        words.extend(["-p".into(), port.to_string().into()]);
+    }
+    words
+}
+
+/// Whether the arguments set an option of ssh_config: `-oName=…`, `-o Name …`.
+fn sets(args: &[String], name: &str) -> bool {
+    args.iter().any(|arg| {
+        let arg = arg.strip_prefix("-o").unwrap_or(arg).trim_start();
+        let found = arg.split(['=', ' ', '\t']).next().unwrap_or_default();
+        found.eq_ignore_ascii_case(name)
+    })
+}
+
+/// `%` begins a token in ControlPath.
+fn escape_percent(path: &str) -> String {
+    path.replace('%', "%%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{plain, somewhere};
+    use super::*;
+
+    const ALWAYS: &str = "ssh -T -o BatchMode=yes -o ConnectTimeout=30 \
+                          -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+
+    fn line(remote: &Remote, to: &SshLocation) -> String {
+        let words = openssh(remote, to, Use::Control, None);
+        let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn each_setting_becomes_the_options_of_the_manual() {
+        let to = somewhere();
+        for (remote, expected) in [
+            (plain(), format!("{ALWAYS} -C")),
+            (Remote { compression: false, ..plain() }, format!("{ALWAYS} -o Compression=no")),
+            (Remote { key: Some("/k e y".into()), ..plain() }, format!("{ALWAYS} -C -i /k e y")),
+            (Remote { krb5: true, ..plain() }, format!("{ALWAYS} -C -K")),
+            (
+                Remote { ignore_known_hosts: true, ..plain() },
+                format!(
+                    "{ALWAYS} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -C"
+                ),
+            ),
+            (
+                Remote { optional_args: vec!["-4".into(), "-J".into(), "jump".into()], ..plain() },
+                format!("{ALWAYS} -C -4 -J jump"),
+            ),
+        ] {
+            assert_eq!(line(&remote, &to), expected);
+        }
+        let with_port = SshLocation { port: Some(2222), ..to };
+        assert_eq!(line(&plain(), &with_port), format!("{ALWAYS} -C -p 2222"));
+    }
+
+    #[test]
+    fn a_password_file_turns_prompts_on_and_is_not_named() {
+        let remote = Remote { password_file: Some("/pw".into()), ..plain() };
+        let line = line(&remote, &somewhere());
+        assert!(line.contains("BatchMode=no") && line.contains("NumberOfPasswordPrompts=1"));
+        assert!(!line.contains("/pw"));
+    }
+
+    #[test]
+    fn the_users_own_options_outrank_our_defaults() {
+        for args in [
+            &["-oConnectTimeout=5"][..],
+            &["-o", "connecttimeout=5"],
+            &["-o", "ConnectTimeout 5"],
+            &["-o ConnectTimeout=5"],
+        ] {
+            let optional_args = args.iter().map(|a| (*a).to_owned()).collect();
+            let remote = Remote { optional_args, ..plain() };
+            assert!(!line(&remote, &somewhere()).contains("ConnectTimeout=30"), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_connection_has_one_master() {
+        let socket = Path::new("/tmp/x%/s");
+        for (for_what, master) in [(Use::Control, "yes"), (Use::Transfer, "no")] {
+            let words = openssh(&plain(), &somewhere(), for_what, Some(socket));
+            assert!(words.contains(&OsString::from(format!("ControlMaster={master}"))));
+            assert!(words.contains(&OsString::from("ControlPath=/tmp/x%%/s")));
+        }
+    }
+}
