@@ -21,11 +21,12 @@ do_apply() {
         ;;
       '*'*)
         flush
-        user='' group=''
+        user='' group='' kept=''
         # shellcheck disable=SC2086 # our own words
         set -- ${line#?}
         act=$1 first=$2 second=$3 third=$4
         ;;
+      'K'*) decode "${line#K}" && kept=$datum ;;
       'U'*) decode "${line#U}" && user=$datum ;;
       'G'*) decode "${line#G}" && group=$datum ;;
       ':'*) expect=${line#:} ;;
@@ -48,7 +49,11 @@ do_apply() {
 flush() {
   [ "$count" -gt 0 ] || return 0
   case $why in
-    '') "act_$act" ;;
+    '')
+      open_here
+      "act_$act"
+      close_here
+      ;;
     gone) all_answer v ;;
     *) all_answer 'f enter its directory:Permission denied' ;;
   esac
@@ -58,6 +63,22 @@ flush() {
     eval "printf '%s\n' \"\${r_$i:-o}\""
   done
   count=0
+}
+
+# A directory of ours that may not be written is opened for the time being.
+open_here() {
+  opened=
+  [ ! -w . ] || return 0
+  case $style in
+    gnu) opened=$(find . -maxdepth 0 -printf %m) ;;
+    stat) opened=$(stat -c %a .) ;;
+    bsd) opened=$(stat -f %Lp .) ;;
+  esac
+  [ -n "$opened" ] && chmod u+w . 2>/dev/null || opened=
+}
+
+close_here() {
+  [ -z "$opened" ] || { enter "$here" && chmod "$opened" .; }
 }
 
 all_answer() {
@@ -278,8 +299,9 @@ mv_new() {
 }
 mv_options=
 
-# aside KEEP replace|keep SUFFIX: into backup/ or deleted/ under the full path. What is
-# kept there under that name already gets the suffix, or goes if it is to be replaced.
+# aside KEEP replace|keep SUFFIX: into backup/ or deleted/, into the directory $kept there.
+# What is kept there under that name already gets the further name, or goes if it is to be
+# replaced.
 act_aside() {
   check
   doing='set it aside'
@@ -292,54 +314,56 @@ act_aside() {
     done
     return
   fi
-  i=0
+  i=0 now=
   while [ "$i" -lt "$count" ]; do
     i=$((i + 1))
-    eval "answer=\$r_$i name=\$n_$i"
-    [ -n "$answer" ] || clear_place "$name"
+    eval "answer=\$r_$i name=\$n_$i older=\$t_$i"
+    if [ -z "$answer" ] && ! { clear_place "$name" "$older" && note_arrival "$name"; }; then
+      eval "r_$i='f set it aside:cannot make room for it in the work directory'"
+    fi
   done
   many into_dest
   again into_dest
-  i=0
-  arrived=
-  while [ "$i" -lt "$count" ]; do
-    i=$((i + 1))
-    eval "answer=\$r_$i name=\$n_$i"
-    [ -n "$answer" ] || [ -L "$dest/$name" ] || [ ! -d "$dest/$name" ] || note_arrival
-  done
 }
 
 into_dest() {
   mv -f "$@" "$dest/"
 }
 
-# clear_place NAME: in $dest.
+# clear_place NAME OLDER: in $dest. A file replaces a file in one step, by mv.
 clear_place() {
-  if [ -L "$dest/$1" ] || [ -e "$dest/$1" ]; then
-    if [ "$second" = replace ] && { [ -L "$dest/$1" ] || [ ! -d "$dest/$1" ]; } \
-      && { [ -L "./$1" ] || [ ! -d "./$1" ]; }; then
-      # mv replaces it in one step
-      return 0
-    fi
-    rename_older "$dest/$1" "$third"
-  fi
+  [ -L "$dest/$1" ] || [ -e "$dest/$1" ] || return 0
+  if [ "$second" = replace ] && is_no_dir "$dest/$1" && is_no_dir "./$1"; then return 0; fi
+  rename_older "$dest/$1" "$dest/$2"
 }
 
-# rename_older PATH SUFFIX: gives what is kept there its date, and a number if need be.
+is_no_dir() {
+  [ -L "$1" ] || [ ! -d "$1" ]
+}
+
+# A directory that comes whole keeps the times inside it, so its arrival is written down.
+note_arrival() {
+  if is_no_dir "./$1"; then return 0; fi
+  [ -n "$now" ] || now=$(date +%s)
+  printf '%s %s\000' "$now" "${dest#"$base/.osync_workdir/"}/$1" >>"$base/.osync_workdir/arrivals"
+}
+
+# rename_older PATH NEW: and a number if that is taken too.
 rename_older() {
-  newer=$1$2 number=1
+  newer=$2 number=0
   while [ -e "$newer" ] || [ -L "$newer" ]; do
     number=$((number + 1))
-    newer=$1$2.$number
+    newer=$2.$number
   done
   mv -f "$1" "$newer" 2>/dev/null
 }
 
-# make_dest KEEP SUFFIX: sets $dest to the place in backup/ or deleted/ for the current
-# directory, and makes it, without following a link on the way.
+# make_dest KEEP SUFFIX: sets $dest to the directory $kept in backup/ or deleted/ and
+# makes it, without following a link on the way; directories are made like those they
+# stand for, as far as we may.
 make_dest() {
   dest=$base/.osync_workdir/$1
-  [ -z "$here" ] || dest=$dest/$here
+  [ -z "$kept" ] || dest=$dest/$kept
   [ "$dest_of" != "$dest" ] || return 0
   dest_answer='f set it aside:cannot make its place in the work directory'
   cd -P "$base/.osync_workdir" 2>/dev/null && [ "$PWD" = "$base/.osync_workdir" ] || return 1
@@ -348,19 +372,23 @@ make_dest() {
     enter "$here"
     return 1
   fi
-  rest=$1/
-  [ -z "$here" ] || rest=$rest$here/
+  rest=$1/ done=$base
+  [ -z "$kept" ] || rest=$rest$kept/
   while [ -n "$rest" ]; do
     part=${rest%%/*}
     rest=${rest#*/}
+    [ "$PWD" = "$base/.osync_workdir" ] || done=$done/$part
     if [ -L "./$part" ] || { [ -e "./$part" ] && [ ! -d "./$part" ]; }; then
-      rename_older "./$part" "$2"
+      rename_older "./$part" "./$part$2"
     fi
-    if [ ! -d "./$part" ] && ! words=$(mkdir -m 700 "./$part" 2>&1); then
-      failed "$doing" "$words"
-      dest_answer=$answer
-      enter "$here"
-      return 1
+    if [ ! -d "./$part" ]; then
+      if ! words=$(mkdir -m 700 "./$part" 2>&1); then
+        failed "$doing" "$words"
+        dest_answer=$answer
+        enter "$here"
+        return 1
+      fi
+      [ "$done" = "$base" ] || imitate "$done" "./$part"
     fi
     cd -P "./$part" 2>/dev/null || break
   done
@@ -369,7 +397,19 @@ make_dest() {
   [ "$reached" = "$dest" ] && dest_of=$dest
 }
 
-# copy: into backup/, under the further name, in the place for its directory.
+# imitate DIR NEW
+imitate() {
+  if [ -L "$1" ] || [ ! -d "$1" ]; then return 0; fi
+  case $style in
+    gnu) like=$(find "$1" -maxdepth 0 -printf '%m %U:%G') ;;
+    stat) like=$(stat -c '%a %u:%g' "$1") ;;
+    bsd) like=$(stat -f '%Lp %u:%g' "$1") ;;
+  esac
+  # group bits mean the group, so without the right one only our own bits count
+  chown "${like#* }" "$2" 2>/dev/null && chmod "${like%% *}" "$2" && chmod u+rwx "$2"
+}
+
+# copy KEEP keep SUFFIX: into the directory $kept of backup/, under the further name.
 act_copy() {
   check
   doing='copy it to backup/'
@@ -378,21 +418,16 @@ act_copy() {
     i=$((i + 1))
     eval "answer=\$r_$i name=\$n_$i to=\$t_$i"
     [ -z "$answer" ] || continue
-    if ! make_dest backup "$third"; then
+    if ! make_dest "$first" "$third"; then
       eval "r_$i=\$dest_answer"
     elif [ -L "./$name" ] || [ ! -f "./$name" ]; then
       eval "r_$i=c"
-    else
-      if [ -L "$dest/$to" ] || [ -e "$dest/$to" ]; then rename_older "$dest/$to" "$third"; fi
-      if ! words=$(cp -p "./$name" "$dest/$to" 2>&1); then
-        failed "$doing" "$words"
-        eval "r_$i=\$answer"
-      fi
+    elif { [ -L "$dest/$to" ] || [ -e "$dest/$to" ]; } \
+      && ! rename_older "$dest/$to" "$dest/$to$third"; then
+      eval "r_$i='f copy it to backup/:cannot make room for it there'"
+    elif ! words=$(cp -p "./$name" "$dest/$to" 2>&1); then
+      failed "$doing" "$words"
+      eval "r_$i=\$answer"
     fi
   done
-}
-
-# When a directory came here whole: the times inside it are older than that.
-note_arrival() {
-  :
 }

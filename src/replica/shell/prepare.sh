@@ -41,6 +41,7 @@ free_space() {
 
 # go PATH: resolves it once, like the login shell would.
 go() {
+  start=$PWD
   case $1 in
     /*) place=$1 ;;
     '~') place=$home ;;

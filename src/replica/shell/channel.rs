@@ -1,0 +1,338 @@
+//! One connection to one remote `sh`: requests out, framed answers back (spec 5).
+//!
+//! ```text
+//! → MARK 7 stat            a request; the mark is 128 random bits
+//! → >=dir                  its data, a line each, and '.'
+//! ← (noise)                whatever start-up files and banners print
+//! ← MARK 7 begin
+//! ← (the answer, any bytes)
+//! ← MARK 7 end 0           the status of the request
+//! ```
+//! Nothing that is sent holds the mark before the other side has put it together itself,
+//! so an echo is no answer; and nobody who names files over there can guess it.
+
+use super::scripts::Piece;
+use crate::process::{self, Child, ChildInput, Stop, StopReason};
+use crate::ssh::{self, Ssh, Use};
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+/// How long the first answer may take once the connection is tried: ssh itself gives up
+/// sooner on a host that does not answer, so this is for remote shells that hang.
+const FIRST_ANSWER: Duration = Duration::from_secs(150);
+/// How long the remote side may take to clean up behind itself at the end.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a wait looks up whether the run is to stop.
+const LOOK_UP: Duration = Duration::from_millis(100);
+/// How much of the answer to an earlier, abandoned request, or of noise, is skipped.
+const MOST_NOISE: u64 = 1 << 30;
+
+/// Whether a request may be given up when the run is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OnStop {
+    /// It only looks; its answer is skipped later.
+    GiveUp,
+    /// It must be known what became of it.
+    Finish,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChannelError {
+    /// The connection could not be made, or has ended.
+    #[error("{0}")]
+    Lost(String),
+    /// The run is to stop.
+    #[error("{}", stopped(*.0))]
+    Stopped(StopReason),
+}
+
+fn stopped(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::HardLimit => "the run was ended because HARD_MAX_EXEC_TIME has passed",
+        StopReason::Signal(_) => "the run was interrupted",
+    }
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Channel {
+    child: Child,
+    input: Option<ChildInput>,
+    chunks: Receiver<Vec<u8>>,
+    buffer: Vec<u8>,
+    mark: String,
+    number: u32,
+    known: HashSet<Piece>,
+    stop: Stop,
+    host: String,
+    to: crate::config::SshLocation,
+    /// Bytes that travelled, for tests and measurements: out, back.
+    pub travelled: (u64, u64),
+}
+
+impl Channel {
+    /// Connects and asks the first question, whose words are part of the script: until it
+    /// is answered nothing else may be sent, because some shells read their script in
+    /// blocks and would swallow what follows.
+    ///
+    /// # Errors
+    /// There is no connection, or no POSIX shell behind it.
+    pub fn open(
+        ssh: &Ssh,
+        stop: &Stop,
+        greeting: &str,
+        answer: &mut dyn FnMut(&[u8]),
+    ) -> Result<(Self, u8), ChannelError> {
+        let command = ssh.command(Use::Control, &ssh.control_shell());
+        // The control connection outlives a stop: locks are given back through it.
+        let mut child = process::spawn(&command, &Stop::new(), Box::new(|_| ()))
+            .map_err(|cause| ChannelError::Lost(cause.to_string()))?;
+        let lost = || ChannelError::Lost("the connection has no input or output".to_owned());
+        let input = child.take_stdin().ok_or_else(lost)?;
+        let mut output = child.take_stdout().ok_or_else(lost)?;
+        let (sender, chunks) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("remote".into())
+            .spawn(move || {
+                let mut buffer = vec![0; 64 * 1024];
+                loop {
+                    match output.read(&mut buffer) {
+                        Ok(0) | Err(_) => return,
+                        Ok(count) if sender.send(buffer[..count].to_vec()).is_err() => return,
+                        Ok(_) => {}
+                    }
+                }
+            })
+            .map_err(|cause| ChannelError::Lost(format!("cannot start a thread: {cause}")))?;
+        let random = crate::replica::new_identity()
+            .map_err(|cause| ChannelError::Lost(format!("cannot read random numbers: {cause}")))?;
+        let mark = random.0;
+        let (left, right) = mark.split_at(mark.len() / 2);
+        let mut script = format!("mark={left}\nmark=$mark{right}\n");
+        script.push_str(&Piece::Core.compact());
+        script.push_str(&Piece::Prepare.compact());
+        script.push_str(&format!("greet {greeting}\nserve\n"));
+        let mut channel = Channel {
+            child,
+            input: Some(input),
+            chunks,
+            buffer: Vec::new(),
+            mark,
+            number: 0,
+            known: HashSet::from([Piece::Core, Piece::Prepare]),
+            stop: stop.clone(),
+            host: ssh.location().host.clone(),
+            to: ssh.location().clone(),
+            travelled: (0, 0),
+        };
+        channel.send(script.as_bytes())?;
+        let until = Some(Instant::now() + FIRST_ANSWER);
+        let status = channel.answer(0, OnStop::GiveUp, until, answer)?;
+        Ok((channel, status))
+    }
+
+    /// Sends a request with its data (which end in `.`; none: the request has no data) and
+    /// hands over the answer's bytes as they come. Returns its status. `pieces` are what
+    /// the remote shell must know for it; they travel once.
+    ///
+    /// # Errors
+    /// The connection is lost, or the run is to stop.
+    pub fn request(
+        &mut self,
+        pieces: &[Piece],
+        words: &str,
+        data: &[u8],
+        on_stop: OnStop,
+        answer: &mut dyn FnMut(&[u8]),
+    ) -> Result<u8, ChannelError> {
+        let mut message = Vec::with_capacity(data.len() + 64);
+        for piece in pieces {
+            if self.known.insert(*piece) {
+                self.number += 1;
+                let line = format!("{} {} load\n", self.mark, self.number);
+                message.extend_from_slice(line.as_bytes());
+                message.extend_from_slice(piece.compact().as_bytes());
+                message.extend_from_slice(format!("{}\n", self.mark).as_bytes());
+            }
+        }
+        self.number += 1;
+        message.extend_from_slice(format!("{} {} {words}\n", self.mark, self.number).as_bytes());
+        message.extend_from_slice(data);
+        self.send(&message)?;
+        self.answer(self.number, on_stop, None, answer)
+    }
+
+    /// Like [`Channel::request`], with the whole answer.
+    pub fn ask(
+        &mut self,
+        pieces: &[Piece],
+        words: &str,
+        data: &[u8],
+        on_stop: OnStop,
+    ) -> Result<(u8, Vec<u8>), ChannelError> {
+        let mut whole = Vec::new();
+        let status = self.request(pieces, words, data, on_stop, &mut |bytes| {
+            whole.extend_from_slice(bytes);
+        })?;
+        Ok((status, whole))
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {
+        self.travelled.0 += bytes.len() as u64;
+        let sent = match &mut self.input {
+            Some(input) => input.write_all(bytes),
+            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+        };
+        sent.map_err(|_| self.lost())
+    }
+
+    /// Skips to the frame of this number and hands over what is in it.
+    fn answer(
+        &mut self,
+        number: u32,
+        on_stop: OnStop,
+        until: Option<Instant>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<u8, ChannelError> {
+        let begin = format!("\n{} {number} begin\n", self.mark).into_bytes();
+        let mut skipped = 0;
+        self.up_to(&begin, on_stop, until, &mut |noise| skipped += noise.len() as u64)?;
+        if skipped > MOST_NOISE {
+            return Err(self.lost());
+        }
+        let end = format!("\n{} {number} end ", self.mark).into_bytes();
+        self.up_to(&end, on_stop, until, sink)?;
+        let mut status = Vec::new();
+        self.up_to(b"\n", on_stop, until, &mut |bytes| status.extend_from_slice(bytes))?;
+        std::str::from_utf8(&status).ok().and_then(|s| s.parse().ok()).ok_or_else(|| self.lost())
+    }
+
+    /// Hands over all bytes before `delimiter`, and eats that.
+    fn up_to(
+        &mut self,
+        delimiter: &[u8],
+        on_stop: OnStop,
+        until: Option<Instant>,
+        sink: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ChannelError> {
+        loop {
+            if let Some(at) = find(&self.buffer, delimiter) {
+                sink(&self.buffer[..at]);
+                self.buffer.drain(..at + delimiter.len());
+                return Ok(());
+            }
+            // the delimiter may have begun in the last few bytes
+            let safe = self.buffer.len().saturating_sub(delimiter.len() - 1);
+            sink(&self.buffer[..safe]);
+            self.buffer.drain(..safe);
+            self.receive(on_stop, until)?;
+        }
+    }
+
+    fn receive(&mut self, on_stop: OnStop, until: Option<Instant>) -> Result<(), ChannelError> {
+        loop {
+            match self.chunks.recv_timeout(LOOK_UP) {
+                Ok(chunk) => {
+                    self.travelled.1 += chunk.len() as u64;
+                    if self.buffer.is_empty() {
+                        self.buffer = chunk;
+                    } else {
+                        self.buffer.extend_from_slice(&chunk);
+                    }
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(self.lost()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if on_stop == OnStop::GiveUp
+                && let Some(reason) = self.stop.reason()
+            {
+                return Err(ChannelError::Stopped(reason));
+            }
+            if until.is_some_and(|until| Instant::now() > until) {
+                self.close();
+                return Err(ChannelError::Lost(format!(
+                    "the remote shell on {} does not answer; the login must lead to a POSIX \
+                     shell that reads commands from its standard input",
+                    self.host
+                )));
+            }
+        }
+    }
+
+    /// The connection is of no use any more: ends it, and says why in ssh's own words.
+    fn lost(&mut self) -> ChannelError {
+        self.close();
+        let said = String::from_utf8_lossy(&self.child.stderr()).into_owned();
+        let words = excerpt(&said);
+        let mut text = format!("the connection to {} was lost", self.host);
+        if self.number == 0 {
+            text = format!("cannot connect to {}", self.host);
+        }
+        if !words.is_empty() {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        if let Some(remedy) = ssh::explain(&said, &self.to) {
+            text.push_str("; ");
+            text.push_str(&remedy);
+        }
+        ChannelError::Lost(text)
+    }
+
+    /// Whether there still is a connection.
+    pub fn is_open(&self) -> bool {
+        self.input.is_some()
+    }
+
+    /// Closes the input: the remote shell gives back its lock and ends.
+    pub fn close(&mut self) {
+        self.input = None;
+        self.child.finish(PATIENCE, Duration::from_secs(2));
+    }
+}
+
+/// What ssh and the remote shell said that matters: the last few lines on one.
+fn excerpt(said: &str) -> String {
+    let noise = ["Warning: Permanently added", "** ", "@@@", "Authorized uses only"];
+    let lines: Vec<&str> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
+        .collect();
+    lines[lines.len().saturating_sub(4)..].join(" / ")
+}
+
+/// Where `needle`, which begins with a line end, first stands.
+fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(at) = hay[from..].iter().position(|b| *b == needle[0]) {
+        let at = from + at;
+        if hay[at..].starts_with(needle) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delimiters_are_found_wherever_they_stand() {
+        assert_eq!(find(b"abc\n\nM 1 x", b"\nM 1 "), Some(4));
+        assert_eq!(find(b"abc\nM 1", b"\nM 1 "), None);
+        assert_eq!(find(b"", b"\n"), None);
+    }
+
+    #[test]
+    fn an_excerpt_is_the_end_of_what_was_said_without_banners() {
+        let said = "Warning: Permanently added 'h'\r\n\r\na\nb\nc\nd\ne\n";
+        assert_eq!(excerpt(said), "b / c / d / e");
+    }
+}

@@ -1,0 +1,269 @@
+//! The records of a remote listing put together to a tree. Pure.
+
+use super::record::Record;
+use crate::config::is_ours;
+use crate::filter::{Filter, Verdict};
+use crate::report::{Level, Problem};
+use crate::tree::{
+    Child, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
+};
+use std::collections::HashMap;
+
+/// What a listing found, not yet in order.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Everything that was seen; the root has an empty path.
+    pub records: Vec<Record>,
+    /// Paths that could not be looked at, and the system's words.
+    pub closed: HashMap<Vec<u8>, String>,
+}
+
+/// How a listing is turned into a tree.
+pub(super) struct Rules<'a> {
+    /// What is excluded; none: nothing is, and nothing of ours is there.
+    pub filter: Option<&'a Filter>,
+    /// COPY_SYMLINKS: a link in the listing leads nowhere.
+    pub copy_symlinks: bool,
+    /// For problems.
+    pub side: Side,
+    /// What the paths of problems begin with.
+    pub base: &'a RelPath,
+}
+
+/// Why there is no tree.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoTree {
+    /// The listing does not begin with the root.
+    #[error("the listing does not hold the directory itself")]
+    NoRoot,
+    /// Too many entries.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+type Children = HashMap<Vec<u8>, Vec<Child>>;
+
+impl Listing {
+    /// Builds the tree. What cannot be read becomes unknown and a problem.
+    pub fn into_tree(self, rules: &Rules<'_>) -> Result<(Tree, Vec<Problem>), NoTree> {
+        let Listing { records, mut closed } = self;
+        let mut children = Children::new();
+        let mut root = None;
+        for Record { path, closed: is_closed, entry } in records {
+            if is_closed {
+                closed.entry(path.clone()).or_insert_with(|| "Permission denied".to_owned());
+            }
+            if path.is_empty() {
+                root = Some(entry);
+            } else {
+                add(&mut children, &path, entry);
+            }
+        }
+        let builder = TreeBuilder::new(root.ok_or(NoTree::NoRoot)?);
+        add_unseen(&mut children, &closed);
+        let mut building = Building { builder, children, closed, rules, problems: Vec::new() };
+        building.fill_all()?;
+        let mut problems = building.problems;
+        problems.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok((building.builder.finish(), problems))
+    }
+}
+
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|b| *b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+fn add(children: &mut Children, path: &[u8], entry: Entry) {
+    let (parent, name) = split(path);
+    let child = Child { name: name.to_vec(), standing: Standing::Present, entry };
+    match children.get_mut(parent) {
+        Some(list) => list.push(child),
+        None => {
+            children.insert(parent.to_vec(), vec![child]);
+        }
+    }
+}
+
+/// What was only heard of through a complaint is there, but nothing else is known of it.
+fn add_unseen(children: &mut Children, closed: &HashMap<Vec<u8>, String>) {
+    for path in closed.keys().filter(|path| !path.is_empty()) {
+        let (parent, name) = split(path);
+        let seen = children.get(parent).is_some_and(|list| list.iter().any(|c| c.name == name));
+        if !seen {
+            add(children, path, Entry::new(Kind::File));
+        }
+    }
+}
+
+struct Building<'a> {
+    builder: TreeBuilder,
+    children: Children,
+    closed: HashMap<Vec<u8>, String>,
+    rules: &'a Rules<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Building<'_> {
+    fn fill_all(&mut self) -> Result<(), TooLarge> {
+        if let Some(words) = self.closed.get(&b""[..]).cloned() {
+            self.problem(b"", &cannot_list(&words));
+            self.builder.mark_unknown(Tree::ROOT);
+            return Ok(());
+        }
+        let mut pending = vec![(Tree::ROOT, Vec::new())];
+        while let Some((dir, path)) = pending.pop() {
+            let Some(mut children) = self.children.remove(&path) else { continue };
+            children.retain(|child| !self.is_ours(&path, &child.name));
+            for child in &mut children {
+                self.judge(&path, child);
+            }
+            let ids: Vec<NodeId> = self.builder.fill(dir, children)?.collect();
+            for id in ids {
+                let tree = self.builder.tree();
+                if tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present {
+                    pending.push((id, join(&path, tree.name(id))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_ours(&self, dir: &[u8], name: &[u8]) -> bool {
+        self.rules.filter.is_some()
+            && dir.is_empty()
+            && RelPath::new(name).is_ok_and(|path| is_ours(&path))
+    }
+
+    fn judge(&mut self, dir: &[u8], child: &mut Child) {
+        let path = join(dir, &child.name);
+        let is_dir = child.entry.kind.is_dir();
+        let verdict = self.rules.filter.map(|filter| filter.verdict(&path, is_dir));
+        if verdict == Some(Verdict::Excluded) {
+            child.standing = Standing::Excluded;
+        } else if self.rules.copy_symlinks && child.entry.kind == Kind::Symlink {
+            child.standing = Standing::Unknown;
+            self.problem(
+                &path,
+                "the link leads nowhere, so there is nothing to copy (COPY_SYMLINKS)",
+            );
+        } else if let Some(words) = self.closed.get(&path).cloned() {
+            child.standing = Standing::Unknown;
+            let text = match child.entry.kind {
+                Kind::Dir => cannot_list(&words),
+                _ if words.contains("file system loop") => {
+                    "the link leads back to a directory above it".to_owned()
+                }
+                _ => format!("cannot read it: {words}"),
+            };
+            self.problem(&path, &text);
+        }
+    }
+
+    fn problem(&mut self, path: &[u8], text: &str) {
+        let path = join(self.rules.base.as_bytes(), path);
+        self.problems.push(Problem {
+            level: Level::Error,
+            side: Some(self.rules.side),
+            path: RelPath::new(path).ok(),
+            text: format!("{text}; it is left alone on both sides"),
+        });
+    }
+}
+
+fn cannot_list(words: &str) -> String {
+    format!("cannot list the directory: {words}")
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    match (dir, name) {
+        (b"", name) => name.to_vec(),
+        (dir, b"") => dir.to_vec(),
+        (dir, name) => [dir, b"/", name].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RuleText;
+
+    fn record(path: &str, kind: Kind, closed: bool) -> Record {
+        Record { path: path.into(), closed, entry: Entry::new(kind) }
+    }
+
+    fn build(listing: Listing, filter: &Filter) -> Vec<(String, Standing)> {
+        let rules = Rules {
+            filter: Some(filter),
+            copy_symlinks: false,
+            side: Side::Target,
+            base: &RelPath::root(),
+        };
+        let (tree, _) = listing.into_tree(&rules).unwrap();
+        let mut all: Vec<_> =
+            tree.ids().map(|id| (tree.path(id).shown(), tree.standing(id))).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    #[test]
+    fn excluded_unknown_and_our_own_are_told_apart_whatever_the_order() {
+        let rule = RuleText { include: false, from_file: false, pattern: b"skip".to_vec() };
+        let filter = Filter::new(&[rule]);
+        let listing = Listing {
+            records: vec![
+                record("d/skip/deep", Kind::File, false),
+                record("d/f", Kind::File, false),
+                record("closed/inside", Kind::File, false),
+                record("closed", Kind::Dir, true),
+                record("d", Kind::Dir, false),
+                record("d/skip", Kind::Dir, false),
+                record(".osync_workdir", Kind::Dir, false),
+                record(".osync-update.push", Kind::File, false),
+                record("d/.osync_workdir", Kind::Dir, false),
+                record("", Kind::Dir, false),
+            ],
+            closed: HashMap::from([
+                (b"d/vanished".to_vec(), "No such file or directory".into()),
+                (b"d/skip/x".to_vec(), "Permission denied".into()),
+                (b"closed/y".to_vec(), "Permission denied".into()),
+            ]),
+        };
+        let expected = [
+            ("closed", Standing::Unknown),
+            ("d", Standing::Present),
+            ("d/.osync_workdir", Standing::Present),
+            ("d/f", Standing::Present),
+            ("d/skip", Standing::Excluded),
+            ("d/vanished", Standing::Unknown),
+        ];
+        assert_eq!(build(listing, &filter), expected.map(|(p, s)| (p.to_owned(), s)));
+    }
+
+    #[test]
+    fn each_unknown_path_is_one_problem_and_excluded_ones_are_none() {
+        let listing = Listing {
+            records: vec![record("", Kind::Dir, false), record("f", Kind::File, true)],
+            closed: HashMap::new(),
+        };
+        let base = RelPath::new("below/here").unwrap();
+        let rules = Rules { filter: None, copy_symlinks: false, side: Side::Target, base: &base };
+        let (_, problems) = listing.into_tree(&rules).unwrap();
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].path, RelPath::new("below/here/f").ok());
+        assert_eq!(problems[0].level, Level::Error);
+    }
+
+    #[test]
+    fn a_listing_without_its_root_is_none() {
+        let rules = Rules {
+            filter: None,
+            copy_symlinks: false,
+            side: Side::Target,
+            base: &RelPath::root(),
+        };
+        assert!(matches!(Listing::default().into_tree(&rules), Err(NoTree::NoRoot)));
+    }
+}
