@@ -22,6 +22,7 @@ mod prepare;
 mod retention;
 mod scan;
 mod set_aside;
+mod shell;
 pub mod temp;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ mod work_dir;
 mod writable;
 
 pub use local::LocalReplica;
+pub use shell::ShellReplica;
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;

@@ -1,0 +1,288 @@
+//! A replica behind ssh, without an agent: one `sh` over one connection (spec 5).
+//!
+//! The scripts are `shell/*.sh`; the other files here are what stands on our side of the
+//! line: [`channel`](shell/channel.rs) frames, `encode` and `ops` make data, `record`,
+//! `answer` and `listing` read it.
+
+mod answer;
+mod channel;
+mod cksum;
+mod clean;
+mod encode;
+mod greeting;
+mod hook;
+mod listing;
+mod locking;
+mod looking;
+mod ops;
+mod owners;
+mod record;
+mod scan;
+mod scripts;
+
+use self::channel::{Channel, ChannelError, OnStop};
+use self::owners::Owners;
+use self::record::Style;
+use self::scripts::Piece;
+use super::{
+    Access, Cleaned, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
+    ReplicaError, Retention, Scan, ScanRequest,
+};
+use crate::config::{Config, Location, SshLocation};
+use crate::process::Stop;
+use crate::report::{Level, Reporter};
+use crate::ssh::Ssh;
+use crate::state::Identity;
+use crate::tree::{Entry, RelPath, Side, Tree};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// One side of a task behind ssh.
+#[derive(Debug)]
+pub struct ShellReplica {
+    side: Side,
+    location: Location,
+    ssh: Ssh,
+    stop: Stop,
+    instance_id: String,
+    state_dir: Option<PathBuf>,
+    rsync_name: String,
+    rsync_dir: Option<PathBuf>,
+    /// Where our copy of the last listing lies; none: nothing is cached.
+    cache: Option<PathBuf>,
+    read_only: bool,
+    root: PathBuf,
+    link: Option<Link>,
+}
+
+/// What is known once the connection stands.
+#[derive(Debug)]
+struct Link {
+    channel: Channel,
+    style: Style,
+    uid: u32,
+    owners: Owners,
+    identity: IdentityThere,
+    has_work_dir: bool,
+    has_kept: bool,
+    locked: bool,
+}
+
+/// What the greeting told of the identity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum IdentityThere {
+    None,
+    Known(Identity),
+    Unreadable,
+}
+
+impl ShellReplica {
+    /// The replica at `to`. Nothing is connected before [`Replica::prepare`]. When `stop`
+    /// is requested, what only looks is given up; the connection stays for what closes a
+    /// run.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub fn new(
+        side: Side,
+        to: &SshLocation,
+        config: &Config,
+        stop: Stop,
+        reporter: &dyn Reporter,
+    ) -> Result<Self, ReplicaError> {
+        let location = Location::Ssh(to.clone());
+        let ssh = Ssh::new(&config.remote, to).map_err(|cause| ReplicaError {
+            side,
+            location: location.to_string(),
+            what: cause.to_string(),
+        })?;
+        if let Some(warning) = ssh.warning() {
+            reporter.problem(Level::Warn, Some(side), None, &warning);
+        }
+        let executable = Path::new(&config.transfer.executable);
+        let rsync_name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
+        Ok(ShellReplica {
+            side,
+            location,
+            ssh,
+            stop,
+            instance_id: config.instance_id.clone(),
+            state_dir: config.state_dirs[side].clone(),
+            rsync_name: rsync_name.into_owned(),
+            rsync_dir: config.transfer.remote_path.clone(),
+            cache: None,
+            read_only: true,
+            root: to.path.clone(),
+            link: None,
+        })
+    }
+
+    /// Keeps a copy of each listing in this directory (the state directory of this
+    /// machine), so that on a thin line only changes travel.
+    pub fn keep_listing_in(&mut self, dir: &Path) {
+        self.cache = Some(dir.join(format!("listing-{}", self.instance_id)));
+    }
+
+    /// The remote shell for rsync.
+    #[must_use]
+    pub fn ssh(&self) -> &Ssh {
+        &self.ssh
+    }
+
+    /// rsync's `--rsync-path` for this replica.
+    #[must_use]
+    pub fn rsync_path(&self) -> OsString {
+        self.ssh.rsync_path(&self.rsync_name, self.rsync_dir.as_deref())
+    }
+
+    /// Bytes that went over the control connection so far: out and back.
+    #[must_use]
+    pub fn travelled(&self) -> (u64, u64) {
+        self.link.as_ref().map_or((0, 0), |link| link.channel.travelled)
+    }
+
+    fn error(&self, what: impl Into<String>) -> ReplicaError {
+        ReplicaError { side: self.side, location: self.location.to_string(), what: what.into() }
+    }
+
+    fn link(&mut self) -> Result<&mut Link, ReplicaError> {
+        if self.link.is_none() {
+            return Err(self.error("it has not been prepared, or its connection is closed"));
+        }
+        self.link.as_mut().ok_or_else(|| ReplicaError {
+            side: self.side,
+            location: self.location.to_string(),
+            what: String::new(),
+        })
+    }
+
+    /// One request and its whole answer.
+    fn ask(
+        &mut self,
+        pieces: &[Piece],
+        words: &str,
+        data: &[u8],
+        on_stop: OnStop,
+    ) -> Result<(u8, Vec<u8>), ReplicaError> {
+        let asked = self.link()?.channel.ask(pieces, words, data, on_stop);
+        asked.map_err(|cause| self.broken(&cause))
+    }
+
+    fn broken(&self, cause: &ChannelError) -> ReplicaError {
+        self.error(cause.to_string())
+    }
+
+    /// The other side answered what it never should.
+    fn garbled(&self, to_what: &str) -> ReplicaError {
+        self.error(format!(
+            "the remote shell's answer to '{to_what}' is not understood; is it a POSIX shell with \
+             the usual tools?"
+        ))
+    }
+}
+
+impl Drop for ShellReplica {
+    fn drop(&mut self) {
+        if let Some(link) = &mut self.link {
+            // the remote shell removes its lock when its input closes
+            link.channel.close();
+        }
+    }
+}
+
+impl Replica for ShellReplica {
+    fn side(&self) -> Side {
+        self.side
+    }
+
+    fn location(&self) -> String {
+        self.location.to_string()
+    }
+
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
+        self.connect(access)
+    }
+
+    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+        self.take_lock(request)
+    }
+
+    fn unlock(&mut self) -> Result<(), ReplicaError> {
+        self.give_lock_back()
+    }
+
+    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
+        match self.link()?.identity.clone() {
+            IdentityThere::None => Ok(None),
+            IdentityThere::Known(identity) => Ok(Some(identity)),
+            IdentityThere::Unreadable => Err(self.error(
+                "its identity file in .osync_workdir cannot be read or holds no identity; if this \
+                 is the right replica, remove that file and run with --initialize",
+            )),
+        }
+    }
+
+    fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
+        self.write_identity(identity)
+    }
+
+    fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
+        self.list_all(request)
+    }
+
+    fn look_below(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
+        self.list_below(paths)
+    }
+
+    fn stat(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError> {
+        self.look_at(paths)
+    }
+
+    fn digest(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
+        self.sums_of(paths)
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+        if ops.is_empty() {
+            return Ok(Vec::new());
+        }
+        let suffix = chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string();
+        let data = ops::encode(ops, &mut self.link()?.owners, &suffix);
+        let (status, answer) =
+            self.ask(&[Piece::Look, Piece::Apply], "apply", &data, OnStop::Finish)?;
+        let text = String::from_utf8_lossy(&answer);
+        let results: Option<Vec<_>> =
+            text.lines().zip(ops).map(|(line, op)| ops::answer(line, op)).collect();
+        match results {
+            Some(results) if status == 0 && results.len() == ops.len() => Ok(results),
+            _ => Err(self.garbled("apply")),
+        }
+    }
+
+    fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
+        self.clean_kept(retention)
+    }
+
+    fn run_hook(
+        &mut self,
+        command: &str,
+        env: &[(String, String)],
+        limit: Option<Duration>,
+    ) -> Result<HookResult, ReplicaError> {
+        self.hook(command, env, limit)
+    }
+}

@@ -1,0 +1,198 @@
+//! The first question and its answer: is the replica there, and what can its machine do?
+
+use super::channel::{Channel, ChannelError};
+use super::encode::quoted_datum;
+use super::record::Style;
+use super::{IdentityThere, Link, Owners, ShellReplica};
+use crate::config::Location;
+use crate::replica::{Access, Prepared, ReplicaError};
+use crate::state::Identity;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+/// What the other machine told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Greeting {
+    created: bool,
+    free_kib: u64,
+    uid: u32,
+    has_rsync: bool,
+    style: Option<Style>,
+    work_dir_is_link: bool,
+    has_work_dir: bool,
+    has_kept: bool,
+    identity: Option<Vec<u8>>,
+    root: Vec<u8>,
+}
+
+impl ShellReplica {
+    /// Connects, unless that is done, and asks.
+    pub(super) fn connect(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
+        self.link = None;
+        let (create, write) = match access {
+            Access::ReadOnly => ("find", "look"),
+            Access::ReadWrite { create } => (if create { "create" } else { "find" }, "write"),
+        };
+        self.read_only = access == Access::ReadOnly;
+        let Location::Ssh(to) = &self.location else {
+            return Err(self.error("it is not behind ssh"));
+        };
+        let rsync = match &self.rsync_dir {
+            Some(dir) => dir.join(&self.rsync_name).into_os_string(),
+            None => OsString::from(&self.rsync_name),
+        };
+        let questions = format!(
+            "{} {} {create} {write} {}",
+            quoted_datum(to.path.as_os_str().as_bytes()),
+            quoted_datum(rsync.as_bytes()),
+            if self.ssh.uses_sudo() { "sudo" } else { "plain" },
+        );
+        let mut said = Vec::new();
+        let opened = Channel::open(&self.ssh, &self.stop, &questions, &mut |bytes| {
+            said.extend_from_slice(bytes);
+        });
+        let (channel, status) = opened.map_err(|cause: ChannelError| self.broken(&cause))?;
+        if status != 0 {
+            return Err(self.error(refusal(&said)));
+        }
+        let greeting = parse(&said).ok_or_else(|| self.garbled("greet"))?;
+        if !greeting.has_rsync {
+            return Err(self.error(format!(
+                "there is no {} on the host: install rsync there, or set RSYNC_REMOTE_PATH to \
+                 the directory that holds it",
+                rsync.to_string_lossy()
+            )));
+        }
+        if greeting.work_dir_is_link {
+            return Err(self.error(
+                "its .osync_workdir is a symbolic link; it must be a real directory",
+            ));
+        }
+        let Some(style) = greeting.style else {
+            return Err(self.error(
+                "neither its find (-printf) nor its stat (-c or -f) can tell about files; install \
+                 findutils or coreutils there",
+            ));
+        };
+        self.root = OsString::from_vec(greeting.root).into();
+        let identity = match greeting.identity {
+            None => IdentityThere::None,
+            Some(bytes) => identity_from(&bytes),
+        };
+        self.link = Some(Link {
+            channel,
+            style,
+            uid: greeting.uid,
+            owners: Owners::default(),
+            identity,
+            has_work_dir: greeting.has_work_dir,
+            has_kept: greeting.has_kept,
+            locked: false,
+        });
+        Ok(Prepared {
+            free_kib: greeting.free_kib,
+            created: greeting.created,
+            can_chown: greeting.uid == 0,
+        })
+    }
+}
+
+fn identity_from(bytes: &[u8]) -> IdentityThere {
+    let text = String::from_utf8_lossy(bytes);
+    let id = text.trim();
+    let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    if sound { IdentityThere::Known(Identity(id.to_owned())) } else { IdentityThere::Unreadable }
+}
+
+/// The words for a refusal: its kind stands on the last line, the system's words before.
+fn refusal(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let mut lines = text.lines().rev().filter(|line| !line.is_empty());
+    let kind = lines.next().unwrap_or_default();
+    let cause = lines.next().and_then(|line| line.rsplit(": ").next()).unwrap_or_default();
+    match kind {
+        "missing" => "there is no such directory; make it, or set CREATE_DIRS=yes if it should be \
+                      made (not in a dry run)"
+            .to_owned(),
+        "uncreatable" => format!("there is no such directory and it cannot be made: {cause}"),
+        "dangling" => "it is a link that leads nowhere; is something not mounted?".to_owned(),
+        "nodir" => "it is not a directory; name the directory to synchronise".to_owned(),
+        "unreadable" => "cannot read the directory: the remote user needs read and search \
+                         permission (chmod, chown, or SUDO_EXEC)"
+            .to_owned(),
+        "unwritable" => "cannot write the directory: the remote user needs write permission \
+                         (chmod, chown, or SUDO_EXEC), and its file system must not be read-only"
+            .to_owned(),
+        _ => format!("the host answered: {}", text.trim()),
+    }
+}
+
+fn parse(said: &[u8]) -> Option<Greeting> {
+    let mut greeting = Greeting::default();
+    let mut rest = said;
+    loop {
+        let end = rest.iter().position(|b| *b == b'\n')?;
+        let (line, next) = (&rest[..end], &rest[end + 1..]);
+        rest = next;
+        if line == b"root" {
+            greeting.root = rest.to_vec();
+            return greeting.root.starts_with(b"/").then_some(greeting);
+        }
+        let space = line.iter().position(|b| *b == b' ')?;
+        let value = &line[space + 1..];
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        match &line[..space] {
+            b"created" => greeting.created = text == "1",
+            b"free" => greeting.free_kib = text.parse().unwrap_or(u64::MAX),
+            b"uid" => greeting.uid = text.parse().ok()?,
+            b"rsync" => greeting.has_rsync = text == "yes",
+            b"style" => greeting.style = Style::from_word(text),
+            b"workdir" => {
+                greeting.work_dir_is_link = text == "link";
+                greeting.has_work_dir = text == "yes";
+            }
+            b"kept" => greeting.has_kept = text == "yes",
+            b"identity" => greeting.identity = Some(value.to_vec()),
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_greeting_is_read_and_its_root_is_bytes() {
+        let said = b"created 0\nfree 123\nuid 1000\nrsync yes\nstyle gnu\nworkdir yes\nkept no\nidentity abc\nroot\n/a\nb\xff";
+        let greeting = parse(said).unwrap();
+        assert_eq!((greeting.free_kib, greeting.uid, greeting.has_rsync), (123, 1000, true));
+        assert_eq!(greeting.style, Some(Style::Gnu));
+        assert_eq!(greeting.identity.as_deref(), Some(&b"abc"[..]));
+        assert_eq!(greeting.root, b"/a\nb\xff");
+        for said in ["", "created 0\n", "root\nrelative", "hello world\nroot\n/"] {
+            assert_eq!(parse(said.as_bytes()), None, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        for (said, expected) in [
+            ("missing\n", "CREATE_DIRS"),
+            ("mkdir: cannot create directory '/x': Permission denied\nuncreatable\n", "Permission denied"),
+            ("nodir\n", "not a directory"),
+            ("unwritable\n", "write permission"),
+            ("what\n", "what"),
+        ] {
+            assert!(refusal(said.as_bytes()).contains(expected), "{said}");
+        }
+    }
+
+    #[test]
+    fn only_sound_identities_are_known() {
+        for (bytes, known) in [(&b"ab12"[..], true), (b"", false), (b"a b", false), (b"\xff", false)]
+        {
+            assert_eq!(matches!(identity_from(bytes), IdentityThere::Known(_)), known);
+        }
+    }
+}

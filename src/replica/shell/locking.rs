@@ -1,0 +1,152 @@
+//! The lock of a remote replica, and its identity (spec 3, "Lock").
+//!
+//! What a lock means is decided by the same rules as a local one; its process number
+//! belongs to the machine that wrote it.
+
+use super::ShellReplica;
+use super::channel::OnStop;
+use super::encode::datum;
+use super::scripts::Piece;
+use crate::replica::host;
+use crate::replica::judge::{Found, Holder, LockedBy, Place, Process, Verdict, judge};
+use crate::replica::{LockRequest, Locked, ReplicaError};
+use crate::state::Identity;
+
+/// A file as `show` of `lock.sh` tells it.
+enum Shown {
+    Absent,
+    File(Vec<u8>),
+    NoFile,
+}
+
+impl ShellReplica {
+    pub(super) fn take_lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+        let pid = std::process::id();
+        let holder = Holder { pid, instance_id: request.instance_id.clone() };
+        let origin = host::origin();
+        let by = LockedBy {
+            holder: holder.clone(),
+            origin: origin.clone(),
+            started: host::started(pid),
+        };
+        let (content, by) = (holder.to_text(), by.to_text());
+        let mut judged: Option<(Vec<u8>, Locked)> = None;
+        // another try is needed only if somebody else takes over the same dead lock
+        for _ in 0..5 {
+            let mut data = Vec::new();
+            datum(&mut data, content.trim_end().as_bytes());
+            datum(&mut data, by.trim_end().as_bytes());
+            if let Some((content, _)) = &judged {
+                datum(&mut data, content);
+            }
+            data.extend_from_slice(b".\n");
+            let (status, answer) = self.ask(&[Piece::Lock], "lock", &data, OnStop::Finish)?;
+            if status != 0 {
+                let said = String::from_utf8_lossy(&answer);
+                return Err(self.error(format!(
+                    "cannot take its lock in .osync_workdir: {}",
+                    said.trim()
+                )));
+            }
+            if answer == b"taken\n" {
+                let link = self.link()?;
+                (link.locked, link.has_work_dir) = (true, true);
+                return Ok(judged.map_or(Locked::Free, |(_, locked)| locked));
+            }
+            let (lock, lock_by) = parse(&answer).ok_or_else(|| self.garbled("lock"))?;
+            match self.judge(&lock, &lock_by, request, &holder) {
+                Verdict::TakeOver(locked) => {
+                    let content = match lock {
+                        Shown::File(content) if !request.force => {
+                            let mut judged = b"lock ".to_vec();
+                            judged.extend_from_slice(content.trim_ascii_end());
+                            judged
+                        }
+                        _ => b"forced".to_vec(),
+                    };
+                    judged = Some((content, locked));
+                }
+                Verdict::Stop(why) => {
+                    return Err(self.error(format!("{why} ({})", self.lock_path())));
+                }
+            }
+        }
+        Err(self.error("other runs keep taking its lock at the same moment"))
+    }
+
+    fn lock_path(&self) -> String {
+        self.root.join(".osync_workdir/lock").display().to_string()
+    }
+
+    fn judge(
+        &self,
+        lock: &Shown,
+        lock_by: &Shown,
+        request: &LockRequest,
+        ours: &Holder,
+    ) -> Verdict {
+        let content = match lock {
+            Shown::File(content) => content.as_slice(),
+            Shown::NoFile => b"",
+            // gone between the two looks
+            Shown::Absent => return Verdict::TakeOver(Locked::Free),
+        };
+        let holder = Holder::parse(content);
+        let by = match lock_by {
+            Shown::File(text) => LockedBy::parse(text),
+            Shown::NoFile | Shown::Absent => None,
+        };
+        let here = host::origin();
+        let process = match &holder {
+            // our own number, but we hold no lock: its process is long gone
+            Ok(holder) if holder.pid == ours.pid => Process::Gone,
+            Ok(holder) => host::process(holder.pid),
+            Err(_) => Process::Gone,
+        };
+        let found = Found { holder, by, before_boot: false };
+        judge(&found, process, &here, Place::Remote, request)
+    }
+
+    pub(super) fn give_lock_back(&mut self) -> Result<(), ReplicaError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        if !std::mem::take(&mut link.locked) {
+            return Ok(());
+        }
+        if !link.channel.is_open() {
+            // the remote shell has removed it when its input closed
+            return Ok(());
+        }
+        let (status, answer) = self.ask(&[], "unlock", b"", OnStop::Finish)?;
+        if status == 0 {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&answer);
+        Err(self.error(format!("cannot remove its lock {}: {}", self.lock_path(), said.trim())))
+    }
+
+    pub(super) fn write_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
+        let mut data = Vec::new();
+        datum(&mut data, identity.0.as_bytes());
+        data.extend_from_slice(b".\n");
+        let (status, answer) = self.ask(&[Piece::Lock], "set_identity", &data, OnStop::Finish)?;
+        if status != 0 {
+            let said = String::from_utf8_lossy(&answer);
+            return Err(self.error(format!("cannot write its identity: {}", said.trim())));
+        }
+        self.link()?.identity = super::IdentityThere::Known(identity.clone());
+        Ok(())
+    }
+}
+
+fn parse(answer: &[u8]) -> Option<(Shown, Shown)> {
+    let mut parts = answer.strip_prefix(b"found\n")?.split(|b| *b == 0);
+    let mut shown = || {
+        let part = parts.next()?;
+        Some(match part.strip_prefix(b"file") {
+            Some(content) => Shown::File(content.to_vec()),
+            None if part.is_empty() => Shown::Absent,
+            None => Shown::NoFile,
+        })
+    };
+    Some((shown()?, shown()?))
+}

@@ -1,0 +1,176 @@
+//! Looking at single paths over there, and digests.
+
+use super::ShellReplica;
+use super::channel::OnStop;
+use super::encode::{paths as encode_paths, split};
+use super::ops::failed;
+use super::owners::Owners;
+use super::record::{Record, device, parse};
+use super::scripts::Piece;
+use crate::replica::{PathError, ReplicaError};
+use crate::tree::{Entry, Extra, Kind, RelPath};
+use std::collections::HashMap;
+
+type Looks = Vec<Result<Option<Entry>, PathError>>;
+
+impl ShellReplica {
+    pub(super) fn look_at(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut data = Vec::new();
+        encode_paths(&mut data, paths.iter());
+        let (status, answer) = self.ask(&[Piece::Look], "stat", &data, OnStop::Finish)?;
+        let style = self.link()?.style;
+        let mut found: HashMap<RelPath, Entry> = HashMap::new();
+        let mut denied: Vec<RelPath> = Vec::new();
+        // each directory of the question begins one of the answer
+        let mut dirs = directories(paths);
+        let mut here = RelPath::root();
+        for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
+            match piece {
+                b">" | b"!gone" => here = dirs.next().ok_or_else(|| self.garbled("stat"))?,
+                b"!denied" => {
+                    here = dirs.next().ok_or_else(|| self.garbled("stat"))?;
+                    denied.push(here.clone());
+                }
+                _ => {
+                    let Record { path, entry, .. } =
+                        parse(piece, style).map_err(|_| self.garbled("stat"))?;
+                    let path = if path.is_empty() { here.clone() } else { here.join(&path) };
+                    found.insert(path, entry);
+                }
+            }
+        }
+        if status != 0 || dirs.next().is_some() {
+            return Err(self.garbled("stat"));
+        }
+        self.complete(&mut found.iter_mut().map(|(path, entry)| (path.clone(), entry)).collect::<Vec<_>>())?;
+        let look = |path: &RelPath| {
+            let (parent, _) = split(path);
+            match found.remove(path) {
+                Some(entry) => Ok(Some(entry)),
+                None if denied.contains(&parent) => {
+                    Err(failed("enter its directory", "Permission denied"))
+                }
+                None => Ok(None),
+            }
+        };
+        // a path asked for twice is answered twice
+        let mut look = look;
+        let mut answers: HashMap<&RelPath, Result<Option<Entry>, PathError>> = HashMap::new();
+        Ok(paths
+            .iter()
+            .map(|path| answers.entry(path).or_insert_with(|| look(path)).clone())
+            .collect())
+    }
+
+    /// Asks for what the records do not hold: names of owners, numbers of device nodes;
+    /// and puts this machine's numbers for owners into the entries.
+    pub(super) fn complete(
+        &mut self,
+        entries: &mut [(RelPath, &mut Entry)],
+    ) -> Result<(), ReplicaError> {
+        let unknown = self.link()?.owners.unknown(entries.iter().map(|(_, entry)| &**entry));
+        if !unknown.is_empty() {
+            let mut data: String = unknown.into_iter().map(Owners::line).collect();
+            data.push_str(".\n");
+            let pieces = [Piece::Look, Piece::List];
+            let (_, answer) = self.ask(&pieces, "owners", data.as_bytes(), OnStop::Finish)?;
+            let owners = &mut self.link()?.owners;
+            for line in String::from_utf8_lossy(&answer).lines() {
+                if let Some(line) = line.strip_prefix("#owner ") {
+                    owners.learn(line);
+                }
+            }
+        }
+        let owners = &self.link()?.owners;
+        for (_, entry) in entries.iter_mut() {
+            owners.translate(entry);
+        }
+        let mut devices: Vec<_> = entries
+            .iter_mut()
+            .filter(|(_, entry)| {
+                matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) && entry.extra().rdev == 0
+            })
+            .collect();
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let mut data = Vec::new();
+        encode_paths(&mut data, devices.iter().map(|(path, _)| path));
+        let pieces = [Piece::Look, Piece::List];
+        let (_, answer) = self.ask(&pieces, "devices", &data, OnStop::Finish)?;
+        let text = String::from_utf8_lossy(&answer);
+        for (line, (_, entry)) in text.lines().zip(&mut devices) {
+            let (major, minor) = line.split_once(' ').unwrap_or_default();
+            entry.set_extra(Extra { rdev: device(major, minor, 16), ..Extra::default() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn sums_of(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut data = Vec::new();
+        encode_paths(&mut data, paths.iter());
+        let (status, answer) = self.ask(&[Piece::Look], "digest", &data, OnStop::GiveUp)?;
+        let text = String::from_utf8_lossy(&answer);
+        let sums: Option<Vec<_>> = text.lines().map(digest).collect();
+        match sums {
+            Some(sums) if status == 0 && sums.len() == paths.len() => Ok(sums),
+            _ => Err(self.garbled("digest")),
+        }
+    }
+}
+
+/// The directories of these paths, as often as they begin anew.
+fn directories(paths: &[RelPath]) -> std::vec::IntoIter<RelPath> {
+    let mut all: Vec<RelPath> = paths.iter().map(|path| split(path).0).collect();
+    all.dedup();
+    all.into_iter()
+}
+
+/// One line of the answer to `digest`.
+fn digest(line: &str) -> Option<Result<[u8; 32], PathError>> {
+    match line.strip_prefix("- ") {
+        Some("gone") => Some(Err(PathError::Vanished)),
+        Some("other") => Some(Err(PathError::Changed)),
+        Some("denied") => Some(Err(unreadable("Permission denied"))),
+        Some(words) => Some(Err(unreadable(words))),
+        None => {
+            let mut sum = [0; 32];
+            if line.len() != 64 {
+                return None;
+            }
+            for (at, byte) in sum.iter_mut().enumerate() {
+                *byte = u8::from_str_radix(line.get(2 * at..2 * at + 2)?, 16).ok()?;
+            }
+            Some(Ok(sum))
+        }
+    }
+}
+
+fn unreadable(words: &str) -> PathError {
+    PathError::Failed { action: "read it", cause: words.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_and_refusals_are_read() {
+        let sum = "ab".repeat(32);
+        assert_eq!(digest(&sum), Some(Ok([0xab; 32])));
+        assert_eq!(digest("- gone"), Some(Err(PathError::Vanished)));
+        assert_eq!(digest("- No such device"), Some(Err(unreadable("No such device"))));
+        for line in ["", "abc", &sum[1..], &format!("{sum}x"), &"zz".repeat(32)] {
+            assert_eq!(digest(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Scanning a remote replica: the whole tree is listed over there, and where both sides
+//! have the last listing, only what differs from it travels.
+
+use super::ShellReplica;
+use super::answer::{Answer, apply_changes, complaint, lines, take_apart};
+use super::channel::OnStop;
+use super::cksum::cksum;
+use super::encode::{datum, literal_pattern, paths as encode_paths};
+use super::listing::{Listing, Rules};
+use super::owners::Owners;
+use super::record::{Record, Style, parse};
+use super::scripts::Piece;
+use crate::filter::Prune;
+use crate::replica::{PathError, ReplicaError, Scan, ScanRequest, WORK_DIR};
+use crate::tree::{Entry, RelPath, Tree};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// More directories than this are not named to the other side: its command line is finite.
+const MOST_PRUNES: usize = 200;
+
+impl ShellReplica {
+    pub(super) fn list_all(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
+        let old = self.last_listing();
+        let mut listing = self.listing_with(request, &old)?;
+        if listing.is_none() {
+            listing = self.listing_with(request, &[])?;
+        }
+        let listing = listing.ok_or_else(|| self.garbled("scan"))?;
+        let base = RelPath::root();
+        let rules = Rules {
+            filter: Some(request.filter),
+            copy_symlinks: request.copy_symlinks,
+            side: self.side,
+            base: &base,
+        };
+        let (tree, problems) =
+            listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
+        Ok(Scan { tree, problems })
+    }
+
+    /// One listing. `old` is what we have of the last one; none: it does not fit what the
+    /// other side sent, so everything has to be asked for.
+    fn listing_with(
+        &mut self,
+        request: &ScanRequest<'_>,
+        old: &[u8],
+    ) -> Result<Option<Listing>, ReplicaError> {
+        let follow = if request.copy_symlinks { "follow" } else { "plain" };
+        let write = if self.read_only { "look" } else { "write" };
+        let data = self.scan_data(request, old)?;
+        let mut said = Vec::new();
+        let mut seen = 0;
+        let mut told = 0;
+        let asked = self.link()?.channel.request(
+            &[Piece::Look, Piece::List],
+            &format!("scan {follow} {write}"),
+            &data,
+            OnStop::GiveUp,
+            &mut |bytes| {
+                seen += bytes.iter().filter(|b| **b == b'\n').count() as u64;
+                if seen / 4096 != told / 4096 {
+                    (request.seen)(seen);
+                    told = seen;
+                }
+                said.extend_from_slice(bytes);
+            },
+        );
+        let status = asked.map_err(|cause| self.broken(&cause))?;
+        if status != 0 {
+            let said = String::from_utf8_lossy(&said);
+            return Err(self.error(format!("cannot list it: {}", said.trim())));
+        }
+        let mut answer = take_apart(&said).ok_or_else(|| self.garbled("scan"))?;
+        drop(said);
+        if answer.is_changes {
+            let sum = answer.sum.as_deref().unwrap_or_default();
+            match apply_changes(old, &answer.lines, sum) {
+                Some(whole) => answer.lines = whole,
+                None => return Ok(None),
+            }
+        }
+        if answer.sum.is_some() && answer.lines != old {
+            self.keep_listing(&answer.lines);
+        }
+        let listing = self.read_listing(answer)?;
+        (request.seen)(listing.records.len() as u64);
+        Ok(Some(listing))
+    }
+
+    fn scan_data(
+        &mut self,
+        request: &ScanRequest<'_>,
+        old: &[u8],
+    ) -> Result<Vec<u8>, ReplicaError> {
+        let mut data = Vec::new();
+        let cached = self.remote_cache().filter(|_| self.cache.is_some());
+        datum(&mut data, &cached.unwrap_or_default());
+        let known = if old.is_empty() { String::new() } else { cksum(old) };
+        datum(&mut data, known.as_bytes());
+        for who in self.owners_in(old)? {
+            data.extend_from_slice(Owners::line(who).as_bytes());
+        }
+        for prune in request.filter.prunable().into_iter().take(MOST_PRUNES) {
+            match prune {
+                Prune::Name(name) => datum(&mut data, &literal_pattern(name)),
+                Prune::Path(path) => {
+                    data.push(b'>');
+                    let mut place = b"./".to_vec();
+                    place.extend_from_slice(&literal_pattern(path));
+                    datum(&mut data, &place);
+                }
+            }
+        }
+        data.extend_from_slice(b".\n");
+        Ok(data)
+    }
+
+    /// Where the other side keeps its listing.
+    fn remote_cache(&mut self) -> Option<Vec<u8>> {
+        // a dry run makes nothing; without a work directory there is no listing to use
+        if self.read_only && !self.link().is_ok_and(|link| link.has_work_dir) {
+            return None;
+        }
+        let dir = match &self.state_dir {
+            Some(dir) => dir.clone(),
+            None => self.root.join(Path::new(std::ffi::OsStr::from_bytes(WORK_DIR))).join("state"),
+        };
+        let file = dir.join(format!("listing-{}", self.instance_id));
+        Some(file.into_os_string().as_bytes().to_vec())
+    }
+
+    /// The owners of the last listing: their names come along with the new one.
+    fn owners_in(
+        &mut self,
+        old: &[u8],
+    ) -> Result<std::collections::BTreeSet<(super::owners::Whose, u32)>, ReplicaError> {
+        let link = self.link()?;
+        let style = link.style;
+        let records: Vec<Entry> =
+            lines(old).filter_map(|line| parse(line, style).ok()).map(|r| r.entry).collect();
+        Ok(link.owners.unknown(records.iter()))
+    }
+
+    fn last_listing(&self) -> Vec<u8> {
+        self.cache.as_ref().and_then(|file| std::fs::read(file).ok()).unwrap_or_default()
+    }
+
+    /// A copy that cannot be kept only makes the next run slower.
+    fn keep_listing(&self, lines: &[u8]) {
+        let Some(file) = self.cache.as_ref().filter(|_| !self.read_only) else { return };
+        let new = file.with_extension("new");
+        let kept = std::fs::write(&new, lines).and_then(|()| std::fs::rename(&new, file));
+        if kept.is_err() {
+            let _ = std::fs::remove_file(&new);
+        }
+    }
+
+    /// Records and complaints of an answer, owners in this machine's numbers.
+    fn read_listing(&mut self, answer: Answer) -> Result<Listing, ReplicaError> {
+        let link = self.link()?;
+        let style = link.style;
+        for owner in &answer.owners {
+            link.owners.learn(owner);
+        }
+        let mut listing = Listing::default();
+        for line in lines(&answer.lines) {
+            let record = parse(line, style).map_err(|_| self.garbled("scan"))?;
+            listing.records.push(record);
+        }
+        for piece in answer.odd.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
+            self.add_odd(&mut listing, piece, style)?;
+        }
+        for line in &answer.complaints {
+            if let Some((path, words)) = complaint(line) {
+                listing.closed.entry(path).or_insert(words);
+            } else if !line.is_empty() && !line.starts_with(b"find: warning") {
+                // what cannot be laid at any path's door concerns them all
+                let said = String::from_utf8_lossy(line);
+                return Err(self.error(format!("cannot list it: {said}")));
+            }
+        }
+        self.complete_listing(&mut listing)?;
+        Ok(listing)
+    }
+
+    fn add_odd(
+        &mut self,
+        listing: &mut Listing,
+        piece: &[u8],
+        style: Style,
+    ) -> Result<(), ReplicaError> {
+        let record = parse(piece, style).map_err(|_| self.garbled("scan"))?;
+        if piece.starts_with(b"!/") {
+            listing.closed.entry(record.path).or_insert_with(|| "Permission denied".to_owned());
+        } else {
+            listing.records.push(record);
+        }
+        Ok(())
+    }
+
+    fn complete_listing(&mut self, listing: &mut Listing) -> Result<(), ReplicaError> {
+        let mut entries: Vec<(RelPath, &mut Entry)> = Vec::new();
+        let mut plain: Vec<&mut Entry> = Vec::new();
+        let link = self.link()?;
+        let unknown = link.owners.unknown(listing.records.iter().map(|r| &r.entry));
+        for Record { path, entry, .. } in &mut listing.records {
+            let special =
+                matches!(entry.kind, crate::tree::Kind::CharDevice | crate::tree::Kind::BlockDevice);
+            let new_owner = unknown.iter().any(|(_, id)| *id == entry.uid || *id == entry.gid);
+            if special || new_owner {
+                let path = RelPath::new(path.as_slice()).unwrap_or_default();
+                entries.push((path, entry));
+            } else {
+                plain.push(entry);
+            }
+        }
+        for entry in plain {
+            link.owners.translate(entry);
+        }
+        self.complete(&mut entries)
+    }
+
+    pub(super) fn list_below(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut data = Vec::new();
+        encode_paths(&mut data, paths.iter());
+        let pieces = [Piece::Look, Piece::List];
+        let (status, answer) = self.ask(&pieces, "below", &data, OnStop::GiveUp)?;
+        let mut found = Vec::new();
+        for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
+            match piece {
+                b">" | b"!gone" => found.push(Ok(Vec::new())),
+                b"!denied" => {
+                    found.push(Err(super::ops::failed("enter its directory", "Permission denied")));
+                }
+                record => {
+                    if let Some(Ok(list)) = found.last_mut() {
+                        list.push(record);
+                    }
+                }
+            }
+        }
+        if status != 0 || found.len() != paths.len() {
+            return Err(self.garbled("below"));
+        }
+        let mut trees = Vec::new();
+        for (path, records) in paths.iter().zip(found) {
+            trees.push(match records {
+                Ok(records) => Ok(self.tree_of(path, &records)?),
+                Err(error) => Err(error),
+            });
+        }
+        Ok(trees)
+    }
+
+    /// The tree of one path from its records, which all begin with its name.
+    fn tree_of(&mut self, path: &RelPath, records: &[&[u8]]) -> Result<Option<Tree>, ReplicaError> {
+        let style = self.link()?.style;
+        let name = super::encode::split(path).1.to_vec();
+        let strip = |found: &[u8]| -> Option<Vec<u8>> {
+            if name == b"." || found == name {
+                return Some(if name == b"." { found.to_vec() } else { Vec::new() });
+            }
+            found.strip_prefix(name.as_slice())?.strip_prefix(b"/").map(<[u8]>::to_vec)
+        };
+        let mut listing = Listing::default();
+        for piece in records {
+            if let Some(said) = piece.strip_prefix(b"?") {
+                let about = complaint(said).and_then(|(path, words)| Some((strip(&path)?, words)));
+                let (path, words) =
+                    about.unwrap_or_else(|| (Vec::new(), String::from_utf8_lossy(said).into()));
+                listing.closed.entry(path).or_insert(words);
+                continue;
+            }
+            let mut one = Listing::default();
+            self.add_odd(&mut one, piece, style)?;
+            for mut record in one.records {
+                record.path = strip(&record.path).ok_or_else(|| self.garbled("below"))?;
+                listing.records.push(record);
+            }
+            for (path, words) in one.closed {
+                listing.closed.extend(strip(&path).map(|path| (path, words)));
+            }
+        }
+        if !listing.records.iter().any(|record| record.path.is_empty()) {
+            return Ok(None);
+        }
+        self.complete_listing(&mut listing)?;
+        let rules = Rules { filter: None, copy_symlinks: false, side: self.side, base: path };
+        let (tree, _) =
+            listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
+        Ok(Some(tree))
+    }
+}
