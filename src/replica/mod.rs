@@ -30,7 +30,7 @@ mod work_dir;
 mod writable;
 
 pub use local::LocalReplica;
-pub use shell::ShellReplica;
+pub use shell::{ShellOptions, ShellReplica};
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;

@@ -28,7 +28,7 @@ use super::{
     Access, Cleaned, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
     ReplicaError, Retention, Scan, ScanRequest,
 };
-use crate::config::{Config, Location, SshLocation};
+use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
 use crate::report::{Level, Reporter};
 use crate::ssh::Ssh;
@@ -45,10 +45,7 @@ pub struct ShellReplica {
     location: Location,
     ssh: Ssh,
     stop: Stop,
-    instance_id: String,
-    state_dir: Option<PathBuf>,
-    rsync_name: String,
-    rsync_dir: Option<PathBuf>,
+    options: ShellOptions,
     /// Where our copy of the last listing lies; none: nothing is cached.
     cache: Option<PathBuf>,
     read_only: bool,
@@ -61,7 +58,6 @@ pub struct ShellReplica {
 struct Link {
     channel: Channel,
     style: Style,
-    uid: u32,
     owners: Owners,
     identity: IdentityThere,
     has_work_dir: bool,
@@ -75,6 +71,19 @@ enum IdentityThere {
     None,
     Known(Identity),
     Unreadable,
+}
+
+/// What a remote replica needs to know beside the way to it.
+#[derive(Debug, Clone)]
+pub struct ShellOptions {
+    /// INSTANCE_ID.
+    pub instance_id: String,
+    /// Its custom state directory, on its own machine.
+    pub state_dir: Option<PathBuf>,
+    /// The last component of RSYNC_EXECUTABLE.
+    pub rsync_name: String,
+    /// RSYNC_REMOTE_PATH.
+    pub rsync_dir: Option<PathBuf>,
 }
 
 impl ShellReplica {
@@ -91,8 +100,31 @@ impl ShellReplica {
         stop: Stop,
         reporter: &dyn Reporter,
     ) -> Result<Self, ReplicaError> {
+        let executable = Path::new(&config.transfer.executable);
+        let name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
+        let options = ShellOptions {
+            instance_id: config.instance_id.clone(),
+            state_dir: config.state_dirs[side].clone(),
+            rsync_name: name.into_owned(),
+            rsync_dir: config.transfer.remote_path.clone(),
+        };
+        Self::with(side, to, &config.remote, options, stop, reporter)
+    }
+
+    /// The same from what it really needs.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub fn with(
+        side: Side,
+        to: &SshLocation,
+        remote: &Remote,
+        options: ShellOptions,
+        stop: Stop,
+        reporter: &dyn Reporter,
+    ) -> Result<Self, ReplicaError> {
         let location = Location::Ssh(to.clone());
-        let ssh = Ssh::new(&config.remote, to).map_err(|cause| ReplicaError {
+        let ssh = Ssh::new(remote, to).map_err(|cause| ReplicaError {
             side,
             location: location.to_string(),
             what: cause.to_string(),
@@ -100,20 +132,16 @@ impl ShellReplica {
         if let Some(warning) = ssh.warning() {
             reporter.problem(Level::Warn, Some(side), None, &warning);
         }
-        let executable = Path::new(&config.transfer.executable);
-        let rsync_name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
+        let root = to.path.clone();
         Ok(ShellReplica {
             side,
             location,
             ssh,
             stop,
-            instance_id: config.instance_id.clone(),
-            state_dir: config.state_dirs[side].clone(),
-            rsync_name: rsync_name.into_owned(),
-            rsync_dir: config.transfer.remote_path.clone(),
+            options,
             cache: None,
             read_only: true,
-            root: to.path.clone(),
+            root,
             link: None,
         })
     }
@@ -121,7 +149,7 @@ impl ShellReplica {
     /// Keeps a copy of each listing in this directory (the state directory of this
     /// machine), so that on a thin line only changes travel.
     pub fn keep_listing_in(&mut self, dir: &Path) {
-        self.cache = Some(dir.join(format!("listing-{}", self.instance_id)));
+        self.cache = Some(dir.join(format!("listing-{}", self.options.instance_id)));
     }
 
     /// The remote shell for rsync.
@@ -133,7 +161,7 @@ impl ShellReplica {
     /// rsync's `--rsync-path` for this replica.
     #[must_use]
     pub fn rsync_path(&self) -> OsString {
-        self.ssh.rsync_path(&self.rsync_name, self.rsync_dir.as_deref())
+        self.ssh.rsync_path(&self.options.rsync_name, self.options.rsync_dir.as_deref())
     }
 
     /// Bytes that went over the control connection so far: out and back.

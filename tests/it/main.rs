@@ -21,6 +21,7 @@ mod output;
 mod properties;
 mod remote;
 mod rsync;
+mod replica_suite;
 mod scenario;
 mod security;
 mod signals;

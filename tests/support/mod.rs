@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod model;
+pub mod replicas;
 pub mod sandbox;
 pub mod smtp;
 pub mod sshd;

@@ -7,8 +7,8 @@
 # changed, 'v' vanished, 'b' something else is there already, 'n' not empty, or 'f', what
 # was tried, a colon and the system's words.
 
-# The names of a group are n_1, n_2 …, their expected looks e_1 …, further names t_1 …,
-# their answers r_1 ….
+# The names of a group are n_1, n_2 and so on, their expected looks e_1 and so on, further names t_1 and so on,
+# their answers r_1 and so on.
 do_apply() {
   count=0 act='' why='' here='' dest_of='' expect='' extra=''
   while next_line; do

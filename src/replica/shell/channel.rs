@@ -114,7 +114,8 @@ impl Channel {
         let mut script = format!("mark={left}\nmark=$mark{right}\n");
         script.push_str(&Piece::Core.compact());
         script.push_str(&Piece::Prepare.compact());
-        script.push_str(&format!("greet {greeting}\nserve\n"));
+        // one line: when it answers, nothing of the script is on its way any more
+        script.push_str(&format!("greet {greeting}; serve\n"));
         let mut channel = Channel {
             child,
             input: Some(input),
@@ -178,6 +179,12 @@ impl Channel {
             whole.extend_from_slice(bytes);
         })?;
         Ok((status, whole))
+    }
+
+    /// Says something to a running request that listens.
+    pub fn say(&mut self, line: &str) {
+        // if nobody hears it, the next request finds out why
+        let _ = self.send(line.as_bytes());
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), ChannelError> {

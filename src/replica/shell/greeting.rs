@@ -37,9 +37,9 @@ impl ShellReplica {
         let Location::Ssh(to) = &self.location else {
             return Err(self.error("it is not behind ssh"));
         };
-        let rsync = match &self.rsync_dir {
-            Some(dir) => dir.join(&self.rsync_name).into_os_string(),
-            None => OsString::from(&self.rsync_name),
+        let rsync = match &self.options.rsync_dir {
+            Some(dir) => dir.join(&self.options.rsync_name).into_os_string(),
+            None => OsString::from(&self.options.rsync_name),
         };
         let questions = format!(
             "{} {} {create} {write} {}",
@@ -82,7 +82,6 @@ impl ShellReplica {
         self.link = Some(Link {
             channel,
             style,
-            uid: greeting.uid,
             owners: Owners::default(),
             identity,
             has_work_dir: greeting.has_work_dir,

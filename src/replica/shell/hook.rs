@@ -1,7 +1,7 @@
 //! Commands of the user's on the other machine (spec 7, "Hooks").
 
 use super::ShellReplica;
-use super::channel::OnStop;
+use super::channel::{ChannelError, OnStop};
 use super::encode::datum;
 use super::scripts::Piece;
 use crate::replica::{HookResult, ReplicaError};
@@ -23,7 +23,13 @@ impl ShellReplica {
         let seconds = limit.map_or(0, |limit| limit.as_secs().max(1));
         let pieces = [Piece::Look, Piece::List, Piece::Hook];
         let words = format!("hook {seconds}");
-        let (status, answer) = self.ask(&pieces, &words, &data, OnStop::GiveUp)?;
+        let asked = self.link()?.channel.ask(&pieces, &words, &data, OnStop::GiveUp);
+        let (status, answer) = asked.map_err(|cause| {
+            if let (ChannelError::Stopped(_), Some(link)) = (&cause, &mut self.link) {
+                link.channel.say("enough\n");
+            }
+            self.broken(&cause)
+        })?;
         split(&answer).filter(|_| status == 0).ok_or_else(|| self.garbled("hook"))
     }
 }

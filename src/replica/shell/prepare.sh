@@ -49,7 +49,8 @@ go() {
     *) place=$home/$1 ;;
   esac
   created=0
-  if [ ! -e "$place" ] && [ ! -L "$place" ]; then
+  if [ -L "$place" ] && [ ! -e "$place" ]; then echo dangling && return 1; fi
+  if [ ! -e "$place" ]; then
     [ "$2" = create ] || { echo missing && return 1; }
     mkdir -p "$place" 2>&1 || { echo uncreatable && return 1; }
     created=1
@@ -81,6 +82,9 @@ hello() {
     echo 'workdir link'
   elif [ -d .osync_workdir ]; then
     echo 'workdir yes'
+    if [ -n "$(find .osync_workdir/backup .osync_workdir/deleted ! -type d 2>/dev/null | head -n 1)" ]; then
+      echo 'kept yes'
+    fi
     if [ -e .osync_workdir/identity ] || [ -L .osync_workdir/identity ]; then
       if [ -f .osync_workdir/identity ] && [ ! -L .osync_workdir/identity ]; then
         printf 'identity %s\n' "$(head -n 1 .osync_workdir/identity 2>/dev/null)"

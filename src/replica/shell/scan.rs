@@ -122,11 +122,11 @@ impl ShellReplica {
         if self.read_only && !self.link().is_ok_and(|link| link.has_work_dir) {
             return None;
         }
-        let dir = match &self.state_dir {
+        let dir = match &self.options.state_dir {
             Some(dir) => dir.clone(),
             None => self.root.join(Path::new(std::ffi::OsStr::from_bytes(WORK_DIR))).join("state"),
         };
-        let file = dir.join(format!("listing-{}", self.instance_id));
+        let file = dir.join(format!("listing-{}", self.options.instance_id));
         Some(file.into_os_string().as_bytes().to_vec())
     }
 

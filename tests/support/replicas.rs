@@ -1,0 +1,204 @@
+//! Replicas of every sort, for tests that hold for all of them.
+#![allow(dead_code)]
+
+use super::sshd::{Sshd, user};
+use osync::config::{Location, Remote, SshLocation, Transport};
+use osync::process::Stop;
+use osync::replica::{LocalReplica, Replica, ShellOptions, ShellReplica};
+use osync::report::{Event, Reporter};
+use osync::tree::Side;
+use std::path::{Path, PathBuf};
+
+/// How a replica is reached, and what its machine is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sort {
+    /// A directory of this machine.
+    Local,
+    /// Behind ssh, with this machine's own tools.
+    Ssh,
+    /// Behind ssh, where the shell and all tools but rsync are BusyBox's.
+    BusyBox,
+    /// Behind ssh, where find has no -printf and stat works as on the BSDs.
+    Bsd,
+    /// Behind ssh, as a user who is not root.
+    Nobody,
+}
+
+/// A replica and what it needs to exist.
+pub struct Reached {
+    /// The replica, not yet prepared.
+    pub replica: Box<dyn Replica>,
+    /// The server it is behind.
+    pub server: Option<Sshd>,
+    tools: Option<tempfile::TempDir>,
+}
+
+/// Says nothing to nobody.
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn tell(&self, _: Event<'_>) {}
+}
+
+impl Sort {
+    /// A replica at `root`, as the target.
+    pub fn reach(self, root: &Path) -> Reached {
+        if self == Sort::Local {
+            let replica = Box::new(LocalReplica::new(Side::Target, root));
+            return Reached { replica, server: None, tools: None };
+        }
+        let (lines, tools) = self.login();
+        let server = Sshd::start(&lines);
+        let replica = Box::new(behind(&server, server.port, root));
+        Reached { replica, server: Some(server), tools }
+    }
+
+    /// The server's configuration, and the tools it points at.
+    fn login(self) -> (String, Option<tempfile::TempDir>) {
+        let with_tools = |dir: tempfile::TempDir, shell: &str| {
+            let path = dir.path().display();
+            let line = format!("ForceCommand PATH={path} {shell} -c \"$SSH_ORIGINAL_COMMAND\"");
+            (line, Some(dir))
+        };
+        match self {
+            Sort::Local | Sort::Ssh => (String::new(), None),
+            Sort::BusyBox => with_tools(busybox_tools(), "sh"),
+            Sort::Bsd => with_tools(bsd_tools(), "sh"),
+            Sort::Nobody if rustix::process::geteuid().is_root() => (
+                "ForceCommand setpriv --reuid 65534 --regid 65534 --clear-groups \
+                 sh -c \"$SSH_ORIGINAL_COMMAND\""
+                    .to_owned(),
+                None,
+            ),
+            Sort::Nobody => (String::new(), None),
+        }
+    }
+}
+
+/// The settings of the way to a server of ours.
+pub fn remote(server: &Sshd) -> Remote {
+    Remote {
+        key: Some(server.key()),
+        password_file: None,
+        krb5: false,
+        token: None,
+        sudo: false,
+        compression: true,
+        optional_args: server.options(),
+        ignore_known_hosts: false,
+        control_master: Some(false),
+        transport: Transport::OpenSsh,
+        ping: false,
+        third_party_hosts: Vec::new(),
+    }
+}
+
+/// A place behind a server of ours.
+pub fn place(port: u16, root: &Path) -> SshLocation {
+    let uri = format!("ssh://{}@127.0.0.1:{port}/{}", user(), root.display());
+    match Location::parse(uri.as_bytes()).unwrap() {
+        Location::Ssh(place) => SshLocation { path: root.to_path_buf(), ..place },
+        Location::Local(_) => unreachable!("it is an ssh URI"),
+    }
+}
+
+/// What a remote replica needs beside the way.
+pub fn options() -> ShellOptions {
+    ShellOptions {
+        instance_id: "test".into(),
+        state_dir: None,
+        rsync_name: "rsync".into(),
+        rsync_dir: None,
+    }
+}
+
+/// A replica behind a server, through a port.
+pub fn behind(server: &Sshd, port: u16, root: &Path) -> ShellReplica {
+    by(&remote(server), port, root)
+}
+
+/// A replica by these settings.
+pub fn by(remote: &Remote, port: u16, root: &Path) -> ShellReplica {
+    let place = place(port, root);
+    ShellReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent).unwrap()
+}
+
+fn tools_dir() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("osync-tools-").tempdir().unwrap()
+}
+
+fn link(dir: &Path, name: &str, to: &Path) {
+    std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
+}
+
+fn found(name: &str) -> PathBuf {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap())
+        .chain(["/usr/bin".into(), "/bin".into()])
+        .map(|dir| dir.join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("these tests need {name}"))
+}
+
+/// Every applet of BusyBox, and rsync.
+fn busybox_tools() -> tempfile::TempDir {
+    let dir = tools_dir();
+    let busybox = found("busybox");
+    let list = std::process::Command::new(&busybox).arg("--list").output().unwrap();
+    for name in String::from_utf8(list.stdout).unwrap().lines() {
+        link(dir.path(), name, &busybox);
+    }
+    link(dir.path(), "rsync", &found("rsync"));
+    dir
+}
+
+/// dash, a find without -printf, a stat with the BSDs' -f instead of -c, no getent, no
+/// comm, no setsid, no sha256sum.
+fn bsd_tools() -> tempfile::TempDir {
+    let dir = tools_dir();
+    for name in [
+        "dash", "sh", "env", "cat", "ls", "mv", "rm", "rmdir", "mkdir", "ln", "cp", "dd", "tr",
+        "df", "tail", "head", "id", "date", "touch", "chmod", "chown", "sort", "cksum", "diff",
+        "sed", "sleep", "ps", "readlink", "rsync", "true", "false", "kill", "shasum", "openssl",
+    ] {
+        if name != "shasum" && name != "openssl" || Path::new("/usr/bin").join(name).exists() {
+            link(dir.path(), name, &found(name));
+        }
+    }
+    script(
+        dir.path(),
+        "find",
+        "for arg do case $arg in -printf|-fprintf|-readable|-executable|-lname) \
+         echo \"find: $arg: unknown primary\" >&2; exit 1;; esac; done\nexec /usr/bin/find \"$@\"\n",
+    );
+    script(dir.path(), "stat", BSD_STAT);
+    dir
+}
+
+fn script(dir: &Path, name: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The formats that our scripts use, put into the words of GNU stat.
+const BSD_STAT: &str = r#"
+[ "$1" = -f ] || { echo "stat: illegal option" >&2; exit 1; }
+format=$2
+shift 2
+name=
+case $format in */%N) format=${format%/%N} name=yes;; esac
+case $format in
+  '%Lp') words='%a' ;;
+  '%Lp %u:%g') words='%a %u:%g' ;;
+  '%p %u %g %d %i %l %z %m')
+    # its %p is octal
+    exec /usr/bin/stat -c '40755 %u %g %d %i %h %s %Y' "$@" ;;
+  '%Xp %i %z %m %Fm') words='%f %i %s %Y %.9Y' ;;
+  '%Xp %u %g %d %i %l %z %m %c %Hr %Lr|%Fm|%Fc|%FB')
+    words='%f %u %g %d %i %h %s %Y %Z 0 0|%.9Y|%.9Z|0.000000000' ;;
+  *) echo "stat: $format: bad format" >&2; exit 1 ;;
+esac
+[ -z "$name" ] || words=$words/%n
+exec /usr/bin/stat -c "$words" "$@"
+"#;
