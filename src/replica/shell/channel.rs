@@ -111,7 +111,7 @@ impl Channel {
             .map_err(|cause| ChannelError::Lost(format!("cannot read random numbers: {cause}")))?;
         let mark = random.0;
         let (left, right) = mark.split_at(mark.len() / 2);
-        let mut script = format!("mark={left}\nmark=$mark{right}\n");
+        let mut script = format!("mark={left}\nmark=${{mark}}{right}\n");
         script.push_str(&Piece::Core.compact());
         script.push_str(&Piece::Prepare.compact());
         // one line: when it answers, nothing of the script is on its way any more

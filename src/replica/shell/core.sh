@@ -110,11 +110,11 @@ serve() {
     esac
     # shellcheck disable=SC2086 # our own words, without names among them
     set -- $line
-    number=$2
-    request=$3
+    frame=$2
+    asked=$3
     shift 3
-    printf '\n%s %s begin\n' "$mark" "$number"
-    "do_$request" "$@"
-    printf '\n%s %s end %s\n' "$mark" "$number" "$?"
+    printf '\n%s %s begin\n' "$mark" "$frame"
+    "do_$asked" "$@"
+    printf '\n%s %s end %s\n' "$mark" "$frame" "$?"
   done
 }
