@@ -11,36 +11,38 @@ do_hook() {
   while datum; do set -- "$@" "$datum"; done
   make_scratch 2>&1 || return 1
   cd "$start" 2>/dev/null || cd /
-  rm -f "$scratch/timeout" "$scratch/said"
+  rm -rf "$scratch/timeout" "$scratch/enough" "$scratch/said"
   apart=
   if command -v setsid >/dev/null 2>&1; then apart=setsid; fi
   # its output goes to a file, so that a service it leaves behind holds no connection open
   $apart env "$@" sh -c "$command" </dev/null >"$scratch/said" 2>&1 3<&- &
   hook=$!
+  # each says that it has begun to end the hook before it does, so that it is not ended
+  # itself in the middle of that
   {
     if [ "$limit" -gt 0 ]; then
       sleep "$limit" 3<&-
-      : >"$scratch/timeout"
-      end_hook
+      mkdir "$scratch/timeout" && end_hook
     fi
   } >/dev/null 2>&1 &
   timer=$!
   {
     next_line || :
-    end_hook
-  } <&3 >/dev/null 2>&1 &
+    mkdir "$scratch/enough" && end_hook
+  } >/dev/null 2>&1 &
   listener=$!
   wait "$hook"
   status=$?
-  kill "$listener" 2>/dev/null
-  # the timer's own child goes with it
-  for process in $(descendants "$timer"); do kill "$process" 2>/dev/null; done
+  if [ -d "$scratch/timeout" ]; then wait "$timer"; else end_family "$timer"; fi
+  if [ -d "$scratch/enough" ]; then wait "$listener"; else end_family "$listener"; fi
   cat "$scratch/said"
-  [ ! -e "$scratch/timeout" ] || status=timeout
+  [ ! -d "$scratch/timeout" ] || status=timeout
   printf '\000%s' "$status"
 }
 
 end_hook() {
+  # those that ignore TERM lose their parent to it, so they are counted before
+  [ -n "$apart" ] || descendants "$hook"
   signal_hook TERM
   waited=0
   while [ "$waited" -lt 10 ] && kill -0 "$hook" 2>/dev/null; do
@@ -53,13 +55,19 @@ end_hook() {
 # Its process group where it has one of its own, else all that descend from it.
 signal_hook() {
   if [ -n "$apart" ]; then
-    kill -s "$1" -- "-$hook" 2>/dev/null
+    # dash wants the dashes, BusyBox refuses them
+    kill -s "$1" -- "-$hook" 2>/dev/null || kill -s "$1" "-$hook" 2>/dev/null
   else
-    for process in $(descendants "$hook"); do kill -s "$1" "$process" 2>/dev/null; done
+    for process in $family; do kill -s "$1" "$process" 2>/dev/null; done
   fi
 }
 
-# descendants PID: it and all below it, by what ps says.
+end_family() {
+  descendants "$1"
+  for process in $family; do kill "$process" 2>/dev/null; done
+}
+
+# descendants PID: sets $family to it and all below it, by what ps says.
 descendants() {
   family=" $1 "
   processes=$(ps -A -o pid= -o ppid= 2>/dev/null || ps -o pid,ppid 2>/dev/null)
@@ -78,5 +86,4 @@ descendants() {
 $processes
 PROCESSES
   done
-  echo "$family"
 }

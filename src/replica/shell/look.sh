@@ -56,9 +56,9 @@ describe() {
     gnu) find "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
     *)
       for name in "$@"; do
-        facts=$(facts "$name")
-        [ -n "$facts" ] || continue
-        printf '%s/%s//' "$facts" "$name"
+        told=$(facts "$name")
+        [ -n "$told" ] || continue
+        printf '%s/%s//' "$told" "$name"
         if [ -L "$name" ]; then readlink -n "$name" 2>/dev/null || :; fi
         printf '\000'
       done

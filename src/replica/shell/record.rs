@@ -61,11 +61,8 @@ pub(super) fn parse(bytes: &[u8], style: Style) -> Result<Record, Garbled> {
         None if rest.starts_with(b"/") => (&rest[..0], None),
         None => (rest, None),
     };
-    let path = match path.strip_prefix(b"./") {
-        Some(path) => path,
-        None if path == b"." => b"",
-        None => path,
-    };
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let path = if path == b"." { b"" } else { path };
     RelPath::new(path).map_err(|_| Garbled)?;
     let facts = std::str::from_utf8(facts).map_err(|_| Garbled)?;
     let mut entry = if closed && facts.is_empty() {
@@ -218,6 +215,7 @@ mod tests {
         for (text, path, closed, link) in [
             (format!("d {facts}///"), &b""[..], false, None),
             (format!("d {facts}/.//"), b"", false, None),
+            (format!("d {facts}/././/"), b"", false, None),
             (format!("d {facts}/./x//"), b"x", false, None),
             (format!("!d {facts}/x//"), b"x", true, None),
             (format!("l {facts}/x//"), b"x", false, Some(&b""[..])),
