@@ -17,12 +17,12 @@ list() {
     gnu)
       find "$follow" . -path ./.osync_workdir -prune -o "$@" \
         \( -path "*$nl*" -o -lname "*$nl*" \) \
-        \( -type f ! -perm -444 ! -readable -fprintf "$odd" '!' -o \
-        -type d ! -perm -555 ! \( -readable -executable \) -fprintf "$odd" '!' -o \
-        -type d -o ! -type d \) -fprintf "$odd" "$record\\0" -o \
-        \( -type f ! -perm -444 ! -readable -printf '!' -o \
-        -type d ! -perm -555 ! \( -readable -executable \) -printf '!' -o \
-        -type d -o ! -type d \) -printf "$record\\n"
+        \( \( -type f ! -perm -444 ! -readable -o \
+        -type d ! -perm -555 ! \( -readable -executable \) \) -fprintf "$odd" "!$record\\0" -o \
+        -fprintf "$odd" "$record\\0" \) -o \
+        \( -type f ! -perm -444 ! -readable -o \
+        -type d ! -perm -555 ! \( -readable -executable \) \) -printf "!$record\\n" -o \
+        -printf "$record\\n"
       ;;
     *)
       case $style in
@@ -201,13 +201,15 @@ do_below() {
   return 1
 }
 
+# A record whose path begins with the name that find was given.
+named='%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l'
+
 tree_of() {
   case $style in
     gnu)
-      find "$1" \( -type f ! -perm -444 ! -readable -printf '!' -o \
-        -type d ! -perm -555 ! \( -readable -executable \) -printf '!' -o \
-        -type d -o ! -type d \) \
-        -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>"$scratch/errors"
+      find "$1" \( -type f ! -perm -444 ! -readable -o \
+        -type d ! -perm -555 ! \( -readable -executable \) \) -printf "!$named\\0" -o \
+        -printf "$named\\0" 2>"$scratch/errors"
       ;;
     *)
       find "$1" -exec sh -c "$describe_many" "$style" "$facts" {} + 2>"$scratch/errors"
