@@ -31,7 +31,8 @@ use super::{
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
 use crate::report::{Level, Reporter};
-use crate::ssh::Ssh;
+use crate::rsync::{End, RemoteEnd};
+use crate::ssh::{Ssh, Use};
 use crate::state::Identity;
 use crate::tree::{Entry, RelPath, Side, Tree};
 use std::ffi::OsString;
@@ -230,6 +231,16 @@ impl Replica for ShellReplica {
 
     fn root(&self) -> &Path {
         &self.root
+    }
+
+    fn rsync_end(&self) -> End {
+        End::Remote(RemoteEnd {
+            shell: self.ssh.words(Use::Transfer),
+            env: self.ssh.env(),
+            destination: self.ssh.location().destination(),
+            root: self.root.clone(),
+            rsync_path: self.rsync_path(),
+        })
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {

@@ -47,7 +47,7 @@ pub struct RemoteEnd {
     pub root: PathBuf,
     /// What starts rsync over there, as shell text
     /// (`env LC_ALL=C env _REMOTE_TOKEN=… rsync`).
-    pub rsync_path: String,
+    pub rsync_path: OsString,
 }
 
 impl End {

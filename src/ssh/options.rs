@@ -126,9 +126,7 @@ mod tests {
             (Remote { krb5: true, ..plain() }, format!("{ALWAYS} -C -K")),
             (
                 Remote { ignore_known_hosts: true, ..plain() },
-                format!(
-                    "{ALWAYS} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -C"
-                ),
+                format!("{ALWAYS} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -C"),
             ),
             (
                 Remote { optional_args: vec!["-4".into(), "-J".into(), "jump".into()], ..plain() },

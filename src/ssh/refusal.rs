@@ -100,13 +100,22 @@ mod tests {
             path: "/d".into(),
         };
         for (said, remedy) in [
-            ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "ssh-keygen -R '[h]:2222'"),
-            ("No ED25519 host key is known for [h]:2222 and you have requested strict checking.\r\nHost key verification failed.", "ssh -p 2222 u@h"),
+            (
+                "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+                "ssh-keygen -R '[h]:2222'",
+            ),
+            (
+                "No ED25519 host key is known for [h]:2222 and you have requested strict checking.\r\nHost key verification failed.",
+                "ssh -p 2222 u@h",
+            ),
             ("u@h: Permission denied (publickey,password).", "authorized_keys"),
             ("ssh: connect to host h port 2222: Connection refused", "no ssh server answers"),
             ("ssh: Could not resolve hostname h: Name or service not known", "spelling"),
             ("ssh: connect to host h port 2222: Connection timed out", "does not answer"),
-            ("sudo: a password is required", "u ALL=(root) NOPASSWD:SETENV: /bin/sh, /usr/bin/rsync"),
+            (
+                "sudo: a password is required",
+                "u ALL=(root) NOPASSWD:SETENV: /bin/sh, /usr/bin/rsync",
+            ),
             ("sudo: a terminal is required to read the password; either", "NOPASSWD"),
             ("Timeout, server h not responding.", "went dead"),
         ] {

@@ -3,12 +3,12 @@
 
 use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
+use osync::config::RuleText;
 use osync::filter::Filter;
 use osync::replica::{
     Access, Keep, LocalReplica, LockRequest, Locked, Op, PathError, Replica, Retention, Scan,
     ScanRequest,
 };
-use osync::config::RuleText;
 use osync::state::Identity;
 use osync::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
 use std::fs;
@@ -102,9 +102,42 @@ fn request() -> LockRequest {
 /// Names that a careless tool stumbles over.
 fn awkward_names() -> Vec<Vec<u8>> {
     let mut names: Vec<Vec<u8>> = [
-        "plain", " lead", "trail ", "two  spaces", "new\nline", "end\n", "\n", "\t", "-rf", "--help",
-        "~", "$(touch x)", "`id`", "'", "\"", "\\", "\\n", "%s", "a//", "*", "?", "[a]", "#", ";", "&",
-        "|", "=x", ">x", ".", "..x", "a -> b", "\u{e4}", "\u{1}\u{7f}", "!x", "@", ":",
+        "plain",
+        " lead",
+        "trail ",
+        "two  spaces",
+        "new\nline",
+        "end\n",
+        "\n",
+        "\t",
+        "-rf",
+        "--help",
+        "~",
+        "$(touch x)",
+        "`id`",
+        "'",
+        "\"",
+        "\\",
+        "\\n",
+        "%s",
+        "a//",
+        "*",
+        "?",
+        "[a]",
+        "#",
+        ";",
+        "&",
+        "|",
+        "=x",
+        ">x",
+        ".",
+        "..x",
+        "a -> b",
+        "\u{e4}",
+        "\u{1}\u{7f}",
+        "!x",
+        "@",
+        ":",
     ]
     .into_iter()
     .filter(|name| !name.contains('/') && *name != ".")
@@ -144,7 +177,8 @@ fn told(tree: &Tree) -> Vec<String> {
 pub fn a_scan_tells_the_same_as_a_local_one(sort: Sort) {
     let mut ground = Ground::prepared(sort);
     for (number, name) in awkward_names().iter().enumerate() {
-        let dir = ground.at([b"dir-", name.as_slice()].concat().get(..250.min(4 + name.len())).unwrap());
+        let dir =
+            ground.at([b"dir-", name.as_slice()].concat().get(..250.min(4 + name.len())).unwrap());
         fs::create_dir(&dir).unwrap();
         fs::write(dir.join(std::ffi::OsStr::from_bytes(name)), vec![b'x'; number]).unwrap();
         symlink(std::ffi::OsStr::from_bytes(name), dir.join("link")).unwrap();
@@ -205,7 +239,10 @@ pub fn what_is_there_can_be_looked_at_again(sort: Sort) {
     ground.write("d/x", "1");
     symlink("d", ground.at("dirlink")).unwrap();
     let mut paths: Vec<RelPath> = names.iter().map(rel).collect();
-    paths.extend(["d/x", "", "missing", "missing/below", "d/x/below", "dirlink", "d/x", "dirlink/x"].map(rel));
+    paths.extend(
+        ["d/x", "", "missing", "missing/below", "d/x/below", "dirlink", "d/x", "dirlink/x"]
+            .map(rel),
+    );
     let looks = ground.replica().stat(&paths).unwrap();
     assert_eq!(looks.len(), paths.len());
     for (path, look) in paths.iter().zip(looks) {
@@ -372,7 +409,8 @@ pub fn long_names_can_be_set_aside_again_and_again(sort: Sort) {
     for round in ["one", "two", "three"] {
         ground.write(&name, round);
         let expect = ground.entry(&name);
-        let op = Op::SetAside { path: rel(&name), keep: Keep::Deleted, expect, replace_older: false };
+        let op =
+            Op::SetAside { path: rel(&name), keep: Keep::Deleted, expect, replace_older: false };
         assert_eq!(ground.apply(op), Ok(()));
     }
     assert_eq!(fs::read_dir(ground.at(".osync_workdir/deleted")).unwrap().count(), 3);
@@ -398,10 +436,21 @@ pub fn links_lead_nowhere_out_of_the_replica(sort: Sort) {
         Op::Remove { path: rel("d/f"), expect: expect.clone() },
         Op::Rename { from: rel("d/f"), to: rel("g"), expect: expect.clone() },
         Op::Rename { from: rel("f"), to: rel("d/g"), expect: top.clone() },
-        Op::SetAside { path: rel("d/f"), keep: Keep::Deleted, expect: expect.clone(), replace_older: false },
+        Op::SetAside {
+            path: rel("d/f"),
+            keep: Keep::Deleted,
+            expect: expect.clone(),
+            replace_older: false,
+        },
         Op::MakeDir { path: rel("d/new"), mode: 0o755 },
         Op::SetMtime { path: rel("d/f"), mtime: Stamp::new(5, 0) },
-        Op::SetMetadata { path: rel("d/f"), expect: expect.clone(), mode: Some(0o777), uid: None, gid: None },
+        Op::SetMetadata {
+            path: rel("d/f"),
+            expect: expect.clone(),
+            mode: Some(0o777),
+            uid: None,
+            gid: None,
+        },
     ] {
         assert!(ground.apply(op.clone()).is_err(), "{op:?}");
     }
@@ -435,7 +484,8 @@ pub fn directories_modes_and_times_are_set(sort: Sort) {
     assert_eq!(ground.entry("new\ndir").mode, 0o750);
     for path in ["file", "link"] {
         let expect = ground.entry(path);
-        let op = Op::SetMetadata { path: rel(path), expect, mode: Some(0o640), uid: None, gid: None };
+        let op =
+            Op::SetMetadata { path: rel(path), expect, mode: Some(0o640), uid: None, gid: None };
         assert_eq!(ground.apply(op), Ok(()), "{path}");
     }
     assert_eq!(ground.entry("file").mode, 0o640);
@@ -574,10 +624,8 @@ pub fn hooks_run_with_their_variables_and_within_their_time(sort: Sort) {
     let done = run("cat; echo done", Some(Duration::from_secs(100)));
     assert_eq!((done.status, &done.output[..]), (Some(0), &b"done\n"[..]));
     let marker = ground.at("alive");
-    let command = format!(
-        "(trap '' TERM; while :; do touch '{}'; sleep 0.1; done) & sleep 100",
-        "alive"
-    );
+    let command =
+        format!("(trap '' TERM; while :; do touch '{}'; sleep 0.1; done) & sleep 100", "alive");
     let command = format!("cd {} && {command}", shell_words::quote(&ground.root.to_string_lossy()));
     let started = std::time::Instant::now();
     let done = ground.replica().run_hook(&command, &[], Some(Duration::from_secs(1))).unwrap();
@@ -631,7 +679,8 @@ fn what_cannot_be_read_is_unknown(sort: Sort) {
         let id = scan.tree.find(&rel(path)).unwrap();
         assert_eq!(scan.tree.standing(id), standing, "{path}");
     }
-    let mut paths: Vec<String> = scan.problems.iter().map(|p| p.path.clone().unwrap().shown()).collect();
+    let mut paths: Vec<String> =
+        scan.problems.iter().map(|p| p.path.clone().unwrap().shown()).collect();
     paths.sort();
     assert_eq!(paths, ["closed", "new\\nline closed", "secret", "unsearchable"]);
     for path in ["closed", "unsearchable", "new\nline closed"] {

@@ -267,8 +267,8 @@ fn pass(
             break;
         }
         let limit = shared.cut_after.load(Ordering::Relaxed);
-        let passed = shared.to_server.load(Ordering::Relaxed)
-            + shared.to_client.load(Ordering::Relaxed);
+        let passed =
+            shared.to_server.load(Ordering::Relaxed) + shared.to_client.load(Ordering::Relaxed);
         if limit > 0 && passed + count as u64 > limit {
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);

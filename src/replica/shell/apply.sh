@@ -326,6 +326,25 @@ act_aside() {
   again into_dest
 }
 
+# room KEEP replace|keep SUFFIX: what is kept under these names in the directory $kept of
+# backup/ gets the further name, unless it is a plain file that may be replaced.
+act_room() {
+  doing='make room for it in backup/'
+  if ! make_dest "$first" "$third"; then
+    all_answer "$dest_answer"
+    return
+  fi
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "name=\$n_$i older=\$t_$i"
+    if [ ! -L "$dest/$name" ] && [ ! -e "$dest/$name" ]; then continue; fi
+    if [ "$second" = replace ] && [ -f "$dest/$name" ] && [ ! -L "$dest/$name" ]; then continue; fi
+    rename_older "$dest/$name" "$dest/$older" \
+      || eval "r_$i='f make room for it in backup/:cannot rename what is there'"
+  done
+}
+
 into_dest() {
   mv -f "$@" "$dest/"
 }

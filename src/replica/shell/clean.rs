@@ -35,9 +35,8 @@ impl ShellReplica {
         let words = format!("aged {} {}", retention.backup_days, retention.deleted_days);
         let pieces = [Piece::Look, Piece::List, Piece::Lock, Piece::Clean];
         let (status, answer) = self.ask(&pieces, &words, b"", OnStop::GiveUp)?;
-        let aged = read(&answer, style)
-            .filter(|_| status == 0)
-            .ok_or_else(|| self.garbled("aged"))?;
+        let aged =
+            read(&answer, style).filter(|_| status == 0).ok_or_else(|| self.garbled("aged"))?;
         let victims = old_enough(&aged, retention);
         let mut cleaned = Cleaned::default();
         let mut parents = BTreeSet::new();
@@ -57,11 +56,15 @@ impl ShellReplica {
                 Err(error) => trouble = trouble.or(Some(format!("{path}: {error}"))),
             }
         }
-        parents.extend(victims.iter().filter(|p| aged.entries[**p].kind.is_dir()).map(|p| (*p).clone()));
+        parents.extend(
+            victims.iter().filter(|p| aged.entries[**p].kind.is_dir()).map(|p| (*p).clone()),
+        );
         self.remove_empty(&parents)?;
         self.forget_arrivals(&aged)?;
         match trouble {
-            Some(what) => Err(self.error(format!("cannot remove what was kept long enough: {what}"))),
+            Some(what) => {
+                Err(self.error(format!("cannot remove what was kept long enough: {what}")))
+            }
             None => Ok(cleaned),
         }
     }
@@ -177,9 +180,8 @@ mod tests {
 
     fn aged(arrivals: &str) -> Aged {
         let facts = "644 0 0 1 2 1 5 5.0 6.0 ";
-        let text = format!(
-            "=10000000\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0{arrivals}"
-        );
+        let text =
+            format!("=10000000\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0{arrivals}");
         read(text.as_bytes(), Style::Gnu).unwrap()
     }
 
@@ -190,7 +192,10 @@ mod tests {
             (String::new(), &["backup/y", "deleted/d/x"][..]),
             (format!("{} deleted/d\0", day(30)), &["backup/y"]),
             (format!("{} deleted/d\0", day(31)), &["backup/y", "deleted/d/x"]),
-            (format!("{} deleted\0garbage\0{} deleted/../x\0", day(0), day(0)), &["backup/y", "deleted/d/x"]),
+            (
+                format!("{} deleted\0garbage\0{} deleted/../x\0", day(0), day(0)),
+                &["backup/y", "deleted/d/x"],
+            ),
         ] {
             let aged = aged(&arrivals);
             let found: Vec<String> =

@@ -7,6 +7,7 @@ use super::{IdentityThere, Link, Owners, ShellReplica};
 use crate::config::Location;
 use crate::replica::{Access, Prepared, ReplicaError};
 use crate::state::Identity;
+use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
@@ -16,6 +17,7 @@ struct Greeting {
     created: bool,
     free_kib: u64,
     uid: u32,
+    now: i64,
     has_rsync: bool,
     style: Option<Style>,
     work_dir_is_link: bool,
@@ -64,9 +66,9 @@ impl ShellReplica {
             )));
         }
         if greeting.work_dir_is_link {
-            return Err(self.error(
-                "its .osync_workdir is a symbolic link; it must be a real directory",
-            ));
+            return Err(
+                self.error("its .osync_workdir is a symbolic link; it must be a real directory")
+            );
         }
         let Some(style) = greeting.style else {
             return Err(self.error(
@@ -92,6 +94,7 @@ impl ShellReplica {
             free_kib: greeting.free_kib,
             created: greeting.created,
             can_chown: greeting.uid == 0,
+            now: Stamp::new(greeting.now, 0),
         })
     }
 }
@@ -144,6 +147,7 @@ fn parse(said: &[u8]) -> Option<Greeting> {
             b"created" => greeting.created = text == "1",
             b"free" => greeting.free_kib = text.parse().unwrap_or(u64::MAX),
             b"uid" => greeting.uid = text.parse().ok()?,
+            b"now" => greeting.now = text.parse().ok()?,
             b"rsync" => greeting.has_rsync = text == "yes",
             b"style" => greeting.style = Style::from_word(text),
             b"workdir" => {
@@ -178,7 +182,10 @@ mod tests {
     fn a_refusal_says_what_to_do() {
         for (said, expected) in [
             ("missing\n", "CREATE_DIRS"),
-            ("mkdir: cannot create directory '/x': Permission denied\nuncreatable\n", "Permission denied"),
+            (
+                "mkdir: cannot create directory '/x': Permission denied\nuncreatable\n",
+                "Permission denied",
+            ),
             ("nodir\n", "not a directory"),
             ("unwritable\n", "write permission"),
             ("what\n", "what"),
@@ -189,7 +196,8 @@ mod tests {
 
     #[test]
     fn only_sound_identities_are_known() {
-        for (bytes, known) in [(&b"ab12"[..], true), (b"", false), (b"a b", false), (b"\xff", false)]
+        for (bytes, known) in
+            [(&b"ab12"[..], true), (b"", false), (b"a b", false), (b"\xff", false)]
         {
             assert_eq!(matches!(identity_from(bytes), IdentityThere::Known(_)), known);
         }

@@ -43,10 +43,9 @@ impl ShellReplica {
             let (status, answer) = self.ask(&[Piece::Lock], "lock", &data, OnStop::Finish)?;
             if status != 0 {
                 let said = String::from_utf8_lossy(&answer);
-                return Err(self.error(format!(
-                    "cannot take its lock in .osync_workdir: {}",
-                    said.trim()
-                )));
+                return Err(
+                    self.error(format!("cannot take its lock in .osync_workdir: {}", said.trim()))
+                );
             }
             if answer == b"taken\n" {
                 let link = self.link()?;

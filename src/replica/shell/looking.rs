@@ -45,7 +45,9 @@ impl ShellReplica {
         if status != 0 || dirs.next().is_some() {
             return Err(self.garbled("stat"));
         }
-        self.complete(&mut found.iter_mut().map(|(path, entry)| (path.clone(), entry)).collect::<Vec<_>>())?;
+        self.complete(
+            &mut found.iter_mut().map(|(path, entry)| (path.clone(), entry)).collect::<Vec<_>>(),
+        )?;
         let look = |path: &RelPath| {
             let (parent, _) = split(path);
             match found.remove(path) {
@@ -91,7 +93,8 @@ impl ShellReplica {
         let mut devices: Vec<_> = entries
             .iter_mut()
             .filter(|(_, entry)| {
-                matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice) && entry.extra().rdev == 0
+                matches!(entry.kind, Kind::CharDevice | Kind::BlockDevice)
+                    && entry.extra().rdev == 0
             })
             .collect();
         if devices.is_empty() {

@@ -56,6 +56,11 @@ fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
             words(format!("copy {} keep {suffix}", Keep::Backup.name()));
             kept_parent(&mut out, &short_kept_path(path));
         }
+        Op::MakeRoom { kept, comes, replace_older } => {
+            let older = if *replace_older && *comes == Kind::File { "replace" } else { "keep" };
+            words(format!("room {} {older} {suffix}", Keep::Backup.name()));
+            kept_parent(&mut out, kept);
+        }
         Op::Remove { expect, .. } => {
             words(format!("remove {}", if expect.kind.is_dir() { "dir" } else { "file" }));
         }
@@ -86,7 +91,7 @@ fn kept_parent(out: &mut Vec<u8>, kept: &RelPath) {
 /// What the entry must still look like, as the beginning of a line of `look`.
 fn expected(op: &Op) -> String {
     match op {
-        Op::MakeDir { .. } | Op::SetMtime { .. } => String::new(),
+        Op::MakeDir { .. } | Op::MakeRoom { .. } | Op::SetMtime { .. } => String::new(),
         Op::SetMetadata { expect, .. } => same_thing(expect),
         Op::Rename { expect, .. }
         | Op::SetAside { expect, .. }
@@ -128,6 +133,7 @@ fn further(op: &Op, suffix: &str) -> Vec<u8> {
         Op::SetAside { path, .. } => {
             with_suffix(kept_path(path).name(), suffix.as_bytes(), LONGEST_NAME - 4)
         }
+        Op::MakeRoom { kept, .. } => with_suffix(kept.name(), suffix.as_bytes(), LONGEST_NAME - 4),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
     }
@@ -163,7 +169,7 @@ pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
 }
 
 /// Actions as the scripts name them.
-const ACTIONS: [&str; 9] = [
+const ACTIONS: [&str; 10] = [
     "enter its directory",
     "remove it",
     "remove the directory",
@@ -173,6 +179,7 @@ const ACTIONS: [&str; 9] = [
     "set its time",
     "rename it",
     "copy it to backup/",
+    "make room for it in backup/",
 ];
 
 /// A failure in the system's words.

@@ -103,12 +103,7 @@ fn name_of(whose: Whose, number: u32) -> Option<String> {
 
 /// Asks the system's databases, with all that is plugged into them; without `getent` (macOS,
 /// small containers) the plain files.
-fn field(
-    whose: Whose,
-    key: &str,
-    is_it: impl Fn(&[&str]) -> bool,
-    which: usize,
-) -> Option<String> {
+fn field(whose: Whose, key: &str, is_it: impl Fn(&[&str]) -> bool, which: usize) -> Option<String> {
     let command = Command::new("getent").args([whose.database(), "--", key]);
     let lines = match process::output(&command, Input::Nothing, &Stop::new()) {
         Ok(output) => output.stdout,

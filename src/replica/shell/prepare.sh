@@ -77,7 +77,7 @@ hello() {
   if command -v "$datum" >/dev/null 2>&1; then rsync=yes; fi
   find_style
   free_space
-  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "rsync $rsync" "style $style"
+  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "style $style"
   if [ -L .osync_workdir ]; then
     echo 'workdir link'
   elif [ -d .osync_workdir ]; then

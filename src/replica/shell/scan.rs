@@ -205,8 +205,10 @@ impl ShellReplica {
         let link = self.link()?;
         let unknown = link.owners.unknown(listing.records.iter().map(|r| &r.entry));
         for Record { path, entry, .. } in &mut listing.records {
-            let special =
-                matches!(entry.kind, crate::tree::Kind::CharDevice | crate::tree::Kind::BlockDevice);
+            let special = matches!(
+                entry.kind,
+                crate::tree::Kind::CharDevice | crate::tree::Kind::BlockDevice
+            );
             let new_owner = unknown.iter().any(|(_, id)| *id == entry.uid || *id == entry.gid);
             if special || new_owner {
                 let path = RelPath::new(path.as_slice()).unwrap_or_default();
@@ -293,8 +295,7 @@ impl ShellReplica {
         }
         self.complete_listing(&mut listing)?;
         let rules = Rules { filter: None, copy_symlinks: false, side: self.side, base: path };
-        let (tree, _) =
-            listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
+        let (tree, _) = listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
         Ok(Some(tree))
     }
 }
