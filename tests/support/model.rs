@@ -73,11 +73,10 @@ pub struct Expected {
 
 /// Both replicas now and after the last run (empty before the first).
 pub struct Model<'a> {
-    pub rules: Rules,
-    pub now: [&'a Tree; 2],
-    pub base: [&'a Tree; 2],
-    /// The names that entries had in the baseline which both sides moved alike.
-    moved: BTreeMap<Vec<u8>, Vec<u8>>,
+    rules: Rules,
+    now: [&'a Tree; 2],
+    /// With what both sides moved alike under its new names too.
+    base: [Tree; 2],
 }
 
 impl Expected {
@@ -105,35 +104,18 @@ impl Expected {
 }
 
 impl<'a> Model<'a> {
-    pub fn new(rules: Rules, now: [&'a Tree; 2], base: [&'a Tree; 2]) -> Self {
-        let mut model = Model { rules, now, base, moved: BTreeMap::new() };
-        for path in now[0].keys() {
-            let olds = [Side::A, Side::B].map(|side| model.old_name(side, path));
+    pub fn new(rules: Rules, now: [&'a Tree; 2], base: [&Tree; 2]) -> Self {
+        let mut model = Model { rules, now, base: base.map(Tree::clone) };
+        for path in now[0].keys().filter(|_| rules.moves) {
+            let olds = [Side::A, Side::B]
+                .map(|side| old_name(now[side.index()], base[side.index()], path));
             if let [Some(a), Some(b)] = olds
                 && a == b
             {
-                model.moved.insert(path.clone(), a.clone());
+                (0..2).for_each(|side| rebase(&mut model.base[side], now[side], a, path));
             }
         }
         model
-    }
-
-    /// The name that an entry had in the baseline of its side, if it has another one now.
-    fn old_name(&self, side: Side, path: &[u8]) -> Option<&'a Vec<u8>> {
-        let [now, base] = [self.now[side.index()], self.base[side.index()]];
-        let node = now.get(path).filter(|_| self.rules.moves && !base.contains_key(path))?;
-        let same = |before: &Node| {
-            (before.ino, before.born, kind(&before.what)) == (node.ino, node.born, kind(&node.what))
-        };
-        base.iter()
-            .find(|(old, before)| same(before) && !now.contains_key(*old))
-            .map(|(old, _)| old)
-    }
-
-    /// An entry's baseline: of a move that both sides made, that of the old name.
-    fn before(&self, side: Side, path: &[u8]) -> Option<&'a Node> {
-        let base = self.base[side.index()];
-        base.get(path).or_else(|| base.get(self.moved.get(path)?))
     }
 
     pub fn expected(&self) -> Expected {
@@ -173,7 +155,9 @@ impl<'a> Model<'a> {
     /// that was skipped.
     fn only_one(&self, side: Side, path: &[u8], node: &Node, out: &mut Expected) {
         let other = side.other();
-        let followed = self.old_name(side, path).and_then(|old| self.now[other.index()].get(old));
+        let old = old_name(self.now[side.index()], &self.base[side.index()], path);
+        let followed =
+            old.filter(|_| self.rules.moves).and_then(|it| self.now[other.index()].get(it));
         let wanted = |node| Wanted { or: followed.map(|it| (it.mode, it.mtime)), ..wanted(node) };
         let was_there = self.base[other.index()].contains_key(path);
         let known = self.base[side.index()].contains_key(path);
@@ -257,7 +241,7 @@ impl<'a> Model<'a> {
 
     /// Created or modified against the side's own baseline; metadata does not count.
     fn changed(&self, side: Side, path: &[u8], node: &Node) -> bool {
-        let Some(before) = self.before(side, path) else { return true };
+        let Some(before) = self.base[side.index()].get(path) else { return true };
         match (&node.what, &before.what) {
             (What::Dir, What::Dir) => false,
             (What::File(now), What::File(then)) => {
@@ -283,7 +267,7 @@ impl<'a> Model<'a> {
     /// The mode is a field of its own; `winner` gives the content, none if it is the same.
     fn mode(&self, path: &[u8], a: &Node, b: &Node, winner: Option<Side>) -> u32 {
         let same_kind = |x: &Node, y: &Node| kind(&x.what) == kind(&y.what);
-        let before = [Side::A, Side::B].map(|side| self.before(side, path));
+        let before = self.base.each_ref().map(|tree| tree.get(path));
         let merged = match before {
             [Some(base_a), Some(base_b)]
                 if same_kind(a, b) && same_kind(a, base_a) && same_kind(b, base_b) =>
@@ -306,7 +290,7 @@ impl<'a> Model<'a> {
     /// The time of a directory follows the side where it changed; both: the newer.
     fn dir_mtime(&self, path: &[u8], a: &Node, b: &Node) -> Mtime {
         let unchanged = |side: Side, node: &Node| {
-            let before = self.before(side, path);
+            let before = self.base[side.index()].get(path);
             before.is_some_and(|before| is_dir(before) && before.mtime == node.mtime)
         };
         match (unchanged(Side::A, a), unchanged(Side::B, b)) {
@@ -338,6 +322,27 @@ impl Side {
             Side::A => a,
             Side::B => b,
         }
+    }
+}
+
+/// The name that an entry had in the baseline of its side, if it has another one now.
+fn old_name<'t>(now: &Tree, base: &'t Tree, path: &[u8]) -> Option<&'t Vec<u8>> {
+    let node = now.get(path).filter(|_| !base.contains_key(path))?;
+    let same = |before: &Node| {
+        (before.ino, before.born, kind(&before.what)) == (node.ino, node.born, kind(&node.what))
+    };
+    base.iter().find(|(old, before)| same(before) && !now.contains_key(*old)).map(|(old, _)| old)
+}
+
+/// Gives what a baseline knows of a name, and of all below it that is no longer there, to
+/// a new name.
+fn rebase(base: &mut Tree, now: &Tree, old: &[u8], new: &[u8]) {
+    let moved: Vec<(Vec<u8>, Node)> = subtree(base, old)
+        .filter(|(path, _)| !now.contains_key(*path))
+        .map(|(path, node)| ([new, &path[old.len()..]].concat(), node.clone()))
+        .collect();
+    for (path, node) in moved {
+        base.entry(path).or_insert(node);
     }
 }
 
