@@ -6,6 +6,8 @@ use crate::support::history::{ANCHOR, Clock, Step, any_step};
 use crate::support::model::{Expected, Gone, Model, Place, Rules, compare_coarsely};
 use crate::support::sandbox::{Replica, Run, Sandbox};
 use crate::support::trees::{self, Mtime, Tree, What, escape};
+use osync::config::RuleText;
+use osync::filter::{Filter, Verdict};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use std::cmp::Ordering;
@@ -19,6 +21,7 @@ struct Settings {
     detect_moves: bool,
     multiple: bool,
     skip_deletion: [bool; 2],
+    exclude: &'static str,
 }
 
 proptest! {
@@ -52,14 +55,16 @@ fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
     let skip = prop::sample::select(
         &[[false; 2], [false; 2], [true, false], [false, true], [true; 2]][..],
     );
-    (yes(), prop::bool::weighted(0.2), prop::bool::weighted(0.8), yes(), skip).prop_map(
-        move |(target_prevails, force, detect_moves, multiple, skip_deletion)| Settings {
+    let exclude = prop::sample::select(&["", "", "", "b", "/a/*", "d", "a/b;*~", "b/"][..]);
+    (yes(), prop::bool::weighted(0.2), prop::bool::weighted(0.8), yes(), skip, exclude).prop_map(
+        move |(target_prevails, force, detect_moves, multiple, skip_deletion, exclude)| Settings {
             target_prevails,
             force,
             checksum,
             detect_moves,
             multiple,
             skip_deletion,
+            exclude,
         },
     )
 }
@@ -79,6 +84,14 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
     }
     let mut clock = Clock::default();
     let mut base = [Tree::new(), Tree::new()];
+    let patterns = settings.exclude.split(';').map(|pattern| RuleText {
+        include: false,
+        from_file: false,
+        pattern: pattern.into(),
+    });
+    let filter = Filter::new(&patterns.collect::<Vec<_>>());
+    let is_out =
+        |path: &[u8], is_dir| filter.verdict_with_parents(path, is_dir) == Verdict::Excluded;
     for (number, round) in rounds.iter().enumerate() {
         for step in round {
             clock.step([&sandbox.a.root, &sandbox.b.root], step);
@@ -91,14 +104,29 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
             skip: settings.skip_deletion,
             moves: settings.detect_moves,
         };
-        let model = Model::new(rules, [&now[0], &now[1]], [&base[0], &base[1]]);
+        let model = Model::new(rules, [&now[0], &now[1]], [&base[0], &base[1]], is_out);
         let expected = model.expected();
 
         let run = quick(&sandbox, settings).run();
         let after = replicas.map(Replica::tree);
-        let status = Some(if expected.left_alone.is_empty() { 0 } else { 2 });
+        let status = Some(if expected.warns { 2 } else { 0 });
         let found = if run.status == status {
-            judge(&expected, &now, &after, replicas, settings.multiple)
+            let part = |tree: &Tree, hidden: bool| -> Tree {
+                let wanted = |(path, node): &(&Vec<u8>, &trees::Node)| {
+                    is_out(path, node.what == What::Dir) == hidden
+                };
+                tree.iter().filter(wanted).map(|(p, node)| (p.clone(), node.clone())).collect()
+            };
+            let untouched = now.iter().zip(&after).all(|(now, after)| {
+                every_detail(&part(now, true)) == every_detail(&part(after, true))
+            });
+            if untouched {
+                let [now, after] =
+                    [&now, &after].map(|t| t.each_ref().map(|tree| part(tree, false)));
+                judge(&expected, &now, &after, replicas, settings.multiple)
+            } else {
+                Err("something that is excluded was touched".to_owned())
+            }
         } else {
             Err("the run did not end well".to_owned())
         };
@@ -147,6 +175,7 @@ fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
         .env("CONFLICT_BACKUP_MULTIPLE", yes_no(settings.multiple))
         .env("MINIMUM_SPACE", "0")
         .env("SKIP_DELETION", skip.join(","))
+        .env("RSYNC_EXCLUDE_PATTERN", settings.exclude)
 }
 
 /// Both sides hold what they must, and all else was kept.

@@ -66,15 +66,20 @@ pub struct Gone {
 pub struct Expected {
     pub trees: [BTreeMap<Vec<u8>, Wanted>; 2],
     pub gone: Vec<Gone>,
-    /// Below these the specification leaves both sides alone, with a warning: something of
-    /// another kind stands where a deletion is forbidden.
+    /// Below these both sides are left alone: something of another kind stands where
+    /// nothing may be deleted.
     pub left_alone: Vec<Vec<u8>>,
+    /// The run has to warn of one of them.
+    pub warns: bool,
 }
 
 /// Both replicas now and after the last run (empty before the first).
-pub struct Model<'a> {
+pub struct Model {
     rules: Rules,
-    now: [&'a Tree; 2],
+    /// What takes part.
+    now: [Tree; 2],
+    /// What a pattern excludes.
+    excluded: [Tree; 2],
     /// With what both sides moved alike under its new names too.
     base: [Tree; 2],
 }
@@ -103,16 +108,31 @@ impl Expected {
     }
 }
 
-impl<'a> Model<'a> {
-    pub fn new(rules: Rules, now: [&'a Tree; 2], base: [&Tree; 2]) -> Self {
-        let mut model = Model { rules, now, base: base.map(Tree::clone) };
+impl Model {
+    /// `is_out` says of a path, and whether it is a directory, that a pattern excludes it
+    /// or a directory above it.
+    pub fn new(
+        rules: Rules,
+        all: [&Tree; 2],
+        base: [&Tree; 2],
+        is_out: impl Fn(&[u8], bool) -> bool,
+    ) -> Self {
+        let part = |tree: &Tree, out: bool| -> Tree {
+            let wanted = |(path, node): &(&Vec<u8>, &Node)| is_out(path, is_dir(node)) == out;
+            tree.iter().filter(wanted).map(|(path, node)| (path.clone(), node.clone())).collect()
+        };
+        let now = all.map(|tree| part(tree, false));
+        let excluded = all.map(|tree| part(tree, true));
+        let base = base.map(|tree| part(tree, false));
+        let mut model = Model { rules, now, excluded, base: base.clone() };
+        let now = &model.now;
         for path in now[0].keys().filter(|_| rules.moves) {
             let olds = [Side::A, Side::B]
-                .map(|side| old_name(now[side.index()], base[side.index()], path));
+                .map(|side| old_name(&now[side.index()], &base[side.index()], path));
             if let [Some(a), Some(b)] = olds
                 && a == b
             {
-                (0..2).for_each(|side| rebase(&mut model.base[side], now[side], a, path));
+                (0..2).for_each(|side| rebase(&mut model.base[side], &now[side], a, path));
             }
         }
         model
@@ -125,7 +145,7 @@ impl<'a> Model<'a> {
     }
 
     fn walk(&self, dir: &[u8], out: &mut Expected) {
-        let [a, b] = self.now;
+        let [a, b] = &self.now;
         let names: BTreeSet<&[u8]> = children(a, dir).chain(children(b, dir)).collect();
         for path in names {
             self.decide(path, out);
@@ -133,7 +153,13 @@ impl<'a> Model<'a> {
     }
 
     fn decide(&self, path: &[u8], out: &mut Expected) {
-        let [a, b] = self.now.map(|tree| tree.get(path));
+        let [a, b] = self.now.each_ref().map(|tree| tree.get(path));
+        let in_the_way = |side: Side, here: Option<&Node>| {
+            here.is_none() && self.excluded[side.index()].contains_key(path)
+        };
+        if in_the_way(Side::A, a) || in_the_way(Side::B, b) {
+            out.left_alone.push(path.to_vec());
+        }
         match (a, b) {
             (Some(one), None) => self.only_one(Side::A, path, one, out),
             (None, Some(one)) => self.only_one(Side::B, path, one, out),
@@ -155,14 +181,14 @@ impl<'a> Model<'a> {
     /// that was skipped.
     fn only_one(&self, side: Side, path: &[u8], node: &Node, out: &mut Expected) {
         let other = side.other();
-        let old = old_name(self.now[side.index()], &self.base[side.index()], path);
+        let old = old_name(&self.now[side.index()], &self.base[side.index()], path);
         let followed =
             old.filter(|_| self.rules.moves).and_then(|it| self.now[other.index()].get(it));
         let wanted = |node| Wanted { or: followed.map(|it| (it.mode, it.mtime)), ..wanted(node) };
         let was_there = self.base[other.index()].contains_key(path);
         let known = self.base[side.index()].contains_key(path);
         let left_over = known && !was_there;
-        let stays = left_over || self.rules.skip[side.index()];
+        let stays = left_over || self.rules.skip[side.index()] || self.holds_excluded(side, path);
         if is_dir(node) {
             let before = out.lengths();
             self.walk(path, out);
@@ -218,25 +244,31 @@ impl<'a> Model<'a> {
         let conflict = dir_changed && file_changed;
         let dir_wins = if conflict { self.prevalent() == dir_side } else { dir_changed };
 
-        if !dir_wins && !conflict && self.rules.skip[dir_side.index()] {
+        let forbidden = !conflict && self.rules.skip[dir_side.index()];
+        if !dir_wins && (forbidden || self.holds_excluded(dir_side, path)) {
             out.left_alone.push(path.to_vec());
+            out.warns = true;
         }
         let winner = if dir_wins { dir_side } else { dir_side.other() };
         let place = if conflict { Place::Backup } else { Place::Either };
-        for (path, node) in subtree(self.now[winner.index()], path) {
+        for (path, node) in subtree(&self.now[winner.index()], path) {
             out.on_both(path, wanted(node));
         }
-        for (path, node) in subtree(self.now[winner.other().index()], path) {
+        for (path, node) in subtree(&self.now[winner.other().index()], path) {
             if !is_dir(node) {
                 out.gone.push(gone(winner.other(), path, node, place));
             }
         }
     }
 
+    fn holds_excluded(&self, side: Side, path: &[u8]) -> bool {
+        subtree(&self.excluded[side.index()], path).next().is_some()
+    }
+
     /// A directory counts as changed when it is new, or when something below it was
     /// created or modified.
     fn dir_changed(&self, side: Side, path: &[u8]) -> bool {
-        subtree(self.now[side.index()], path).any(|(path, node)| self.changed(side, path, node))
+        subtree(&self.now[side.index()], path).any(|(path, node)| self.changed(side, path, node))
     }
 
     /// Created or modified against the side's own baseline; metadata does not count.
@@ -436,7 +468,7 @@ fn the_model_decides_as_the_table_of_the_specification_says() {
             skip: [false; 2],
             moves: true,
         };
-        let found = Model::new(rules, [&a, &b], [&base, &base]).expected();
+        let found = Model::new(rules, [&a, &b], [&base, &base], |_, _| false).expected();
         assert_eq!(found.lengths()[0], found.lengths()[1]);
         let found: Vec<String> = found.trees[0]
             .iter()
