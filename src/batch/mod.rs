@@ -51,10 +51,10 @@ impl Default for Options {
     }
 }
 
-/// Where the batch keeps its own log.
+/// Where the batch keeps its own log: LOGFILE of the environment, else the usual places.
 #[must_use]
-pub fn log_place(home: Option<PathBuf>) -> LogPlace {
-    LogPlace { name: "osync-batch.log".to_owned(), home, ..LogPlace::default() }
+pub fn log_place(wanted: Option<PathBuf>, home: Option<PathBuf>) -> LogPlace {
+    LogPlace { wanted, name: "osync-batch.log".to_owned(), home, ..LogPlace::default() }
 }
 
 /// What running tasks needs beside the options.

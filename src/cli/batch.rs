@@ -32,7 +32,9 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     };
     let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let home = environment.filled("HOME").map(PathBuf::from);
-    let log = Log::open(&output(&flags, environment), &batch::log_place(home), start);
+    let wanted = environment.filled("LOGFILE").map(PathBuf::from);
+    let place = batch::log_place(wanted, home);
+    let log = Log::open(&output(&flags, environment), &place, start);
     let stop = Stop::new();
     let watch = SignalWatch::install(&stop, Interrupt::Once, || {})
         .map_err(|e| format!("cannot listen to signals: {e}"))?;
