@@ -419,6 +419,22 @@ fn moved_directories_are_renamed_with_all_that_is_in_them() {
 }
 
 #[test]
+fn a_kind_changes_below_a_directory_that_moved() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("d docs\nf docs/b 1\nf docs/c 2\nd docs/d\nf docs/d/in 3");
+    fine(&sandbox.sync(&[]));
+    fs::create_dir(sandbox.a.at("m")).unwrap();
+    sandbox.a.rename("docs", "m/docs");
+    sandbox.a.remove("m/docs/b");
+    sandbox.a.make("d m/docs/b\nf m/docs/b/new 4");
+    sandbox.a.remove("m/docs/d");
+    sandbox.a.make("f m/docs/d 5");
+    fine(&sandbox.sync(&[]));
+    in_step(&sandbox);
+    assert!(sandbox.b.deleted().contains("in 3") && sandbox.b.backup().contains("b 1"));
+}
+
+#[test]
 fn a_kind_in_conflict_goes_to_backup_with_its_subtree() {
     let sandbox = Sandbox::new();
     sandbox.a.make("f x 1\nf y 2");

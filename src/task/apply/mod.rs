@@ -117,8 +117,11 @@ impl Apply<'_> {
 
 impl Steps<'_, '_> {
     fn all(&mut self) -> Result<(), Cut> {
-        self.set_aside()?;
+        let moved = self.places_of_moves();
+        self.set_aside(|side, spot| !moved[side].contains(&spot))?;
         self.moves()?;
+        // What stands in the way below a directory that was renamed just now.
+        self.set_aside(|side, spot| moved[side].contains(&spot))?;
         self.counter_metadata()?;
         self.updates()?;
         self.metadata()?;
@@ -181,11 +184,24 @@ impl Steps<'_, '_> {
         Ok(())
     }
 
+    /// Paths that are there only after the moves of a side.
+    fn places_of_moves(&self) -> Pair<BTreeSet<Spot>> {
+        Pair::from_fn(|side| {
+            let moves = self.plan().moves.iter().filter(|step| step.on == Some(side));
+            moves.flat_map(|step| step.carried.iter().map(|(_, new)| *new)).collect()
+        })
+    }
+
     /// Step 1: what is of another kind goes out of the way.
-    fn set_aside(&mut self) -> Result<(), Cut> {
+    fn set_aside(&mut self, when: impl Fn(Side, Spot) -> bool) -> Result<(), Cut> {
         for side in Side::BOTH {
-            let steps: Vec<_> =
-                self.plan().set_aside.iter().filter(|step| step.on == side).copied().collect();
+            let steps: Vec<_> = self
+                .plan()
+                .set_aside
+                .iter()
+                .filter(|step| step.on == side && when(side, step.spot) && !self.failed(step.spot))
+                .copied()
+                .collect();
             let tops: Vec<Spot> = steps.iter().map(|step| step.spot).collect();
             let changed = self.changed_below(side, &tops)?;
             let mut jobs = Vec::new();
