@@ -179,9 +179,9 @@ pub enum StateAction {
 /// Whose state.
 #[derive(Debug, Args)]
 pub struct StateTask {
-    /// The task: its file, or its INSTANCE_ID together with --initiator
-    #[arg(value_name = "CONFIG_FILE|ID", required = true)]
-    pub task: OsString,
+    /// The file of a task; with --initiator, INSTANCE_IDs (none: all there are)
+    #[arg(value_name = "CONFIG_FILE|ID")]
+    pub tasks: Vec<OsString>,
     /// The first replica, where no file is given
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub initiator: Option<OsString>,

@@ -3,11 +3,14 @@
 
 pub mod args;
 mod batch;
+mod check;
 pub mod invocation;
 mod monitor;
 mod pages;
+mod refusal;
 pub mod run_flags;
 mod settings;
+mod state;
 mod upgrade;
 mod usage;
 
@@ -64,7 +67,10 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             Ok(number) => status(number),
             Err(problem) => failed(&problem),
         },
-        Some(Command::Check(_)) => not_built("osync check"),
+        Some(Command::Check(args)) => match complete(&args.sync, environment) {
+            Ok(()) => ExitCode::from(check::run(&args, environment)),
+            Err(problem) => bad_usage(&problem),
+        },
         Some(Command::Upgrade(args)) => {
             let is_complete =
                 args.config_file.is_some() || (args.initiator.is_some() && args.target.is_some());
@@ -75,7 +81,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             }
             all_or_problems(upgrade::run(&args, environment))
         }
-        Some(Command::State(_)) => not_built("osync state"),
+        Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Rsh(_)) => not_built("osync rsh"),
     }
@@ -87,8 +93,8 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
     if let Err(problem) = complete(args, environment) {
         return bad_usage(&problem);
     }
-    let resolution =
-        settings::gather(args.config_file.as_deref(), &args.run.to_flags(), environment);
+    let flags = args.run.to_flags();
+    let resolution = settings::gather(args.config_file.as_deref(), &flags, environment);
     match resolution.config {
         Some(config) => {
             let warnings: Vec<String> =
@@ -96,9 +102,7 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
             run_task(&config, &warnings, started)
         }
         None => {
-            for problem in resolution.warnings.iter().chain(&resolution.errors) {
-                complain(&problem.to_string());
-            }
+            refusal::tell(&resolution, &flags, environment, started);
             ExitCode::from(ERROR)
         }
     }
@@ -158,11 +162,12 @@ fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
     if let Some(file) = &args.config_file {
         let is_named_right =
             matches!(Path::new(file).extension(), Some(e) if e == "conf" || e == "toml");
-        let near = file.to_str().and_then(usage::nearest_command);
+        let word = file.to_str().filter(|word| !word.contains('/'));
+        let near = word.and_then(usage::nearest_command);
         return match near {
             Some(near) if !is_named_right && !Path::new(file).exists() => {
-                let file = crate::tree::path::escape(file.as_bytes());
-                Err(format!("unknown command '{file}'; did you mean '{near}'?"))
+                let word = crate::tree::path::escape(file.as_bytes());
+                Err(usage::unknown_command(&word, &near))
             }
             _ => Ok(()),
         };

@@ -21,7 +21,10 @@ pub fn one_line(error: &clap::Error, args: &[OsString]) -> String {
             format!("{} needs a value", flag(about))
         }
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(|why| format!(": {why}"));
+            let why = std::error::Error::source(error).map(|why| match why.to_string() {
+                text if text.contains("digit") => ": it is a whole number".to_owned(),
+                text => format!(": {text}"),
+            });
             let near = context(error, ContextKind::SuggestedValue);
             let near = near.map(|near| format!("; did you mean '{near}'?"));
             let known = context(error, ContextKind::ValidValue);
@@ -31,7 +34,10 @@ pub fn one_line(error: &clap::Error, args: &[OsString]) -> String {
         }
         ErrorKind::TooManyValues => format!("{} takes no value", flag(about)),
         ErrorKind::MissingRequiredArgument => format!("{about} is missing"),
-        ErrorKind::MissingSubcommand => "a command is missing".to_owned(),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "a command is missing; it is show or verify".to_owned()
+        }
+        ErrorKind::ArgumentConflict => conflict(&first_line(error), args),
         _ => first_line(error),
     }
 }
@@ -53,6 +59,29 @@ fn first_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let line = text.lines().next().unwrap_or_default();
     line.strip_prefix("error: ").unwrap_or(line).to_owned()
+}
+
+/// clap takes a second name, or a command behind other arguments, for a conflict.
+fn conflict(line: &str, args: &[OsString]) -> String {
+    let named = line.strip_prefix("the subcommand '").and_then(|rest| rest.split_once('\''));
+    let Some((second, _)) = named else { return line.to_owned() };
+    let first = args.get(1).and_then(|arg| arg.to_str()).filter(|arg| !arg.contains('.'));
+    if let Some(near) = first.filter(|arg| !arg.starts_with('-')).and_then(nearest_command) {
+        return unknown_command(first.unwrap_or_default(), &near);
+    }
+    match nearest_command(second) {
+        Some(command) if command == second => format!("the command '{second}' comes first"),
+        _ => format!("unexpected argument '{second}'"),
+    }
+}
+
+/// A word that is neither a file nor a command.
+#[must_use]
+pub fn unknown_command(word: &str, near: &str) -> String {
+    if word == near {
+        return format!("the command '{word}' comes first; a file of that name is ./{word}");
+    }
+    format!("unknown command '{word}'; did you mean '{near}'?")
 }
 
 fn unknown(about: &str, args: &[OsString]) -> String {

@@ -7,7 +7,7 @@ mod left_overs;
 mod limits;
 mod look;
 pub mod outcome;
-mod preflight;
+pub mod preflight;
 mod recording;
 mod told;
 

@@ -3,7 +3,7 @@
 use super::Surroundings;
 use super::outcome::Halt;
 use crate::config::{Config, Location, SshLocation};
-use crate::process::{self, Command, Input};
+use crate::process::{self, Command, Input, ProcessError, Stop};
 use crate::replica::{Prepared, Replica};
 use crate::report::Level;
 use crate::tree::{Pair, Side};
@@ -45,11 +45,17 @@ pub fn connectivity(config: &Config, around: &Surroundings<'_>) -> Result<(), Ha
         Location::Local(_) => None,
     });
     let Some((side, ssh)) = remote else { return Ok(()) };
-    if config.remote.ping && !ping(&ssh.host, around) {
+    let ping = |host: &str| {
+        ping(host, around.stop).unwrap_or_else(|error| {
+            around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
+            false
+        })
+    };
+    if config.remote.ping && !ping(&ssh.host) {
         return Err(Halt::Fatal { side: Some(side), what: no_answer(ssh) });
     }
     let hosts = &config.remote.third_party_hosts;
-    if !hosts.is_empty() && !hosts.iter().any(|host| ping(host, around)) {
+    if !hosts.is_empty() && !hosts.iter().any(|host| ping(host)) {
         let text = format!(
             "none of the hosts of REMOTE_3RD_PARTY_HOSTS ({}) answers a ping; is this machine \
              connected?",
@@ -67,17 +73,15 @@ fn no_answer(ssh: &SshLocation) -> String {
     )
 }
 
-fn ping(host: &str, around: &Surroundings<'_>) -> bool {
+/// Whether a host answers a ping.
+///
+/// # Errors
+/// There is no ping, or it cannot be started.
+pub fn ping(host: &str, stop: &Stop) -> Result<bool, ProcessError> {
     let args = ["-c", "2", "-W", "5", "--", host].map(OsString::from);
     let mut command = Command::new("ping").args(args);
     command.time_limit = Some(PING_LIMIT);
-    match process::output(&command, Input::Nothing, around.stop) {
-        Ok(output) => output.exit.is_success(),
-        Err(error) => {
-            around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
-            false
-        }
-    }
+    Ok(process::output(&command, Input::Nothing, stop)?.exit.is_success())
 }
 
 /// MINIMUM_SPACE: a warning.

@@ -57,6 +57,21 @@ impl Default for Patience {
     }
 }
 
+/// Tries the way that mails take, without sending one; says which way that is
+/// (`osync check`).
+///
+/// # Errors
+/// Why no mail would get through.
+pub fn reach(alerts: &Alerts, patience: Patience) -> Result<String, String> {
+    match &alerts.smtp_server {
+        Some(host) => {
+            smtp::reach(host, alerts, patience)?;
+            Ok(format!("{host}:{} answers", alerts.smtp_port))
+        }
+        None => Ok(format!("through {}", sendmail::program()?.display())),
+    }
+}
+
 /// Whether the end of a run is worth a mail. `conflicts`: whether there were any.
 #[must_use]
 pub fn is_wanted(alerts: &Alerts, debug: bool, worst: Option<Level>, conflicts: bool) -> bool {

@@ -13,11 +13,7 @@ pub(super) fn send(
     mail: &[u8],
     patience: Patience,
 ) -> Result<(), String> {
-    let search = std::env::var_os("PATH").unwrap_or_default();
-    let program = find(std::env::split_paths(&search)).ok_or(
-        "SMTP_SERVER is not set, and there is no sendmail in PATH, /usr/sbin or /usr/lib; \
-         set SMTP_SERVER, or install a program that brings sendmail",
-    )?;
+    let program = program()?;
     let mut command = Command::new(&program).args(["-oi", "-f", from.as_ref(), "--"]);
     command = command.args(to.iter().map(Address::to_string));
     command.time_limit = Some(patience.total);
@@ -41,6 +37,16 @@ pub(super) fn send(
         Exit::Signal(signal) => Err(format!("{name} was ended by signal {signal}{said}")),
         Exit::Stopped(_) => Err(format!("{name} was stopped")),
     }
+}
+
+/// The `sendmail` of this machine.
+pub(super) fn program() -> Result<PathBuf, String> {
+    let search = std::env::var_os("PATH").unwrap_or_default();
+    find(std::env::split_paths(&search)).ok_or_else(|| {
+        "SMTP_SERVER is not set, and there is no sendmail in PATH, /usr/sbin or /usr/lib; \
+         set SMTP_SERVER, or install a program that brings sendmail"
+            .to_owned()
+    })
 }
 
 /// The first `sendmail` in these directories, or where it often is out of PATH.

@@ -23,9 +23,6 @@ struct Server {
 }
 
 /// Sends a mail and says which recipients were refused, and why, while others were not.
-///
-/// The work is done on a thread that is left alone when the total time is up: name
-/// resolution and a server that dribbles obey no time limit of a socket.
 pub(super) fn send(
     host: &str,
     alerts: &Alerts,
@@ -34,6 +31,25 @@ pub(super) fn send(
     mail: Vec<u8>,
     patience: Patience,
 ) -> Result<Vec<String>, String> {
+    let (from, to) = (from.clone(), to.to_vec());
+    within(host, alerts, patience, move |server| server.deliver(&from, &to, &mail))
+}
+
+/// Connects and logs in as for a mail, and sends none.
+pub(super) fn reach(host: &str, alerts: &Alerts, patience: Patience) -> Result<(), String> {
+    within(host, alerts, patience, |server| {
+        server.connect().map(|mut connection| connection.abort()).map_err(|e| server.explain(&e))
+    })
+}
+
+/// The work is done on a thread that is left alone when the total time is up: name
+/// resolution and a server that dribbles obey no time limit of a socket.
+fn within<T: Send + 'static>(
+    host: &str,
+    alerts: &Alerts,
+    patience: Patience,
+    work: impl FnOnce(&Server) -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     let server = Server {
         host: host.to_owned(),
         port: alerts.smtp_port,
@@ -42,18 +58,17 @@ pub(super) fn send(
         password: alerts.smtp_password.clone(),
         step: patience.step,
     };
-    let (from, to) = (from.clone(), to.to_vec());
     let (done, result) = mpsc::channel();
     let place = format!("{host}:{}", alerts.smtp_port);
     let deliver = move || {
-        let _ = done.send(server.deliver(&from, &to, &mail));
+        let _ = done.send(work(&server));
     };
     std::thread::Builder::new()
         .name("mail".into())
         .spawn(deliver)
         .map_err(|e| format!("cannot start a thread: {e}"))?;
     match result.recv_timeout(patience.total) {
-        Ok(Ok(refused)) => Ok(refused),
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(why)) => Err(format!("mail server {place}: {why}")),
         Err(_) => {
             Err(format!("mail server {place}: not done after {} s", patience.total.as_secs()))

@@ -1,0 +1,137 @@
+//! What a run will need: rsync, both replicas (the remote one through ssh), the hosts to
+//! ping, mail. Each is tried as a run would, but nothing is created.
+
+use super::{Finding, Verdict};
+use crate::config::{Config, Location};
+use crate::process::{self, Command, Input, Stop};
+use crate::replica::{Access, LocalReplica, Prepared, Replica};
+use crate::report::{Event, Reporter, mail};
+use crate::task::preflight;
+use crate::tree::Side;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// How long a program may take to say its version.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Tries everything.
+pub(super) fn try_all(config: &Config) -> Vec<Finding> {
+    let stop = Stop::new();
+    let mut findings = vec![rsync(config, &stop)];
+    findings.extend(hosts(config, &stop));
+    findings.extend(Side::BOTH.map(|side| replica(config, side, &stop)));
+    findings.extend(mail_way(config));
+    findings
+}
+
+fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
+    Finding { what, verdict, text: text.into() }
+}
+
+fn rsync(config: &Config, stop: &Stop) -> Finding {
+    let name = &config.transfer.executable;
+    let mut command = Command::new(name).arg("--version");
+    command.time_limit = Some(PATIENCE);
+    match process::output(&command, Input::Nothing, stop) {
+        Ok(output) if output.exit.is_success() => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let line = text.lines().next().unwrap_or_default();
+            let words: Vec<_> = line.split_whitespace().collect();
+            finding("rsync", Verdict::Fine, words.join(" "))
+        }
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            finding("rsync", Verdict::Error, format!("'{name} --version' fails: {said}"))
+        }
+        Err(error) => finding("rsync", Verdict::Error, error.to_string()),
+    }
+}
+
+/// REMOTE_HOST_PING and REMOTE_3RD_PARTY_HOSTS, which matter for remote replicas only.
+fn hosts(config: &Config, stop: &Stop) -> Vec<Finding> {
+    let remote = config.replicas.iter().find_map(|(_, place)| match place {
+        Location::Ssh(ssh) => Some(ssh),
+        Location::Local(_) => None,
+    });
+    let Some(ssh) = remote else { return Vec::new() };
+    let mut findings = Vec::new();
+    if config.remote.ping {
+        findings.push(match preflight::ping(&ssh.host, stop) {
+            Ok(true) => finding("ping", Verdict::Fine, format!("{} answers", ssh.host)),
+            Ok(false) => finding("ping", Verdict::Error, format!("{} does not answer", ssh.host)),
+            Err(error) => finding("ping", Verdict::Error, error.to_string()),
+        });
+    }
+    let others = &config.remote.third_party_hosts;
+    if !others.is_empty() {
+        let answers = |host: &&String| preflight::ping(host, stop).unwrap_or(false);
+        findings.push(match others.iter().find(answers) {
+            Some(host) => finding("other hosts", Verdict::Fine, format!("{host} answers")),
+            None => finding("other hosts", Verdict::Warning, "none of them answers a ping"),
+        });
+    }
+    findings
+}
+
+fn replica(config: &Config, side: Side, stop: &Stop) -> Finding {
+    let mut replica: Box<dyn Replica> = match &config.replicas[side] {
+        Location::Local(path) if config.create_dirs && path.symlink_metadata().is_err() => {
+            let text = format!("{} is missing and will be created", config.replicas[side]);
+            return finding(side.name(), Verdict::Fine, text);
+        }
+        Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
+        Location::Ssh(_) => {
+            return finding(side.name(), Verdict::Error, "remote replicas are not built yet");
+        }
+    };
+    match replica.prepare(Access::ReadWrite { create: false }) {
+        Ok(prepared) => space(config, side, replica.as_ref(), prepared),
+        Err(error) => finding(side.name(), Verdict::Error, error.to_string()),
+    }
+}
+
+fn space(config: &Config, side: Side, replica: &dyn Replica, found: Prepared) -> Finding {
+    let place = replica.location();
+    if found.free_kib < config.minimum_space {
+        let text = format!(
+            "{place}: only {} KiB are free, less than MINIMUM_SPACE={}",
+            found.free_kib, config.minimum_space
+        );
+        return finding(side.name(), Verdict::Warning, text);
+    }
+    finding(side.name(), Verdict::Fine, format!("{place}, {} KiB free", found.free_kib))
+}
+
+fn mail_way(config: &Config) -> Vec<Finding> {
+    if config.alerts.recipients.is_empty() {
+        return vec![finding("mail", Verdict::Fine, "no DESTINATION_MAILS, so none is sent")];
+    }
+    let collector = Collector::default();
+    mail::check(&config.alerts, &collector);
+    let warnings = collector.0.into_inner().unwrap_or_default();
+    let mut findings: Vec<_> =
+        warnings.into_iter().map(|text| finding("mail", Verdict::Warning, text)).collect();
+    findings.push(match mail::reach(&config.alerts, mail::Patience::default()) {
+        Ok(way) => finding("mail", Verdict::Fine, way),
+        // A run that has something to report would only note this in its log.
+        Err(why) => finding("mail", Verdict::Warning, why),
+    });
+    findings
+}
+
+/// Keeps what a room says.
+#[derive(Default)]
+struct Collector(Mutex<Vec<String>>);
+
+impl Reporter for Collector {
+    fn tell(&self, event: Event<'_>) {
+        let text = match event {
+            Event::Message(_, text) => text.to_owned(),
+            Event::Problem(problem) => problem.text.clone(),
+            _ => return,
+        };
+        if let Ok(mut texts) = self.0.lock() {
+            texts.push(text);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! `osync state show|verify`: finds the state directory and hands over to `state`.
+
+use super::args::{StateAction, StateTask};
+use super::{bad_usage, complain, failed, settings};
+use crate::config::{Environment, Flags, Location};
+use crate::state::{self, Ask, Form, ShowError, StateDir, Verdict};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Answers on standard output.
+pub fn run(action: &StateAction, environment: &Environment) -> ExitCode {
+    let (ask, task) = match action {
+        StateAction::Show(task) => (Ask::Show, task),
+        StateAction::Verify(task) => (Ask::Verify, task),
+    };
+    let (dir, ids) = match place(task, environment) {
+        Ok(found) => found,
+        Err(Problem::Usage(text)) => return bad_usage(&text),
+        Err(Problem::Settings(texts)) => {
+            texts.iter().for_each(|text| complain(text));
+            return ExitCode::from(super::ERROR);
+        }
+    };
+    let form = if task.json { Form::Json } else { Form::Text };
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let answered = state::command(ask, form, &dir, &ids, &mut out);
+    match answered.and_then(|verdict| Ok(std::io::Write::flush(&mut out).map(|()| verdict)?)) {
+        Ok(Verdict::Sound) => ExitCode::SUCCESS,
+        Ok(Verdict::Unsound) => ExitCode::from(super::ERROR),
+        // `osync state show | head` is no failure.
+        Err(ShowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+enum Problem {
+    Usage(String),
+    Settings(Vec<String>),
+}
+
+fn place(task: &StateTask, environment: &Environment) -> Result<(StateDir, Vec<String>), Problem> {
+    let is_file = |name: &&OsString| {
+        name.as_bytes().ends_with(b".conf") || name.as_bytes().ends_with(b".toml")
+    };
+    let custom = task.initiator_state_dir.as_ref().map(|dir| StateDir::Custom(PathBuf::from(dir)));
+    let named = || -> Result<Vec<String>, Problem> {
+        let text = |id: &OsString| id.to_str().map(str::to_owned);
+        task.tasks
+            .iter()
+            .map(text)
+            .collect::<Option<_>>()
+            .ok_or_else(|| Problem::Usage("an INSTANCE_ID is UTF-8 text".to_owned()))
+    };
+    match (custom, &task.initiator, task.tasks.first().filter(is_file)) {
+        (_, _, Some(_)) if task.tasks.len() > 1 => {
+            Err(Problem::Usage("name one configuration file".to_owned()))
+        }
+        (custom, _, Some(file)) => {
+            let resolution =
+                settings::gather(Some(Path::new(file).as_os_str()), &Flags::default(), environment);
+            let errors = resolution.errors;
+            let config = resolution.config.ok_or_else(|| {
+                Problem::Settings(errors.iter().map(ToString::to_string).collect())
+            })?;
+            let dir = custom.or_else(|| config.state_dirs.initiator.map(StateDir::Custom));
+            let dir = match (dir, config.replicas.initiator) {
+                (Some(dir), _) => dir,
+                (None, Location::Local(root)) => StateDir::InReplica(root),
+                (None, Location::Ssh(_)) => {
+                    let text = "the state lies on the remote initiator; ask there";
+                    return Err(Problem::Settings(vec![text.to_owned()]));
+                }
+            };
+            Ok((dir, vec![config.instance_id]))
+        }
+        (Some(dir), _, None) => Ok((dir, named()?)),
+        (None, Some(root), None) => Ok((StateDir::InReplica(PathBuf::from(root)), named()?)),
+        (None, None, None) => {
+            Err(Problem::Usage("name a configuration file, or give --initiator=DIR".to_owned()))
+        }
+    }
+}
