@@ -1,6 +1,7 @@
 //! Configuration files as people have them, and `osync check` (spec 1, spec 2).
 
 use crate::support::sandbox::Sandbox;
+use crate::support::sshd::Sshd;
 use osync::config::keys::KEYS;
 use serde_json::Value;
 use std::fs;
@@ -191,6 +192,35 @@ fn check_ends_as_a_run_would() {
     assert_eq!((said["status"].clone(), said["errors"][0]["line"].clone()), (1.into(), 4.into()));
     let file = sandbox.config("t.conf", "KRB=yes");
     assert_eq!(check(&sandbox, &[file.to_str().unwrap()])["status"], 2);
+}
+
+#[test]
+fn check_reaches_for_a_remote_target_as_a_run_would() {
+    let sandbox = Sandbox::new();
+    let sshd = Sshd::start("");
+    let task = |key: &Path, more: &str| {
+        let lines = format!(
+            "SSH_RSA_PRIVATE_KEY='{}'\nSSH_OPTIONAL_ARGS='{}'\nTARGET_SYNC_DIR='{}{more}'",
+            key.display(),
+            sshd.options().join(" "),
+            sshd.uri(&sandbox.b.root)
+        );
+        let file = sandbox.config("t.conf", &lines);
+        check(&sandbox, &[file.to_str().unwrap()])
+    };
+    let said = task(&sshd.key(), "");
+    assert_eq!(access(&said, "target")["verdict"], "ok", "{said:#}");
+    assert!(!sandbox.b.has(".osync_workdir"));
+    let said = task(&sshd.key(), "/missing");
+    assert_eq!(access(&said, "target")["verdict"], "error", "{said:#}");
+    let said = task(&sshd.key(), "/missing'\nCREATE_DIRS='yes");
+    assert_eq!(access(&said, "target")["verdict"], "ok", "{said:#}");
+    assert!(!sandbox.b.has("missing"));
+    let said = task(&sshd.strange_key(), "");
+    assert_eq!(
+        (said["status"].clone(), access(&said, "target")["verdict"].clone()),
+        (1.into(), "error".into())
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `osync upgrade`, as someone uses it who comes from an older version (spec 7).
 
 use crate::support::sandbox::Sandbox;
+use crate::support::sshd::Sshd;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
@@ -168,4 +169,44 @@ fn an_old_file_becomes_toml_that_means_the_same() {
     let refused = sandbox.osync().args(["upgrade", "--to-toml"]).arg(&file).run();
     assert_eq!(refused.status, Some(1), "{refused}");
     assert_eq!(fs::read_to_string(&toml).unwrap(), "other = 1");
+}
+
+#[test]
+fn state_files_are_renamed_behind_ssh_too() {
+    let sandbox = Sandbox::new();
+    let sshd = Sshd::start("");
+    old_task(&sandbox);
+    let odd = sandbox.b.at("o'd d \n-$(x)");
+    fs::create_dir(&odd).unwrap();
+    fs::rename(sandbox.b.at(".osync_workdir"), odd.join(".osync_workdir")).unwrap();
+    let file = sandbox.path("etc/far.conf");
+    let text = format!(
+        "SYNC_ID='old'\nMASTER_SYNC_DIR='{}'\nSLAVE_SYNC_DIR=\"{}\"\nSSH_RSA_PRIVATE_KEY='{}'\n\
+         SSH_OPTIONAL_ARGS=\"{}\"\n",
+        sandbox.a.root.display(),
+        sshd.uri(&odd).replace('$', "\\$"),
+        sshd.key().display(),
+        sshd.options().join(" ")
+    );
+    fs::write(&file, text).unwrap();
+    let dry = sandbox.osync().arg("upgrade").arg(&file).arg("--dry").run();
+    assert_eq!(dry.status, Some(0), "{dry}");
+    assert!(
+        dry.stdout.contains("target: slave-tree-after-old is target-tree-after-old now"),
+        "{dry}"
+    );
+    assert!(odd.join(".osync_workdir/state/slave-tree-after-old").exists());
+    let run = sandbox.osync().arg("upgrade").arg(&file).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(
+        names(&odd.join(".osync_workdir/state")),
+        ["initiator-tree-after-old", "slave-tree-after-other", "target-tree-after-old"]
+    );
+    let again = sandbox.osync().arg("upgrade").arg(&file).run();
+    assert_eq!(again.status, Some(0), "{again}");
+    assert!(!again.stdout.contains("tree-after"), "{again}");
+    drop(sshd);
+    let gone = sandbox.osync().arg("upgrade").arg(&file).run();
+    assert_eq!(gone.status, Some(1), "{gone}");
+    assert!(gone.stderr.contains("target: "), "{gone}");
 }

@@ -4,8 +4,8 @@
 use super::{Finding, Verdict};
 use crate::config::{Config, Location};
 use crate::process::{self, Command, Input, Stop};
-use crate::replica::{Access, LocalReplica, Prepared, Replica};
-use crate::report::{Event, Reporter, mail};
+use crate::replica::{Access, LocalReplica, Prepared, Replica, ReplicaError, ShellReplica};
+use crate::report::{Event, Level, Reporter, mail};
 use crate::task::preflight;
 use crate::tree::Side;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ pub(super) fn try_all(config: &Config) -> Vec<Finding> {
     let stop = Stop::new();
     let mut findings = vec![rsync(config, &stop)];
     findings.extend(hosts(config, &stop));
-    findings.extend(Side::BOTH.map(|side| replica(config, side, &stop)));
+    findings.extend(Side::BOTH.into_iter().flat_map(|side| replica(config, side, &stop)));
     findings.extend(mail_way(config));
     findings
 }
@@ -73,25 +73,40 @@ fn hosts(config: &Config, stop: &Stop) -> Vec<Finding> {
     findings
 }
 
-fn replica(config: &Config, side: Side, stop: &Stop) -> Finding {
-    let mut replica: Box<dyn Replica> = match &config.replicas[side] {
-        Location::Local(path) if config.create_dirs && path.symlink_metadata().is_err() => {
-            let text = format!("{} is missing and will be created", config.replicas[side]);
-            return finding(side.name(), Verdict::Fine, text);
+fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {
+    let collector = Collector::default();
+    let prepared = reach(config, side, stop, &collector);
+    let said = collector.0.into_inner().unwrap_or_default();
+    let mut findings: Vec<_> =
+        said.into_iter().map(|text| finding(side.name(), Verdict::Warning, text)).collect();
+    findings.push(match prepared {
+        Ok((place, prepared)) => space(config, side, &place, prepared),
+        // That is the error which names the setting that would help.
+        Err(error) if config.create_dirs && error.what.contains("CREATE_DIRS") => {
+            let text = format!("{} is missing and will be created", error.location);
+            finding(side.name(), Verdict::Fine, text)
         }
-        Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
-        Location::Ssh(_) => {
-            return finding(side.name(), Verdict::Error, "remote replicas are not built yet");
-        }
-    };
-    match replica.prepare(Access::ReadWrite { create: false }) {
-        Ok(prepared) => space(config, side, replica.as_ref(), prepared),
         Err(error) => finding(side.name(), Verdict::Error, error.to_string()),
-    }
+    });
+    findings
 }
 
-fn space(config: &Config, side: Side, replica: &dyn Replica, found: Prepared) -> Finding {
-    let place = replica.location();
+/// Asks the replica as a run would, without making anything; also says where it is.
+fn reach(
+    config: &Config,
+    side: Side,
+    stop: &Stop,
+    reporter: &dyn Reporter,
+) -> Result<(String, Prepared), ReplicaError> {
+    let mut replica: Box<dyn Replica> = match &config.replicas[side] {
+        Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
+        Location::Ssh(to) => Box::new(ShellReplica::new(side, to, config, stop.clone(), reporter)?),
+    };
+    let prepared = replica.prepare(Access::ReadWrite { create: false })?;
+    Ok((replica.location(), prepared))
+}
+
+fn space(config: &Config, side: Side, place: &str, found: Prepared) -> Finding {
     if found.free_kib < config.minimum_space {
         let text = format!(
             "{place}: only {} KiB are free, less than MINIMUM_SPACE={}",
@@ -126,7 +141,7 @@ struct Collector(Mutex<Vec<String>>);
 impl Reporter for Collector {
     fn tell(&self, event: Event<'_>) {
         let text = match event {
-            Event::Message(_, text) => text.to_owned(),
+            Event::Message(Level::Warn | Level::Error | Level::Critical, text) => text.to_owned(),
             Event::Problem(problem) => problem.text.clone(),
             _ => return,
         };

@@ -2,6 +2,8 @@
 
 use super::{Way, say};
 use crate::config::{Config, Location, SshLocation};
+use crate::process::{self, Exit, Input, Stop};
+use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
 use std::ffi::OsStr;
@@ -75,9 +77,28 @@ fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
     rest.ends_with(suffix.as_bytes()).then(|| [new.as_bytes(), rest].concat())
 }
 
-/// The same on a remote replica.
-fn there(_: &Config, _: Side, to: &SshLocation, _: Way) -> Result<Vec<String>, String> {
-    Err(format!("renaming state files on {} is not built yet", to.host))
+/// The same on a remote replica: one small script over one ssh connection. Paths go to it
+/// in octal, never as shell text.
+fn there(config: &Config, side: Side, to: &SshLocation, way: Way) -> Result<Vec<String>, String> {
+    let ssh = Ssh::new(&config.remote, to).map_err(|error| error.to_string())?;
+    let dir = state_dir(config, side, &to.path);
+    let octal =
+        |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
+    let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
+    let way = if way == Way::Do { "rename" } else { "say" };
+    let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
+    let command = ssh.command(Use::Control, &ssh.control_shell());
+    let output = process::output(&command, Input::Bytes(input.as_bytes()), &Stop::new())
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.exit {
+        Exit::Code(0) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let marked = text.lines().filter_map(|line| line.strip_prefix("osync: "));
+            Ok(marked.map(str::to_owned).collect())
+        }
+        _ => Err(ssh::explain(&said, to).unwrap_or(format!("cannot rename state files: {said}"))),
+    }
 }
 
 #[cfg(test)]
