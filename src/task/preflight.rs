@@ -2,7 +2,7 @@
 
 use super::Surroundings;
 use super::outcome::Halt;
-use crate::config::{Config, Location, SshLocation};
+use crate::config::{Config, Location, SshLocation, Transport};
 use crate::process::{self, Command, Input, ProcessError, Stop};
 use crate::replica::{Prepared, Replica};
 use crate::report::Level;
@@ -15,10 +15,24 @@ use std::time::Duration;
 /// How long a ping may take.
 const PING_LIMIT: Duration = Duration::from_secs(10);
 
-/// rsync is installed here.
+/// rsync is installed here, and for a remote side ssh.
 pub fn tools(config: &Config) -> Result<(), Halt> {
+    let path = std::env::var_os("PATH");
+    if config.replicas.iter().any(|(_, place)| place.is_remote()) {
+        if config.remote.transport == Transport::Libssh2 {
+            return Err(Halt::fatal(
+                "SSH_TRANSPORT=libssh2 is not there yet in this version; use openssh or auto",
+            ));
+        }
+        if !is_program(OsStr::new("ssh"), path.as_deref()) {
+            return Err(Halt::fatal(
+                "there is no program 'ssh' here; install the OpenSSH client (on Debian: apt-get \
+                 install openssh-client)",
+            ));
+        }
+    }
     let rsync = &config.transfer.executable;
-    if is_program(OsStr::new(rsync), std::env::var_os("PATH").as_deref()) {
+    if is_program(OsStr::new(rsync), path.as_deref()) {
         return Ok(());
     }
     Err(Halt::fatal(format!(
