@@ -7,8 +7,8 @@ use super::look::{self, Look};
 use super::scan::{self, Walk};
 use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
-    Access, Cleaned, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared, Replica,
-    ReplicaError, Retention, Scan, ScanRequest, digest, hook, host, prepare, retention,
+    Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
+    Replica, ReplicaError, Retention, Scan, ScanRequest, digest, hook, host, prepare, retention,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -274,6 +274,7 @@ impl Replica for LocalReplica {
 
     fn digest(
         &mut self,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         let root = self.open_root()?;
@@ -288,7 +289,7 @@ impl Replica for LocalReplica {
                 Err(Errno::NOENT) => Err(PathError::Vanished),
                 Err(Errno::LOOP) => Err(PathError::Changed),
                 Err(other) => Err(failed("open it")(other)),
-                Ok(fd) => digest::of_open(fd, &mut buffer, &self.stop),
+                Ok(fd) => digest::of_open(fd, kind, &mut buffer, &self.stop),
             }
         };
         Ok(paths.iter().map(&mut one).collect())

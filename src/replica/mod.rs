@@ -187,6 +187,15 @@ impl Op {
     }
 }
 
+/// How contents are told apart. Both sides of a comparison must use the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestKind {
+    /// Ours, and fast.
+    Blake3,
+    /// What every system has a tool for.
+    Sha256,
+}
+
 /// Whether a replica may be changed by this run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -303,6 +312,10 @@ pub trait Replica: Send {
     /// The replica as one end of an rsync call; known after [`Replica::prepare`].
     fn rsync_end(&self) -> End;
 
+    /// Where a remote replica may keep a copy of its listing on this machine, so that on a
+    /// thin line only changes travel.
+    fn keep_listing_in(&mut self, _dir: &Path) {}
+
     /// Looks whether the replica is there and can be used, and makes it where that is
     /// allowed.
     ///
@@ -359,12 +372,18 @@ pub trait Replica: Send {
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError>;
 
+    /// The digests this replica can make, the best first.
+    fn digest_kinds(&self) -> &'static [DigestKind] {
+        &[DigestKind::Blake3, DigestKind::Sha256]
+    }
+
     /// Digests of the contents of regular files, in the order of the paths.
     ///
     /// # Errors
     /// The connection is lost.
     fn digest(
         &mut self,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
 

@@ -25,7 +25,7 @@ use self::owners::Owners;
 use self::record::Style;
 use self::scripts::Piece;
 use super::{
-    Access, Cleaned, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
+    Access, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
     ReplicaError, Retention, Scan, ScanRequest,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
@@ -35,7 +35,6 @@ use crate::rsync::{End, RemoteEnd};
 use crate::ssh::{Ssh, Use};
 use crate::state::Identity;
 use crate::tree::{Entry, RelPath, Side, Tree};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,16 +90,13 @@ impl ShellReplica {
     /// The replica at `to`. Nothing is connected before [`Replica::prepare`]. When `stop`
     /// is requested, what only looks is given up; the connection stays for what closes a
     /// run.
-    ///
-    /// # Errors
-    /// The password file cannot be read.
     pub fn new(
         side: Side,
         to: &SshLocation,
         config: &Config,
         stop: Stop,
         reporter: &dyn Reporter,
-    ) -> Result<Self, ReplicaError> {
+    ) -> Self {
         let executable = Path::new(&config.transfer.executable);
         let name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
         let options = ShellOptions {
@@ -113,9 +109,6 @@ impl ShellReplica {
     }
 
     /// The same from what it really needs.
-    ///
-    /// # Errors
-    /// The password file cannot be read.
     pub fn with(
         side: Side,
         to: &SshLocation,
@@ -123,18 +116,14 @@ impl ShellReplica {
         options: ShellOptions,
         stop: Stop,
         reporter: &dyn Reporter,
-    ) -> Result<Self, ReplicaError> {
+    ) -> Self {
         let location = Location::Ssh(to.clone());
-        let ssh = Ssh::new(remote, to).map_err(|cause| ReplicaError {
-            side,
-            location: location.to_string(),
-            what: cause.to_string(),
-        })?;
+        let ssh = Ssh::new(remote, to);
         if let Some(warning) = ssh.warning() {
             reporter.problem(Level::Warn, Some(side), None, &warning);
         }
         let root = to.path.clone();
-        Ok(ShellReplica {
+        ShellReplica {
             side,
             location,
             ssh,
@@ -144,25 +133,7 @@ impl ShellReplica {
             read_only: true,
             root,
             link: None,
-        })
-    }
-
-    /// Keeps a copy of each listing in this directory (the state directory of this
-    /// machine), so that on a thin line only changes travel.
-    pub fn keep_listing_in(&mut self, dir: &Path) {
-        self.cache = Some(dir.join(format!("listing-{}", self.options.instance_id)));
-    }
-
-    /// The remote shell for rsync.
-    #[must_use]
-    pub fn ssh(&self) -> &Ssh {
-        &self.ssh
-    }
-
-    /// rsync's `--rsync-path` for this replica.
-    #[must_use]
-    pub fn rsync_path(&self) -> OsString {
-        self.ssh.rsync_path(&self.options.rsync_name, self.options.rsync_dir.as_deref())
+        }
     }
 
     /// Bytes that went over the control connection so far: out and back.
@@ -234,13 +205,22 @@ impl Replica for ShellReplica {
     }
 
     fn rsync_end(&self) -> End {
+        let ShellOptions { rsync_name, rsync_dir, .. } = &self.options;
         End::Remote(RemoteEnd {
             shell: self.ssh.words(Use::Transfer),
             env: self.ssh.env(),
             destination: self.ssh.location().destination(),
             root: self.root.clone(),
-            rsync_path: self.rsync_path(),
+            rsync_path: self.ssh.rsync_path(rsync_name, rsync_dir.as_deref()),
         })
+    }
+
+    fn keep_listing_in(&mut self, dir: &Path) {
+        self.cache = Some(dir.join(format!("listing-{}", self.options.instance_id)));
+    }
+
+    fn digest_kinds(&self) -> &'static [DigestKind] {
+        &[DigestKind::Sha256]
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
@@ -290,6 +270,7 @@ impl Replica for ShellReplica {
 
     fn digest(
         &mut self,
+        _kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         self.sums_of(paths)

@@ -52,19 +52,23 @@ impl Ssh {
     /// Chooses the transport (SSH_TRANSPORT) and, where asked for, prepares sharing one
     /// connection (SSH_CONTROLMASTER). A connection that cannot be shared is no error:
     /// every command then makes its own.
-    ///
-    /// # Errors
-    /// The password file cannot be read.
-    pub fn new(remote: &Remote, to: &SshLocation) -> Result<Self, NoSsh> {
-        if let Some(file) = &remote.password_file {
-            askpass::read_password(file).map_err(|cause| {
-                NoSsh(format!("cannot read the password file {}: {cause}", file.display()))
-            })?;
-        }
+    #[must_use]
+    pub fn new(remote: &Remote, to: &SshLocation) -> Self {
         let program = choose_program(remote.transport);
         let sharing = program == Program::OpenSsh && remote.control_master != Some(false);
         let shared = if sharing { SharedConnection::new().ok() } else { None };
-        Ok(Ssh { remote: remote.clone(), to: to.clone(), program, shared })
+        Ssh { remote: remote.clone(), to: to.clone(), program, shared }
+    }
+
+    /// Whether there is what a connection needs.
+    ///
+    /// # Errors
+    /// The password file cannot be read.
+    pub fn check(&self) -> Result<(), NoSsh> {
+        let Some(file) = &self.remote.password_file else { return Ok(()) };
+        askpass::read_password(file).map(drop).map_err(|cause| {
+            NoSsh(format!("cannot read the password file {}: {cause}", file.display()))
+        })
     }
 
     /// What should be said once before the first connection: a password file that others
@@ -136,14 +140,14 @@ impl Ssh {
     /// rsync's `--rsync-path`: which rsync is started over there, and how. `name` is
     /// RSYNC_EXECUTABLE's last component, `dir` RSYNC_REMOTE_PATH.
     #[must_use]
-    pub fn rsync_path(&self, name: &str, dir: Option<&Path>) -> OsString {
+    pub fn rsync_path(&self, name: &str, dir: Option<&Path>) -> String {
         let sudo = if self.remote.sudo { "sudo " } else { "" };
         let program = match dir {
             Some(dir) => shell_words::quote(&dir.join(name).to_string_lossy()).into_owned(),
             None => shell_words::quote(name).into_owned(),
         };
         let locale = if self.remote.token.is_some() { "env LC_ALL=C " } else { "" };
-        format!("{locale}{}{sudo}{program}", self.token_words()).into()
+        format!("{locale}{}{sudo}{program}", self.token_words())
     }
 
     /// The token shows in the command line because that is where the filter on the other
@@ -234,7 +238,7 @@ pub(crate) mod tests {
             ),
         ] {
             let remote = Remote { token: token.map(Secret::new), sudo, ..plain() };
-            let ssh = Ssh::new(&remote, &somewhere()).unwrap();
+            let ssh = Ssh::new(&remote, &somewhere());
             assert_eq!(ssh.control_shell(), shell);
             assert_eq!(ssh.rsync_path("rsync", None), rsync);
         }
@@ -242,7 +246,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_directory_of_the_remote_rsync_is_quoted() {
-        let ssh = Ssh::new(&plain(), &somewhere()).unwrap();
+        let ssh = Ssh::new(&plain(), &somewhere());
         for (dir, expected) in
             [("/opt/bin", "/opt/bin/rsync"), ("/opt/my tools/", "'/opt/my tools/rsync'")]
         {
@@ -255,7 +259,7 @@ pub(crate) mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "secret\n").unwrap();
         let remote = Remote { password_file: Some(file.path().into()), ..plain() };
-        let ssh = Ssh::new(&remote, &somewhere()).unwrap();
+        let ssh = Ssh::new(&remote, &somewhere());
         for (mode, warned) in [(0o600, false), (0o640, true), (0o604, true), (0o400, false)] {
             std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
             assert_eq!(ssh.warning().is_some(), warned, "{mode:o}");

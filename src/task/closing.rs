@@ -1,22 +1,12 @@
 //! What happens at the end of every run, however it ended (spec 7).
 
 use super::outcome::{self, Halt, Outcome};
-use super::{Surroundings, Task, hooks, remote};
+use super::{Task, hooks, remote};
 use crate::process::{Stop, StopReason, signals};
-use crate::replica::ReplicaError;
 use crate::report::closing::{mail_result, write_reports};
 use crate::report::{Achievements, Level, RunReport};
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
-
-/// The end of a run that could not even begin.
-pub fn not_begun(around: &Surroundings<'_>, error: &ReplicaError) -> Outcome {
-    let mut outcome = Outcome::new(SystemTime::now());
-    around.reporter().problem(Level::Critical, None, None, &error.to_string());
-    outcome.status = outcome::status(around.log.worst(), None);
-    around.log.close_run(around.log.worst());
-    outcome
-}
 
 impl Task<'_> {
     /// Unlocks, runs the after-commands, writes the reports, sends mail, and decides the

@@ -159,9 +159,14 @@ impl Task<'_> {
 
     /// Whether a file that seems to have moved holds what its old name holds across.
     pub(super) fn holds_the_same(&mut self, doubt: &Doubt) -> Result<bool, Halt> {
-        let here = self.replicas[doubt.moved_on].digest(std::slice::from_ref(&doubt.to))?.pop();
-        let across =
-            self.replicas[doubt.moved_on.other()].digest(std::slice::from_ref(&doubt.from))?.pop();
+        let kinds = Pair::from_fn(|side| self.replicas[side].digest_kinds());
+        let common = kinds.initiator.iter().find(|kind| kinds.target.contains(kind));
+        let Some(kind) = common.copied() else { return Ok(false) };
+        let here =
+            self.replicas[doubt.moved_on].digest(kind, std::slice::from_ref(&doubt.to))?.pop();
+        let across = self.replicas[doubt.moved_on.other()]
+            .digest(kind, std::slice::from_ref(&doubt.from))?
+            .pop();
         Ok(matches!((here, across), (Some(Ok(a)), Some(Ok(b))) if a == b))
     }
 }

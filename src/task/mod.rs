@@ -14,9 +14,7 @@ mod told;
 use crate::config::{Config, Location};
 use crate::process::Stop;
 use crate::reconcile::{Plan, Rules, guard, reconcile};
-use crate::replica::{
-    Access, LocalReplica, LockRequest, Locked, Replica, ReplicaError, Retention, ShellReplica,
-};
+use crate::replica::{Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica};
 use crate::report::{Level, Log, Reporter, mail};
 use crate::state::{Action, Baseline, Note, StateDir, StateStore, Weight};
 use crate::tree::{Pair, Side, Stamp, Tree};
@@ -60,13 +58,7 @@ struct Task<'a> {
 pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = limits::watch(config, &around);
-    let replicas = match replicas(config, &around) {
-        Ok(replicas) => replicas,
-        Err(error) => {
-            drop(deadlines);
-            return closing::not_begun(&around, &error);
-        }
-    };
+    let replicas = Pair::from_fn(|side| replica(config, side, around));
     let mut task = Task {
         config,
         around,
@@ -80,22 +72,16 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
     task.close(halted)
 }
 
-fn replicas(
-    config: &Config,
-    around: &Surroundings<'_>,
-) -> Result<Pair<Box<dyn Replica>>, ReplicaError> {
-    let replica = |side: Side| -> Result<Box<dyn Replica>, ReplicaError> {
-        Ok(match &config.replicas[side] {
-            Location::Local(path) => {
-                Box::new(LocalReplica::new(side, path).with_stop(around.stop.clone()))
-            }
-            Location::Ssh(to) => {
-                let stop = around.stop.clone();
-                Box::new(ShellReplica::new(side, to, config, stop, around.reporter())?)
-            }
-        })
-    };
-    Ok(Pair::new(replica(Side::Initiator)?, replica(Side::Target)?))
+fn replica(config: &Config, side: Side, around: Surroundings<'_>) -> Box<dyn Replica> {
+    match &config.replicas[side] {
+        Location::Local(path) => {
+            Box::new(LocalReplica::new(side, path).with_stop(around.stop.clone()))
+        }
+        Location::Ssh(to) => {
+            let stop = around.stop.clone();
+            Box::new(ShellReplica::new(side, to, config, stop, around.reporter()))
+        }
+    }
 }
 
 /// The replica behind ssh, if there is one.
@@ -208,6 +194,9 @@ impl Task<'_> {
         let store = self.open_store()?;
         self.count_resume(&store)?;
         self.note_action(&store, Action::ReplicaTree)?;
+        for side in Side::BOTH {
+            self.replicas[side].keep_listing_in(&store.dir().path());
+        }
         let mut trees = self.scan()?;
         self.check_stop()?;
         if self.config.mode.initialize {

@@ -6,8 +6,8 @@ use crate::support::trees;
 use osync::config::RuleText;
 use osync::filter::Filter;
 use osync::replica::{
-    Access, Keep, LocalReplica, LockRequest, Locked, Op, PathError, Replica, Retention, Scan,
-    ScanRequest,
+    Access, DigestKind, Keep, LocalReplica, LockRequest, Locked, Op, PathError, Replica, Retention,
+    Scan, ScanRequest,
 };
 use osync::state::Identity;
 use osync::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
@@ -695,12 +695,12 @@ fn what_a_user_cannot_read_is_unknown_and_a_problem() {
 
 #[test]
 fn digests_are_sha_256() {
-    for sort in [Sort::Ssh, Sort::BusyBox, Sort::Bsd] {
+    for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd] {
         let mut ground = Ground::prepared(sort);
         ground.write("a\\b\nc", "osync\n");
         ground.write("d/x", "");
         let paths = ["a\\b\nc", "d", "missing", "missing/x"].map(rel);
-        let sums = ground.replica().digest(&paths).unwrap();
+        let sums = ground.replica().digest(DigestKind::Sha256, &paths).unwrap();
         let mut known = Command::new("sha256sum");
         let said = known.stdin(fs::File::open(ground.at("a\\b\nc")).unwrap()).output().unwrap();
         let hex: String = sums[0].as_ref().unwrap().iter().map(|b| format!("{b:02x}")).collect();

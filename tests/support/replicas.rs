@@ -120,7 +120,7 @@ pub fn behind(server: &Sshd, port: u16, root: &Path) -> ShellReplica {
 /// A replica by these settings.
 pub fn by(remote: &Remote, port: u16, root: &Path) -> ShellReplica {
     let place = place(port, root);
-    ShellReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent).unwrap()
+    ShellReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
 }
 
 fn tools_dir() -> tempfile::TempDir {

@@ -24,7 +24,7 @@ do_apply() {
         user='' group='' kept=''
         # shellcheck disable=SC2086 # our own words
         set -- ${line#?}
-        act=$1 first=$2 second=$3 third=$4
+        act=$1 first=$2 second=$3 third=$4 fourth=${5-}
         ;;
       'K'*) decode "${line#K}" && kept=$datum ;;
       'U'*) decode "${line#U}" && user=$datum ;;
@@ -326,25 +326,6 @@ act_aside() {
   again into_dest
 }
 
-# room KEEP replace|keep SUFFIX: what is kept under these names in the directory $kept of
-# backup/ gets the further name, unless it is a plain file that may be replaced.
-act_room() {
-  doing='make room for it in backup/'
-  if ! make_dest "$first" "$third"; then
-    all_answer "$dest_answer"
-    return
-  fi
-  i=0
-  while [ "$i" -lt "$count" ]; do
-    i=$((i + 1))
-    eval "name=\$n_$i older=\$t_$i"
-    if [ ! -L "$dest/$name" ] && [ ! -e "$dest/$name" ]; then continue; fi
-    if [ "$second" = replace ] && [ -f "$dest/$name" ] && [ ! -L "$dest/$name" ]; then continue; fi
-    rename_older "$dest/$name" "$dest/$older" \
-      || eval "r_$i='f make room for it in backup/:cannot rename what is there'"
-  done
-}
-
 into_dest() {
   mv -f "$@" "$dest/"
 }
@@ -352,7 +333,7 @@ into_dest() {
 # clear_place NAME OLDER: in $dest. A file replaces a file in one step, by mv.
 clear_place() {
   [ -L "$dest/$1" ] || [ -e "$dest/$1" ] || return 0
-  if [ "$second" = replace ] && is_no_dir "$dest/$1" && is_no_dir "./$1"; then return 0; fi
+  if [ "$second" = replace ] && is_file "$dest/$1" && is_file "./$1"; then return 0; fi
   rename_older "$dest/$1" "$dest/$2"
 }
 
@@ -426,6 +407,29 @@ imitate() {
   esac
   # group bits mean the group, so without the right one only our own bits count
   chown "${like#* }" "$2" 2>/dev/null && chmod "${like%% *}" "$2" && chmod u+rwx "$2"
+}
+
+# room KEEP replace|keep SUFFIX file|other: for what rsync will put into the directory $kept
+# there, under this name.
+act_room() {
+  if ! make_dest "$first" "$third"; then
+    dest_answer="f make room for its backup:${dest_answer#*:}"
+    all_answer "$dest_answer"
+    return
+  fi
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "name=\$n_$i older=\$t_$i"
+    [ -L "$dest/$name" ] || [ -e "$dest/$name" ] || continue
+    if [ "$second$fourth" = replacefile ] && is_file "$dest/$name"; then continue; fi
+    rename_older "$dest/$name" "$dest/$older" \
+      || eval "r_$i='f make room for its backup:cannot rename what is there'"
+  done
+}
+
+is_file() {
+  [ ! -L "$1" ] && [ -f "$1" ]
 }
 
 # copy KEEP keep SUFFIX: into the directory $kept of backup/, under the further name.

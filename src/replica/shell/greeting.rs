@@ -39,6 +39,7 @@ impl ShellReplica {
         let Location::Ssh(to) = &self.location else {
             return Err(self.error("it is not behind ssh"));
         };
+        self.ssh.check().map_err(|cause| self.error(cause.to_string()))?;
         let rsync = match &self.options.rsync_dir {
             Some(dir) => dir.join(&self.options.rsync_name).into_os_string(),
             None => OsString::from(&self.options.rsync_name),
@@ -94,6 +95,7 @@ impl ShellReplica {
             free_kib: greeting.free_kib,
             created: greeting.created,
             can_chown: greeting.uid == 0,
+            // whole seconds only, rounded down: what is made from now on is not older
             now: Stamp::new(greeting.now, 0),
         })
     }
@@ -146,8 +148,8 @@ fn parse(said: &[u8]) -> Option<Greeting> {
         match &line[..space] {
             b"created" => greeting.created = text == "1",
             b"free" => greeting.free_kib = text.parse().unwrap_or(u64::MAX),
+            b"now" => greeting.now = text.parse().unwrap_or(0),
             b"uid" => greeting.uid = text.parse().ok()?,
-            b"now" => greeting.now = text.parse().ok()?,
             b"rsync" => greeting.has_rsync = text == "yes",
             b"style" => greeting.style = Style::from_word(text),
             b"workdir" => {

@@ -112,9 +112,10 @@ do_scan() {
 room_for_cache() {
   new=$scratch/list
   [ "$write" = write ] || return 0
-  [ -d "${cache%/*}" ] || mkdir -p "${cache%/*}" 2>/dev/null || return 1
+  [ -d "${cache%/*}" ] || (umask 077 && mkdir -p "${cache%/*}") 2>/dev/null || return 1
   new=$cache.new.$$
-  (: >"$new") 2>/dev/null
+  # it names private files
+  (umask 077 && printf '' >"$new") 2>/dev/null
 }
 
 send_listing() {

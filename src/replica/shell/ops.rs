@@ -17,7 +17,7 @@ pub(super) fn encode(ops: &[Op], owners: &mut Owners, suffix: &str) -> Vec<u8> {
     let mut here: Option<RelPath> = None;
     let mut group = Vec::new();
     for op in ops {
-        let (parent, name) = split(op.path());
+        let (parent, name) = place(op);
         if here.as_ref() != Some(&parent) {
             out.push(b'>');
             datum(&mut out, parent.as_bytes());
@@ -57,8 +57,9 @@ fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
             kept_parent(&mut out, &short_kept_path(path));
         }
         Op::MakeRoom { kept, comes, replace_older } => {
-            let older = if *replace_older && *comes == Kind::File { "replace" } else { "keep" };
-            words(format!("room {} {older} {suffix}", Keep::Backup.name()));
+            let comes = if *comes == Kind::File { "file" } else { "other" };
+            let older = if *replace_older { "replace" } else { "keep" };
+            words(format!("room {} {older} {suffix} {comes}", Keep::Backup.name()));
             kept_parent(&mut out, kept);
         }
         Op::Remove { expect, .. } => {
@@ -81,6 +82,15 @@ fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
         Op::SetMtime { .. } => words("mtime".into()),
     }
     out
+}
+
+/// The directory that an operation is carried out in, and the name there. What is only in
+/// the work directory has its place in words of its own.
+fn place(op: &Op) -> (RelPath, &[u8]) {
+    match op {
+        Op::MakeRoom { kept, .. } => (RelPath::root(), kept.name()),
+        other => split(other.path()),
+    }
 }
 
 fn kept_parent(out: &mut Vec<u8>, kept: &RelPath) {
@@ -130,13 +140,15 @@ fn further(op: &Op, suffix: &str) -> Vec<u8> {
         Op::Rename { to, .. } => to.as_bytes().to_vec(),
         Op::KeepCopy { path, .. } => short_kept_path(path).name().to_vec(),
         // the name that an older one of this name gets
-        Op::SetAside { path, .. } => {
-            with_suffix(kept_path(path).name(), suffix.as_bytes(), LONGEST_NAME - 4)
-        }
-        Op::MakeRoom { kept, .. } => with_suffix(kept.name(), suffix.as_bytes(), LONGEST_NAME - 4),
+        Op::SetAside { path, .. } => older_name(&kept_path(path), suffix),
+        Op::MakeRoom { kept, .. } => older_name(kept, suffix),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
     }
+}
+
+fn older_name(kept: &RelPath, suffix: &str) -> Vec<u8> {
+    with_suffix(kept.name(), suffix.as_bytes(), LONGEST_NAME - 4)
 }
 
 /// A time in the forms that different `touch`es take.
@@ -179,7 +191,7 @@ const ACTIONS: [&str; 10] = [
     "set its time",
     "rename it",
     "copy it to backup/",
-    "make room for it in backup/",
+    "make room for its backup",
 ];
 
 /// A failure in the system's words.

@@ -13,6 +13,7 @@ use super::scripts::Piece;
 use crate::filter::Prune;
 use crate::replica::{PathError, ReplicaError, Scan, ScanRequest, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -149,10 +150,12 @@ impl ShellReplica {
     /// A copy that cannot be kept only makes the next run slower.
     fn keep_listing(&self, lines: &[u8]) {
         let Some(file) = self.cache.as_ref().filter(|_| !self.read_only) else { return };
-        let new = file.with_extension("new");
-        let kept = std::fs::write(&new, lines).and_then(|()| std::fs::rename(&new, file));
-        if kept.is_err() {
-            let _ = std::fs::remove_file(&new);
+        let Some(dir) = file.parent() else { return };
+        // a temporary file is for this user only: the listing names private files
+        if let Ok(mut new) = tempfile::NamedTempFile::new_in(dir)
+            && new.write_all(lines).is_ok()
+        {
+            let _ = new.persist(file);
         }
     }
 

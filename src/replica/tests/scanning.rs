@@ -129,7 +129,7 @@ fn copied_links_are_what_they_point_at() {
     assert_eq!(listed(&scan.tree), expected.map(|(n, s)| (n.to_owned(), s)));
     assert_eq!(scan.problems.len(), 3, "{:?}", scan.problems);
     assert_eq!(scan.tree.entry(scan.tree.find(&rel("file")).unwrap()).size, 4);
-    let digests = sandbox.replica.digest(&[rel("file"), rel("dir/f")]).unwrap();
+    let digests = sandbox.replica.digest(DigestKind::Blake3, &[rel("file"), rel("dir/f")]).unwrap();
     assert_eq!(digests[0], Ok(*blake3::hash(b"near").as_bytes()));
     assert_eq!(digests[1], Ok(*blake3::hash(b"far").as_bytes()));
 }
@@ -211,7 +211,10 @@ fn only_regular_files_have_digests() {
         0,
     )
     .unwrap();
-    let digests = sandbox.replica.digest(&["f", "d", "link", "pipe", "gone"].map(rel)).unwrap();
+    let digests = sandbox
+        .replica
+        .digest(DigestKind::Blake3, &["f", "d", "link", "pipe", "gone"].map(rel))
+        .unwrap();
     assert_eq!(digests[0], Ok(*blake3::hash(b"text").as_bytes()));
     assert_eq!(digests[1], Err(PathError::Changed));
     assert_eq!(digests[2], Err(PathError::Changed));
