@@ -211,7 +211,7 @@ impl Replica for ShellReplica {
             env: self.ssh.env(),
             destination: self.ssh.location().destination(),
             root: self.root.clone(),
-            rsync_path: self.ssh.rsync_path(rsync_name, rsync_dir.as_deref()),
+            rsync_path: self.ssh.rsync_path(rsync_name, rsync_dir.as_deref()).into(),
         })
     }
 
