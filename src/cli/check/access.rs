@@ -100,7 +100,7 @@ fn reach(
 ) -> Result<(String, Prepared), ReplicaError> {
     let mut replica: Box<dyn Replica> = match &config.replicas[side] {
         Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
-        Location::Ssh(to) => Box::new(ShellReplica::new(side, to, config, stop.clone(), reporter)?),
+        Location::Ssh(to) => Box::new(ShellReplica::new(side, to, config, stop.clone(), reporter)),
     };
     let prepared = replica.prepare(Access::ReadWrite { create: false })?;
     Ok((replica.location(), prepared))

@@ -80,7 +80,8 @@ fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
 /// The same on a remote replica: one small script over one ssh connection. Paths go to it
 /// in octal, never as shell text.
 fn there(config: &Config, side: Side, to: &SshLocation, way: Way) -> Result<Vec<String>, String> {
-    let ssh = Ssh::new(&config.remote, to).map_err(|error| error.to_string())?;
+    let ssh = Ssh::new(&config.remote, to);
+    ssh.check().map_err(|error| error.to_string())?;
     let dir = state_dir(config, side, &to.path);
     let octal =
         |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
