@@ -110,6 +110,7 @@ pub fn same_content_now(initiator: &Entry, target: &Entry, preserve: &Preserve) 
 mod tests {
     use super::*;
     use crate::reconcile::testing::preserve_all;
+    use crate::tree::Extra;
 
     fn file(size: u64, mtime: i64, mode: u16) -> Entry {
         let mut entry = Entry::new(Kind::File);
@@ -163,5 +164,81 @@ mod tests {
         assert!(!same_metadata(&now, &other, &preserve), "executability differs");
         preserve.executability = false;
         assert!(same_metadata(&now, &other, &preserve));
+    }
+
+    #[test]
+    fn each_field_of_metadata_counts_only_where_it_is_preserved() {
+        let plain = file(1, 10, 0o640);
+        let with = |change: fn(&mut Entry)| {
+            let mut entry = plain.clone();
+            change(&mut entry);
+            entry
+        };
+        let extra = |acl, xattr| Extra { acl, xattr, ..Extra::default() };
+        let mut acl = plain.clone();
+        acl.set_extra(extra(Some([1; 16]), None));
+        let mut xattr = plain.clone();
+        xattr.set_extra(extra(None, Some([1; 16])));
+        let none = Preserve {
+            permissions: false,
+            owner: false,
+            group: false,
+            executability: false,
+            ..preserve_all()
+        };
+        let cases: [(&str, Entry, Preserve); 6] = [
+            ("mode", with(|e| e.mode = 0o600), Preserve { permissions: true, ..none.clone() }),
+            ("x", with(|e| e.mode = 0o740), Preserve { executability: true, ..none.clone() }),
+            ("owner", with(|e| e.uid = 7), Preserve { owner: true, ..none.clone() }),
+            ("group", with(|e| e.gid = 7), Preserve { group: true, ..none.clone() }),
+            ("ACL", acl, Preserve { acl: true, ..none.clone() }),
+            ("attributes", xattr, Preserve { xattr: true, ..none.clone() }),
+        ];
+        for (i, (what, other, _)) in cases.iter().enumerate() {
+            assert!(same_metadata(&plain, other, &none), "{what} is compared without its option");
+            for (j, (option, _, preserve)) in cases.iter().enumerate() {
+                // a change of the x bits is a change of the mode
+                let differs = i == j || (*what == "x" && *option == "mode");
+                let same = same_metadata(&plain, other, preserve);
+                assert_eq!(same, !differs, "{what} differs, {option} is preserved");
+                assert!(same_metadata(&plain, &plain, preserve), "{option}: itself");
+            }
+        }
+        let x = Preserve { executability: true, ..none };
+        assert!(
+            same_metadata(&file(1, 1, 0o711), &file(1, 1, 0o744), &x),
+            "any x bit makes a file executable"
+        );
+    }
+
+    #[test]
+    fn contents_are_compared_by_digest_where_both_are_known_and_asked_for() {
+        let with = |digest: Option<[u8; 32]>| {
+            let mut entry = file(1, 10, 0o644);
+            entry.set_extra(Extra { content: digest, ..Extra::default() });
+            entry
+        };
+        let on = Preserve { checksum: true, ..preserve_all() };
+        let (one, two) = (Some([1; 32]), Some([2; 32]));
+        for (case, a, b, preserve, same) in [
+            ("equal digests", one, one, &on, true),
+            ("other digests", one, two, &on, false),
+            ("not asked for", one, two, &preserve_all(), true),
+            ("one is unknown", one, None, &on, true),
+        ] {
+            let (a, b) = (with(a), with(b));
+            assert_eq!(same_content_now(&a, &b, preserve), same, "{case}: both sides");
+            let change = change(Some(&a), &Was::Seen(b), Stamp::new(0, 0), preserve);
+            let expected = if same { Change::Unchanged } else { Change::Modified };
+            assert_eq!(change, expected, "{case}: one side");
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_very_time_of_the_list_was_in_it() {
+        let listed_at = Stamp::new(10, 5);
+        let change =
+            change(Some(&file(1, 10, 0o644)), &Was::Listed(None), listed_at, &preserve_all());
+        assert_eq!(change, Change::Unchanged);
     }
 }
