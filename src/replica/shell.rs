@@ -62,6 +62,7 @@ struct Link {
     identity: IdentityThere,
     has_work_dir: bool,
     has_kept: bool,
+    free_kib: u64,
     locked: bool,
 }
 

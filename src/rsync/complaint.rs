@@ -18,6 +18,12 @@ pub(super) fn is_complaint(line: &[u8]) -> bool {
     .any(|start| line.starts_with(start))
 }
 
+/// Whether a line on standard error is rsync's own, and not of the remote shell on the way.
+pub(super) fn is_of_rsync(line: &[u8]) -> bool {
+    let own = [&b"rsync: "[..], b"rsync error: ", b"rsync warning: ", b"IO error ", b"@ERROR"];
+    is_complaint(line) || own.iter().any(|start| line.starts_with(start))
+}
+
 /// A complaint's path, if it names one, and its words without the path; none for lines
 /// that only repeat the exit status.
 pub(super) fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {

@@ -126,6 +126,9 @@ pub struct Finished {
     pub messages: Vec<Message>,
     /// How many more complaints there were.
     pub left_out: u64,
+    /// What was said on standard error beside rsync's own words, in a call that came
+    /// through: banners, chatter of the remote shell's start-up files.
+    pub remarks: Vec<String>,
     /// How far it came.
     pub progress: Progress,
 }

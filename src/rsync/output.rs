@@ -1,7 +1,7 @@
 //! What rsync says, understood. Pure: lines in, values out.
 
 use super::args::ITEM_MARK;
-use super::complaint::{is_complaint, parse, without_temporary};
+use super::complaint::{is_complaint, is_of_rsync, parse, without_temporary};
 use super::exit::outcome;
 use super::{Finished, Progress};
 use crate::filter::listing::decode;
@@ -44,6 +44,7 @@ pub(super) struct Listener {
     messages: Vec<Message>,
     left_out: u64,
     words: Vec<String>,
+    remarks: Vec<String>,
     in_statistics: bool,
 }
 
@@ -58,6 +59,7 @@ impl Listener {
             messages: Vec::new(),
             left_out: 0,
             words: Vec::new(),
+            remarks: Vec::new(),
             in_statistics: false,
         }
     }
@@ -111,6 +113,12 @@ impl Listener {
         if text.starts_with("rsync error: ") {
             return;
         }
+        if path.is_none() && !is_of_rsync(line) {
+            if self.remarks.len() < MOST_WORDS {
+                self.remarks.push(text);
+            }
+            return;
+        }
         if self.messages.len() < Finished::MOST_MESSAGES {
             self.messages.push(Message { path, text });
         } else {
@@ -124,11 +132,13 @@ impl Listener {
         if !outcome.is_complete() {
             // the outcome holds them
             self.messages.retain(|message| message.path.is_some());
+            self.remarks.clear();
         }
         Finished {
             outcome,
             messages: self.messages,
             left_out: self.left_out,
+            remarks: self.remarks,
             progress: self.progress,
         }
     }
@@ -279,5 +289,24 @@ mod tests {
         }
         let finished = listener.finish(Exit::Code(23));
         assert_eq!((finished.messages.len(), finished.left_out), (Finished::MOST_MESSAGES, 7));
+    }
+
+    #[test]
+    fn what_the_remote_shell_says_is_no_complaint_unless_the_call_fails() {
+        for (exit, remarks) in [(0, 2), (23, 2), (255, 0)] {
+            let mut listener = listener();
+            for line in [
+                "** Welcome to h **",
+                "rsync: [sender] link_stat \"/s/x\" failed: Permission denied (13)",
+                ".bashrc: oops",
+                "rsync: [Receiver] something of its own",
+            ] {
+                listener.hear_error(line.as_bytes());
+            }
+            let finished = listener.finish(Exit::Code(exit));
+            assert_eq!(finished.remarks.len(), remarks, "{exit}");
+            let told = if exit == 255 { 1 } else { 2 };
+            assert_eq!(finished.messages.len(), told, "{exit}: {finished:?}");
+        }
     }
 }

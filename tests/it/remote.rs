@@ -1,1 +1,4 @@
-//! Tests of: remote.
+//! Whole runs with a target behind a real sshd (spec 5).
+
+mod failures;
+mod lost_line;

@@ -2,6 +2,7 @@
 
 pub mod history;
 pub mod model;
+pub mod over_ssh;
 pub mod replicas;
 pub mod sandbox;
 pub mod smtp;

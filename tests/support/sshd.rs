@@ -137,13 +137,15 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
+/// With SHLVL=2 bash does not take the session for a login, and leaves alone whatever the
+/// start-up files of the user who runs the tests do.
 fn config(dir: &Path, port: u16, lines: &str) -> String {
     let dir = dir.display();
     format!(
         "{lines}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {dir}/host\nPidFile none\n\
          AuthorizedKeysFile {dir}/authorized_keys\nStrictModes no\nUsePAM no\n\
          PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n\
-         LogLevel VERBOSE\nMaxStartups 100\n"
+         LogLevel VERBOSE\nMaxStartups 100\nSetEnv SHLVL=2\n"
     )
 }
 
@@ -192,6 +194,8 @@ struct Shared {
     to_client: AtomicU64,
     /// Bytes in both directions together after which the line is cut; 0: never.
     cut_after: AtomicU64,
+    /// The same after which nothing passes any more, with the line left open; 0: never.
+    stall_after: AtomicU64,
     /// How long each piece takes in one direction.
     delay_micros: AtomicU64,
 }
@@ -225,8 +229,14 @@ impl Proxy {
         self.shared.cut_after.store(self.bytes() + bytes, Ordering::Relaxed);
     }
 
+    /// Swallows everything once this many more bytes have passed: a line gone dead.
+    pub fn stall_after(&self, bytes: u64) {
+        self.shared.stall_after.store(self.bytes() + bytes, Ordering::Relaxed);
+    }
+
     /// Lets everything pass again.
     pub fn mend(&self) {
+        self.shared.stall_after.store(0, Ordering::Relaxed);
         self.shared.cut_after.store(0, Ordering::Relaxed);
     }
 
@@ -262,6 +272,7 @@ fn pass(
         let _ = out.shutdown(Shutdown::Write);
     });
     let mut buffer = [0; 16 * 1024];
+    let mut dead = false;
     while let Ok(count) = from.read(&mut buffer) {
         if count == 0 {
             break;
@@ -273,6 +284,12 @@ fn pass(
             let _ = from.shutdown(Shutdown::Both);
             let _ = to.shutdown(Shutdown::Both);
             break;
+        }
+        let limit = shared.stall_after.load(Ordering::Relaxed);
+        if dead || limit > 0 && passed + count as u64 > limit {
+            // what is lost once cannot be mended on the same line
+            dead = true;
+            continue;
         }
         counter(shared).fetch_add(count as u64, Ordering::Relaxed);
         if sender.send((Instant::now() + delay, buffer[..count].to_vec())).is_err() {

@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// How much of the answer to an earlier, abandoned request, or of noise, is skipped.
 const MOST_NOISE: u64 = 1 << 30;
+/// How much of what a host says instead of answering is shown.
+const SHOWN_NOISE: usize = 2048;
 
 /// Whether a request may be given up when the run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,8 +207,13 @@ impl Channel {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<u8, ChannelError> {
         let begin = format!("\n{} {number} begin\n", self.mark).into_bytes();
-        let mut skipped = 0;
-        self.up_to(&begin, on_stop, until, &mut |noise| skipped += noise.len() as u64)?;
+        let (mut skipped, mut start) = (0, Vec::new());
+        let begun = self.up_to(&begin, on_stop, until, &mut |noise| {
+            skipped += noise.len() as u64;
+            let room = SHOWN_NOISE - start.len().min(SHOWN_NOISE);
+            start.extend_from_slice(&noise[..noise.len().min(room)]);
+        });
+        begun.map_err(|cause| self.said_instead(cause, &start))?;
         if skipped > MOST_NOISE {
             return Err(self.lost());
         }
@@ -288,6 +295,23 @@ impl Channel {
             text.push_str(&remedy);
         }
         ChannelError::Lost(text)
+    }
+
+    /// A login that prints something and ends, without a word on standard error, told why.
+    fn said_instead(&self, cause: ChannelError, noise: &[u8]) -> ChannelError {
+        let mut said = noise.to_vec();
+        said.extend_from_slice(&self.buffer);
+        said.truncate(SHOWN_NOISE);
+        let said = excerpt(&String::from_utf8_lossy(&said));
+        match cause {
+            ChannelError::Lost(text) if self.number == 0 && !said.is_empty() => {
+                ChannelError::Lost(format!(
+                    "{text}; it said: {said}; the login must lead to a POSIX shell that reads \
+                     commands from its standard input"
+                ))
+            }
+            cause => cause,
+        }
     }
 
     /// Whether there still is a connection.

@@ -89,6 +89,7 @@ impl ShellReplica {
             identity,
             has_work_dir: greeting.has_work_dir,
             has_kept: greeting.has_kept,
+            free_kib: greeting.free_kib,
             locked: false,
         });
         Ok(Prepared {

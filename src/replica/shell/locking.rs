@@ -12,6 +12,9 @@ use crate::replica::judge::{Found, Holder, LockedBy, Place, Process, Verdict, ju
 use crate::replica::{LockRequest, Locked, ReplicaError};
 use crate::state::Identity;
 
+/// Two small files, in blocks of any size.
+const ROOM_FOR_A_LOCK_KIB: u64 = 128;
+
 /// A file as `show` of `lock.sh` tells it.
 enum Shown {
     Absent,
@@ -43,8 +46,15 @@ impl ShellReplica {
             let (status, answer) = self.ask(&[Piece::Lock], "lock", &data, OnStop::Finish)?;
             if status != 0 {
                 let said = String::from_utf8_lossy(&answer);
+                // not every shell knows the system's words for a full disk
+                let full = if self.link()?.free_kib < ROOM_FOR_A_LOCK_KIB {
+                    "; the file system there is full"
+                } else {
+                    ""
+                };
+                let said = said.trim();
                 return Err(
-                    self.error(format!("cannot take its lock in .osync_workdir: {}", said.trim()))
+                    self.error(format!("cannot take its lock in .osync_workdir: {said}{full}"))
                 );
             }
             if answer == b"taken\n" {

@@ -101,16 +101,19 @@ impl Apply<'_> {
         if let Some(cut) = cut {
             steps.applied.cut_short = true;
             if let Cut::Lost(error) = cut {
-                steps.apply.around.reporter().problem(
-                    Level::Critical,
-                    Some(error.side),
-                    None,
-                    &error.to_string(),
-                );
+                let reporter = steps.apply.around.reporter();
+                reporter.problem(Level::Critical, None, None, &error.to_string());
             }
             steps.fail_what_was_not_begun();
         }
         steps.read_again();
+        if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
+            let text = format!(
+                "{} paths of the plan are not done; the next run goes on with them",
+                steps.applied.achieved.failed.len()
+            );
+            steps.apply.around.reporter().say(Level::Notice, &text);
+        }
         steps.applied
     }
 }

@@ -178,6 +178,10 @@ impl Steps<'_, '_> {
                 return reporter.problem(Level::Error, Some(to), None, &error.to_string());
             }
         };
+        for remark in &finished.remarks {
+            let text = format!("{to}: said on the way by the other machine: {remark}");
+            self.apply.around.reporter().say(Level::Verbose, &text);
+        }
         self.applied.bytes[to] += finished.progress.bytes;
         // A vanished source is no error; what rsync says when it is ended is no news.
         let is_stopped = matches!(finished.outcome, rsync::Outcome::Stopped(_));
@@ -194,8 +198,18 @@ impl Steps<'_, '_> {
         }
         if let rsync::Outcome::EndedEarly(words) | rsync::Outcome::Failed(words) = &finished.outcome
         {
-            reporter.problem(Level::Error, Some(to), None, words);
+            let text = match self.remote() {
+                Some(there) => format!("the transfer with {there} failed: {words}"),
+                None => words.clone(),
+            };
+            reporter.problem(Level::Error, Some(to), None, &text);
         }
+    }
+
+    /// The replica behind ssh, for errors.
+    fn remote(&self) -> Option<String> {
+        let (side, _) = self.apply.config.replicas.iter().find(|(_, place)| place.is_remote())?;
+        Some(self.apply.replicas[side].location())
     }
 
     /// A receiver that changed between our last look and rsync's replacing it is in
