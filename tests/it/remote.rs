@@ -2,3 +2,4 @@
 
 mod failures;
 mod lost_line;
+mod thin_line;
