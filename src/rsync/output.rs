@@ -3,7 +3,7 @@
 use super::args::ITEM_MARK;
 use super::complaint::{is_complaint, is_of_rsync, parse, without_temporary};
 use super::exit::outcome;
-use super::{Finished, Progress};
+use super::{Finished, Outcome, Progress};
 use crate::filter::listing::decode;
 use crate::process::Exit;
 use crate::tree::RelPath;
@@ -134,6 +134,11 @@ impl Listener {
             self.messages.retain(|message| message.path.is_some());
             self.remarks.clear();
         }
+        if outcome == Outcome::Partial {
+            // one of them may be the reason
+            let more = self.remarks.drain(..).map(|text| Message { path: None, text });
+            self.messages.extend(more);
+        }
         Finished {
             outcome,
             messages: self.messages,
@@ -247,7 +252,6 @@ mod tests {
                 Some("a/b"),
                 "it changed while",
             ),
-            ("ssh: connect to host h port 22: Connection refused", None, "ssh: connect to host"),
             (
                 "rsync: connection unexpectedly closed (0 bytes received so far) [sender]",
                 None,
@@ -285,7 +289,7 @@ mod tests {
     fn a_flood_of_complaints_is_bounded_and_counted() {
         let mut listener = listener();
         for _ in 0..Finished::MOST_MESSAGES + 7 {
-            listener.hear_error(b"oops");
+            listener.hear_error(b"rsync: oops");
         }
         let finished = listener.finish(Exit::Code(23));
         assert_eq!((finished.messages.len(), finished.left_out), (Finished::MOST_MESSAGES, 7));
@@ -293,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_the_remote_shell_says_is_no_complaint_unless_the_call_fails() {
-        for (exit, remarks) in [(0, 2), (23, 2), (255, 0)] {
+        for (exit, remarks, told) in [(0, 2, 2), (24, 2, 2), (23, 0, 4), (255, 0, 1)] {
             let mut listener = listener();
             for line in [
                 "** Welcome to h **",
@@ -305,7 +309,6 @@ mod tests {
             }
             let finished = listener.finish(Exit::Code(exit));
             assert_eq!(finished.remarks.len(), remarks, "{exit}");
-            let told = if exit == 255 { 1 } else { 2 };
             assert_eq!(finished.messages.len(), told, "{exit}: {finished:?}");
         }
     }

@@ -46,6 +46,8 @@ fn ten_thousand_files_and_no_change_are_one_connection_and_few_bytes() {
     assert!(bytes <= 20_000, "{bytes} bytes after a change");
 }
 
+type Damage<'a> = Box<dyn Fn() + 'a>;
+
 /// The copies of the last listing: here, and over there.
 fn copies(task: &OverSsh) -> [PathBuf; 2] {
     [&task.sandbox.a, &task.sandbox.b]
@@ -62,7 +64,7 @@ fn a_listing_that_is_missing_foreign_or_damaged_costs_bytes_and_nothing_else() {
     let files = copies(&task);
     let [here, there] = &files;
     let foreign = b"f 644 0 0 1 2 1 3 1.0 1.0 1.0/dir-001/never-there//\n".to_vec();
-    let damages: Vec<(&str, Box<dyn Fn()>)> = vec![
+    let damages: Vec<(&str, Damage<'_>)> = vec![
         ("missing here", Box::new(|| fs::remove_file(here).unwrap())),
         ("missing there", Box::new(|| fs::remove_file(there).unwrap())),
         ("foreign here", Box::new(|| fs::write(here, &foreign).unwrap())),
