@@ -10,6 +10,8 @@ pub mod change;
 pub mod conflict;
 mod decide;
 pub mod delta;
+#[cfg(test)]
+mod edges;
 pub mod guard;
 pub mod join;
 mod lists;

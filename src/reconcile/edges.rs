@@ -1,0 +1,100 @@
+//! What the decision table does not show: what a plan says about its conflicts, limits,
+//! and left-overs that lie deep below.
+
+use super::testing::{afterwards, plan, rules, situation, words};
+use super::{Reason, Settle};
+use crate::report::Level;
+use crate::tree::Side;
+
+#[test]
+fn only_where_neither_side_has_a_past_is_it_a_first_contact() {
+    for (rows, expected) in [
+        ("a: - - f1@1 f2@2", true),
+        ("a: f1@1 f1@1 f2@2 f3@3", false),
+        ("a: f1@1 - f2@2 f3@3", false),
+        ("a: L L f2@50 f1@40", false),
+        ("a: - - d f2@9\na/b: - - f1@1 -", true),
+        ("a: f1@1 f1@1 d f2@9\na/b: - - f1@1 -", false),
+    ] {
+        let plan = plan(&situation(rows), &rules());
+        let told: Vec<bool> = plan.conflicts.iter().map(|c| c.first_contact).collect();
+        assert_eq!(told, [expected], "{rows}");
+    }
+}
+
+#[test]
+fn every_reason_has_words_of_its_own() {
+    let reasons =
+        [Reason::Newer, Reason::Tie, Reason::Forced, Reason::NewWorkBeatsDeletion, Reason::Kinds];
+    for (i, reason) in reasons.iter().enumerate() {
+        assert!(reason.words().contains(' '), "{reason:?}");
+        for other in &reasons[i + 1..] {
+            assert_ne!(reason.words(), other.words());
+        }
+    }
+}
+
+#[test]
+fn a_path_that_rsync_cannot_take_is_an_error_and_nothing_else_suffers() {
+    let situation = situation("d: - - d -\nd/abc: - - f1@1 -\nd/abcd: - - f1@1 -\nz: - - f1@1 -");
+    let mut rules = rules();
+    rules.longest_path = "d/abc".len();
+    let plan = plan(&situation, &rules);
+    assert_eq!(words(&plan), [">> send d", ">> send z", ">> send d/abc", "Error d/abcd"]);
+    let settles: Vec<(String, Settle)> =
+        plan.delta.spots().map(|s| (plan.path(s).shown(), plan.verdict(s).settle)).collect();
+    assert!(settles.contains(&("d/abcd".into(), Settle::KeepOld)), "it is tried again");
+}
+
+#[test]
+fn what_is_excluded_or_unreadable_deep_below_keeps_the_directories_above_it() {
+    for (what, deep, settle) in [
+        ("excluded content may stay for ever", "x", Settle::Marked(Side::Target)),
+        ("what cannot be read is tried again", "u", Settle::KeepOld),
+    ] {
+        let rows = format!(
+            "d: d d - d\nd/e: d d - d\nd/e/f: d d - d\nd/e/f/x: - - - {deep}\nd/a: f1 f1 - f1"
+        );
+        let before = situation(&rows);
+        let first = plan(&before, &rules());
+        assert_eq!(words(&first), [">> delete d/a"], "{what}");
+        for spot in first.delta.spots() {
+            let path = first.path(spot).shown();
+            if path == "d" || path == "d/e" || path == "d/e/f" {
+                assert_eq!(first.verdict(spot).settle, settle, "{what}: {path}");
+            }
+        }
+        let after = afterwards(&before, &first);
+        assert_eq!(words(&plan(&after, &rules())), Vec::<String>::new(), "{what}: again");
+    }
+}
+
+#[test]
+fn a_kind_does_not_change_over_what_is_excluded_deep_below() {
+    let situation = situation("a: d d f1@5 d\na/s: d d - d\na/s/x: - - - x");
+    let plan = plan(&situation, &rules());
+    assert_eq!(words(&plan), ["Warn a"]);
+    assert_eq!(plan.problems[0].level, Level::Warn);
+    assert_eq!(plan.problems[0].side, Some(Side::Target), "the side where it lies is named");
+}
+
+#[test]
+fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
+    let mut rules = rules();
+    rules.policy.one_way_from = Some(Side::Initiator);
+    for (what, rows, expected, kept) in [
+        ("newer there", "a: d@1 d@1 d@1 f2@9\na/b: f1 f1 f1 -", &[][..], 1),
+        ("older there", "a: d@5 d@5 d@5 f2@3\na/b: f1 f1 f1 -", &[">> backup a", ">> tree a"], 0),
+        ("as old", "a: d@5 d@5 d@5 f2@5\na/b: f1 f1 f1 -", &[">> backup a", ">> tree a"], 0),
+        (
+            "newer, but its change was made here",
+            "a: f1@9 f1@9 d@5 f1@9",
+            &[">> backup a", ">> tree a"],
+            0,
+        ),
+    ] {
+        let plan = plan(&situation(rows), &rules);
+        assert_eq!(words(&plan), expected, "{what}");
+        assert_eq!(plan.kept_newer, kept, "{what}");
+    }
+}
