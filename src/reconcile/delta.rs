@@ -329,4 +329,18 @@ mod tests {
         assert_eq!(names, ["d", "d/a", "d/m", "d/n", "d/z", "e"]);
         assert_eq!(delta.path(again).shown(), "d/m");
     }
+
+    #[test]
+    fn children_may_be_added_behind_those_that_found_their_place() {
+        let mut delta = Delta::new();
+        assert!(delta.is_empty());
+        for name in [b"b", b"a"] {
+            delta.child_or_new(Delta::ROOT, name);
+        }
+        delta.push(Delta::ROOT, b"c", Pair::default(), None);
+        let names: Vec<String> =
+            delta.children(Delta::ROOT).map(|s| delta.path(s).shown()).collect();
+        assert_eq!(names, ["a", "b", "c"]);
+        assert!(!delta.is_empty());
+    }
 }

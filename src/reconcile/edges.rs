@@ -96,5 +96,21 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
         let plan = plan(&situation(rows), &rules);
         assert_eq!(words(&plan), expected, "{what}");
         assert_eq!(plan.kept_newer, kept, "{what}");
+        let at = plan.delta.spots().find(|s| plan.path(*s).shown() == "a").unwrap();
+        let keeps_its_past = plan.verdict(at).settle == Settle::KeepOld;
+        assert_eq!(keeps_its_past, kept == 1, "{what}");
+    }
+}
+
+#[test]
+fn devices_go_only_where_they_can_be_made() {
+    for (can, rows, expected) in [
+        (true, "c: - - c -", ">> send c"),
+        (false, "c: - - c -", "Warn c"),
+        (false, "c: - - f1 -", ">> send c"),
+    ] {
+        let mut rules = rules();
+        rules.can_chown.target = can;
+        assert_eq!(words(&plan(&situation(rows), &rules)), [expected], "{rows}, {can}");
     }
 }

@@ -149,6 +149,7 @@ fn metadata_is_a_field_of_its_own() {
             ("content and metadata the same way", "a: f1@1 f1@1 f2@5%600 f1@1", &[">> send a"]),
             ("first contact, equal content", "a: - - f1@1%600 f1@1", &[">> attr a"]),
             ("of a directory", "d: d d d%700 d", &[">> attr d"]),
+            ("of files recorded as different", "a: f1@1 f2@2 f1@1%600 f2@2", &[">> attr a"]),
         ],
         &rules(),
     );
@@ -499,6 +500,17 @@ fn one_way() {
                 "a file for a directory",
                 "a: d d f1@5 d\na/b: f1@1 f1@1 - f1@1",
                 &[">> deleted a", ">> send a"],
+            ),
+            ("a directory new on the source", "d: - - d -\nd/a: - - f1@1 -", &[">> tree d"]),
+            (
+                "a directory new on the receiver",
+                "d: - - - d\nd/a: - - - f1@1",
+                &[">> delete d", ">> delete d/a"],
+            ),
+            (
+                "a directory new on the receiver, with excluded content",
+                "d: - - - d\nd/a: - - - f1@1\nd/x: - - - x",
+                &[">> delete d/a"],
             ),
         ],
         &rules,

@@ -2,7 +2,7 @@
 //! that carries a plan out in memory.
 //!
 //! An entry is written `f3@20` (a file, content of 3 bytes, mtime 20), `d`, `d@5`,
-//! `l:there@20` (a link), `-` (nothing), `x` (excluded file), `xd` (excluded directory),
+//! `l:there@20` (a link), `c` (a device), `-` (nothing), `x` (excluded file), `xd` (excluded directory),
 //! `u` (unreadable directory). `#7` gives it the inode 7, `%600` the mode.
 
 use super::plan::{Act, Plan};
@@ -79,6 +79,7 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
         "xd" => (Standing::Excluded, Kind::Dir),
         "u" => (Standing::Unknown, Kind::Dir),
         _ if text.starts_with('d') => (Standing::Present, Kind::Dir),
+        _ if text.starts_with('c') => (Standing::Present, Kind::CharDevice),
         _ if text.starts_with('l') => (Standing::Present, Kind::Symlink),
         _ => (Standing::Present, Kind::File),
     };
