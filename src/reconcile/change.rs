@@ -187,12 +187,12 @@ mod tests {
             ..preserve_all()
         };
         let cases: [(&str, Entry, Preserve); 6] = [
-            ("mode", with(|e| e.mode = 0o600), Preserve { permissions: true, ..none.clone() }),
-            ("x", with(|e| e.mode = 0o740), Preserve { executability: true, ..none.clone() }),
-            ("owner", with(|e| e.uid = 7), Preserve { owner: true, ..none.clone() }),
-            ("group", with(|e| e.gid = 7), Preserve { group: true, ..none.clone() }),
-            ("ACL", acl, Preserve { acl: true, ..none.clone() }),
-            ("attributes", xattr, Preserve { xattr: true, ..none.clone() }),
+            ("mode", with(|e| e.mode = 0o600), Preserve { permissions: true, ..none }),
+            ("x", with(|e| e.mode = 0o740), Preserve { executability: true, ..none }),
+            ("owner", with(|e| e.uid = 7), Preserve { owner: true, ..none }),
+            ("group", with(|e| e.gid = 7), Preserve { group: true, ..none }),
+            ("ACL", acl, Preserve { acl: true, ..none }),
+            ("attributes", xattr, Preserve { xattr: true, ..none }),
         ];
         for (i, (what, other, _)) in cases.iter().enumerate() {
             assert!(same_metadata(&plain, other, &none), "{what} is compared without its option");

@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::screen::Screen;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Location, Output, Secret};
+use crate::ssh;
 use chrono::Local;
 use std::collections::VecDeque;
 use std::io;
@@ -62,6 +63,9 @@ impl Log {
         let log = Log::open(&config.output, &place, start);
         let secrets = [&config.remote.token, &config.alerts.smtp_password];
         secrets.into_iter().flatten().for_each(|secret| log.add_secret(secret));
+        if let Some(password) = config.remote.password_file.as_deref().and_then(ssh::password) {
+            log.add_secret(&password);
+        }
         log
     }
 

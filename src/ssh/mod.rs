@@ -11,11 +11,18 @@ mod shared;
 pub use refusal::explain;
 pub use shared::SharedConnection;
 
-use crate::config::{Remote, SshLocation, Transport};
+use crate::config::{Remote, Secret, SshLocation, Transport};
 use crate::process;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// The password in a password file, for masking; none: it cannot be read.
+#[must_use]
+pub fn password(file: &Path) -> Option<Secret> {
+    let password = askpass::read_password(file).ok()?;
+    Some(Secret::new(String::from_utf8_lossy(&password).into_owned()))
+}
 
 /// What the words of a command are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,7 +197,6 @@ fn is_in_path(name: &OsStr) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::config::Secret;
 
     pub(crate) fn plain() -> Remote {
         Remote {

@@ -1,5 +1,9 @@
 //! Whole runs with a target behind a real sshd (spec 5).
 
+mod awkward;
 mod failures;
+mod limits;
+mod login;
 mod lost_line;
+mod settings;
 mod thin_line;

@@ -23,12 +23,20 @@ pub struct Sshd {
 impl Sshd {
     /// Starts a server with further lines in its configuration.
     pub fn start(lines: &str) -> Self {
+        Self::start_with(lines, None)
+    }
+
+    /// With an /etc/shadow of its own.
+    fn start_with(lines: &str, shadow: Option<&str>) -> Self {
         let dir = tempfile::Builder::new().prefix("osync-sshd-").tempdir().unwrap();
         for key in ["host", "user", "stranger"] {
             keygen(&dir.path().join(key));
         }
         let public = fs::read(dir.path().join("user.pub")).unwrap();
         fs::write(dir.path().join("authorized_keys"), public).unwrap();
+        if let Some(shadow) = shadow {
+            fs::write(dir.path().join("shadow"), shadow).unwrap();
+        }
         if rustix::process::geteuid().is_root() {
             // sshd wants it for its unprivileged half; packages make it at boot
             let _ = fs::create_dir("/run/sshd");
@@ -46,6 +54,22 @@ impl Sshd {
         panic!("sshd does not start: {}", log_of(dir.path()));
     }
 
+    /// A server at which the user who runs the tests logs in with a password, which holds
+    /// at that server only; none: only root can make one.
+    pub fn with_password(password: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let said = Command::new("openssl").args(["passwd", "-6", password]).output().ok()?;
+        let hash = String::from_utf8(said.stdout).ok()?;
+        let entry = format!("{}:", user());
+        let shadow = fs::read_to_string("/etc/shadow").ok()?;
+        let others = shadow.lines().filter(|line| !line.starts_with(&entry));
+        let mut text: String = others.map(|line| format!("{line}\n")).collect();
+        text.push_str(&format!("{entry}{}:19000:0:99999:7:::\n", hash.trim()));
+        Some(Self::start_with("PasswordAuthentication yes", Some(&text)))
+    }
+
     /// An ssh URI of a path on this machine.
     pub fn uri(&self, path: &Path) -> String {
         self.uri_by(self.port, path)
@@ -58,13 +82,18 @@ impl Sshd {
 
     /// Puts the host key for a port into known_hosts.
     pub fn trust(&self, port: u16) {
+        self.trust_at("127.0.0.1", port);
+    }
+
+    /// The same for another name of this machine.
+    pub fn trust_at(&self, host: &str, port: u16) {
         let key = fs::read_to_string(self.path("host.pub")).unwrap();
         let mut known = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("known_hosts"))
             .unwrap();
-        writeln!(known, "[127.0.0.1]:{port} {key}").unwrap();
+        writeln!(known, "[{host}]:{port} {key}").unwrap();
     }
 
     /// The key that is let in.
@@ -152,7 +181,13 @@ fn config(dir: &Path, port: u16, lines: &str) -> String {
 /// Starts the server and waits until it listens; none: the port was taken.
 fn listen(dir: &Path) -> Option<Child> {
     let log = fs::File::create(dir.join("log")).unwrap();
-    let mut child = Command::new("/usr/sbin/sshd")
+    let mut command = Command::new("/usr/sbin/sshd");
+    if dir.join("shadow").exists() {
+        let script = "mount --bind \"$0\" /etc/shadow && exec /usr/sbin/sshd \"$@\"";
+        command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", script]).arg(dir.join("shadow"));
+    }
+    let mut child = command
         .args(["-D", "-e", "-f"])
         .arg(dir.join("sshd_config"))
         .stdin(Stdio::null())
@@ -190,6 +225,8 @@ pub struct Proxy {
 #[derive(Default)]
 struct Shared {
     connections: AtomicU64,
+    /// Directions that have come to their end: two for each connection.
+    ended: AtomicU64,
     to_server: AtomicU64,
     to_client: AtomicU64,
     /// Bytes in both directions together after which the line is cut; 0: never.
@@ -246,6 +283,11 @@ impl Proxy {
             + self.shared.to_client.load(Ordering::Relaxed)
     }
 
+    /// Connections that are open.
+    pub fn open(&self) -> u64 {
+        self.connections() - self.shared.ended.load(Ordering::Relaxed) / 2
+    }
+
     /// Connections that were made.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
@@ -298,4 +340,5 @@ fn pass(
     }
     drop(sender);
     let _ = writer.join();
+    shared.ended.fetch_add(1, Ordering::Relaxed);
 }
