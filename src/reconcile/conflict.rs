@@ -18,6 +18,8 @@ pub enum Reason {
     NewWorkBeatsDeletion,
     /// A directory on one side, something else on the other, both changed.
     Kinds,
+    /// Names that are one file on a side were changed in different ways (hard links).
+    Links,
 }
 
 impl Reason {
@@ -32,6 +34,7 @@ impl Reason {
             Reason::Kinds => {
                 "a directory stands against something else and CONFLICT_PREVALANCE names it"
             }
+            Reason::Links => "names that are hard links of each other were changed on both sides",
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::Rules;
 use super::change::{same_content_now, same_metadata};
 use super::delta::{Delta, Spot};
+use super::groups::{OutOfStep, out_of_step};
 use crate::state::{Baseline, Damaged, Known, Record, Was};
 use crate::tree::{Entry, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
@@ -116,6 +117,8 @@ struct Walk<'a> {
     rules: &'a Rules,
     delta: Delta,
     dirs: Vec<Dir>,
+    /// Hard links that are not in step, whatever their names look like by themselves.
+    links: OutOfStep,
 }
 
 /// Finds every path that is not plainly in step, together with its ancestors.
@@ -130,7 +133,8 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
         record: None,
         hint: None,
     };
-    let mut walk = Walk { trees, rules, delta: Delta::new(), dirs: vec![root] };
+    let links = out_of_step(trees, &rules.preserve);
+    let mut walk = Walk { trees, rules, delta: Delta::new(), dirs: vec![root], links };
     let mut cursor = baseline.cursor();
     let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
@@ -226,6 +230,9 @@ impl Walk<'_> {
 
     fn is_plainly_in_step(&self, now: Pair<Option<NodeId>>, record: Option<&Record>) -> bool {
         let (Some(i), Some(t)) = (now.initiator, now.target) else { return false };
+        if self.links.initiator.contains(&i) || self.links.target.contains(&t) {
+            return false;
+        }
         let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));
         let preserve = &self.rules.preserve;
         let same_now = same_content_now(i, t, preserve)

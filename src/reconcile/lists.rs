@@ -7,15 +7,21 @@ use super::plan::{Act, Deletion, Plan};
 use crate::state::Was;
 use crate::tree::{Entry, Pair, Side, Stamp};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 /// Fills the lists of a plan from its verdicts.
 pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
-    let whole = whole_subtrees(facts, plan);
+    let linked = linked(plan);
+    for (side, links) in linked.names.iter() {
+        plan.links[side].clone_from(links);
+    }
+    let whole = whole_subtrees(facts, plan, &linked.all);
     let touched = touched(plan);
     for spot in plan.delta.spots() {
         let verdict = *plan.verdict(spot);
         let parent = plan.delta.parent(spot).index();
         match verdict.act {
+            Act::Send { to } if linked.gets(spot, to) => {}
             Act::Send { to } => {
                 if !whole[spot.index()] {
                     plan.updates[to].push(spot);
@@ -26,7 +32,8 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
             Act::Delete { .. } | Act::Nothing => {}
         }
         if let Some(on) = verdict.metadata_on {
-            let flows_against = verdict.act == Act::Send { to: on.other() };
+            let to = on.other();
+            let flows_against = verdict.act == Act::Send { to } || linked.gets(spot, to);
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
             list[on].push(spot);
         }
@@ -47,9 +54,36 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
     }
 }
 
+/// The names of groups: those that are only linked, by receiver in the order of the groups,
+/// and all.
+struct Linked {
+    names: Pair<Vec<Spot>>,
+    only: BTreeSet<(Spot, Side)>,
+    all: BTreeSet<Spot>,
+}
+
+impl Linked {
+    fn gets(&self, spot: Spot, to: Side) -> bool {
+        self.only.contains(&(spot, to))
+    }
+}
+
+fn linked(plan: &Plan) -> Linked {
+    let mut linked = Linked { names: Pair::default(), only: BTreeSet::new(), all: BTreeSet::new() };
+    for group in &plan.groups {
+        linked.all.extend(&group.members);
+        if group.only_names {
+            linked.names[group.to].extend(&group.members);
+            linked.only.extend(group.members.iter().map(|spot| (*spot, group.to)));
+        }
+    }
+    linked
+}
+
 /// Directories that do not exist on the receiver and go over with all that is below them,
-/// and nothing else; by [`Spot::index`]. Only directories count.
-fn whole_subtrees(facts: &Facts<'_>, plan: &Plan) -> Vec<bool> {
+/// and nothing else; by [`Spot::index`]. Only directories count. What holds names that go
+/// together with others is not whole: these go in one call.
+fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> Vec<bool> {
     let mut whole = vec![false; plan.delta.len()];
     let mut broken = vec![false; plan.delta.len()];
     let mut children = vec![0_usize; plan.delta.len()];
@@ -69,7 +103,7 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan) -> Vec<bool> {
             .delta
             .now(spot, from)
             .is_some_and(|id| facts.trees[from].children(id).len() == children[index]);
-        let fine = is_new && plan.verdict(spot).metadata_on.is_none();
+        let fine = is_new && plan.verdict(spot).metadata_on.is_none() && !grouped.contains(&spot);
         if !fine || (is_dir && (broken[index] || !complete || facts.frozen_below[index][from])) {
             broken[parent] = true;
         } else {
@@ -99,6 +133,11 @@ fn touched(plan: &Plan) -> Vec<Pair<bool>> {
         }
         if let Some(side) = verdict.lost_on {
             touched[parent][side] = true;
+        }
+    }
+    for (side, spots) in plan.links.iter() {
+        for spot in spots {
+            touched[plan.delta.parent(*spot).index()][side] = true;
         }
     }
     for step in &plan.moves {

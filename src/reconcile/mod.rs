@@ -2,7 +2,7 @@
 //!
 //! No clock, no file, no process. The way through the room: [`join`](join::join) finds
 //! the paths that need thought, [`moves`] treats renamings as done, [`decide`] gives each
-//! path its verdict, [`lists`] sorts the verdicts into the steps of a [`Plan`], [`guard`]
+//! path its verdict, [`links`] keeps hard links together, [`lists`] sorts the verdicts into the steps of a [`Plan`], [`guard`]
 //! looks whether the plan is too dangerous, and [`record`] turns what was achieved into
 //! the next baseline.
 
@@ -12,8 +12,10 @@ mod decide;
 pub mod delta;
 #[cfg(test)]
 mod edges;
+mod groups;
 pub mod guard;
 pub mod join;
+mod links;
 mod lists;
 mod metadata;
 mod moves;
@@ -26,7 +28,7 @@ mod testing;
 
 pub use conflict::{Conflict, Reason};
 pub use delta::{Delta, Spot};
-pub use plan::{Act, Deletion, Doubt, Move, Plan, SetAside, Settle, Verdict};
+pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Verdict};
 
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged};
@@ -70,6 +72,7 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
         decide::Facts::gather(&plan.delta, trees, header, rules)
     };
     decide::decide(&facts, &mut plan);
+    links::settle(&facts, &mut plan);
     lists::fill(&facts, &mut plan);
     Ok(plan)
 }

@@ -97,6 +97,18 @@ pub struct Doubt {
     pub to: RelPath,
 }
 
+/// Names that share an inode on the sending side and go over in one call, so that rsync
+/// links them on the receiving side (PRESERVE_HARDLINKS).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkGroup {
+    /// The receiving side.
+    pub to: Side,
+    /// The names, in the order of the delta.
+    pub members: Vec<Spot>,
+    /// The receiver has the content under one of the names: the others are only linked.
+    pub only_names: bool,
+}
+
 /// What should happen.
 #[derive(Debug)]
 pub struct Plan {
@@ -114,12 +126,16 @@ pub struct Plan {
     pub subtrees: Pair<Vec<Spot>>,
     /// Step 5: everything else that is created or replaced, and new directories.
     pub updates: Pair<Vec<Spot>>,
+    /// Step 5: names of groups of which the receiver has the content.
+    pub links: Pair<Vec<Spot>>,
     /// Step 6: other metadata.
     pub metadata: Pair<Vec<Spot>>,
     /// Step 7: deletions, deepest first.
     pub deletions: Pair<Vec<Deletion>>,
     /// Step 8: times of directories.
     pub dir_times: Pair<Vec<(Spot, Stamp)>>,
+    /// Names that must go in the same call.
+    pub groups: Vec<LinkGroup>,
     /// What both sides changed.
     pub conflicts: Vec<Conflict>,
     /// What the plan leaves alone and why; warnings, and errors for single paths.
@@ -145,9 +161,11 @@ impl Plan {
             counter_metadata: Pair::default(),
             subtrees: Pair::default(),
             updates: Pair::default(),
+            links: Pair::default(),
             metadata: Pair::default(),
             deletions: Pair::default(),
             dir_times: Pair::default(),
+            groups: Vec::new(),
             conflicts: Vec::new(),
             problems: Vec::new(),
             kept_newer: 0,
@@ -165,6 +183,7 @@ impl Plan {
                 self.counter_metadata[*side].is_empty()
                     && self.subtrees[*side].is_empty()
                     && self.updates[*side].is_empty()
+                    && self.links[*side].is_empty()
                     && self.metadata[*side].is_empty()
                     && self.deletions[*side].is_empty()
                     && self.dir_times[*side].is_empty()

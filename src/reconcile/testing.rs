@@ -2,8 +2,9 @@
 //! that carries a plan out in memory.
 //!
 //! An entry is written `f3@20` (a file, content of 3 bytes, mtime 20), `d`, `d@5`,
-//! `l:there@20` (a link), `c` (a device), `-` (nothing), `x` (excluded file), `xd` (excluded directory),
-//! `u` (unreadable directory). `#7` gives it the inode 7, `%600` the mode.
+//! `l:there@20` (a link), `c` (a device), `-` (nothing), `x` (excluded file), `xd` (excluded
+//! directory), `u` (unreadable directory). `#7` gives it the inode 7, `&7` the same inode as
+//! other names of the side, `%600` the mode.
 
 use super::plan::{Act, Plan};
 use super::record::{Achieved, record};
@@ -72,7 +73,7 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
     let cut = |text: &str, mark: char| {
         let start = text.find(mark)? + 1;
         let rest = &text[start..];
-        Some(rest[..rest.find(['@', '#', '%']).unwrap_or(rest.len())].to_owned())
+        Some(rest[..rest.find(['@', '#', '%', '&']).unwrap_or(rest.len())].to_owned())
     };
     let (standing, kind) = match text {
         "x" => (Standing::Excluded, Kind::File),
@@ -98,7 +99,9 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
     entry.mode = cut(text, '%').map_or(0o755, |m| u16::from_str_radix(&m, 8).unwrap());
     let own: u64 = path.as_bytes().iter().fold(1000, |sum, b| sum * 31 % 999_983 + u64::from(*b));
     let offset = if side == Side::Initiator { 0 } else { 2_000_000 };
-    entry.ino = offset + cut(text, '#').map_or(own, |i| i.parse().unwrap());
+    let given = cut(text, '#').or(cut(text, '&'));
+    entry.ino = offset + given.map_or(own, |i| i.parse().unwrap());
+    entry.shared_inode = text.contains('&');
     entry.btime = Stamp::new(entry.ino.try_into().unwrap(), 1);
     Some((standing, entry))
 }
@@ -190,6 +193,7 @@ pub fn words(plan: &Plan) -> Vec<String> {
     list("set", &plan.counter_metadata);
     list("tree", &plan.subtrees);
     list("send", &plan.updates);
+    list("link", &plan.links);
     list("attr", &plan.metadata);
     for (side, deletions) in plan.deletions.iter() {
         for deletion in deletions {
@@ -247,6 +251,7 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
                 _ => sent.1.ino = next_ino,
             }
             sent.1.btime = Stamp::new(next_ino.try_into().unwrap(), 0);
+            sent.1.shared_inode = false;
             files[to].insert(at.clone(), sent);
         }
         if let Some(on) = verdict.metadata_on {
@@ -255,6 +260,20 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
         }
         if let Act::Delete { on } = verdict.act {
             files[on].remove(&at);
+        }
+    }
+    for group in &plan.groups {
+        // What is there already keeps its inode, if it is to be linked only; rsync takes
+        // the first.
+        let there = group
+            .members
+            .iter()
+            .find(|spot| !group.only_names || before[group.to].contains_key(&plan.path(**spot)));
+        let leader = files[group.to][&plan.path(*there.unwrap())].1.clone();
+        for spot in &group.members {
+            let entry = &mut files[group.to].get_mut(&plan.path(*spot)).unwrap().1;
+            (entry.ino, entry.btime) = (leader.ino, leader.btime);
+            entry.shared_inode = true;
         }
     }
     for (side, times) in plan.dir_times.iter() {

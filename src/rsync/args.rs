@@ -115,6 +115,7 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
             args.add(&["--ignore-times", "--modify-window=-1", "--dirs", "-O"]);
         }
         Purpose::Subtrees => args.add(&["--ignore-times", "--modify-window=-1", "-r"]),
+        Purpose::Links => args.add(&["--modify-window=-1", "--dirs", "-O"]),
         Purpose::Metadata => {
             args.add(&["--modify-window=-1", "--dirs", "-O"]);
             // elsewhere the plan knows already that contents differ: reading every file

@@ -74,6 +74,9 @@ pub enum Purpose {
     /// Content is the same and only metadata differs. (A receiving file whose size or time
     /// has changed since the scan is overwritten all the same, with a backup.)
     Metadata,
+    /// Names of one file of which the receiver has the content already: they are linked, and
+    /// nothing is carried over. All names of the file must be listed.
+    Links,
     /// As [`Purpose::Content`], where the receiver has something similar under the same
     /// name: a file that was moved, then edited.
     Delta,

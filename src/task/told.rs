@@ -7,6 +7,7 @@ use crate::reconcile::{Act, Plan, Spot};
 use crate::report::closing::tell_changes;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A plan, or what was achieved of it.
@@ -56,7 +57,9 @@ impl<'a> Told<'a> {
 
 impl Listing for Told<'_> {
     fn updates(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
-        self.each(|spot| self.plan.verdict(spot).act == Act::Send { to: side }, each);
+        let linked: BTreeSet<Spot> = self.plan.links[side].iter().copied().collect();
+        let comes = |spot| self.plan.verdict(spot).act == Act::Send { to: side };
+        self.each(|spot| comes(spot) || linked.contains(&spot), each);
     }
 
     fn metadata(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {

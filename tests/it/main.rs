@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod fidelity;
 mod filter;
+mod hard_links;
 mod hooks;
 mod install;
 mod local;

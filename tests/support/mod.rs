@@ -8,3 +8,4 @@ pub mod sandbox;
 pub mod smtp;
 pub mod sshd;
 pub mod trees;
+pub mod ways;

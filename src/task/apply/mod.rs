@@ -379,7 +379,12 @@ impl Steps<'_, '_> {
         let begun = |steps: &Self, side: Side, spot: Spot| steps.touched[side].contains(&spot);
         let mut not_begun = Vec::new();
         for side in Side::BOTH {
-            let lists = [&plan.updates[side], &plan.metadata[side], &plan.counter_metadata[side]];
+            let lists = [
+                &plan.updates[side],
+                &plan.links[side],
+                &plan.metadata[side],
+                &plan.counter_metadata[side],
+            ];
             not_begun.extend(
                 lists.into_iter().flatten().filter(|spot| !begun(self, side, **spot)).copied(),
             );

@@ -107,6 +107,33 @@ impl Steps<'_, '_> {
                 self.judge_metadata(spot, on);
             }
         }
+        self.judge_links();
+    }
+
+    /// Names that went together must be one file on the receiver.
+    fn judge_links(&mut self) {
+        let plan = self.apply.plan;
+        for group in &plan.groups {
+            let found = |spot: &Spot| {
+                let entry = self.applied.achieved.fresh[group.to].get(*spot)?.as_ref()?;
+                Some((entry.dev, entry.ino))
+            };
+            let first = group.members.first().and_then(found);
+            let together = group.members.iter().all(|spot| found(spot) == first);
+            if together || group.members.iter().any(|spot| self.failed(*spot)) {
+                continue;
+            }
+            if let (Some(spot), false) = (group.members.last(), self.applied.cut_short) {
+                self.problem(
+                    Level::Error,
+                    group.to,
+                    *spot,
+                    "it could not be linked with the other names of the same file; its content \
+                     is there. Does the file system have hard links? (PRESERVE_HARDLINKS)",
+                );
+            }
+            self.applied.achieved.failed.extend(&group.members);
+        }
     }
 
     fn judge_sent(&mut self, spot: Spot, to: Side) {

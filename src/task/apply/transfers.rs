@@ -9,6 +9,7 @@ use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
 use crate::state::{Inflight, InflightPath};
 use crate::tree::{Pair, RelPath, Side};
+use std::collections::BTreeMap;
 
 impl Steps<'_, '_> {
     pub(super) fn updates(&mut self) -> Result<(), Cut> {
@@ -48,6 +49,7 @@ impl Steps<'_, '_> {
         let plan = self.apply.plan;
         let spots: Vec<Spot> = plan.updates[side]
             .iter()
+            .chain(&plan.links[side])
             .copied()
             .filter(|spot| !self.failed(*spot) && self.is_replaced(*spot, side))
             .collect();
@@ -85,12 +87,19 @@ impl Steps<'_, '_> {
         let fresh = |steps: &Self, spot: &Spot| !steps.failed(*spot);
         let subtrees: Vec<Spot> =
             plan.subtrees[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
+        let is_odd = |steps: &Self, spot: Spot| {
+            let needs_backup = keeps_backup && steps.is_replaced(spot, side);
+            needs_backup && courier.fits(&steps.path(spot), side).is_err()
+        };
+        let grouped = self.groups(side, is_odd);
+        let links: Vec<Spot> =
+            plan.links[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
         let (mut ordinary, mut moved, mut odd) = (Vec::new(), Vec::new(), Vec::new());
         for spot in plan.updates[side].iter().filter(|spot| !self.failed(**spot)) {
-            let needs_backup = keeps_backup && self.is_replaced(*spot, side);
-            if needs_backup && courier.fits(&self.path(*spot), side).is_err() {
+            let in_group = grouped.get(spot);
+            if in_group.copied().unwrap_or_else(|| is_odd(self, *spot)) {
                 odd.push(*spot);
-            } else if self.moved[side].contains(spot) {
+            } else if in_group.is_none() && self.moved[side].contains(spot) {
                 // Most of what it replaces may be the same (spec 4, "Moves").
                 moved.push(*spot);
             } else {
@@ -99,7 +108,8 @@ impl Steps<'_, '_> {
         }
         let mut jobs = Vec::new();
         if keeps_backup {
-            jobs = self.room_for_backups(courier, ordinary.iter().chain(&moved), side);
+            let replaced = ordinary.iter().chain(&moved).chain(&links);
+            jobs = self.room_for_backups(courier, replaced, side);
         }
         self.run(side, jobs, |steps, spot, result| {
             if let Err(error) = result {
@@ -108,6 +118,7 @@ impl Steps<'_, '_> {
         })?;
         let jobs = odd
             .iter()
+            .filter(|spot| self.is_replaced(**spot, side))
             .filter_map(|spot| {
                 let expect = self.scanned(*spot, side)?.clone();
                 Some(Job { spot: *spot, op: Op::KeepCopy { path: self.path(*spot), expect } })
@@ -129,7 +140,24 @@ impl Steps<'_, '_> {
         add(self, Purpose::Content, ordinary, keeps_backup);
         add(self, Purpose::Delta, moved, keeps_backup);
         add(self, Purpose::Content, odd, false);
+        // Behind the directories that new names may need.
+        add(self, Purpose::Links, links, keeps_backup);
         Ok(calls)
+    }
+
+    /// The names that go to a side in groups, and whether one of their group is odd. A group
+    /// of which one name cannot go stays behind as a whole, for the next run to decide.
+    fn groups(&mut self, side: Side, is_odd: impl Fn(&Self, Spot) -> bool) -> BTreeMap<Spot, bool> {
+        let plan = self.apply.plan;
+        let mut grouped = BTreeMap::new();
+        for group in plan.groups.iter().filter(|group| group.to == side) {
+            let odd = group.members.iter().any(|spot| is_odd(self, *spot));
+            if group.members.iter().any(|spot| self.failed(*spot)) {
+                self.applied.achieved.failed.extend(&group.members);
+            }
+            grouped.extend(group.members.iter().map(|spot| (*spot, odd)));
+        }
+        grouped
     }
 
     /// A backup of the same name must not be replaced by something of another kind.

@@ -1,0 +1,289 @@
+//! Hard links: which names of a replica share an inode is content, and follows the side
+//! that changed it (PRESERVE_HARDLINKS; spec 4, "Hard links").
+//!
+//! Contents were decided name by name before. rsync links on the receiver those names of
+//! one call that share an inode on the sender, so what is left to do here is to say which
+//! names go together: all names of an inode that goes over, and names that are in step by
+//! themselves but not linked as they should be. Names of one inode that go in opposite
+//! directions part: each goes its own way, and nothing is lost.
+
+use super::change::same_content_now;
+use super::conflict::{Conflict, Reason};
+use super::decide::Facts;
+use super::delta::Spot;
+use super::groups::{Inode, shared};
+use super::plan::{Act, LinkGroup, Plan, Settle};
+use crate::state::Was;
+use crate::tree::{Pair, Side};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// What a name is linked with: its inode, or nothing but itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+enum Class {
+    Shared(Inode),
+    Alone(Spot),
+}
+
+/// Adds to a plan whose contents are decided what keeps links linked.
+pub fn settle(facts: &Facts<'_>, plan: &mut Plan) {
+    if !facts.rules.preserve.hardlinks {
+        return;
+    }
+    let mut links = Links::new(facts, plan);
+    for component in links.components() {
+        for from in Side::BOTH {
+            links.send_together(&component, from);
+        }
+        links.relink(&component);
+    }
+}
+
+struct Links<'a, 'p> {
+    facts: &'a Facts<'a>,
+    plan: &'p mut Plan,
+    /// The names of each inode that has several, by side.
+    names: Pair<BTreeMap<Inode, Vec<Spot>>>,
+    /// Names that are in a group already.
+    grouped: BTreeSet<Spot>,
+    /// Of those, the ones that do not get a new inode.
+    stays: BTreeSet<Spot>,
+}
+
+impl<'a, 'p> Links<'a, 'p> {
+    fn new(facts: &'a Facts<'a>, plan: &'p mut Plan) -> Self {
+        let mut names: Pair<BTreeMap<Inode, Vec<Spot>>> = Pair::default();
+        for spot in plan.delta.spots() {
+            for side in Side::BOTH {
+                if let Some(inode) = plan.entry(facts.trees, spot, side).and_then(shared) {
+                    names[side].entry(inode).or_default().push(spot);
+                }
+            }
+        }
+        for side in Side::BOTH {
+            names[side].retain(|_, spots| spots.len() > 1);
+        }
+        Links { facts, plan, names, grouped: BTreeSet::new(), stays: BTreeSet::new() }
+    }
+
+    /// Names that hang together through an inode of either side.
+    fn components(&self) -> Vec<Vec<Spot>> {
+        let mut seen = BTreeSet::new();
+        let mut components = Vec::new();
+        for start in self.names.iter().flat_map(|(_, inodes)| inodes.values().flatten()) {
+            let mut component = Vec::new();
+            let mut pending = vec![*start];
+            while let Some(spot) = pending.pop() {
+                if !seen.insert(spot) {
+                    continue;
+                }
+                component.push(spot);
+                for side in Side::BOTH {
+                    if let Class::Shared(inode) = self.class(spot, side) {
+                        pending.extend(self.names[side].get(&inode).into_iter().flatten());
+                    }
+                }
+            }
+            if !component.is_empty() {
+                component.sort_unstable();
+                components.push(component);
+            }
+        }
+        components
+    }
+
+    fn class(&self, spot: Spot, side: Side) -> Class {
+        let inode = self.plan.entry(self.facts.trees, spot, side).and_then(shared);
+        inode.map_or(Class::Alone(spot), Class::Shared)
+    }
+
+    fn is_there(&self, spot: Spot, side: Side) -> bool {
+        self.plan.delta.now(spot, side).is_some()
+    }
+
+    fn act(&self, spot: Spot) -> Act {
+        self.plan.verdict(spot).act
+    }
+
+    /// Names by what they are linked with on a side.
+    fn classes(&self, spots: &[Spot], side: Side) -> Vec<Vec<Spot>> {
+        let mut classes: BTreeMap<Class, Vec<Spot>> = BTreeMap::new();
+        for spot in spots.iter().filter(|spot| self.is_there(**spot, side)) {
+            classes.entry(self.class(*spot, side)).or_default().push(*spot);
+        }
+        let mut classes: Vec<Vec<Spot>> = classes.into_values().collect();
+        classes.sort_unstable();
+        classes
+    }
+
+    /// Whether a name has the same content on both sides, and keeps it.
+    fn is_idle(&self, spot: Spot) -> bool {
+        let verdict = self.plan.verdict(spot);
+        let entry = |side| self.plan.entry(self.facts.trees, spot, side);
+        verdict.act == Act::Nothing
+            && verdict.settle == Settle::AsFound
+            && verdict.lost_on.is_none()
+            && match (entry(Side::Initiator), entry(Side::Target)) {
+                (Some(i), Some(t)) => same_content_now(i, t, &self.facts.rules.preserve),
+                _ => false,
+            }
+    }
+
+    /// Whether something that will not get a new inode has one of these on a side and is
+    /// not among `members`.
+    fn have_outsiders(&self, inodes: &BTreeSet<Class>, members: &[Spot], side: Side) -> bool {
+        inodes.iter().any(|class| {
+            let Class::Shared(inode) = class else { return false };
+            self.names[side].get(inode).into_iter().flatten().any(|spot| {
+                !members.contains(spot)
+                    && self.is_there(*spot, side.other())
+                    && !self.leaves(*spot, side)
+            })
+        })
+    }
+
+    fn leaves(&self, spot: Spot, side: Side) -> bool {
+        match self.act(spot) {
+            Act::Send { to } => to == side && !self.stays.contains(&spot),
+            Act::Delete { on } => on == side,
+            Act::Nothing => false,
+        }
+    }
+
+    fn inodes(&self, members: &[Spot], side: Side) -> BTreeSet<Class> {
+        let there = members.iter().filter(|spot| self.is_there(**spot, side));
+        there.map(|spot| self.class(*spot, side)).collect()
+    }
+
+    /// All names of an inode of which some go over go in one call. Names that only have to
+    /// be made beside ones that are there already are linked; else all of them get the
+    /// content anew.
+    fn send_together(&mut self, component: &[Spot], from: Side) {
+        let to = from.other();
+        for class in self.classes(component, from) {
+            let is_sent = |spot: &&Spot| self.act(**spot) == Act::Send { to };
+            let sent: Vec<Spot> = class.iter().filter(is_sent).copied().collect();
+            // Names may come from both sides to a file that is in step.
+            let idle: Vec<Spot> = class.iter().filter(|s| self.is_idle(**s)).copied().collect();
+            if sent.is_empty() || class.len() < 2 {
+                continue;
+            }
+            self.note_opposition(&class, to);
+            let mut members = [sent.as_slice(), &idle].concat();
+            members.sort_unstable();
+            let is_new = |spot: &Spot| !self.is_there(*spot, to);
+            let inodes = self.inodes(&idle, to);
+            let joined = self.with_those_linked(&members);
+            let only_names = !idle.is_empty()
+                && sent.iter().all(is_new)
+                && !self.have_outsiders(&inodes, &joined, to);
+            if !only_names {
+                members.retain(|spot| !self.stays.contains(spot));
+            }
+            self.group(to, members, only_names);
+        }
+    }
+
+    /// These names, and those that are linked with one of them in this run.
+    fn with_those_linked(&self, members: &[Spot]) -> Vec<Spot> {
+        let groups = self.plan.groups.iter().filter(|group| group.only_names);
+        let linked = groups.filter(|group| group.members.iter().any(|s| members.contains(s)));
+        members.iter().chain(linked.flat_map(|group| &group.members)).copied().collect()
+    }
+
+    /// Members planned in opposite directions (spec 4): told, unless that was done already.
+    fn note_opposition(&mut self, class: &[Spot], to: Side) {
+        let against = class.iter().find(|spot| self.act(**spot) == Act::Send { to: to.other() });
+        if let Some(spot) = against {
+            self.conflict(*spot, to);
+        }
+    }
+
+    fn conflict(&mut self, spot: Spot, winner: Side) {
+        if !self.plan.conflicts.iter().any(|conflict| conflict.spot == spot) {
+            let reason = Reason::Links;
+            self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact: false });
+        }
+    }
+
+    /// Names with the same contents on both sides that are linked otherwise on one.
+    fn relink(&mut self, component: &[Spot]) {
+        let is_left = |spot: &&Spot| self.is_idle(**spot) && !self.grouped.contains(spot);
+        let idle: Vec<Spot> = component.iter().filter(is_left).copied().collect();
+        let changed = Pair::from_fn(|side| self.linkage_changed(component, side));
+        let policy = &self.facts.rules.policy;
+        let winner = match (policy.one_way_from, changed.initiator, changed.target) {
+            (Some(from), ..) => from,
+            (None, true, false) => Side::Initiator,
+            (None, false, true) => Side::Target,
+            _ => policy.prevalence,
+        };
+        let loser = winner.other();
+        let mut kept: BTreeSet<Class> = BTreeSet::new();
+        let mut acted = None;
+        for class in self.classes(&idle, winner) {
+            let inodes = self.inodes(&class, loser);
+            let outsiders = self.have_outsiders(&inodes, &class, loser);
+            match (inodes.len(), outsiders) {
+                (1, false) => continue,
+                // One of several that must part may stay as it is.
+                (1, true) if inodes.iter().all(|inode| kept.insert(*inode)) => continue,
+                _ => {}
+            }
+            acted.get_or_insert(class[0]);
+            self.group(loser, class, !outsiders);
+        }
+        if let (Some(spot), true, true) = (acted, changed.initiator, changed.target)
+            && policy.one_way_from.is_none()
+        {
+            self.conflict(spot, winner);
+        }
+    }
+
+    /// Whether names were linked otherwise on a side when it was last seen.
+    fn linkage_changed(&self, component: &[Spot], side: Side) -> bool {
+        let mut now_of: HashMap<Class, Class> = HashMap::new();
+        let mut before_of: HashMap<Class, Class> = HashMap::new();
+        for spot in component.iter().filter(|spot| self.is_there(**spot, side)) {
+            let now = self.class(*spot, side);
+            let was = self.plan.delta.record(*spot).map(|record| &record.was[side]);
+            let Some(Was::Seen(before)) = was else {
+                let has_others = matches!(now, Class::Shared(inode)
+                    if self.names[side].get(&inode).is_some_and(|names| names.len() > 1));
+                if has_others {
+                    return true;
+                }
+                continue;
+            };
+            let before = shared(before).map_or(Class::Alone(*spot), Class::Shared);
+            if *now_of.entry(before).or_insert(now) != now
+                || *before_of.entry(now).or_insert(before) != before
+            {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts names into one call.
+    fn group(&mut self, to: Side, members: Vec<Spot>, only_names: bool) {
+        for spot in &members {
+            if !only_names {
+                let verdict = &mut self.plan.verdicts[spot.index()];
+                verdict.act = Act::Send { to };
+                if verdict.metadata_on == Some(to) {
+                    verdict.metadata_on = None; // it goes along with the content
+                }
+            } else {
+                self.stays.insert(*spot);
+            }
+            self.grouped.insert(*spot);
+        }
+        if only_names || members.len() > 1 {
+            self.plan.groups.push(LinkGroup { to, members, only_names });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "links_tests.rs"]
+mod tests;

@@ -1,0 +1,123 @@
+//! The same scenario on this machine and over ssh, and with the two sides exchanged.
+#![allow(dead_code)]
+
+use super::sandbox::{Outcome, Replica, Sandbox};
+use super::sshd::Sshd;
+use std::fs;
+
+/// Two replicas and the way between them. What a scenario does on `here` happens on the
+/// initiator, or, mirrored, on the target.
+pub struct Way {
+    pub name: &'static str,
+    pub sandbox: Sandbox,
+    server: Option<Sshd>,
+    mirrored: bool,
+    settings: String,
+    /// Run as this user instead of root; only locally.
+    pub user: Option<u32>,
+}
+
+/// Plays a scenario in every way, with these lines of configuration.
+pub fn each(settings: &str, play: impl Fn(&Way)) {
+    for (name, is_remote, mirrored) in [
+        ("local", false, false),
+        ("local, mirrored", false, true),
+        ("ssh", true, false),
+        ("ssh, mirrored", true, true),
+    ] {
+        eprintln!("--- {name}");
+        let server = is_remote.then(|| Sshd::start(""));
+        let sandbox = Sandbox::new();
+        play(&Way { name, sandbox, server, mirrored, settings: settings.to_owned(), user: None });
+    }
+}
+
+impl Way {
+    /// The side that a scenario begins with.
+    pub fn here(&self) -> &Replica {
+        if self.mirrored { &self.sandbox.b } else { &self.sandbox.a }
+    }
+
+    /// The other side.
+    pub fn there(&self) -> &Replica {
+        if self.mirrored { &self.sandbox.a } else { &self.sandbox.b }
+    }
+
+    /// `initiator` or `target`: what the side that a scenario begins with is.
+    pub fn here_is(&self) -> &'static str {
+        if self.mirrored { "target" } else { "initiator" }
+    }
+
+    /// Whether the target is behind ssh.
+    pub fn is_remote(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// One run.
+    pub fn run(&self) -> Outcome {
+        self.run_with(&[])
+    }
+
+    /// One run with further flags.
+    pub fn run_with(&self, args: &[&str]) -> Outcome {
+        let Sandbox { a, b, .. } = &self.sandbox;
+        let target = match &self.server {
+            Some(server) => server.uri(&b.root),
+            None => b.root.display().to_string(),
+        };
+        let mut text = format!(
+            "INSTANCE_ID=test\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{target}'\n{}\n",
+            a.root.display(),
+            self.settings
+        );
+        if let Some(server) = &self.server {
+            let key = server.key();
+            let options = server.options().join(" ");
+            text += &format!(
+                "SSH_RSA_PRIVATE_KEY='{}'\nSSH_OPTIONAL_ARGS='{options}'\nSSH_CONTROLMASTER=no\n",
+                key.display()
+            );
+        }
+        let file = self.sandbox.path("etc/task.conf");
+        fs::write(&file, text).unwrap();
+        let mut run = self.sandbox.osync().arg(file).args(args);
+        if let Some(user) = self.user {
+            run = run.user(user);
+        }
+        run.run()
+    }
+
+    /// A run without warnings or errors.
+    pub fn fine(&self) {
+        let run = self.run();
+        assert_eq!(run.status, Some(0), "{}: {run}", self.name);
+    }
+
+    /// A run that does nothing, told by its summary and by both trees.
+    pub fn idle(&self) {
+        self.idle_but(0);
+    }
+
+    /// A run that does nothing and ends with this status.
+    pub fn idle_but(&self, status: i32) {
+        let Sandbox { a, b, .. } = &self.sandbox;
+        let before = (a.details(), b.details());
+        let run = self.run_with(&["--summary"]);
+        assert_eq!(run.status, Some(status), "{}: {run}", self.name);
+        for word in ["UPDATE", "DELETE", "MOVE"] {
+            assert!(
+                !run.stdout.contains(word),
+                "{}: a second run does something:\n{run}",
+                self.name
+            );
+        }
+        assert_eq!((a.details(), b.details()), before, "{}", self.name);
+    }
+
+    /// Both sides hold the same, and a further run does nothing.
+    pub fn in_step(&self) {
+        let Sandbox { a, b, .. } = &self.sandbox;
+        assert_eq!(a.details(), b.details(), "{}", self.name);
+        self.idle();
+    }
+}
