@@ -9,9 +9,11 @@ use super::look::{self, Look, is_same_thing, is_still};
 use super::set_aside::{Free, Shelf, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
-use super::{Keep, Op, PathError, arrivals, copy, host, kept_name};
+use super::{
+    AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name,
+};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
@@ -67,6 +69,9 @@ impl Hands<'_> {
             Op::Remove { path, expect } => self.remove(path, expect),
             Op::SetMetadata { path, expect, mode, uid, gid } => {
                 self.set_metadata(path, expect, *mode, *uid, *gid)
+            }
+            Op::SetAttributes { path, expect, change } => {
+                self.set_attributes(path, expect, change)
             }
             Op::SetMtime { path, mtime } => self.set_mtime(path, *mtime),
         }
@@ -246,7 +251,20 @@ impl Hands<'_> {
         }
     }
 
-    /// Opens the very entry and changes that, so that nothing can come in between.
+    /// Opens the very entry that was scanned, so that nothing can come in between.
+    fn open_again<'p>(
+        &self,
+        path: &'p RelPath,
+        expect: &Entry,
+    ) -> Result<(Place<'p>, OwnedFd, Entry), PathError> {
+        let (place, _) = self.look_again(path, expect, is_same_thing)?;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty());
+        let fd = fd.map_err(on_the_way)?;
+        let now = look::of_open(&fd).map_err(failed("look at it again"))?;
+        if is_same_thing(expect, &now) { Ok((place, fd, now)) } else { Err(PathError::Changed) }
+    }
+
     fn set_metadata(
         &self,
         path: &RelPath,
@@ -255,14 +273,7 @@ impl Hands<'_> {
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Outcome {
-        let (place, _) = self.look_again(path, expect, is_same_thing)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty());
-        let fd = fd.map_err(on_the_way)?;
-        let now = look::of_open(&fd).map_err(failed("look at it again"))?;
-        if !is_same_thing(expect, &now) {
-            return Err(PathError::Changed);
-        }
+        let (_, fd, now) = self.open_again(path, expect)?;
         // The owner first: a new owner takes setuid and setgid away. They come back behind it.
         if uid.is_some() || gid.is_some() {
             let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
@@ -277,6 +288,17 @@ impl Hands<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn set_attributes(
+        &self,
+        path: &RelPath,
+        expect: &Entry,
+        change: &AttributeChange,
+    ) -> Outcome {
+        let (place, fd, now) = self.open_again(path, expect)?;
+        attributes::change(&now, fd.as_fd(), place.dir.as_fd(), place.name, change)
+            .map_err(failed("set its ACL or extended attributes"))
     }
 
     fn set_mtime(&self, path: &RelPath, mtime: Stamp) -> Outcome {

@@ -1,6 +1,7 @@
 //! A replica in a directory of this machine.
 
 use super::apply::Hands;
+use super::attributes::{self, Attributes, Wanted};
 use super::beneath::{HANDLE, Root};
 use super::lock::{self, Held};
 use super::look::{self, Look};
@@ -8,13 +9,13 @@ use super::scan::{self, Walk};
 use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
     Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
-    Replica, ReplicaError, Retention, Scan, ScanRequest, digest, hook, host, prepare, retention,
+    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host, prepare, retention,
 };
 use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Entry, RelPath, Side, Tree, path};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
@@ -217,15 +218,14 @@ impl Replica for LocalReplica {
         let look = Look {
             copy_symlinks: request.copy_symlinks,
             keep_dirlinks: request.keep_dirlinks,
-            acl: request.acl,
-            xattr: request.xattr,
+            attributes: request.attributes,
         };
         self.look = look;
         let root = self.open_root()?;
         let unreadable = |error: Errno| self.error(format!("cannot read the directory: {error}"));
         let mut top = look::of_open(root).map_err(unreadable)?;
         root.at(b"", super::beneath::LIST).map_err(unreadable)?;
-        if look.acl || look.xattr {
+        if look.attributes.any() {
             top = look.at(root, c".").map_err(unreadable)?;
         }
         let walk = Walk {
@@ -240,7 +240,7 @@ impl Replica for LocalReplica {
         };
         let (tree, problems) =
             walk.run(top, scan::threads()).map_err(|error| self.error(error.to_string()))?;
-        Ok(Scan { tree, problems })
+        Ok(Scan { tree, problems, unread: Unread::default() })
     }
 
     fn look_below(
@@ -295,11 +295,31 @@ impl Replica for LocalReplica {
         Ok(paths.iter().map(&mut one).collect())
     }
 
+    fn attributes(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError> {
+        let root = self.open_root()?;
+        let one = |path: &RelPath| {
+            let (dir, name) = super::beneath::split(path.as_bytes());
+            let dir = self.place_to_look(root, dir)?;
+            let entry = Look { attributes: Wanted::default(), ..self.look }.at(&dir, name)?;
+            attributes::read(&entry, dir.as_fd(), name, self.look)
+        };
+        Ok(paths
+            .iter()
+            .map(|path| match one(path) {
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                result => result.map(Some).map_err(failed("read its attributes")),
+            })
+            .collect())
+    }
+
     fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let work = WorkDir::open_or_make(root);
         let work = work.as_ref().map_err(|error| *error);
-        let look = Look { acl: false, xattr: false, ..self.look };
+        let look = Look { attributes: Wanted::default(), ..self.look };
         Ok(Hands { root, work, look }.apply(ops))
     }
 

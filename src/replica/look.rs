@@ -1,6 +1,6 @@
 //! What one path looks like, and whether it is still what was scanned.
 
-use super::attributes;
+use super::attributes::{self, Wanted};
 use crate::tree::{Entry, Extra, Kind, Stamp};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, StatxFlags, StatxTimestamp};
@@ -15,10 +15,8 @@ pub struct Look {
     pub copy_symlinks: bool,
     /// KEEP_DIRLINKS: a link to a directory is that directory.
     pub keep_dirlinks: bool,
-    /// Digest the access control lists.
-    pub acl: bool,
-    /// Digest the extended attributes.
-    pub xattr: bool,
+    /// Which attributes are digested.
+    pub attributes: Wanted,
 }
 
 impl Look {
@@ -53,7 +51,7 @@ impl Look {
                 });
             }
         }
-        if self.acl || self.xattr {
+        if self.attributes.any() {
             attributes::add(&mut entry, dir, name, self)?;
         }
         Ok(entry)

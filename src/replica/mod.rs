@@ -4,6 +4,7 @@
 //! Each operation on a path looks at the path again right before it changes something,
 //! and never follows a symbolic link out of the replica.
 
+mod acl;
 mod apply;
 mod arrivals;
 mod attributes;
@@ -29,6 +30,8 @@ mod tests;
 mod work_dir;
 mod writable;
 
+pub use acl::{Acl, Whom};
+pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
 pub use shell::{ShellOptions, ShellReplica};
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
@@ -161,6 +164,15 @@ pub enum Op {
         /// Group, in this machine's numbers.
         gid: Option<u32>,
     },
+    /// Change access control lists and extended attributes.
+    SetAttributes {
+        /// The entry; links themselves are changed, never what they point at.
+        path: RelPath,
+        /// What was scanned there (only kind and inode count).
+        expect: Entry,
+        /// What becomes different.
+        change: AttributeChange,
+    },
     /// Set the modification time of a directory (or any entry, links themselves).
     SetMtime {
         /// The entry.
@@ -182,6 +194,7 @@ impl Op {
             | Op::KeepCopy { path, .. }
             | Op::Remove { path, .. }
             | Op::SetMetadata { path, .. }
+            | Op::SetAttributes { path, .. }
             | Op::SetMtime { path, .. } => path,
         }
     }
@@ -254,10 +267,8 @@ pub struct ScanRequest<'a> {
     pub copy_symlinks: bool,
     /// KEEP_DIRLINKS: a link to a directory counts as that directory.
     pub keep_dirlinks: bool,
-    /// Read ACLs into digests.
-    pub acl: bool,
-    /// Read extended attributes into digests.
-    pub xattr: bool,
+    /// Which ACLs and extended attributes are read into digests.
+    pub attributes: Wanted,
     /// Called now and then with the number of entries seen so far.
     pub seen: &'a (dyn Fn(u64) + Sync),
 }
@@ -269,6 +280,17 @@ pub struct Scan {
     pub tree: Tree,
     /// What could not be read; each such path stands as unknown in the tree.
     pub problems: Vec<Problem>,
+    /// What was asked for and cannot be read there at all: a tool is missing.
+    pub unread: Unread,
+}
+
+/// Attributes that a replica's machine has no tool to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unread {
+    /// Access control lists.
+    pub acl: bool,
+    /// Extended attributes.
+    pub xattr: bool,
 }
 
 /// How long `backup/` and `deleted/` keep things (as `find -ctime +N` counts days).
@@ -386,6 +408,16 @@ pub trait Replica: Send {
         kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
+
+    /// ACLs and extended attributes of some paths, those that the scan asked for; none
+    /// where nothing is there. In the order of the paths.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn attributes(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError>;
 
     /// Carries out operations in order; a failed one does not stop the next.
     ///

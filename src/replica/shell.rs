@@ -5,6 +5,7 @@
 //! `answer` and `listing` read it.
 
 mod answer;
+mod attributes;
 mod channel;
 mod cksum;
 mod clean;
@@ -25,8 +26,8 @@ use self::owners::Owners;
 use self::record::Style;
 use self::scripts::Piece;
 use super::{
-    Access, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
-    ReplicaError, Retention, Scan, ScanRequest,
+    Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
+    ReplicaError, Retention, Scan, ScanRequest, Wanted,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -51,6 +52,10 @@ pub struct ShellReplica {
     read_only: bool,
     root: PathBuf,
     link: Option<Link>,
+    /// The ACLs and attributes that the scan asked for and that can be read there.
+    wanted: Wanted,
+    /// COPY_SYMLINKS, since the scan.
+    follows: bool,
 }
 
 /// What is known once the connection stands.
@@ -134,6 +139,8 @@ impl ShellReplica {
             read_only: true,
             root,
             link: None,
+            wanted: Wanted::default(),
+            follows: false,
         }
     }
 
@@ -277,14 +284,26 @@ impl Replica for ShellReplica {
         self.sums_of(paths)
     }
 
+    fn attributes(
+        &mut self,
+        paths: &[RelPath],
+    ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError> {
+        self.attributes_of(paths)
+    }
+
     fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
+        self.learn_numbers(ops)?;
         let suffix = chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string();
+        let mut pieces = vec![Piece::Look, Piece::Apply];
+        if ops.iter().any(|op| matches!(op, Op::SetAttributes { .. })) {
+            pieces.push(Piece::Attributes);
+        }
         let data = ops::encode(ops, &mut self.link()?.owners, &suffix);
         let (status, answer) =
-            self.ask(&[Piece::Look, Piece::Apply], "apply", &data, OnStop::Finish)?;
+            self.ask(&pieces, "apply", &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
         let results: Option<Vec<_>> =
             text.lines().zip(ops).map(|(line, op)| ops::answer(line, op)).collect();

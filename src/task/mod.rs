@@ -11,10 +11,10 @@ pub mod preflight;
 mod recording;
 mod told;
 
-use crate::config::{Config, Location};
+use crate::config::{Config, Location, Preserve};
 use crate::process::Stop;
 use crate::reconcile::{Plan, Rules, guard, reconcile};
-use crate::replica::{Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica};
+use crate::replica::{Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread};
 use crate::report::{Level, Log, Reporter, mail};
 use crate::state::{Action, Baseline, Note, StateDir, StateStore, Weight};
 use crate::tree::{Pair, Side, Stamp, Tree};
@@ -48,6 +48,8 @@ struct Task<'a> {
     around: Surroundings<'a>,
     replicas: Pair<Box<dyn Replica>>,
     can_chown: Pair<bool>,
+    /// What a side has no tools to read.
+    unread: Pair<Unread>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
     outcome: Outcome,
@@ -64,6 +66,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
         around,
         replicas,
         can_chown: Pair::new(false, false),
+        unread: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
         outcome: Outcome::new(SystemTime::now()),
     };
@@ -245,7 +248,7 @@ impl Task<'_> {
     fn plan(&mut self, trees: &Pair<Tree>, baseline: &Baseline) -> Result<Plan, Halt> {
         let mut rules = Rules {
             policy: self.config.policy.clone(),
-            preserve: self.config.preserve,
+            preserve: self.compared(),
             can_chown: self.can_chown,
             longest_path: self.longest_path(),
             settled: std::collections::BTreeMap::new(),
@@ -263,6 +266,16 @@ impl Task<'_> {
                 rules.settled.insert(doubt, same);
             }
         }
+    }
+
+    /// What is compared: of what is preserved, all that can be read on both sides.
+    fn compared(&self) -> Preserve {
+        let mut preserve = self.config.preserve;
+        for (_, unread) in self.unread.iter() {
+            preserve.acl &= !unread.acl;
+            preserve.xattr &= !unread.xattr;
+        }
+        preserve
     }
 
     /// rsync takes paths of up to 4095 bytes, the replica's own path counted in.

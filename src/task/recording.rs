@@ -124,6 +124,7 @@ impl Task<'_> {
                 trees,
                 plan,
                 can_chown: self.can_chown,
+                compared: self.compared(),
                 store,
                 began: self.began,
                 stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),

@@ -134,11 +134,12 @@ impl Task<'_> {
     /// Summary, conflicts and counters of a run (spec 6).
     pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
         let told = Told::new(plan, trees, Some(&applied.achieved), self.config.policy.backup);
-        if plan.owners_left + applied.owners_left > 0 {
+        let left = plan.owners_left + applied.refused.len() as u64;
+        if left > 0 {
             let text = format!(
-                "{} entries keep another owner, group or mode on one side, because this user may \
-                 not set it; they are taken as they are",
-                plan.owners_left + applied.owners_left
+                "{left} entries keep other metadata on one side (owner, group, mode, ACL, extended \
+                 attributes), because this user may not set it there or the file system has none; \
+                 they are taken as they are"
             );
             self.around.reporter().tell(Event::Problem(&Problem {
                 level: Level::Warn,

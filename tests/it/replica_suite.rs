@@ -7,7 +7,7 @@ use osync::config::RuleText;
 use osync::filter::Filter;
 use osync::replica::{
     Access, DigestKind, Keep, LocalReplica, LockRequest, Locked, Op, PathError, Replica, Retention,
-    Scan, ScanRequest,
+    Scan, ScanRequest, Wanted,
 };
 use osync::state::Identity;
 use osync::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
@@ -84,8 +84,7 @@ fn scan(replica: &mut dyn Replica, filter: &Filter) -> Scan {
             filter,
             copy_symlinks: false,
             keep_dirlinks: false,
-            acl: false,
-            xattr: false,
+            attributes: Wanted::default(),
             seen: &|_| (),
         })
         .unwrap()

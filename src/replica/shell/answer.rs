@@ -8,6 +8,8 @@
 //! ?complaint of find
 //! #odd
 //! records ended by NUL
+//! #attributes                  (where they were asked for)
+//! what attributes.sh tells
 //! ```
 
 /// An answer, in its parts.
@@ -25,6 +27,8 @@ pub(super) struct Answer {
     pub complaints: Vec<Vec<u8>>,
     /// Records that do not fit a line.
     pub odd: Vec<u8>,
+    /// What was told of ACLs and extended attributes.
+    pub attributes: Vec<u8>,
 }
 
 /// Takes an answer apart; none: it is none.
@@ -58,8 +62,18 @@ pub(super) fn take_apart(bytes: &[u8]) -> Option<Answer> {
     }
     // the records stand together at the beginning, so one piece holds them all
     answer.lines = start.get(..length)?.to_vec();
-    answer.odd = rest.to_vec();
+    (answer.odd, answer.attributes) = without_attributes(rest);
     Some(answer)
+}
+
+/// Records never begin with `#`, and what follows them holds no NUL.
+fn without_attributes(rest: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    const MARK: &[u8] = b"#attributes\n";
+    let last = rest.iter().rposition(|b| *b == 0).map_or(0, |at| at + 1);
+    match rest[last..].strip_prefix(MARK) {
+        Some(attributes) => (rest[..last].to_vec(), attributes.to_vec()),
+        None => (rest.to_vec(), Vec::new()),
+    }
 }
 
 fn next_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
@@ -181,6 +195,10 @@ mod tests {
         assert_eq!(answer.owners, ["u1 x", "g2 "]);
         assert_eq!(answer.complaints, [b"find: oops"]);
         assert_eq!(answer.odd, b"f 3/a\nb//\0");
+        let more = [&text[..], b"#attributes\n#acl\n# file: x\n#end\n"].concat();
+        let answer = take_apart(&more).unwrap();
+        assert_eq!(answer.odd, b"f 3/a\nb//\0");
+        assert_eq!(answer.attributes, b"#acl\n# file: x\n#end\n");
         for cut in [0, 5, 20, 60] {
             assert_eq!(take_apart(&text[..cut]), None, "{cut}");
         }

@@ -21,12 +21,14 @@ do_apply() {
         ;;
       '*'*)
         flush
-        user='' group='' kept=''
+        user='' group='' kept='' access='' default=''
         # shellcheck disable=SC2086 # our own words
         set -- ${line#?}
         act=$1 first=$2 second=$3 third=$4 fourth=${5-}
         ;;
       'K'*) decode "${line#K}" && kept=$datum ;;
+      'A'*) decode "${line#A}" && access=$datum ;;
+      'D'*) decode "${line#D}" && default=$datum ;;
       'U'*) decode "${line#U}" && user=$datum ;;
       'G'*) decode "${line#G}" && group=$datum ;;
       ':'*) expect=${line#:} ;;

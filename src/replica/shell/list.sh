@@ -68,7 +68,7 @@ for name do
   printf "!/%s\000" "$name"
 done'
 
-# scan FOLLOW WRITE: the data are the cache's path (or nothing), the checksum of what the
+# scan FOLLOW WRITE KINDS SPACES (see attributes.sh): the data are the cache's path (or nothing), the checksum of what the
 # other end has of it, user ids behind 'u', group ids behind 'g', then what need not be
 # entered: names behind '=' or '%', paths behind '>'.
 #
@@ -76,7 +76,7 @@ done'
 # what differs from it is sent; the checksum of the new one shows whether that worked.
 do_scan() {
   case $1 in follow) follow=-L ;; *) follow=-P ;; esac
-  write=$2
+  write=$2 kinds=$3 spaces=$4
   datum && cache=$datum && datum && known=$datum || return 1
   owners='' prunes=0
   set --
@@ -107,6 +107,11 @@ do_scan() {
   sed 's/^/?/' "$scratch/errors"
   echo '#odd'
   cat "$odd"
+  [ "$kinds" != none ] || return 0
+  echo '#attributes'
+  choose "$kinds" "$spaces"
+  tell "$follow" . -path ./.osync_workdir -prune -o "$@"
+  told
 }
 
 room_for_cache() {

@@ -4,17 +4,29 @@ use super::ShellReplica;
 use super::channel::OnStop;
 use super::encode::{paths as encode_paths, split};
 use super::ops::failed;
-use super::owners::Owners;
+use super::owners::{Owners, Whose};
 use super::record::{Record, device, parse};
 use super::scripts::Piece;
 use crate::replica::{PathError, ReplicaError};
 use crate::tree::{Entry, Extra, Kind, RelPath};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 type Looks = Vec<Result<Option<Entry>, PathError>>;
 
 impl ShellReplica {
     pub(super) fn look_at(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
+        let mut looks = self.look_plainly(paths)?;
+        let attributes = self.ask_attributes(paths, false)?;
+        for (path, look) in paths.iter().zip(&mut looks) {
+            if let (Ok(Some(entry)), Some(found)) = (look, attributes.get(path)) {
+                found.digest_into(entry);
+            }
+        }
+        Ok(looks)
+    }
+
+    /// The same without a look at ACLs and extended attributes.
+    pub(super) fn look_plainly(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
         if paths.is_empty() {
             return Ok(Vec::new());
         }
@@ -74,18 +86,7 @@ impl ShellReplica {
         entries: &mut [(RelPath, &mut Entry)],
     ) -> Result<(), ReplicaError> {
         let unknown = self.link()?.owners.unknown(entries.iter().map(|(_, entry)| &**entry));
-        if !unknown.is_empty() {
-            let mut data: String = unknown.into_iter().map(Owners::line).collect();
-            data.push_str(".\n");
-            let pieces = [Piece::Look, Piece::List];
-            let (_, answer) = self.ask(&pieces, "owners", data.as_bytes(), OnStop::Finish)?;
-            let owners = &mut self.link()?.owners;
-            for line in String::from_utf8_lossy(&answer).lines() {
-                if let Some(line) = line.strip_prefix("#owner ") {
-                    owners.learn(line);
-                }
-            }
-        }
+        self.ask_owners(unknown)?;
         let owners = &self.link()?.owners;
         for (_, entry) in entries.iter_mut() {
             owners.translate(entry);
@@ -107,7 +108,28 @@ impl ShellReplica {
         let text = String::from_utf8_lossy(&answer);
         for (line, (_, entry)) in text.lines().zip(&mut devices) {
             let (major, minor) = line.split_once(' ').unwrap_or_default();
-            entry.set_extra(Extra { rdev: device(major, minor, 16), ..Extra::default() });
+            entry.set_extra(Extra { rdev: device(major, minor, 16), ..entry.extra().clone() });
+        }
+        Ok(())
+    }
+
+    /// Asks for the names of these owners, if there are any.
+    pub(super) fn ask_owners(
+        &mut self,
+        unknown: BTreeSet<(Whose, u32)>,
+    ) -> Result<(), ReplicaError> {
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let mut data: String = unknown.into_iter().map(Owners::line).collect();
+        data.push_str(".\n");
+        let pieces = [Piece::Look, Piece::List];
+        let (_, answer) = self.ask(&pieces, "owners", data.as_bytes(), OnStop::Finish)?;
+        let owners = &mut self.link()?.owners;
+        for line in String::from_utf8_lossy(&answer).lines() {
+            if let Some(line) = line.strip_prefix("#owner ") {
+                owners.learn(line);
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Operations of one kind in one directory become a group, which the other side carries
 //! out with few commands; order is kept.
 
+use super::attributes;
 use super::encode::{datum, split};
 use super::owners::{Owners, Whose};
 use crate::replica::kept_name::{LONGEST_NAME, kept_path, short_kept_path, with_suffix};
@@ -79,6 +80,10 @@ fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
                 }
             }
         }
+        Op::SetAttributes { change, .. } => {
+            words("attr".into());
+            attributes::head(change, &mut out, |whom| owners.whom_there(whom));
+        }
         Op::SetMtime { .. } => words("mtime".into()),
     }
     out
@@ -102,7 +107,7 @@ fn kept_parent(out: &mut Vec<u8>, kept: &RelPath) {
 fn expected(op: &Op) -> String {
     match op {
         Op::MakeDir { .. } | Op::MakeRoom { .. } | Op::SetMtime { .. } => String::new(),
-        Op::SetMetadata { expect, .. } => same_thing(expect),
+        Op::SetMetadata { expect, .. } | Op::SetAttributes { expect, .. } => same_thing(expect),
         Op::Rename { expect, .. }
         | Op::SetAside { expect, .. }
         | Op::KeepCopy { expect, .. }
@@ -142,6 +147,7 @@ fn further(op: &Op, suffix: &str) -> Vec<u8> {
         // the name that an older one of this name gets
         Op::SetAside { path, .. } => older_name(&kept_path(path), suffix),
         Op::MakeRoom { kept, .. } => older_name(kept, suffix),
+        Op::SetAttributes { path, change, .. } => attributes::further(change, path.name()),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
     }
@@ -181,7 +187,7 @@ pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
 }
 
 /// Actions as the scripts name them.
-const ACTIONS: [&str; 10] = [
+const ACTIONS: [&str; 11] = [
     "enter its directory",
     "remove it",
     "remove the directory",
@@ -189,6 +195,7 @@ const ACTIONS: [&str; 10] = [
     "change the owner",
     "change the permissions",
     "set its time",
+    "set its ACL or extended attributes",
     "rename it",
     "copy it to backup/",
     "make room for its backup",

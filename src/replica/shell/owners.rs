@@ -2,6 +2,7 @@
 //! (spec 5; rsync does the same). Root stays root.
 
 use crate::process::{self, Command, Input, Stop};
+use crate::replica::Whom;
 use crate::tree::Entry;
 use std::collections::{BTreeSet, HashMap};
 
@@ -33,6 +34,8 @@ impl Whose {
 pub(super) struct Owners {
     /// Numbers over there in numbers here.
     here: HashMap<(Whose, u32), u32>,
+    /// Numbers here in numbers over there.
+    there: HashMap<(Whose, u32), u32>,
     /// The names that numbers here have; empty: none.
     names: HashMap<(Whose, u32), String>,
 }
@@ -54,6 +57,40 @@ impl Owners {
             }
         }
         found
+    }
+
+    /// Those among these whose names were not asked for yet.
+    pub fn not_asked(&self, mut ids: BTreeSet<(Whose, u32)>) -> BTreeSet<(Whose, u32)> {
+        ids.retain(|key| key.1 != 0 && !self.here.contains_key(key));
+        ids
+    }
+
+    /// Somebody over there in this machine's numbers.
+    pub fn whom_here(&self, whom: Whom) -> Whom {
+        renumber(whom, &self.here)
+    }
+
+    /// Somebody here in the numbers over there.
+    pub fn whom_there(&self, whom: Whom) -> Whom {
+        renumber(whom, &self.there)
+    }
+
+    /// Those among these, in numbers here, who have a name and whose number over there is
+    /// not known.
+    pub fn names_to_ask(&mut self, ids: BTreeSet<(Whose, u32)>) -> Vec<((Whose, u32), String)> {
+        let mut unknown = Vec::new();
+        for (whose, id) in ids {
+            let name = self.name(whose, id).to_owned();
+            if !name.is_empty() && !self.there.contains_key(&(whose, id)) {
+                unknown.push(((whose, id), name));
+            }
+        }
+        unknown
+    }
+
+    /// Takes in a number over there; none: nobody there has that name.
+    pub fn learn_there(&mut self, who: (Whose, u32), number: Option<u32>) {
+        self.there.insert(who, number.unwrap_or(who.1));
     }
 
     /// A line of a request for names.
@@ -85,6 +122,15 @@ impl Owners {
         self.names.entry((whose, number)).or_insert_with(|| {
             if number == 0 { String::new() } else { name_of(whose, number).unwrap_or_default() }
         })
+    }
+}
+
+fn renumber(whom: Whom, table: &HashMap<(Whose, u32), u32>) -> Whom {
+    let number = |whose, id: u32| table.get(&(whose, id)).copied().unwrap_or(id);
+    match whom {
+        Whom::User(id) => Whom::User(number(Whose::User, id)),
+        Whom::Group(id) => Whom::Group(number(Whose::Group, id)),
+        other => other,
     }
 }
 

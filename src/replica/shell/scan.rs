@@ -11,8 +11,9 @@ use super::owners::Owners;
 use super::record::{Record, Style, parse};
 use super::scripts::Piece;
 use crate::filter::Prune;
-use crate::replica::{PathError, ReplicaError, Scan, ScanRequest, WORK_DIR};
+use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,12 +23,15 @@ const MOST_PRUNES: usize = 200;
 
 impl ShellReplica {
     pub(super) fn list_all(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
+        (self.wanted, self.follows) = (request.attributes, request.copy_symlinks);
         let old = self.last_listing();
         let mut listing = self.listing_with(request, &old)?;
         if listing.is_none() {
             listing = self.listing_with(request, &[])?;
         }
-        let listing = listing.ok_or_else(|| self.garbled("scan"))?;
+        let (listing, unread) = listing.ok_or_else(|| self.garbled("scan"))?;
+        self.wanted.acl &= !unread.acl;
+        self.wanted.xattr &= !unread.xattr;
         let base = RelPath::root();
         let rules = Rules {
             filter: Some(request.filter),
@@ -37,7 +41,7 @@ impl ShellReplica {
         };
         let (tree, problems) =
             listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
-        Ok(Scan { tree, problems })
+        Ok(Scan { tree, problems, unread })
     }
 
     /// One listing. `old` is what we have of the last one; none: it does not fit what the
@@ -46,16 +50,19 @@ impl ShellReplica {
         &mut self,
         request: &ScanRequest<'_>,
         old: &[u8],
-    ) -> Result<Option<Listing>, ReplicaError> {
+    ) -> Result<Option<(Listing, Unread)>, ReplicaError> {
         let follow = if request.copy_symlinks { "follow" } else { "plain" };
         let write = if self.read_only { "look" } else { "write" };
         let data = self.scan_data(request, old)?;
+        let pieces = [Piece::Look, Piece::List, Piece::Attributes];
+        let words = format!("scan {follow} {write} {}", self.wanted.words());
+        let pieces = &pieces[..if self.wanted.any() { 3 } else { 2 }];
         let mut said = Vec::new();
         let mut seen = 0;
         let mut told = 0;
         let asked = self.link()?.channel.request(
-            &[Piece::Look, Piece::List],
-            &format!("scan {follow} {write}"),
+            pieces,
+            &words,
             &data,
             OnStop::GiveUp,
             &mut |bytes| {
@@ -84,9 +91,23 @@ impl ShellReplica {
         if answer.sum.is_some() && answer.lines != old {
             self.keep_listing(&answer.lines);
         }
-        let listing = self.read_listing(answer)?;
+        let told = std::mem::take(&mut answer.attributes);
+        let mut listing = self.read_listing(answer)?;
+        let mut unread = Unread::default();
+        if self.wanted.any() {
+            let mut told = self.read_attributes(&told)?;
+            unread = told.unread;
+            for Record { path, entry, .. } in &mut listing.records {
+                // the key is put together only where there is something to find
+                if !told.found.is_empty()
+                    && let Some(attributes) = told.found.remove(&(0, path.clone()))
+                {
+                    attributes.digest_into(entry);
+                }
+            }
+        }
         (request.seen)(listing.records.len() as u64);
-        Ok(Some(listing))
+        Ok(Some((listing, unread)))
     }
 
     fn scan_data(
@@ -254,10 +275,11 @@ impl ShellReplica {
         if status != 0 || found.len() != paths.len() {
             return Err(self.garbled("below"));
         }
+        let attributes = self.ask_attributes(paths, true)?;
         let mut trees = Vec::new();
         for (path, records) in paths.iter().zip(found) {
             trees.push(match records {
-                Ok(records) => Ok(self.tree_of(path, &records)?),
+                Ok(records) => Ok(self.tree_of(path, &records, &attributes)?),
                 Err(error) => Err(error),
             });
         }
@@ -265,7 +287,12 @@ impl ShellReplica {
     }
 
     /// The tree of one path from its records, which all begin with its name.
-    fn tree_of(&mut self, path: &RelPath, records: &[&[u8]]) -> Result<Option<Tree>, ReplicaError> {
+    fn tree_of(
+        &mut self,
+        path: &RelPath,
+        records: &[&[u8]],
+        attributes: &HashMap<RelPath, Attributes>,
+    ) -> Result<Option<Tree>, ReplicaError> {
         let style = self.link()?.style;
         let name = super::encode::split(path).1.to_vec();
         let strip = |found: &[u8]| -> Option<Vec<u8>> {
@@ -297,6 +324,12 @@ impl ShellReplica {
             return Ok(None);
         }
         self.complete_listing(&mut listing)?;
+        for record in listing.records.iter_mut().filter(|_| !attributes.is_empty()) {
+            let at = record.path.split(|b| *b == b'/').filter(|name| !name.is_empty());
+            if let Some(found) = attributes.get(&at.fold(path.clone(), |at, name| at.join(name))) {
+                found.digest_into(&mut record.entry);
+            }
+        }
         let rules = Rules { filter: None, copy_symlinks: false, side: self.side, base: path };
         let (tree, _) = listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
         Ok(Some(tree))

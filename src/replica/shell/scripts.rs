@@ -8,6 +8,7 @@ pub(super) enum Piece {
     Lock,
     Look,
     List,
+    Attributes,
     Apply,
     Clean,
     Hook,
@@ -21,6 +22,7 @@ impl Piece {
             Piece::Lock => include_str!("lock.sh"),
             Piece::Look => include_str!("look.sh"),
             Piece::List => include_str!("list.sh"),
+            Piece::Attributes => include_str!("attributes.sh"),
             Piece::Apply => include_str!("apply.sh"),
             Piece::Clean => include_str!("clean.sh"),
             Piece::Hook => include_str!("hook.sh"),
@@ -45,12 +47,13 @@ impl Piece {
 mod tests {
     use super::*;
 
-    const ALL: [Piece; 8] = [
+    const ALL: [Piece; 9] = [
         Piece::Core,
         Piece::Prepare,
         Piece::Lock,
         Piece::Look,
         Piece::List,
+        Piece::Attributes,
         Piece::Apply,
         Piece::Clean,
         Piece::Hook,

@@ -162,7 +162,9 @@ fn attributes_change_their_digest_and_nothing_else_does() {
     };
     set(b"one").unwrap();
     let look = |sandbox: &mut Sandbox, name: &str| {
-        let scan = sandbox.scan_with(|request| (request.acl, request.xattr) = (true, true));
+        let scan = sandbox.scan_with(|request| {
+            request.attributes = Wanted { acl: true, xattr: true, all_spaces: false };
+        });
         assert!(scan.problems.is_empty(), "{:?}", scan.problems);
         scan.tree.entry(scan.tree.find(&rel(name)).unwrap()).extra().clone()
     };

@@ -6,11 +6,12 @@
 
 mod courier;
 mod deletions;
+mod metadata;
 mod reread;
 mod transfers;
 
 use super::Surroundings;
-use crate::config::Config;
+use crate::config::{Config, Preserve};
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, Plan, Spot};
 use crate::replica::{Op, PathError, Replica, ReplicaError};
@@ -34,6 +35,8 @@ pub struct Apply<'a> {
     pub plan: &'a Plan,
     /// Whether owners can be set on a side.
     pub can_chown: Pair<bool>,
+    /// What is compared: of what is preserved, all that can be read on both sides.
+    pub compared: Preserve,
     /// Where what is under way is noted.
     pub store: &'a StateStore,
     /// When the run began, by each side's own clock.
@@ -51,8 +54,8 @@ pub struct Applied {
     pub achieved: Achieved,
     /// Bytes that rsync transferred to each side.
     pub bytes: Pair<u64>,
-    /// Entries that were not fully carried over because of a missing right to set owners.
-    pub owners_left: u64,
+    /// Paths whose metadata could not be set because this user, or the file system, may not.
+    pub refused: BTreeSet<Spot>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
     pub cut_short: bool,
 }
@@ -301,50 +304,6 @@ impl Steps<'_, '_> {
         missing
     }
 
-    /// Step 4: metadata that flows against its file's content.
-    fn counter_metadata(&mut self) -> Result<(), Cut> {
-        for side in Side::BOTH {
-            let spots = self.plan().counter_metadata[side].clone();
-            self.set_metadata(side, &spots)?;
-        }
-        Ok(())
-    }
-
-    /// Step 6: other metadata.
-    fn metadata(&mut self) -> Result<(), Cut> {
-        for side in Side::BOTH {
-            let spots = self.plan().metadata[side].clone();
-            self.set_metadata(side, &spots)?;
-        }
-        Ok(())
-    }
-
-    fn set_metadata(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
-        let preserve = self.apply.config.preserve;
-        let mut jobs = Vec::new();
-        for spot in spots.iter().filter(|spot| !self.failed(**spot)) {
-            let (Some(mine), Some(other)) =
-                (self.scanned(*spot, side), self.scanned(*spot, side.other()))
-            else {
-                continue;
-            };
-            let op = Op::SetMetadata {
-                path: self.path(*spot),
-                expect: mine.clone(),
-                mode: wanted_mode(mine, other, &preserve),
-                uid: (preserve.owner && mine.uid != other.uid && self.apply.can_chown[side])
-                    .then_some(other.uid),
-                gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
-            };
-            jobs.push(Job { spot: *spot, op });
-        }
-        self.run(side, jobs, |steps, spot, result| {
-            if let Err(error) = result {
-                steps.fail(side, spot, "cannot set mode, owner or group", &error);
-            }
-        })
-    }
-
     /// Step 8: times of directories, when all their children are done.
     fn dir_times(&mut self) -> Result<(), Cut> {
         let plan = self.apply.plan;
@@ -410,18 +369,4 @@ impl Steps<'_, '_> {
         }
         self.applied.achieved.failed.extend(not_begun);
     }
-}
-
-/// The permission bits an entry gets from its counterpart; none: they stay.
-fn wanted_mode(mine: &Entry, other: &Entry, preserve: &crate::config::Preserve) -> Option<u16> {
-    if preserve.permissions {
-        return (mine.mode != other.mode).then_some(other.mode);
-    }
-    let executable = other.mode & 0o111 != 0;
-    if !preserve.executability || (mine.mode & 0o111 != 0) == executable {
-        return None;
-    }
-    // As rsync's --executability: each x bit follows its r bit, or all go.
-    let bits = if executable { mine.mode | ((mine.mode & 0o444) >> 2) } else { mine.mode & !0o111 };
-    Some(bits)
 }

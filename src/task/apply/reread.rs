@@ -191,14 +191,14 @@ impl Steps<'_, '_> {
     /// What cannot be set without the right to do so is recorded as it is, with one
     /// warning for all.
     fn judge_metadata(&mut self, spot: Spot, on: Side) {
-        let preserve = &self.apply.config.preserve;
+        let preserve = &self.apply.compared;
         let (Some(other), Some(Some(found))) =
             (self.scanned(spot, on.other()), self.applied.achieved.fresh[on].get(spot))
         else {
             return;
         };
         if !crate::reconcile::change::same_metadata(found, other, preserve) {
-            self.applied.owners_left += 1;
+            self.applied.refused.insert(spot);
         }
     }
 }

@@ -40,6 +40,15 @@ impl Steps<'_, '_> {
             }
         }
         self.name_changed_receivers(&courier, &calls)?;
+        for side in Side::BOTH {
+            let replaced: Vec<Spot> = calls[side]
+                .iter()
+                .filter(|call| call.purpose != Purpose::Subtrees)
+                .flat_map(|call| call.spots.iter().copied())
+                .filter(|spot| self.is_replaced(*spot, side))
+                .collect();
+            self.put_owners_back(side, &replaced)?;
+        }
         self.check_stop()
     }
 

@@ -1,0 +1,191 @@
+# shellcheck shell=sh disable=SC2154 # variables shared with core.sh, look.sh, apply.sh
+# Access control lists and extended attributes. Expects core.sh, look.sh.
+#
+# They are told as getfacl and getfattr print them, behind '#acl' and '#xattr'; what those
+# complained about stands behind '#error', and '#end' tells that all was said.
+
+# choose KINDS SPACES: what to tell, as far as the tools are there. KINDS is acl, xattr, both
+# or none, SPACES user or all.
+choose() {
+  with_acl='' with_xattr='' spaces='^user\.'
+  case $2 in all) spaces='^(user|trusted|security)\.' ;; esac
+  case $1 in
+    acl | both)
+      if getfacl -nspE -- . >/dev/null 2>&1 && command -v setfacl >/dev/null 2>&1; then
+        with_acl=yes
+      else
+        echo '#none acl'
+      fi
+      ;;
+  esac
+  case $1 in
+    xattr | both)
+      if getfattr -d -e hex -m "$spaces" --absolute-names -- . >/dev/null 2>&1 \
+        && command -v setfattr >/dev/null 2>&1; then
+        with_xattr=yes
+      else
+        echo '#none xattr'
+      fi
+      ;;
+  esac
+}
+
+# tell ARGUMENTS...: of all that find finds with these.
+tell() {
+  link=-h
+  [ "$follow" != -L ] || link=-d
+  if [ -n "$with_acl" ]; then
+    echo '#acl'
+    find "$@" ! -type l -exec getfacl -nspE -- {} + 2>>"$scratch/attr"
+  fi
+  if [ -n "$with_xattr" ]; then
+    echo '#xattr'
+    find "$@" -exec getfattr "$link" -d -e hex -m "$spaces" --absolute-names -- {} + \
+      2>>"$scratch/attr"
+  fi
+}
+
+told() {
+  sed 's/^/#error /' "$scratch/attr"
+  rm -f "$scratch/attr"
+  echo '#end'
+}
+
+# attributes KINDS SPACES one|below FOLLOW: the data are directories behind '>' and names in
+# them. '#dir' begins each directory.
+do_attributes() {
+  make_scratch 2>&1 || return 1
+  choose "$1" "$2"
+  case $4 in follow) follow=-L ;; *) follow=-P ;; esac
+  deep=$3
+  set --
+  why=
+  while next_line; do
+    case $line in
+      '>'*)
+        tell_named "$@"
+        set --
+        decode "${line#>}"
+        enter_or_why "$datum"
+        echo '#dir'
+        ;;
+      .)
+        tell_named "$@"
+        told
+        return 0
+        ;;
+      *)
+        decode "$line"
+        if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
+        if [ $# -ge 100 ]; then
+          tell_named "$@"
+          set --
+        fi
+        ;;
+    esac
+  done
+  return 1
+}
+
+tell_named() {
+  [ $# -gt 0 ] || return 0
+  case $deep in
+    one) tell "$follow" "$@" -maxdepth 0 ;;
+    *) tell "$follow" "$@" ;;
+  esac
+}
+
+# numbers: names of users behind 'u', of groups behind 'g'; a line for each: its number
+# here, or '-'.
+do_numbers() {
+  while next_line; do
+    number=
+    case $line in
+      .) return 0 ;;
+      u*) decode "${line#u}" && number=$(id -u "$datum" 2>/dev/null) ;;
+      g*) decode "${line#g}" && number_of_group "$datum" ;;
+    esac
+    echo "${number:--}"
+  done
+  return 1
+}
+
+number_of_group() {
+  if command -v getent >/dev/null 2>&1; then
+    number=$(getent group "$1")
+    number=${number#*:*:}
+    number=${number%%:*}
+    return
+  fi
+  while IFS=: read -r name _ number _; do
+    [ "$name" != "$1" ] || return 0
+  done </etc/group
+  number=
+}
+
+# attr: $access and $default are what setfacl --set takes, '-' for a default list that goes,
+# nothing for what stays. The further name holds names of extended attributes that go, each
+# on a line behind '-', then what setfattr --restore takes.
+act_attr() {
+  check
+  doing='set its ACL or extended attributes'
+  if [ -n "$access" ]; then
+    many setfacl -n "--set=$access" -- || again setfacl -n "--set=$access" --
+  fi
+  case $default in
+    '') ;;
+    -) many setfacl -k -- || again setfacl -k -- ;;
+    *) many setfacl -n -d "--set=$default" -- || again setfacl -n -d "--set=$default" -- ;;
+  esac
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i todo=\$t_$i"
+    [ -z "$answer" ] && [ -n "$todo" ] || continue
+    if ! words=$(change_named "./$name" 2>&1); then
+      failed "$doing" "$words"
+      eval "r_$i=\$answer"
+    fi
+  done
+}
+
+# change_named NAME: who may not write a file may not change its attributes, so it is
+# opened for the time being.
+change_named() {
+  if [ -L "$1" ] || [ -w "$1" ]; then
+    change_all "$1"
+    return
+  fi
+  mode_of "$1"
+  chmod u+w "$1" 2>/dev/null
+  change_all "$1"
+  changed=$?
+  chmod "$mode" "$1"
+  return "$changed"
+}
+
+mode_of() {
+  case $style in
+    gnu) mode=$(find "$1" -maxdepth 0 -printf %m) ;;
+    stat) mode=$(stat -c %a "$1") ;;
+    bsd) mode=$(stat -f %Lp "$1") ;;
+  esac
+}
+
+change_all() {
+  rest=$todo
+  while :; do
+    case $rest in
+      -*)
+        gone=${rest%%"$nl"*}
+        rest=${rest#*"$nl"}
+        words=$(setfattr -h -x "${gone#-}" -- "$1" 2>&1) || case $words in
+          *'No such attribute'*) ;;
+          *) echo "$words" && return 1 ;;
+        esac
+        ;;
+      *) break ;;
+    esac
+  done
+  [ -z "$rest" ] || printf '%s\n' "$rest" | setfattr -h --restore=-
+}

@@ -1,0 +1,218 @@
+//! Steps 4 and 6: metadata alone, without content (spec 4, "Metadata").
+
+use super::{Cut, Job, Steps};
+use crate::config::Preserve;
+use crate::reconcile::Spot;
+use crate::replica::{AttributeChange, Attributes, Op, PathError};
+use crate::tree::{Entry, Kind, RelPath, Side};
+
+impl Steps<'_, '_> {
+    /// Step 4: metadata that flows against its file's content.
+    pub(super) fn counter_metadata(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let spots = self.plan().counter_metadata[side].clone();
+            self.set_metadata(side, &spots)?;
+        }
+        Ok(())
+    }
+
+    /// Step 6: other metadata.
+    pub(super) fn metadata(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let spots = self.plan().metadata[side].clone();
+            self.set_metadata(side, &spots)?;
+        }
+        Ok(())
+    }
+
+    fn set_metadata(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
+        for spots in spots.chunks(super::BATCH) {
+            self.check_stop()?;
+            let mut jobs = self.attribute_jobs(side, spots)?;
+            let preserve = self.apply.compared;
+            for spot in spots.iter().filter(|spot| !self.failed(**spot)) {
+                let (Some(mine), Some(other)) =
+                    (self.scanned(*spot, side), self.scanned(*spot, side.other()))
+                else {
+                    continue;
+                };
+                let uid = preserve.owner && mine.uid != other.uid && self.apply.can_chown[side];
+                let owner = Owner {
+                    uid: uid.then_some(other.uid),
+                    gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
+                };
+                let mode = wanted_mode(mine, other, &preserve);
+                jobs.extend(metadata_jobs(*spot, self.path(*spot), mine, owner, mode));
+            }
+            self.run_metadata(side, jobs)?;
+        }
+        Ok(())
+    }
+
+    /// What this user may not do is told once for all, and taken as it is.
+    fn run_metadata(&mut self, side: Side, jobs: Vec<Job>) -> Result<(), Cut> {
+        self.run(side, jobs, |steps, spot, result| match result {
+            Ok(()) => {}
+            Err(error) if is_refused(&error) => {
+                steps.applied.refused.insert(spot);
+            }
+            Err(error) => steps.fail(side, spot, "cannot carry its metadata over", &error),
+        })
+    }
+
+    /// ACLs and extended attributes: the digests of the scan only tell that they differ, so
+    /// both sides are asked for what they have.
+    fn attribute_jobs(&mut self, side: Side, spots: &[Spot]) -> Result<Vec<Job>, Cut> {
+        let preserve = self.apply.compared;
+        let spots: Vec<Spot> = spots
+            .iter()
+            .filter(|spot| !self.failed(**spot))
+            .filter(|spot| {
+                let entries = (self.scanned(**spot, side), self.scanned(**spot, side.other()));
+                matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve))
+            })
+            .copied()
+            .collect();
+        if spots.is_empty() {
+            return Ok(Vec::new());
+        }
+        let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+        let theirs = self.apply.replicas[side.other()].attributes(&paths)?;
+        let mine = self.apply.replicas[side].attributes(&paths)?;
+        let mut jobs = Vec::new();
+        for ((spot, path), (mine, theirs)) in
+            spots.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))
+        {
+            let mut read = |side: Side, found: Result<Option<Attributes>, PathError>| {
+                let found = found.and_then(|found| found.ok_or(PathError::Vanished));
+                found
+                    .map_err(|error| self.fail(side, spot, "cannot carry its metadata over", &error))
+                    .ok()
+            };
+            let (mine, theirs) = (read(side, mine), read(side.other(), theirs));
+            let (Some(mut mine), Some(mut theirs)) = (mine, theirs) else { continue };
+            for attributes in [&mut mine, &mut theirs] {
+                only_compared(attributes, &preserve);
+            }
+            let (Some(expect), Some(other)) =
+                (self.scanned(spot, side), self.scanned(spot, side.other()))
+            else {
+                continue;
+            };
+            let change = AttributeChange::between(&mine, &theirs, other.mode);
+            if !change.is_empty() {
+                let op = Op::SetAttributes { path, expect: expect.clone(), change };
+                jobs.push(Job { spot, op });
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Whoever replaces a file becomes its owner. Where owners or groups are not preserved,
+    /// those that the receiver had are put back (spec 5, "rsync calls").
+    pub(super) fn put_owners_back(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
+        let preserve = self.apply.compared;
+        if preserve.owner && preserve.group {
+            return Ok(());
+        }
+        let can_chown = self.apply.can_chown[side];
+        for spots in spots.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+            let found = self.apply.replicas[side].stat(&paths)?;
+            let mut jobs = Vec::new();
+            for ((spot, path), found) in spots.iter().zip(paths).zip(found) {
+                let (Some(before), Ok(Some(now))) = (self.scanned(*spot, side), found) else {
+                    continue;
+                };
+                let uid = !preserve.owner && can_chown && before.uid != now.uid;
+                let owner = Owner {
+                    uid: uid.then_some(before.uid),
+                    gid: (!preserve.group && before.gid != now.gid).then_some(before.gid),
+                };
+                jobs.extend(metadata_jobs(*spot, path, &now, owner, None));
+            }
+            // A group that this user may not give is no news: nothing was asked for.
+            self.run(side, jobs, |steps, spot, result| match result {
+                Err(error) if !is_refused(&error) => {
+                    steps.fail(side, spot, "cannot give it back its owner", &error);
+                }
+                _ => {}
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Whom an entry is to belong to; what is none stays.
+#[derive(Clone, Copy)]
+struct Owner {
+    uid: Option<u32>,
+    gid: Option<u32>,
+}
+
+/// Owner and mode one after the other, so that a refused owner stops no mode. A new owner
+/// takes setuid and setgid away: with them the mode is set in any case.
+fn metadata_jobs(
+    spot: Spot,
+    path: RelPath,
+    mine: &Entry,
+    owner: Owner,
+    mode: Option<u16>,
+) -> Vec<Job> {
+    let op = |uid, gid, mode| Job {
+        spot,
+        op: Op::SetMetadata { path: path.clone(), expect: mine.clone(), mode, uid, gid },
+    };
+    let Owner { uid, gid } = owner;
+    let mut jobs = Vec::new();
+    let mut mode = mode.filter(|_| mine.kind != Kind::Symlink);
+    // One by one: an ordinary user may give a group and no owner.
+    if uid.is_some() {
+        jobs.push(op(uid, None, None));
+    }
+    if gid.is_some() {
+        jobs.push(op(None, gid, None));
+    }
+    if !jobs.is_empty() && mine.kind != Kind::Symlink && mine.mode & 0o6000 != 0 {
+        mode = mode.or(Some(mine.mode));
+    }
+    if mode.is_some() {
+        jobs.push(op(None, None, mode));
+    }
+    jobs
+}
+
+/// Refusals for good: trying again would not help, and a run is no worse for it.
+fn is_refused(error: &PathError) -> bool {
+    const FOR_GOOD: [&str; 2] = ["Operation not permitted", "Operation not supported"];
+    let PathError::Failed { cause, .. } = error else { return false };
+    FOR_GOOD.iter().any(|words| cause.starts_with(words))
+}
+
+fn differ_in_attributes(a: &Entry, b: &Entry, preserve: &Preserve) -> bool {
+    (preserve.acl && a.extra().acl != b.extra().acl)
+        || (preserve.xattr && a.extra().xattr != b.extra().xattr)
+}
+
+fn only_compared(attributes: &mut Attributes, preserve: &Preserve) {
+    if !preserve.acl {
+        (attributes.access, attributes.default) = (None, None);
+    }
+    if !preserve.xattr {
+        attributes.named.clear();
+    }
+}
+
+/// The permission bits an entry gets from its counterpart; none: they stay.
+fn wanted_mode(mine: &Entry, other: &Entry, preserve: &crate::config::Preserve) -> Option<u16> {
+    if preserve.permissions {
+        return (mine.mode != other.mode).then_some(other.mode);
+    }
+    let executable = other.mode & 0o111 != 0;
+    if !preserve.executability || (mine.mode & 0o111 != 0) == executable {
+        return None;
+    }
+    // As rsync's --executability: each x bit follows its r bit, or all go.
+    let bits = if executable { mine.mode | ((mine.mode & 0o444) >> 2) } else { mine.mode & !0o111 };
+    Some(bits)
+}
