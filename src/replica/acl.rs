@@ -196,7 +196,8 @@ mod tests {
         let acl = Acl::from_bytes(&bytes).unwrap();
         assert_eq!(acl.to_words(), "u::rw-,u:1234:r--,g::r--,m::r--,o::r--");
         assert_eq!(acl.to_bytes(), bytes);
-        for broken in [&bytes[..3], &bytes[..11], &[3, 0, 0, 0], &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]]
+        for broken in
+            [&bytes[..3], &bytes[..11], &[3, 0, 0, 0], &[2, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]]
         {
             assert_eq!(Acl::from_bytes(broken), None);
         }
@@ -214,8 +215,16 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_refused() {
-        for line in ["", "user", "user::", "user::xwr", "user:x:rwx:y", "user:alice:rwx", "flags::rwx", "mask:3:rwx"]
-        {
+        for line in [
+            "",
+            "user",
+            "user::",
+            "user::xwr",
+            "user:x:rwx:y",
+            "user:alice:rwx",
+            "flags::rwx",
+            "mask:3:rwx",
+        ] {
             assert!(!Acl::default().learn(line), "{line}");
         }
     }

@@ -9,9 +9,7 @@ use super::look::{self, Look, is_same_thing, is_still};
 use super::set_aside::{Free, Shelf, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
-use super::{
-    AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name,
-};
+use super::{AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
@@ -70,9 +68,7 @@ impl Hands<'_> {
             Op::SetMetadata { path, expect, mode, uid, gid } => {
                 self.set_metadata(path, expect, *mode, *uid, *gid)
             }
-            Op::SetAttributes { path, expect, change } => {
-                self.set_attributes(path, expect, change)
-            }
+            Op::SetAttributes { path, expect, change } => self.set_attributes(path, expect, change),
             Op::SetMtime { path, mtime } => self.set_mtime(path, *mtime),
         }
     }
@@ -290,12 +286,7 @@ impl Hands<'_> {
         }
     }
 
-    fn set_attributes(
-        &self,
-        path: &RelPath,
-        expect: &Entry,
-        change: &AttributeChange,
-    ) -> Outcome {
+    fn set_attributes(&self, path: &RelPath, expect: &Entry, change: &AttributeChange) -> Outcome {
         let (place, fd, now) = self.open_again(path, expect)?;
         attributes::change(&now, fd.as_fd(), place.dir.as_fd(), place.name, change)
             .map_err(failed("set its ACL or extended attributes"))

@@ -9,7 +9,8 @@ use super::scan::{self, Walk};
 use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
     Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
-    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host, prepare, retention,
+    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host, prepare,
+    retention,
 };
 use crate::process::Stop;
 use crate::rsync::End;

@@ -26,8 +26,8 @@ use self::owners::Owners;
 use self::record::Style;
 use self::scripts::Piece;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError, Prepared, Replica,
-    ReplicaError, Retention, Scan, ScanRequest, Wanted,
+    Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError,
+    Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -302,8 +302,7 @@ impl Replica for ShellReplica {
             pieces.push(Piece::Attributes);
         }
         let data = ops::encode(ops, &mut self.link()?.owners, &suffix);
-        let (status, answer) =
-            self.ask(&pieces, "apply", &data, OnStop::Finish)?;
+        let (status, answer) = self.ask(&pieces, "apply", &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
         let results: Option<Vec<_>> =
             text.lines().zip(ops).map(|(line, op)| ops::answer(line, op)).collect();

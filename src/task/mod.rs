@@ -14,7 +14,9 @@ mod told;
 use crate::config::{Config, Location, Preserve};
 use crate::process::Stop;
 use crate::reconcile::{Plan, Rules, guard, reconcile};
-use crate::replica::{Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread};
+use crate::replica::{
+    Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
+};
 use crate::report::{Level, Log, Reporter, mail};
 use crate::state::{Action, Baseline, Note, StateDir, StateStore, Weight};
 use crate::tree::{Pair, Side, Stamp, Tree};

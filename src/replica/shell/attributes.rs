@@ -245,9 +245,7 @@ impl ShellReplica {
         Ok(paths
             .iter()
             .zip(there)
-            .map(|(path, there)| {
-                Ok(there?.map(|_| found.remove(path).unwrap_or_default()))
-            })
+            .map(|(path, there)| Ok(there?.map(|_| found.remove(path).unwrap_or_default())))
             .collect())
     }
 

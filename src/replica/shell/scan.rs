@@ -60,20 +60,15 @@ impl ShellReplica {
         let mut said = Vec::new();
         let mut seen = 0;
         let mut told = 0;
-        let asked = self.link()?.channel.request(
-            pieces,
-            &words,
-            &data,
-            OnStop::GiveUp,
-            &mut |bytes| {
+        let asked =
+            self.link()?.channel.request(pieces, &words, &data, OnStop::GiveUp, &mut |bytes| {
                 seen += bytes.iter().filter(|b| **b == b'\n').count() as u64;
                 if seen / 4096 != told / 4096 {
                     (request.seen)(seen);
                     told = seen;
                 }
                 said.extend_from_slice(bytes);
-            },
-        );
+            });
         let status = asked.map_err(|cause| self.broken(&cause))?;
         if status != 0 {
             let said = String::from_utf8_lossy(&said);

@@ -86,7 +86,9 @@ impl Steps<'_, '_> {
             let mut read = |side: Side, found: Result<Option<Attributes>, PathError>| {
                 let found = found.and_then(|found| found.ok_or(PathError::Vanished));
                 found
-                    .map_err(|error| self.fail(side, spot, "cannot carry its metadata over", &error))
+                    .map_err(|error| {
+                        self.fail(side, spot, "cannot carry its metadata over", &error)
+                    })
                     .ok()
             };
             let (mine, theirs) = (read(side, mine), read(side.other(), theirs));
