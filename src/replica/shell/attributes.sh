@@ -141,7 +141,7 @@ act_attr() {
   while [ "$i" -lt "$count" ]; do
     i=$((i + 1))
     eval "answer=\$r_$i name=\$n_$i todo=\$t_$i"
-    [ -z "$answer" ] && [ -n "$todo" ] || continue
+    if [ -n "$answer" ] || [ -z "$todo" ]; then continue; fi
     if ! words=$(change_named "./$name" 2>&1); then
       failed "$doing" "$words"
       eval "r_$i=\$answer"
