@@ -26,6 +26,7 @@ command setfacl     acl
 command setfattr    attr
 command sudo        sudo
 command setpriv     util-linux
+command openssl     openssl
 command ps          procps
 command mkfs.vfat   dosfstools
 command mkfs.ext4   e2fsprogs

@@ -32,8 +32,10 @@ fn a_hard_stop_in_a_transfer_keeps_what_was_achieved_and_the_next_run_goes_on() 
         let kept = fs::metadata(b.at(".osync_workdir/_partial/big"));
         let kept = kept.unwrap_or_else(|e| panic!("no partial file: {e}\n{stopped}")).len();
         assert!(kept > 100_000 && kept < 4_000_000, "{kept} bytes were kept");
-        let report = task.sandbox.path("report");
-        task.fine(run().arg(format!("--report={}", report.display())));
+        let next = task.fine(run().arg("--stats"));
+        let matched = next.stdout.split("Matched data: ").nth(1).unwrap();
+        let matched: u64 = matched.split(' ').next().unwrap().parse().unwrap();
+        assert!(matched > kept / 2, "{matched} of {kept} bytes need not go again: {next}");
         assert!(b.read("big").unwrap() == big());
         task.assert_in_step();
         assert!(!b.has(".osync_workdir/_partial/big"));
