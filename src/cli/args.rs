@@ -21,6 +21,7 @@ Exit status: 0 done, 1 errors, 2 done with warnings, 128 bad usage.";
     name = "osync",
     version,
     disable_version_flag = true,
+    propagate_version = true,
     disable_help_flag = true,
     args_override_self = true,
     args_conflicts_with_subcommands = true,
@@ -45,7 +46,7 @@ pub struct Cli {
     help: Option<bool>,
 
     /// Show the version
-    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version, display_order = 1001)]
+    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version, global = true, display_order = 1001)]
     version: Option<bool>,
 }
 

@@ -37,6 +37,13 @@ pub fn one_line(error: &clap::Error, args: &[OsString]) -> String {
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             "a command is missing; it is show or verify".to_owned()
         }
+        ErrorKind::InvalidSubcommand => {
+            let word = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+            match nearest_command(&word) {
+                Some(near) => format!("unknown command '{word}'; did you mean '{near}'?"),
+                None => format!("unknown command '{word}'"),
+            }
+        }
         ErrorKind::ArgumentConflict => conflict(&first_line(error), args),
         _ => first_line(error),
     }
@@ -95,6 +102,7 @@ fn unknown(about: &str, args: &[OsString]) -> String {
         return format!("unknown option '{typed}'; it is {now} now");
     }
     match nearest_flag(typed) {
+        Some(near) if near == typed => format!("the option '{typed}' is of another command"),
         Some(near) => format!("unknown option '{typed}'; did you mean '{near}'?"),
         None => format!("unknown option '{typed}'"),
     }

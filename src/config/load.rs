@@ -3,17 +3,21 @@
 use super::Problem;
 use super::conf_file::{self, CommandFailure, MAX_FILE, Outside};
 use super::settings::{Environment, FileSettings};
+use crate::process::signals::{self, Interrupt, SignalWatch};
+use crate::process::{self, Command, Exit, Stop, StopReason};
 use crate::tree::path::escape;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The longest output of a command in a configuration file.
-const MAX_OUTPUT: u64 = 64 << 10;
+const MAX_OUTPUT: usize = 64 << 10;
+/// How long such a command may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A file that was read, and what is wrong with it as a file.
 #[derive(Debug)]
@@ -62,11 +66,15 @@ pub fn from_text(path: &Path, text: &[u8], environment: &Environment) -> Loaded 
 }
 
 fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
-    let file = std::fs::File::open(path)?;
-    let metadata = file.metadata()?;
+    // Looked at before it is opened: a pipe would keep us waiting for somebody to write.
+    let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(std::io::Error::other("it is a directory"));
     }
+    if !metadata.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let file = std::fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes, metadata))
@@ -95,28 +103,37 @@ impl Outside for Shell<'_> {
         command: &[u8],
         variables: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Vec<u8>, CommandFailure> {
-        let mut output = Vec::new();
-        let fail = |output: Vec<u8>, why: String| Err(CommandFailure { output, why });
-        let variables = variables.iter().map(|(k, v)| (k, OsStr::from_bytes(v)));
-        let spawned = Command::new("sh")
-            .arg("-c")
-            .arg(std::ffi::OsString::from_vec(command.to_vec()))
-            .envs(variables)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
-            Err(error) => return fail(output, format!("cannot start sh: {error}")),
+        let mut shell = Command::new("sh").arg("-c").arg(OsString::from_vec(command.to_vec()));
+        shell.env.extend(variables.iter().map(|(k, v)| (k.into(), OsString::from_vec(v.clone()))));
+        shell.time_limit = Some(PATIENCE);
+        let done = match watched(&shell) {
+            Ok(done) => done,
+            Err(error) => {
+                return Err(CommandFailure { output: Vec::new(), why: error.to_string() });
+            }
         };
-        let read = match child.stdout.take() {
-            Some(stdout) => stdout.take(MAX_OUTPUT).read_to_end(&mut output).map(drop),
-            None => Ok(()),
+        let why = match done.exit {
+            Exit::Code(0) => return Ok(done.stdout),
+            Exit::Code(number) => format!("the command ended with status {number}"),
+            Exit::Signal(number) => format!("the command was ended by {}", signals::name(number)),
+            Exit::TimedOut => format!("ended, because it took more than {} s", PATIENCE.as_secs()),
+            Exit::Stopped(_) => format!("ended, because it printed more than {MAX_OUTPUT} bytes"),
         };
-        match (read, child.wait()) {
-            (Ok(()), Ok(status)) if status.success() => Ok(output),
-            (Ok(()), Ok(status)) => fail(output, format!("the command failed: {status}")),
-            (Err(error), _) | (_, Err(error)) => fail(output, format!("cannot read: {error}")),
-        }
+        let words = escape(done.stderr.trim_ascii());
+        let why = if words.is_empty() { why } else { format!("{why} ({words})") };
+        Err(CommandFailure { output: done.stdout, why })
     }
+}
+
+/// Runs a command. A signal for this program ends it too, and then this program, as it
+/// would without us in between.
+fn watched(shell: &Command) -> Result<process::Output, Box<dyn std::error::Error>> {
+    let stop = Stop::new();
+    let watch = SignalWatch::install(&stop, Interrupt::Once, || ())?;
+    let done = process::output_up_to(shell, MAX_OUTPUT, &stop)?;
+    drop(watch);
+    if let Some(StopReason::Signal(number)) = stop.reason() {
+        signals::end_by(number);
+    }
+    Ok(done)
 }

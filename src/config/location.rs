@@ -34,6 +34,9 @@ pub enum LocationError {
     /// Nothing is given.
     #[error("no directory is given")]
     Empty,
+    /// A URI of another kind.
+    #[error("'{0}://' is not supported; a directory elsewhere is ssh://host//absolute/path")]
+    BadScheme(String),
     /// The URI holds no path.
     #[error("the URI has no path; write ssh://host//absolute/path or ssh://host/path/in/home")]
     NoPath,
@@ -58,7 +61,10 @@ impl Location {
             return Err(LocationError::Empty);
         }
         let Some(rest) = bytes.strip_prefix(b"ssh://") else {
-            return Ok(Location::Local(path_from(bytes)));
+            return match scheme(bytes) {
+                Some(other) => Err(LocationError::BadScheme(other)),
+                None => Ok(Location::Local(path_from(bytes))),
+            };
         };
         let slash = rest.iter().position(|b| *b == b'/').ok_or(LocationError::NoPath)?;
         let (authority, path) = (&rest[..slash], &rest[slash + 1..]);
@@ -96,6 +102,14 @@ impl SshLocation {
             None => self.host.clone(),
         }
     }
+}
+
+/// What stands before a `://`, if it is a word as URIs begin with.
+fn scheme(bytes: &[u8]) -> Option<String> {
+    let end = bytes.windows(3).position(|here| here == b"://")?;
+    let word = std::str::from_utf8(&bytes[..end]).ok()?;
+    let is_word = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+');
+    is_word.then(|| word.to_owned())
 }
 
 fn path_from(bytes: &[u8]) -> PathBuf {
@@ -160,6 +174,8 @@ mod tests {
     fn locations_are_read_as_the_manual_says() {
         for (text, expected) in [
             ("/data", Location::Local("/data".into())),
+            ("./rsync://x", Location::Local("./rsync://x".into())),
+            ("a b://x", Location::Local("a b://x".into())),
             ("ssh://h//data", ssh(None, "h", None, "/data")),
             ("ssh://h/data", ssh(None, "h", None, "data")),
             ("ssh://h/~/data", ssh(None, "h", None, "~/data")),
@@ -180,6 +196,8 @@ mod tests {
             ("ssh:////data", LocationError::BadHost),
             ("ssh://-oProxyCommand=x//data", LocationError::BadHost),
             ("ssh://-l@h//data", LocationError::BadUser),
+            ("rsync://h/data", LocationError::BadScheme("rsync".into())),
+            ("SSH://h//data", LocationError::BadScheme("SSH".into())),
             ("ssh://h:0//d", LocationError::BadPort("0".into())),
             ("ssh://h:ssh//d", LocationError::BadPort("ssh".into())),
         ] {

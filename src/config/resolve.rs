@@ -1,6 +1,7 @@
 //! Raw settings to a [`Config`]: default < environment < file < flag, all checks of
 //! spec 2, all problems at once. Pure but for the questions to [`Surroundings`].
 
+use super::problem::Origin;
 use super::read::Reading;
 use super::settings::{Environment, FileSettings, Override, Settings};
 use super::surroundings::Surroundings;
@@ -89,11 +90,24 @@ pub fn resolve(
     let mut found = reading.problems.into_inner();
     // What could not be read has been complained about already.
     found.retain(|p| !p.key.as_ref().is_some_and(|k| broken.is_some_and(|b| b.contains(k))));
+    if errors.iter().any(hides_settings) {
+        found.retain(|p| !p.key.as_ref().is_some_and(|key| is_missing(&settings, key)));
+    }
     errors.extend(found);
     // Those of the file in its order, the others behind them.
     errors.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     let config = errors.is_empty().then_some(config);
     Resolution { settings, config, errors, warnings }
+}
+
+/// Lines that could not be read, and settings under an older name, may be just those that
+/// seem to be missing.
+fn hides_settings(error: &Problem) -> bool {
+    error.key.as_ref().is_none_or(|key| super::keys::find(key).is_none())
+}
+
+fn is_missing(settings: &Settings, key: &str) -> bool {
+    settings.get(key).is_none_or(|setting| setting.origin == Origin::Default)
 }
 
 /// Any 1.x is fine, and so is none.

@@ -17,7 +17,7 @@ mod tests;
 
 pub use child::{Child, ChildInput, ChildOutput, OnLine, spawn};
 pub use lines::Excerpt;
-pub use run::{Input, InputWriter, Output, output, run};
+pub use run::{Input, InputWriter, Output, output, output_up_to, run};
 pub use stop::Stop;
 
 use crate::tree::path::escape;

@@ -4,7 +4,7 @@ use super::child::ChildInput;
 use super::group::{Group, Pipes};
 use super::lines::{Excerpt, Lines};
 use super::stop::Waker;
-use super::{Command, Exit, ProcessError, Stop, Stream};
+use super::{Command, Exit, ProcessError, Stop, StopReason, Stream};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -65,6 +65,27 @@ pub fn output(command: &Command, input: Input<'_>, stop: &Stop) -> Result<Output
     let mut stderr = Excerpt::default();
     let exit = run_raw(command, input, stop, &mut |stream, bytes| match stream {
         Stream::Out => stdout.extend_from_slice(bytes),
+        Stream::Err => stderr.push(bytes),
+    })?;
+    Ok(Output { exit, stdout, stderr: stderr.bytes() })
+}
+
+/// Runs a child to its end and collects what it says, up to a number of bytes on standard
+/// output. A child that says more is ended: its exit is then [`Exit::Stopped`].
+///
+/// # Errors
+/// As [`run`].
+pub fn output_up_to(command: &Command, most: usize, stop: &Stop) -> Result<Output, ProcessError> {
+    let mut stdout = Vec::new();
+    let mut stderr = Excerpt::default();
+    let exit = run_raw(command, Input::Nothing, stop, &mut |stream, bytes| match stream {
+        Stream::Out => {
+            let room = most - stdout.len();
+            stdout.extend_from_slice(&bytes[..bytes.len().min(room)]);
+            if bytes.len() > room {
+                stop.request(StopReason::HardLimit);
+            }
+        }
         Stream::Err => stderr.push(bytes),
     })?;
     Ok(Output { exit, stdout, stderr: stderr.bytes() })

@@ -62,6 +62,12 @@ impl Drop for SignalWatch {
     }
 }
 
+/// Ends this process as the signal would have done if nobody had listened.
+pub fn end_by(signal: i32) {
+    // Where even that is refused, the caller goes on, and its next step tells why.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
 struct Listener<F> {
     stop: Stop,
     interrupt: Interrupt,

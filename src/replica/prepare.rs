@@ -2,6 +2,7 @@
 
 use super::beneath::{LIST, Root};
 use super::{Access, Prepared};
+use crate::tree::path::escape;
 use rustix::fs::{Access as Permission, AtFlags};
 use rustix::io::Errno;
 use std::io::ErrorKind;
@@ -53,6 +54,11 @@ fn make(location: &Path, access: Access) -> Result<(), String> {
     if std::fs::symlink_metadata(location).is_ok() {
         return Err("it is a link that leads nowhere; is something not mounted?".to_owned());
     }
+    if let Some(uri) = meant_for_ssh(location) {
+        return Err(format!(
+            "there is no such directory; if a directory of another machine is meant, write {uri}"
+        ));
+    }
     match access {
         Access::ReadWrite { create: true } => std::fs::create_dir_all(location)
             .map_err(|error| format!("there is no such directory and it cannot be made: {error}")),
@@ -64,6 +70,14 @@ fn make(location: &Path, access: Access) -> Result<(), String> {
             Err("there is no such directory, and a dry run makes nothing".to_owned())
         }
     }
+}
+
+/// `host:/path`, as rsync and scp write it, has become `HERE/host:/path` by now.
+fn meant_for_ssh(location: &Path) -> Option<String> {
+    let here = std::env::current_dir().ok()?;
+    let typed = location.strip_prefix(here).ok()?.as_os_str().to_str()?;
+    let (host, path) = typed.split_once(":/").filter(|(host, _)| !host.contains('/'))?;
+    Some(format!("ssh://{host}//{}", escape(path.as_bytes())))
 }
 
 fn check_readable(root: &Root) -> Result<(), String> {

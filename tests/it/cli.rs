@@ -18,6 +18,18 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn every_command_tells_the_version() {
+    let sandbox = Sandbox::new();
+    for command in ["sync", "batch", "check", "upgrade", "state", "ssh-filter", "man"] {
+        for flag in ["--version", "-v"] {
+            let run = sandbox.osync().args([command, flag]).run();
+            assert_eq!(run.status, Some(0), "{command} {flag} {run}");
+            assert!(run.stdout.contains(env!("CARGO_PKG_VERSION")), "{command} {flag} {run}");
+        }
+    }
+}
+
+#[test]
 fn every_help_fits_80_columns() {
     let sandbox = Sandbox::new();
     for command in
@@ -103,6 +115,9 @@ fn bad_usage_is_one_line_and_128() {
         ("batch --path", "--path needs a value"),
         ("batch --max-runs=x", "whole number"),
         ("batch --sumary", "did you mean '--summary'?"),
+        ("batch --to-toml", "is of another command"),
+        ("help bacth", "unknown command 'bacth'; did you mean 'batch'?"),
+        ("help nothing-like-it", "unknown command 'nothing-like-it'"),
         ("upgrade", "name a configuration file"),
         ("state", "a command is missing"),
         ("state show", "name a configuration file"),

@@ -112,6 +112,92 @@ fn files_that_are_no_tasks_are_refused() {
 }
 
 #[test]
+fn awful_files_are_refused_at_once_and_in_few_words() {
+    let sandbox = Sandbox::new();
+    let etc = sandbox.path("etc");
+    let made = sandbox.program("mkfifo").arg(etc.join("pipe.conf")).run();
+    assert_eq!(made.status, Some(0), "{made}");
+    std::os::unix::fs::symlink("/dev/zero", etc.join("zero.conf")).unwrap();
+    std::os::unix::fs::symlink("loop.conf", etc.join("loop.conf")).unwrap();
+    fs::write(etc.join("nul.conf"), b"INSTANCE_ID=\0x\n").unwrap();
+    fs::write(etc.join("utf16.conf"), b"\xff\xfeI\0N\0").unwrap();
+    fs::write(etc.join("huge.conf"), "A=b\n".repeat(300_000)).unwrap();
+    fs::write(etc.join("huge.toml"), "a='b'\n".repeat(200_000)).unwrap();
+    fs::write(etc.join("latin.toml"), b"instance_id = '\xe9'\n").unwrap();
+    fs::write(etc.join("broken.toml"), "instance_id =\n").unwrap();
+    fs::write(etc.join("code.conf"), "if [ -d /data ]; then\n").unwrap();
+    for (name, part) in [
+        ("pipe.conf", "it is no regular file"),
+        ("zero.conf", "it is no regular file"),
+        ("loop.conf", "cannot read the configuration file"),
+        ("nul.conf", "nul.conf:1: the file holds NUL bytes"),
+        ("utf16.conf", "save it as UTF-8"),
+        ("huge.conf", "longer than 1 MiB"),
+        ("huge.toml", "longer than 1 MiB"),
+        ("latin.toml", "latin.toml:1: TOML is UTF-8"),
+        ("broken.toml", "broken.toml:1: no TOML"),
+        ("code.conf", "code.conf:1: this is neither a setting"),
+    ] {
+        let run = sandbox.osync().arg(etc.join(name)).run();
+        assert_eq!(run.status, Some(1), "{name} {run}");
+        assert!(run.stderr.contains(part), "{name} {run}");
+        // no complaints about settings that could not be seen
+        assert_eq!(run.stderr.lines().count(), 1, "{name} {run}");
+    }
+    let empty = etc.join("empty.conf");
+    fs::write(&empty, "").unwrap();
+    let run = sandbox.osync().arg(&empty).run();
+    for key in ["INSTANCE_ID", "INITIATOR_SYNC_DIR", "TARGET_SYNC_DIR"] {
+        assert!(run.status == Some(1) && run.stderr.contains(key), "{key} {run}");
+    }
+}
+
+#[test]
+fn commands_in_a_file_are_bounded_and_say_why_they_failed() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.config(
+        "t.conf",
+        "export A=$(yes)\nexport B=$(exit 3)\nexport C=\"$(no-such-program)\"\nexport D=$(kill -9 $$)",
+    );
+    let run = sandbox.osync().arg(&file).run();
+    assert_eq!(run.status, Some(2), "{run}");
+    for part in [
+        "t.conf:4: A: $(yes): ended, because it printed more than 65536 bytes",
+        "t.conf:5: B: $(exit 3): the command ended with status 3",
+        "t.conf:6: C: $(no-such-program): the command ended with status 127 (",
+        "t.conf:7: D: $(kill -9 $$): the command was ended by signal 9",
+    ] {
+        assert!(run.stderr.contains(part), "{part} {run}");
+    }
+}
+
+#[test]
+fn files_of_every_old_version_are_refused_naming_the_upgrade_or_run() {
+    let sandbox = Sandbox::new();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/old-configurations");
+    for (name, refused) in [("v1.0.conf", true), ("v1.1.conf", true), ("v1.2.conf", false)] {
+        let run = sandbox.osync().arg("check").arg(data.join(name)).run();
+        assert_eq!(run.status, Some(1), "its directories are not here: {run}");
+        assert_eq!(run.stdout.contains("osync upgrade"), refused, "{name} {run}");
+        assert!(!run.stdout.contains("no directory is given"), "{name} {run}");
+    }
+}
+
+#[test]
+fn a_place_as_other_programs_write_it_is_answered_with_ours() {
+    let sandbox = Sandbox::new();
+    for (target, part) in [
+        ("rsync://host/data", "'rsync://' is not supported"),
+        ("host.example:/data", "write ssh://host.example//data"),
+        ("me@host.example:/data", "write ssh://me@host.example//data"),
+    ] {
+        let run = sandbox.osync().args(["--initiator=a", "--target", target]).run();
+        assert_eq!(run.status, Some(1), "{target} {run}");
+        assert!(run.stderr.contains(part), "{target} {run}");
+    }
+}
+
+#[test]
 fn a_file_that_all_may_write_is_a_warning_for_root_only() {
     let sandbox = Sandbox::new();
     let file = sandbox.config("t.conf", "");

@@ -176,7 +176,9 @@ fn a_run_interrupted_once_comes_to_its_end() {
     let mut run = Running::start(&sandbox, slow(&sandbox));
     run.until("the big transfer", || size_of_temporary(&sandbox) > 0);
     run.signal(Signal::INT);
-    assert!(matches!(run.end(), Some(0 | 2)), "{}", sandbox.log());
+    assert_eq!(run.end(), Some(2), "the warning counts\n{}", sandbox.log());
+    assert_eq!(sandbox.log().matches("(WARN):interrupted").count(), 1, "{}", sandbox.log());
+    assert!(sandbox.log().trim_end().ends_with("osync finished with warnings."));
     assert_eq!(sandbox.a.contents(), sandbox.b.contents());
     assert_unlocked(&sandbox);
 }
