@@ -83,7 +83,7 @@ impl Progress {
             bar.set_length(progress.bytes_total.max(1));
             bar.set_position(progress.bytes);
             bar.set_message(amounts(progress));
-            if progress.files >= progress.files_total {
+            if progress.files >= progress.files_total && progress.bytes >= progress.bytes_total {
                 bar.set_style(style(DONE)); // a rate would only sink from now on
             }
         }

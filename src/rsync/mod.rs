@@ -205,7 +205,9 @@ pub fn transfer(
             output::Heard::Other(text) => reporter.say(Level::Verbose, &text),
         },
     })?;
-    Ok(listener.finish(exit))
+    let finished = listener.finish(exit);
+    progress(finished.progress);
+    Ok(finished)
 }
 
 /// Since 3.5, rsync's receiver follows links out of its root only with this. With

@@ -41,6 +41,8 @@ pub(super) enum Heard {
 pub(super) struct Listener {
     roots: [Vec<u8>; 2],
     progress: Progress,
+    /// rsync names a file when it begins to transfer it: the one it is busy with.
+    busy: u64,
     messages: Vec<Message>,
     left_out: u64,
     words: Vec<String>,
@@ -56,6 +58,7 @@ impl Listener {
         Listener {
             roots: roots.map(|root| root.as_os_str().as_bytes().to_vec()),
             progress: Progress::default(),
+            busy: 0,
             messages: Vec::new(),
             left_out: 0,
             words: Vec::new(),
@@ -73,7 +76,10 @@ impl Listener {
         if let Some(item) = line.strip_prefix(ITEM_MARK.as_bytes()) {
             return match parse_item(item) {
                 Some((change, name)) => {
-                    if !name.ends_with(b"/") {
+                    self.progress.files += self.busy;
+                    let is_transfer = change.starts_with(['<', '>']);
+                    self.busy = u64::from(is_transfer);
+                    if !is_transfer && !name.ends_with(b"/") {
                         self.progress.files += 1;
                     }
                     Heard::Item(format!("{change} {}", escape(&name)))
@@ -129,6 +135,7 @@ impl Listener {
     /// What it all came to.
     pub(super) fn finish(mut self, exit: Exit) -> Finished {
         let outcome = outcome(exit, &self.words);
+        self.progress.files += self.busy;
         if !outcome.is_complete() {
             // the outcome holds them
             self.messages.retain(|message| message.path.is_some());
@@ -214,7 +221,10 @@ mod tests {
         ] {
             assert_eq!(listener.hear(line.as_bytes()), heard);
         }
-        assert_eq!(listener.progress(), Progress { files: 2, bytes: 3_000_006 });
+        // of two files, the second is under way until the end
+        assert_eq!(listener.progress(), Progress { files: 1, bytes: 3_000_006 });
+        let finished = listener.finish(Exit::Code(0));
+        assert_eq!(finished.progress, Progress { files: 2, bytes: 3_000_006 });
     }
 
     #[test]

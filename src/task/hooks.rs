@@ -240,7 +240,10 @@ impl Round<'_> {
             End::Signal(signal) => format!("was ended by signal {signal}"),
             End::TimedOut => {
                 let limit = spell(self.limit.unwrap_or_default());
-                format!("was ended, because it took longer than {limit}")
+                let key = self.when.to_uppercase();
+                format!(
+                    "was ended, because it took longer than {limit} (MAX_EXEC_TIME_PER_CMD_{key})"
+                )
             }
         };
         log.problem(Level::Error, side, None, &format!("{name} {what}{said}"));

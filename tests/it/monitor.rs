@@ -234,3 +234,12 @@ fn too_few_watches_are_said_and_replaced_by_looking_at_intervals() {
     sandbox.a.make("f 4/file one");
     monitor.until("the change", |sandbox| sandbox.b.has("4/file"));
 }
+
+#[test]
+fn a_run_comes_at_the_latest_after_max_wait() {
+    let sandbox = Sandbox::new();
+    let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=3600\nMAX_WAIT=1");
+    // nothing changes, and no change would be answered within the hour
+    monitor.until("a third run", |sandbox| runs(sandbox) >= 3);
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
+}

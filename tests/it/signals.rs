@@ -387,3 +387,25 @@ fn rsync_ends_by_itself_when_only_the_program_is_killed() {
     assert_eq!(next.status, Some(0), "{next}");
     assert_eq!(sandbox.a.contents(), sandbox.b.contents());
 }
+
+#[test]
+fn runs_that_never_come_to_their_end_are_counted() {
+    let sandbox = slow_sandbox();
+    let count = || {
+        let file = sandbox.a.root.join(".osync_workdir/state/resume-count-quicksync_task");
+        fs::read_to_string(file).unwrap_or_default().trim().to_owned()
+    };
+    for (said, counted) in [("", ""), ("(try 1 of 1)", "1"), ("starting afresh", "0")] {
+        drop(fs::remove_file(sandbox.path("osync.log")));
+        let mut run = Running::start(&sandbox, slow(&sandbox));
+        run.until("the big transfer", || size_of_temporary(&sandbox) > 0);
+        run.signal(Signal::TERM);
+        assert_eq!(run.end(), Some(2), "{}", sandbox.log());
+        assert!(sandbox.log().contains(said), "{said}: {}", sandbox.log());
+        assert_eq!(count(), counted, "{said}");
+    }
+    let last = sandbox.sync(&[]);
+    assert_eq!(last.status, Some(0), "{last}");
+    assert!(last.stdout.contains("(try 1 of 1)"), "{last}");
+    assert!(!sandbox.sync(&[]).stdout.contains("did not come to its end"));
+}

@@ -166,7 +166,7 @@ fn a_remote_command_that_fails_or_cannot_be_run_is_an_error_with_its_side() {
         ),
         (
             ended(None),
-            "target: the remote command before the run was ended, because it took longer than 1 min 0 s; it said:\nwords",
+            "target: the remote command before the run was ended, because it took longer than 1 min 0 s (MAX_EXEC_TIME_PER_CMD_BEFORE); it said:\nwords",
         ),
         (lost(), "target: cannot run the remote command before the run: it is gone"),
     ] {
