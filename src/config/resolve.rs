@@ -103,7 +103,7 @@ pub fn resolve(
 /// Lines that could not be read, and settings under an older name, may be just those that
 /// seem to be missing.
 fn hides_settings(error: &Problem) -> bool {
-    error.key.as_ref().is_none_or(|key| super::keys::find(key).is_none())
+    error.key.as_ref().is_none_or(|key| super::keys::obsolete(key).is_some())
 }
 
 fn is_missing(settings: &Settings, key: &str) -> bool {
