@@ -7,6 +7,7 @@ mod support;
 mod architecture;
 mod batch;
 mod cli;
+mod command_line;
 mod config;
 mod fidelity;
 mod filter;
