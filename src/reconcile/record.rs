@@ -130,7 +130,7 @@ pub fn record(
     header: Header,
 ) -> Result<Baseline, RecordError> {
     let recorder = Recorder::new(trees, plan, achieved);
-    let mut writer = BaselineWriter::new(header);
+    let mut writer = BaselineWriter::like(old, header);
     let mut cursor = old.cursor();
     let both_roots = Pair::new(Some(Tree::ROOT), Some(Tree::ROOT));
     let mut steps =

@@ -12,12 +12,13 @@ use super::block::{Head, Known};
 use super::cursor::count;
 use super::wire::Damaged;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// What was there on both sides after the last run.
 #[derive(Debug, Clone)]
 pub struct Baseline {
     header: Header,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
     body: Range<usize>,
     known: u64,
 }
@@ -34,7 +35,12 @@ impl Baseline {
     /// From a body that a [`BaselineWriter`](super::BaselineWriter) has finished.
     pub(super) fn finished(header: Header, bytes: Vec<u8>, known: u64) -> Self {
         let body = 0..bytes.len();
-        Baseline { header, bytes, body, known }
+        Baseline { header, bytes: Arc::new(bytes), body, known }
+    }
+
+    /// The same paths, in the same memory, with another header.
+    pub(super) fn with_header(self, header: Header) -> Self {
+        Baseline { header, ..self }
     }
 
     /// Takes over a buffer that holds a body at `body`, after a look at its directories:
@@ -47,7 +53,7 @@ impl Baseline {
     pub fn from_bytes(header: Header, bytes: Vec<u8>, body: Range<usize>) -> Result<Self, Damaged> {
         let slice = bytes.get(body.clone()).ok_or(Damaged { at: 0, what: "it ends too early" })?;
         let known = count(slice)?;
-        Ok(Baseline { header, bytes, body, known })
+        Ok(Baseline { header, bytes: Arc::new(bytes), body, known })
     }
 
     /// Looks through all of it: every number, name and entry.

@@ -16,7 +16,7 @@ pub struct Disorder(pub(super) &'static str);
 #[derive(Debug)]
 pub struct BaselineWriter {
     header: Header,
-    bytes: Vec<u8>,
+    out: Out,
     context: Context,
     scratch: Vec<u8>,
     pending: u64,
@@ -24,13 +24,47 @@ pub struct BaselineWriter {
     disorder: Option<Disorder>,
 }
 
+/// What has been written. As long as it is what the old baseline begins with, it is only
+/// counted: most runs change little, and a second copy of all paths would be their largest
+/// piece of memory.
+#[derive(Debug)]
+enum Out {
+    Alike { old: Baseline, agreed: usize },
+    Own(Vec<u8>),
+}
+
+impl Out {
+    fn put(&mut self, more: &[u8]) {
+        if let Out::Alike { old, agreed } = self {
+            if old.body()[*agreed..].starts_with(more) {
+                *agreed += more.len();
+                return;
+            }
+            *self = Out::Own(old.body()[..*agreed].to_vec());
+        }
+        if let Out::Own(bytes) = self {
+            bytes.extend_from_slice(more);
+        }
+    }
+}
+
 impl BaselineWriter {
     /// Nothing written yet; the block of the root comes first.
     #[must_use]
     pub fn new(header: Header) -> Self {
+        Self::to(Out::Own(Vec::new()), header)
+    }
+
+    /// The same for a baseline that is likely to be much like `old`.
+    #[must_use]
+    pub fn like(old: &Baseline, header: Header) -> Self {
+        Self::to(Out::Alike { old: old.clone(), agreed: 0 }, header)
+    }
+
+    fn to(out: Out, header: Header) -> Self {
         BaselineWriter {
             header,
-            bytes: Vec::new(),
+            out,
             context: Context::default(),
             scratch: Vec::new(),
             pending: 1,
@@ -59,8 +93,10 @@ impl BaselineWriter {
         }
         head.bytes = self.scratch.len();
         if self.take_turn() {
-            head.put(&mut self.bytes);
-            self.bytes.extend_from_slice(&self.scratch);
+            let mut start = Vec::new();
+            head.put(&mut start);
+            self.out.put(&start);
+            self.out.put(&self.scratch);
             self.known += head.known;
             self.pending += head.blocks;
         }
@@ -77,14 +113,24 @@ impl BaselineWriter {
         if let Some(disorder) = self.disorder {
             return Err(disorder);
         }
-        self.bytes.shrink_to_fit();
-        Ok(Baseline::finished(self.header, self.bytes, self.known))
+        Ok(match self.out {
+            Out::Alike { old, agreed } if agreed == old.body().len() => {
+                old.with_header(self.header)
+            }
+            Out::Alike { old, agreed } => {
+                Baseline::finished(self.header, old.body()[..agreed].to_vec(), self.known)
+            }
+            Out::Own(mut bytes) => {
+                bytes.shrink_to_fit();
+                Baseline::finished(self.header, bytes, self.known)
+            }
+        })
     }
 
     /// A whole subtree in its finished form.
     pub(super) fn append(&mut self, bytes: &[u8], known: u64) {
         if self.take_turn() {
-            self.bytes.extend_from_slice(bytes);
+            self.out.put(bytes);
             self.known += known;
         }
     }
@@ -96,5 +142,51 @@ impl BaselineWriter {
         }
         self.pending -= 1;
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::testing::{any_records, path, seen};
+    use crate::tree::RelPath;
+    use proptest::prelude::*;
+
+    /// Writes `new` as it is, over an old baseline.
+    fn written_over(old: &Baseline, new: &Baseline) -> Baseline {
+        let mut writer = BaselineWriter::like(old, new.header().clone());
+        let (mut cursor, mut pending) = (new.cursor(), 1);
+        while pending > 0 {
+            let block = cursor.block().unwrap();
+            pending += block.iter().filter(|known| known.has_block).count();
+            pending -= 1;
+            writer.block(block.iter().map(|k| (k.name, &k.record, k.has_block)));
+        }
+        writer.finish().unwrap()
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_held_twice() {
+        let paths: [(RelPath, Record); 2] = ["a", "b"].map(|p| (path(p), seen(3)));
+        let old = Baseline::from_records(Header::default(), paths);
+        let new = written_over(&old, &old.clone());
+        assert!(std::ptr::eq(old.body(), new.body()));
+        assert_eq!(new.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn the_old_baseline_does_not_show_in_the_new_one(
+            old in any_records(),
+            new in any_records(),
+        ) {
+            let old = Baseline::from_records(Header::default(), old);
+            let new = Baseline::from_records(Header::default(), new);
+            for old in [&old, &new, &Baseline::empty()] {
+                let written = written_over(old, &new);
+                prop_assert_eq!(written.body(), new.body());
+                prop_assert_eq!(written.len(), new.len());
+            }
+        }
     }
 }
