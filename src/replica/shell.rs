@@ -144,6 +144,13 @@ impl ShellReplica {
         }
     }
 
+    /// Which binary `osync rsh` is, where that is not this very program.
+    #[must_use]
+    pub fn with_own_binary(mut self, binary: &Path) -> Self {
+        self.ssh.use_binary(binary);
+        self
+    }
+
     /// Bytes that went over the control connection so far: out and back.
     #[must_use]
     pub fn travelled(&self) -> (u64, u64) {

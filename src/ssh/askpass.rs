@@ -53,7 +53,7 @@ pub fn main_if_asked() -> Option<ExitCode> {
 
 /// ssh asks for host key confirmations, key passphrases and PINs in the same way as for
 /// passwords; only a password may be answered with the password.
-fn asks_for_password(prompt: &[u8], kind: &OsStr) -> bool {
+pub(super) fn asks_for_password(prompt: &[u8], kind: &OsStr) -> bool {
     let prompt = prompt.to_ascii_lowercase();
     let holds = |text: &[u8]| prompt.windows(text.len()).any(|part| part == text);
     let other: [&[u8]; 5] = [b"yes/no", b"passphrase", b"pin for", b"authenticity", b"allow use"];

@@ -4,6 +4,7 @@
 //! that a host that answers one answers the other.
 
 pub mod askpass;
+pub mod libssh2;
 mod options;
 mod refusal;
 mod shared;
@@ -70,12 +71,34 @@ impl Ssh {
     /// Whether there is what a connection needs.
     ///
     /// # Errors
-    /// The password file cannot be read.
+    /// The password file cannot be read; or a setting needs the OpenSSH client, and that is
+    /// not what is used.
     pub fn check(&self) -> Result<(), NoSsh> {
+        if self.program != Program::OpenSsh {
+            self.check_ours()?;
+        }
         let Some(file) = &self.remote.password_file else { return Ok(()) };
         askpass::read_password(file).map(drop).map_err(|cause| {
             NoSsh(format!("cannot read the password file {}: {cause}", file.display()))
         })
+    }
+
+    fn check_ours(&self) -> Result<(), NoSsh> {
+        if self.remote.krb5 {
+            return Err(NoSsh(
+                "KRB5=yes needs the OpenSSH client; libssh2 knows no GSSAPI".to_owned(),
+            ));
+        }
+        let words = self.words(Use::Control);
+        // behind the binary and `rsh`
+        libssh2::objection(&words[2..]).map_or(Ok(()), |why| Err(NoSsh(why)))
+    }
+
+    /// Which binary `osync rsh` is, where that is not this very program.
+    pub fn use_binary(&mut self, binary: &Path) {
+        if let Program::Ours(path) = &mut self.program {
+            *path = binary.to_owned();
+        }
     }
 
     /// What should be said once before the first connection: a password file that others

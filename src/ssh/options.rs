@@ -85,6 +85,7 @@ pub(super) fn ours(binary: &Path, remote: &Remote, to: &SshLocation) -> Vec<OsSt
     if let Some(port) = to.port {
         words.extend(["-p".into(), port.to_string().into()]);
     }
+    words.extend(remote.optional_args.iter().map(OsString::from));
     words
 }
 

@@ -11,12 +11,26 @@ const KNOWN: &[(&str, &str)] = &[
          its new key and forget the old one with 'ssh-keygen -R {known}'; if not, somebody may \
          be listening in",
     ),
+    (
+        "add this line to",
+        "compare that fingerprint with the one the host's administrator tells you, before you \
+         add the line",
+    ),
+    (
+        "is marked as revoked",
+        "the host shows a key that was withdrawn: ask its administrator before anything else",
+    ),
     ("Host key verification failed", "{unknown}"),
     ("No ED25519 host key is known", "{unknown}"),
     ("host key is known for", "{unknown}"),
     (
         "UNPROTECTED PRIVATE KEY FILE",
         "the private key can be read by others, so ssh does not use it: chmod 600 it",
+    ),
+    (
+        "has a passphrase",
+        "load the key into an ssh agent whose SSH_AUTH_SOCK osync gets, or use a key without a \
+         passphrase",
     ),
     (
         "Too many authentication failures",

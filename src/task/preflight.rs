@@ -19,15 +19,11 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 pub fn tools(config: &Config) -> Result<(), Halt> {
     let path = std::env::var_os("PATH");
     if config.replicas.iter().any(|(_, place)| place.is_remote()) {
-        if config.remote.transport == Transport::Libssh2 {
-            return Err(Halt::fatal(
-                "SSH_TRANSPORT=libssh2 is not there yet in this version; use openssh or auto",
-            ));
-        }
-        if !is_program(OsStr::new("ssh"), path.as_deref()) {
+        let wants_ssh = config.remote.transport == Transport::OpenSsh;
+        if wants_ssh && !is_program(OsStr::new("ssh"), path.as_deref()) {
             return Err(Halt::fatal(
                 "there is no program 'ssh' here; install the OpenSSH client (on Debian: apt-get \
-                 install openssh-client)",
+                 install openssh-client), or set SSH_TRANSPORT=auto",
             ));
         }
     }

@@ -14,6 +14,7 @@ mod filter;
 mod hard_links;
 mod hooks;
 mod install;
+mod libssh2;
 mod local;
 mod locks;
 mod mail;

@@ -746,6 +746,7 @@ macro_rules! suites {
 suites! {
     local: Sort::Local,
     ssh: Sort::Ssh,
+    libssh2: Sort::Libssh2,
     busybox: Sort::BusyBox,
     bsd: Sort::Bsd,
 }
@@ -760,6 +761,7 @@ macro_rules! remote_suites {
 
 remote_suites! {
     ssh_only: Sort::Ssh,
+    libssh2_only: Sort::Libssh2,
     busybox_only: Sort::BusyBox,
     bsd_only: Sort::Bsd,
 }

@@ -16,6 +16,8 @@ pub enum Sort {
     Local,
     /// Behind ssh, with this machine's own tools.
     Ssh,
+    /// The same over our own transport.
+    Libssh2,
     /// Behind ssh, where the shell and all tools but rsync are BusyBox's.
     BusyBox,
     /// Behind ssh, where find has no -printf and stat works as on the BSDs.
@@ -49,7 +51,9 @@ impl Sort {
         }
         let (lines, tools) = self.login();
         let server = Sshd::start(&lines);
-        let replica = Box::new(behind(&server, server.port, root));
+        let transport = if self == Sort::Libssh2 { Transport::Libssh2 } else { Transport::OpenSsh };
+        let settings = Remote { transport, ..remote(&server) };
+        let replica = Box::new(by(&settings, server.port, root));
         Reached { replica, server: Some(server), tools }
     }
 
@@ -61,7 +65,7 @@ impl Sort {
             (line, Some(dir))
         };
         match self {
-            Sort::Local | Sort::Ssh => (String::new(), None),
+            Sort::Local | Sort::Ssh | Sort::Libssh2 => (String::new(), None),
             Sort::BusyBox => with_tools(busybox_tools(), "sh"),
             Sort::Bsd => with_tools(bsd_tools(), "sh"),
             Sort::Nobody if rustix::process::geteuid().is_root() => (
@@ -121,6 +125,7 @@ pub fn behind(server: &Sshd, port: u16, root: &Path) -> ShellReplica {
 pub fn by(remote: &Remote, port: u16, root: &Path) -> ShellReplica {
     let place = place(port, root);
     ShellReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
+        .with_own_binary(Path::new(env!("CARGO_BIN_EXE_osync")))
 }
 
 fn tools_dir() -> tempfile::TempDir {

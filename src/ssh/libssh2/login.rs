@@ -1,0 +1,214 @@
+//! Who we say we are: keys of the agent, key files, then the password.
+
+use super::Failure;
+use super::account::Account;
+use super::known_hosts::base64;
+use super::line;
+use super::options::Options;
+use super::private_key::KeyFile;
+use crate::ssh::askpass;
+use ssh2::{KeyboardInteractivePrompt, Prompt, Session};
+
+/// Key files that are tried where none is named, as with ssh.
+const USUAL_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
+
+/// Logs in by whatever the server accepts.
+pub(super) fn login(
+    session: &Session,
+    user: &str,
+    options: &Options,
+    account: &Account,
+) -> Result<(), Failure> {
+    let mut attempt = Attempt { session, user, options, said: Vec::new(), offered: 0 };
+    let methods = match session.auth_methods(user) {
+        Ok(methods) => methods.to_owned(),
+        Err(_) if session.authenticated() => return Ok(()),
+        Err(cause) => return Err(attempt.stopped(&cause)),
+    };
+    let accepts = |method: &str| methods.split(',').any(|known| known == method);
+    if accepts("publickey") && attempt.with_keys(account)? {
+        return Ok(());
+    }
+    if let Some(file) = &options.password_file {
+        let password = askpass::read_password(file).map_err(|cause| {
+            Failure(format!("osync rsh: cannot read the password file {}: {cause}", file.display()))
+        })?;
+        let password = String::from_utf8(password).map_err(|_| {
+            Failure(format!("osync rsh: the password in {} is not UTF-8", file.display()))
+        })?;
+        if accepts("keyboard-interactive") && attempt.by_answers(&password)? {
+            return Ok(());
+        }
+        if accepts("password") && attempt.by_password(&password)? {
+            return Ok(());
+        }
+    }
+    attempt.said.push(format!("{user}@{}: Permission denied ({methods}).", options.host));
+    Err(Failure(attempt.said.join("\n")))
+}
+
+/// A login under way.
+struct Attempt<'a> {
+    session: &'a Session,
+    user: &'a str,
+    options: &'a Options,
+    /// Why something was not tried.
+    said: Vec<String>,
+    /// How many keys the server has refused.
+    offered: u32,
+}
+
+impl Attempt<'_> {
+    /// By keys: those that are named first, from the agent where it holds them, else from
+    /// their files; then whatever else the agent holds.
+    fn with_keys(&mut self, account: &Account) -> Result<bool, Failure> {
+        let mut agent = self.session.agent().ok().filter(|_| agent_is_named());
+        if let Some(open) = &mut agent
+            && open.connect().and_then(|()| open.list_identities()).is_err()
+        {
+            agent = None;
+        }
+        let held = agent.as_ref().and_then(|agent| agent.identities().ok()).unwrap_or_default();
+        let files = self.key_files(account);
+        let is_of = |file: &KeyFile, blob: &[u8]| file.public.as_deref() == Some(&base64(blob));
+        for file in &files {
+            let in_agent = held.iter().find(|key| is_of(file, key.blob()));
+            if let (Some(agent), Some(key)) = (&agent, in_agent)
+                && self.judge(agent.userauth(self.user, key))?
+            {
+                return Ok(true);
+            }
+            if in_agent.is_none() && self.by_file(file)? {
+                return Ok(true);
+            }
+        }
+        if let Some(agent) = agent.filter(|_| !self.options.only_these_keys) {
+            let is_new = |blob: &[u8]| !files.iter().any(|file| is_of(file, blob));
+            for key in held.iter().filter(|key| is_new(key.blob())) {
+                if self.judge(agent.userauth(self.user, key))? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The key files to try. A named one that cannot be read is worth a word.
+    fn key_files(&mut self, account: &Account) -> Vec<KeyFile> {
+        if self.options.keys.is_empty() {
+            let usual = USUAL_KEYS.iter().filter_map(|name| account.dot_ssh(name));
+            return usual.filter_map(|path| KeyFile::look(&path).ok()).collect();
+        }
+        let mut files = Vec::new();
+        for path in &self.options.keys {
+            match KeyFile::look(&account.expand(path)) {
+                Ok(file) => files.push(file),
+                Err(why) => self.said.push(why),
+            }
+        }
+        files
+    }
+
+    fn by_file(&mut self, file: &KeyFile) -> Result<bool, Failure> {
+        if let Some(objection) = &file.objection {
+            self.said.push(objection.clone());
+            return Ok(false);
+        }
+        let tried = self.session.userauth_pubkey_file(self.user, None, &file.path, None);
+        if let Err(cause) = &tried
+            && !line::is_gone(cause)
+            && !is_refusal(cause)
+        {
+            self.said.push(format!(
+                "libssh2 cannot use the private key {}: {}",
+                file.path.display(),
+                cause.message()
+            ));
+        }
+        self.judge(tried)
+    }
+
+    fn by_answers(&self, password: &str) -> Result<bool, Failure> {
+        let mut answers = Answers { password, is_used: false };
+        self.look(self.session.userauth_keyboard_interactive(self.user, &mut answers))
+    }
+
+    fn by_password(&self, password: &str) -> Result<bool, Failure> {
+        self.look(self.session.userauth_password(self.user, password))
+    }
+
+    fn judge(&mut self, tried: Result<(), ssh2::Error>) -> Result<bool, Failure> {
+        self.offered += 1;
+        self.look(tried)
+    }
+
+    /// Whether we are in. That a server has refused something is no failure yet.
+    fn look(&self, tried: Result<(), ssh2::Error>) -> Result<bool, Failure> {
+        match tried {
+            Err(cause) if line::is_gone(&cause) => Err(self.stopped(&cause)),
+            _ => Ok(self.session.authenticated()),
+        }
+    }
+
+    /// The server has hung up.
+    fn stopped(&self, cause: &ssh2::Error) -> Failure {
+        let Options { host, port, .. } = self.options;
+        if line::code(cause) == line::TIMEOUT {
+            return Failure(format!("Connection timed out while logging in to {host} port {port}"));
+        }
+        let mut text = self.said.join("\n");
+        if self.offered > 1 {
+            text.push_str(&format!(
+                "Too many authentication failures? {} keys were offered.\n",
+                self.offered
+            ));
+        }
+        text.push_str(&format!("Connection closed by {host} port {port}"));
+        Failure(text)
+    }
+}
+
+/// Without SSH_AUTH_SOCK there is no agent.
+fn agent_is_named() -> bool {
+    std::env::var_os("SSH_AUTH_SOCK").is_some_and(|socket| !socket.is_empty())
+}
+
+/// `LIBSSH2_ERROR_AUTHENTICATION_FAILED`, `PUBLICKEY_UNVERIFIED`.
+fn is_refusal(cause: &ssh2::Error) -> bool {
+    matches!(line::code(cause), -18 | -19)
+}
+
+/// Answers the first question for a password with the password, and nothing else.
+struct Answers<'a> {
+    password: &'a str,
+    is_used: bool,
+}
+
+impl KeyboardInteractivePrompt for Answers<'_> {
+    fn prompt<'p>(&mut self, _: &str, _: &str, prompts: &[Prompt<'p>]) -> Vec<String> {
+        let mut answer = |prompt: &Prompt<'p>| {
+            let asks = askpass::asks_for_password(prompt.text.as_bytes(), "".as_ref());
+            if asks && !prompt.echo && !std::mem::replace(&mut self.is_used, true) {
+                return self.password.to_owned();
+            }
+            String::new()
+        };
+        prompts.iter().map(&mut answer).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_password_is_given_once_and_to_a_question_for_it_only() {
+        let mut answers = Answers { password: "pw", is_used: false };
+        let ask = |text: &'static str, echo| Prompt { text: text.into(), echo };
+        let mut said = |prompts: &[Prompt<'_>]| answers.prompt("", "", prompts);
+        assert_eq!(said(&[ask("Name: ", true), ask("Enter PIN for token: ", false)]), ["", ""]);
+        assert_eq!(said(&[ask("Password: ", false), ask("Password again: ", false)]), ["pw", ""]);
+        assert_eq!(said(&[ask("Password: ", false)]), [""]);
+        assert!(said(&[]).is_empty());
+    }
+}
