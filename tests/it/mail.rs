@@ -334,3 +334,30 @@ fn passing_the_soft_limit_sends_a_mail_while_the_run_goes_on() {
     assert_eq!(run.stderr.matches("SOFT_MAX_EXEC_TIME").count(), 1, "{run}");
     assert!(sandbox.b.has("big"), "{run}");
 }
+
+#[test]
+fn no_secret_is_in_a_mail_or_reaches_a_command() {
+    let server = SmtpServer::start(Behaviour { login: login(), ..Behaviour::default() });
+    let sandbox = Sandbox::new();
+    let seen = sandbox.path("seen");
+    let lines = format!(
+        "_REMOTE_TOKEN=TokenSecret91\nSMTP_SERVER=localhost\nSMTP_PORT={}\nSMTP_USER=me\n\
+         SMTP_PASSWORD=\"pass'word 1\"\nDESTINATION_MAILS=a@example.org\n\
+         LOCAL_RUN_BEFORE_CMD='tr \"\\0\" \" \" </proc/$PPID/cmdline >{seen}; env >>{seen}; \
+         echo \"TokenSecret91 pass'\\''word 1\"; exit 1'\n",
+        server.port(),
+        seen = seen.display(),
+    );
+    let run = sandbox.osync().arg(sandbox.config("secret.conf", &lines)).arg("--verbose").run();
+    assert_eq!(run.status, Some(1), "{run}");
+    let mail = server.wait_for(1).remove(0);
+    let log = mail.attached_log().unwrap();
+    assert!(log.contains("*** ***") && mail.text().contains("*** ***"), "{log}");
+    let seen = std::fs::read_to_string(seen).unwrap();
+    assert!(seen.contains("OSYNC_INSTANCE_ID=test"), "{seen}");
+    for (place, text) in [("body", mail.text()), ("log", log), ("command", seen)] {
+        for secret in ["TokenSecret91", "pass'word", "pass=27word"] {
+            assert!(!text.contains(secret), "{secret} in the {place}:\n{text}");
+        }
+    }
+}

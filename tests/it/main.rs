@@ -9,6 +9,7 @@ mod batch;
 mod cli;
 mod command_line;
 mod config;
+mod disk_full;
 mod fidelity;
 mod filter;
 mod hard_links;

@@ -1,0 +1,101 @@
+//! A disk that fills up in the middle of a run, on either side (spec 4, "Interruption";
+//! spec 5, exit code 11). On a small tmpfs, which only root can mount.
+
+use crate::support::sandbox::{Replica, Sandbox};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A file system of 3 MiB; it is taken away again when dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(dir: &Path) -> Option<Small> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can mount a small file system");
+            return None;
+        }
+        let mut mount = Command::new("mount");
+        let done = mount.args(["-t", "tmpfs", "-o", "size=3m", "none"]).arg(dir).output().unwrap();
+        if !done.status.success() {
+            eprintln!("skipped: cannot mount: {}", String::from_utf8_lossy(&done.stderr));
+            return None;
+        }
+        Some(Small(dir.to_owned()))
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn names(replica: &Replica) -> Vec<String> {
+    replica.tree().keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+}
+
+#[test]
+fn a_disk_that_fills_up_is_said_and_nothing_is_lost() {
+    for full in ["target", "initiator"] {
+        let sandbox = Sandbox::new();
+        let (small, large) = match full {
+            "target" => (&sandbox.b, &sandbox.a),
+            _ => (&sandbox.a, &sandbox.b),
+        };
+        let Some(_mounted) = Small::mount(&small.root) else { return };
+        large.write("changes", vec![1; 500_000], 1_600_000_000);
+        large.write("stays", "as it is", 1_600_000_000);
+        assert_eq!(sandbox.sync(&[]).status, Some(0));
+
+        large.write("changes", vec![2; 2_000_000], 1_600_000_001);
+        large.write("new", vec![3; 2_500_000], 1_600_000_001);
+        large.write("small", "little", 1_600_000_001);
+        let run = sandbox.sync(&[]);
+        assert_eq!(run.status, Some(1), "{full}: {run}");
+        assert!(run.stderr.to_lowercase().contains("no space left"), "{full}: {run}");
+        assert!(run.stderr.contains(&format!("{full}: ")), "it says on which side: {run}");
+        let changed = small.read("changes").unwrap();
+        let is_whole = changed == vec![1; 500_000] || changed == vec![2; 2_000_000];
+        assert!(is_whole, "{full}: {} bytes, a mixture", changed.len());
+        assert!(small.read("new").is_none_or(|new| new == vec![3; 2_500_000]), "{full}");
+        assert_eq!(small.read("stays").unwrap(), b"as it is");
+        assert_eq!(large.read("changes").unwrap(), vec![2; 2_000_000], "{full}");
+        for replica in [small, large] {
+            assert!(!replica.has(".osync_workdir/lock"), "{full}");
+        }
+
+        // there is room again
+        large.write("changes", vec![4; 1000], 1_600_000_002);
+        large.write("new", vec![5; 1000], 1_600_000_002);
+        let next = sandbox.quick().env("CONFLICT_BACKUP", "no").env("MINIMUM_SPACE", "0").run();
+        assert_eq!(next.status, Some(0), "{full}: {next}");
+        assert_eq!(names(small), ["changes", "new", "small", "stays"], "{full}");
+        assert_eq!(sandbox.a.contents(), sandbox.b.contents(), "{full}");
+        let quiet = sandbox.sync(&["--summary"]);
+        assert!(quiet.stdout.contains("Target has 0 updates."), "{full}: {quiet}");
+        assert!(quiet.stdout.contains("Initiator has 0 updates."), "{full}: {quiet}");
+    }
+}
+
+#[test]
+fn a_disk_too_full_for_the_state_is_said_and_the_next_run_knows_what_was() {
+    let sandbox = Sandbox::new();
+    let Some(_mounted) = Small::mount(&sandbox.a.root) else { return };
+    sandbox.a.make("f one 1");
+    assert_eq!(sandbox.sync(&[]).status, Some(0));
+    sandbox.b.make("f two 2");
+    // not a byte is left
+    let mut filler = std::fs::File::create(sandbox.a.root.join("filler")).unwrap();
+    while std::io::Write::write(&mut filler, &[0; 4096]).is_ok_and(|count| count > 0) {}
+    drop(filler);
+    let run = sandbox.quick().env("RSYNC_EXCLUDE_PATTERN", "filler").run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("No space left"), "{run}");
+    assert!(sandbox.a.has("one") && sandbox.b.has("one") && sandbox.b.has("two"), "{run}");
+    sandbox.a.remove("filler");
+    sandbox.a.remove("one");
+    let next = sandbox.quick().env("MINIMUM_SPACE", "0").arg("--force-delete").run();
+    assert_eq!(next.status, Some(0), "{next}");
+    assert!(!sandbox.b.has("one"), "what was recorded before still counts: {next}");
+    assert_eq!(names(&sandbox.a), ["two"]);
+}
