@@ -40,9 +40,17 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
         return; // it goes along with the content
     }
     let on = winner.other();
-    if !facts.rules.can_chown[on] && differs_in_owner_alone(entries, preserve) {
-        plan.owners_left += 1;
-        return;
+    if !facts.rules.can_chown[on] {
+        // Told when it is news, and not by every one-way run. Groups are tried once: some may
+        // be given.
+        let is_news = is_news(plan.delta.record(spot), entries, preserve);
+        let owner = Preserve { owner: false, ..*preserve };
+        let both = Preserve { group: false, ..owner };
+        let alone = |others| same_metadata(entries.initiator, entries.target, others);
+        if alone(&owner) || (!is_news && alone(&both)) {
+            plan.owners_left += u64::from(is_news);
+            return;
+        }
     }
     plan.verdicts[spot.index()].metadata_on = Some(on);
 }
@@ -78,6 +86,12 @@ fn winner(
     }
 }
 
+/// Whether the difference came up since the last run: else it was told, or tried, before.
+fn is_news(record: Option<&Record>, entries: Pair<&Entry>, preserve: &Preserve) -> bool {
+    let is_known = |side: Side, was: &Was| moved(entries[side], was, preserve) == Moved::No;
+    !record.is_some_and(|record| Side::BOTH.iter().all(|side| is_known(*side, &record.was[*side])))
+}
+
 fn moved(now: &Entry, was: &Was, preserve: &Preserve) -> Moved {
     match was {
         Was::Seen(before) | Was::Listed(Some(before)) if before.kind == now.kind => {
@@ -85,10 +99,4 @@ fn moved(now: &Entry, was: &Was, preserve: &Preserve) -> Moved {
         }
         _ => Moved::NoBaseline,
     }
-}
-
-/// An ordinary user can set modes and ACLs of its own files, but no owners.
-fn differs_in_owner_alone(entries: Pair<&Entry>, preserve: &Preserve) -> bool {
-    let others = Preserve { owner: false, ..*preserve };
-    same_metadata(entries.initiator, entries.target, &others)
 }

@@ -11,6 +11,7 @@ mod command_line;
 mod config;
 mod disk_full;
 mod fidelity;
+mod fidelity_settings;
 mod filter;
 mod hard_links;
 mod hooks;

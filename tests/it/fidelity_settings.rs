@@ -1,0 +1,245 @@
+//! Settings of [MISC_OPTIONS] and [RESUME_OPTIONS] that say what is preserved and how rsync
+//! transfers: each on and off, here and over ssh (docs/fidelity.md).
+
+use crate::support::couple::Couple;
+use crate::support::sandbox::Replica;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::time::{Duration, Instant};
+
+fn mode(replica: &Replica, name: &str) -> u32 {
+    replica.at(name).metadata().unwrap().mode() & 0o7777
+}
+
+fn chmod(replica: &Replica, name: &str, mode: u32) {
+    std::fs::set_permissions(replica.at(name), Permissions::from_mode(mode)).unwrap();
+}
+
+fn owner(replica: &Replica, name: &str) -> (u32, u32) {
+    let seen = replica.at(name).metadata().unwrap();
+    (seen.uid(), seen.gid())
+}
+
+/// Bytes that do not compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut reader = blake3::Hasher::new().update(b"noise").finalize_xof();
+    reader.fill(&mut bytes);
+    bytes
+}
+
+fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        eprintln!("left out: only root can give files away");
+    }
+    is_root
+}
+
+#[test]
+fn permissions_and_executability_go_over_as_far_as_they_are_preserved() {
+    // settings, mode before, mode after on one side, what the other side has then
+    let cases = [
+        ("", 0o644, 0o4750, 0o4750),
+        ("PRESERVE_EXECUTABILITY=no", 0o644, 0o750, 0o750),
+        ("PRESERVE_PERMISSIONS=no", 0o644, 0o640, 0o644),
+        ("PRESERVE_PERMISSIONS=no", 0o644, 0o700, 0o755),
+        ("PRESERVE_PERMISSIONS=no", 0o755, 0o600, 0o644),
+        ("PRESERVE_PERMISSIONS=no\nPRESERVE_EXECUTABILITY=no", 0o644, 0o777, 0o644),
+    ];
+    for couple in Couple::both() {
+        for (case, (settings, before, after, expected)) in cases.into_iter().enumerate() {
+            for (from, to) in [(0, 1), (1, 0)] {
+                let (from, to) = (couple.side(from), couple.side(to));
+                let name = format!("{case}-{}", from.root.file_name().unwrap().display());
+                from.write(&name, "text", 1_000_000_000);
+                chmod(from, &name, before);
+                couple.sync("");
+                assert_eq!(mode(to, &name), before);
+                chmod(from, &name, after);
+                couple.sync_twice(settings);
+                let what = format!("{} {settings} {before:o} {after:o}", couple.way);
+                assert_eq!(mode(to, &name), expected, "{what}");
+                assert_eq!(mode(from, &name), after, "{what}: the change is left alone");
+                from.write(&name, "new text", 1_100_000_000);
+                couple.sync_twice(settings);
+                assert_eq!(to.read(&name).unwrap(), b"new text");
+                assert_eq!(mode(to, &name), expected, "{what}, with content");
+            }
+        }
+    }
+}
+
+#[test]
+fn owners_and_groups_go_over_as_far_as_they_are_preserved() {
+    if !is_root() {
+        return;
+    }
+    let cases = [
+        ("", (12, 34)),
+        ("PRESERVE_OWNER=no", (5, 34)),
+        ("PRESERVE_GROUP=no", (12, 6)),
+        ("PRESERVE_OWNER=no\nPRESERVE_GROUP=no", (5, 6)),
+    ];
+    for couple in Couple::both() {
+        for (case, (settings, expected)) in cases.into_iter().enumerate() {
+            for (from, to) in [(0, 1), (1, 0)] {
+                let (from, to) = (couple.side(from), couple.side(to));
+                let name = format!("{case}-{}", from.root.file_name().unwrap().display());
+                from.write(&name, "text", 1_000_000_000);
+                chmod(from, &name, 0o755);
+                chown(from.at(&name), Some(5), Some(6)).unwrap();
+                couple.sync("");
+                assert_eq!(owner(to, &name), (5, 6));
+                chown(from.at(&name), Some(12), Some(34)).unwrap();
+                couple.sync_twice(settings);
+                let what = format!("{} {settings}", couple.way);
+                assert_eq!(owner(to, &name), expected, "{what}");
+                from.write(&name, "new text", 1_100_000_000);
+                couple.sync_twice(settings);
+                assert_eq!(to.read(&name).unwrap(), b"new text");
+                assert_eq!(owner(to, &name), expected, "{what}, with content");
+                assert_eq!(owner(from, &name), (12, 34), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn owners_that_a_user_cannot_set_are_one_warning_once() {
+    if !is_root() {
+        return;
+    }
+    const USER: u32 = 65_534;
+    for sync_type in ["", "SYNC_TYPE=initiator2target"] {
+        let couple = Couple::both().into_iter().next().unwrap();
+        let sandbox = &couple.sandbox;
+        let mut mine = vec![sandbox.root().to_owned()];
+        mine.extend(["a", "b", "home", "tmp", "etc"].map(|name| sandbox.path(name)));
+        for path in mine {
+            chown(&path, Some(USER), Some(USER)).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+        for name in ["owner", "group", "new"] {
+            let sides = if name == "new" { &[0][..] } else { &[0, 1] };
+            for side in sides {
+                let replica = couple.side(*side);
+                replica.write(name, "text", 1_000_000_000);
+                chmod(replica, name, 0o644);
+                chown(replica.at(name), Some(USER), Some(USER)).unwrap();
+            }
+        }
+        chown(sandbox.a.at("owner"), Some(0), None).unwrap();
+        chown(sandbox.a.at("group"), None, Some(0)).unwrap();
+        chown(sandbox.a.at("new"), Some(0), Some(0)).unwrap();
+        let run = || couple.run(sync_type).user(USER).run();
+        let first = run();
+        // the last line says that there were warnings
+        let warnings = first.stderr.matches("(WARN)").count() - 1;
+        assert_eq!((first.status, warnings), (Some(2), 1), "{first}");
+        assert!(first.stderr.contains("2 entries keep other metadata"), "{first}");
+        assert_eq!(sandbox.b.read("new").unwrap(), b"text");
+        assert_eq!(owner(&sandbox.b, "new"), (USER, USER));
+        let second = run();
+        assert_eq!((second.status, second.stderr.as_str()), (Some(0), ""), "{sync_type} {second}");
+    }
+}
+
+/// A number that rsync's statistics of the last run tell.
+fn statistic(couple: &Couple, before: usize, name: &str) -> u64 {
+    let log = couple.sandbox.log();
+    let at = log[before..].find(name).unwrap_or_else(|| panic!("no {name} in {log}"));
+    let rest = &log[before + at + name.len()..];
+    let digits: String =
+        rest.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+fn sync_with_stats(couple: &Couple, lines: &str, name: &str) -> u64 {
+    let before = couple.sandbox.log().len();
+    let run = couple.run(lines).arg("--stats").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    statistic(couple, before, name)
+}
+
+#[test]
+fn delta_copies_send_only_what_changed_over_ssh() {
+    const SIZE: usize = 1 << 20;
+    let couple = Couple::both().into_iter().find(Couple::is_remote).unwrap();
+    let mut bytes = noise(SIZE);
+    couple.side(0).write("big", &bytes, 1_000_000_000);
+    couple.sync("");
+    for (n, (settings, from)) in
+        [("", 0), ("DELTA_COPIES=no", 0), ("DELTA_COPIES=yes", 1), ("DELTA_COPIES=no", 1)]
+            .into_iter()
+            .enumerate()
+    {
+        bytes[SIZE / 2] ^= 1;
+        couple.side(from).write("big", &bytes, 1_100_000_000 + n as i64);
+        let literal = sync_with_stats(&couple, settings, "Literal data");
+        let whole = settings.ends_with("no");
+        assert_eq!(literal == SIZE as u64, whole, "{settings}: {literal}");
+        assert!(whole || literal < SIZE as u64 / 10, "{settings}: {literal}");
+        assert_eq!(couple.side(1 - from).read("big").unwrap(), bytes);
+    }
+}
+
+#[test]
+fn compression_is_for_transfers_over_ssh_alone() {
+    const SIZE: u64 = 1 << 20;
+    for couple in Couple::both() {
+        for (name, settings, packs) in
+        {
+            couple.side(0).write(name, vec![b'x'; SIZE as usize], 1_000_000_000);
+            let sent = sync_with_stats(&couple, settings, "Total bytes sent");
+            let packs = packs && couple.is_remote();
+            assert_eq!(sent < SIZE / 10, packs, "{} {name}: {sent}", couple.way);
+            assert!(couple.side(1).has(name));
+        }
+    }
+}
+
+#[test]
+fn bandwidth_holds_back_transfers() {
+    for couple in Couple::both() {
+        couple.side(0).write("big", noise(300 * 1024), 1_000_000_000);
+        let start = Instant::now();
+        couple.sync("BANDWIDTH=150");
+        // no machine is fast enough to make this shorter but for the last burst
+        assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(couple.side(1).has("big"));
+    }
+}
+
+#[test]
+fn a_partial_file_goes_on_where_it_stopped() {
+    const SIZE: usize = 4 << 20;
+    for couple in Couple::both() {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (from, to) = (couple.side(from), couple.side(to));
+            let name = format!("big-{}", from.root.file_name().unwrap().display());
+            from.write(&name, noise(SIZE), 1_000_000_000);
+            let slow = "PARTIAL=yes\nBANDWIDTH=700\nHARD_MAX_EXEC_TIME=3";
+            let run = couple.run(slow).run();
+            assert_eq!(run.status, Some(1), "{run}");
+            assert!(!to.has(&name), "{}: no half file has the name", couple.way);
+            let literal = sync_with_stats(&couple, "PARTIAL=yes", "Literal data");
+            assert!(literal > 0 && literal < SIZE as u64, "{}: {literal}", couple.way);
+            assert_eq!(to.read(&name).unwrap(), noise(SIZE));
+        }
+    }
+}
+
+#[test]
+fn optional_arguments_reach_rsync() {
+    for couple in Couple::both() {
+        let log = couple.sandbox.path("rsync log");
+        couple.side(0).write("f", "text", 1_000_000_000);
+        let line =
+            format!("RSYNC_OPTIONAL_ARGS=\"'--log-file={}' --no-whole-file\"", log.display());
+        couple.sync_twice(&line);
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert!(said.contains(" f"), "{}: {said}", couple.way);
+        assert!(couple.side(1).has("f"));
+    }
+}
