@@ -273,6 +273,8 @@ impl Task<'_> {
     /// What is compared: of what is preserved, all that can be read on both sides.
     fn compared(&self) -> Preserve {
         let mut preserve = self.config.preserve;
+        // rsync's -A brings the permissions along: a list holds them
+        preserve.permissions |= preserve.acl;
         for (_, unread) in self.unread.iter() {
             preserve.acl &= !unread.acl;
             preserve.xattr &= !unread.xattr;

@@ -188,8 +188,7 @@ fn delta_copies_send_only_what_changed_over_ssh() {
 fn compression_is_for_transfers_over_ssh_alone() {
     const SIZE: u64 = 1 << 20;
     for couple in Couple::both() {
-        for (name, settings, packs) in
-        {
+        for (name, settings, packs) in [("on", "", true), ("off", "RSYNC_COMPRESS=no", false)] {
             couple.side(0).write(name, vec![b'x'; SIZE as usize], 1_000_000_000);
             let sent = sync_with_stats(&couple, settings, "Total bytes sent");
             let packs = packs && couple.is_remote();
