@@ -7,6 +7,7 @@
 
 mod child;
 pub mod deadline;
+pub mod fault;
 mod group;
 mod lines;
 mod run;

@@ -10,6 +10,7 @@ use super::set_aside::{Free, Shelf, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
 use super::{AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name};
+use crate::process::fault;
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
@@ -54,6 +55,13 @@ impl Hands<'_> {
     }
 
     fn one(&self, op: &Op) -> Outcome {
+        fault::point(op.name());
+        let outcome = self.carry_out(op);
+        fault::point("an operation is done");
+        outcome
+    }
+
+    fn carry_out(&self, op: &Op) -> Outcome {
         match op {
             Op::MakeDir { path, mode } => self.make_dir(path, *mode),
             Op::Rename { from, to, expect } => self.rename(from, to, expect),
@@ -134,12 +142,14 @@ impl Hands<'_> {
 
     fn make_dir(&self, path: &RelPath, mode: u16) -> Outcome {
         let place = self.root.place(path).map_err(failed("open the directory for it"))?;
-        // Closed to others until it has its mode.
+        // With its bits from the first moment, as far as the umask lets them through: if we
+        // are killed here, the next run finds it on both sides and must choose one mode.
+        let bits = Mode::from_raw_mode(mode.into()) & Mode::from_raw_mode(0o777);
         let made = with_access(&[place.dir.as_fd()], || {
-            rustix::fs::mkdirat(&place.dir, place.name, Mode::RWXU)
+            rustix::fs::mkdirat(&place.dir, place.name, bits | Mode::RWXU)
         });
         match made {
-            Ok(()) => {}
+            Ok(()) => fault::point("directory without mode"),
             Err(Errno::EXIST) => {
                 let there = self.look.at(&place.dir, place.name);
                 let there = there.map_err(failed("look at what is there"))?;
@@ -181,6 +191,7 @@ impl Hands<'_> {
             Err(error) => return Err(failed("look at where it should go")(error)),
         }
         let copied = copy::tree(place, entry, new.dir.as_fd(), new.name, Appear::Complete)?;
+        fault::point("copied, not removed");
         copy::remove_copied(place, &copied)
     }
 
@@ -190,11 +201,13 @@ impl Hands<'_> {
         let kept = kept_name::kept_path(path);
         let free = shelf.make_free(&kept, now.kind, replace);
         let free = free.map_err(failed("make the place where it is kept"))?;
+        fault::point("room made");
         match rename_into(&place, &now, &free, &kept) {
             Err(Errno::XDEV) => {}
             result => return result.map_err(failed("move it to where it is kept")),
         }
         let copied = self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
+        fault::point("copied, not removed");
         copy::remove_copied(&place, &copied)
     }
 
@@ -216,10 +229,11 @@ impl Hands<'_> {
         free: &Free,
         kept: &RelPath,
     ) -> Result<copy::Copied, PathError> {
-        let aside = format!(".osync-copy.{}", std::process::id()).into_bytes();
+        let aside = format!("{}{}", super::sweep::UNFINISHED, std::process::id()).into_bytes();
         copy::remove_unfinished(keep.as_fd(), &aside);
         let made =
             copy::tree(place, entry, keep.as_fd(), &aside, Appear::Anyhow).and_then(|copied| {
+                fault::point("copied, not named");
                 let temporary =
                     Place { dir: keep.handle(b"").map_err(failed("copy it"))?, name: &aside };
                 rename_into(&temporary, entry, free, kept).map_err(failed("name its copy"))?;

@@ -9,8 +9,10 @@
 use super::beneath::rename_to_free;
 use super::host;
 use super::judge::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
+use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
 use super::{LockRequest, Locked};
+use crate::process::fault;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -81,11 +83,15 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
         }
         let aside = work.write_aside(LOCK, content.as_bytes(), false).map_err(failed)?;
         let appeared = appear(work, &aside);
+        fault::point("lock appeared");
         let _ = work.remove(&aside);
         match appeared {
             Ok(()) => {
                 if !turn.is_exclusive() {
                     work.replace(LOCK_BY, by.as_bytes()).map_err(failed)?;
+                }
+                if turn.is_exclusive() {
+                    sweep(work);
                 }
                 return Ok((locked, Held { content }));
             }
@@ -115,6 +121,7 @@ fn remove_judged(work: &WorkDir, judged: &[u8]) -> io::Result<()> {
         Err(Errno::NOENT) => return Ok(()),
         result => result?,
     }
+    fault::point("old lock aside");
     match work.read(&aside) {
         Ok(Some(content)) if content != judged && !judged.is_empty() => {
             rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)?;
@@ -159,6 +166,7 @@ impl Held {
         }
         let remove = |name| work.remove(name).map_err(|e| LockError::Failed("remove", e.into()));
         remove(LOCK_BY)?;
+        fault::point("lock half removed");
         remove(LOCK)
     }
 }

@@ -24,6 +24,7 @@ mod retention;
 mod scan;
 mod set_aside;
 mod shell;
+mod sweep;
 pub mod temp;
 #[cfg(test)]
 mod tests;
@@ -183,6 +184,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// What kind of operation it is: the name of its fault point.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::MakeDir { .. } => "making a directory",
+            Op::Rename { .. } => "renaming",
+            Op::SetAside { .. } => "setting aside",
+            Op::KeepCopy { .. } => "keeping a copy",
+            Op::MakeRoom { .. } => "making room",
+            Op::Remove { .. } => "removing",
+            Op::SetMetadata { .. } => "setting metadata",
+            Op::SetMtime { .. } => "setting a time",
+        }
+    }
+
     /// The path that the operation is about.
     #[must_use]
     pub fn path(&self) -> &RelPath {

@@ -7,6 +7,7 @@ use super::scan::everything;
 use super::work_dir::WorkDir;
 use super::writable::with_access;
 use super::{Cleaned, Keep, Retention};
+use crate::process::fault;
 use crate::tree::{Entry, RelPath};
 use rustix::fs::AtFlags;
 use rustix::io::{Errno, Result};
@@ -123,6 +124,7 @@ fn remove(root: &Root, path: &RelPath, entry: &Entry) -> Result<()> {
     if !is_still(entry, &now) {
         return Err(Errno::NOENT);
     }
+    fault::point("purging");
     let flags = if entry.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     with_access(&[rustix::fd::AsFd::as_fd(&place.dir)], || {
         rustix::fs::unlinkat(&place.dir, place.name, flags)

@@ -2,6 +2,7 @@
 
 use super::Keep;
 use super::beneath::{HANDLE, LIST, Root};
+use crate::process::fault;
 use crate::state::Identity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -128,6 +129,7 @@ impl WorkDir {
                 let _ = self.remove(&aside);
                 return Err(error);
             }
+            fault::point("small file written");
             return Ok(aside);
         }
     }
@@ -139,6 +141,7 @@ impl WorkDir {
             let _ = self.remove(&aside);
             return Err(error.into());
         }
+        fault::point("small file placed");
         self.sync();
         Ok(())
     }
@@ -154,7 +157,9 @@ impl WorkDir {
         let fd = rustix::fs::openat(&self.root, name, flags, Mode::from_raw_mode(0o644))?;
         let mut file = File::from(fd);
         file.write_all(content)?;
-        file.sync_data()
+        file.sync_data()?;
+        fault::point("small file longer");
+        Ok(())
     }
 
     /// Removes a small file; none there is fine.

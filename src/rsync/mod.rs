@@ -16,7 +16,7 @@ pub use list::visible;
 pub use output::Message;
 
 use crate::config;
-use crate::process::{Command, Input, ProcessError, Stop, Stream, output as ask, run};
+use crate::process::{Command, Input, ProcessError, Stop, Stream, fault, output as ask, run};
 use crate::report::{Level, Reporter};
 use crate::tree::{RelPath, Side};
 use std::ffi::OsString;
@@ -195,6 +195,7 @@ pub fn transfer(
         Stream::Out => match listener.hear(line) {
             output::Heard::Progress => progress(listener.progress()),
             output::Heard::Item(text) => {
+                fault::point("rsync named an item");
                 reporter.say(Level::Verbose, &text);
                 progress(listener.progress());
             }

@@ -3,6 +3,7 @@
 
 use super::dir::StateDir;
 use super::error::StateError;
+use crate::process::fault;
 use crate::tree::Stamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -78,9 +79,11 @@ impl Fresh {
 
     /// Puts the file in the place of the old one.
     pub(super) fn place(mut self) -> Result<(), StateError> {
+        fault::point("state file written");
         rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
             .map_err(|cause| StateError::file("replace", &self.path, cause))?;
         self.placed = true;
+        fault::point("state file placed");
         Ok(())
     }
 }
@@ -192,7 +195,10 @@ impl Files {
     pub(super) fn remove(&self, name: &str) -> Result<(), StateError> {
         let Some(dir) = self.dir.open()? else { return Ok(()) };
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => {
+                fault::point("state file removed");
+                Ok(())
+            }
             Err(cause) => Err(StateError::file("remove", self.path(name), cause)),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
-use crate::process::{Stop, StopReason, signals};
+use crate::process::{Stop, StopReason, fault, signals};
 use crate::report::closing::{mail_result, write_reports};
 use crate::report::{Achievements, Level, RunReport};
 use crate::tree::{Pair, Side};
@@ -15,6 +15,7 @@ impl Task<'_> {
         self.outcome.complete = halted.is_none();
         let stopped = self.tell_halt(halted);
         for side in Side::BOTH {
+            fault::point("unlocking");
             if let Err(error) = self.replicas[side].unlock() {
                 let text = format!("cannot take back our lock: {error}");
                 self.around.reporter().problem(Level::Error, Some(side), None, &text);

@@ -12,7 +12,7 @@ mod recording;
 mod told;
 
 use crate::config::{Config, Location, Preserve};
-use crate::process::Stop;
+use crate::process::{Stop, fault};
 use crate::reconcile::{Plan, Rules, guard, reconcile};
 use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
@@ -104,9 +104,11 @@ impl Task<'_> {
         preflight::tools(self.config)?;
         preflight::connectivity(self.config, &self.around)?;
         self.prepare()?;
+        fault::point("prepared");
         self.before_hooks()?;
         self.lock()?;
         self.synchronise()?;
+        fault::point("recorded");
         self.clean()
     }
 
@@ -122,6 +124,7 @@ impl Task<'_> {
         for side in Side::BOTH {
             self.check_stop()?;
             let cleaned = self.replicas[side].clean(retention)?;
+            fault::point("cleaned");
             if cleaned.entries > 0 {
                 let text = format!(
                     "{side}: removed {} old entries from backup/ and deleted/ ({} bytes)",
@@ -181,7 +184,9 @@ impl Task<'_> {
             stranger_resume: self.config.locking.stranger_resume,
         };
         for side in Side::BOTH {
-            if let Locked::TakenOver { why, warn } = self.replicas[side].lock(&request)? {
+            let locked = self.replicas[side].lock(&request)?;
+            fault::point("locked");
+            if let Locked::TakenOver { why, warn } = locked {
                 let level = if warn { Level::Warn } else { Level::Notice };
                 if warn {
                     self.around.reporter().problem(level, Some(side), None, &why);
@@ -203,8 +208,10 @@ impl Task<'_> {
             self.replicas[side].keep_listing_in(&store.dir().path());
         }
         let mut trees = self.scan()?;
+        fault::point("scanned");
         self.check_stop()?;
         if self.config.mode.initialize {
+            self.take_out_left_overs(&store, &mut trees)?;
             let identities = self.identities(None)?;
             return self.initialize(&store, &trees, identities);
         }
@@ -212,11 +219,13 @@ impl Task<'_> {
         self.tell_notes(&loaded.notes);
         let identities = self.identities(Some(&loaded.baseline))?;
         self.take_out_left_overs(&store, &mut trees)?;
+        fault::point("left overs removed");
         let plan = self.plan(&trees, &loaded.baseline)?;
         if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
             return Err(Halt::Danger(danger));
         }
         self.tell_of_plan(&plan);
+        fault::point("planned");
         if self.is_dry() {
             self.tell_dry(&trees, &plan);
             return Ok(());

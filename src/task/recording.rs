@@ -4,6 +4,7 @@ use super::Task;
 use super::apply::{Applied, Apply};
 use super::outcome::Halt;
 use crate::config::Watch;
+use crate::process::fault;
 use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::{Act, Plan, as_found};
 use crate::replica::host;
@@ -132,6 +133,7 @@ impl Task<'_> {
             }
             .carry_out()
         };
+        fault::point("applied");
         let header = header(history.identities.clone());
         let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
             .map_err(|error| Halt::state(&error))?;
@@ -147,6 +149,7 @@ impl Task<'_> {
         if applied.cut_short {
             return Err(Halt::Told);
         }
+        fault::point("baseline saved");
         store.clear_inflight()?;
         self.finish(store)
     }

@@ -10,6 +10,7 @@ mod cli;
 mod command_line;
 mod config;
 mod disk_full;
+mod faults;
 mod fidelity;
 mod fidelity_settings;
 mod filter;

@@ -14,14 +14,14 @@ use std::cmp::Ordering;
 
 /// The settings of one history.
 #[derive(Debug, Clone)]
-struct Settings {
-    target_prevails: bool,
-    force: bool,
-    checksum: bool,
-    detect_moves: bool,
-    multiple: bool,
-    skip_deletion: [bool; 2],
-    exclude: &'static str,
+pub(crate) struct Settings {
+    pub(crate) target_prevails: bool,
+    pub(crate) force: bool,
+    pub(crate) checksum: bool,
+    pub(crate) detect_moves: bool,
+    pub(crate) multiple: bool,
+    pub(crate) skip_deletion: [bool; 2],
+    pub(crate) exclude: &'static str,
 }
 
 proptest! {
@@ -50,7 +50,7 @@ fn config(cases: u32) -> Config {
     config
 }
 
-fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
+pub(crate) fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
     let yes = any::<bool>;
     let skip = prop::sample::select(
         &[[false; 2], [false; 2], [true, false], [false, true], [true; 2]][..],
@@ -69,7 +69,7 @@ fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
     )
 }
 
-fn any_rounds(checksum: bool) -> impl Strategy<Value = Vec<Vec<Step>>> {
+pub(crate) fn any_rounds(checksum: bool) -> impl Strategy<Value = Vec<Vec<Step>>> {
     let first = prop::collection::vec(any_step(checksum), 5..25);
     let later = prop::collection::vec(prop::collection::vec(any_step(checksum), 1..10), 0..4);
     (first, later).prop_map(|(first, later)| [vec![first], later].concat())
@@ -158,7 +158,7 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
     Ok(())
 }
 
-fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
+pub(crate) fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
     let skip: Vec<&str> = ["initiator", "target"]
         .into_iter()
         .zip(settings.skip_deletion)
@@ -179,7 +179,7 @@ fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
 }
 
 /// Both sides hold what they must, and all else was kept.
-fn judge(
+pub(crate) fn judge(
     expected: &Expected,
     before: &[Tree; 2],
     after: &[Tree; 2],
@@ -234,12 +234,12 @@ fn is_kept(gone: &Gone, [backup, deleted]: &[Tree; 2], after: &Tree, multiple: b
     }
 }
 
-fn holds(tree: &Tree, what: &What) -> bool {
+pub(crate) fn holds(tree: &Tree, what: &What) -> bool {
     tree.values().any(|node| node.what == *what)
 }
 
 /// The same paths with the same contents, modes and times.
-fn compare(expected: &Expected, side: usize, found: &Tree) -> Result<(), String> {
+pub(crate) fn compare(expected: &Expected, side: usize, found: &Tree) -> Result<(), String> {
     let all = &expected.trees[side];
     for (path, node) in found.iter().filter(|(path, _)| !expected.is_open(path)) {
         let Some(wanted) = all.get(path) else {
@@ -267,6 +267,6 @@ fn compare(expected: &Expected, side: usize, found: &Tree) -> Result<(), String>
 }
 
 /// All that a run could change, to see that it changed nothing.
-fn every_detail(tree: &Tree) -> Vec<(&[u8], u64, u32, Mtime, Mtime)> {
+pub(crate) fn every_detail(tree: &Tree) -> Vec<(&[u8], u64, u32, Mtime, Mtime)> {
     tree.iter().map(|(p, n)| (p.as_slice(), n.ino, n.mode, n.mtime, n.ctime)).collect()
 }

@@ -133,6 +133,11 @@ impl Sshd {
         log_of(self.dir.path())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
     /// How many connections were let in so far.
     pub fn logins(&self) -> usize {
         self.log().matches("Accepted ").count()

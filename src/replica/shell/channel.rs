@@ -12,7 +12,7 @@
 //! so an echo is no answer; and nobody who names files over there can guess it.
 
 use super::scripts::Piece;
-use crate::process::{self, Child, ChildInput, Stop, StopReason};
+use crate::process::{self, Child, ChildInput, Stop, StopReason, fault};
 use crate::ssh::{self, Ssh, Use};
 use std::collections::HashSet;
 use std::io::{Read, Write};
@@ -164,8 +164,12 @@ impl Channel {
         self.number += 1;
         message.extend_from_slice(format!("{} {} {words}\n", self.mark, self.number).as_bytes());
         message.extend_from_slice(data);
+        fault::point("asking");
         self.send(&message)?;
-        self.answer(self.number, on_stop, None, answer)
+        fault::point("asked");
+        let status = self.answer(self.number, on_stop, None, answer)?;
+        fault::point("answered");
+        Ok(status)
     }
 
     /// Like [`Channel::request`], with the whole answer.

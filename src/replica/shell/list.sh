@@ -119,6 +119,8 @@ room_for_cache() {
   [ "$write" = write ] || return 0
   [ -d "${cache%/*}" ] || (umask 077 && mkdir -p "${cache%/*}") 2>/dev/null || return 1
   new=$cache.new.$$
+  # what a shell that was killed has left
+  rm -f "$cache".new.*
   # it names private files
   (umask 077 && printf '' >"$new") 2>/dev/null
 }

@@ -58,6 +58,7 @@ do_lock() {
     if [ -n "$held" ]; then
       # another run that came too late may have replaced it
       [ "$(cat ./lock.by)" = "$by" ] || write_file lock.by "$by" 2>&1 || return 1
+      sweep
       echo taken
       return 0
     fi
@@ -66,6 +67,15 @@ do_lock() {
   echo found
   show lock
   show lock.by
+}
+
+# What shells that were killed have left half made: theirs are the numbers of processes
+# that are gone.
+sweep() {
+  for left in ./lock.new.* ./lock.by.new.* ./lock.mine.*.new.* ./lock.mine.* ./lock.old.* \
+    ./identity.new.* ./arrivals.new; do
+    if [ -f "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -f "$left"; fi
+  done
 }
 
 # For file systems without hard links: the shell makes a new file or fails.

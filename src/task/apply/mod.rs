@@ -12,6 +12,7 @@ mod transfers;
 
 use super::Surroundings;
 use crate::config::{Config, Preserve};
+use crate::process::fault;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, Plan, Spot};
 use crate::replica::{Op, PathError, Replica, ReplicaError};
@@ -182,7 +183,9 @@ impl Steps<'_, '_> {
             let (spots, ops): (Vec<Spot>, Vec<Op>) =
                 jobs.by_ref().take(BATCH).map(|job| (job.spot, job.op)).unzip();
             self.touched[side].extend(&spots);
+            fault::point("before a batch");
             let results = self.apply.replicas[side].apply(&ops)?;
+            fault::point("after a batch");
             for (spot, result) in spots.into_iter().zip(results) {
                 done(self, spot, result);
             }

@@ -3,6 +3,7 @@
 
 use super::courier::{Call, Courier};
 use super::{Cut, Job, Steps};
+use crate::process::fault;
 use crate::reconcile::Spot;
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
@@ -24,6 +25,7 @@ impl Steps<'_, '_> {
             return Ok(());
         }
         self.note_in_flight(&calls);
+        fault::point("in flight");
         for (side, calls) in calls.iter() {
             for call in calls {
                 match call.purpose {
@@ -33,6 +35,7 @@ impl Steps<'_, '_> {
             }
         }
         let finished = courier.deliver(&calls);
+        fault::point("delivered");
         self.apply.around.reporter().tell(Event::Quiet);
         for (side, results) in finished.iter() {
             for result in results {

@@ -1,0 +1,138 @@
+//! Runs that are killed anywhere (spec 4, "Interruption"; docs/reliability.md).
+//!
+//! A history is played, its last run is killed, and then it is checked that every path is
+//! old or new, that nothing is lost, and that one plain run completes the work as if
+//! nothing had happened. The program itself offers the places to kill it at (fault points,
+//! debug builds only); others are met by chance.
+//!
+//! The ordinary suite tries a few dozen places. More:
+//!
+//! ```sh
+//! OSYNC_FAULT_ROUNDS=500 OSYNC_FAULT_SEED=7 cargo test --test it faults:: -- --nocapture
+//! ```
+
+mod places;
+mod trial;
+mod verdict;
+
+use crate::support::sshd::Sshd;
+use std::time::{Duration, Instant};
+use trial::{Kill, Line, Story, Trial};
+
+/// How many random places each test tries.
+fn rounds(ordinarily: usize) -> usize {
+    let wanted = std::env::var("OSYNC_FAULT_ROUNDS").ok();
+    wanted.map_or(ordinarily, |number| number.parse().expect("OSYNC_FAULT_ROUNDS is a number"))
+}
+
+/// Where the random histories begin.
+fn first_seed() -> u64 {
+    let wanted = std::env::var("OSYNC_FAULT_SEED").ok();
+    wanted.map_or(1, |number| number.parse().expect("OSYNC_FAULT_SEED is a number"))
+}
+
+/// Only a debug build has fault points.
+fn has_fault_points() -> bool {
+    if cfg!(debug_assertions) {
+        return true;
+    }
+    println!("skipped: a release build has no fault points");
+    false
+}
+
+#[test]
+fn a_run_killed_at_any_step_leaves_old_or_new_and_the_next_completes_it() {
+    if !has_fault_points() {
+        return;
+    }
+    let story = Story::Every;
+    let steps = Trial::prepare(&story, &Line::Local).trace();
+    let missing: Vec<_> = places::ALL.iter().filter(|step| !steps.contains_key(**step)).collect();
+    assert!(missing.is_empty(), "steps the story does not come to: {missing:?}");
+    let unknown: Vec<_> = steps.keys().filter(|step| !places::is_known(step)).collect();
+    assert!(unknown.is_empty(), "steps that are not in the list: {unknown:?}");
+    let all = std::env::var_os("OSYNC_FAULT_ROUNDS").is_some();
+    let mut killed = 0;
+    for (step, times) in steps {
+        // the first time and one in the middle, or each
+        let nth: Vec<u64> = if all { (1..=times).collect() } else { vec![1 + times / 2] };
+        for nth in nth {
+            let trial = Trial::prepare(&story, &Line::Local);
+            killed += u32::from(trial.check(&Kill::At { step: step.clone(), nth }));
+        }
+    }
+    println!("killed at {killed} places of one story");
+    assert!(killed > 20, "{killed}");
+}
+
+#[test]
+fn random_histories_survive_a_kill_at_random_steps() {
+    if !has_fault_points() {
+        return;
+    }
+    let (first, rounds) = (first_seed(), rounds(12) as u64);
+    let mut killed = 0;
+    for seed in first..first + rounds {
+        let story = Story::Random(seed);
+        let steps: Vec<(String, u64)> =
+            Trial::prepare(&story, &Line::Local).trace().into_iter().collect();
+        let number = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20;
+        let (step, times) = &steps[number as usize % steps.len()];
+        let nth = 1 + (number >> 16) % times;
+        let trial = Trial::prepare(&story, &Line::Local);
+        killed += u64::from(trial.check(&Kill::At { step: step.clone(), nth }));
+    }
+    println!("killed {killed} of {rounds} random histories");
+    assert!(killed * 2 > rounds, "{killed} of {rounds}");
+}
+
+#[test]
+fn runs_killed_at_random_times_survive() {
+    let (first, rounds) = (first_seed(), rounds(8) as u64);
+    let mut killed = 0;
+    for seed in first..first + rounds {
+        let story = if seed % 2 == 0 { Story::Every } else { Story::Random(seed) };
+        let usual = Trial::prepare(&story, &Line::Local).duration();
+        let part = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 24) as f64;
+        let trial = Trial::prepare(&story, &Line::Local);
+        killed += u64::from(trial.check(&Kill::After(usual.mul_f64(part))));
+    }
+    println!("killed {killed} of {rounds} runs at random times");
+    assert!(killed > 0);
+}
+
+#[test]
+fn a_run_over_ssh_killed_at_random_steps_survives() {
+    if !has_fault_points() {
+        return;
+    }
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let line = Line::Ssh(&server);
+    let steps: Vec<(String, u64)> =
+        Trial::prepare(&Story::Every, &line).trace().into_iter().collect();
+    let (first, rounds) = (first_seed() as usize, rounds(5));
+    let mut killed = 0;
+    for number in first..first + rounds {
+        let (step, times) = &steps[(number * 7) % steps.len()];
+        let nth = 1 + (number as u64).wrapping_mul(0x9E37_79B9) % times;
+        let trial = Trial::prepare(&Story::Every, &line);
+        killed += usize::from(trial.check(&Kill::At { step: step.clone(), nth }));
+    }
+    println!("killed {killed} of {rounds} runs over ssh");
+    assert!(killed * 2 > rounds, "{killed} of {rounds}");
+}
+
+#[test]
+fn a_server_whose_processes_are_killed_at_random_times_loses_nothing() {
+    let (first, rounds) = (first_seed(), rounds(2) as u64);
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let line = Line::Ssh(&server);
+    let started = Instant::now();
+    let usual = Trial::prepare(&Story::Every, &line).duration();
+    for seed in first..first + rounds {
+        let part = (seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f64 / (1 << 24) as f64;
+        let trial = Trial::prepare(&Story::Every, &line);
+        trial.check(&Kill::ServerAfter(usual.mul_f64(part)));
+    }
+    assert!(started.elapsed() < Duration::from_secs(60) * (rounds as u32 + 1));
+}

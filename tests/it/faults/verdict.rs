@@ -1,0 +1,131 @@
+//! What must hold right after a kill, and after the next run.
+
+use crate::properties::{holds, judge};
+use crate::support::model::Expected;
+use crate::support::sandbox::Replica;
+use crate::support::trees::{self, Tree, What, escape};
+use std::fs;
+use std::path::Path;
+
+/// Both replicas before the run that was killed, and after the one before that.
+#[derive(Default)]
+pub struct Before {
+    pub now: [Tree; 2],
+    pub base: [Tree; 2],
+}
+
+type Held = Result<(), String>;
+
+/// Every path holds its old or its new content; nothing else has come but rsync's
+/// temporary files; no content is lost.
+pub fn check_interrupted(before: &Before, expected: &Expected, replicas: [&Replica; 2]) -> Held {
+    let found = replicas.map(Replica::tree);
+    for (side, found) in found.iter().enumerate() {
+        let (old, new) = (&before.now[side], &expected.trees[side]);
+        for (path, node) in found {
+            let is_old = old.get(path).is_some_and(|old| old.what == node.what);
+            let is_new = new.get(path).is_some_and(|new| new.what == node.what);
+            // a directory on its way out, or one that was made for what is moved into it
+            let open = expected.is_open(path);
+            if !is_old && !is_new && !open && !is_temporary(path, new) {
+                return Err(format!("{} of side {side} is neither old nor new", escape(path)));
+            }
+        }
+        for (path, old) in old.iter().filter(|(_, old)| old.what != What::Dir) {
+            let stays = new.get(path).is_some_and(|new| same_kind(&new.what, &old.what));
+            if stays && !found.contains_key(path) && !expected.is_open(path) {
+                return Err(format!("{} of side {side} is not there", escape(path)));
+            }
+        }
+    }
+    let kept = replicas.map(kept).concat();
+    for old in &before.now {
+        for (path, node) in old.iter().filter(|(_, node)| node.what != What::Dir) {
+            if !found.iter().chain(&kept).any(|tree| holds(tree, &node.what)) {
+                return Err(format!("the content of {} is lost", escape(path)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Both sides are the merge of what was there before, what was replaced or removed is
+/// kept, and nothing of the broken-off run is left.
+pub fn check_completed(
+    before: &Before,
+    expected: &mut Expected,
+    replicas: [&Replica; 2],
+    multiple: bool,
+) -> Held {
+    let after = replicas.map(Replica::tree);
+    for (side, after) in after.iter().enumerate() {
+        // What was done before the kill has changed the times of the directories around.
+        for (path, wanted) in expected.trees[side].iter_mut() {
+            if let (What::Dir, Some(node)) = (&wanted.what, after.get(path)) {
+                wanted.mtime = node.mtime;
+            }
+        }
+    }
+    judge(expected, &before.now, &after, replicas, multiple)?;
+    for replica in replicas {
+        check_work_dir(&replica.root)?;
+    }
+    Ok(())
+}
+
+/// Nothing that is only of use during a run is left in the work directory.
+fn check_work_dir(root: &Path) -> Held {
+    let known = ["identity", "state", "backup", "deleted", "arrivals"];
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let work = root.join(".osync_workdir");
+    for name in names(&work) {
+        if !known.contains(&name.as_str()) {
+            return Err(format!("{name} is left in {}", work.display()));
+        }
+    }
+    let state = [
+        "snapshot-",
+        "conflicts-",
+        "resume-count-",
+        "listing-",
+        "initiator-tree-after-",
+        "initiator-deleted-list-",
+        "initiator-last-action-",
+        "target-tree-after-",
+        "target-deleted-list-",
+        "target-last-action-",
+    ];
+    for name in names(&work.join("state")) {
+        if !state.iter().any(|known| name.starts_with(known)) {
+            return Err(format!("{name} is left among the state files"));
+        }
+    }
+    for name in ["backup", "deleted"].iter().flat_map(|keep| names(&work.join(keep))) {
+        if name.starts_with(".osync-") {
+            return Err(format!("{name} is left in backup or deleted"));
+        }
+    }
+    Ok(())
+}
+
+fn kept(replica: &Replica) -> [Tree; 2] {
+    ["backup", "deleted"].map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
+}
+
+fn same_kind(a: &What, b: &What) -> bool {
+    (*a == What::Dir) == (*b == What::Dir)
+}
+
+/// Whether rsync may have made this for a file that was to come: `.NAME.XXXXXX`.
+fn is_temporary(path: &[u8], new: &std::collections::BTreeMap<Vec<u8>, impl Sized>) -> bool {
+    let split = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+    let (dir, name) = path.split_at(split);
+    let Some(stem) = name.strip_prefix(b".") else { return false };
+    let Some(dot) = stem.iter().rposition(|b| *b == b'.') else { return false };
+    // of a long name rsync takes as much as fits
+    let start = [dir, &stem[..dot]].concat();
+    !stem[..dot].is_empty() && new.keys().any(|path| path.starts_with(&start))
+}
