@@ -27,7 +27,7 @@ pub(super) fn sweep(work: &WorkDir) {
 }
 
 fn sweep_copies(root: &Root) {
-    let is_copy = |name: &str| name.strip_prefix(UNFINISHED).is_some_and(|rest| is_number(rest));
+    let is_copy = |name: &str| name.strip_prefix(UNFINISHED).is_some_and(is_number);
     let Ok(dir) = rustix::fs::openat(root, ".", super::beneath::LIST, Mode::empty()) else {
         return;
     };

@@ -36,3 +36,4 @@ mod settings_remote;
 mod signals;
 mod state;
 mod upgrade;
+mod writers;

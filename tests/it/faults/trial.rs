@@ -1,6 +1,6 @@
 //! One history, one kill, one judgement.
 
-use super::verdict::{Before, check_completed, check_interrupted};
+use super::verdict::{Before, check_completed, check_interrupted, check_work_dir};
 use crate::properties::{Settings, any_rounds, any_settings, every_detail, quick};
 use crate::support::history::{ANCHOR, Clock, Step};
 use crate::support::model::{Expected, Model, Rules};
@@ -232,6 +232,9 @@ impl<'s> Trial<'s> {
             if every_detail(after) != every_detail(still) {
                 wrong("the run after that changed something", &format!("{text}{again}"));
             }
+        }
+        for replica in self.replicas() {
+            check_work_dir(&replica.root).unwrap_or_else(|what| wrong(&what, &text));
         }
         was_killed
     }
