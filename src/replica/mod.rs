@@ -195,6 +195,7 @@ impl Op {
             Op::MakeRoom { .. } => "making room",
             Op::Remove { .. } => "removing",
             Op::SetMetadata { .. } => "setting metadata",
+            Op::SetAttributes { .. } => "setting attributes",
             Op::SetMtime { .. } => "setting a time",
         }
     }

@@ -44,6 +44,7 @@ const OTHERS: &[&str] = &[
     "old lock aside",
     "purging",
     "removing",
+    "setting attributes",
     "copied, not removed",
     "asking",
     "asked",
