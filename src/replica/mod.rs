@@ -34,7 +34,7 @@ mod writable;
 pub use acl::{Acl, Whom};
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
-pub use shell::{ShellOptions, ShellReplica};
+pub use shell::{ControlScripts, ShellOptions, ShellReplica};
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;

@@ -24,6 +24,7 @@ mod scripts;
 use self::channel::{Channel, ChannelError, OnStop};
 use self::owners::Owners;
 use self::record::Style;
+pub use self::scripts::ControlScripts;
 use self::scripts::Piece;
 use super::{
     Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError,

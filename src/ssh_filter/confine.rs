@@ -2,7 +2,7 @@
 //! enforces from then on.
 
 use super::rsync_args::Confinement;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 /// Where a path leads once every link in it is followed, if that is inside `root` (which
@@ -72,6 +72,33 @@ const READABLE: &[&str] = &[
 const LIBRARIES: &[&str] =
     &["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"];
 
+/// What is open in a cage beside its directory.
+#[derive(Debug, Clone, Default)]
+pub struct Openings {
+    /// Programs that may be started: files, or directories that hold them. What does not
+    /// exist is passed over.
+    pub programs: Vec<PathBuf>,
+    /// A directory for temporary files.
+    pub scratch: Option<PathBuf>,
+}
+
+/// Where the tools of a system are. The store is where Nix keeps what its links lead to.
+const TOOLS: &[&str] =
+    &["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/nix/store", "/gnu/store"];
+
+/// Directories of tools: those of PATH that a client could have put nothing into, and the
+/// system's own. The first are for PATH, all are to be open in a cage.
+#[must_use]
+pub fn find_tools(path_variable: &OsStr, root: &Path) -> (OsString, Vec<PathBuf>) {
+    let is_outside = |dir: &PathBuf| {
+        dir.is_absolute() && dir.canonicalize().is_ok_and(|dir| !dir.starts_with(root))
+    };
+    let own: Vec<PathBuf> = std::env::split_paths(path_variable).filter(is_outside).collect();
+    let searched = std::env::join_paths(&own).unwrap_or_default();
+    let all = own.into_iter().chain(TOOLS.iter().map(PathBuf::from)).filter(is_outside).collect();
+    (searched, all)
+}
+
 /// A cage of the kernel's, built but not yet entered.
 pub struct Cage {
     #[cfg(target_os = "linux")]
@@ -80,11 +107,12 @@ pub struct Cage {
 
 #[cfg(target_os = "linux")]
 impl Cage {
-    /// Builds a cage around a directory in which only `program` can be started.
+    /// Builds a cage around a directory: what is in it can be read and written, but not
+    /// started.
     ///
     /// # Errors
-    /// The directory or the program cannot be opened.
-    pub fn around(root: &Path, program: &Path) -> Result<Self, String> {
+    /// The directory cannot be opened.
+    pub fn around(root: &Path, openings: &Openings) -> Result<Self, String> {
         use landlock::{
             ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd,
             Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
@@ -100,17 +128,16 @@ impl Cage {
             .handle_access(AccessFs::from_all(ABI::V2))
             .map(|rules| rules.set_compatibility(CompatLevel::BestEffort));
         let Ok(base) = base else { return Ok(Cage { rules: None }) };
-        let open = |path: &Path| {
-            PathFd::new(path).map_err(|cause| format!("cannot open {}: {cause}", path.display()))
-        };
-        let (directory, program) = (open(root)?, open(program)?);
+        let directory = PathFd::new(root)
+            .map_err(|cause| format!("cannot open {}: {cause}", root.display()))?;
         let build = || -> Result<_, RulesetError> {
             base.handle_access(AccessFs::from_all(ABI::V5))?
                 .handle_access(AccessNet::from_all(ABI::V4))?
                 .scope(Scope::from_all(ABI::V6))?
                 .create()?
                 .add_rule(PathBeneath::new(directory, inside))?
-                .add_rule(PathBeneath::new(program, AccessFs::Execute | AccessFs::ReadFile))?
+                .add_rules(path_beneath_rules(&openings.scratch, inside))?
+                .add_rules(path_beneath_rules(&openings.programs, read | AccessFs::Execute))?
                 .add_rules(path_beneath_rules(LIBRARIES, read | AccessFs::Execute))?
                 .add_rules(path_beneath_rules(READABLE, read))?
                 .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))
@@ -147,7 +174,7 @@ impl Cage {
     ///
     /// # Errors
     /// None.
-    pub fn around(_root: &Path, _program: &Path) -> Result<Self, String> {
+    pub fn around(_root: &Path, _openings: &Openings) -> Result<Self, String> {
         Ok(Cage {})
     }
 
@@ -234,6 +261,72 @@ mod tests {
         }
         let home = resolve_inside(&root, Some(&root), Path::new("~/dir"));
         assert_eq!(home, Ok(root.join("dir")));
+    }
+
+    /// What a program in a cage may do; the kernel's part, without anything else before it.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_cage_holds_whatever_runs_in_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let base = temp.path().canonicalize().unwrap();
+        let (root, outside) = (base.join("root"), base.join("outside"));
+        for dir in [&root, &outside, &base.join("scratch")] {
+            std::fs::create_dir(dir).unwrap();
+        }
+        std::fs::write(outside.join("secret"), "secret").unwrap();
+        std::fs::write(root.join("file"), "inside").unwrap();
+        std::fs::copy("/bin/true", root.join("program")).unwrap();
+        symlink(&outside, root.join("door")).unwrap();
+        let (_, programs) = find_tools(OsStr::new("/usr/bin:/bin"), &root);
+        let openings = Openings { programs, scratch: Some(base.join("scratch")) };
+        let cage = Cage::around(&root, &openings).unwrap();
+        if cage.confinement() == Confinement::ArgumentsOnly {
+            eprintln!("not tried: this kernel has no Landlock");
+            return;
+        }
+        let base = base.display();
+        let works = |script: &str| {
+            let mut shell = std::process::Command::new("/bin/sh");
+            shell.arg("-c").arg(script).current_dir(&root).env("LC_ALL", "C");
+            shell.output().unwrap().status.success()
+        };
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                cage.enter().unwrap();
+                for script in [
+                    "cat file && echo more >>file && mkdir d && mv file d/ && rm -r d",
+                    "ls -la . && find . -name x && id -u && date && df -P -k . | cat",
+                    &format!("echo x >'{base}/scratch/x' && rm '{base}/scratch/x'"),
+                    "getent passwd 0 || true",
+                ] {
+                    assert!(works(script), "{script}");
+                }
+                for script in [
+                    "cat door/secret".to_owned(),
+                    "ls door/".to_owned(),
+                    "echo x >door/new".to_owned(),
+                    "rm door/secret".to_owned(),
+                    "mv door/secret .".to_owned(),
+                    "ln door/secret hard".to_owned(),
+                    "mkdir door/new".to_owned(),
+                    format!("cat '{base}/outside/secret'"),
+                    "cat ../outside/secret".to_owned(),
+                    format!("echo x >'{base}/new'"),
+                    "cat /etc/shadow".to_owned(),
+                    "cat /proc/self/environ".to_owned(),
+                    "ls /home /root".to_owned(),
+                    "echo x >/tmp/osync-cage-test".to_owned(),
+                    "./program".to_owned(),
+                    "cp /bin/true mine && ./mine".to_owned(),
+                    "mknod device b 1 1".to_owned(),
+                ] {
+                    assert!(!works(&script), "{script}");
+                }
+            });
+            inside.join().unwrap();
+        });
+        assert_eq!(std::fs::read_to_string(outside.join("secret")).unwrap(), "secret");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What a client may say to the control shell of a restricted key. Pure.
 //!
 //! The control shell learns its script from its client (spec 5). A restricted key must not
-//! be a way to any other script: so the filter runs the pieces it knows itself, lets in
-//! only requests for them, and data; and the replica that is asked for must lie in the
+//! be a way to any other script: so the filter runs the pieces it knows itself, all of
+//! them, and a shell that can learn no others; it lets in only requests for them, and data
+//! that names nothing above or outside; and the replica that is asked for must lie in the
 //! directory. Client and filter therefore have to be of one version.
 
 use super::decision::Refusal;
@@ -12,12 +13,20 @@ use std::path::{Path, PathBuf};
 /// More than any piece or line of data is long.
 const MAX_LINE: usize = 1024 * 1024;
 
+/// What the shell does with a piece that the client sends: it knows them all already. So
+/// nothing that comes over the line is ever evaluated.
+const LEARN_NOTHING: &str = "\
+do_load() {
+while next_line && [ \"$line\" != \"$mark\" ]; do :; done
+}
+";
+
 /// The scripts of the control shell, as they travel.
 #[derive(Debug, Clone)]
 pub struct Scripts {
     /// What comes first, up to the greeting.
     pub first: String,
-    /// What may be loaded later.
+    /// What may be loaded later, in an order in which each finds what it builds upon.
     pub loadable: Vec<String>,
     /// The one that runs commands of the client's: never allowed.
     pub hook: String,
@@ -56,8 +65,9 @@ enum State {
     MarkRight(Vec<u8>),
     /// So many bytes of the first script have come.
     First(Vec<u8>, usize),
-    Serve(Vec<u8>, Vec<u8>),
     Requests(Vec<u8>),
+    /// The next line is where a listing is to be kept.
+    Cache(Vec<u8>),
     /// The line that asks for it, and what has come of the piece.
     Loading(Vec<u8>, Vec<u8>, Vec<u8>),
 }
@@ -107,18 +117,12 @@ impl<'a> Gate<'a> {
                 (State::MarkRight(mark_part(&line, b"mark=").ok_or_else(unknown)?), Step::More)
             }
             State::MarkRight(mut mark) => {
-                mark.extend(mark_part(&line, b"mark=$mark").ok_or_else(unknown)?);
+                mark.extend(mark_part(&line, b"mark=${mark}").ok_or_else(unknown)?);
                 (State::First(mark, 0), Step::More)
             }
             State::First(mark, done) => self.first(mark, done, &line)?,
-            State::Serve(mark, greet) => {
-                if line != b"serve\n" {
-                    return Err(unknown());
-                }
-                let script = self.whole_script(&mark, &greet);
-                (State::Requests(mark), Step::Open(Opening { script }))
-            }
             State::Requests(mark) => self.request(mark, line)?,
+            State::Cache(mark) => self.cache(mark, line)?,
             State::Loading(mark, head, text) => self.loading(mark, head, text, line)?,
         };
         self.state = state;
@@ -128,8 +132,8 @@ impl<'a> Gate<'a> {
     fn first(&self, mark: Vec<u8>, done: usize, line: &[u8]) -> Result<(State, Step), Refusal> {
         let rest = &self.scripts.first.as_bytes()[done..];
         if rest.is_empty() {
-            let greet = self.greeting(line)?;
-            return Ok((State::Serve(mark, greet), Step::More));
+            let script = self.whole_script(&mark, &self.greeting(line)?);
+            return Ok((State::Requests(mark), Step::Open(Opening { script })));
         }
         if !rest.starts_with(line) {
             return Err(Refusal::Setup(
@@ -141,11 +145,12 @@ impl<'a> Gate<'a> {
         Ok((State::First(mark, done + line.len()), Step::More))
     }
 
-    /// `greet PATH RSYNC find|create look|write plain`, the names as octal data in quotes.
-    /// The path is replaced by where it leads, rsync by ours.
+    /// `greet PATH RSYNC find|create look|write plain; serve`, the names as octal data in
+    /// quotes. The path is replaced by where it leads, rsync by ours.
     fn greeting(&self, line: &[u8]) -> Result<Vec<u8>, Refusal> {
         let text = std::str::from_utf8(line).map_err(|_| unknown())?;
-        let words: Vec<&str> = text.trim_end_matches('\n').split(' ').collect();
+        let question = text.strip_suffix("; serve\n").ok_or_else(unknown)?;
+        let words: Vec<&str> = question.split(' ').collect();
         let ["greet", path, rsync, create, write, how] = words.as_slice() else {
             return Err(unknown());
         };
@@ -158,20 +163,25 @@ impl<'a> Gate<'a> {
         if !known || *how != "plain" {
             return Err(unknown());
         }
-        let path = Path::new(std::ffi::OsStr::from_bytes(&path));
-        let resolved = (self.resolve)(path).map_err(Refusal::Setup)?;
+        let resolved = self.inside(&path)?;
         let datum = datum(resolved.as_os_str().as_bytes());
         Ok(format!("greet {datum} '%rsync' {create} {write} plain\n").into_bytes())
     }
 
     fn whole_script(&self, mark: &[u8], greet: &[u8]) -> Vec<u8> {
-        [b"mark=", mark, b"\n", self.scripts.first.as_bytes(), greet, b"serve\n"].concat()
+        let mut script = [b"mark=", mark, b"\n", self.scripts.first.as_bytes(), greet].concat();
+        for piece in &self.scripts.loadable {
+            script.extend_from_slice(piece.as_bytes());
+        }
+        script.extend_from_slice(LEARN_NOTHING.as_bytes());
+        script.extend_from_slice(b"serve\n");
+        script
     }
 
     fn request(&self, mark: Vec<u8>, line: Vec<u8>) -> Result<(State, Step), Refusal> {
         let behind = line.strip_prefix(mark.as_slice()).and_then(|l| l.strip_prefix(b" "));
         let Some(behind) = behind else {
-            // Data, or what the shell takes for noise.
+            self.check_data(&mark, &line)?;
             return Ok((State::Requests(mark), Step::Pass(line)));
         };
         let text = std::str::from_utf8(behind).map_err(|_| unknown())?;
@@ -192,7 +202,9 @@ impl<'a> Gate<'a> {
             _ => {}
         }
         let arguments: Vec<&str> = words.collect();
-        if !is_plain(request) || !arguments.iter().all(|word| is_plain(word)) {
+        if !request.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+            || !arguments.iter().all(|word| is_plain(word))
+        {
             return Err(unknown());
         }
         if request == "scan" && arguments.first() == Some(&"follow") && !self.follow {
@@ -201,7 +213,47 @@ impl<'a> Gate<'a> {
                     .to_owned(),
             ));
         }
-        Ok((State::Requests(mark), Step::Pass(line)))
+        let next = if request == "scan" { State::Cache(mark) } else { State::Requests(mark) };
+        Ok((next, Step::Pass(line)))
+    }
+
+    /// Data, or what the shell takes for noise: names of entries and directories of the
+    /// replica, its own small files' text, and a few words. None may lead up or out.
+    fn check_data(&self, mark: &[u8], line: &[u8]) -> Result<(), Refusal> {
+        // Shells drop some odd bytes from what they read. What could become a request by
+        // that is none of our client's data: its mark is 128 random bits.
+        let sound: Vec<u8> = line.iter().copied().filter(u8::is_ascii_alphanumeric).collect();
+        if sound.windows(mark.len()).any(|window| window == mark) {
+            return Err(unknown());
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let name = match line {
+            [b'=', ..] | [b'%', ..] => line,
+            [b'>' | b'K' | b'U' | b'G' | b'@', name @ ..] => name,
+            words => return if is_words(words) { Ok(()) } else { Err(unknown()) },
+        };
+        let name = decoded(name).ok_or_else(unknown)?;
+        if name.split(|byte| *byte == b'/').any(|part| part == b"..") {
+            return Err(leads_out());
+        }
+        match name.first() {
+            Some(b'/') => self.inside(&name).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where a listing is to be kept (spec 5): nowhere, or inside.
+    fn cache(&self, mark: Vec<u8>, line: Vec<u8>) -> Result<(State, Step), Refusal> {
+        self.check_data(&mark, &line)?;
+        let name = decoded(line.strip_suffix(b"\n").unwrap_or(&line)).ok_or_else(unknown)?;
+        match name.first() {
+            None | Some(b'/') => Ok((State::Requests(mark), Step::Pass(line))),
+            Some(_) => Err(unknown()),
+        }
+    }
+
+    fn inside(&self, name: &[u8]) -> Result<PathBuf, Refusal> {
+        (self.resolve)(Path::new(std::ffi::OsStr::from_bytes(name))).map_err(Refusal::Setup)
     }
 
     fn loading(
@@ -234,8 +286,28 @@ fn unknown() -> Refusal {
     Refusal::Setup("this is not what osync's control shell is asked by its client".to_owned())
 }
 
+fn leads_out() -> Refusal {
+    Refusal::Setup("a name with '..' leads out of the directory this key is for".to_owned())
+}
+
 fn no_hooks() -> Refusal {
     Refusal::Setup("a restricted key runs no commands (REMOTE_RUN_*_CMD)".to_owned())
+}
+
+/// Numbers, kinds, times, and the words of an operation.
+fn is_words(text: &[u8]) -> bool {
+    let sound = |b: &u8| b.is_ascii_alphanumeric() || b" .:*_-".contains(b);
+    text.iter().all(sound) && !text.split(|b| *b == b' ').any(|word| word == b"..")
+}
+
+/// A name as it travels on a line of its own: as it stands behind `=`, or in the form of
+/// printf's `%b` behind `%`.
+fn decoded(name: &[u8]) -> Option<Vec<u8>> {
+    match name {
+        [b'=', name @ ..] => Some(name.to_vec()),
+        [b'%', octal @ ..] => from_octal(octal),
+        _ => None,
+    }
 }
 
 fn mark_part(line: &[u8], name: &[u8]) -> Option<Vec<u8>> {
@@ -258,7 +330,10 @@ fn datum(bytes: &[u8]) -> String {
 
 /// The reverse; none if it is anything else.
 fn undatum(word: &str) -> Option<Vec<u8>> {
-    let mut rest = word.strip_prefix("'%")?.strip_suffix('\'')?.as_bytes();
+    from_octal(word.strip_prefix("'%")?.strip_suffix('\'')?.as_bytes())
+}
+
+fn from_octal(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some((&byte, after)) = rest.split_first() {
         if byte == b'\\' {

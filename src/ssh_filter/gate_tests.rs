@@ -43,7 +43,7 @@ fn play(said: &str, follow: bool) -> Result<(String, String), String> {
 /// An opening as our client has it.
 fn opening(greet: &str) -> String {
     let (left, right) = MARK.split_at(8);
-    format!("mark={left}\nmark=$mark{right}\n{}{greet}\nserve\n", scripts().first)
+    format!("mark={left}\nmark=${{mark}}{right}\n{}{greet}; serve\n", scripts().first)
 }
 
 const GREET: &str = "greet '%/data/x' '%rsync' find look plain";
@@ -52,13 +52,14 @@ const GREET: &str = "greet '%/data/x' '%rsync' find look plain";
 fn a_client_of_ours_gets_its_script_and_its_requests_through() {
     let greet = "greet '%/data/link' '%/opt/my\\0040bin/rsync' create write plain";
     let requests = format!(
-        "{MARK} 1 load\n{}{MARK}\n{MARK} 2 stat\n>=dir\n=a $(b)\n%a\\0012b\n.\n{MARK} 3 scan plain write\n.\n{MARK} 4 unlock\n",
+        "{MARK} 1 load\n{}{MARK}\n{MARK} 2 stat\n>=dir\n=a $(b)\n%a\\0012b\n.\n{MARK} 3 scan plain write\n=/data/x/list\n=12 34\nu0\n.\n{MARK} 4 unlock\n",
         scripts().loadable[0]
     );
     let (script, passed) = play(&(opening(greet) + &requests), false).unwrap();
     let expected = format!(
-        "mark={MARK}\n{}greet '%/data/real' '%rsync' create write plain\nserve\n",
-        scripts().first
+        "mark={MARK}\n{}greet '%/data/real' '%rsync' create write plain\n{}{LEARN_NOTHING}serve\n",
+        scripts().first,
+        scripts().loadable.concat()
     );
     assert_eq!(script, expected);
     assert_eq!(passed, requests);
@@ -70,6 +71,7 @@ fn openings_that_are_not_ours_are_refused() {
     assert!(play(&good, false).is_ok());
     let cases = [
         ("another script", "id\n".to_owned()),
+        ("requests at once", good.replace("; serve", "")),
         ("a mark with a command", good.replace("mark=01234567", "mark=x; id; y")),
         ("a mark with an expansion", good.replace("mark=01234567", "mark=$(id)")),
         ("a short mark", good.replace("mark=01234567", "mark=0")),
@@ -123,14 +125,106 @@ fn requests_that_lead_out_are_refused() {
 
 #[test]
 fn what_is_no_request_is_data_and_passes_as_it_is() {
-    for data in ["=x\n", ".\n", "hook\n", " 0123456789abcdef 1 hook\n", "0123456789abcdef1 hook\n"]
-    {
+    for data in [
+        "=x\n",
+        "=a b; $(id) `id` ..x x.. a/b\n",
+        "=.\n",
+        ".\n",
+        "hook\n",
+        ">=a/b\n",
+        "K=\n",
+        "%a\\0012/x\n",
+        "*aside backup keep .2026.01.02-03.04.05\n",
+        "*meta 0640 - 0\n",
+        ":f 7 12 1700000000.000000005\n",
+        "@=@1700000000.000000005 2023-11-14T22:13:20.000000005Z 202311142213.20\n",
+        "u0\n",
+        "=/data/x/.osync_workdir/state/listing\n",
+    ] {
         let (_, passed) = play(&(opening(GREET) + data), false).unwrap();
         assert_eq!(passed, data);
     }
 }
 
+#[test]
+fn data_that_lead_out_or_could_be_a_request_are_refused() {
+    let cases = [
+        "=..\n".to_owned(),
+        "=../x\n".to_owned(),
+        "=a/../x\n".to_owned(),
+        "=a/..\n".to_owned(),
+        ">=..\n".to_owned(),
+        "@=../../etc/x\n".to_owned(),
+        "K=..\n".to_owned(),
+        "%a/\\0056\\0056/b\n".to_owned(),
+        "%..\n".to_owned(),
+        "%\\x2e\n".to_owned(),
+        "%a\\cb\n".to_owned(),
+        "%\\0000\n".to_owned(),
+        "=/etc/passwd\n".to_owned(),
+        ">=/etc\n".to_owned(),
+        "*aside ../../x keep\n".to_owned(),
+        "*aside .. keep\n".to_owned(),
+        "*/bin/sh\n".to_owned(),
+        "*meta $(id)\n".to_owned(),
+        "@x\n".to_owned(),
+        "id; x\n".to_owned(),
+        // what shells drop, some of them, could make these requests
+        format!("\u{81}{MARK} 1 load\n"),
+        format!(" {MARK} 1 hook\n"),
+        format!("{MARK}1 hook\n"),
+        format!("={MARK}\n"),
+        format!("{}\u{88}{} 1 load\n", &MARK[..3], &MARK[3..]),
+        format!("{}\\{} 1 load\n", &MARK[..3], &MARK[3..]),
+    ];
+    for data in cases {
+        assert!(play(&(opening(GREET) + &data), true).is_err(), "{data:?}");
+    }
+}
+
+#[test]
+fn a_listing_is_kept_inside_or_nowhere() {
+    let scan = |cache: &str| {
+        play(&(opening(GREET) + &format!("{MARK} 1 scan plain write\n{cache}\n=\n.\n")), false)
+    };
+    for cache in ["=", "=/data/x/list", "%/data/x/li\\0012st"] {
+        assert!(scan(cache).is_ok(), "{cache}");
+    }
+    for cache in ["=/etc/cron.d/x", "=x", "=/data/../etc/x", ".", "*x", "%/etc/x", ">=/data/x"] {
+        assert!(scan(cache).is_err(), "{cache}");
+    }
+    let hidden = format!("{MARK} 1 scan plain write\n{MARK} 2 stat\n");
+    assert!(play(&(opening(GREET) + &hidden), false).is_err());
+}
+
+/// What a shell would make of a line of data.
+fn as_the_shell_has_it(line: &str) -> String {
+    let name = line.strip_prefix(['>', 'K', 'U', 'G', '@']).unwrap_or(line);
+    match name.strip_prefix('%') {
+        Some(octal) => octal.replace("\\0056", ".").replace("\\0057", "/"),
+        None => name.strip_prefix('=').unwrap_or(name).to_owned(),
+    }
+}
+
 proptest! {
+    #[test]
+    fn no_data_that_pass_name_anything_above_or_outside(
+        prefix in prop::sample::select(vec!["=", "%", ">=", ">%", "K=", "@%", "U=", "", "*"]),
+        parts in prop::collection::vec(
+            prop::sample::select(vec![
+                "..", ".", "a", "/", "/etc", "/data/", "\\0056", "\\0057", "$x", "=", "%",
+            ]),
+            0..6,
+        )
+    ) {
+        let line = format!("{prefix}{}", parts.concat());
+        if play(&(opening(GREET) + &line + "\n"), false).is_ok() {
+            let name = as_the_shell_has_it(&line);
+            prop_assert!(!name.split('/').any(|part| part == ".."), "{line:?}");
+            prop_assert!(!name.starts_with('/') || name.starts_with("/data/"), "{line:?}");
+        }
+    }
+
     #[test]
     fn names_come_back_as_they_were(name in prop::collection::vec(1..=255_u8, 0..40)) {
         prop_assert_eq!(undatum(&datum(&name)), Some(name));

@@ -3,6 +3,7 @@
 //! What it decides is pure ([`decide`], [`rsync_args`]). This file is its edge: it reads
 //! the environment that sshd made, and becomes what was allowed.
 
+use confine::{Cage, Openings};
 use rsync_args::Confinement;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod confine;
+mod control;
 mod decision;
 pub mod gate;
 mod refusals;
@@ -66,8 +68,12 @@ pub fn run(options: &Options) -> i32 {
         (Decision::Rsync { args }, Some(directory)) => {
             become_rsync(args, directory, &session).err().unwrap_or(Refusal::NotOurs)
         }
+        (Decision::Control, Some(directory)) => match control::serve(directory, &session) {
+            Ok(status) => return status,
+            Err(refusal) => refusal,
+        },
         (Decision::Refuse(refusal), _) => refusal,
-        // A shell is never decided for with --restrict, and the others never without.
+        // A free shell is never decided for with --restrict, and the others never without.
         _ => Refusal::NotOurs,
     };
     refuse(&refusal, &session, &policy.token)
@@ -119,28 +125,37 @@ fn become_rsync(
     directory: &Path,
     session: &Session,
 ) -> Result<(), Refusal> {
-    let root = directory
-        .canonicalize()
-        .map_err(|cause| Refusal::Setup(format!("--restrict {}: {cause}", directory.display())))?;
+    let root = root_of(directory)?;
     let program = confine::find_rsync(&session.path, &root)
         .ok_or_else(|| Refusal::Setup("there is no rsync on this machine".to_owned()))?;
     if rsync_args::announces_more(&args) {
         args.extend(arguments_from_input().map_err(Refusal::Rsync)?);
     }
-    let cage = confine::Cage::around(&root, &program).map_err(Refusal::Setup)?;
+    let openings = Openings { programs: vec![program.clone()], scratch: None };
+    let cage = Cage::around(&root, &openings).map_err(Refusal::Setup)?;
     let home = session.home.as_deref();
     let argv = rsync_args::check(&args, cage.confinement(), &|path| {
         confine::resolve_inside(&root, home, path)
     })?;
-    if cage.confinement() == Confinement::ArgumentsOnly {
-        eprintln!("ssh_filter: this system has no Landlock; see docs/security.md");
-    }
+    tell_if_open(&cage);
     // Started from inside: the place it was started from may be one it cannot read.
     let mut rsync = Command::new(&program);
     rsync.args(argv).current_dir(&root).env_clear().env("LC_ALL", "C").env("PATH", &session.path);
     rsync.envs(session.home.iter().map(|home| ("HOME", home)));
     cage.enter().map_err(Refusal::Setup)?;
     Err(Refusal::Setup(format!("cannot start {}: {}", program.display(), rsync.exec())))
+}
+
+fn root_of(directory: &Path) -> Result<PathBuf, Refusal> {
+    directory
+        .canonicalize()
+        .map_err(|cause| Refusal::Setup(format!("--restrict {}: {cause}", directory.display())))
+}
+
+fn tell_if_open(cage: &Cage) {
+    if cage.confinement() == Confinement::ArgumentsOnly {
+        eprintln!("ssh_filter: this system has no Landlock; see docs/security.md");
+    }
 }
 
 /// With `-s` the rest of the arguments comes first on standard input: each ended by a

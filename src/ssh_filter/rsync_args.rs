@@ -269,7 +269,10 @@ fn put_together(call: Call, resolve: Resolver<'_>) -> Result<Vec<OsString>, Stri
         argv.push("--sender".into());
     }
     argv.extend(call.options.into_iter().map(OsString::from_vec));
-    for (name, value) in &call.directories {
+    // They are the receiver's: a sender is told of those of the client, and has no use for
+    // them.
+    let directories = if call.sender { &[][..] } else { &call.directories };
+    for (name, value) in directories {
         if !value.starts_with(b"/") {
             return Err(format!("--{name} is no absolute path"));
         }

@@ -37,6 +37,11 @@ fn calls_of_a_client_are_put_together_anew() {
             "--server|--sender|-blLHogDtpAXcIRze.LsfxCIvu|--suffix=_1|--skip-compress=gz/zip|--ignore-missing-args|--files-from=-|--from0|.|/data/[a] b/",
         ),
         ("--server|--sender|-l|.|/data/x|/data/y", "--server|--sender|-l|.|/data/x|/data/y"),
+        // the client's own directories, which a sender does nothing with
+        (
+            "--server|--sender|-blt|--backup-dir|/client/backup|--partial-dir=/client/p|.|/data/x",
+            "--server|--sender|-blt|.|/data/x",
+        ),
         ("--server|-s|-lt|.|/data", "--server|-lt|.|/data"),
         ("--server|-B700|.|/data/.", "--server|-B700|.|/data/./"),
     ];

@@ -27,6 +27,7 @@ mod output;
 mod properties;
 mod remote;
 mod replica_suite;
+mod restricted;
 mod rsync;
 mod scenario;
 mod security;

@@ -25,6 +25,7 @@ do_apply() {
         # shellcheck disable=SC2086 # our own words
         set -- ${line#?}
         act=$1 first=$2 second=$3 third=$4 fourth=${5-}
+        case $act in '' | *[!a-z]*) return 1 ;; esac
         ;;
       'K'*) decode "${line#K}" && kept=$datum ;;
       'A'*) decode "${line#A}" && access=$datum ;;
@@ -38,7 +39,11 @@ do_apply() {
         return 0
         ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
+        case $act:$extra in
+          rename:*) ;;
+          *:*/*) return 1 ;;
+        esac
         count=$((count + 1))
         eval "n_$count=\$datum e_$count=\$expect t_$count=\$extra r_$count="
         [ "$count" -lt 100 ] || flush
@@ -243,6 +248,13 @@ act_meta() {
     break
   done
   [ "$first" != - ] || return 0
+  # chmod would follow it
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ -z "$answer" ] && [ -L "./$name" ]; then eval "r_$i=c"; fi
+  done
   doing='change the permissions'
   many chmod "$first" || again chmod "$first"
 }
@@ -364,6 +376,7 @@ rename_older() {
 # makes it, without following a link on the way; directories are made like those they
 # stand for, as far as we may.
 make_dest() {
+  case $1 in backup | deleted) ;; *) return 1 ;; esac
   dest=$base/.osync_workdir/$1
   [ -z "$kept" ] || dest=$dest/$kept
   [ "$dest_of" != "$dest" ] || return 0

@@ -34,6 +34,12 @@ decode() {
   esac
 }
 
+# Like 'decode', for what must be the name of one entry.
+entry() {
+  decode "$1" || return 1
+  case $datum in */* | ..) return 1 ;; esac
+}
+
 # Goes to a directory of the replica, and nowhere if a link is on the way there.
 enter() {
   cd -P "$root" 2>/dev/null && [ "$PWD" = "$root" ] || return 1
@@ -112,6 +118,7 @@ serve() {
     set -- $line
     frame=$2
     asked=$3
+    case $asked in '' | *[!a-z_]*) continue ;; esac
     shift 3
     printf '\n%s %s begin\n' "$mark" "$frame"
     "do_$asked" "$@"

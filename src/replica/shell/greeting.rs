@@ -148,6 +148,7 @@ fn parse(said: &[u8]) -> Option<Greeting> {
         let text = std::str::from_utf8(value).unwrap_or_default();
         match &line[..space] {
             b"created" => greeting.created = text == "1",
+            // what cannot be told is no reason for a warning
             b"free" => greeting.free_kib = text.parse().unwrap_or(u64::MAX),
             b"now" => greeting.now = text.parse().unwrap_or(0),
             b"uid" => greeting.uid = text.parse().ok()?,

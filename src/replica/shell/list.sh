@@ -196,7 +196,7 @@ do_below() {
         ;;
       .) return 0 ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
         if [ -n "$why" ]; then
           printf '!%s\000' "$why"
         else
@@ -239,7 +239,7 @@ do_devices() {
         ;;
       .) return 0 ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
         numbers=
         [ -n "$why" ] || numbers=$(stat -c '%t %T' "./$datum" 2>/dev/null)
         echo "${numbers:-0 0}"

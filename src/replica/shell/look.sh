@@ -100,7 +100,7 @@ do_stat() {
         return 0
         ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
         if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
         if [ $# -ge 100 ]; then
           describe "$@"
@@ -123,7 +123,7 @@ do_digest() {
         ;;
       .) return 0 ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
         digest_one
         ;;
     esac

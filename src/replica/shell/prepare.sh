@@ -26,17 +26,23 @@ find_style() {
 }
 
 # KiB free for this user: the word before the percentage, because a file system's name
-# may hold spaces.
+# may hold spaces. df may be kept from its list of mounts, by a restricted key's cage for
+# one: then its first word is '-', or stat is asked, where it can tell.
 free_space() {
-  free=0 before=0
+  free='?' before=''
   # shellcheck disable=SC2046 # split into words on purpose
   for word in $(df -P -k . 2>/dev/null | tail -n 1); do
     case $word in
       [0-9]*%) free=$before && return ;;
-      -) free=$before && return ;;
+      -) [ -z "$before" ] || { free=$before && return; } ;;
     esac
     before=$word
   done
+  blocks=$(stat -f -c '%a %S' . 2>/dev/null)
+  case $blocks in
+    *[!0-9\ ]* | ' '* | *' ' | *' '*' '*) ;;
+    *' '*) free=$((${blocks% *} * ${blocks#* } / 1024)) ;;
+  esac
 }
 
 # go PATH: resolves it once, like the login shell would.

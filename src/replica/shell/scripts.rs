@@ -11,7 +11,39 @@ pub(super) enum Piece {
     Attributes,
     Apply,
     Clean,
+    Wake,
     Hook,
+}
+
+/// The pieces as a client of this version sends them, for whoever has to know them: the
+/// filter of a restricted key (spec 7).
+#[derive(Debug, Clone)]
+pub struct ControlScripts {
+    /// What comes first, up to the greeting.
+    pub first: String,
+    /// What may follow, in an order in which each finds what it builds upon.
+    pub loadable: Vec<String>,
+    /// The one that runs commands of the user's.
+    pub hook: String,
+}
+
+impl ControlScripts {
+    /// Those of this version.
+    #[must_use]
+    pub fn new() -> Self {
+        use Piece::{Apply, Clean, Core, Hook, List, Lock, Look, Prepare, Wake};
+        ControlScripts {
+            first: Core.compact() + &Prepare.compact(),
+            loadable: [Lock, Look, List, Apply, Clean, Wake].map(Piece::compact).to_vec(),
+            hook: Hook.compact(),
+        }
+    }
+}
+
+impl Default for ControlScripts {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Piece {
@@ -25,6 +57,7 @@ impl Piece {
             Piece::Attributes => include_str!("attributes.sh"),
             Piece::Apply => include_str!("apply.sh"),
             Piece::Clean => include_str!("clean.sh"),
+            Piece::Wake => include_str!("wake.sh"),
             Piece::Hook => include_str!("hook.sh"),
         }
     }
@@ -56,8 +89,20 @@ mod tests {
         Piece::Attributes,
         Piece::Apply,
         Piece::Clean,
+        Piece::Wake,
         Piece::Hook,
     ];
+
+    #[test]
+    fn a_filter_knows_every_piece() {
+        let known = ControlScripts::new();
+        for piece in ALL {
+            let text = piece.compact();
+            let is_known =
+                known.first.contains(&text) || known.loadable.contains(&text) || known.hook == text;
+            assert!(is_known, "{piece:?}");
+        }
+    }
 
     #[test]
     fn every_shell_here_can_read_every_piece() {
