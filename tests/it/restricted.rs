@@ -305,7 +305,7 @@ fn the_control_shell_of_a_restricted_key_does_not_leave_the_directory() {
         ("a listing kept by ..", ask("MARK 2 scan plain write\n=../../outside/stolen\n=\n.\n")),
         (
             "names with bytes that shells drop",
-            ask(&format!("\u{81}MARK 2 load\ntouch stolen\n\u{81}MARK\n")),
+            ask("\u{81}MARK 2 load\ntouch stolen\n\u{81}MARK\n"),
         ),
     ];
     for (name, said) in &attacks {
