@@ -135,7 +135,7 @@ fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode 
     match config.mode.watch {
         Watch::Off => ExitCode::from(once(started, &stop).status),
         Watch::Initiator => status(monitor::run(config, &log, &stop, &once)),
-        Watch::Target => failed("osync --on-changes-target is not built yet"),
+        Watch::Target => status(crate::monitor::target_helper::help(config, &stop, log.as_ref())),
     }
 }
 

@@ -9,10 +9,11 @@ pub mod inbox;
 pub mod notify_socket;
 pub mod pace;
 mod rescan;
+pub mod target_helper;
 mod trigger;
 pub mod watcher;
 
-use crate::config::{Config, Location};
+use crate::config::{Config, Location, is_ours};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::{Level, Reporter};
@@ -56,17 +57,32 @@ pub fn watch(
     stop: &Stop,
     reporter: &dyn Reporter,
 ) -> i32 {
-    let socket = NotifySocket::from_environment();
     let limits = config.limits;
     let pace =
         Pace::new(Duration::from_secs(limits.min_wait), Duration::from_secs(limits.max_wait));
-    let mut monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
+    play(Monitor::new(config, local_roots(config), pace, stop, reporter), &WORDS, run)
+}
+
+/// What a monitor says of itself.
+struct Words {
+    ready: &'static str,
+    running: &'static str,
+    end: &'static str,
+    reason: fn(Why) -> &'static str,
+}
+
+const WORDS: Words =
+    Words { ready: "Watching", running: "Running", end: "The monitor ends.", reason };
+
+/// From the first look to the last word; the service manager hears of it.
+fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunResult) -> i32 {
+    let socket = NotifySocket::from_environment();
     socket.status("Setting up watches");
     monitor.open_eyes();
-    socket.ready("Watching");
-    let status = monitor.play(run, &socket);
+    socket.ready(words.ready);
+    let status = monitor.play(run, words, &socket);
     socket.stopping();
-    reporter.say(Level::Notice, "The monitor ends.");
+    monitor.reporter.say(Level::Notice, words.end);
     status
 }
 
@@ -150,12 +166,18 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn play(&mut self, run: &mut dyn FnMut() -> RunResult, socket: &NotifySocket) -> i32 {
+    fn play(
+        &mut self,
+        run: &mut dyn FnMut() -> RunResult,
+        words: &Words,
+        socket: &NotifySocket,
+    ) -> i32 {
         while self.stop.reason().is_none() {
             match self.pace.next(self.now()) {
                 Next::Run(why) => {
-                    socket.status("Running");
-                    let status = self.run_once(why, run);
+                    socket.status(words.running);
+                    self.reporter.say(Level::Notice, (words.reason)(why));
+                    let status = self.run_once(run);
                     if self.stop.reason().is_some() && status == 1 {
                         return status;
                     }
@@ -168,8 +190,7 @@ impl<'a> Monitor<'a> {
         0
     }
 
-    fn run_once(&mut self, why: Why, run: &mut dyn FnMut() -> RunResult) -> i32 {
-        self.reporter.say(Level::Notice, reason(why));
+    fn run_once(&mut self, run: &mut dyn FnMut() -> RunResult) -> i32 {
         self.pace.began();
         if self.eyes.is_limited() {
             self.rescans.last = Some(fingerprint(self.eyes.roots(), self.eyes.filter()));
@@ -247,7 +268,7 @@ impl<'a> Monitor<'a> {
 
     fn holds_news(&self, found: &[Sighting]) -> bool {
         let mut paths: Pair<BTreeSet<RelPath>> = Pair::default();
-        for seen in found.iter().filter(|seen| !seen.path.is_root() && !is_trigger(seen)) {
+        for seen in found.iter().filter(|seen| !seen.path.is_root() && !is_ours(&seen.path)) {
             paths[seen.side].insert(seen.path.clone());
         }
         paths.iter().any(|(side, paths)| {

@@ -1,6 +1,7 @@
 //! Monitor mode with the real program.
 
 use crate::support::sandbox::{PATIENCE, Sandbox};
+use crate::support::sshd::Sshd;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -22,9 +23,13 @@ impl<'a> Monitor<'a> {
         Self::spawn(sandbox, sandbox.osync().into_command(), lines)
     }
 
-    fn spawn(sandbox: &'a Sandbox, mut command: Command, lines: &str) -> Self {
-        let config = sandbox.config("task.conf", lines);
-        command.arg(config).arg("--on-changes").stdout(Stdio::null()).stderr(Stdio::null());
+    fn spawn(sandbox: &'a Sandbox, command: Command, lines: &str) -> Self {
+        Self::spawn_as("--on-changes", sandbox, command, lines)
+    }
+
+    fn spawn_as(flag: &str, sandbox: &'a Sandbox, mut command: Command, lines: &str) -> Self {
+        let config = sandbox.config(&format!("task{flag}.conf"), lines);
+        command.arg(config).arg(flag).stdout(Stdio::null()).stderr(Stdio::null());
         Monitor { sandbox, child: command.spawn().unwrap() }
     }
 
@@ -241,5 +246,91 @@ fn a_run_comes_at_the_latest_after_max_wait() {
     let mut monitor = Monitor::start(&sandbox, "MIN_WAIT=3600\nMAX_WAIT=1");
     // nothing changes, and no change would be answered within the hour
     monitor.until("a third run", |sandbox| runs(sandbox) >= 3);
+}
+
+/// A target helper whose initiator is behind ssh; it logs to a file of its own.
+fn helper<'a>(sandbox: &'a Sandbox, server: &Sshd, lines: &str) -> Monitor<'a> {
+    let lines = format!(
+        "INITIATOR_SYNC_DIR=\"{}\"\nSSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n\
+         REMOTE_HOST_PING=no\n{lines}",
+        server.uri(&sandbox.a.root),
+        server.key().display(),
+        server.options().join(" "),
+    );
+    let command = sandbox.osync().env("LOGFILE", sandbox.path("helper.log")).into_command();
+    Monitor::spawn_as("--on-changes-target", sandbox, command, &lines)
+}
+
+fn trigger_lines(sandbox: &Sandbox) -> usize {
+    let text = sandbox.a.read(".osync-update.push").unwrap_or_default();
+    let text = String::from_utf8(text).unwrap();
+    for line in text.lines() {
+        let (instance, time) = line.rsplit_once('#').unwrap();
+        assert!(instance == "test" && time.parse::<u64>().is_ok(), "{line}");
+    }
+    text.lines().count()
+}
+
+#[test]
+fn a_target_helper_tells_the_initiator_of_changes_of_the_target() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start("");
+    sandbox.b.make("f dir/file one");
+    let mut helper = helper(&sandbox, &server, "MIN_WAIT=0\nRSYNC_EXCLUDE_PATTERN=\"*.tmp\"");
+    helper.until("the first line", |sandbox| trigger_lines(sandbox) == 1);
+    sandbox.b.make("f dir/new two");
+    helper.until("the second line", |sandbox| trigger_lines(sandbox) == 2);
+    sandbox.b.make("f excluded.tmp x");
+    sandbox.b.make("f .osync_workdir/lock x");
+    sandbox.a.make("f not-the-target x");
+    std::thread::sleep(SPURIOUS);
+    assert_eq!(trigger_lines(&sandbox), 2);
+    sandbox.b.remove("dir");
+    helper.until("the third line", |sandbox| trigger_lines(sandbox) == 3);
+    assert!(!sandbox.a.has("dir") && !sandbox.a.has(".osync_workdir"), "it only tells");
+    assert_eq!(helper.stop(), Some(0));
+}
+
+#[test]
+fn an_initiator_that_cannot_be_told_is_told_when_the_target_changes_again() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start("");
+    fs::rename(&sandbox.a.root, sandbox.path("away")).unwrap();
+    let mut helper = helper(&sandbox, &server, "MIN_WAIT=0");
+    let log =
+        |sandbox: &Sandbox| fs::read_to_string(sandbox.path("helper.log")).unwrap_or_default();
+    helper.until("a warning", |sandbox| log(sandbox).contains("cannot wake the initiator"));
+    fs::rename(sandbox.path("away"), &sandbox.a.root).unwrap();
+    sandbox.b.make("f file x");
+    helper.until("a line", |sandbox| trigger_lines(sandbox) >= 1);
+    assert_eq!(helper.stop(), Some(0));
+}
+
+#[test]
+fn helper_and_monitor_together_bring_a_change_of_the_target_over() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start("");
+    // a monitor of the initiator, which cannot see a target behind ssh
+    let lines = format!(
+        "TARGET_SYNC_DIR=\"{}\"\nSSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n\
+         REMOTE_HOST_PING=no\nMIN_WAIT=0",
+        server.uri(&sandbox.b.root),
+        server.key().display(),
+        server.options().join(" "),
+    );
+    let mut monitor = Monitor::start(&sandbox, &lines);
+    monitor.until("the first run", |sandbox| runs(sandbox) == 1);
+    let mut helper = helper(&sandbox, &server, "MIN_WAIT=0");
+    sandbox.b.make("f from-the-target three");
+    monitor.until("the change", |sandbox| sandbox.a.has("from-the-target"));
+    // what the monitor's run did to the target wakes it once more, and not for ever
+    sandbox.a.make("f from-the-initiator four");
+    monitor.until("the other change", |sandbox| sandbox.b.has("from-the-initiator"));
+    helper.until("quiet", |sandbox| {
+        let before = (runs(sandbox), trigger_lines(sandbox));
+        std::thread::sleep(SPURIOUS * 2);
+        before == (runs(sandbox), trigger_lines(sandbox))
+    });
+    assert_eq!(helper.stop(), Some(0));
     assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
 }

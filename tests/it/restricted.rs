@@ -303,10 +303,7 @@ fn the_control_shell_of_a_restricted_key_does_not_leave_the_directory() {
             ask(&format!("MARK 2 scan plain write\n={door}/stolen\n=\n.\n")),
         ),
         ("a listing kept by ..", ask("MARK 2 scan plain write\n=../../outside/stolen\n=\n.\n")),
-        (
-            "names with bytes that shells drop",
-            ask("\u{81}MARK 2 load\ntouch stolen\n\u{81}MARK\n"),
-        ),
+        ("names with bytes that shells drop", ask("\u{81}MARK 2 load\ntouch stolen\n\u{81}MARK\n")),
     ];
     for (name, said) in &attacks {
         let run = intruder.asks(said);

@@ -133,6 +133,23 @@ impl ShellReplica {
         Err(self.error(format!("cannot remove its lock {}: {}", self.lock_path(), said.trim())))
     }
 
+    /// Adds a line to the trigger file of this replica, which wakes the monitor that
+    /// watches it (spec 7).
+    ///
+    /// # Errors
+    /// The connection is lost, or the file cannot be written.
+    pub fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {
+        let mut data = Vec::new();
+        datum(&mut data, line.as_bytes());
+        data.extend_from_slice(b".\n");
+        let (status, answer) = self.ask(&[Piece::Wake], "wake", &data, OnStop::Finish)?;
+        if status != 0 {
+            let said = String::from_utf8_lossy(&answer);
+            return Err(self.error(format!("cannot write its trigger file: {}", said.trim())));
+        }
+        Ok(())
+    }
+
     pub(super) fn write_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
         let mut data = Vec::new();
         datum(&mut data, identity.0.as_bytes());

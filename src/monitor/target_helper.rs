@@ -1,0 +1,113 @@
+//! On the machine of a remote target: wakes the initiator's monitor when the target
+//! changes (spec 7, `--on-changes-target`).
+
+use super::pace::{Pace, Why};
+use super::trigger::NAME;
+use super::{Monitor, RunResult, Words, play};
+use crate::config::{Config, Location};
+use crate::process::Stop;
+use crate::replica::{Access, Replica as _, ShellReplica};
+use crate::report::{Level, Reporter};
+use crate::tree::Side;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const WORDS: Words = Words {
+    ready: "Watching the target",
+    running: "Waking the initiator",
+    end: "The target helper ends.",
+    reason,
+};
+
+/// Watches the target, and wakes the initiator MIN_WAIT seconds after a change, until it is
+/// stopped; the exit status. It also wakes once at the start, because what changed before
+/// went unseen. What could not be told is told again later.
+pub fn help(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> i32 {
+    let Location::Local(target) = &config.replicas[Side::Target] else {
+        reporter.say(Level::Error, "the target must be a directory of this machine");
+        return 1;
+    };
+    // MAX_WAIT is the initiator's business.
+    let pace = Pace::new(Duration::from_secs(config.limits.min_wait), Duration::ZERO);
+    let roots = vec![(Side::Target, target.clone())];
+    let monitor = Monitor::new(config, roots, pace, stop, reporter);
+    let mut run = || RunResult { status: i32::from(wake(config, stop, reporter)), baseline: None };
+    play(monitor, &WORDS, &mut run)
+}
+
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Start => "The target helper begins by waking the initiator.",
+        Why::Change => "The target has changed: waking the initiator.",
+        Why::Again => {
+            "Waking the initiator again: it could not be told, or changes may have been missed."
+        }
+        Why::Back => "The target is there again: waking the initiator.",
+        Why::Trigger | Why::Interval => "Waking the initiator.",
+    }
+}
+
+/// Exit status of one attempt.
+fn wake(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> u8 {
+    let line = format!("{}#{}", config.instance_id, chrono::Utc::now().timestamp());
+    if config.mode.dry {
+        reporter.say(Level::Notice, &format!("Dry run: the initiator would be told '{line}'."));
+        return 0;
+    }
+    let told = match &config.replicas[Side::Initiator] {
+        Location::Local(root) => append(root, &line)
+            .map_err(|cause| format!("{}: cannot write: {cause}", root.join(NAME).display())),
+        Location::Ssh(to) => {
+            let mut initiator =
+                ShellReplica::new(Side::Initiator, to, config, stop.clone(), reporter);
+            let access = Access::ReadWrite { create: false };
+            let told = initiator.prepare(access).and_then(|_| initiator.wake(&line));
+            told.map_err(|cause| cause.to_string())
+        }
+    };
+    match told {
+        Ok(()) => 0,
+        // The helper ends; when it begins again, it begins by waking.
+        Err(_) if stop.reason().is_some() => 0,
+        Err(cause) => {
+            reporter.say(Level::Warn, &format!("cannot wake the initiator: {cause}"));
+            1
+        }
+    }
+}
+
+/// Adds a line to the trigger file; a link or a fifo there is not written to.
+fn append(root: &Path, line: &str) -> io::Result<()> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut options = std::fs::File::options();
+    let mut file = options.append(true).create(true).custom_flags(flags).open(root.join(NAME))?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_added_and_nothing_but_a_file_is_written_to() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join(NAME);
+        append(temp.path(), "task#1").unwrap();
+        append(temp.path(), "task#2").unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "task#1\ntask#2\n");
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink(temp.path().join("elsewhere"), &file).unwrap();
+        assert!(append(temp.path(), "task#3").is_err());
+        assert!(!temp.path().join("elsewhere").exists());
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(append(temp.path(), "task#4").is_err());
+        assert!(append(&temp.path().join("missing"), "task#5").is_err());
+    }
+}
