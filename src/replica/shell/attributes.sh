@@ -75,7 +75,7 @@ do_attributes() {
         return 0
         ;;
       *)
-        decode "$line"
+        entry "$line" || return 1
         if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
         if [ $# -ge 100 ]; then
           tell_named "$@"

@@ -31,10 +31,12 @@ impl ControlScripts {
     /// Those of this version.
     #[must_use]
     pub fn new() -> Self {
-        use Piece::{Apply, Clean, Core, Hook, List, Lock, Look, Prepare, Wake};
+        use Piece::{Apply, Attributes, Clean, Core, Hook, List, Lock, Look, Prepare, Wake};
         ControlScripts {
             first: Core.compact() + &Prepare.compact(),
-            loadable: [Lock, Look, List, Apply, Clean, Wake].map(Piece::compact).to_vec(),
+            loadable: [Lock, Look, List, Attributes, Apply, Clean, Wake]
+                .map(Piece::compact)
+                .to_vec(),
             hook: Hook.compact(),
         }
     }
@@ -80,7 +82,7 @@ impl Piece {
 mod tests {
     use super::*;
 
-    const ALL: [Piece; 9] = [
+    const ALL: [Piece; 10] = [
         Piece::Core,
         Piece::Prepare,
         Piece::Lock,
