@@ -1,5 +1,6 @@
 //! An entry against its own side's baseline (spec 4, "Deciding one path").
 
+use super::contents::same_digest;
 use crate::config::Preserve;
 use crate::state::Was;
 use crate::tree::{Entry, Kind, Stamp};
@@ -63,10 +64,12 @@ fn same_content_as_before(now: &Entry, before: &Entry, preserve: &Preserve) -> b
     if !now.same_content_stamp(before) {
         return false;
     }
-    match (now.extra().content, before.extra().content) {
-        (Some(a), Some(b)) if preserve.checksum => a == b,
-        _ => true,
+    if !preserve.checksum {
+        return true;
     }
+    // A file that was read now and never before: only its ctime tells.
+    let untouched = now.extra().content.is_none() || now.ctime == before.ctime;
+    same_digest(now, before).unwrap_or(untouched)
 }
 
 /// Whether two entries of one side, or of both, agree in all metadata that is preserved.
@@ -100,10 +103,7 @@ pub fn same_content_now(initiator: &Entry, target: &Entry, preserve: &Preserve) 
                 && initiator.link() == target.link()
                 && initiator.extra().rdev == target.extra().rdev
                 && initiator.mtime.compare_coarsely(target.mtime) == Ordering::Equal
-                && match (initiator.extra().content, target.extra().content) {
-                    (Some(a), Some(b)) if preserve.checksum => a == b,
-                    _ => true,
-                }))
+                && !(preserve.checksum && same_digest(initiator, target) == Some(false))))
 }
 
 #[cfg(test)]
@@ -219,7 +219,9 @@ mod tests {
             entry
         };
         let on = Preserve { checksum: true, ..preserve_all() };
-        let (one, two) = (Some([1; 32]), Some([2; 32]));
+        let mut other = [1; 32];
+        other[31] = 2; // the first byte is the sort of digest
+        let (one, two) = (Some([1; 32]), Some(other));
         for (case, a, b, preserve, same) in [
             ("equal digests", one, one, &on, true),
             ("other digests", one, two, &on, false),

@@ -6,12 +6,13 @@
 use super::Rules;
 use super::change::{Change, change, same_content_now};
 use super::conflict::{Conflict, Reason, winner};
+use super::contents::same_digest;
 use super::delta::{Delta, Spot};
 use super::metadata;
 use super::plan::{Act, Plan, SetAside, Settle};
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
-use crate::state::{Header, Record};
+use crate::state::{Header, Record, Was};
 use crate::tree::{Entry, Kind, Pair, Side, Standing, Tree};
 
 /// What is known of every spot before anything is decided.
@@ -260,13 +261,13 @@ impl Decide<'_, '_> {
             return self.metadata(spot);
         }
         let by_list_only = self.plan.delta.record(spot).is_some_and(|record| {
-            Side::BOTH.iter().any(|side| matches!(record.was[*side], crate::state::Was::Listed(_)))
+            Side::BOTH.iter().any(|side| matches!(record.was[*side], Was::Listed(_)))
         });
         match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
             (true, false) => self.send(spot, Side::Target),
             (false, true) => self.send(spot, Side::Initiator),
             // Recorded as different by --initialize: nobody changed anything since.
-            (false, false) if !by_list_only => {}
+            (false, false) if !by_list_only && !self.differ_unseen(spot, entries) => {}
             // Both changed; or a list says that both existed, but not what they held.
             _ => {
                 let (winner, reason) = winner(entries, &rules.policy);
@@ -276,6 +277,18 @@ impl Decide<'_, '_> {
             }
         }
         self.metadata(spot);
+    }
+
+    /// Whether the contents are known to differ, and were never compared before: nobody can
+    /// tell who changed them (CHECKSUM).
+    fn differ_unseen(&self, spot: Spot, entries: Pair<&Entry>) -> bool {
+        let read_before = |side: Side| match self.plan.delta.record(spot).map(|r| &r.was[side]) {
+            Some(Was::Seen(before)) => same_digest(entries[side], before).is_some(),
+            _ => false,
+        };
+        self.facts.rules.preserve.checksum
+            && same_digest(entries.initiator, entries.target) == Some(false)
+            && !Side::BOTH.into_iter().all(read_before)
     }
 
     /// Something that is no directory, on one side only.

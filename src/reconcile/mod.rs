@@ -8,6 +8,7 @@
 
 pub mod change;
 pub mod conflict;
+pub mod contents;
 mod decide;
 pub mod delta;
 #[cfg(test)]

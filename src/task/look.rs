@@ -183,9 +183,7 @@ impl Task<'_> {
 
     /// Whether a file that seems to have moved holds what its old name holds across.
     pub(super) fn holds_the_same(&mut self, doubt: &Doubt) -> Result<bool, Halt> {
-        let kinds = Pair::from_fn(|side| self.replicas[side].digest_kinds());
-        let common = kinds.initiator.iter().find(|kind| kinds.target.contains(kind));
-        let Some(kind) = common.copied() else { return Ok(false) };
+        let Some(kind) = self.common_digest() else { return Ok(false) };
         let here =
             self.replicas[doubt.moved_on].digest(kind, std::slice::from_ref(&doubt.to))?.pop();
         let across = self.replicas[doubt.moved_on.other()]

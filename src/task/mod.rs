@@ -1,6 +1,7 @@
 //! One run, start to end (spec 7, "A run, start to end").
 
 mod apply;
+mod checksum;
 mod closing;
 pub mod hooks;
 mod left_overs;
@@ -220,6 +221,7 @@ impl Task<'_> {
         let identities = self.identities(Some(&loaded.baseline))?;
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
+        self.read_contents(&mut trees, &loaded.baseline)?;
         let plan = self.plan(&trees, &loaded.baseline)?;
         if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
             return Err(Halt::Danger(danger));
@@ -231,6 +233,7 @@ impl Task<'_> {
             return Ok(());
         }
         self.check_stop()?;
+        self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
         self.apply_and_record(&history, &trees, &plan)
     }

@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod batch;
+mod checksum;
 mod cli;
 mod command_line;
 mod config;

@@ -6,7 +6,7 @@ use crate::reconcile::record::arrived;
 use crate::reconcile::{Act, Spot};
 use crate::replica::ReplicaError;
 use crate::report::Level;
-use crate::tree::{Entry, RelPath, Side, Tree};
+use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 
 impl Steps<'_, '_> {
     /// Reads everything that was touched, on each side, and judges what arrived.
@@ -140,12 +140,20 @@ impl Steps<'_, '_> {
         let Some(sent) = self.scanned(spot, to.other()).cloned() else { return };
         let found = self.applied.achieved.fresh[to].get(spot).cloned().flatten();
         match &found {
-            Some(found) if arrived(&sent, found) => {}
+            Some(found) if arrived(&sent, found) && self.was_replaced(spot, to, &sent, found) => {}
             _ => {
                 self.explain(spot, to, &sent, found.as_ref());
                 self.applied.achieved.failed.insert(spot);
             }
         }
+    }
+
+    /// What looked just like the sent entry before, with other content (CHECKSUM), or as a
+    /// name of its own, must have become a new file.
+    fn was_replaced(&self, spot: Spot, to: Side, sent: &Entry, found: &Entry) -> bool {
+        self.scanned(spot, to).filter(|_| sent.kind == Kind::File).is_none_or(|before| {
+            !arrived(sent, before) || before.ino != found.ino || before.ctime != found.ctime
+        })
     }
 
     /// Why something did not arrive as it was scanned.

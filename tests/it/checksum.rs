@@ -1,0 +1,102 @@
+//! CHECKSUM=yes: contents are compared where sizes and times agree, here and over ssh.
+
+use crate::support::trees::{Mtime, set_mtime};
+use crate::support::ways::{Way, each};
+use std::fs;
+use std::time::{Duration, Instant};
+
+const ON: &str = "CHECKSUM=yes";
+
+/// Another content of the same length, with the old time.
+fn edit_unseen(side: &crate::support::sandbox::Replica, path: &str, content: &str, mtime: i64) {
+    fs::write(side.at(path), content).unwrap();
+    set_mtime(&side.at(path), Mtime::secs(mtime));
+}
+
+/// How many files each side read in a run.
+fn read_counts(way: &Way) -> Vec<String> {
+    let run = way.run_with(&["--verbose"]);
+    assert_eq!(run.status, Some(0), "{}: {run}", way.name);
+    let lines = run.stdout.lines().filter(|line| line.contains("files to compare"));
+    let numbers = lines.map(|line| line.split("read ").nth(1).unwrap().split(' ').next().unwrap());
+    let counts: Vec<String> = numbers.map(str::to_owned).collect();
+    assert_eq!(counts.len(), 2, "{run}");
+    counts
+}
+
+#[test]
+fn a_change_that_neither_size_nor_time_shows_is_carried_over() {
+    each(ON, |way| {
+        way.here().make("f f old 1500000000\nf same\\n1 x 1500000000");
+        way.fine();
+        way.in_step();
+        edit_unseen(way.here(), "f", "new", 1_500_000_000);
+        way.fine();
+        assert_eq!(way.there().read("f").unwrap(), b"new", "{}", way.name);
+        assert_eq!(way.there().backup(), "f f old\n", "{}", way.name);
+        way.in_step();
+        // and back
+        edit_unseen(way.there(), "f", "two", 1_500_000_000);
+        way.fine();
+        assert_eq!(way.here().read("f").unwrap(), b"two", "{}", way.name);
+        way.in_step();
+    });
+}
+
+#[test]
+fn without_the_setting_nothing_is_read_and_the_change_stays_where_it_is() {
+    each("", |way| {
+        way.here().make("f f old 1500000000");
+        way.fine();
+        edit_unseen(way.here(), "f", "new", 1_500_000_000);
+        way.fine();
+        assert_eq!(way.there().read("f").unwrap(), b"old", "{}", way.name);
+    });
+}
+
+#[test]
+fn replicas_that_meet_with_other_contents_are_a_conflict_and_the_loser_is_kept() {
+    each(ON, |way| {
+        for (side, content) in [(&way.sandbox.a, "aaa"), (&way.sandbox.b, "bbb")] {
+            side.write("f", content, 1_500_000_000);
+            side.write("same", "s", 1_500_000_000);
+        }
+        way.fine();
+        assert_eq!(way.sandbox.b.contents(), "f f aaa\nf same s\n", "{}", way.name);
+        assert_eq!(way.sandbox.b.backup(), "f f bbb\n", "{}", way.name);
+        way.in_step();
+    });
+}
+
+#[test]
+fn unseen_changes_on_both_sides_are_a_conflict_and_the_loser_is_kept() {
+    each(ON, |way| {
+        way.here().make("f f old 1500000000");
+        way.fine();
+        way.fine();
+        edit_unseen(&way.sandbox.a, "f", "aaa", 1_500_000_000);
+        edit_unseen(&way.sandbox.b, "f", "bbb", 1_500_000_000);
+        way.fine();
+        assert_eq!(way.sandbox.b.read("f").unwrap(), b"aaa", "{}", way.name);
+        assert!(way.sandbox.b.backup().contains("bbb"), "{}", way.name);
+        way.in_step();
+    });
+}
+
+#[test]
+fn an_unchanged_file_is_read_again_only_when_it_was_touched() {
+    each(ON, |way| {
+        way.here().make("f f old 1500000000\nf g text 1500000000");
+        way.fine();
+        // what was touched within the last seconds is not trusted yet
+        let patience = Instant::now();
+        while read_counts(way) != ["0", "0"] {
+            assert!(patience.elapsed() < Duration::from_secs(60), "{}", way.name);
+        }
+        fs::rename(way.here().at("g"), way.here().at("h")).unwrap();
+        fs::rename(way.here().at("h"), way.here().at("g")).unwrap();
+        let expected = if way.here_is() == "initiator" { ["1", "0"] } else { ["0", "1"] };
+        assert_eq!(read_counts(way), expected, "{}", way.name);
+        way.in_step();
+    });
+}
