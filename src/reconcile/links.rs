@@ -131,14 +131,21 @@ impl<'a, 'p> Links<'a, 'p> {
     /// Whether something that will not get a new inode has one of these on a side and is
     /// not among `members`.
     fn have_outsiders(&self, inodes: &BTreeSet<Class>, members: &[Spot], side: Side) -> bool {
+        // Where several become one, a name that goes over from here could be left behind.
+        let joins = inodes.len() > 1;
         inodes.iter().any(|class| {
             let Class::Shared(inode) = class else { return false };
             self.names[side].get(inode).into_iter().flatten().any(|spot| {
                 !members.contains(spot)
-                    && self.is_there(*spot, side.other())
+                    && (self.is_there(*spot, side.other())
+                        || (joins && self.comes_from(*spot, side)))
                     && !self.leaves(*spot, side)
             })
         })
+    }
+
+    fn comes_from(&self, spot: Spot, side: Side) -> bool {
+        self.act(spot) == Act::Send { to: side.other() }
     }
 
     fn leaves(&self, spot: Spot, side: Side) -> bool {

@@ -33,7 +33,12 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         }
         if let Some(on) = verdict.metadata_on {
             let to = on.other();
-            let flows_against = verdict.act == Act::Send { to } || linked.gets(spot, to);
+            // rsync sets the mode of a closed directory when it writes below it.
+            let is_closed = plan
+                .entry(facts.trees, spot, to)
+                .is_some_and(|entry| entry.kind.is_dir() && entry.mode & 0o200 == 0);
+            let flows_against =
+                is_closed || verdict.act == Act::Send { to } || linked.gets(spot, to);
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
             list[on].push(spot);
         }

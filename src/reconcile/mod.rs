@@ -7,6 +7,8 @@
 //! the next baseline.
 
 pub mod change;
+#[cfg(test)]
+mod coarse_tests;
 pub mod conflict;
 pub mod contents;
 mod decide;

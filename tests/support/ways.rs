@@ -19,16 +19,24 @@ pub struct Way {
 
 /// Plays a scenario in every way, with these lines of configuration.
 pub fn each(settings: &str, play: impl Fn(&Way)) {
+    each_as(settings, None, play);
+}
+
+/// The same, as this user instead of root: then only locally.
+pub fn each_as(settings: &str, user: Option<u32>, play: impl Fn(&Way)) {
     for (name, is_remote, mirrored) in [
         ("local", false, false),
         ("local, mirrored", false, true),
         ("ssh", true, false),
         ("ssh, mirrored", true, true),
     ] {
+        if is_remote && user.is_some() {
+            continue; // the server lets in the user who runs the tests
+        }
         eprintln!("--- {name}");
         let server = is_remote.then(|| Sshd::start(""));
         let sandbox = Sandbox::new();
-        play(&Way { name, sandbox, server, mirrored, settings: settings.to_owned(), user: None });
+        play(&Way { name, sandbox, server, mirrored, settings: settings.to_owned(), user });
     }
 }
 

@@ -3,10 +3,11 @@
 use super::Apply;
 use crate::config::Config;
 use crate::process::Stop;
-use crate::reconcile::{Plan, Spot};
+use crate::reconcile::{Delta, Plan, Spot};
 use crate::report::{Event, Reporter, TransferProgress};
 use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -27,6 +28,8 @@ pub struct Courier<'a> {
     ends: Pair<End>,
     roots: Pair<PathBuf>,
     stamp: Option<String>,
+    /// Whether we are root on a side, to whom no directory is closed.
+    is_root: Pair<bool>,
     progress: Mutex<Pair<TransferProgress>>,
 }
 
@@ -41,8 +44,32 @@ impl<'a> Courier<'a> {
             ends: Pair::from_fn(|side| apply.replicas[side].rsync_end()),
             roots: Pair::from_fn(|side| apply.replicas[side].root().to_owned()),
             stamp: apply.config.policy.backup_multiple.then(|| apply.stamp.clone()),
+            is_root: apply.can_chown,
             progress: Mutex::default(),
         }
+    }
+
+    /// Directories of the receiver that may not be written: rsync opens those that are
+    /// listed for the time being (spec 5, "rsync calls").
+    fn closed_parents(&self, spots: &[Spot], to: Side) -> BTreeSet<Spot> {
+        if self.is_root[to] {
+            return BTreeSet::new();
+        }
+        let delta = &self.plan.delta;
+        let listed: BTreeSet<Spot> = spots.iter().copied().collect();
+        let is_closed = |dir: &Spot| {
+            Side::BOTH.into_iter().all(|side| {
+                let entry = self.plan.entry(self.trees, *dir, side);
+                entry.is_some_and(|entry| {
+                    entry.kind.is_dir() && (side != to || entry.mode & 0o200 == 0)
+                })
+            })
+        };
+        let parents: BTreeSet<Spot> = spots.iter().map(|spot| delta.parent(*spot)).collect();
+        parents
+            .into_iter()
+            .filter(|dir| *dir != Delta::ROOT && !listed.contains(dir) && is_closed(dir))
+            .collect()
     }
 
     /// Where rsync keeps what it replaces on a side.
@@ -94,7 +121,8 @@ impl<'a> Courier<'a> {
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
         };
-        let mut paths = call.spots.iter().map(|spot| self.plan.path(*spot));
+        let closed = self.closed_parents(&call.spots, to);
+        let mut paths = closed.iter().chain(&call.spots).map(|spot| self.plan.path(*spot));
         rsync::transfer(
             &self.config.transfer,
             &self.config.preserve,

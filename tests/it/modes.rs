@@ -1,0 +1,102 @@
+//! Directories with odd modes and times, files that nobody may read (spec 4, 5), here and
+//! over ssh; as root and as an ordinary user.
+
+use crate::support::trees::{Mtime, set_mode, set_mtime};
+use crate::support::ways::{Way, each, each_as};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+fn dir_mtime(side: &crate::support::sandbox::Replica, path: &str) -> i64 {
+    fs::metadata(side.at(path)).unwrap().mtime()
+}
+
+fn odd_directories(way: &Way) {
+    let (here, there) = (way.here(), way.there());
+    here.make("d closed 1400000000 555\nd sticky 1400000001 1777\nd group 1400000002 2750\nd deep 1400000003 555");
+    // made before their directories were closed
+    for dir in ["closed", "deep"] {
+        set_mode(&here.at(dir), 0o755);
+    }
+    here.make("f closed/f one 1500000000 444\nf closed/g two\nd deep/er\nf deep/er/f x");
+    set_mode(&here.at("deep/er"), 0o555);
+    for (dir, mtime) in [("closed", 1_400_000_000), ("deep", 1_400_000_003)] {
+        set_mode(&here.at(dir), 0o555);
+        set_mtime(&here.at(dir), Mtime::secs(mtime));
+    }
+    own(way);
+    way.fine();
+    way.in_step();
+    for (dir, mtime) in
+        [("closed", 1_400_000_000), ("sticky", 1_400_000_001), ("group", 1_400_000_002)]
+    {
+        assert_eq!(dir_mtime(there, dir), mtime, "{}: {dir}", way.name);
+    }
+    // children of directories that may not be written change, come and go
+    open(here, "closed", |side| {
+        fs::write(side.at("closed/new"), "three").unwrap();
+        fs::remove_file(side.at("closed/g")).unwrap();
+        side.remove("closed/f");
+        side.write("closed/f", "changed", 1_600_000_000);
+    });
+    open(there, "deep/er", |side| side.rename("deep/er/f", "deep/er/moved"));
+    own(way);
+    way.fine();
+    way.in_step();
+    assert_eq!(there.read("closed/f").unwrap(), b"changed", "{}", way.name);
+    assert!(!there.has("closed/g") && here.has("deep/er/moved"), "{}", way.name);
+    // a whole one goes
+    set_mode(&here.at("deep"), 0o755);
+    set_mode(&here.at("deep/er"), 0o755);
+    here.remove("deep");
+    way.fine();
+    way.in_step();
+    assert!(there.deleted().contains("f deep/er/moved x"), "{}", way.name);
+}
+
+fn open(
+    side: &crate::support::sandbox::Replica,
+    dir: &str,
+    act: impl Fn(&crate::support::sandbox::Replica),
+) {
+    set_mode(&side.at(dir), 0o755);
+    act(side);
+    set_mode(&side.at(dir), 0o555);
+}
+
+/// Gives the sandbox to the user who runs osync.
+fn own(way: &Way) {
+    let Some(user) = way.user else { return };
+    let chown = std::process::Command::new("chown")
+        .args(["-hR", &format!("{user}:{user}")])
+        .arg(way.sandbox.root())
+        .status();
+    assert!(chown.unwrap().success());
+}
+
+#[test]
+fn odd_directories_keep_their_modes_and_times_and_their_children_may_change() {
+    each("", odd_directories);
+}
+
+#[test]
+fn an_ordinary_user_may_have_them_too() {
+    if !rustix::process::geteuid().is_root() {
+        return; // the test above ran as one
+    }
+    each_as("", Some(65534), odd_directories);
+}
+
+#[test]
+fn a_file_that_nobody_may_read_is_carried_by_root_and_left_alone_by_others() {
+    each("", |way| {
+        way.here().make("f secret s 1500000000 000\nf plain p");
+        if rustix::process::geteuid().is_root() {
+            way.fine();
+            way.in_step();
+            assert!(way.there().details().contains("f secret s 1500000000 0\n"));
+        } else {
+            assert_eq!(way.run().status, Some(1), "{}", way.name);
+            assert!(!way.there().has("secret") && way.there().has("plain"));
+        }
+    });
+}
