@@ -29,7 +29,7 @@ fn mount<'a>(sandbox: &Sandbox, make: &[&str], at: &'a Path) -> Option<Mounted<'
     if !mounted {
         eprintln!("NOT TESTED: an image of {} cannot be mounted here", make[0]);
     }
-    mounted.then_some(Mounted(at))
+    mounted.then(|| Mounted(at))
 }
 
 /// Plays changes in both directions with a replica on such a file system.
