@@ -307,25 +307,35 @@ impl<'a> Recorder<'a> {
 
     /// What a side has at the path after the run.
     fn found(&self, spot: Spot, side: Side) -> Option<Entry> {
-        if let Some(fresh) = self.achieved.fresh[side].get(spot) {
-            return fresh.clone();
-        }
         let verdict = self.plan.verdict(spot);
         let is_gone = verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side);
-        if is_gone {
-            return None;
+        let scanned = self.plan.entry(self.trees, spot, side);
+        match self.achieved.fresh[side].get(spot) {
+            Some(fresh) if is_gone || verdict.act == (Act::Send { to: side }) => fresh.clone(),
+            // It was renamed, or given other metadata: what is new in its content is not
+            // ours, and the next run has to see it.
+            Some(fresh) => match (scanned, fresh) {
+                (Some(scanned), Some(fresh)) if fresh.same_content_stamp(scanned) => {
+                    Some(fresh.clone())
+                }
+                (Some(scanned), _) => Some(scanned.clone()),
+                (None, fresh) => fresh.clone(),
+            },
+            None if is_gone => None,
+            None => scanned.cloned(),
         }
-        self.plan.entry(self.trees, spot, side).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::testing::{Situation, carry_out, path, plan, rules, situation, words};
+    use crate::reconcile::testing::{
+        Situation, carry_out, path, plan, rules, situation, tree, words,
+    };
 
     /// Plans, carries out, lets some paths fail, and records.
-    fn after(situation: &Situation, spoil: impl Fn(&Plan, &mut Achieved)) -> Baseline {
+    fn after(situation: &Situation, mut spoil: impl FnMut(&Plan, &mut Achieved)) -> Baseline {
         let plan = plan(situation, &rules());
         let (_, mut achieved) = carry_out(situation, &plan);
         spoil(&plan, &mut achieved);
@@ -359,6 +369,29 @@ mod tests {
             assert_eq!(of(&baseline, name), of(&situation.baseline, name), "{name}");
         }
         assert_eq!(of(&baseline, "n"), None);
+    }
+
+    #[test]
+    fn an_edit_of_what_was_renamed_or_given_a_mode_meanwhile_is_seen_by_the_next_run() {
+        for (rows, name, done) in [
+            ("a: f1@1#5 f1@1 - f1@1\nb: - - f1@1#5 -", "b", ">> move a -> b"),
+            ("b: f1@1 f1@1 f1@1%600 f1@1", "b", ">> attr b"),
+        ] {
+            let situation = situation(rows);
+            assert_eq!(words(&plan(&situation, &rules())), [done]);
+            let mut files = None;
+            let baseline = after(&situation, |plan, achieved| {
+                let mut after = carry_out(&situation, plan).0;
+                let edited = &mut after.target.get_mut(&path(name)).unwrap().1;
+                (edited.size, edited.mtime) = (9, Stamp::new(70, 0));
+                achieved.fresh.target.insert(spot(plan, name), Some(edited.clone()));
+                files = Some(after);
+            });
+            let files = files.unwrap();
+            let trees = Pair::new(tree(&files.initiator), tree(&files.target));
+            let next = plan(&Situation { files, trees, baseline }, &rules());
+            assert!(words(&next).contains(&"<< send b".to_owned()), "{done}: {:?}", words(&next));
+        }
     }
 
     #[test]

@@ -230,6 +230,8 @@ impl<'a> Gate<'a> {
         let name = match line {
             [b'=', ..] | [b'%', ..] => line,
             [b'>' | b'K' | b'U' | b'G' | b'@', name @ ..] => name,
+            // access control lists
+            [b'A' | b'D', list @ ..] if matches!(list, [b'=' | b'%', ..]) => list,
             words => return if is_words(words) { Ok(()) } else { Err(unknown()) },
         };
         let name = decoded(name).ok_or_else(unknown)?;

@@ -43,6 +43,7 @@ const DEEDS: &[(&str, Option<&str>)] = &[
     ("printf newest > b/dir/below", Some("newest")),
     ("printf newest > b/dir/more", Some("newest")),
     ("printf newest > b/moved", Some("newest")),
+    ("printf newest > 'b/moved there'", Some("newest")),
     ("printf newest > a/deleted", Some("newest")),
     ("printf newest > a/updated", Some("newest")),
     ("mv b/dir b/elsewhere", Some("old")),

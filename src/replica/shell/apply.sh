@@ -41,7 +41,7 @@ do_apply() {
       *)
         entry "$line" || return 1
         case $act:$extra in
-          rename:*) ;;
+          rename:* | attr:*) ;;
           *:*/*) return 1 ;;
         esac
         count=$((count + 1))

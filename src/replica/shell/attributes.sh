@@ -187,5 +187,20 @@ change_all() {
       *) break ;;
     esac
   done
-  [ -z "$rest" ] || printf '%s\n' "$rest" | setfattr -h --restore=-
+  [ -n "$rest" ] || return 0
+  if ! is_of_one; then
+    echo 'these attributes are not those of one entry'
+    return 1
+  fi
+  printf '%s\n' "$rest" | setfattr -h --restore=-
+}
+
+# is_of_one: whether $rest is about one entry of this directory: setfattr goes wherever a
+# '# file:' leads, and knows octal escapes for a slash and a dot, too.
+is_of_one() {
+  first_line=${rest%%"$nl"*}
+  case ${first_line#'# file: ./'} in
+    "$first_line" | */* | *'\057'* | . | .. | *'\056'*) return 1 ;;
+  esac
+  case ${rest#*"$nl"} in '#'* | *"$nl#"* | "$nl"* | *"$nl$nl"*) return 1 ;; esac
 }
