@@ -17,7 +17,11 @@ struct Ground {
 
 impl Ground {
     fn new(lines: &str) -> Self {
-        let ground = Ground { sandbox: Sandbox::new(), server: Sshd::start(lines) };
+        Self::before(Sshd::start(lines))
+    }
+
+    fn before(server: Sshd) -> Self {
+        let ground = Ground { sandbox: Sandbox::new(), server };
         let dot_ssh = ground.sandbox.path("home/.ssh");
         fs::create_dir(&dot_ssh).unwrap();
         fs::copy(ground.server.path("known_hosts"), dot_ssh.join("known_hosts")).unwrap();
@@ -254,6 +258,55 @@ fn a_wrong_password_is_refused_and_named_nowhere() {
     assert!(ground.server.log().contains("Failed password"), "{}", ground.server.log());
     assert!(!run.to_string().contains("not the right one"));
     assert!(!ground.sandbox.log().contains("not the right one"));
+}
+
+#[test]
+fn the_password_of_a_file_opens_the_door_and_is_named_nowhere() {
+    const PASSWORD: &str = "Str4nge & 'quoted' $ecret";
+    let Some(server) = Sshd::with_password(PASSWORD) else {
+        eprintln!("not tried: only root can run a server that knows a password");
+        return;
+    };
+    let ground = Ground::before(server);
+    let file = ground.sandbox.path("pw");
+    fs::write(&file, format!("{PASSWORD}\nnot this line\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    ground.sandbox.a.make("f mine here");
+    ground.sandbox.b.make("f yours there");
+    let run = ground
+        .keyless(ground.server.port)
+        .arg(format!("--password-file={}", file.display()))
+        .arg("--verbose")
+        .env("_DEBUG", "yes")
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(ground.sandbox.a.contents(), "f mine here\nf yours there\n");
+    assert_eq!(ground.sandbox.a.contents(), ground.sandbox.b.contents());
+    assert!(ground.server.log().contains("Accepted password"), "{}", ground.server.log());
+    assert!(!format!("{run}{}", ground.sandbox.log()).contains(PASSWORD), "{run}");
+}
+
+#[test]
+fn an_address_of_ipv6_stands_in_brackets() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("not tried: this machine has no IPv6");
+        return;
+    }
+    let ground = Ground::new("ListenAddress ::1");
+    ground.server.trust_at("::1", ground.server.port);
+    fs::copy(ground.server.path("known_hosts"), ground.known_hosts()).unwrap();
+    ground.sandbox.a.make("f mine here");
+    let root = ground.sandbox.b.root.display();
+    let run = ground
+        .sandbox
+        .osync()
+        .env("SSH_TRANSPORT", "libssh2")
+        .arg(format!("--initiator={}", ground.sandbox.a.root.display()))
+        .arg(format!("--target=ssh://{}@[::1]:{}/{root}", user(), ground.server.port))
+        .arg(format!("--rsakey={}", ground.server.key().display()))
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(ground.sandbox.b.contents(), "f mine here\n");
 }
 
 /// Bytes that nothing can compress: always the same ones.
