@@ -104,7 +104,13 @@ if [ -n "$failed" ]; then
     echo "== these checks failed (see above); the tests run all the same:$failed" >&2
 fi
 echo "== cargo test"
+# Whoever starts us in the background may have us ignore SIGINT and SIGQUIT; the tests send them.
+default=
+if env --default-signal=INT,QUIT true 2>/dev/null; then
+    default="env --default-signal=INT,QUIT"
+fi
 status=0
-cargo test --locked "$@" || status=$?
+# shellcheck disable=SC2086 # a command and its option
+$default cargo test --locked "$@" || status=$?
 [ -z "$failed" ] || status=1
 exit "$status"
