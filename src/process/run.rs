@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a child reads on its standard input.
 pub enum Input<'a> {
@@ -148,15 +148,41 @@ fn feed(input: Input<'_>, mut pipe: ChildInput) -> io::Result<()> {
     }
 }
 
+/// Notices a child that says something all the time. Being woken for each of its words
+/// costs it and us more than the words: it is let talk for a while, then read at once.
+#[derive(Default)]
+struct Chatter {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl Chatter {
+    /// Words that come faster than this are chatter …
+    const QUICK: Duration = Duration::from_millis(1);
+    /// … once so many have come.
+    const PATIENCE: u32 = 100;
+    /// How long a chatterer is let talk: well below the time in which it fills its pipe.
+    const REST: Duration = Duration::from_millis(5);
+
+    /// The child was read from: whether it can wait now.
+    fn heard(&mut self, now: Instant) -> bool {
+        let is_quick = self.last.is_some_and(|last| now - last < Self::QUICK + Self::REST);
+        self.in_a_row = if is_quick { self.in_a_row.saturating_add(1) } else { 0 };
+        self.last = Some(now);
+        self.in_a_row > Self::PATIENCE
+    }
+}
+
 /// Reads both streams of a child until its group is gone.
 struct Pump {
     pipes: Pipes,
     buffer: Vec<u8>,
+    chatter: Chatter,
 }
 
 impl Pump {
     fn new(pipes: Pipes) -> Self {
-        Pump { pipes, buffer: vec![0; 64 * 1024] }
+        Pump { pipes, buffer: vec![0; 64 * 1024], chatter: Chatter::default() }
     }
 
     fn until_gone(
@@ -166,6 +192,7 @@ impl Pump {
         waker: &Waker,
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> io::Result<()> {
+        let mut rests = false;
         loop {
             if group.is_running()
                 && let Some(reason) = stop.reason()
@@ -177,15 +204,19 @@ impl Pump {
                 return self.drain(sink);
             }
             let waker = group.is_running().then_some(&waker.reader);
+            let [stdout, stderr] = [
+                self.pipes.stdout.as_ref().map(AsFd::as_fd),
+                self.pipes.stderr.as_ref().map(AsFd::as_fd),
+            ]
+            .map(|fd| fd.filter(|_| !rests));
+            let rest =
+                |pause: Option<Duration>| pause.map_or(Chatter::REST, |p| p.min(Chatter::REST));
+            let pause = if rests { Some(rest(pause)) } else { pause };
             let [out, err, exited, _] = ready(
-                [
-                    self.pipes.stdout.as_ref().map(AsFd::as_fd),
-                    self.pipes.stderr.as_ref().map(AsFd::as_fd),
-                    group.exited().map(AsFd::as_fd),
-                    waker.map(AsFd::as_fd),
-                ],
+                [stdout, stderr, group.exited().map(AsFd::as_fd), waker.map(AsFd::as_fd)],
                 pause,
             )?;
+            rests = !rests && (out || err) && self.chatter.heard(Instant::now());
             if out {
                 self.read(Stream::Out, sink)?;
             }

@@ -38,6 +38,7 @@ pub struct Delta {
     nodes: Vec<Node>,
     names: Vec<u8>,
     records: Vec<Record>,
+    is_as_recorded: bool,
 }
 
 impl Default for Delta {
@@ -71,7 +72,7 @@ impl Delta {
             now: Pair::default(),
             name_len: 0,
         };
-        Delta { nodes: vec![root], names: Vec::new(), records: Vec::new() }
+        Delta { nodes: vec![root], names: Vec::new(), records: Vec::new(), is_as_recorded: false }
     }
 
     /// How many spots there are, the root included.
@@ -84,6 +85,18 @@ impl Delta {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.nodes.len() == 1
+    }
+
+    /// Whether the baseline says exactly what is there now on both sides, to the last piece
+    /// of metadata. (Paths that are in step may be so without being recorded like that.)
+    #[must_use]
+    pub fn is_as_recorded(&self) -> bool {
+        self.is_as_recorded
+    }
+
+    /// Notes that the baseline says exactly what is there.
+    pub fn set_as_recorded(&mut self) {
+        self.is_as_recorded = true;
     }
 
     /// Adds a child behind the children that `parent` has already; names must come in

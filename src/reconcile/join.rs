@@ -65,14 +65,30 @@ pub fn merge_block<'a>(
             nodes.target.peek().map(|id| trees.target.name(*id)),
             known.peek().map(|(_, k)| k.name),
         ];
-        let Some(name) = names.iter().flatten().min().copied() else { return };
-        let takes =
-            |candidate: Option<&[u8]>| candidate.map(|c| c.cmp(name)) == Some(Ordering::Equal);
-        let initiator = if takes(names[0]) { nodes.initiator.next() } else { None };
-        let target = if takes(names[1]) { nodes.target.next() } else { None };
-        let index = if takes(names[2]) { known.next().map(|(index, _)| index) } else { None };
+        let Some((name, takes)) = first(names) else { return };
+        let initiator = if takes[0] { nodes.initiator.next() } else { None };
+        let target = if takes[1] { nodes.target.next() } else { None };
+        let index = if takes[2] { known.next().map(|(index, _)| index) } else { None };
         visit(Joined { name, now: Pair::new(initiator, target), known: index });
     }
+}
+
+/// The first of some names, and which of them it is.
+fn first<'a>(names: [Option<&'a [u8]>; 3]) -> Option<(&'a [u8], [bool; 3])> {
+    let mut found: Option<(&[u8], [bool; 3])> = None;
+    for (at, name) in names.into_iter().enumerate() {
+        let Some(name) = name else { continue };
+        match found.as_mut().map_or(Ordering::Less, |(first, _)| name.cmp(first)) {
+            Ordering::Less => {
+                let mut takes = [false; 3];
+                takes[at] = true;
+                found = Some((name, takes));
+            }
+            Ordering::Equal => found.iter_mut().for_each(|(_, takes)| takes[at] = true),
+            Ordering::Greater => {}
+        }
+    }
+    found
 }
 
 /// The nodes of those sides where a path is a directory.
@@ -119,6 +135,10 @@ struct Walk<'a> {
     dirs: Vec<Dir>,
     /// Hard links that are not in step, whatever their names look like by themselves.
     links: OutOfStep,
+    /// Whether the baseline says so far exactly what is there.
+    is_as_recorded: bool,
+    /// For the names of one directory.
+    found: Vec<(Pair<Option<NodeId>>, Option<usize>)>,
 }
 
 /// Finds every path that is not plainly in step, together with its ancestors.
@@ -134,7 +154,15 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
         hint: None,
     };
     let links = out_of_step(trees, &rules.preserve);
-    let mut walk = Walk { trees, rules, delta: Delta::new(), dirs: vec![root], links };
+    let mut walk = Walk {
+        trees,
+        rules,
+        delta: Delta::new(),
+        dirs: vec![root],
+        links,
+        is_as_recorded: true,
+        found: Vec::new(),
+    };
     let mut cursor = baseline.cursor();
     let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
@@ -152,32 +180,38 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
             }
         }
     }
+    // Digests of contents are dropped before they are recorded, if they may be stale.
+    if walk.is_as_recorded && walk.delta.is_empty() && !rules.preserve.checksum {
+        walk.delta.set_as_recorded();
+    }
     Ok(walk.delta)
 }
 
 impl Walk<'_> {
     fn directory(&mut self, dir: usize, block: &mut [Known<'_>], next: &mut Vec<Step>) {
         let nodes = as_dirs(self.trees, self.dirs[dir].nodes);
-        let mut found = Vec::new();
+        let mut found = std::mem::take(&mut self.found);
         merge_block(self.trees, nodes, block, |joined| {
             found.push((joined.now, joined.known));
         });
-        for (now, known) in found {
+        for (now, known) in found.drain(..) {
             let has_block = known.is_some_and(|index| block[index].has_block);
             if frozen(self.trees, now).is_some() {
+                self.is_as_recorded &= known.is_none();
                 if has_block {
                     next.push(Step::Skip);
                 }
                 continue;
             }
-            let record = known.map(|index| std::mem::take(&mut block[index].record));
-            let name = self.name_of(now, known, block);
             let enters = has_block || as_dirs(self.trees, now) != Pair::default();
-            let plain = self.is_plainly_in_step(now, record.as_ref());
+            let record = known.map(|index| &block[index].record);
+            let plain = self.is_plainly_in_step(now, record);
+            self.is_as_recorded &= enters == has_block && self.is_recorded(now, record);
             if plain && !enters {
                 continue;
             }
-            let mut record = record;
+            let name = self.name_of(now, known, block);
+            let mut record = known.map(|index| std::mem::take(&mut block[index].record));
             let spot = if plain {
                 None
             } else {
@@ -189,6 +223,19 @@ impl Walk<'_> {
                 next.push(Step::Enter { dir: self.dirs.len() - 1, has_block });
             }
         }
+        self.found = found;
+    }
+
+    /// Whether the baseline holds just what is there, to the last piece of metadata.
+    fn is_recorded(&self, now: Pair<Option<NodeId>>, record: Option<&Record>) -> bool {
+        let Some(record) = record else { return false };
+        let is_seen = |side: Side| match (now[side], &record.was[side]) {
+            (Some(id), Was::Seen(before)) => self.trees[side].entry(id) == before,
+            _ => false,
+        };
+        self.is_as_recorded
+            && record.skipped == Pair::default()
+            && Side::BOTH.into_iter().all(is_seen)
     }
 
     fn name_of(

@@ -7,7 +7,7 @@ use super::scan::Walk;
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::Verdict;
 use crate::report::{Level, Problem};
-use crate::tree::{Child, Entry, Kind, RelPath, Standing};
+use crate::tree::{Children, Entry, Kind, RelPath, Standing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, FileType, RawDir};
 use rustix::io::Errno;
@@ -22,6 +22,8 @@ pub(super) struct Lister<'a> {
     pub ancestors: Vec<(u32, u64)>,
     /// What went wrong so far.
     pub problems: Vec<Problem>,
+    /// What the directory holds.
+    pub children: Children,
     dirents: Vec<u8>,
     /// Names with their NUL, one behind the other.
     names: Vec<u8>,
@@ -43,6 +45,7 @@ impl<'a> Lister<'a> {
             path: Vec::with_capacity(4096),
             ancestors: Vec::new(),
             problems: Vec::new(),
+            children: Children::default(),
             dirents: Vec::with_capacity(64 * 1024),
             names: Vec::new(),
             found: Vec::new(),
@@ -50,9 +53,10 @@ impl<'a> Lister<'a> {
         }
     }
 
-    /// What the directory at `self.path` holds; none, with a problem, if that is not to be
-    /// found out.
-    pub fn list(&mut self) -> Option<Vec<Child>> {
+    /// Finds out what the directory at `self.path` holds, for `self.children`. `None`, with
+    /// a problem, if that is not to be found out.
+    pub fn list(&mut self) -> Option<()> {
+        self.children.clear();
         let dir = match self.open() {
             Ok(dir) => dir,
             Err(error) => {
@@ -68,7 +72,6 @@ impl<'a> Lister<'a> {
         let mut found = std::mem::take(&mut self.found);
         found.sort_unstable_by_key(|f| f.ino);
         let names = std::mem::take(&mut self.names);
-        let mut children = Vec::with_capacity(found.len());
         for (count, f) in found.iter().enumerate() {
             if count % 4096 == 4095 && self.walk.stop.reason().is_some() {
                 break;
@@ -77,7 +80,13 @@ impl<'a> Lister<'a> {
             let bytes = &names[at..=at + usize::from(f.name_len)];
             let Ok(name) = CStr::from_bytes_with_nul(bytes) else { continue };
             match self.child(dir.as_fd(), name, f) {
-                Ok(child) => children.extend(child),
+                Ok(Some((standing, entry))) => {
+                    if self.children.push(name.to_bytes(), standing, entry).is_err() {
+                        self.problem(None, "the directory holds more than can be counted");
+                        return None;
+                    }
+                }
+                Ok(None) => {}
                 Err(Closed) => {
                     self.problem(None, "cannot search the directory: Permission denied");
                     return None;
@@ -85,7 +94,7 @@ impl<'a> Lister<'a> {
             }
         }
         (self.found, self.names) = (found, names);
-        Some(children)
+        Some(())
     }
 
     fn open(&self) -> rustix::io::Result<OwnedFd> {
@@ -128,9 +137,9 @@ impl<'a> Lister<'a> {
         dir: BorrowedFd<'_>,
         name: &CStr,
         found: &Found,
-    ) -> Result<Option<Child>, Closed> {
+    ) -> Result<Option<(Standing, Entry)>, Closed> {
         let bare = name.to_bytes();
-        let child = |standing, entry| Some(Child { name: bare.to_vec(), standing, entry });
+        let child = |standing, entry| Some((standing, entry));
         let unknown = || Entry::new(look::kind_of(found.file_type));
         if self.path.len() + 1 + bare.len() > LONGEST_PATH {
             self.problem(

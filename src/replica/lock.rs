@@ -4,7 +4,8 @@
 //! `lock` appears with its whole content at once, by a hard link or a rename that replaces
 //! nothing. Runs that start or end at the same moment take turns, by a kernel lock on the
 //! work directory that a dying process cannot leave behind; so a dead lock is taken over
-//! by one run only, and `lock.by` always belongs to `lock`.
+//! by one run only, and `lock.by` always belongs to `lock`. Nothing of it waits for the disk:
+//! after a power failure no lock of this machine counts.
 
 use super::beneath::rename_to_free;
 use super::host;
@@ -76,7 +77,7 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
         // With turns, nobody looks before both files are there, and a crash in between
         // leaves a `lock.by` that fits no lock. Without, the lock itself must come first.
         if turn.is_exclusive() {
-            work.replace(LOCK_BY, by.as_bytes()).map_err(failed)?;
+            work.replace_for_now(LOCK_BY, by.as_bytes()).map_err(failed)?;
         }
         if let Some(judged) = judged {
             remove_judged(work, &judged).map_err(|e| LockError::Failed("take over", e))?;
@@ -88,7 +89,7 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
         match appeared {
             Ok(()) => {
                 if !turn.is_exclusive() {
-                    work.replace(LOCK_BY, by.as_bytes()).map_err(failed)?;
+                    work.replace_for_now(LOCK_BY, by.as_bytes()).map_err(failed)?;
                 }
                 if turn.is_exclusive() {
                     sweep(work);

@@ -10,7 +10,7 @@ use super::look::Look;
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Problem;
-use crate::tree::{Child, Entry, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder};
+use crate::tree::{Children, Entry, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -132,7 +132,7 @@ impl Walk<'_> {
                 ancestors(state.builder.tree(), dir, &mut lister.ancestors);
             }
             drop(state);
-            let children = lister.list();
+            let children = lister.list().map(|()| &mut lister.children);
             let count = children.as_ref().map_or(0, |c| c.len() as u64);
             let before = counter.fetch_add(count, Ordering::Relaxed);
             if before / 2048 != (before + count) / 2048 {
@@ -140,12 +140,12 @@ impl Walk<'_> {
             }
             state = lock(shared);
             state.busy -= 1;
-            state.problems.append(&mut lister.problems);
             if state.none.is_some() || self.stop.reason().is_some() {
                 state.give_up(NoTree::Stopped);
             } else {
                 state.add(dir, children);
             }
+            state.problems.append(&mut lister.problems);
             if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
                 wake.notify_all();
             }
@@ -163,12 +163,12 @@ impl Shared {
         self.pending.clear();
     }
 
-    fn add(&mut self, dir: NodeId, children: Option<Vec<Child>>) {
+    fn add(&mut self, dir: NodeId, children: Option<&mut Children>) {
         let Some(children) = children else {
             self.builder.mark_unknown(dir);
             return;
         };
-        let ids = match self.builder.fill(dir, children) {
+        let ids = match self.builder.fill_from(dir, children) {
             Ok(ids) => ids,
             Err(error) => return self.give_up(NoTree::TooLarge(error)),
         };

@@ -136,13 +136,23 @@ impl WorkDir {
 
     /// Replaces a small file: at every moment it is the old or the new one.
     pub fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        let aside = self.write_aside(name, content, true)?;
+        self.put_in_place(name, self.write_aside(name, content, true)?)?;
+        self.sync();
+        Ok(())
+    }
+
+    /// Replaces a small file that means nothing after a power failure; else as
+    /// [`WorkDir::replace`]. Waiting for the disk would cost more than the rest of a small run.
+    pub fn replace_for_now(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        self.put_in_place(name, self.write_aside(name, content, false)?)
+    }
+
+    fn put_in_place(&self, name: &str, aside: String) -> std::io::Result<()> {
         if let Err(error) = rustix::fs::renameat(&self.root, &aside, &self.root, name) {
             let _ = self.remove(&aside);
             return Err(error.into());
         }
         fault::point("small file placed");
-        self.sync();
         Ok(())
     }
 

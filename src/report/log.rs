@@ -312,6 +312,14 @@ impl Reporter for Log {
         }
     }
 
+    fn hears(&self, level: Level) -> bool {
+        self.is_wanted(level)
+    }
+
+    fn shows_progress(&self) -> bool {
+        self.inner().screen.as_ref().is_some_and(|screen| screen.progress.is_some())
+    }
+
     fn say_all(&self, level: Level, lines: &mut Lines<'_>) {
         if !self.is_wanted(level) {
             return;

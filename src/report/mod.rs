@@ -115,6 +115,17 @@ pub trait Reporter: Send + Sync {
     /// Takes one event.
     fn tell(&self, event: Event<'_>);
 
+    /// Whether a line of that level is shown or kept anywhere. Where it is not, whoever has
+    /// very many of them need not put them together.
+    fn hears(&self, _level: Level) -> bool {
+        true
+    }
+
+    /// Whether anybody watches [`Event::Transferring`].
+    fn shows_progress(&self) -> bool {
+        true
+    }
+
     /// A line for people.
     fn say(&self, level: Level, text: &str) {
         self.tell(Event::Message(level, text));

@@ -50,10 +50,12 @@ pub(super) fn transfer_args(
     keeping(&mut args, settings, transfer);
     args.0.extend(settings.optional_args.iter().map(OsString::from));
     // last, so that nothing before changes the form of what we read
-    args.add(&["--stats", "--no-human-readable", "--info=progress2", ITEM_FORMAT]);
-    // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
-    // of replacing files behind the back of a later run
-    args.add(&["--outbuf=N"]);
+    args.add(&["--stats", "--no-human-readable"]);
+    // two more lines a file, which nobody else would miss
+    args.add_if(transfer.shows_progress, "--info=progress2");
+    // a line at a time, so that an rsync that outlives us (kill -9) fails at its next file
+    // instead of replacing more of them behind the back of a later run
+    args.add(&[ITEM_FORMAT, "--outbuf=L"]);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             args.0.extend(remote_args(remote));
@@ -114,7 +116,8 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
         Purpose::Content | Purpose::Delta => {
             args.add(&["--ignore-times", "--modify-window=-1", "--dirs", "-O"]);
         }
-        Purpose::Subtrees => args.add(&["--ignore-times", "--modify-window=-1", "-r"]),
+        // what has appeared there since the scan is not ours to replace: the next run decides
+        Purpose::Subtrees => args.add(&["--ignore-existing", "--modify-window=-1", "-r"]),
         Purpose::Links => args.add(&["--modify-window=-1", "--dirs", "-O"]),
         Purpose::Metadata => {
             args.add(&["--modify-window=-1", "--dirs", "-O"]);
@@ -162,7 +165,9 @@ fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>
         args.add(&["--partial"]);
         args.set("--partial-dir=", dir.as_os_str());
     }
-    if let Some(backup) = &transfer.backup {
+    // a subtree replaces nothing; looking for backups would cost a third of its system calls
+    let backup = transfer.backup.as_ref().filter(|_| transfer.purpose != Purpose::Subtrees);
+    if let Some(backup) = backup {
         args.add(&["--backup"]);
         args.set("--backup-dir=", backup.dir.as_os_str());
         if let Some(suffix) = &backup.suffix {

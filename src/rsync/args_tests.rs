@@ -52,6 +52,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         backup: None,
         partial_dir: None,
         resumes: false,
+        shows_progress: false,
     }
 }
 
@@ -66,8 +67,7 @@ fn line(
 
 const ALWAYS: &str =
     "-l -t -D -8 -s --files-from=- --from0 --no-implied-dirs --ignore-missing-args";
-const LAST: &str =
-    "--stats --no-human-readable --info=progress2 --out-format=@ %i %l %n --outbuf=N";
+const LAST: &str = "--stats --no-human-readable --out-format=@ %i %l %n --outbuf=L";
 
 #[test]
 fn every_purpose_has_its_own_rules() {
@@ -75,7 +75,7 @@ fn every_purpose_has_its_own_rules() {
     for (purpose, own) in [
         (Purpose::Content, "--ignore-times --modify-window=-1 --dirs -O"),
         (Purpose::Delta, "--ignore-times --modify-window=-1 --dirs -O"),
-        (Purpose::Subtrees, "--ignore-times --modify-window=-1 -r"),
+        (Purpose::Subtrees, "--ignore-existing --modify-window=-1 -r"),
         (Purpose::Metadata, "--modify-window=-1 --dirs -O"),
     ] {
         assert_eq!(
@@ -103,7 +103,8 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 21] = [
+    let cases: [(Change, Purpose, &str); 22] = [
+        (|_, _, t| t.shows_progress = true, Purpose::Content, " --info=progress2 "),
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),

@@ -69,7 +69,8 @@ pub enum Purpose {
     /// neither their content nor their times.
     Content,
     /// Only the tops of whole subtrees are listed, and what they hold comes with them,
-    /// with the times of directories. Only for what does not exist on the receiver.
+    /// with the times of directories. Only for what does not exist on the receiver; files
+    /// that have appeared there meanwhile are left alone.
     Subtrees,
     /// Content is the same and only metadata differs. (A receiving file whose size or time
     /// has changed since the scan is overwritten all the same, with a backup.)
@@ -109,6 +110,8 @@ pub struct Transfer<'a> {
     /// Whether that directory holds something to go on from. Matters only for a transfer
     /// on this machine, which otherwise takes whole files.
     pub resumes: bool,
+    /// Whether bytes are to be counted while files are on their way.
+    pub shows_progress: bool,
 }
 
 /// How far a call has come.
@@ -190,13 +193,16 @@ pub fn transfer(
     }));
     let roots = [transfer.source.root(), transfer.destination.root()];
     let mut listener = output::Listener::new(roots);
+    let tells_items = reporter.hears(Level::Verbose);
     let exit = run(&command, list, stop, &mut |stream, line| match stream {
         Stream::Err => listener.hear_error(line),
         Stream::Out => match listener.hear(line) {
             output::Heard::Progress => progress(listener.progress()),
-            output::Heard::Item(text) => {
+            output::Heard::Item(item) => {
                 fault::point("rsync named an item");
-                reporter.say(Level::Verbose, &text);
+                if tells_items {
+                    reporter.say(Level::Verbose, &item.to_string());
+                }
                 progress(listener.progress());
             }
             output::Heard::Statistic(text) if settings.stats => {

@@ -8,6 +8,7 @@ use crate::filter::listing::decode;
 use crate::process::Exit;
 use crate::tree::RelPath;
 use crate::tree::path::escape;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -26,8 +27,8 @@ pub struct Message {
 pub(super) enum Heard {
     /// Bytes have moved.
     Progress,
-    /// An itemised entry, for people.
-    Item(String),
+    /// An itemised entry.
+    Item(Item),
     /// A line of the statistics, for people.
     Statistic(String),
     /// Something else, for people.
@@ -36,13 +37,29 @@ pub(super) enum Heard {
     Nothing,
 }
 
+/// What rsync does to an entry; shows itself for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    change: String,
+    name: Vec<u8>,
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.change, escape(&self.name))
+    }
+}
+
 /// Listens to one call.
 #[derive(Debug)]
 pub(super) struct Listener {
     roots: [Vec<u8>; 2],
     progress: Progress,
-    /// rsync names a file when it begins to transfer it: the one it is busy with.
-    busy: u64,
+    /// rsync names a file when it begins to transfer it: the length of the one it is busy
+    /// with.
+    busy: Option<u64>,
+    /// The lengths of all files before that.
+    done: u64,
     messages: Vec<Message>,
     left_out: u64,
     words: Vec<String>,
@@ -58,7 +75,8 @@ impl Listener {
         Listener {
             roots: roots.map(|root| root.as_os_str().as_bytes().to_vec()),
             progress: Progress::default(),
-            busy: 0,
+            busy: None,
+            done: 0,
             messages: Vec::new(),
             left_out: 0,
             words: Vec::new(),
@@ -75,14 +93,14 @@ impl Listener {
     pub(super) fn hear(&mut self, line: &[u8]) -> Heard {
         if let Some(item) = line.strip_prefix(ITEM_MARK.as_bytes()) {
             return match parse_item(item) {
-                Some((change, name)) => {
-                    self.progress.files += self.busy;
-                    let is_transfer = change.starts_with(['<', '>']);
-                    self.busy = u64::from(is_transfer);
-                    if !is_transfer && !name.ends_with(b"/") {
+                Some((item, length)) => {
+                    self.busy_no_more();
+                    if item.change.starts_with(['<', '>']) {
+                        self.busy = Some(length);
+                    } else if !item.name.ends_with(b"/") {
                         self.progress.files += 1;
                     }
-                    Heard::Item(format!("{change} {}", escape(&name)))
+                    Heard::Item(item)
                 }
                 None => Heard::Other(escape(&decode(item))),
             };
@@ -107,6 +125,15 @@ impl Listener {
             return Heard::Nothing;
         }
         Heard::Other(text)
+    }
+
+    /// The file that rsync was busy with is done.
+    fn busy_no_more(&mut self) {
+        if let Some(length) = self.busy.take() {
+            self.progress.files += 1;
+            self.done += length;
+            self.progress.bytes = self.progress.bytes.max(self.done);
+        }
     }
 
     /// A line of standard error.
@@ -135,7 +162,9 @@ impl Listener {
     /// What it all came to.
     pub(super) fn finish(mut self, exit: Exit) -> Finished {
         let outcome = outcome(exit, &self.words);
-        self.progress.files += self.busy;
+        if outcome.is_complete() {
+            self.progress.files += u64::from(self.busy.is_some());
+        }
         if !outcome.is_complete() {
             // the outcome holds them
             self.messages.retain(|message| message.path.is_some());
@@ -168,14 +197,16 @@ impl Listener {
     }
 }
 
-/// `%i %l %n`: what changed, and the path (a directory's ends in a slash).
-fn parse_item(line: &[u8]) -> Option<(&str, Vec<u8>)> {
+/// `%i %l %n`: what changed and the path (a directory's ends in a slash), and the length.
+fn parse_item(line: &[u8]) -> Option<(Item, u64)> {
     let end = line.iter().position(|b| *b == b' ')?;
     let (change, rest) = line.split_at(end);
     let rest = rest.trim_ascii_start();
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let name = rest[digits..].strip_prefix(b" ")?;
-    (digits > 0 && !name.is_empty()).then_some((std::str::from_utf8(change).ok()?, decode(name)))
+    let length = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+    let change = std::str::from_utf8(change).ok()?.to_owned();
+    (!name.is_empty()).then(|| (Item { change, name: decode(name) }, length))
 }
 
 /// `   3000000  99%    1.00MB/s    0:00:02 (xfr#1, to-chk=4/6)`: the bytes.
@@ -202,14 +233,30 @@ mod tests {
     }
 
     #[test]
+    fn without_progress_lines_the_lengths_of_named_files_tell_how_far_it_came() {
+        let mut listener = listener();
+        for line in ["@ cd+++++++++ 40 d/", "@ >f+++++++++ 100 d/a", "@ cL+++++++++ 3 d/l"] {
+            listener.hear(line.as_bytes());
+        }
+        assert_eq!(listener.progress(), Progress { files: 2, bytes: 100 });
+        listener.hear(b"@ >f+++++++++ 5 d/b");
+        // whether the last one came through is not known
+        let killed = listener.finish(Exit::Signal(9));
+        assert_eq!(killed.progress, Progress { files: 2, bytes: 100 });
+    }
+
+    #[test]
     fn progress_items_and_statistics_are_told_apart() {
+        let item = |change: &str, name: &str| {
+            Heard::Item(Item { change: change.into(), name: name.into() })
+        };
         let mut listener = listener();
         for (line, heard) in [
             ("          32768   1%    0.00kB/s    0:00:00  ", Heard::Progress),
-            ("@ >f+++++++++ 3000000 big", Heard::Item(">f+++++++++ big".into())),
-            ("@ cd+++++++++ 4096 dir/", Heard::Item("cd+++++++++ dir/".into())),
-            ("@ *deleting   0 /bk/f/", Heard::Item("*deleting /bk/f/".into())),
-            (r"@ >f+++++++++ 6  sm\#012all", Heard::Item(">f+++++++++  sm\\nall".into())),
+            ("@ >f+++++++++ 3000000 big", item(">f+++++++++", "big")),
+            ("@ cd+++++++++ 4096 dir/", item("cd+++++++++", "dir/")),
+            ("@ *deleting   0 /bk/f/", item("*deleting", "/bk/f/")),
+            (r"@ >f+++++++++ 6  sm\#012all", item(">f+++++++++", " sm\nall")),
             ("@ ?", Heard::Other("?".into())),
             ("", Heard::Nothing),
             ("sending incremental file list", Heard::Other("sending incremental file list".into())),
@@ -221,6 +268,8 @@ mod tests {
         ] {
             assert_eq!(listener.hear(line.as_bytes()), heard);
         }
+        let Heard::Item(odd) = item(">f+++++++++", " sm\nall") else { panic!() };
+        assert_eq!(odd.to_string(), ">f+++++++++  sm\\nall");
         // of two files, the second is under way until the end
         assert_eq!(listener.progress(), Progress { files: 1, bytes: 3_000_006 });
         let finished = listener.finish(Exit::Code(0));

@@ -39,7 +39,8 @@ impl Baseline {
     }
 
     /// The same paths, in the same memory, with another header.
-    pub(super) fn with_header(self, header: Header) -> Self {
+    #[must_use]
+    pub fn with_header(self, header: Header) -> Self {
         Baseline { header, ..self }
     }
 

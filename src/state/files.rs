@@ -183,6 +183,31 @@ impl Files {
         self.sync()
     }
 
+    /// Writes over the beginning of a file and cuts off the rest: for a line that is told
+    /// from what may stand behind it if we are killed in between. Renaming a new file onto
+    /// an old one makes some file systems write it out at once, which costs more than a
+    /// small run.
+    pub(super) fn overwrite(&self, name: &str, line: &[u8]) -> Result<(), StateError> {
+        let dir = self.dir.make()?;
+        let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            // not there, or not what it should be
+            Err(_) => return self.replace(name, Durable::No, line),
+        };
+        let (stamp, kind) = FileStamp::of(&file).map_err(failed)?;
+        if kind != FileType::RegularFile {
+            return self.replace(name, Durable::No, line);
+        }
+        (&file).write_all(line).map_err(failed)?;
+        if stamp.size > line.len() as u64 {
+            fault::point("state file overwritten");
+            file.set_len(line.len() as u64).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Replaces a file, unless it holds just that.
     pub(super) fn update(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         match self.read(name)? {

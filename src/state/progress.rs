@@ -75,16 +75,18 @@ impl StateStore {
     /// The file cannot be written.
     pub fn set_last_action(&self, side: Side, action: Action) -> Result<(), StateError> {
         let line = format!("{}\n", action.name());
-        self.files.replace(&self.side_name(side, "last-action"), Durable::No, line.as_bytes())
+        self.files.overwrite(&self.side_name(side, "last-action"), line.as_bytes())
     }
 
-    /// How far a side had come: the word in the file.
+    /// How far a side had come: the first word in the file.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn last_action(&self, side: Side) -> Result<Option<String>, StateError> {
         let found = self.files.read(&self.side_name(side, "last-action"))?;
-        Ok(found.map(|(bytes, _)| String::from_utf8_lossy(&bytes).trim().to_owned()))
+        let line = |bytes: &[u8]| bytes.split(|b| *b == b'\n').next().map(<[u8]>::to_owned);
+        let line = found.and_then(|(bytes, _)| line(&bytes));
+        Ok(line.map(|line| String::from_utf8_lossy(&line).trim().to_owned()))
     }
 
     /// How often an unfinished run was resumed. What is no number counts as 0.

@@ -52,6 +52,79 @@ pub struct Child {
     pub entry: Entry,
 }
 
+/// The children of one directory, for [`TreeBuilder::fill_from`]. Used again and again, so
+/// that an entry costs no memory of its own on its way into the tree.
+#[derive(Debug, Default)]
+pub struct Children {
+    names: Vec<u8>,
+    entries: Vec<(Standing, Entry)>,
+    /// One for each entry; put in order by `sort`.
+    order: Vec<Named>,
+}
+
+/// A name among [`Children`]. The first bytes tell most names apart.
+#[derive(Debug, Clone, Copy)]
+struct Named {
+    begins: u64,
+    at: u32,
+    len: u16,
+    entry: u32,
+}
+
+impl Children {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Forgets all of them.
+    pub fn clear(&mut self) {
+        self.names.clear();
+        self.entries.clear();
+        self.order.clear();
+    }
+
+    /// Adds a child.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the 32-bit numbers run out.
+    pub fn push(&mut self, name: &[u8], standing: Standing, entry: Entry) -> Result<(), TooLarge> {
+        let mut begins = [0; 8];
+        let known = name.len().min(8);
+        begins[..known].copy_from_slice(&name[..known]);
+        let at = u32::try_from(self.names.len()).map_err(|_| TooLarge)?;
+        let len = u16::try_from(name.len()).map_err(|_| TooLarge)?;
+        let number = u32::try_from(self.entries.len()).map_err(|_| TooLarge)?;
+        self.names.extend_from_slice(name);
+        self.entries.push((standing, entry));
+        self.order.push(Named { begins: u64::from_be_bytes(begins), at, len, entry: number });
+        Ok(())
+    }
+
+    fn name(&self, named: Named) -> &[u8] {
+        name_in(&self.names, named)
+    }
+
+    /// Puts them in the order of their names.
+    fn sort(&mut self) {
+        let names = &self.names;
+        self.order.sort_unstable_by(|a, b| {
+            a.begins.cmp(&b.begins).then_with(|| name_in(names, *a).cmp(name_in(names, *b)))
+        });
+    }
+}
+
+fn name_in(names: &[u8], named: Named) -> &[u8] {
+    &names[named.at as usize..named.at as usize + usize::from(named.len)]
+}
+
 /// All entries of one replica, the root directory being node [`Tree::ROOT`].
 #[derive(Debug)]
 pub struct Tree {
@@ -206,26 +279,46 @@ impl TreeBuilder {
     pub fn fill(
         &mut self,
         dir: NodeId,
-        mut children: Vec<Child>,
+        children: Vec<Child>,
     ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
-        children.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        let mut buffer = Children::default();
+        for child in children {
+            buffer.push(&child.name, child.standing, child.entry)?;
+        }
+        self.fill_from(dir, &mut buffer)
+    }
+
+    /// As [`TreeBuilder::fill`]; leaves `children` empty.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the 32-bit numbers run out.
+    pub fn fill_from(
+        &mut self,
+        dir: NodeId,
+        children: &mut Children,
+    ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
+        children.sort();
         let first = u32::try_from(self.tree.nodes.len()).map_err(|_| TooLarge)?;
         let count = u32::try_from(children.len()).map_err(|_| TooLarge)?;
         first.checked_add(count).ok_or(TooLarge)?;
-        for child in children {
+        for at in 0..children.order.len() {
+            let named = children.order[at];
             let name_at = u32::try_from(self.tree.names.len()).map_err(|_| TooLarge)?;
-            let name_len = u16::try_from(child.name.len()).map_err(|_| TooLarge)?;
-            self.tree.names.extend_from_slice(&child.name);
+            self.tree.names.extend_from_slice(children.name(named));
+            let place = &mut children.entries[named.entry as usize];
+            let (standing, entry) =
+                std::mem::replace(place, (Standing::Unknown, Entry::new(Kind::File)));
             self.tree.nodes.push(Node {
-                entry: child.entry,
+                entry,
                 parent: dir.0,
                 name_at,
                 first_child: 0,
                 children: 0,
-                name_len,
-                standing: child.standing,
+                name_len: named.len,
+                standing,
             });
         }
+        children.clear();
         let node = &mut self.tree.nodes[dir.0 as usize];
         node.first_child = first;
         node.children = count;
@@ -275,6 +368,38 @@ mod tests {
         }
         assert_eq!(tree.children(top[1]).len(), 1);
         assert!(tree.find(&RelPath::new(*b"b/y").unwrap()).is_none());
+    }
+
+    #[test]
+    fn children_are_sorted_by_all_bytes_of_their_names() {
+        let names: [&[u8]; 9] = [
+            b"b",
+            b"a",
+            b"a\0",
+            b"12345678",
+            b"123456789",
+            b"12345678\xff",
+            b"",
+            b"\xff",
+            b"1234567",
+        ];
+        let mut children = Children::default();
+        for round in 0..2 {
+            for name in names {
+                let mut entry = Entry::new(Kind::File);
+                entry.size = name.len() as u64;
+                children.push(name, Standing::Present, entry).unwrap();
+            }
+            assert_eq!(children.len(), names.len(), "{round}");
+            let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+            let ids: Vec<NodeId> = builder.fill_from(Tree::ROOT, &mut children).unwrap().collect();
+            assert!(children.is_empty());
+            let tree = builder.finish();
+            let mut sorted = names;
+            sorted.sort();
+            assert!(ids.iter().map(|id| tree.name(*id)).eq(sorted));
+            assert!(ids.iter().all(|id| tree.entry(*id).size == tree.name(*id).len() as u64));
+        }
     }
 
     #[test]

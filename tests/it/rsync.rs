@@ -159,6 +159,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         backup: None,
         partial_dir: None,
         resumes: false,
+        shows_progress: true,
     }
 }
 
@@ -435,6 +436,22 @@ fn a_subtree_comes_whole_with_the_times_of_its_directories() {
     fs::remove_file(bench.path("s/other")).unwrap();
     let details = |name| trees::details(&trees::read(&bench.path(name)));
     assert_eq!(details("d"), details("s"));
+}
+
+#[test]
+fn what_has_appeared_below_a_subtree_is_not_replaced() {
+    let bench = Bench::new();
+    bench.make("s", "f t/f ours 1000\nl t/l ours 1001\nf t/k ours 1002\nf t/new ours 1003");
+    bench.make("d", "f t/f theirs 900\nl t/l theirs 901\nd t/k 902\nf t/k/x theirs 903");
+    let source = bench.local("s");
+    let target = bench.local("d");
+    let backup = Some(Backup { dir: bench.path("backup"), suffix: None });
+    let call = Transfer { backup, ..plain(Purpose::Subtrees, &source, &target) };
+    bench.call(&call, &["t"]);
+    assert_eq!(
+        bench.contents("d"),
+        "d t\nf t/f theirs\nd t/k\nf t/k/x theirs\nl t/l theirs\nf t/new ours\n"
+    );
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! Hands the calls of a step to rsync, both directions at the same time.
 
-use super::Apply;
+use super::{Apply, shares};
 use crate::config::Config;
 use crate::process::Stop;
 use crate::reconcile::{Delta, Plan, Spot};
 use crate::report::{Event, Reporter, TransferProgress};
 use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -84,12 +85,13 @@ impl<'a> Courier<'a> {
         rsync::fits(path, roots, Some(&self.backup(side)))
     }
 
-    /// Both directions at the same time; within one, call after call.
+    /// Both directions at the same time; within one, call after call, whole subtrees in
+    /// shares.
     pub fn deliver(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Result<Finished, RsyncError>>> {
         let totals = Pair::from_fn(|side| self.totals(&calls[side], side));
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = totals;
         let one_side = |side: Side| -> Vec<_> {
-            calls[side].iter().map(|call| self.call(call, side)).collect()
+            calls[side].iter().flat_map(|call| self.in_shares(call, side)).collect()
         };
         std::thread::scope(|scope| {
             let target = scope.spawn(|| one_side(Side::Target));
@@ -101,15 +103,55 @@ impl<'a> Courier<'a> {
         })
     }
 
-    fn call(&self, call: &Call, to: Side) -> Result<Finished, RsyncError> {
+    /// One call, or several at the same time that have a share of its paths each.
+    fn in_shares(&self, call: &Call, to: Side) -> Vec<Result<Finished, RsyncError>> {
+        let closed = self.closed_parents(&call.spots, to);
+        let mut shares = Vec::new();
+        if closed.is_empty() && self.may_share(call) {
+            let weigh = |spot: &Spot| (*spot, self.plan.delta.below(*spot).len() + 1);
+            shares = shares::split(call.spots.iter().map(weigh).collect(), shares::most());
+        }
+        let [first, others @ ..] = shares.as_slice() else {
+            return vec![self.call(call, closed.iter().chain(&call.spots), to)];
+        };
+        std::thread::scope(|scope| {
+            let start = |share| scope.spawn(move || self.call(call, share, to));
+            let others: Vec<_> = others.iter().map(start).collect();
+            let mut results = vec![self.call(call, first, to)];
+            results.extend(others.into_iter().map(|other| match other.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }));
+            results
+        })
+    }
+
+    /// Whether it makes no difference if several calls have a part of the paths each: no
+    /// line to share, no name that belongs to another one, no partial files whose names
+    /// could meet.
+    fn may_share(&self, call: &Call) -> bool {
+        let transfer = &self.config.transfer;
+        call.purpose == Purpose::Subtrees
+            && self.ends.iter().all(|(_, end)| matches!(end, End::Local { .. }))
+            && transfer.bandwidth == 0
+            && !transfer.partial
+            && !self.config.preserve.hardlinks
+    }
+
+    fn call<'s>(
+        &self,
+        call: &Call,
+        spots: impl IntoIterator<Item = &'s Spot>,
+        to: Side,
+    ) -> Result<Finished, RsyncError> {
         let partial_dir =
             self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
-        let progress = || self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = progress()[to];
+        let told = Cell::new(rsync::Progress::default());
         let moved_on = |now: rsync::Progress| {
-            let mut progress = progress();
-            progress[to].files = before.files + now.files;
-            progress[to].bytes = before.bytes + now.bytes;
+            let before = told.replace(now);
+            let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress[to].files += now.files.saturating_sub(before.files);
+            progress[to].bytes += now.bytes.saturating_sub(before.bytes);
             self.reporter.tell(Event::Transferring(&progress));
         };
         let transfer = Transfer {
@@ -120,9 +162,10 @@ impl<'a> Courier<'a> {
             backup: call.keeps_backup.then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
+            shows_progress: self.reporter.shows_progress(),
         };
-        let closed = self.closed_parents(&call.spots, to);
-        let mut paths = closed.iter().chain(&call.spots).map(|spot| self.plan.path(*spot));
+        let spots: Vec<Spot> = spots.into_iter().copied().collect();
+        let mut paths = spots.iter().map(|spot| self.plan.path(*spot));
         rsync::transfer(
             &self.config.transfer,
             &self.config.preserve,

@@ -8,6 +8,7 @@ mod courier;
 mod deletions;
 mod metadata;
 mod reread;
+mod shares;
 mod transfers;
 
 use super::Surroundings;

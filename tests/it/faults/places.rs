@@ -8,6 +8,7 @@ pub const ALL: &[&str] = &[
     "locked",
     "state file written",
     "state file placed",
+    "state file overwritten",
     "scanned",
     "left overs removed",
     "planned",
