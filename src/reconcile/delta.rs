@@ -94,9 +94,10 @@ impl Delta {
         self.is_as_recorded
     }
 
-    /// Notes that the baseline says exactly what is there.
-    pub fn set_as_recorded(&mut self) {
-        self.is_as_recorded = true;
+    /// A delta without a path, because the baseline says exactly what is there.
+    #[must_use]
+    pub fn as_recorded() -> Self {
+        Delta { is_as_recorded: true, ..Delta::new() }
     }
 
     /// Adds a child behind the children that `parent` has already; names must come in

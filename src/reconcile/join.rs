@@ -74,7 +74,7 @@ pub fn merge_block<'a>(
 }
 
 /// The first of some names, and which of them it is.
-fn first<'a>(names: [Option<&'a [u8]>; 3]) -> Option<(&'a [u8], [bool; 3])> {
+fn first(names: [Option<&[u8]>; 3]) -> Option<(&[u8], [bool; 3])> {
     let mut found: Option<(&[u8], [bool; 3])> = None;
     for (at, name) in names.into_iter().enumerate() {
         let Some(name) = name else { continue };
@@ -135,8 +135,6 @@ struct Walk<'a> {
     dirs: Vec<Dir>,
     /// Hard links that are not in step, whatever their names look like by themselves.
     links: OutOfStep,
-    /// Whether the baseline says so far exactly what is there.
-    is_as_recorded: bool,
     /// For the names of one directory.
     found: Vec<(Pair<Option<NodeId>>, Option<usize>)>,
 }
@@ -154,15 +152,8 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
         hint: None,
     };
     let links = out_of_step(trees, &rules.preserve);
-    let mut walk = Walk {
-        trees,
-        rules,
-        delta: Delta::new(),
-        dirs: vec![root],
-        links,
-        is_as_recorded: true,
-        found: Vec::new(),
-    };
+    let mut walk =
+        Walk { trees, rules, delta: Delta::new(), dirs: vec![root], links, found: Vec::new() };
     let mut cursor = baseline.cursor();
     let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
@@ -180,10 +171,6 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
             }
         }
     }
-    // Digests of contents are dropped before they are recorded, if they may be stale.
-    if walk.is_as_recorded && walk.delta.is_empty() && !rules.preserve.checksum {
-        walk.delta.set_as_recorded();
-    }
     Ok(walk.delta)
 }
 
@@ -197,7 +184,6 @@ impl Walk<'_> {
         for (now, known) in found.drain(..) {
             let has_block = known.is_some_and(|index| block[index].has_block);
             if frozen(self.trees, now).is_some() {
-                self.is_as_recorded &= known.is_none();
                 if has_block {
                     next.push(Step::Skip);
                 }
@@ -206,7 +192,6 @@ impl Walk<'_> {
             let enters = has_block || as_dirs(self.trees, now) != Pair::default();
             let record = known.map(|index| &block[index].record);
             let plain = self.is_plainly_in_step(now, record);
-            self.is_as_recorded &= enters == has_block && self.is_recorded(now, record);
             if plain && !enters {
                 continue;
             }
@@ -224,18 +209,6 @@ impl Walk<'_> {
             }
         }
         self.found = found;
-    }
-
-    /// Whether the baseline holds just what is there, to the last piece of metadata.
-    fn is_recorded(&self, now: Pair<Option<NodeId>>, record: Option<&Record>) -> bool {
-        let Some(record) = record else { return false };
-        let is_seen = |side: Side| match (now[side], &record.was[side]) {
-            (Some(id), Was::Seen(before)) => self.trees[side].entry(id) == before,
-            _ => false,
-        };
-        self.is_as_recorded
-            && record.skipped == Pair::default()
-            && Side::BOTH.into_iter().all(is_seen)
     }
 
     fn name_of(

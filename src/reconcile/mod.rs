@@ -1,7 +1,7 @@
 //! What should happen: a pure function of both trees, the baseline and the settings.
 //!
-//! No clock, no file, no process. The way through the room: [`join`](join::join) finds
-//! the paths that need thought, [`moves`] treats renamings as done, [`decide`] gives each
+//! No clock, no file, no process. The way through the room: [`recorded`] tells the run with
+//! nothing to do, [`join`](join::join) finds the paths that need thought, [`moves`] treats renamings as done, [`decide`] gives each
 //! path its verdict, [`links`] keeps hard links together, [`lists`] sorts the verdicts into the steps of a [`Plan`], [`guard`]
 //! looks whether the plan is too dangerous, and [`record`] turns what was achieved into
 //! the next baseline.
@@ -24,6 +24,7 @@ mod metadata;
 mod moves;
 pub mod plan;
 pub mod record;
+mod recorded;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
@@ -65,6 +66,9 @@ impl Rules {
 /// The baseline cannot be read to its end.
 pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Plan, Damaged> {
     let header = baseline.header();
+    if recorded::suffices(rules) && recorded::is_as_recorded(trees, baseline)? {
+        return Ok(Plan::new(Delta::as_recorded()));
+    }
     let mut plan = Plan::new(join::join(trees, baseline, rules)?);
     let facts = decide::Facts::gather(&plan.delta, trees, header, rules);
     moves::detect(&facts, header, &mut plan);

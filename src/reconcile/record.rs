@@ -135,7 +135,8 @@ pub fn record(
     record_anew(trees, old, plan, achieved, header)
 }
 
-fn record_anew(
+/// Puts the next baseline together, path by path.
+pub(super) fn record_anew(
     trees: &Pair<Tree>,
     old: &Baseline,
     plan: &Plan,

@@ -3,7 +3,7 @@
 //! a second run must find nothing to do.
 
 use super::Rules;
-use super::testing::{afterwards, plan, rules, situation, words};
+use super::testing::{afterwards, plan, quick_answer_holds, rules, situation, words};
 use crate::state::Was;
 use crate::tree::{Pair, Side};
 
@@ -26,6 +26,8 @@ fn check(cases: &[Case], rules: &Rules) {
             .collect();
         assert_eq!(again, Vec::<String>::new(), "{what}: the second run{rows}");
         assert!(second.is_empty(), "{what}: the second run sets times{rows}");
+        assert!(quick_answer_holds(&before, rules), "{what}{rows}");
+        assert!(quick_answer_holds(&after, rules), "{what}: the second run{rows}");
     }
 }
 

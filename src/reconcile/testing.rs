@@ -6,9 +6,10 @@
 //! directory), `u` (unreadable directory). `#7` gives it the inode 7, `&7` the same inode as
 //! other names of the side, `%600` the mode.
 
+use super::join::join;
 use super::plan::{Act, Plan};
-use super::record::{Achieved, record};
-use super::{Rules, reconcile};
+use super::record::{Achieved, record, record_anew};
+use super::{Rules, reconcile, recorded};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Was};
@@ -301,4 +302,16 @@ pub fn afterwards(situation: &Situation, plan: &Plan) -> Situation {
 /// The plan for a situation.
 pub fn plan(situation: &Situation, rules: &Rules) -> Plan {
     reconcile(&situation.trees, &situation.baseline, rules).unwrap()
+}
+
+/// Whether the quick answer that nothing changed is given only where the long way says so too.
+pub fn quick_answer_holds(situation: &Situation, rules: &Rules) -> bool {
+    let Situation { trees, baseline, .. } = situation;
+    if !recorded::suffices(rules) || !recorded::is_as_recorded(trees, baseline).unwrap() {
+        return true;
+    }
+    let plan = Plan::new(join(trees, baseline, rules).unwrap());
+    let header = baseline.header().clone();
+    let next = record_anew(trees, baseline, &plan, &Achieved::default(), header).unwrap();
+    plan.delta.is_empty() && next.body() == baseline.body()
 }

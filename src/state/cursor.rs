@@ -88,6 +88,16 @@ impl<'a> Cursor<'a> {
         self.reader.is_done()
     }
 
+    /// A cursor for the next block and all blocks below it, over which this one passes.
+    ///
+    /// # Errors
+    /// The bytes make no sense.
+    pub fn split_off(&mut self) -> Result<Cursor<'a>, Damaged> {
+        let reader = self.reader.clone();
+        self.pass()?;
+        Ok(Cursor { reader, context: Context::default() })
+    }
+
     /// Passes over the next block and all blocks below it.
     ///
     /// # Errors
