@@ -38,6 +38,7 @@ mod security;
 mod settings;
 mod settings_policy;
 mod settings_remote;
+mod shares;
 mod signals;
 mod state;
 mod upgrade;
