@@ -161,12 +161,15 @@ impl Chatter {
     const QUICK: Duration = Duration::from_millis(1);
     /// … once so many have come.
     const PATIENCE: u32 = 100;
-    /// How long a chatterer is let talk: well below the time in which it fills its pipe.
+    /// How long a chatterer is let talk.
     const REST: Duration = Duration::from_millis(5);
+    /// Who says so many bytes at once might have to wait for us.
+    const MUCH: usize = 8 * 1024;
 
-    /// The child was read from: whether it can wait now.
-    fn heard(&mut self, now: Instant) -> bool {
-        let is_quick = self.last.is_some_and(|last| now - last < Self::QUICK + Self::REST);
+    /// So many bytes were read from the child: whether it can wait now.
+    fn heard(&mut self, bytes: usize, now: Instant) -> bool {
+        let is_quick = bytes < Self::MUCH
+            && self.last.is_some_and(|last| now - last < Self::QUICK + Self::REST);
         self.in_a_row = if is_quick { self.in_a_row.saturating_add(1) } else { 0 };
         self.last = Some(now);
         self.in_a_row > Self::PATIENCE
@@ -216,13 +219,14 @@ impl Pump {
                 [stdout, stderr, group.exited().map(AsFd::as_fd), waker.map(AsFd::as_fd)],
                 pause,
             )?;
-            rests = !rests && (out || err) && self.chatter.heard(Instant::now());
+            let mut bytes = 0;
             if out {
-                self.read(Stream::Out, sink)?;
+                bytes += self.read(Stream::Out, sink)?;
             }
             if err {
-                self.read(Stream::Err, sink)?;
+                bytes += self.read(Stream::Err, sink)?;
             }
+            rests = bytes > 0 && self.chatter.heard(bytes, Instant::now());
             if exited {
                 group.leader_ended();
             }
@@ -253,7 +257,8 @@ impl Pump {
         Ok(())
     }
 
-    fn read(&mut self, stream: Stream, sink: &mut dyn FnMut(Stream, &[u8])) -> io::Result<()> {
+    /// Reads what there is, and says how many bytes that was.
+    fn read(&mut self, stream: Stream, sink: &mut dyn FnMut(Stream, &[u8])) -> io::Result<usize> {
         let result = match stream {
             Stream::Out => self.pipes.stdout.as_mut().map(|pipe| pipe.read(&mut self.buffer)),
             Stream::Err => self.pipes.stderr.as_mut().map(|pipe| pipe.read(&mut self.buffer)),
@@ -264,11 +269,14 @@ impl Pump {
                 Stream::Out => self.pipes.stdout = None,
                 Stream::Err => self.pipes.stderr = None,
             },
-            Some(Ok(count)) => sink(stream, &self.buffer[..count]),
+            Some(Ok(count)) => {
+                sink(stream, &self.buffer[..count]);
+                return Ok(count);
+            }
             Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
             Some(Err(e)) => return Err(e),
         }
-        Ok(())
+        Ok(0)
     }
 }
 

@@ -218,3 +218,20 @@ fn writing_to_a_long_lived_child_that_has_ended_fails_instead_of_blocking() {
     assert_eq!(to.write_all(&big).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(child.wait(Duration::from_secs(30)), Some(Exit::Code(5)));
 }
+
+#[test]
+fn a_child_that_says_little_all_the_time_is_read_in_large_pieces_and_loses_nothing() {
+    let script = "i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done; echo last >&2";
+    let mut expected = 0;
+    let mut said = Vec::new();
+    let command = Command::new("sh").args(["-c", script]);
+    let exit = run(&command, Input::Nothing, &Stop::new(), &mut |stream, line| match stream {
+        Stream::Out => {
+            assert_eq!(line, format!("line {expected}").as_bytes());
+            expected += 1;
+        }
+        Stream::Err => said.push(line.to_vec()),
+    });
+    assert!(exit.unwrap().is_success());
+    assert_eq!((expected, said), (20_000, vec![b"last".to_vec()]));
+}

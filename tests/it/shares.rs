@@ -19,7 +19,7 @@ fn sandbox() -> Sandbox {
             fs::create_dir_all(sandbox.a.root.join(format!("{dir}/{part}"))).unwrap();
         }
         for number in 0..700 {
-            sandbox.a.write(&format!("{dir}/{}/{number}", number % 7), dir, 1_500_000_000);
+            sandbox.a.write(format!("{dir}/{}/{number}", number % 7), dir, 1_500_000_000);
         }
     }
     let wrapper = sandbox.path("wrapper");
