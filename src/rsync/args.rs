@@ -51,11 +51,12 @@ pub(super) fn transfer_args(
     args.0.extend(settings.optional_args.iter().map(OsString::from));
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
-    // two more lines a file, which nobody else would miss
-    args.add_if(transfer.shows_progress, "--info=progress2");
-    // a line at a time, so that an rsync that outlives us (kill -9) fails at its next file
-    // instead of replacing more of them behind the back of a later run
-    args.add(&[ITEM_FORMAT, "--outbuf=L"]);
+    // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
+    // of replacing files behind the back of a later run. A subtree replaces nothing: there
+    // the lines about progress, two a file, are for people only, and a line comes as a whole
+    let replaces = transfer.purpose != Purpose::Subtrees;
+    args.add_if(replaces || transfer.shows_progress, "--info=progress2");
+    args.add(&[ITEM_FORMAT, if replaces { "--outbuf=N" } else { "--outbuf=L" }]);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             args.0.extend(remote_args(remote));

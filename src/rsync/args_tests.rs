@@ -67,7 +67,8 @@ fn line(
 
 const ALWAYS: &str =
     "-l -t -D -8 -s --files-from=- --from0 --no-implied-dirs --ignore-missing-args";
-const LAST: &str = "--stats --no-human-readable --out-format=@ %i %l %n --outbuf=L";
+const LAST: &str =
+    "--stats --no-human-readable --info=progress2 --out-format=@ %i %l %n --outbuf=N";
 
 #[test]
 fn every_purpose_has_its_own_rules() {
@@ -78,10 +79,16 @@ fn every_purpose_has_its_own_rules() {
         (Purpose::Subtrees, "--ignore-existing --modify-window=-1 -r"),
         (Purpose::Metadata, "--modify-window=-1 --dirs -O"),
     ] {
-        assert_eq!(
-            line(&settings(), NOTHING, &call(purpose, &a, &b)),
-            format!("{ALWAYS} {own} --whole-file {LAST} /a/ /"),
-        );
+        let mut call = call(purpose, &a, &b);
+        let mut expected = format!("{ALWAYS} {own} --whole-file {LAST} /a/ /");
+        let mut quiet = expected.clone();
+        if purpose == Purpose::Subtrees {
+            expected = expected.replace("outbuf=N", "outbuf=L");
+            quiet = expected.replace("--info=progress2 ", "");
+        }
+        assert_eq!(line(&settings(), NOTHING, &call), quiet);
+        call.shows_progress = true;
+        assert_eq!(line(&settings(), NOTHING, &call), expected);
     }
 }
 
@@ -103,8 +110,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 22] = [
-        (|_, _, t| t.shows_progress = true, Purpose::Content, " --info=progress2 "),
+    let cases: [(Change, Purpose, &str); 21] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),

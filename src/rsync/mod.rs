@@ -110,7 +110,7 @@ pub struct Transfer<'a> {
     /// Whether that directory holds something to go on from. Matters only for a transfer
     /// on this machine, which otherwise takes whole files.
     pub resumes: bool,
-    /// Whether bytes are to be counted while files are on their way.
+    /// Whether somebody watches bytes while files are on their way.
     pub shows_progress: bool,
 }
 

@@ -131,7 +131,7 @@ impl Listener {
     fn busy_no_more(&mut self) {
         if let Some(length) = self.busy.take() {
             self.progress.files += 1;
-            self.done += length;
+            self.done = self.done.saturating_add(length);
             self.progress.bytes = self.progress.bytes.max(self.done);
         }
     }
