@@ -12,6 +12,7 @@ mod coarse;
 mod command_line;
 mod config;
 mod disk_full;
+mod disk_gone;
 mod faults;
 mod fidelity;
 mod fidelity_settings;

@@ -2,7 +2,9 @@
 
 pub mod couple;
 pub mod history;
+pub mod kept;
 pub mod model;
+pub mod mounts;
 pub mod over_ssh;
 pub mod replicas;
 pub mod sandbox;
