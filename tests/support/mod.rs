@@ -1,5 +1,6 @@
 //! What the integration tests share: sandboxes, trees, servers.
 
+pub mod bad_day;
 pub mod couple;
 pub mod history;
 pub mod kept;
