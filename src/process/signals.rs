@@ -1,9 +1,10 @@
 //! Signals that ask for the end of a run (spec 7, "Limits and signals").
 
 use super::{Stop, StopReason};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 use std::io;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 /// What an interrupt (Ctrl-C) means.
@@ -20,13 +21,15 @@ pub enum Interrupt {
 pub struct SignalWatch {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
+    too_large: signal_hook::SigId,
 }
 
 impl SignalWatch {
     /// Listens to INT, TERM, HUP and QUIT; all but a first interrupt (see [`Interrupt`])
     /// request the end with [`StopReason::Signal`]. `on_first` is called for a first
     /// interrupt, on the listener's own thread. A signal that this process was started
-    /// with as ignored (`nohup`) stays ignored.
+    /// with as ignored (`nohup`) stays ignored. A file that passes the limit for its size
+    /// (`ulimit -f`) is an error of that write and not the end of the process.
     ///
     /// # Errors
     /// The system refuses a handler or a thread.
@@ -48,13 +51,16 @@ impl SignalWatch {
                 listener.hear(signal);
             }
         })?;
-        Ok(SignalWatch { handle, thread: Some(thread) })
+        // heard by nobody: that it is caught makes the write fail with an error
+        let too_large = signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        Ok(SignalWatch { handle, thread: Some(thread), too_large })
     }
 }
 
 impl Drop for SignalWatch {
     fn drop(&mut self) {
         self.handle.close();
+        signal_hook::low_level::unregister(self.too_large);
         if let Some(thread) = self.thread.take() {
             // a panic in the callback has been printed already
             let _ = thread.join();

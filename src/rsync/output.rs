@@ -69,6 +69,8 @@ pub(super) struct Listener {
 
 /// How many lines about a call as a whole are kept.
 const MOST_WORDS: usize = 20;
+/// How much of one line is kept, in bytes: more is no complaint but rubbish.
+const LONGEST_WORDS: usize = 2000;
 
 impl Listener {
     pub(super) fn new(roots: [&Path; 2]) -> Self {
@@ -138,7 +140,11 @@ impl Listener {
 
     /// A line of standard error.
     pub(super) fn hear_error(&mut self, line: &[u8]) {
-        let Some((path, text)) = parse(line) else { return };
+        // only rsync knows our paths, whatever a banner has in quotes
+        let is_own = is_of_rsync(line);
+        let understood = if is_own { parse(line) } else { remark(line) };
+        let Some((path, mut text)) = understood else { return };
+        shorten(&mut text);
         let path = path.and_then(|path| self.relative(&path));
         if path.is_none() && self.words.len() < MOST_WORDS {
             self.words.push(text.clone());
@@ -146,7 +152,7 @@ impl Listener {
         if text.starts_with("rsync error: ") {
             return;
         }
-        if path.is_none() && !is_of_rsync(line) {
+        if !is_own {
             if self.remarks.len() < MOST_WORDS {
                 self.remarks.push(text);
             }
@@ -194,6 +200,20 @@ impl Listener {
             let below = path.strip_prefix(root)?.strip_prefix(b"/")?;
             RelPath::new(below).ok().map(|path| without_temporary(&path))
         })
+    }
+}
+
+/// A line that is not rsync's.
+fn remark(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
+    let text = String::from_utf8_lossy(line.trim_ascii()).into_owned();
+    (!text.is_empty()).then_some((None, text))
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > LONGEST_WORDS {
+        let end = (0..=LONGEST_WORDS).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
+        text.push('…');
     }
 }
 
@@ -352,6 +372,26 @@ mod tests {
         }
         let finished = listener.finish(Exit::Code(23));
         assert_eq!((finished.messages.len(), finished.left_out), (Finished::MOST_MESSAGES, 7));
+    }
+
+    #[test]
+    fn quotes_of_others_are_no_paths() {
+        let mut listener = listener();
+        for _ in 0..100 {
+            listener.hear_error(br#"motd: "a" and "b": be welcome"#);
+        }
+        let finished = listener.finish(Exit::Code(0));
+        assert!(finished.messages.is_empty());
+        assert_eq!(finished.remarks[0], r#"motd: "a" and "b": be welcome"#);
+        assert_eq!(finished.remarks.len(), MOST_WORDS);
+    }
+
+    #[test]
+    fn a_line_without_end_is_cut() {
+        let mut listener = listener();
+        listener.hear_error("ö".repeat(30_000).as_bytes());
+        let finished = listener.finish(Exit::Code(0));
+        assert_eq!(finished.remarks, [format!("{}…", "ö".repeat(LONGEST_WORDS / 2))]);
     }
 
     #[test]

@@ -145,7 +145,9 @@ impl StateStore {
     }
 }
 
-/// Both times, then the paths, each followed by NUL; `/` behind a path for all below it.
+/// A digest of the rest, both times, then the paths, each followed by NUL; `/` behind a path
+/// for all below it. With the digest because files are removed by it: a changed digit of a
+/// time, and somebody's own file is among them.
 fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
@@ -154,10 +156,18 @@ fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
         out.extend_from_slice(path.as_bytes());
         out.extend_from_slice(if *subtree { b"/\0" } else { b"\0" });
     }
-    out
+    [digest(&out).as_bytes(), b"\0", &out].concat()
+}
+
+fn digest(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..32].to_owned()
 }
 
 fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
+    let (noted, bytes) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == 0)? + 1)?;
+    if noted != [digest(bytes).as_bytes(), b"\0"].concat() {
+        return None;
+    }
     let mut parts = bytes.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
     let began = Pair::new(decode_time(initiator)?, decode_time(target)?);
@@ -187,8 +197,14 @@ mod tests {
                 .to_vec(),
         };
         let bytes = encode_inflight(&inflight);
-        assert!(bytes.starts_with(b"1700000000.000000005 "));
+        assert!(bytes[33..].starts_with(b"1700000000.000000005 "));
         assert_eq!(decode_inflight(&bytes), Some(inflight));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode_inflight(&damaged), None, "byte {at}");
+            assert_eq!(decode_inflight(&bytes[..at]), None, "cut at {at}");
+        }
         let nothing =
             Inflight { began: Pair::new(Stamp::new(-1, 0), Stamp::new(1, 2)), paths: vec![] };
         assert_eq!(decode_inflight(&encode_inflight(&nothing)), Some(nothing));
@@ -208,6 +224,8 @@ mod tests {
             b"1.x 2.0\0",
         ] {
             assert_eq!(decode_inflight(bytes), None, "{bytes:?}");
+            let signed = [digest(bytes).as_bytes(), b"\0", bytes].concat();
+            assert_eq!(decode_inflight(&signed), None, "{bytes:?}");
         }
     }
 }

@@ -150,6 +150,7 @@ impl Task<'_> {
         trees: &mut Pair<Tree>,
     ) -> Result<(), Halt> {
         let Some(inflight) = store.inflight()? else { return Ok(()) };
+        let mut all_gone = true;
         for side in Side::BOTH {
             let found = left_overs::find(trees, side, &inflight);
             let ops: Vec<Op> = found
@@ -172,11 +173,15 @@ impl Task<'_> {
             self.say(Level::Notice, &text);
             for (op, result) in ops.iter().zip(self.replicas[side].apply(&ops)?) {
                 if let Err(error) = result {
+                    all_gone = false;
                     let text = format!("cannot remove this temporary file: {error}");
                     let reporter = self.around.reporter();
                     reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
                 }
             }
+        }
+        if !all_gone {
+            self.left_overs = Some(inflight);
         }
         Ok(())
     }

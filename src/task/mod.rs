@@ -19,7 +19,7 @@ use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
 };
 use crate::report::{Level, Log, Reporter, mail};
-use crate::state::{Action, Baseline, Note, StateDir, StateStore, Weight};
+use crate::state::{Action, Baseline, Inflight, Note, StateDir, StateStore, Weight};
 use crate::tree::{Pair, Side, Stamp, Tree};
 use outcome::{Halt, Outcome};
 use recording::History;
@@ -55,6 +55,8 @@ struct Task<'a> {
     unread: Pair<Unread>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
+    /// What an earlier run was transferring, if not all it left behind could be removed.
+    left_overs: Option<Inflight>,
     outcome: Outcome,
 }
 
@@ -71,6 +73,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
         can_chown: Pair::new(false, false),
         unread: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+        left_overs: None,
         outcome: Outcome::new(SystemTime::now()),
     };
     let halted = task.stages().err();

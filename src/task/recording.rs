@@ -128,6 +128,7 @@ impl Task<'_> {
                 compared: self.compared(),
                 store,
                 began: self.began,
+                left_overs: self.left_overs.as_ref(),
                 stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
                 replicas: &mut self.replicas,
             }
@@ -150,7 +151,10 @@ impl Task<'_> {
             return Err(Halt::Told);
         }
         fault::point("baseline saved");
-        store.clear_inflight()?;
+        // What an rsync that failed has left behind is found by it.
+        if !applied.unsettled && self.left_overs.is_none() {
+            store.clear_inflight()?;
+        }
         self.finish(store)
     }
 

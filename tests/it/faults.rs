@@ -136,3 +136,32 @@ fn a_server_whose_processes_are_killed_at_random_times_loses_nothing() {
     }
     assert!(started.elapsed() < Duration::from_secs(60) * (rounds as u32 + 1));
 }
+
+/// One kind of process over there at a time: the control shell, rsync, the server of a
+/// connection; or the line freezes, and ssh gives it up.
+#[test]
+fn a_server_that_loses_one_of_its_processes_at_a_step_loses_nothing() {
+    if !has_fault_points() {
+        return;
+    }
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let line = Line::Ssh(&server);
+    let steps: Vec<(String, u64)> =
+        Trial::prepare(&Story::Every, &line).trace().into_iter().collect();
+    let kinds = [("sh", false), ("rsync", false), ("sshd", false), ("sshd", true)];
+    let (first, rounds) = (first_seed() as usize, rounds(4));
+    let mut hit = 0;
+    for number in first..first + rounds {
+        let (name, frozen) = kinds[number % kinds.len()];
+        let (step, times) = &steps[(number * 11) % steps.len()];
+        // there is an rsync over there while files are brought over only
+        let step = if name == "rsync" { "rsync named an item" } else { step };
+        let nth = 1 + (number as u64).wrapping_mul(0x9E37_79B9) % times;
+        let nth = if name == "rsync" { 1 + number as u64 % 8 } else { nth };
+        let trial = Trial::prepare(&Story::Every, &line);
+        let kill = Kill::Server { step: step.to_owned(), nth, name, frozen };
+        hit += usize::from(trial.check(&kill));
+    }
+    println!("{hit} of {rounds} runs lost a process over there");
+    assert!(hit * 3 >= rounds, "{hit} of {rounds}");
+}

@@ -2,6 +2,7 @@
 
 mod awkward;
 mod failures;
+mod hostile;
 mod limits;
 mod login;
 mod lost_line;

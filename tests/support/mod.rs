@@ -1,8 +1,11 @@
 //! What the integration tests share: sandboxes, trees, servers.
 
+pub mod bad_day;
 pub mod couple;
 pub mod history;
+pub mod kept;
 pub mod model;
+pub mod mounts;
 pub mod over_ssh;
 pub mod replicas;
 pub mod sandbox;

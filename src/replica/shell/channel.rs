@@ -24,10 +24,19 @@ use std::time::{Duration, Instant};
 const FIRST_ANSWER: Duration = Duration::from_secs(150);
 /// How long the remote side may take to clean up behind itself at the end.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long an answer that must be known is waited for once the run is to stop: from then
+/// on a peer that hangs, or that never stops talking, counts as lost.
+const AFTER_STOP: Duration = Duration::from_secs(10);
+/// The same for the end of a connection that is given up.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
 /// How often a wait looks up whether the run is to stop.
 const LOOK_UP: Duration = Duration::from_millis(100);
 /// How much of the answer to an earlier, abandoned request, or of noise, is skipped.
 const MOST_NOISE: u64 = 1 << 30;
+/// How much a host may print before the first answer: banners, not floods.
+const MOST_BANNER: u64 = 16 << 20;
+/// Pieces of what was said that wait to be read; then the other side has to wait.
+const MOST_CHUNKS: usize = 64;
 /// How much of what a host says instead of answering is shown.
 const SHOWN_NOISE: usize = 2048;
 
@@ -36,7 +45,7 @@ const SHOWN_NOISE: usize = 2048;
 pub(super) enum OnStop {
     /// It only looks; its answer is skipped later.
     GiveUp,
-    /// It must be known what became of it.
+    /// It must be known what became of it, so it gets some more time.
     Finish,
 }
 
@@ -95,7 +104,7 @@ impl Channel {
         let lost = || ChannelError::Lost("the connection has no input or output".to_owned());
         let input = child.take_stdin().ok_or_else(lost)?;
         let mut output = child.take_stdout().ok_or_else(lost)?;
-        let (sender, chunks) = mpsc::channel();
+        let (sender, chunks) = mpsc::sync_channel(MOST_CHUNKS);
         std::thread::Builder::new()
             .name("remote".into())
             .spawn(move || {
@@ -211,32 +220,35 @@ impl Channel {
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<u8, ChannelError> {
         let begin = format!("\n{} {number} begin\n", self.mark).into_bytes();
-        let (mut skipped, mut start) = (0, Vec::new());
-        let begun = self.up_to(&begin, on_stop, until, &mut |noise| {
-            skipped += noise.len() as u64;
+        let mut wait = Wait::new(on_stop, until);
+        let mut start = Vec::new();
+        let most = if number == 0 { MOST_BANNER } else { MOST_NOISE };
+        let begun = self.up_to(&begin, most, &mut wait, &mut |noise| {
             let room = SHOWN_NOISE - start.len().min(SHOWN_NOISE);
             start.extend_from_slice(&noise[..noise.len().min(room)]);
         });
         begun.map_err(|cause| self.said_instead(cause, &start))?;
-        if skipped > MOST_NOISE {
-            return Err(self.lost());
-        }
         let end = format!("\n{} {number} end ", self.mark).into_bytes();
-        self.up_to(&end, on_stop, until, sink)?;
+        self.up_to(&end, u64::MAX, &mut wait, sink)?;
         let mut status = Vec::new();
-        self.up_to(b"\n", on_stop, until, &mut |bytes| status.extend_from_slice(bytes))?;
-        std::str::from_utf8(&status).ok().and_then(|s| s.parse().ok()).ok_or_else(|| self.lost())
+        self.up_to(b"\n", 16, &mut wait, &mut |bytes| status.extend_from_slice(bytes))?;
+        let status = std::str::from_utf8(&status).ok().and_then(|status| status.parse().ok());
+        status.ok_or_else(|| self.given_up("answers with nonsense"))
     }
 
-    /// Hands over all bytes before `delimiter`, and eats that.
+    /// Hands over all bytes before `delimiter`, `most` of them, and eats that.
     fn up_to(
         &mut self,
         delimiter: &[u8],
-        on_stop: OnStop,
-        until: Option<Instant>,
+        most: u64,
+        wait: &mut Wait,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ChannelError> {
+        let mut handed = 0;
         loop {
+            if handed > most {
+                return Err(self.given_up("prints without end instead of answering"));
+            }
             if let Some(at) = find(&self.buffer, delimiter) {
                 sink(&self.buffer[..at]);
                 self.buffer.drain(..at + delimiter.len());
@@ -246,12 +258,19 @@ impl Channel {
             let safe = self.buffer.len().saturating_sub(delimiter.len() - 1);
             sink(&self.buffer[..safe]);
             self.buffer.drain(..safe);
-            self.receive(on_stop, until)?;
+            handed += safe as u64;
+            self.receive(wait)?;
         }
     }
 
-    fn receive(&mut self, on_stop: OnStop, until: Option<Instant>) -> Result<(), ChannelError> {
+    fn receive(&mut self, wait: &mut Wait) -> Result<(), ChannelError> {
         loop {
+            // even a peer that never stops talking is listened to no longer than this
+            match wait.verdict(self.stop.reason()) {
+                Verdict::GoOn => {}
+                Verdict::Leave(reason) => return Err(ChannelError::Stopped(reason)),
+                Verdict::GiveUp => return Err(self.given_up("does not answer")),
+            }
             match self.chunks.recv_timeout(LOOK_UP) {
                 Ok(chunk) => {
                     self.travelled.1 += chunk.len() as u64;
@@ -265,20 +284,17 @@ impl Channel {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.lost()),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if on_stop == OnStop::GiveUp
-                && let Some(reason) = self.stop.reason()
-            {
-                return Err(ChannelError::Stopped(reason));
-            }
-            if until.is_some_and(|until| Instant::now() > until) {
-                self.close();
-                return Err(ChannelError::Lost(format!(
-                    "the remote shell on {} does not answer; the login must lead to a POSIX \
-                     shell that reads commands from its standard input",
-                    self.host
-                )));
-            }
         }
+    }
+
+    /// What is on the other side is no shell of ours, or hangs: ends the connection.
+    fn given_up(&mut self, what_it_does: &str) -> ChannelError {
+        self.close_within(LAST_PATIENCE);
+        ChannelError::Lost(format!(
+            "the remote shell on {} {what_it_does}; the login must lead to a POSIX shell that \
+             reads commands from its standard input",
+            self.host
+        ))
     }
 
     /// The connection is of no use any more: ends it, and says why in ssh's own words.
@@ -325,8 +341,52 @@ impl Channel {
 
     /// Closes the input: the remote shell gives back its lock and ends.
     pub fn close(&mut self) {
+        self.close_within(PATIENCE);
+    }
+
+    fn close_within(&mut self, patience: Duration) {
         self.input = None;
-        self.child.finish(PATIENCE, Duration::from_secs(2));
+        // what still comes is of no use, and whoever writes it must not wait for us
+        self.chunks = mpsc::sync_channel(0).1;
+        self.child.finish(patience, LAST_PATIENCE);
+    }
+}
+
+/// How long an answer is waited for.
+struct Wait {
+    on_stop: OnStop,
+    until: Option<Instant>,
+    stopped: bool,
+}
+
+/// Whether to wait on.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    GoOn,
+    /// The run is to stop, and this answer is not needed.
+    Leave(StopReason),
+    /// It takes too long.
+    GiveUp,
+}
+
+impl Wait {
+    fn new(on_stop: OnStop, until: Option<Instant>) -> Self {
+        Wait { on_stop, until, stopped: false }
+    }
+
+    fn verdict(&mut self, reason: Option<StopReason>) -> Verdict {
+        if let Some(reason) = reason {
+            if self.on_stop == OnStop::GiveUp {
+                return Verdict::Leave(reason);
+            }
+            if !self.stopped {
+                self.stopped = true;
+                let until = Instant::now() + AFTER_STOP;
+                self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
+            }
+        }
+        let is_late = self.until.is_some_and(|until| Instant::now() > until);
+        if is_late { Verdict::GiveUp } else { Verdict::GoOn }
     }
 }
 
@@ -363,6 +423,23 @@ mod tests {
         assert_eq!(find(b"abc\n\nM 1 x", b"\nM 1 "), Some(4));
         assert_eq!(find(b"abc\nM 1", b"\nM 1 "), None);
         assert_eq!(find(b"", b"\n"), None);
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_it_matters() {
+        let stop = Some(StopReason::HardLimit);
+        let past = Instant::now().checked_sub(Duration::from_secs(1));
+        let mut wait = Wait::new(OnStop::GiveUp, None);
+        assert_eq!(wait.verdict(None), Verdict::GoOn);
+        assert_eq!(wait.verdict(stop), Verdict::Leave(StopReason::HardLimit));
+        assert_eq!(Wait::new(OnStop::GiveUp, past).verdict(None), Verdict::GiveUp);
+        let mut wait = Wait::new(OnStop::Finish, None);
+        assert_eq!(wait.verdict(None), Verdict::GoOn);
+        assert_eq!(wait.until, None);
+        assert_eq!(wait.verdict(stop), Verdict::GoOn);
+        assert!(wait.until.is_some());
+        wait.until = past;
+        assert_eq!(wait.verdict(stop), Verdict::GiveUp, "the time is not given again");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, Plan, Spot};
 use crate::replica::{Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
-use crate::state::StateStore;
+use crate::state::{Inflight, StateStore};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::BTreeSet;
 
@@ -43,6 +43,8 @@ pub struct Apply<'a> {
     pub store: &'a StateStore,
     /// When the run began, by each side's own clock.
     pub began: Pair<Stamp>,
+    /// What an earlier run was transferring, if not all it left behind could be removed.
+    pub left_overs: Option<&'a Inflight>,
     /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
     pub stamp: String,
     /// Where it happens.
@@ -60,6 +62,8 @@ pub struct Applied {
     pub refused: BTreeSet<Spot>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
     pub cut_short: bool,
+    /// A call of rsync did not end well: it may have left temporary files behind.
+    pub unsettled: bool,
 }
 
 /// Why the remaining steps are left out.
@@ -84,6 +88,8 @@ struct Steps<'a, 'b> {
     sent_trees: Pair<BTreeSet<Spot>>,
     /// Paths to which something was renamed.
     moved: Pair<BTreeSet<Spot>>,
+    /// Which moves of the plan are known to be done.
+    done_moves: BTreeSet<usize>,
 }
 
 /// One operation, and the path of the plan that it serves.
@@ -101,6 +107,7 @@ impl Apply<'_> {
             touched: Pair::default(),
             sent_trees: Pair::default(),
             moved: Pair::default(),
+            done_moves: BTreeSet::new(),
         };
         let cut = steps.all().err();
         if let Some(cut) = cut {
@@ -285,6 +292,7 @@ impl Steps<'_, '_> {
                         steps.fail(side, spot, "cannot make the directory", &error)
                     }
                     (Ok(()), Some(index)) => {
+                        steps.done_moves.insert(index);
                         let carried = &steps.apply.plan.moves[index].carried;
                         steps.moved[side].extend(carried.iter().map(|(_, new)| *new));
                     }

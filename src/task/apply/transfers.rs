@@ -39,6 +39,10 @@ impl Steps<'_, '_> {
         self.apply.around.reporter().tell(Event::Quiet);
         for (side, results) in finished.iter() {
             for result in results {
+                let ended_well = result.as_ref().is_ok_and(|finished| {
+                    matches!(finished.outcome, rsync::Outcome::Done | rsync::Outcome::Vanished)
+                });
+                self.applied.unsettled |= !ended_well;
                 self.tell_of_call(side, result);
             }
         }
@@ -201,7 +205,12 @@ impl Steps<'_, '_> {
                 call.spots.iter().map(|spot| InflightPath { path: self.path(*spot), subtree }),
             );
         }
-        let inflight = Inflight { began: self.apply.began, paths };
+        let mut began = self.apply.began;
+        if let Some(earlier) = self.apply.left_overs {
+            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
+            paths.extend(earlier.paths.iter().cloned());
+        }
+        let inflight = Inflight { began, paths };
         if let Err(error) = self.apply.store.set_inflight(&inflight) {
             let text =
                 format!("{error}; if this run is killed, temporary files of rsync may stay behind");

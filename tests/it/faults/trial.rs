@@ -38,6 +38,9 @@ pub enum Kill {
     After(Duration),
     /// After a while: what the server has started for it.
     ServerAfter(Duration),
+    /// When the run comes to a step for the nth time, those of the server's processes whose
+    /// name begins like this are ended, or frozen as if the network had gone.
+    Server { step: String, nth: u64, name: &'static str, frozen: bool },
 }
 
 /// Two replicas at the moment before the run.
@@ -254,6 +257,34 @@ impl<'s> Trial<'s> {
                 let run = self.run().env("OSYNC_FAULT", format!("{step}:{nth}")).run();
                 assert!(matches!(run.status, None | Some(0 | 2)), "{}: {run}", self.name);
                 (run.signal == Some(9), run.to_string())
+            }
+            Kill::Server { step, nth, name, frozen } => {
+                let Line::Ssh(server) = self.line else { panic!("there is no server") };
+                let victims = self.sandbox.path("victims");
+                let signal = if *frozen { "STOP" } else { "KILL" };
+                let command = format!(
+                    "all() {{ for p in $(ps -o pid= --ppid \"$1\"); do echo \"$p\"; all \"$p\"; \
+                     done; }}; for p in $(all {}); do case $(ps -o comm= -p \"$p\") in {name}*) \
+                     kill -{signal} \"$p\" && echo \"$p\" >> '{}';; esac; done",
+                    server.pid().as_raw_nonzero(),
+                    victims.display()
+                );
+                let options = server.options().join(" ");
+                let alive = "-o ServerAliveInterval=1 -o ServerAliveCountMax=2";
+                let run = self
+                    .run()
+                    .env("SSH_OPTIONAL_ARGS", format!("{options} {alive}"))
+                    .env("OSYNC_FAULT", format!("{step}:{nth}:{command}"))
+                    .run();
+                assert!(matches!(run.status, Some(0..=2)), "{}: {run}", self.name);
+                let victims = fs::read_to_string(victims).unwrap_or_default();
+                for victim in victims.lines().filter_map(|line| line.parse().ok()) {
+                    // whoever was frozen learns one day that nobody is there any more
+                    if let Some(pid) = Pid::from_raw(victim) {
+                        let _ = kill_process(pid, Signal::KILL);
+                    }
+                }
+                (!victims.is_empty(), run.to_string())
             }
             Kill::After(delay) | Kill::ServerAfter(delay) => {
                 let mut child = self.start();

@@ -142,6 +142,33 @@ fn a_line_lost_while_deleting_deletes_nothing_else_and_the_next_run_goes_on() {
     }
 }
 
+/// Nobody knows whether a renaming over there was done when the line is lost: it counts as
+/// not done, and is not taken for somebody's renaming back.
+#[test]
+fn a_move_during_which_the_line_is_lost_is_followed_by_the_next_run() {
+    if !cfg!(debug_assertions) {
+        println!("skipped: a release build has no fault points");
+        return;
+    }
+    for moment in ["before a batch", "after a batch"] {
+        let task = OverSsh::new();
+        let (a, b) = (&task.sandbox.a, &task.sandbox.b);
+        a.make("f dir/one 1\nf dir/two 22\nf file 4444\nf anchor 1");
+        task.sync();
+        a.rename("dir", "renamed");
+        a.rename("file", "elsewhere");
+        let server = task.server.pid().as_raw_nonzero();
+        let cut = format!("{moment}:1:kill -9 $(ps -o pid= --ppid {server})");
+        let lost = task.run().env("SSH_CONTROLMASTER", "no").env("OSYNC_FAULT", cut).run();
+        assert_lost(&lost);
+        let next = task.sync();
+        task.assert_in_step();
+        let end = "f anchor 1\nf elsewhere 4444\nd renamed\nf renamed/one 1\nf renamed/two 22\n";
+        assert_eq!(a.contents(), end, "{moment}: {lost}{next}");
+        assert_eq!(b.deleted(), "", "{moment}: {lost}{next}");
+    }
+}
+
 fn names(contents: &str) -> BTreeSet<String> {
     contents.lines().filter_map(|line| line.split(' ').nth(1)).map(str::to_owned).collect()
 }

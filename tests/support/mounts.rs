@@ -1,0 +1,84 @@
+//! File systems of our own, which only root can mount.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A mounted file system; it is taken away again when dropped.
+pub struct Mounted(PathBuf);
+
+impl Mounted {
+    /// A tmpfs with these options.
+    pub fn tmpfs(at: &Path, options: &str) -> Option<Self> {
+        Self::mount(at, &["-t", "tmpfs", "-o", options, "none"])
+    }
+
+    /// What is at one place also at another.
+    pub fn bound(from: &Path, at: &Path) -> Option<Self> {
+        Self::mount(at, &["--bind", from.to_str()?])
+    }
+
+    /// None, with the reason said, where that cannot be.
+    fn mount(at: &Path, args: &[&str]) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("skipped: only root can mount a file system");
+            return None;
+        }
+        let done = Command::new("mount").args(args).arg(at).output().unwrap();
+        if !done.status.success() {
+            eprintln!("skipped: cannot mount: {}", String::from_utf8_lossy(&done.stderr));
+            return None;
+        }
+        Some(Mounted(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+/// A replica's directory with a disk of its own, which can be taken away and come back
+/// with all that is on it.
+pub struct Disk {
+    /// Where the disk can always be seen.
+    pub inside: PathBuf,
+    at: PathBuf,
+    bound: Option<Mounted>,
+    _disk: Mounted,
+}
+
+impl Disk {
+    /// A new disk at a directory; `inside` is made for it.
+    pub fn plug_in(inside: PathBuf, at: &Path) -> Option<Self> {
+        std::fs::create_dir(&inside).unwrap();
+        let disk = Mounted::tmpfs(&inside, "size=16m,mode=755")?;
+        let bound = Some(Mounted::bound(&inside, at)?);
+        Some(Disk { inside, at: at.to_owned(), bound, _disk: disk })
+    }
+
+    /// The shell command that takes it away.
+    pub fn pull_out(&self) -> String {
+        format!("umount -l '{}'", self.at.display())
+    }
+
+    /// The shell command that makes it read-only; it fails while a file is being written.
+    pub fn freeze(&self) -> String {
+        format!("mount -o remount,ro '{}'", self.inside.display())
+    }
+
+    /// It can be written again.
+    pub fn thaw(&self) {
+        let mut remount = Command::new("mount");
+        let done = remount.args(["-o", "remount,rw"]).arg(&self.inside).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// It is there again, whether it was away or not.
+    pub fn put_back(&mut self) {
+        self.bound = None;
+        self.bound = Mounted::bound(&self.inside, &self.at);
+        assert!(self.bound.is_some(), "it was mounted before");
+    }
+}
