@@ -1,15 +1,9 @@
-//! Symbolic links and special files (spec 4; COPY_SYMLINKS, KEEP_DIRLINKS), here and over
-//! ssh.
+//! Symbolic links (spec 4; COPY_SYMLINKS, KEEP_DIRLINKS), here and over ssh.
 
 use crate::support::sandbox::Replica;
 use crate::support::ways::each;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
 use std::os::unix::fs::symlink;
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
 
 fn link(side: &Replica, to: &str, path: &str) {
     symlink(to, side.at(path)).unwrap();
@@ -125,34 +119,5 @@ fn changes_below_a_copied_link_never_take_what_it_points_at_away() {
         let kept = fs::read(outside.join("x")).unwrap();
         let backup = here.backup();
         assert!(kept == b"x1" || backup.contains("x1"), "{}: {backup}", way.name);
-    });
-}
-
-#[test]
-fn special_files_are_made_by_root() {
-    if !is_root() {
-        eprintln!("NOT TESTED: special_files_are_made_by_root: only root can make devices");
-        return;
-    }
-    each("", |way| {
-        let here = way.here();
-        here.make("f f x\nd d");
-        let node = |path: &str, kind, device| {
-            mknodat(CWD, here.at(path), kind, Mode::from_raw_mode(0o640), device).unwrap();
-        };
-        node("d/pipe", FileType::Fifo, 0);
-        node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3));
-        node("loop", FileType::BlockDevice, rustix::fs::makedev(7, 250));
-        drop(std::os::unix::net::UnixListener::bind(here.at("socket")).unwrap());
-        way.fine();
-        way.in_step();
-        fs::remove_file(here.at("null")).unwrap();
-        node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
-        way.there().remove("d/pipe");
-        way.fine();
-        let device = rustix::fs::stat(way.there().at("null")).unwrap().st_rdev;
-        assert_eq!(rustix::fs::minor(device), 5, "{}", way.name);
-        assert!(!here.has("d/pipe"));
-        way.in_step();
     });
 }

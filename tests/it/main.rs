@@ -39,6 +39,7 @@ mod settings;
 mod settings_policy;
 mod settings_remote;
 mod signals;
+mod special;
 mod state;
 mod upgrade;
 mod writers;
