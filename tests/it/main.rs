@@ -30,6 +30,7 @@ mod moves;
 mod output;
 mod properties;
 mod remote;
+mod replica_links;
 mod replica_suite;
 mod restricted;
 mod rsync;

@@ -188,6 +188,8 @@ fn script(dir: &Path, name: &str, text: &str) {
 
 /// The formats that our scripts use, put into the words of GNU stat.
 const BSD_STAT: &str = r#"
+follow=
+if [ "$1" = -L ]; then follow=-L && shift; fi
 [ "$1" = -f ] || { echo "stat: illegal option" >&2; exit 1; }
 format=$2
 shift 2
@@ -205,5 +207,5 @@ case $format in
   *) echo "stat: $format: bad format" >&2; exit 1 ;;
 esac
 [ -z "$name" ] || words=$words/%n
-exec /usr/bin/stat -c "$words" "$@"
+exec /usr/bin/stat $follow -c "$words" "$@"
 "#;

@@ -1,6 +1,7 @@
 //! Looking at single paths over there, and digests.
 
 use super::ShellReplica;
+use super::attributes::Reach;
 use super::channel::OnStop;
 use super::encode::{paths as encode_paths, split};
 use super::ops::failed;
@@ -16,7 +17,7 @@ type Looks = Vec<Result<Option<Entry>, PathError>>;
 impl ShellReplica {
     pub(super) fn look_at(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
         let mut looks = self.look_plainly(paths)?;
-        let attributes = self.ask_attributes(paths, false)?;
+        let attributes = self.ask_attributes(paths, Reach::One)?;
         for (path, look) in paths.iter().zip(&mut looks) {
             if let (Ok(Some(entry)), Some(found)) = (look, attributes.get(path)) {
                 found.digest_into(entry);
@@ -32,7 +33,8 @@ impl ShellReplica {
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let (status, answer) = self.ask(&[Piece::Look], "stat", &data, OnStop::Finish)?;
+        let (status, answer) =
+            self.ask(&[Piece::Look], &self.asking("stat"), &data, OnStop::Finish)?;
         let style = self.link()?.style;
         let mut found: HashMap<RelPath, Entry> = HashMap::new();
         let mut denied: Vec<RelPath> = Vec::new();
@@ -79,6 +81,11 @@ impl ShellReplica {
             .collect())
     }
 
+    /// The words of a request that looks at entries as the scan did.
+    pub(super) fn asking(&self, what: &str) -> String {
+        format!("{what} {}", self.links.word())
+    }
+
     /// Asks for what the records do not hold: names of owners, numbers of device nodes;
     /// and puts this machine's numbers for owners into the entries.
     pub(super) fn complete(
@@ -104,7 +111,7 @@ impl ShellReplica {
         let mut data = Vec::new();
         encode_paths(&mut data, devices.iter().map(|(path, _)| path));
         let pieces = [Piece::Look, Piece::List];
-        let (_, answer) = self.ask(&pieces, "devices", &data, OnStop::Finish)?;
+        let (_, answer) = self.ask(&pieces, &self.asking("devices"), &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
         for (line, (_, entry)) in text.lines().zip(&mut devices) {
             let (major, minor) = line.split_once(' ').unwrap_or_default();
@@ -143,7 +150,8 @@ impl ShellReplica {
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let (status, answer) = self.ask(&[Piece::Look], "digest", &data, OnStop::GiveUp)?;
+        let (status, answer) =
+            self.ask(&[Piece::Look], &self.asking("digest"), &data, OnStop::GiveUp)?;
         let text = String::from_utf8_lossy(&answer);
         let sums: Option<Vec<_>> = text.lines().map(digest).collect();
         match sums {
