@@ -8,7 +8,6 @@ mod answer;
 mod attributes;
 mod behind_links;
 mod channel;
-mod cksum;
 mod clean;
 mod encode;
 mod greeting;
@@ -69,6 +68,7 @@ struct Link {
     identity: IdentityThere,
     has_work_dir: bool,
     has_kept: bool,
+    has_sha256: bool,
     free_kib: u64,
     locked: bool,
 }
@@ -267,7 +267,11 @@ impl Replica for ShellReplica {
     }
 
     fn digest_kinds(&self) -> &'static [DigestKind] {
-        &[DigestKind::Sha256]
+        if self.link.as_ref().is_some_and(|link| link.has_sha256) {
+            &[DigestKind::Sha256, DigestKind::Cksum]
+        } else {
+            &[DigestKind::Cksum]
+        }
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
@@ -317,10 +321,10 @@ impl Replica for ShellReplica {
 
     fn digest(
         &mut self,
-        _kind: DigestKind,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        self.sums_of(paths)
+        self.sums_of(kind, paths)
     }
 
     fn attributes(

@@ -112,7 +112,7 @@ pub(super) fn apply_changes(old: &[u8], changes: &[u8], sum: &str) -> Option<Vec
         }
     }
     new.for_each(push);
-    (super::cksum::cksum(&listing) == sum).then_some(listing)
+    (crate::replica::cksum::cksum(&listing) == sum).then_some(listing)
 }
 
 /// The lines of a listing, without their ends.
@@ -188,8 +188,8 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cksum::cksum;
     use super::*;
+    use crate::replica::cksum::cksum;
 
     #[test]
     fn an_answer_is_taken_apart() {

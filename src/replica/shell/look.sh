@@ -157,9 +157,10 @@ do_stat() {
   return 1
 }
 
-# digest LINKS: the same data, regular files; a line for each: its digest, or '-' and why not.
+# digest LINKS sha256|cksum: the same data, regular files; a line for each: its digest (of
+# cksum, two numbers), or '-' and why not.
 do_digest() {
-  links=$1 why=
+  links=$1 sort=$2 why=
   while next_line; do
     case $line in
       '>'*)
@@ -181,6 +182,12 @@ digest_one() {
     echo "- $why"
   elif [ ! -f "./$datum" ] || { [ -L "./$datum" ] && ! follows "./$datum"; }; then
     if is_there "$datum"; then echo '- other'; else echo '- gone'; fi
+  elif [ "$sort" = cksum ]; then
+    if sum=$({ cksum <"./$datum"; } 2>&1); then
+      echo "$sum"
+    else
+      echo "- ${sum##*: }"
+    fi
   elif sum=$(sum_of "./$datum" 2>&1); then
     # names may hold anything, so they are left out: the digest comes first or alone
     sum=${sum#\\}

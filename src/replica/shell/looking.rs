@@ -8,7 +8,7 @@ use super::ops::failed;
 use super::owners::{Owners, Whose};
 use super::record::{Record, device, parse};
 use super::scripts::Piece;
-use crate::replica::{PathError, ReplicaError};
+use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
 use crate::tree::{Entry, Extra, Kind, RelPath};
 use std::collections::{BTreeSet, HashMap};
 
@@ -143,6 +143,7 @@ impl ShellReplica {
 
     pub(super) fn sums_of(
         &mut self,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         if paths.is_empty() {
@@ -150,10 +151,11 @@ impl ShellReplica {
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let (status, answer) =
-            self.ask(&[Piece::Look], &self.asking("digest"), &data, OnStop::GiveUp)?;
+        let sort = if kind == DigestKind::Cksum { "cksum" } else { "sha256" };
+        let words = format!("{} {sort}", self.asking("digest"));
+        let (status, answer) = self.ask(&[Piece::Look], &words, &data, OnStop::GiveUp)?;
         let text = String::from_utf8_lossy(&answer);
-        let sums: Option<Vec<_>> = text.lines().map(digest).collect();
+        let sums: Option<Vec<_>> = text.lines().map(|line| digest(line, kind)).collect();
         match sums {
             Some(sums) if status == 0 && sums.len() == paths.len() => Ok(sums),
             _ => Err(self.garbled("digest")),
@@ -169,12 +171,16 @@ fn directories(paths: &[RelPath]) -> std::vec::IntoIter<RelPath> {
 }
 
 /// One line of the answer to `digest`.
-fn digest(line: &str) -> Option<Result<[u8; 32], PathError>> {
+fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], PathError>> {
     match line.strip_prefix("- ") {
         Some("gone") => Some(Err(PathError::Vanished)),
         Some("other") => Some(Err(PathError::Changed)),
         Some("denied") => Some(Err(unreadable("Permission denied"))),
         Some(words) => Some(Err(unreadable(words))),
+        None if kind == DigestKind::Cksum => {
+            let (crc, length) = line.trim().split_once(char::is_whitespace)?;
+            Some(Ok(cksum::digest((crc.parse().ok()?, length.trim().parse().ok()?))))
+        }
         None => {
             let mut sum = [0; 32];
             if line.len() != 64 {
@@ -199,6 +205,13 @@ mod tests {
     #[test]
     fn digests_and_refusals_are_read() {
         let sum = "ab".repeat(32);
+        let crc = |line: &str| super::digest(line, DigestKind::Cksum);
+        let digest = |line: &str| super::digest(line, DigestKind::Sha256);
+        assert_eq!(crc("4294967295 0"), Some(Ok(cksum::digest((u32::MAX, 0)))));
+        assert_eq!(crc("- gone"), Some(Err(PathError::Vanished)));
+        for line in ["", "12", "x 1", "4294967296 1", &sum] {
+            assert_eq!(crc(line), None, "{line}");
+        }
         assert_eq!(digest(&sum), Some(Ok([0xab; 32])));
         assert_eq!(digest("- gone"), Some(Err(PathError::Vanished)));
         assert_eq!(digest("- No such device"), Some(Err(unreadable("No such device"))));

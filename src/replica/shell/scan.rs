@@ -4,7 +4,6 @@
 use super::answer::{Answer, apply_changes, complaint, lines, take_apart};
 use super::attributes::Reach;
 use super::channel::OnStop;
-use super::cksum::cksum;
 use super::encode::{datum, literal_pattern, paths as encode_paths};
 use super::listing::{Listing, Rules};
 use super::owners::Owners;
@@ -12,6 +11,7 @@ use super::record::{Record, Style, parse};
 use super::scripts::Piece;
 use super::{Links, ShellReplica};
 use crate::filter::Prune;
+use crate::replica::cksum::cksum;
 use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
 use std::collections::HashMap;
