@@ -203,6 +203,10 @@ impl Decide<'_, '_> {
                 )),
             );
         }
+        // Nothing makes way for what cannot come.
+        if !self.can_come(spot, loser) {
+            return;
+        }
         let keep = if both || !is_dir(loser) { Keep::Backup } else { Keep::Deleted };
         if both && policy.one_way_from.is_none() {
             let reason = if policy.force_prevalence { Reason::Forced } else { Reason::Kinds };
@@ -271,6 +275,9 @@ impl Decide<'_, '_> {
             // Both changed; or a list says that both existed, but not what they held.
             _ => {
                 let (winner, reason) = winner(entries, &rules.policy);
+                if !self.can_come(spot, winner.other()) {
+                    return;
+                }
                 let first_contact = !self.has_baseline(spot);
                 self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact });
                 self.send(spot, winner.other());
@@ -326,20 +333,30 @@ impl Decide<'_, '_> {
     }
 
     fn send(&mut self, spot: Spot, to: Side) {
+        if self.can_come(spot, to) {
+            self.set_act(spot, Act::Send { to });
+        }
+    }
+
+    /// Whether `to` can have what the other side has; if not, the path is left alone.
+    fn can_come(&mut self, spot: Spot, to: Side) -> bool {
+        if self.contexts[spot.index()] == Context::LeftAlone {
+            return false;
+        }
         let kind = self.entries(spot)[to.other()].map(|entry| entry.kind);
         let is_device = matches!(kind, Some(Kind::CharDevice | Kind::BlockDevice));
         if is_device && !self.facts.rules.can_chown[to] {
-            self.leave_alone(
-                spot,
-                Some((to, "only the super-user can make this device; it was left out")),
-            );
+            self.leave_alone(spot, None);
+            self.plan.devices_left[to].push(spot);
+            false
         } else if self.facts.rules.is_too_long(&self.plan.delta, spot) {
             self.leave_alone(spot, None);
             let text = "the path is longer than rsync can handle (4096 bytes with the replica's \
                         own); it was left out. Shorten a directory name";
             self.problem(Level::Error, to, spot, text);
+            false
         } else {
-            self.set_act(spot, Act::Send { to });
+            true
         }
     }
 

@@ -141,6 +141,12 @@ impl Delta {
         }
     }
 
+    /// The spot of a path, if the delta speaks of it.
+    #[must_use]
+    pub fn find(&self, path: &RelPath) -> Option<Spot> {
+        path.components().try_fold(Self::ROOT, |at, name| self.child(at, name))
+    }
+
     /// Adds a child at its place in the order. `hint` is an earlier child from where to
     /// look, so that a row of insertions in order costs no more than one walk.
     pub fn insert(

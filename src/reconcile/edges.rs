@@ -103,14 +103,22 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
 }
 
 #[test]
-fn devices_go_only_where_they_can_be_made() {
+fn devices_go_only_where_they_can_be_made_and_nothing_makes_way_for_others() {
     for (can, rows, expected) in [
-        (true, "c: - - c -", ">> send c"),
-        (false, "c: - - c -", "Warn c"),
-        (false, "c: - - f1 -", ">> send c"),
+        (true, "c: - - c -", &[">> send c"][..]),
+        (false, "c: - - c -", &[">> no device c"]),
+        (false, "c: - - f1 -", &[">> send c"]),
+        (true, "a: d d c@5 d\na/f: f1 f1 - f1", &[">> deleted a", ">> send a"]),
+        (false, "a: d d c@5 d\na/f: f1 f1 - f1", &[">> no device a"]),
+        (false, "a: - - c@5 f2@3", &[">> no device a"]),
+        (
+            false,
+            "d: - - d -\nd/c: - - c -\nd/f: - - f1 -",
+            &[">> send d", ">> send d/f", ">> no device d/c"],
+        ),
     ] {
         let mut rules = rules();
         rules.can_chown.target = can;
-        assert_eq!(words(&plan(&situation(rows), &rules)), [expected], "{rows}, {can}");
+        assert_eq!(words(&plan(&situation(rows), &rules)), expected, "{rows}, {can}");
     }
 }

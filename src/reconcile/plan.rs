@@ -144,6 +144,8 @@ pub struct Plan {
     pub kept_newer: u64,
     /// How many owners or groups differ that this user cannot set.
     pub owners_left: u64,
+    /// Devices that this user cannot make on a side: they are left alone.
+    pub devices_left: Pair<Vec<Spot>>,
     /// What must be compared before it can be decided; see [`Doubt`].
     pub doubts: Vec<Doubt>,
 }
@@ -170,6 +172,7 @@ impl Plan {
             problems: Vec::new(),
             kept_newer: 0,
             owners_left: 0,
+            devices_left: Pair::default(),
             doubts: Vec::new(),
         }
     }

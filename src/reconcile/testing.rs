@@ -205,6 +205,11 @@ pub fn words(plan: &Plan) -> Vec<String> {
         let path = plan.path(conflict.spot);
         lines.push(format!("conflict {path} {} {:?}", conflict.winner, conflict.reason));
     }
+    for (side, devices) in plan.devices_left.iter() {
+        for spot in devices {
+            lines.push(format!("{} no device {}", side.arrow(), plan.path(*spot)));
+        }
+    }
     for problem in &plan.problems {
         let path = problem.path.as_ref().map(RelPath::shown).unwrap_or_default();
         lines.push(format!("{:?} {path}", problem.level));

@@ -27,20 +27,43 @@ pub(super) struct Hands<'a> {
     pub look: Look,
 }
 
+/// The same words as those of `apply.sh`.
+const BEHIND_A_LINK: &str = "a directory above it is a symbolic link, and nothing is changed \
+                             behind one but by rsync";
+
+fn of_the_root() -> PathError {
+    PathError::Failed {
+        action: "change the root of the replica",
+        cause: "only what is in it is synchronised".to_owned(),
+    }
+}
+
 fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
     move |error| PathError::Failed { action, cause: error.to_string() }
 }
 
-/// Errors of the way to a path that was scanned: it is no longer as it was.
-fn on_the_way(error: Errno) -> PathError {
-    match error {
-        Errno::NOENT => PathError::Vanished,
-        Errno::NOTDIR | Errno::LOOP => PathError::Changed,
-        other => failed("open the directory that holds it")(other),
-    }
-}
-
 impl Hands<'_> {
+    /// What errors of the way to a path that was scanned mean: it is no longer as it was, or
+    /// lies behind a link that the scan followed.
+    fn on_the_way(&self, error: Errno) -> PathError {
+        match error {
+            Errno::NOENT => PathError::Vanished,
+            Errno::NOTDIR | Errno::LOOP if self.look.follows() => {
+                PathError::Failed { action: "reach it", cause: BEHIND_A_LINK.to_owned() }
+            }
+            Errno::NOTDIR | Errno::LOOP => PathError::Changed,
+            other => failed("open the directory that holds it")(other),
+        }
+    }
+
+    /// Whether a name is a link that counts as what it points at.
+    fn is_followed(&self, place: &Place<'_>) -> bool {
+        let look = Look::default().at(&place.dir, place.name);
+        let is_link = look.is_ok_and(|entry| entry.kind == Kind::Symlink);
+        let there = || self.look.at(&place.dir, place.name);
+        is_link && there().is_ok_and(|entry| entry.kind != Kind::Symlink)
+    }
+
     /// Carries out operations in order.
     pub fn apply(&self, ops: &[Op]) -> Vec<Outcome> {
         let noted = self.note_arrivals(ops);
@@ -121,12 +144,31 @@ impl Hands<'_> {
         same: fn(&Entry, &Entry) -> bool,
     ) -> Result<(Place<'p>, Entry), PathError> {
         if path.is_root() {
-            return Err(PathError::Failed {
-                action: "change the root of the replica",
-                cause: "only what is in it is synchronised".to_owned(),
-            });
+            return Err(of_the_root());
         }
-        let place = self.root.place(path).map_err(on_the_way)?;
+        let place = self.root.place(path).map_err(|error| self.on_the_way(error))?;
+        self.look_in(place, expect, same)
+    }
+
+    /// The place of a path whose metadata is set. That takes nothing away, so it also reaches
+    /// behind links that count as directories (KEEP_DIRLINKS).
+    fn place_of_metadata<'p>(&self, path: &'p RelPath) -> Result<Place<'p>, PathError> {
+        let place = if self.look.keep_dirlinks && !self.look.copy_symlinks {
+            let (dir, name) = super::beneath::split(path.as_bytes());
+            self.root.following(dir, super::beneath::HANDLE).map(|dir| Place { dir, name })
+        } else {
+            self.root.place(path)
+        };
+        place.map_err(|error| self.on_the_way(error))
+    }
+
+    /// The same of an open place.
+    fn look_in<'p>(
+        &self,
+        place: Place<'p>,
+        expect: &Entry,
+        same: fn(&Entry, &Entry) -> bool,
+    ) -> Result<(Place<'p>, Entry), PathError> {
         let now = match self.look.at(&place.dir, place.name) {
             Err(Errno::NOENT) => return Err(PathError::Vanished),
             result => result.map_err(failed("look at it again"))?,
@@ -261,16 +303,30 @@ impl Hands<'_> {
         }
     }
 
-    /// Opens the very entry that was scanned, so that nothing can come in between.
+    /// Opens the very entry that was scanned, so that nothing can come in between. A link that
+    /// counts as a directory is that directory (KEEP_DIRLINKS); what a copied one points at
+    /// is left as it is.
     fn open_again<'p>(
         &self,
         path: &'p RelPath,
         expect: &Entry,
     ) -> Result<(Place<'p>, OwnedFd, Entry), PathError> {
-        let (place, _) = self.look_again(path, expect, is_same_thing)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if path.is_root() {
+            return Err(of_the_root());
+        }
+        let (place, _) = self.look_in(self.place_of_metadata(path)?, expect, is_same_thing)?;
+        let mut flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if self.look.follows() && self.is_followed(&place) {
+            if self.look.copy_symlinks {
+                return Err(PathError::Failed {
+                    action: "change what a link points at",
+                    cause: "Operation not supported (COPY_SYMLINKS)".to_owned(),
+                });
+            }
+            flags = flags.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY;
+        }
         let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty());
-        let fd = fd.map_err(on_the_way)?;
+        let fd = fd.map_err(|error| self.on_the_way(error))?;
         let now = look::of_open(&fd).map_err(failed("look at it again"))?;
         if is_same_thing(expect, &now) { Ok((place, fd, now)) } else { Err(PathError::Changed) }
     }
@@ -307,13 +363,18 @@ impl Hands<'_> {
     }
 
     fn set_mtime(&self, path: &RelPath, mtime: Stamp) -> Outcome {
-        let place = self.root.place(path).map_err(on_the_way)?;
+        let place = self.place_of_metadata(path)?;
         let times = only_mtime(mtime);
-        rustix::fs::utimensat(&place.dir, place.name, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(
-            |error| match error {
-                Errno::NOENT => PathError::Vanished,
-                other => failed("set its time")(other),
-            },
-        )
+        let mut flags = AtFlags::SYMLINK_NOFOLLOW;
+        if self.look.follows() && self.is_followed(&place) {
+            if self.look.copy_symlinks {
+                return Ok(());
+            }
+            flags = AtFlags::empty();
+        }
+        rustix::fs::utimensat(&place.dir, place.name, &times, flags).map_err(|error| match error {
+            Errno::NOENT => PathError::Vanished,
+            other => failed("set its time")(other),
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! Digests of file contents.
 
+use super::cksum::{self, Cksum};
 use super::look;
 use super::{DigestKind, PathError};
 use crate::process::Stop;
@@ -15,6 +16,7 @@ pub(super) const BUFFER: usize = 128 * 1024;
 enum Hasher {
     Blake3(Box<blake3::Hasher>),
     Sha256(Sha256),
+    Cksum(Cksum),
 }
 
 impl Hasher {
@@ -22,6 +24,7 @@ impl Hasher {
         match kind {
             DigestKind::Blake3 => Hasher::Blake3(Box::default()),
             DigestKind::Sha256 => Hasher::Sha256(Sha256::new()),
+            DigestKind::Cksum => Hasher::Cksum(Cksum::default()),
         }
     }
 
@@ -29,6 +32,7 @@ impl Hasher {
         match self {
             Hasher::Blake3(hasher) => drop(hasher.update(bytes)),
             Hasher::Sha256(hasher) => hasher.update(bytes),
+            Hasher::Cksum(hasher) => hasher.update(bytes),
         }
     }
 
@@ -36,6 +40,7 @@ impl Hasher {
         match self {
             Hasher::Blake3(hasher) => *hasher.finalize().as_bytes(),
             Hasher::Sha256(hasher) => hasher.finalize().into(),
+            Hasher::Cksum(hasher) => cksum::digest(hasher.finish()),
         }
     }
 }

@@ -9,6 +9,7 @@ mod apply;
 mod arrivals;
 mod attributes;
 mod beneath;
+mod cksum;
 mod copy;
 mod digest;
 mod hook;
@@ -222,8 +223,11 @@ impl Op {
 pub enum DigestKind {
     /// Ours, and fast.
     Blake3,
-    /// What every system has a tool for.
+    /// What most systems have a tool for.
     Sha256,
+    /// The CRC of POSIX `cksum`, which every system has. It shows that contents differ, and
+    /// does not prove that they do not.
+    Cksum,
 }
 
 /// Whether a replica may be changed by this run.
@@ -413,7 +417,7 @@ pub trait Replica: Send {
 
     /// The digests this replica can make, the best first.
     fn digest_kinds(&self) -> &'static [DigestKind] {
-        &[DigestKind::Blake3, DigestKind::Sha256]
+        &[DigestKind::Blake3, DigestKind::Sha256, DigestKind::Cksum]
     }
 
     /// Digests of the contents of regular files, in the order of the paths.

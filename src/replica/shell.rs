@@ -6,8 +6,8 @@
 
 mod answer;
 mod attributes;
+mod behind_links;
 mod channel;
-mod cksum;
 mod clean;
 mod encode;
 mod greeting;
@@ -55,8 +55,8 @@ pub struct ShellReplica {
     link: Option<Link>,
     /// The ACLs and attributes that the scan asked for and that can be read there.
     wanted: Wanted,
-    /// COPY_SYMLINKS, since the scan.
-    follows: bool,
+    /// What links count as, since the scan.
+    links: Links,
 }
 
 /// What is known once the connection stands.
@@ -68,8 +68,39 @@ struct Link {
     identity: IdentityThere,
     has_work_dir: bool,
     has_kept: bool,
+    has_sha256: bool,
     free_kib: u64,
     locked: bool,
+}
+
+/// What symbolic links count as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// Themselves.
+    Plain,
+    /// Those to directories as the directories (KEEP_DIRLINKS).
+    Dirs,
+    /// All as what they point at (COPY_SYMLINKS).
+    All,
+}
+
+impl Links {
+    fn of(request: &ScanRequest<'_>) -> Self {
+        match (request.copy_symlinks, request.keep_dirlinks) {
+            (true, _) => Links::All,
+            (false, true) => Links::Dirs,
+            (false, false) => Links::Plain,
+        }
+    }
+
+    /// The word of a request.
+    fn word(self) -> &'static str {
+        match self {
+            Links::Plain => "plain",
+            Links::Dirs => "dirs",
+            Links::All => "follow",
+        }
+    }
 }
 
 /// What the greeting told of the identity.
@@ -141,7 +172,7 @@ impl ShellReplica {
             root,
             link: None,
             wanted: Wanted::default(),
-            follows: false,
+            links: Links::Plain,
         }
     }
 
@@ -236,7 +267,11 @@ impl Replica for ShellReplica {
     }
 
     fn digest_kinds(&self) -> &'static [DigestKind] {
-        &[DigestKind::Sha256]
+        if self.link.as_ref().is_some_and(|link| link.has_sha256) {
+            &[DigestKind::Sha256, DigestKind::Cksum]
+        } else {
+            &[DigestKind::Cksum]
+        }
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
@@ -286,10 +321,10 @@ impl Replica for ShellReplica {
 
     fn digest(
         &mut self,
-        _kind: DigestKind,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        self.sums_of(paths)
+        self.sums_of(kind, paths)
     }
 
     fn attributes(
@@ -310,7 +345,8 @@ impl Replica for ShellReplica {
             pieces.push(Piece::Attributes);
         }
         let data = ops::encode(ops, &mut self.link()?.owners, &suffix);
-        let (status, answer) = self.ask(&pieces, "apply", &data, OnStop::Finish)?;
+        let words = format!("apply {}", self.links.word());
+        let (status, answer) = self.ask(&pieces, &words, &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
         let results: Option<Vec<_>> =
             text.lines().zip(ops).map(|(line, op)| ops::answer(line, op)).collect();

@@ -119,16 +119,65 @@ fn plain(words: &str) -> String {
     }
 }
 
+/// Whether the words are about a special file that cannot be made: this user may not do
+/// that, or the system or file system has no such thing.
+pub(super) fn is_unmakeable(text: &str) -> bool {
+    const FOR_GOOD: [&str; 5] = [
+        "Operation not permitted",
+        "not supported",
+        "Function not implemented",
+        "Invalid argument",
+        // of a socket, on systems where its path must be short
+        "File name too long",
+    ];
+    text.contains("skipping non-regular file")
+        || text.contains("mknod failed: ") && FOR_GOOD.iter().any(|why| text.contains(why))
+}
+
 /// The file that a temporary `.NAME.XXXXXX` stands for.
 pub(super) fn without_temporary(path: &RelPath) -> RelPath {
     let name = path.name();
     let inner = || {
-        let (name, random) = name.strip_prefix(b".")?.split_at_checked(name.len() - 8)?;
+        let name = name.strip_prefix(b".")?;
+        let (name, random) = name.split_at_checked(name.len().checked_sub(7)?)?;
         let random = random.strip_prefix(b".")?;
         (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
     };
     match (inner(), path.parent()) {
         (Some(name), Some(parent)) => parent.join(name),
         _ => path.clone(),
+    }
+}
+
+/// The special file that a temporary `.NAME.PID` stands for; none: it has no such name.
+pub(super) fn without_pid(path: &RelPath) -> Option<RelPath> {
+    let name = path.name().strip_prefix(b".")?;
+    let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0)?;
+    let pid = &name[dot + 1..];
+    (!pid.is_empty() && pid.iter().all(u8::is_ascii_digit)).then_some(())?;
+    Some(path.parent()?.join(&name[..dot]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn temporary_names_stand_for_their_files() {
+        let path = |text: &str| RelPath::new(text).unwrap();
+        for (name, file, special) in [
+            ("d/.f.a1B2c3", "d/f", None),
+            (".f.1", ".f.1", Some("f")),
+            ("d/.a.b.12345678", "d/.a.b.12345678", Some("d/a.b")),
+            (".k", ".k", None),
+            (".", ".", None),
+            ("f", "f", None),
+            ("..12", "..12", None),
+            (".f.", ".f.", None),
+        ] {
+            let Ok(name) = RelPath::new(name) else { continue };
+            assert_eq!(without_temporary(&name), path(file), "{name:?}");
+            assert_eq!(without_pid(&name), special.map(path), "{name:?}");
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! What rsync says, understood. Pure: lines in, values out.
 
 use super::args::ITEM_MARK;
-use super::complaint::{is_complaint, is_of_rsync, parse, without_temporary};
+use super::complaint::{
+    is_complaint, is_of_rsync, is_unmakeable, parse, without_pid, without_temporary,
+};
 use super::exit::outcome;
 use super::{Finished, Outcome, Progress};
 use crate::filter::listing::decode;
@@ -20,6 +22,16 @@ pub struct Message {
     pub path: Option<RelPath>,
     /// The complaint, without the path.
     pub text: String,
+    /// A device, fifo or socket that cannot be made there, by this user or at all.
+    pub is_unmakeable: bool,
+}
+
+impl Message {
+    /// If the path may be the temporary name of a special file: that file's path.
+    #[must_use]
+    pub fn stands_for(&self) -> Option<RelPath> {
+        without_pid(self.path.as_ref()?)
+    }
 }
 
 /// What a line on standard output was.
@@ -159,7 +171,8 @@ impl Listener {
             return;
         }
         if self.messages.len() < Finished::MOST_MESSAGES {
-            self.messages.push(Message { path, text });
+            let is_unmakeable = path.is_some() && is_unmakeable(&text);
+            self.messages.push(Message { path, text, is_unmakeable });
         } else {
             self.left_out += 1;
         }
@@ -178,8 +191,12 @@ impl Listener {
         }
         if outcome == Outcome::Partial {
             // one of them may be the reason
-            let more = self.remarks.drain(..).map(|text| Message { path: None, text });
-            self.messages.extend(more);
+            let remarks = self.remarks.drain(..);
+            self.messages.extend(remarks.map(|text| Message {
+                path: None,
+                text,
+                is_unmakeable: false,
+            }));
         }
         Finished {
             outcome,
@@ -348,6 +365,23 @@ mod tests {
             let expected = path.map(|path| RelPath::new(path).unwrap());
             assert_eq!(message.path, expected, "{line}");
             assert!(message.text.contains(words), "{}\n{line}", message.text);
+        }
+    }
+
+    #[test]
+    fn special_files_that_cannot_be_made_are_known() {
+        for (line, expected) in [
+            (r#"rsync: [receiver] mknod "/d/x" failed: Operation not permitted (1)"#, true),
+            (r#"rsync: [generator] mknod "/d/x" failed: Operation not supported (95)"#, true),
+            (r#"skipping non-regular file "x""#, true),
+            (r#"rsync: [receiver] mknod "/d/x" failed: No space left on device (28)"#, false),
+            (r#"rsync: [receiver] mknod "/d/x" failed: Permission denied (13)"#, false),
+            (r#"rsync: [receiver] chown "/d/x" failed: Operation not permitted (1)"#, false),
+            (r#"rsync: [receiver] mknod "/else/x" failed: Operation not permitted (1)"#, false),
+        ] {
+            let mut listener = listener();
+            listener.hear_error(line.as_bytes());
+            assert_eq!(listener.messages[0].is_unmakeable, expected, "{line}");
         }
     }
 

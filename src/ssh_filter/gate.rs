@@ -54,7 +54,7 @@ pub enum Step {
 pub struct Gate<'a> {
     scripts: &'a Scripts,
     resolve: &'a dyn Fn(&Path) -> Result<PathBuf, String>,
-    /// Whether listings may follow links (only where the kernel keeps them inside).
+    /// Whether requests may follow links (only where the kernel keeps them inside).
     follow: bool,
     line: Vec<u8>,
     state: State,
@@ -207,7 +207,8 @@ impl<'a> Gate<'a> {
         {
             return Err(unknown());
         }
-        if request == "scan" && arguments.first() == Some(&"follow") && !self.follow {
+        let follows = |word: &&str| matches!(*word, "follow" | "dirs" | "behind");
+        if arguments.iter().any(follows) && !self.follow {
             return Err(Refusal::Setup(
                 "following links is not allowed: this system has no Landlock to keep them inside"
                     .to_owned(),

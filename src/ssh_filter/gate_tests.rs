@@ -114,6 +114,9 @@ fn requests_that_lead_out_are_refused() {
         format!("{MARK} \n"),
         format!("{MARK} 1  stat\n"),
         format!("{MARK} 1 scan follow write\n"),
+        format!("{MARK} 1 scan dirs write\n"),
+        format!("{MARK} 1 below behind\n"),
+        format!("{MARK} 1 stat dirs\n"),
         format!("{}\0{} 1 hook 0\n", &MARK[..3], &MARK[3..]),
     ];
     for request in cases {

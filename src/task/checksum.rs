@@ -26,6 +26,11 @@ impl Task<'_> {
             return Ok(());
         }
         let Some(kind) = self.common_digest() else { return Ok(()) };
+        if kind == DigestKind::Cksum {
+            let text = "CHECKSUM: the remote machine has no program for SHA-256 (sha256sum, shasum, \
+                        sha256 or openssl), so contents are compared by size and the CRC of cksum";
+            self.say(Level::Notice, text);
+        }
         let wanted = contents::recall(trees, baseline, sort(kind)).map_err(|e| Halt::state(&e))?;
         let stop = self.around.stop;
         let found = {
@@ -115,5 +120,6 @@ fn sort(kind: DigestKind) -> u8 {
     match kind {
         DigestKind::Blake3 => 1,
         DigestKind::Sha256 => 2,
+        DigestKind::Cksum => 3,
     }
 }

@@ -5,7 +5,9 @@ use super::outcome::Halt;
 use super::{Task, left_overs};
 use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
-use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, Wanted, new_identity};
+use crate::replica::{
+    DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, Wanted, new_identity,
+};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
@@ -188,7 +190,9 @@ impl Task<'_> {
 
     /// Whether a file that seems to have moved holds what its old name holds across.
     pub(super) fn holds_the_same(&mut self, doubt: &Doubt) -> Result<bool, Halt> {
-        let Some(kind) = self.common_digest() else { return Ok(false) };
+        // a CRC can show that they differ, and does not prove that they do not
+        let proof = self.common_digest().filter(|kind| *kind != DigestKind::Cksum);
+        let Some(kind) = proof else { return Ok(false) };
         let here =
             self.replicas[doubt.moved_on].digest(kind, std::slice::from_ref(&doubt.to))?.pop();
         let across = self.replicas[doubt.moved_on.other()]

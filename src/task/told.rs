@@ -113,6 +113,10 @@ impl Task<'_> {
         for problem in &plan.problems {
             self.around.reporter().tell(Event::Problem(problem));
         }
+        for (side, spots) in plan.devices_left.iter() {
+            let why = "only the super-user can make devices there";
+            self.tell_left_out(side, &spots.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(), why);
+        }
         if plan.kept_newer > 0 {
             let text = format!(
                 "{} newer entries on the receiving side were kept as they are (SYNC_TYPE)",
@@ -120,6 +124,28 @@ impl Task<'_> {
             );
             self.say(Level::Notice, &text);
         }
+    }
+
+    /// Devices, fifos and sockets that cannot be made on a side: one warning for all of
+    /// them.
+    fn tell_left_out(&self, side: Side, paths: &[RelPath], why: &str) {
+        const NAMED: usize = 3;
+        if paths.is_empty() {
+            return;
+        }
+        let mut names: Vec<String> = paths.iter().take(NAMED).map(RelPath::shown).collect();
+        if paths.len() > NAMED {
+            names.push(format!("{} more", paths.len() - NAMED));
+            for path in paths {
+                self.say(Level::Verbose, &format!("{side}: {}: left out: {why}", path.shown()));
+            }
+        }
+        let text = format!(
+            "special files left out: {} ({}): {why}. Exclude them to hear no more of them",
+            paths.len(),
+            names.join(", ")
+        );
+        self.around.reporter().problem(Level::Warn, Some(side), None, &text);
     }
 
     /// The complete plan (spec 6, "Dry run").
@@ -134,6 +160,10 @@ impl Task<'_> {
     /// Summary, conflicts and counters of a run (spec 6).
     pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
         let told = Told::new(plan, trees, Some(&applied.achieved), self.config.policy.backup);
+        for (side, paths) in applied.unmade.iter() {
+            let why = "neither this user nor this file system may be able to make them there";
+            self.tell_left_out(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
+        }
         let left = plan.owners_left + applied.refused.len() as u64;
         if left > 0 {
             let text = format!(

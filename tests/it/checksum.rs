@@ -1,5 +1,7 @@
 //! CHECKSUM=yes: contents are compared where sizes and times agree, here and over ssh.
 
+use crate::support::couple::Couple;
+use crate::support::replicas::Sort;
 use crate::support::trees::{Mtime, set_mtime};
 use crate::support::ways::{Way, each};
 use std::fs;
@@ -99,4 +101,25 @@ fn an_unchanged_file_is_read_again_only_when_it_was_touched() {
         assert_eq!(read_counts(way), expected, "{}", way.name);
         way.in_step();
     });
+}
+
+#[test]
+fn a_machine_with_nothing_but_cksum_compares_by_it() {
+    let couple = Couple::reached_by(Sort::Posix);
+    let (a, b) = (couple.side(0), couple.side(1));
+    a.make("f f old 1500000000\nf \\n\\\\odd x 1500000000\nf empty \"\" 1500000000");
+    couple.sync_twice(ON);
+    for (from, to, content) in [(a, b, "new"), (b, a, "two")] {
+        edit_unseen(from, "f", content, 1_500_000_000);
+        couple.sync_twice(ON);
+        assert_eq!(to.read("f").unwrap(), content.as_bytes());
+        assert!(couple.sandbox.log().contains("the CRC of cksum"));
+    }
+    assert_eq!(a.contents(), b.contents());
+    // a conflict of what nobody ever compared: the loser is kept
+    for (side, content) in [(a, "aaa"), (b, "bbb")] {
+        side.write("g", content, 1_500_000_000);
+    }
+    couple.sync_twice(ON);
+    assert!(b.backup().contains("f g bbb"), "{}", b.backup());
 }

@@ -1,15 +1,10 @@
-//! Symbolic links and special files (spec 4; COPY_SYMLINKS, KEEP_DIRLINKS), here and over
-//! ssh.
+//! Symbolic links (spec 4; COPY_SYMLINKS, KEEP_DIRLINKS), here and over ssh.
 
 use crate::support::sandbox::Replica;
+use crate::support::trees::set_mode;
 use crate::support::ways::each;
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs;
 use std::os::unix::fs::symlink;
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
 
 fn link(side: &Replica, to: &str, path: &str) {
     symlink(to, side.at(path)).unwrap();
@@ -129,30 +124,98 @@ fn changes_below_a_copied_link_never_take_what_it_points_at_away() {
 }
 
 #[test]
-fn special_files_are_made_by_root() {
-    if !is_root() {
-        eprintln!("NOT TESTED: special_files_are_made_by_root: only root can make devices");
-        return;
-    }
-    each("", |way| {
-        let here = way.here();
-        here.make("f f x\nd d");
-        let node = |path: &str, kind, device| {
-            mknodat(CWD, here.at(path), kind, Mode::from_raw_mode(0o640), device).unwrap();
-        };
-        node("d/pipe", FileType::Fifo, 0);
-        node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 3));
-        node("loop", FileType::BlockDevice, rustix::fs::makedev(7, 250));
-        drop(std::os::unix::net::UnixListener::bind(here.at("socket")).unwrap());
+fn kept_links_to_directories_are_those_directories_both_ways_and_circles_end() {
+    each("KEEP_DIRLINKS=yes", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f real/f one\nf real/sub/g two\nf own o");
+        for (to, path) in [("real", "dir"), ("real/f", "file"), ("nowhere", "dangling")] {
+            link(here, to, path);
+        }
         way.fine();
-        way.in_step();
-        fs::remove_file(here.at("null")).unwrap();
-        node("null", FileType::CharacterDevice, rustix::fs::makedev(1, 5));
-        way.there().remove("d/pipe");
+        assert!(there.at("dir").symlink_metadata().unwrap().is_dir(), "{}", way.name);
+        assert_eq!(there.read("dir/sub/g").unwrap(), b"two", "{}", way.name);
+        assert!(there.at("file").is_symlink() && there.at("dangling").is_symlink());
+        way.idle();
+        // edits, new files and modes come back through the link, which stays one
+        there.write("dir/f", "edited", 1_700_000_000);
+        there.write("dir/sub/new", "new", 1_700_000_001);
+        set_mode(&there.at("dir"), 0o750);
         way.fine();
-        let device = rustix::fs::stat(way.there().at("null")).unwrap().st_rdev;
-        assert_eq!(rustix::fs::minor(device), 5, "{}", way.name);
-        assert!(!here.has("d/pipe"));
-        way.in_step();
+        assert!(here.at("dir").is_symlink(), "{}", way.name);
+        assert_eq!(here.read("real/f").unwrap(), b"edited", "{}", way.name);
+        assert_eq!(here.read("real/sub/new").unwrap(), b"new", "{}", way.name);
+        // what came through the link is news under the directory's own name
+        way.fine();
+        assert_eq!(there.read("real/f").unwrap(), b"edited", "{}", way.name);
+        way.idle();
+        // a circle is left alone with an error, and everything else goes on
+        link(here, "..", "real/up");
+        here.write("own", "edited too", 1_700_000_002);
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("leads back to a directory above it"), "{run}");
+        }
+        assert_eq!(there.read("own").unwrap(), b"edited too", "{}", way.name);
+        assert!(!there.has("real/up") && !there.has("dir/up"), "{}", way.name);
+    });
+}
+
+#[test]
+fn deletions_never_reach_behind_a_kept_link() {
+    each("KEEP_DIRLINKS=yes", |way| {
+        let (here, there) = (way.here(), way.there());
+        let outside = way.sandbox.path("outside");
+        fs::create_dir(&outside).unwrap();
+        for name in ["x", "y"] {
+            fs::write(outside.join(name), name).unwrap();
+        }
+        here.make("f own o");
+        symlink(&outside, here.at("dir")).unwrap();
+        way.fine();
+        there.remove("dir/x");
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("symbolic link"), "{}: {run}", way.name);
+        }
+        assert_eq!(fs::read(outside.join("x")).unwrap(), b"x", "{}", way.name);
+        // the whole directory: the link goes to deleted/, and nothing else
+        there.remove("dir");
+        way.fine();
+        assert!(!here.has("dir") && here.at(".osync_workdir/deleted/dir").is_symlink());
+        assert_eq!(fs::read(outside.join("y")).unwrap(), b"y", "{}", way.name);
+        way.idle();
+    });
+}
+
+#[test]
+fn edits_reach_behind_a_kept_link_that_leads_out_as_far_as_rsync_goes() {
+    // since 3.5, a receiver that is asked for by another rsync stays within its replica
+    let mut asked = std::process::Command::new("rsync");
+    let is_strict =
+        asked.args(["--insecure-links", "--version"]).output().unwrap().status.success();
+    each("KEEP_DIRLINKS=yes", |way| {
+        let (here, there) = (way.here(), way.there());
+        let outside = way.sandbox.path("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("x"), "x").unwrap();
+        symlink(&outside, here.at("dir")).unwrap();
+        way.fine();
+        there.write("dir/x", "edited", 1_700_000_000);
+        there.write("dir/new", "new", 1_700_000_000);
+        if is_strict && way.is_remote() && way.here_is() == "target" {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("a link that leads out of the replica"), "{run}");
+            assert_eq!(fs::read(outside.join("x")).unwrap(), b"x", "{}", way.name);
+            assert_eq!(there.read("dir/x").unwrap(), b"edited", "{}", way.name);
+        } else {
+            way.fine();
+            assert_eq!(fs::read(outside.join("x")).unwrap(), b"edited", "{}", way.name);
+            assert_eq!(fs::read(outside.join("new")).unwrap(), b"new", "{}", way.name);
+            way.idle();
+        }
+        assert!(here.at("dir").is_symlink());
     });
 }

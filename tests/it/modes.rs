@@ -94,9 +94,50 @@ fn a_file_that_nobody_may_read_is_carried_by_root_and_left_alone_by_others() {
             way.fine();
             way.in_step();
             assert!(way.there().details().contains("f secret s 1500000000 0\n"));
+            // its content and its mode go on from there
+            way.there().write("secret", "edited", 1_600_000_000);
+            way.fine();
+            way.in_step();
+            assert!(way.here().details().contains("f secret edited 1600000000 0\n"));
         } else {
-            assert_eq!(way.run().status, Some(1), "{}", way.name);
-            assert!(!way.there().has("secret") && way.there().has("plain"));
+            left_alone(way);
         }
     });
+}
+
+#[test]
+fn an_ordinary_user_cannot_carry_it_over_and_does_not_take_it_for_deleted() {
+    if !rustix::process::geteuid().is_root() {
+        return; // the test above ran as one
+    }
+    each_as("", Some(65534), |way| {
+        way.here().make("f secret s 1500000000 000\nf plain p");
+        own(way);
+        left_alone(way);
+        // it was readable once: what is known of it stays on both sides
+        set_mode(&way.here().at("secret"), 0o600);
+        way.fine();
+        assert_eq!(way.there().read("secret").unwrap(), b"s", "{}", way.name);
+        set_mode(&way.here().at("secret"), 0);
+        way.there().write("plain", "edited", 1_600_000_000);
+        own(way);
+        for _ in 0..2 {
+            assert_eq!(way.run().status, Some(1), "{}", way.name);
+        }
+        assert_eq!(way.there().read("secret").unwrap(), b"s", "{}", way.name);
+        assert_eq!(way.here().read("plain").unwrap(), b"edited", "{}", way.name);
+        set_mode(&way.here().at("secret"), 0o600);
+        way.fine();
+        way.in_step();
+    });
+}
+
+/// An error each time, and all else is done.
+fn left_alone(way: &Way) {
+    for _ in 0..2 {
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        assert!(run.stderr.contains("secret: cannot read the file"), "{}: {run}", way.name);
+    }
+    assert!(!way.there().has("secret") && way.there().has("plain"), "{}", way.name);
 }

@@ -112,6 +112,29 @@ fn a_client_works_over_a_restricted_key() {
 }
 
 #[test]
+fn kept_links_to_directories_work_over_a_restricted_key_as_far_as_they_stay_inside() {
+    let place = Place::new();
+    fs::create_dir(place.sandbox.path("data/shared")).unwrap();
+    fs::write(place.sandbox.path("data/shared/f"), "inside").unwrap();
+    symlink("../shared", place.target().join("near")).unwrap();
+    let sync = || place.to(&place.target(), TOKEN).env("KEEP_DIRLINKS", "yes").run();
+    let run = sync();
+    if run.stderr.contains("no Landlock") {
+        assert_eq!(run.status, Some(1), "{run}");
+        return;
+    }
+    assert_eq!(run.status, Some(0), "{run} {}", place.log());
+    assert_eq!(place.sandbox.a.read("near/f").as_deref(), Some(&b"inside"[..]));
+    assert_eq!(sync().status, Some(0));
+    // one that leads out is seen, and what is behind it is not
+    symlink(place.sandbox.path("outside"), place.target().join("far")).unwrap();
+    let run = sync();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("far: cannot list the directory"), "{run}");
+    assert!(!place.sandbox.a.has("far"), "{run}");
+}
+
+#[test]
 fn replicas_elsewhere_and_other_tokens_are_refused() {
     let place = Place::new();
     place.sandbox.a.make("f file one");

@@ -22,6 +22,8 @@ pub enum Sort {
     BusyBox,
     /// Behind ssh, where find has no -printf and stat works as on the BSDs.
     Bsd,
+    /// The same, with no program for digests but cksum.
+    Posix,
     /// Behind ssh, as a user who is not root.
     Nobody,
 }
@@ -67,7 +69,8 @@ impl Sort {
         match self {
             Sort::Local | Sort::Ssh | Sort::Libssh2 => (String::new(), None),
             Sort::BusyBox => with_tools(busybox_tools(), "sh"),
-            Sort::Bsd => with_tools(bsd_tools(), "sh"),
+            Sort::Bsd => with_tools(bsd_tools(true), "sh"),
+            Sort::Posix => with_tools(bsd_tools(false), "sh"),
             Sort::Nobody if rustix::process::geteuid().is_root() => (
                 "ForceCommand setpriv --reuid 65534 --regid 65534 --clear-groups \
                  sh -c \"$SSH_ORIGINAL_COMMAND\""
@@ -157,15 +160,16 @@ fn busybox_tools() -> tempfile::TempDir {
 }
 
 /// dash, a find without -printf, a stat with the BSDs' -f instead of -c, no getent, no
-/// comm, no setsid, no sha256sum.
-fn bsd_tools() -> tempfile::TempDir {
+/// comm, no setsid, no sha256sum; with or without another program for SHA-256.
+fn bsd_tools(has_sha256: bool) -> tempfile::TempDir {
     let dir = tools_dir();
     for name in [
         "dash", "sh", "env", "cat", "ls", "mv", "rm", "rmdir", "mkdir", "ln", "cp", "dd", "tr",
         "df", "tail", "head", "id", "date", "touch", "chmod", "chown", "sort", "cksum", "diff",
         "sed", "sleep", "ps", "readlink", "rsync", "true", "false", "kill", "shasum", "openssl",
     ] {
-        if name != "shasum" && name != "openssl" || Path::new("/usr/bin").join(name).exists() {
+        let is_sum = matches!(name, "shasum" | "openssl");
+        if !is_sum || has_sha256 && Path::new("/usr/bin").join(name).exists() {
             link(dir.path(), name, &found(name));
         }
     }
@@ -188,6 +192,8 @@ fn script(dir: &Path, name: &str, text: &str) {
 
 /// The formats that our scripts use, put into the words of GNU stat.
 const BSD_STAT: &str = r#"
+follow=
+if [ "$1" = -L ]; then follow=-L && shift; fi
 [ "$1" = -f ] || { echo "stat: illegal option" >&2; exit 1; }
 format=$2
 shift 2
@@ -205,5 +211,5 @@ case $format in
   *) echo "stat: $format: bad format" >&2; exit 1 ;;
 esac
 [ -z "$name" ] || words=$words/%n
-exec /usr/bin/stat -c "$words" "$@"
+exec /usr/bin/stat $follow -c "$words" "$@"
 "#;

@@ -112,7 +112,7 @@ pub(super) fn apply_changes(old: &[u8], changes: &[u8], sum: &str) -> Option<Vec
         }
     }
     new.for_each(push);
-    (super::cksum::cksum(&listing) == sum).then_some(listing)
+    (crate::replica::cksum::cksum(&listing) == sum).then_some(listing)
 }
 
 /// The lines of a listing, without their ends.
@@ -123,7 +123,7 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The path that a complaint of find is about, and the system's words. GNU find quotes
 /// and escapes the path, others do not.
 pub(super) fn complaint(line: &[u8]) -> Option<(Vec<u8>, String)> {
-    let rest = line.strip_prefix(b"find: ")?;
+    let rest = of_find(line)?;
     let (path, words) = match rest.iter().position(|b| *b == b'\'') {
         Some(quote) => {
             let (path, used) = unquote(&rest[quote + 1..])?;
@@ -139,6 +139,12 @@ pub(super) fn complaint(line: &[u8]) -> Option<(Vec<u8>, String)> {
     let path = path.strip_prefix(b"./").map_or_else(|| path.clone(), <[u8]>::to_vec);
     let path = if path == b"." { Vec::new() } else { path };
     Some((path, words.to_owned()))
+}
+
+/// What find itself says; some are called by their whole path.
+pub(super) fn of_find(line: &[u8]) -> Option<&[u8]> {
+    let end = line.windows(2).position(|pair| pair == b": ")?;
+    (line[..end].rsplit(|b| *b == b'/').next() == Some(b"find")).then(|| &line[end + 2..])
 }
 
 /// Undoes the quoting of the C locale up to the closing quote; also how much was read.
@@ -182,8 +188,8 @@ fn escape(text: &[u8]) -> Option<(u8, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cksum::cksum;
     use super::*;
+    use crate::replica::cksum::cksum;
 
     #[test]
     fn an_answer_is_taken_apart() {

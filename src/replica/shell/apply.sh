@@ -10,7 +10,7 @@
 # The names of a group are n_1, n_2 and so on, their expected looks e_1 and so on, further names t_1 and so on,
 # their answers r_1 and so on.
 do_apply() {
-  count=0 act='' why='' here='' dest_of='' expect='' extra=''
+  links=$1 count=0 act='' why='' here='' dest_of='' expect='' extra=''
   while next_line; do
     case $line in
       '>'*)
@@ -55,13 +55,18 @@ do_apply() {
 
 flush() {
   [ "$count" -gt 0 ] || return 0
-  case $why in
-    '')
+  case $why:$links:$act in
+    link:dirs:meta | link:dirs:mtime | link:dirs:attr)
+      # metadata takes nothing away: it also reaches behind a link
+      if enter_to_look "$here"; then "act_$act"; else all_answer v; fi
+      ;;
+    :*)
       open_here
       "act_$act"
       close_here
       ;;
-    gone) all_answer v ;;
+    gone:*) all_answer v ;;
+    link:*) all_answer 'f reach it:a directory above it is a symbolic link, and nothing is changed behind one but by rsync' ;;
     *) all_answer 'f enter its directory:Permission denied' ;;
   esac
   i=0
@@ -185,6 +190,23 @@ again() {
   done
 }
 
+# through_links ANSWER: metadata of a link that counts as a directory (KEEP_DIRLINKS) is that
+# of the directory. What a copied link points at (COPY_SYMLINKS) is left as it is.
+through_links() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ -n "$answer" ] || ! follows "./$name"; then continue; fi
+    case $links in
+      dirs) eval "n_$i=\$name/." ;;
+      *) eval "r_$i=\$1" ;;
+    esac
+  done
+}
+
+not_through='f change what a link points at:Operation not supported (COPY_SYMLINKS)'
+
 act_remove() {
   check
   case $first in
@@ -235,6 +257,7 @@ act_mkdir() {
 # first, because changing them takes the setuid bits away.
 act_meta() {
   check
+  through_links "$not_through"
   for owner in "${user:-$second}:${group:-$third}" "$second:$third"; do
     case $owner in
       -:-) break ;;
@@ -262,6 +285,7 @@ act_meta() {
 # mtime: the further name is '@SECONDS.NANOS YYYY-MM-DDThh:mm:ss.nanosZ YYYYMMDDhhmm.ss'.
 act_mtime() {
   check
+  through_links o
   doing='set its time'
   i=0
   while [ "$i" -lt "$count" ]; do

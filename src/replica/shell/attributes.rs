@@ -1,6 +1,7 @@
 //! ACLs and extended attributes of a remote replica, as `attributes.sh` tells them.
 
 use super::ShellReplica;
+use super::answer::of_find;
 use super::channel::OnStop;
 use super::encode::{datum, paths as encode_paths, split};
 use super::owners::Whose;
@@ -22,6 +23,17 @@ pub(super) struct Told {
     pub found: HashMap<(usize, Vec<u8>), Attributes>,
     /// What the tools complained about and matters.
     pub complaint: Option<String>,
+}
+
+/// How far a question goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The entries that are named.
+    One,
+    /// All below them too.
+    Below,
+    /// The same, and they are links to directories.
+    Behind,
 }
 
 /// Complaints about what the listing knows already, or what has no attributes at all.
@@ -46,8 +58,11 @@ pub(super) fn parse(bytes: &[u8], wanted: Wanted) -> Option<Told> {
                 if let Some(name) = line.strip_prefix(b"# file: ") {
                     path = from_here(unquote(name)?);
                 } else if let Some(words) = line.strip_prefix(b"#error ") {
+                    // what find cannot enter, the listing has told
+                    let is_told = of_find(words).is_some();
                     let words = String::from_utf8_lossy(words);
-                    if !FINE.iter().any(|fine| words.ends_with(fine)) {
+                    let is_fine = is_told || FINE.iter().any(|fine| words.ends_with(fine));
+                    if !is_fine {
                         told.complaint.get_or_insert(words.into_owned());
                     }
                 } else if !line.starts_with(b"#") {
@@ -199,20 +214,23 @@ impl ShellReplica {
         Ok(told)
     }
 
-    /// What these paths have, or, `deep`, all below them too; nothing of those without any.
+    /// What these paths have, or all below them too; nothing of those without any.
     pub(super) fn ask_attributes(
         &mut self,
         paths: &[RelPath],
-        deep: bool,
+        reach: Reach,
     ) -> Result<HashMap<RelPath, Attributes>, ReplicaError> {
         if paths.is_empty() || !self.wanted.any() {
             return Ok(HashMap::new());
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let depth = if deep { "below" } else { "one" };
-        let follow = if self.follows { "follow" } else { "plain" };
-        let words = format!("attributes {} {depth} {follow}", self.wanted.words());
+        let (depth, links) = match reach {
+            Reach::One => ("one", self.links.word()),
+            Reach::Below => ("below", self.links.word()),
+            Reach::Behind => ("below", "behind"),
+        };
+        let words = format!("attributes {} {depth} {links}", self.wanted.words());
         let pieces = [Piece::Look, Piece::List, Piece::Attributes];
         let (status, answer) = self.ask(&pieces, &words, &data, OnStop::Finish)?;
         if status != 0 {
@@ -239,7 +257,7 @@ impl ShellReplica {
     }
 
     pub(super) fn attributes_of(&mut self, paths: &[RelPath]) -> Result<Found, ReplicaError> {
-        let mut found = self.ask_attributes(paths, false)?;
+        let mut found = self.ask_attributes(paths, Reach::One)?;
         // looked at afterwards: what is gone now may have been told to have none
         let there = self.look_plainly(paths)?;
         Ok(paths
@@ -317,6 +335,8 @@ mod tests {
     fn missing_tools_complaints_and_cut_answers_are_told() {
         let told = parse(b"#none acl\n#none xattr\n#dir\n#end\n", WANTED).unwrap();
         assert_eq!(told.unread, Unread { acl: true, xattr: true });
+        let told = parse(b"#error find: './l': Too many levels of symbolic links\n#end\n", WANTED);
+        assert_eq!(told.unwrap().complaint, None, "the listing tells of links in a circle");
         let told = parse(b"#error getfattr: out of memory\n#end\n", WANTED).unwrap();
         assert_eq!(told.complaint.as_deref(), Some("getfattr: out of memory"));
         for cut in ["#acl\n# file: a\nuser::rwx\n", "", "#acl\n# file: a\nnonsense\n#end\n"] {

@@ -32,15 +32,16 @@ choose() {
 
 # tell ARGUMENTS...: of all that find finds with these.
 tell() {
-  link=-h
-  [ "$follow" != -L ] || link=-d
   if [ -n "$with_acl" ]; then
     echo '#acl'
     find "$@" ! -type l -exec getfacl -nspE -- {} + 2>>"$scratch/attr"
   fi
   if [ -n "$with_xattr" ]; then
     echo '#xattr'
-    find "$@" -exec getfattr "$link" -d -e hex -m "$spaces" --absolute-names -- {} + \
+    find "$@" -type l -exec getfattr -h -d -e hex -m "$spaces" --absolute-names -- {} + \
+      2>>"$scratch/attr"
+    # also one that is a link, where find was told to follow it
+    find "$@" ! -type l -exec getfattr -d -e hex -m "$spaces" --absolute-names -- {} + \
       2>>"$scratch/attr"
   fi
 }
@@ -51,12 +52,12 @@ told() {
   echo '#end'
 }
 
-# attributes KINDS SPACES one|below FOLLOW: the data are directories behind '>' and names in
+# attributes KINDS SPACES one|below LINKS: the data are directories behind '>' and names in
 # them. '#dir' begins each directory.
 do_attributes() {
   make_scratch 2>&1 || return 1
   choose "$1" "$2"
-  case $4 in follow) follow=-L ;; *) follow=-P ;; esac
+  choose_links "$4"
   deep=$3
   set --
   why=
@@ -66,7 +67,7 @@ do_attributes() {
         tell_named "$@"
         set --
         decode "${line#>}"
-        enter_or_why "$datum"
+        look_or_why "$datum"
         echo '#dir'
         ;;
       .)
@@ -76,7 +77,15 @@ do_attributes() {
         ;;
       *)
         entry "$line" || return 1
-        if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
+        if [ -n "$why" ]; then
+          :
+        elif [ "$walk" = -P ] && follows "./$datum"; then
+          walk=-H
+          tell_named "./$datum"
+          walk=-P
+        elif is_there "$datum"; then
+          set -- "$@" "./$datum"
+        fi
         if [ $# -ge 100 ]; then
           tell_named "$@"
           set --
@@ -90,8 +99,8 @@ do_attributes() {
 tell_named() {
   [ $# -gt 0 ] || return 0
   case $deep in
-    one) tell "$follow" "$@" -maxdepth 0 ;;
-    *) tell "$follow" "$@" ;;
+    one) tell "$walk" "$@" -maxdepth 0 ;;
+    *) tell "$walk" "$@" ;;
   esac
 }
 
@@ -128,6 +137,7 @@ number_of_group() {
 # on a line behind '-', then what setfattr --restore takes.
 act_attr() {
   check
+  through_links "$not_through"
   doing='set its ACL or extended attributes'
   if [ -n "$access" ]; then
     many setfacl -n "--set=$access" -- || again setfacl -n "--set=$access" --
@@ -192,7 +202,11 @@ change_all() {
     echo 'these attributes are not those of one entry'
     return 1
   fi
-  printf '%s\n' "$rest" | setfattr -h --restore=-
+  # the name behind '# file:' is that of a link, if it is one
+  case $1 in
+    */.) printf '%s\n' "$rest" | setfattr --restore=- ;;
+    *) printf '%s\n' "$rest" | setfattr -h --restore=- ;;
+  esac
 }
 
 # is_of_one: whether $rest is about one entry of this directory: setfattr goes wherever a

@@ -11,6 +11,9 @@ set -f
 nl='
 '
 root='' base='' held='' scratch=''
+# What symbolic links count as: 'plain', themselves; 'dirs', those to directories as the
+# directories (KEEP_DIRLINKS); 'follow', all as what they point at (COPY_SYMLINKS).
+links=plain
 
 # Requests and data come on descriptor 3, so that no command can eat them.
 next_line() {
@@ -47,16 +50,29 @@ enter() {
   cd -P "./$1" 2>/dev/null && [ "$PWD" = "$base/$1" ]
 }
 
-# Why that failed: 'gone' (nothing, or no directory, is there), or 'denied'. It is only
-# asked by 'enter_or_why', behind a failure.
+# The same only to look: also through links, where these count as directories.
+enter_to_look() {
+  if [ "$links" = plain ]; then
+    enter "$1"
+    return
+  fi
+  cd -P "$root" 2>/dev/null && [ "$PWD" = "$root" ] || return 1
+  [ -z "$1" ] || cd -P "./$1" 2>/dev/null || return 1
+}
+
+# Why that failed: 'gone' (nothing, or no directory, is there), 'link' (one that counts as
+# a directory, but nothing is changed behind it), or 'denied'. It is only asked behind a
+# failure, of 'enter' or, with 'look', of 'enter_to_look'.
 why_not() {
-  rest=$1/
+  rest=$1/ through=
+  if [ "${2-}" = look ] && [ "$links" != plain ]; then through=yes; fi
   cd -P "$root" 2>/dev/null || { why=denied && return; }
   while [ -n "$rest" ]; do
     part=${rest%%/*}
     rest=${rest#*/}
-    if [ -L "./$part" ] || [ ! -d "./$part" ]; then
+    if [ ! -d "./$part" ] || { [ -L "./$part" ] && [ -z "$through" ]; }; then
       why=gone
+      if [ "$links" != plain ] && [ -d "./$part" ]; then why='link'; fi
       [ -x . ] || why=denied
       return
     fi
@@ -69,6 +85,22 @@ enter_or_why() {
   why=
   enter "$1" || why_not "$1"
   [ -z "$why" ]
+}
+
+look_or_why() {
+  why=
+  enter_to_look "$1" || why_not "$1" look
+  [ -z "$why" ]
+}
+
+# follows NAME: whether it is a link that counts as what it points at.
+follows() {
+  [ -L "$1" ] || return 1
+  case $links in
+    dirs) [ -d "$1" ] ;;
+    follow) [ -e "$1" ] ;;
+    *) return 1 ;;
+  esac
 }
 
 is_there() {

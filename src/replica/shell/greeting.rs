@@ -23,6 +23,7 @@ struct Greeting {
     work_dir_is_link: bool,
     has_work_dir: bool,
     has_kept: bool,
+    has_sha256: bool,
     identity: Option<Vec<u8>>,
     root: Vec<u8>,
 }
@@ -89,6 +90,7 @@ impl ShellReplica {
             identity,
             has_work_dir: greeting.has_work_dir,
             has_kept: greeting.has_kept,
+            has_sha256: greeting.has_sha256,
             free_kib: greeting.free_kib,
             locked: false,
         });
@@ -158,6 +160,7 @@ fn parse(said: &[u8]) -> Option<Greeting> {
                 greeting.work_dir_is_link = text == "link";
                 greeting.has_work_dir = text == "yes";
             }
+            b"sha256" => greeting.has_sha256 = text == "yes",
             b"kept" => greeting.has_kept = text == "yes",
             b"identity" => greeting.identity = Some(value.to_vec()),
             _ => return None,
@@ -171,9 +174,10 @@ mod tests {
 
     #[test]
     fn a_greeting_is_read_and_its_root_is_bytes() {
-        let said = b"created 0\nfree 123\nuid 1000\nrsync yes\nstyle gnu\nworkdir yes\nkept no\nidentity abc\nroot\n/a\nb\xff";
+        let said = b"created 0\nfree 123\nuid 1000\nrsync yes\nsha256 yes\nstyle gnu\nworkdir yes\nkept no\nidentity abc\nroot\n/a\nb\xff";
         let greeting = parse(said).unwrap();
         assert_eq!((greeting.free_kib, greeting.uid, greeting.has_rsync), (123, 1000, true));
+        assert!(greeting.has_sha256);
         assert_eq!(greeting.style, Some(Style::Gnu));
         assert_eq!(greeting.identity.as_deref(), Some(&b"abc"[..]));
         assert_eq!(greeting.root, b"/a\nb\xff");

@@ -10,12 +10,12 @@ make_scratch() {
 
 # list: everything below the current directory, one record a line on standard output. What
 # does not fit a line (a line end in a path or in a link's target) goes to $odd, each
-# record ended by NUL. '!' before a record: it is there and cannot be read. $follow is -L
-# or nothing; the arguments are expressions of find that are always true.
+# record ended by NUL. '!' before a record: it is there and cannot be read. $walk is -L
+# or -P, $deref says the same to stat; the arguments are expressions of find that are always true.
 list() {
   case $style in
     gnu)
-      find "$follow" . -path ./.osync_workdir -prune -o "$@" \
+      find "$walk" . -path ./.osync_workdir -prune -o "$@" \
         \( -path "*$nl*" -o -lname "*$nl*" \) \
         \( \( -type f ! -perm -444 ! -readable -o \
         -type d ! -perm -555 ! \( -readable -executable \) \) -fprintf "$odd" "!$record\\0" -o \
@@ -26,10 +26,10 @@ list() {
       ;;
     *)
       case $style in
-        stat) set -- "$@" ! -type l ! -path "*$nl*" -exec stat -c "$facts/%n" {} + ;;
-        bsd) set -- "$@" ! -type l ! -path "*$nl*" -exec stat -f "$facts/%N" {} + ;;
+        stat) set -- "$@" ! -type l ! -path "*$nl*" -exec stat ${deref:+"$deref"} -c "$facts/%n" {} + ;;
+        bsd) set -- "$@" ! -type l ! -path "*$nl*" -exec stat ${deref:+"$deref"} -f "$facts/%N" {} + ;;
       esac
-      find "$follow" . -path ./.osync_workdir -prune -o "$@"
+      find "$walk" . -path ./.osync_workdir -prune -o "$@"
       ;;
   esac
 }
@@ -37,10 +37,10 @@ list() {
 # What else a find without -printf cannot tell in one go, to $odd.
 list_odd() {
   [ "$style" != gnu ] || return 0
-  find "$follow" . -path ./.osync_workdir -prune -o "$@" \
-    \( -type l -o -path "*$nl*" \) -exec sh -c "$describe_many" "$style" "$facts" {} + \
+  find "$walk" . -path ./.osync_workdir -prune -o "$@" \
+    \( -type l -o -path "*$nl*" \) -exec sh -c "$describe_many" "$style" "$facts" "$deref" {} + \
     >"$odd" 2>/dev/null
-  find "$follow" . -path ./.osync_workdir -prune -o "$@" \
+  find "$walk" . -path ./.osync_workdir -prune -o "$@" \
     \( -type f ! -perm -444 -o -type d ! -perm -555 \) -exec sh -c "$describe_closed" sh {} + \
     >>"$odd" 2>/dev/null
 }
@@ -48,16 +48,18 @@ list_odd() {
 # For another sh that find starts: its arguments are names, the first our way of looking.
 # shellcheck disable=SC2016
 describe_many='
-facts=$1
-shift
+facts=$1 deref=$2
+shift 2
 for name do
+  deep=$deref
+  [ -e "$name" ] || deep=
   case $0 in
-    stat) line=$(stat -c "$facts" "$name" 2>/dev/null) ;;
-    *) line=$(stat -f "$facts" "$name" 2>/dev/null) ;;
+    stat) line=$(stat ${deep:+"$deep"} -c "$facts" "$name" 2>/dev/null) ;;
+    *) line=$(stat ${deep:+"$deep"} -f "$facts" "$name" 2>/dev/null) ;;
   esac
   [ -n "$line" ] || continue
   printf "%s/%s//" "$line" "$name"
-  [ ! -L "$name" ] || readlink -n "$name" 2>/dev/null
+  [ -n "$deep" ] || [ ! -L "$name" ] || readlink -n "$name" 2>/dev/null
   printf "\000"
 done'
 # shellcheck disable=SC2016
@@ -68,14 +70,28 @@ for name do
   printf "!/%s\000" "$name"
 done'
 
-# scan FOLLOW WRITE KINDS SPACES (see attributes.sh): the data are the cache's path (or nothing), the checksum of what the
+# choose_links LINKS: find follows those that count as what they point at, if it notices
+# circles, as POSIX asks for; BusyBox's does not. Else what lies behind links is asked for
+# afterwards ('below behind').
+choose_links() {
+  links=$1
+  case $links:$style in
+    follow:stat) as -P ;;
+    follow:*) as -L ;;
+    behind:*) links=dirs && as -P && as=-H ;;
+    *) as -P ;;
+  esac
+  walk=$as
+}
+
+# scan LINKS WRITE KINDS SPACES (see attributes.sh): the data are the cache's path (or nothing), the checksum of what the
 # other end has of it, user ids behind 'u', group ids behind 'g', then what need not be
 # entered: names behind '=' or '%', paths behind '>'.
 #
 # The whole tree is always listed. Where both ends have the listing of the last run, only
 # what differs from it is sent; the checksum of the new one shows whether that worked.
 do_scan() {
-  case $1 in follow) follow=-L ;; *) follow=-P ;; esac
+  choose_links "$1"
   write=$2 kinds=$3 spaces=$4
   datum && cache=$datum && datum && known=$datum || return 1
   owners='' prunes=0
@@ -110,7 +126,7 @@ do_scan() {
   [ "$kinds" != none ] || return 0
   echo '#attributes'
   choose "$kinds" "$spaces"
-  tell "$follow" . -path ./.osync_workdir -prune -o "$@"
+  tell "$walk" . -path ./.osync_workdir -prune -o "$@"
   told
 }
 
@@ -182,17 +198,19 @@ do_owners() {
   say_owners "$owners"
 }
 
-# below: the data are directories behind '>' and names in them. For each name a record
+# below LINKS: the data are directories behind '>' and names in them. For each name a record
 # '>' (or '!' and why its directory cannot be entered), then the records of it and of all
-# below it, then one behind '?' for each complaint.
+# below it, then one behind '?' for each complaint. 'behind': of links to directories, where
+# the record of the entry itself may be that of the link.
 do_below() {
   make_scratch 2>&1 || return 1
-  follow=-P why=
+  choose_links "$1"
+  why=
   while next_line; do
     case $line in
       '>'*)
         decode "${line#>}"
-        enter_or_why "$datum"
+        look_or_why "$datum"
         ;;
       .) return 0 ;;
       *)
@@ -215,33 +233,35 @@ named='%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l'
 tree_of() {
   case $style in
     gnu)
-      find "$1" \( -type f ! -perm -444 ! -readable -o \
+      find "$walk" "$1" \( -type f ! -perm -444 ! -readable -o \
         -type d ! -perm -555 ! \( -readable -executable \) \) -printf "!$named\\0" -o \
         -printf "$named\\0" 2>"$scratch/errors"
       ;;
     *)
-      find "$1" -exec sh -c "$describe_many" "$style" "$facts" {} + 2>"$scratch/errors"
-      find "$1" \( -type f ! -perm -444 -o -type d ! -perm -555 \) \
+      find "$walk" "$1" -exec sh -c "$describe_many" "$style" "$facts" "$deref" {} + \
+        2>"$scratch/errors"
+      find "$walk" "$1" \( -type f ! -perm -444 -o -type d ! -perm -555 \) \
         -exec sh -c "$describe_closed" sh {} + 2>/dev/null
       ;;
   esac
   while IFS= read -r line; do printf '?%s\000' "$line"; done <"$scratch/errors"
 }
 
-# devices: names of device nodes; a line 'MAJOR MINOR' in hexadecimal for each.
+# devices LINKS: names of device nodes; a line 'MAJOR MINOR' in hexadecimal for each.
 do_devices() {
-  why=
+  links=$1 why=
   while next_line; do
     case $line in
       '>'*)
         decode "${line#>}"
-        enter_or_why "$datum"
+        look_or_why "$datum"
         ;;
       .) return 0 ;;
       *)
         entry "$line" || return 1
-        numbers=
-        [ -n "$why" ] || numbers=$(stat -c '%t %T' "./$datum" 2>/dev/null)
+        numbers='' deref=
+        if follows "./$datum"; then deref=-L; fi
+        [ -n "$why" ] || numbers=$(stat ${deref:+"$deref"} -c '%t %T' "./$datum" 2>/dev/null)
         echo "${numbers:-0 0}"
         ;;
     esac

@@ -153,7 +153,7 @@ impl Building<'_> {
             child.standing = Standing::Unknown;
             let text = match child.entry.kind {
                 Kind::Dir => cannot_list(&words),
-                _ if words.contains("file system loop") => {
+                _ if words.contains(LOOP) => {
                     "the link leads back to a directory above it".to_owned()
                 }
                 _ => format!("cannot read it: {words}"),
@@ -173,11 +173,14 @@ impl Building<'_> {
     }
 }
 
+/// What find says of a link in a circle.
+pub(super) const LOOP: &str = "file system loop";
+
 fn cannot_list(words: &str) -> String {
     format!("cannot list the directory: {words}")
 }
 
-fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+pub(super) fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     match (dir, name) {
         (b"", name) => name.to_vec(),
         (dir, b"") => dir.to_vec(),

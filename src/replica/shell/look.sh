@@ -4,14 +4,33 @@
 # look NAME...: a line for each of these entries of the current directory, which all are
 # there: kind, inode, size (files only), time of modification.
 look() {
+  if [ "$links" = plain ]; then
+    look_as -P "$@"
+    return
+  fi
+  for name in "$@"; do
+    if follows "$name"; then look_as -H "$name"; else look_as -P "$name"; fi
+  done
+}
+
+# look_as -P|-H NAME...: as links, or as what links point at.
+look_as() {
+  as "$1"
+  shift
   case $style in
     gnu)
-      find "$@" -maxdepth 0 \( -type f -printf '%y %i %s %T@\n' -o -printf '%y %i - %T@\n' \) \
+      find "$as" "$@" -maxdepth 0 \( -type f -printf '%y %i %s %T@\n' -o -printf '%y %i - %T@\n' \) \
         2>/dev/null
       ;;
-    stat) stat -c '%f %i %s %Y %y' "$@" 2>/dev/null | look_normal ;;
-    bsd) stat -f '%Xp %i %z %m %Fm' "$@" 2>/dev/null | look_normal ;;
+    stat) stat ${deref:+"$deref"} -c '%f %i %s %Y %y' "$@" 2>/dev/null | look_normal ;;
+    bsd) stat ${deref:+"$deref"} -f '%Xp %i %z %m %Fm' "$@" 2>/dev/null | look_normal ;;
   esac
+}
+
+# as -P|-H|-L: find's option, and the one of stat that means the same.
+as() {
+  as=$1 deref=
+  [ "$as" = -P ] || deref=-L
 }
 
 look_normal() {
@@ -50,16 +69,41 @@ nanos_of() {
   esac
 }
 
-# describe NAME...: a full record for each of these, ended by NUL: as in a listing.
+# describe NAME...: a full record for each of these, ended by NUL: as in a listing. In no
+# order.
 describe() {
+  if [ "$links" = plain ]; then
+    describe_as -P "$@"
+  else
+    describe_some -P "$@"
+    describe_some -H "$@"
+  fi
+}
+
+# Of these names only those that are looked at in this way.
+describe_some() {
+  how=$1 left=$(($# - 1))
+  shift
+  while [ "$left" -gt 0 ]; do
+    name=$1 left=$((left - 1)) its=-P
+    shift
+    if follows "$name"; then its=-H; fi
+    [ "$its" != "$how" ] || set -- "$@" "$name"
+  done
+  [ $# -eq 0 ] || describe_as "$how" "$@"
+}
+
+describe_as() {
+  as "$1"
+  shift
   case $style in
-    gnu) find "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
+    gnu) find "$as" "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
     *)
       for name in "$@"; do
         told=$(facts "$name")
         [ -n "$told" ] || continue
         printf '%s/%s//' "$told" "$name"
-        if [ -L "$name" ]; then readlink -n "$name" 2>/dev/null || :; fi
+        if [ -z "$deref" ] && [ -L "$name" ]; then readlink -n "$name" 2>/dev/null || :; fi
         printf '\000'
       done
       ;;
@@ -75,15 +119,16 @@ esac
 
 facts() {
   case $style in
-    stat) stat -c "$facts" "$1" 2>/dev/null ;;
-    bsd) stat -f "$facts" "$1" 2>/dev/null ;;
+    stat) stat ${deref:+"$deref"} -c "$facts" "$1" 2>/dev/null ;;
+    bsd) stat ${deref:+"$deref"} -f "$facts" "$1" 2>/dev/null ;;
   esac
 }
 
-# stat: the data are directories (behind '>') and names of entries. The records of those
+# stat LINKS: the data are directories (behind '>') and names of entries. The records of those
 # that are there; each directory begins with a record '>', or '!' and why it cannot be
 # entered.
 do_stat() {
+  links=$1
   set --
   why=
   while next_line; do
@@ -92,7 +137,7 @@ do_stat() {
         [ $# -eq 0 ] || describe "$@"
         set --
         decode "${line#>}"
-        enter_or_why "$datum"
+        look_or_why "$datum"
         if [ -z "$why" ]; then printf '>\000'; else printf '!%s\000' "$why"; fi
         ;;
       .)
@@ -112,14 +157,15 @@ do_stat() {
   return 1
 }
 
-# digest: the same data, regular files; a line for each: its digest, or '-' and why not.
+# digest LINKS sha256|cksum: the same data, regular files; a line for each: its digest (of
+# cksum, two numbers), or '-' and why not.
 do_digest() {
-  why=
+  links=$1 sort=$2 why=
   while next_line; do
     case $line in
       '>'*)
         decode "${line#>}"
-        enter_or_why "$datum"
+        look_or_why "$datum"
         ;;
       .) return 0 ;;
       *)
@@ -134,8 +180,14 @@ do_digest() {
 digest_one() {
   if [ -n "$why" ]; then
     echo "- $why"
-  elif [ -L "./$datum" ] || [ ! -f "./$datum" ]; then
+  elif [ ! -f "./$datum" ] || { [ -L "./$datum" ] && ! follows "./$datum"; }; then
     if is_there "$datum"; then echo '- other'; else echo '- gone'; fi
+  elif [ "$sort" = cksum ]; then
+    if sum=$({ cksum <"./$datum"; } 2>&1); then
+      echo "$sum"
+    else
+      echo "- ${sum##*: }"
+    fi
   elif sum=$(sum_of "./$datum" 2>&1); then
     # names may hold anything, so they are left out: the digest comes first or alone
     sum=${sum#\\}

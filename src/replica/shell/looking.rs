@@ -1,13 +1,14 @@
 //! Looking at single paths over there, and digests.
 
 use super::ShellReplica;
+use super::attributes::Reach;
 use super::channel::OnStop;
 use super::encode::{paths as encode_paths, split};
 use super::ops::failed;
 use super::owners::{Owners, Whose};
 use super::record::{Record, device, parse};
 use super::scripts::Piece;
-use crate::replica::{PathError, ReplicaError};
+use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
 use crate::tree::{Entry, Extra, Kind, RelPath};
 use std::collections::{BTreeSet, HashMap};
 
@@ -16,7 +17,7 @@ type Looks = Vec<Result<Option<Entry>, PathError>>;
 impl ShellReplica {
     pub(super) fn look_at(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
         let mut looks = self.look_plainly(paths)?;
-        let attributes = self.ask_attributes(paths, false)?;
+        let attributes = self.ask_attributes(paths, Reach::One)?;
         for (path, look) in paths.iter().zip(&mut looks) {
             if let (Ok(Some(entry)), Some(found)) = (look, attributes.get(path)) {
                 found.digest_into(entry);
@@ -32,7 +33,8 @@ impl ShellReplica {
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let (status, answer) = self.ask(&[Piece::Look], "stat", &data, OnStop::Finish)?;
+        let (status, answer) =
+            self.ask(&[Piece::Look], &self.asking("stat"), &data, OnStop::Finish)?;
         let style = self.link()?.style;
         let mut found: HashMap<RelPath, Entry> = HashMap::new();
         let mut denied: Vec<RelPath> = Vec::new();
@@ -79,6 +81,11 @@ impl ShellReplica {
             .collect())
     }
 
+    /// The words of a request that looks at entries as the scan did.
+    pub(super) fn asking(&self, what: &str) -> String {
+        format!("{what} {}", self.links.word())
+    }
+
     /// Asks for what the records do not hold: names of owners, numbers of device nodes;
     /// and puts this machine's numbers for owners into the entries.
     pub(super) fn complete(
@@ -104,7 +111,7 @@ impl ShellReplica {
         let mut data = Vec::new();
         encode_paths(&mut data, devices.iter().map(|(path, _)| path));
         let pieces = [Piece::Look, Piece::List];
-        let (_, answer) = self.ask(&pieces, "devices", &data, OnStop::Finish)?;
+        let (_, answer) = self.ask(&pieces, &self.asking("devices"), &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
         for (line, (_, entry)) in text.lines().zip(&mut devices) {
             let (major, minor) = line.split_once(' ').unwrap_or_default();
@@ -136,6 +143,7 @@ impl ShellReplica {
 
     pub(super) fn sums_of(
         &mut self,
+        kind: DigestKind,
         paths: &[RelPath],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         if paths.is_empty() {
@@ -143,9 +151,11 @@ impl ShellReplica {
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
-        let (status, answer) = self.ask(&[Piece::Look], "digest", &data, OnStop::GiveUp)?;
+        let sort = if kind == DigestKind::Cksum { "cksum" } else { "sha256" };
+        let words = format!("{} {sort}", self.asking("digest"));
+        let (status, answer) = self.ask(&[Piece::Look], &words, &data, OnStop::GiveUp)?;
         let text = String::from_utf8_lossy(&answer);
-        let sums: Option<Vec<_>> = text.lines().map(digest).collect();
+        let sums: Option<Vec<_>> = text.lines().map(|line| digest(line, kind)).collect();
         match sums {
             Some(sums) if status == 0 && sums.len() == paths.len() => Ok(sums),
             _ => Err(self.garbled("digest")),
@@ -161,12 +171,16 @@ fn directories(paths: &[RelPath]) -> std::vec::IntoIter<RelPath> {
 }
 
 /// One line of the answer to `digest`.
-fn digest(line: &str) -> Option<Result<[u8; 32], PathError>> {
+fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], PathError>> {
     match line.strip_prefix("- ") {
         Some("gone") => Some(Err(PathError::Vanished)),
         Some("other") => Some(Err(PathError::Changed)),
         Some("denied") => Some(Err(unreadable("Permission denied"))),
         Some(words) => Some(Err(unreadable(words))),
+        None if kind == DigestKind::Cksum => {
+            let (crc, length) = line.trim().split_once(char::is_whitespace)?;
+            Some(Ok(cksum::digest((crc.parse().ok()?, length.trim().parse().ok()?))))
+        }
         None => {
             let mut sum = [0; 32];
             if line.len() != 64 {
@@ -191,6 +205,13 @@ mod tests {
     #[test]
     fn digests_and_refusals_are_read() {
         let sum = "ab".repeat(32);
+        let crc = |line: &str| super::digest(line, DigestKind::Cksum);
+        let digest = |line: &str| super::digest(line, DigestKind::Sha256);
+        assert_eq!(crc("4294967295 0"), Some(Ok(cksum::digest((u32::MAX, 0)))));
+        assert_eq!(crc("- gone"), Some(Err(PathError::Vanished)));
+        for line in ["", "12", "x 1", "4294967296 1", &sum] {
+            assert_eq!(crc(line), None, "{line}");
+        }
         assert_eq!(digest(&sum), Some(Ok([0xab; 32])));
         assert_eq!(digest("- gone"), Some(Err(PathError::Vanished)));
         assert_eq!(digest("- No such device"), Some(Err(unreadable("No such device"))));

@@ -187,7 +187,9 @@ pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
 }
 
 /// Actions as the scripts name them.
-const ACTIONS: [&str; 11] = [
+const ACTIONS: [&str; 13] = [
+    "reach it",
+    "change what a link points at",
     "enter its directory",
     "remove it",
     "remove the directory",

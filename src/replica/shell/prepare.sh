@@ -81,9 +81,13 @@ hello() {
   decode "$2"
   rsync=no
   if command -v "$datum" >/dev/null 2>&1; then rsync=yes; fi
+  sha256=no
+  for name in sha256sum shasum sha256 openssl; do
+    if command -v "$name" >/dev/null 2>&1; then sha256=yes; fi
+  done
   find_style
   free_space
-  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "style $style"
+  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "style $style"
   if [ -L .osync_workdir ]; then
     echo 'workdir link'
   elif [ -d .osync_workdir ]; then

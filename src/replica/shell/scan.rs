@@ -1,16 +1,17 @@
 //! Scanning a remote replica: the whole tree is listed over there, and where both sides
 //! have the last listing, only what differs from it travels.
 
-use super::ShellReplica;
 use super::answer::{Answer, apply_changes, complaint, lines, take_apart};
+use super::attributes::Reach;
 use super::channel::OnStop;
-use super::cksum::cksum;
 use super::encode::{datum, literal_pattern, paths as encode_paths};
 use super::listing::{Listing, Rules};
 use super::owners::Owners;
 use super::record::{Record, Style, parse};
 use super::scripts::Piece;
+use super::{Links, ShellReplica};
 use crate::filter::Prune;
+use crate::replica::cksum::cksum;
 use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
 use std::collections::HashMap;
@@ -23,15 +24,17 @@ const MOST_PRUNES: usize = 200;
 
 impl ShellReplica {
     pub(super) fn list_all(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
-        (self.wanted, self.follows) = (request.attributes, request.copy_symlinks);
+        (self.wanted, self.links) = (request.attributes, Links::of(request));
         let old = self.last_listing();
         let mut listing = self.listing_with(request, &old)?;
         if listing.is_none() {
             listing = self.listing_with(request, &[])?;
         }
-        let (listing, unread) = listing.ok_or_else(|| self.garbled("scan"))?;
+        let (mut listing, unread) = listing.ok_or_else(|| self.garbled("scan"))?;
         self.wanted.acl &= !unread.acl;
         self.wanted.xattr &= !unread.xattr;
+        self.add_behind_links(&mut listing, &RelPath::root(), Some(request.filter))?;
+        (request.seen)(listing.records.len() as u64);
         let base = RelPath::root();
         let rules = Rules {
             filter: Some(request.filter),
@@ -51,11 +54,10 @@ impl ShellReplica {
         request: &ScanRequest<'_>,
         old: &[u8],
     ) -> Result<Option<(Listing, Unread)>, ReplicaError> {
-        let follow = if request.copy_symlinks { "follow" } else { "plain" };
         let write = if self.read_only { "look" } else { "write" };
         let data = self.scan_data(request, old)?;
         let pieces = [Piece::Look, Piece::List, Piece::Attributes];
-        let words = format!("scan {follow} {write} {}", self.wanted.words());
+        let words = format!("scan {} {write} {}", self.links.word(), self.wanted.words());
         let pieces = &pieces[..if self.wanted.any() { 3 } else { 2 }];
         let mut said = Vec::new();
         let mut seen = 0;
@@ -246,13 +248,43 @@ impl ShellReplica {
         &mut self,
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
+        let found = self.listings_below(paths, Reach::Below)?;
+        let side = self.side;
+        paths
+            .iter()
+            .zip(found)
+            .map(|(base, found)| match found {
+                Err(error) => Ok(Err(error)),
+                Ok(None) => Ok(Ok(None)),
+                Ok(Some(mut listing)) => {
+                    self.add_behind_links(&mut listing, base, None)?;
+                    let copy_symlinks = self.links == Links::All;
+                    let rules = Rules { filter: None, copy_symlinks, side, base };
+                    let tree = listing.into_tree(&rules);
+                    let (tree, _) = tree.map_err(|cause| self.error(cause.to_string()))?;
+                    Ok(Ok(Some(tree)))
+                }
+            })
+            .collect()
+    }
+
+    /// What there is at and below some paths, relative to each; none where nothing is.
+    pub(super) fn listings_below(
+        &mut self,
+        paths: &[RelPath],
+        reach: Reach,
+    ) -> Result<Vec<Result<Option<Listing>, PathError>>, ReplicaError> {
         if paths.is_empty() {
             return Ok(Vec::new());
         }
         let mut data = Vec::new();
         encode_paths(&mut data, paths.iter());
         let pieces = [Piece::Look, Piece::List];
-        let (status, answer) = self.ask(&pieces, "below", &data, OnStop::GiveUp)?;
+        let words = match reach {
+            Reach::Behind => "below behind".to_owned(),
+            _ => self.asking("below"),
+        };
+        let (status, answer) = self.ask(&pieces, &words, &data, OnStop::GiveUp)?;
         let mut found = Vec::new();
         for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
             match piece {
@@ -270,24 +302,24 @@ impl ShellReplica {
         if status != 0 || found.len() != paths.len() {
             return Err(self.garbled("below"));
         }
-        let attributes = self.ask_attributes(paths, true)?;
-        let mut trees = Vec::new();
+        let attributes = self.ask_attributes(paths, reach)?;
+        let mut listings = Vec::new();
         for (path, records) in paths.iter().zip(found) {
-            trees.push(match records {
-                Ok(records) => Ok(self.tree_of(path, &records, &attributes)?),
+            listings.push(match records {
+                Ok(records) => Ok(self.listing_of(path, &records, &attributes)?),
                 Err(error) => Err(error),
             });
         }
-        Ok(trees)
+        Ok(listings)
     }
 
-    /// The tree of one path from its records, which all begin with its name.
-    fn tree_of(
+    /// The listing of one path from its records, which all begin with its name.
+    fn listing_of(
         &mut self,
         path: &RelPath,
         records: &[&[u8]],
         attributes: &HashMap<RelPath, Attributes>,
-    ) -> Result<Option<Tree>, ReplicaError> {
+    ) -> Result<Option<Listing>, ReplicaError> {
         let style = self.link()?.style;
         let name = super::encode::split(path).1.to_vec();
         let strip = |found: &[u8]| -> Option<Vec<u8>> {
@@ -325,8 +357,6 @@ impl ShellReplica {
                 found.digest_into(&mut record.entry);
             }
         }
-        let rules = Rules { filter: None, copy_symlinks: false, side: self.side, base: path };
-        let (tree, _) = listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
-        Ok(Some(tree))
+        Ok(Some(listing))
     }
 }

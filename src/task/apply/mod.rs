@@ -60,6 +60,8 @@ pub struct Applied {
     pub bytes: Pair<u64>,
     /// Paths whose metadata could not be set because this user, or the file system, may not.
     pub refused: BTreeSet<Spot>,
+    /// Devices, fifos and sockets that could not be made on a side. They are tried again.
+    pub unmade: Pair<BTreeSet<RelPath>>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
     pub cut_short: bool,
     /// A call of rsync did not end well: it may have left temporary files behind.

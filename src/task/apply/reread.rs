@@ -174,6 +174,9 @@ impl Steps<'_, '_> {
         if self.applied.cut_short {
             return; // said already, for the whole run
         }
+        if self.applied.unmade[to].contains(&self.path(spot)) {
+            return; // told by one warning for all of them
+        }
         let from = to.other();
         let path = self.path(spot);
         let source = self.apply.replicas[from].stat(std::slice::from_ref(&path));

@@ -239,6 +239,12 @@ impl Steps<'_, '_> {
         }
         let reporter = self.apply.around.reporter();
         for message in &finished.messages {
+            if let Some(path) = message.path.as_ref().filter(|_| message.is_unmakeable) {
+                let is_planned = |path: &RelPath| self.delta().find(path).is_some();
+                let special = message.stands_for().filter(|_| !is_planned(path));
+                self.applied.unmade[to].insert(special.unwrap_or_else(|| path.clone()));
+                continue;
+            }
             reporter.problem(Level::Error, Some(to), message.path.as_ref(), &message.text);
         }
         if finished.left_out > 0 {
