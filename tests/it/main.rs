@@ -16,6 +16,7 @@ mod faults;
 mod fidelity;
 mod fidelity_settings;
 mod filter;
+mod forced_command;
 mod hard_links;
 mod hooks;
 mod install;
