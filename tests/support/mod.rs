@@ -3,6 +3,7 @@
 pub mod couple;
 pub mod history;
 pub mod model;
+pub mod no_landlock;
 pub mod over_ssh;
 pub mod replicas;
 pub mod sandbox;
