@@ -211,6 +211,7 @@ install_services() {
             install_file "$unit" "$prefix/etc/systemd/user/$(basename "$unit")" 644
         done
         reload_systemd
+        tell_of_old_services
         say "services: systemctl enable --now osync-srv@sync.conf, or osync-batch.timer"
         ;;
     openrc)
@@ -230,6 +231,16 @@ reload_systemd() {
     if [ -z "$prefix" ] && [ -d /run/systemd/system ]; then
         systemctl daemon-reload || true
     fi
+}
+
+# What runs is never cut off by an upgrade.
+tell_of_old_services() {
+    [ -z "$prefix" ] && [ -d /run/systemd/system ] || return 0
+    for kind in osync-srv@ osync-target-helper-srv@; do
+        if systemctl --quiet is-active "$kind*.service" 2>/dev/null; then
+            say "services that run stay with the version they have until: systemctl restart '$kind*'"
+        fi
+    done
 }
 
 # Pages that the binary itself prints. One built for another machine cannot.
@@ -289,9 +300,13 @@ remove_entry() {
 stop_services() {
     [ -z "$prefix" ] || return 0
     if [ -d /run/systemd/system ]; then
-        for kind in 'osync-srv@*.service' 'osync-target-helper-srv@*.service' osync-batch.timer; do
-            systemctl disable --now "$kind" >/dev/null 2>&1 || true
+        # disabling knows no patterns, but a template stands for all that is made from it
+        for kind in osync-srv@ osync-target-helper-srv@; do
+            systemctl stop "$kind*.service" >/dev/null 2>&1 || true
+            systemctl disable "$kind.service" >/dev/null 2>&1 || true
         done
+        systemctl disable --now osync-batch.timer >/dev/null 2>&1 || true
+        systemctl stop osync-batch.service >/dev/null 2>&1 || true
     elif [ -x /etc/init.d/osync-srv ]; then
         /etc/init.d/osync-srv stop >/dev/null 2>&1 || true
     fi

@@ -51,7 +51,7 @@ impl Stage {
         let mut options = Options { path: self.temp.path().join("tasks"), ..Options::default() };
         change(&mut options);
         let around = Surroundings {
-            program: &self.temp.path().join("program"),
+            program: &|| self.temp.path().join("program"),
             footprint: &|file| {
                 let name = file.file_name().unwrap().to_str().unwrap();
                 Footprint::new(name, [crate::config::Location::Local(file.to_owned())])

@@ -59,8 +59,8 @@ pub fn log_place(wanted: Option<PathBuf>, home: Option<PathBuf>) -> LogPlace {
 
 /// What running tasks needs beside the options.
 pub struct Surroundings<'a> {
-    /// Our own program.
-    pub program: &'a Path,
+    /// Tells where our own program is.
+    pub program: &'a (dyn Fn() -> PathBuf + Sync),
     /// Tells where a task works; asked only with `--parallel`.
     pub footprint: &'a (dyn Fn(&Path) -> Footprint + Sync),
     /// Ends the batch.
@@ -188,7 +188,7 @@ impl Batch<'_> {
         self.say(Level::Notice, &format!("{name}: run {run} of at most {}", self.options.max_runs));
         let command = Command {
             grace: Some(GRACE),
-            ..Command::new(self.around.program)
+            ..Command::new((self.around.program)())
                 .arg(&self.files[index])
                 .arg("--silent")
                 .args(self.options.passed_on.iter().filter(|arg| *arg != "--silent"))

@@ -4,8 +4,8 @@ use super::args::BatchArgs;
 use super::settings;
 use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
-use crate::process::Stop;
 use crate::process::signals::{Interrupt, SignalWatch};
+use crate::process::{Stop, own_program};
 use crate::report::Log;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -30,7 +30,6 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
         parallel: batch.parallel.unwrap_or(usual.parallel),
         passed_on: passed_on(args),
     };
-    let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
     let home = environment.filled("HOME").map(PathBuf::from);
     let wanted = environment.filled("LOGFILE").map(PathBuf::from);
     let place = batch::log_place(wanted, home);
@@ -40,7 +39,7 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
         .map_err(|e| format!("cannot listen to signals: {e}"))?;
     let footprint = |file: &Path| footprint(file, &flags, environment);
     let around =
-        Surroundings { program: &program, footprint: &footprint, stop: &stop, reporter: &log };
+        Surroundings { program: &own_program, footprint: &footprint, stop: &stop, reporter: &log };
     let status = batch::run(&options, &around);
     drop(watch);
     Ok(status)

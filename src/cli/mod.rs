@@ -134,7 +134,10 @@ fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode 
     };
     match config.mode.watch {
         Watch::Off => ExitCode::from(once(started, &stop).status),
-        Watch::Initiator => status(monitor::run(config, &log, &stop, &once)),
+        Watch::Initiator => {
+            monitor::run(config, &log, &stop, &once);
+            ExitCode::SUCCESS
+        }
         Watch::Target => status(crate::monitor::target_helper::help(config, &stop, log.as_ref())),
     }
 }

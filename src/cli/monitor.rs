@@ -10,19 +10,14 @@ use std::time::{Duration, Instant};
 /// How often a run's own stop hears of the monitor's.
 const FORWARD_EVERY: Duration = Duration::from_millis(100);
 
-/// Runs the task, by `once`, whenever its replicas change; returns the exit status.
-pub fn run(
-    config: &Config,
-    log: &Log,
-    stop: &Stop,
-    once: &dyn Fn(Instant, &Stop) -> Outcome,
-) -> i32 {
+/// Runs the task, by `once`, whenever its replicas change, until it is stopped.
+pub fn run(config: &Config, log: &Log, stop: &Stop, once: &dyn Fn(Instant, &Stop) -> Outcome) {
     let mut run = || {
         log.begin_run();
         let outcome = with_own_stop(stop, |own| once(Instant::now(), own));
         RunResult { status: i32::from(outcome.status), baseline: outcome.baseline }
     };
-    monitor::watch(config, &mut run, stop, log)
+    monitor::watch(config, &mut run, stop, log);
 }
 
 /// A run has a stop of its own: its hard limit must not end the monitor. What ends the

@@ -49,18 +49,18 @@ pub struct RunResult {
     pub baseline: Option<Baseline>,
 }
 
-/// Runs the task now and whenever its local replicas change, until it is stopped; the exit
-/// status of the whole.
+/// Runs the task now and whenever its local replicas change, until it is stopped. Being
+/// stopped is its good end, whatever became of the run at that moment: the log has that.
 pub fn watch(
     config: &Config,
     run: &mut dyn FnMut() -> RunResult,
     stop: &Stop,
     reporter: &dyn Reporter,
-) -> i32 {
+) {
     let limits = config.limits;
     let pace =
         Pace::new(Duration::from_secs(limits.min_wait), Duration::from_secs(limits.max_wait));
-    play(Monitor::new(config, local_roots(config), pace, stop, reporter), &WORDS, run)
+    play(Monitor::new(config, local_roots(config), pace, stop, reporter), &WORDS, run);
 }
 
 /// What a monitor says of itself.
@@ -75,15 +75,15 @@ const WORDS: Words =
     Words { ready: "Watching", running: "Running", end: "The monitor ends.", reason };
 
 /// From the first look to the last word; the service manager hears of it.
-fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunResult) -> i32 {
+fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunResult) {
     let socket = NotifySocket::from_environment();
+    socket.keep_alive();
     socket.status("Setting up watches");
     monitor.open_eyes();
     socket.ready(words.ready);
-    let status = monitor.play(run, words, &socket);
+    monitor.play(run, words, &socket);
     socket.stopping();
     monitor.reporter.say(Level::Notice, words.end);
-    status
 }
 
 fn local_roots(config: &Config) -> Vec<(Side, PathBuf)> {
@@ -108,6 +108,8 @@ struct Monitor<'a> {
     checked_at: Duration,
     rescans: Rescans,
     limit_said: bool,
+    /// How the last run ended.
+    failed: bool,
 }
 
 /// Looking at everything at intervals, where there are too few watches.
@@ -149,6 +151,7 @@ impl<'a> Monitor<'a> {
             checked_at: Duration::ZERO,
             rescans: Rescans::default(),
             limit_said: false,
+            failed: false,
         }
     }
 
@@ -166,31 +169,30 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn play(
-        &mut self,
-        run: &mut dyn FnMut() -> RunResult,
-        words: &Words,
-        socket: &NotifySocket,
-    ) -> i32 {
+    fn play(&mut self, run: &mut dyn FnMut() -> RunResult, words: &Words, socket: &NotifySocket) {
+        let mut told = None;
         while self.stop.reason().is_none() {
             match self.pace.next(self.now()) {
                 Next::Run(why) => {
+                    told = None;
                     socket.status(words.running);
                     self.reporter.say(Level::Notice, (words.reason)(why));
-                    let status = self.run_once(run);
-                    if self.stop.reason().is_some() && status == 1 {
-                        return status;
-                    }
-                    socket.status(&self.status());
+                    self.run_once(run);
                 }
-                Next::Wait(until) => self.wait(until),
+                Next::Wait(until) => {
+                    let status = self.status();
+                    if told.as_ref() != Some(&status) {
+                        socket.status(&status);
+                        told = Some(status);
+                    }
+                    self.wait(until);
+                }
             }
             self.look();
         }
-        0
     }
 
-    fn run_once(&mut self, run: &mut dyn FnMut() -> RunResult) -> i32 {
+    fn run_once(&mut self, run: &mut dyn FnMut() -> RunResult) {
         self.pace.began();
         if self.eyes.is_limited() {
             self.rescans.last = Some(fingerprint(self.eyes.roots(), self.eyes.filter()));
@@ -210,8 +212,8 @@ impl<'a> Monitor<'a> {
             self.inbox.pause(SETTLE);
         }
         self.take_in(unrecorded);
+        self.failed = end == RunEnd::Failed;
         self.pace.ended(self.now(), end);
-        status
     }
 
     fn wait(&self, until: Option<Duration>) {
@@ -336,11 +338,12 @@ impl<'a> Monitor<'a> {
     }
 
     fn status(&self) -> String {
-        match (self.gone, self.eyes.is_limited()) {
+        let waiting = match (self.gone, self.eyes.is_limited()) {
             (Some(side), _) => format!("Waiting for the {side} replica"),
             (None, true) => "Waiting for changes, rescanning at intervals".to_owned(),
             (None, false) => "Waiting for changes".to_owned(),
-        }
+        };
+        if self.failed { format!("{waiting} (the last run failed)") } else { waiting }
     }
 
     fn say_watched(&self, count: usize) {

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 /// The socket named by `NOTIFY_SOCKET`, if there is any. That nobody listens is no
 /// trouble of ours: every call does its best and no more.
@@ -44,6 +45,23 @@ impl NotifySocket {
         self.send(&format!("STATUS={}\n", one_line(status)));
     }
 
+    /// Where the service manager wants to hear from us now and then (`WatchdogSec=`), it
+    /// does, until this process ends. That a run gets on is not told by this: its limits
+    /// see to that.
+    pub fn keep_alive(&self) {
+        let Some((socket, address)) = &self.to else { return };
+        let variable = |name| std::env::var(name).ok();
+        let wanted = watchdog(variable("WATCHDOG_USEC"), variable("WATCHDOG_PID"));
+        let (Some(limit), Ok(socket)) = (wanted, socket.try_clone()) else { return };
+        let own = NotifySocket { to: Some((socket, address.clone())) };
+        std::thread::spawn(move || {
+            loop {
+                own.send("WATCHDOG=1\n");
+                std::thread::sleep(limit / 2);
+            }
+        });
+    }
+
     /// It is about to end.
     pub fn stopping(&self) {
         self.send("STOPPING=1\nSTATUS=Stopping\n");
@@ -54,6 +72,14 @@ impl NotifySocket {
             let _ = socket.send_to_addr(text.as_bytes(), address);
         }
     }
+}
+
+/// After how long without a word the manager takes us for dead; none: it does not ask, or
+/// asks another process.
+fn watchdog(microseconds: Option<String>, pid: Option<String>) -> Option<Duration> {
+    let microseconds: u64 = microseconds?.parse().ok().filter(|number| *number > 0)?;
+    let ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    ours.then(|| Duration::from_micros(microseconds))
 }
 
 /// A line break would begin another assignment.
@@ -108,6 +134,24 @@ mod tests {
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let listener = UnixDatagram::bind_addr(&address).unwrap();
         says_all(&NotifySocket::new(Some(OsStr::new(&format!("@{name}")))), &listener);
+    }
+
+    #[test]
+    fn a_watchdog_is_answered_when_it_asks_this_process() {
+        let own = std::process::id().to_string();
+        let cases = [
+            (None, None, None),
+            (Some("2000000"), None, Some(2)),
+            (Some("2000000"), Some(own.as_str()), Some(2)),
+            (Some("2000000"), Some("1"), None),
+            (Some("0"), None, None),
+            (Some("soon"), None, None),
+            (None, Some(own.as_str()), None),
+        ];
+        for (time, pid, seconds) in cases {
+            let limit = watchdog(time.map(str::to_owned), pid.map(str::to_owned));
+            assert_eq!(limit, seconds.map(Duration::from_secs), "{time:?} {pid:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,8 @@ pub fn help(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> i32 {
     let roots = vec![(Side::Target, target.clone())];
     let monitor = Monitor::new(config, roots, pace, stop, reporter);
     let mut run = || RunResult { status: i32::from(wake(config, stop, reporter)), baseline: None };
-    play(monitor, &WORDS, &mut run)
+    play(monitor, &WORDS, &mut run);
+    0
 }
 
 fn reason(why: Why) -> &'static str {

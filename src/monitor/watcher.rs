@@ -24,8 +24,19 @@ pub struct Root {
     pub side: Side,
     /// Its directory, as configured.
     pub path: PathBuf,
-    /// Where that leads, and device and inode of it, since watches stand there.
-    watched: Option<(PathBuf, (u64, u64))>,
+    /// Where that leads, and which directory it is, since watches stand there.
+    watched: Option<(PathBuf, Identity)>,
+}
+
+/// A directory that is watched. The mount counts: a disk that is unmounted takes its
+/// watches with it, and when it is there again, device and inode are what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    dev: u64,
+    ino: u64,
+    /// 0 where the system does not tell. Before Linux 6.8 another mount may get the
+    /// number of one that is gone.
+    mount: u64,
 }
 
 /// What a look at the roots has shown.
@@ -289,10 +300,25 @@ impl Eyes {
     }
 }
 
-fn identity(path: &Path) -> Option<(PathBuf, (u64, u64))> {
+fn identity(path: &Path) -> Option<(PathBuf, Identity)> {
     let resolved = path.canonicalize().ok()?;
     let now = std::fs::metadata(&resolved).ok().filter(std::fs::Metadata::is_dir)?;
-    Some((resolved, (now.dev(), now.ino())))
+    let mount = mount(&resolved);
+    Some((resolved, Identity { dev: now.dev(), ino: now.ino(), mount }))
+}
+
+/// A number of the mount that a directory lies on.
+#[cfg(target_os = "linux")]
+fn mount(directory: &Path) -> u64 {
+    use rustix::fs::{AtFlags, CWD, StatxFlags};
+    // STATX_MNT_ID_UNIQUE: a number that is never given again.
+    let wanted = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(0x4000);
+    rustix::fs::statx(CWD, directory, AtFlags::empty(), wanted).map_or(0, |now| now.stx_mnt_id)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount(_directory: &Path) -> u64 {
+    0
 }
 
 /// What to do about too few watches; `directories` is how many there are at least.

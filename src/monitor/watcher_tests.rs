@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::RuleText;
+use crate::replica::tests::mounts::{mount, with_own_mounts};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -137,4 +138,32 @@ fn a_root_that_goes_and_comes_back_is_noticed_and_watched_again() {
         place.inbox.wait(Duration::from_secs(1));
         place.eyes.sift(place.inbox.take(), &mut found).unwrap();
     }
+}
+
+/// Its watches went with it, and device and inode are the same again.
+#[test]
+fn a_disk_that_is_unmounted_and_mounted_between_two_looks_is_watched_anew() {
+    let name = "monitor::watcher::tests::\
+                a_disk_that_is_unmounted_and_mounted_between_two_looks_is_watched_anew";
+    with_own_mounts(name, || {
+        let temp = tempfile::tempdir().unwrap();
+        mount(temp.path(), "1m");
+        let inbox = Arc::new(Inbox::default());
+        let roots = vec![(Side::Target, temp.path().to_path_buf())];
+        let mut eyes = Eyes::new(roots, Filter::new(&[]), Arc::clone(&inbox));
+        assert_eq!(eyes.refresh(), Ok(Presence::Watched(1)));
+        assert_eq!(eyes.refresh(), Ok(Presence::Same));
+        umount(temp.path());
+        mount(temp.path(), "1m");
+        assert_eq!(eyes.refresh(), Ok(Presence::Watched(1)));
+        fs::write(temp.path().join("file"), "x").unwrap();
+        inbox.wait(Duration::from_secs(60));
+        assert!(inbox.take().paths.contains_key(&temp.path().join("file")));
+        umount(temp.path());
+    });
+}
+
+fn umount(at: &Path) {
+    let mut umount = std::process::Command::new("umount");
+    assert!(umount.arg(at).status().unwrap().success());
 }

@@ -10,6 +10,7 @@ pub mod deadline;
 pub mod fault;
 mod group;
 mod lines;
+mod own;
 mod run;
 pub mod signals;
 mod stop;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use child::{Child, ChildInput, ChildOutput, OnLine, spawn};
 pub use lines::Excerpt;
+pub use own::own_program;
 pub use run::{Input, InputWriter, Output, output, output_up_to, run};
 pub use stop::Stop;
 

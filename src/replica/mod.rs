@@ -28,7 +28,7 @@ mod shell;
 mod sweep;
 pub mod temp;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod work_dir;
 mod writable;
 

@@ -2,6 +2,7 @@
 //!
 //! The environment names the file, never the password.
 
+use crate::process::own_program;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,9 +15,8 @@ const FILE: &str = "OSYNC_ASKPASS_FILE";
 /// The variables that make ssh ask us.
 pub(super) fn environment(file: &Path) -> Vec<(OsString, OsString)> {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_path_buf());
-    let ours = std::env::current_exe().unwrap_or_else(|_| "osync".into());
     let mut variables = vec![
-        ("SSH_ASKPASS".into(), ours.into_os_string()),
+        ("SSH_ASKPASS".into(), own_program().into_os_string()),
         ("SSH_ASKPASS_REQUIRE".into(), "force".into()),
         (FILE.into(), file.into_os_string()),
     ];

@@ -47,8 +47,8 @@ pub struct Ssh {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Program {
     OpenSsh,
-    /// Our own binary, by its path, as `osync rsh`.
-    Ours(PathBuf),
+    /// Our own binary, as `osync rsh`; at this path, where that is not this very program.
+    Ours(Option<PathBuf>),
 }
 
 /// Why there is no remote shell.
@@ -97,7 +97,7 @@ impl Ssh {
     /// Which binary `osync rsh` is, where that is not this very program.
     pub fn use_binary(&mut self, binary: &Path) {
         if let Program::Ours(path) = &mut self.program {
-            *path = binary.to_owned();
+            *path = Some(binary.to_owned());
         }
     }
 
@@ -132,7 +132,10 @@ impl Ssh {
                 let socket = self.shared.as_ref().map(SharedConnection::socket);
                 options::openssh(&self.remote, &self.to, for_what, socket)
             }
-            Program::Ours(path) => options::ours(path, &self.remote, &self.to),
+            Program::Ours(path) => {
+                let path = path.clone().unwrap_or_else(process::own_program);
+                options::ours(&path, &self.remote, &self.to)
+            }
         }
     }
 
@@ -197,15 +200,11 @@ impl Ssh {
 }
 
 fn choose_program(transport: Transport) -> Program {
-    let ours = || {
-        let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("osync"));
-        Program::Ours(path)
-    };
     match transport {
         Transport::OpenSsh => Program::OpenSsh,
-        Transport::Libssh2 => ours(),
+        Transport::Libssh2 => Program::Ours(None),
         Transport::Auto if is_in_path(OsStr::new("ssh")) => Program::OpenSsh,
-        Transport::Auto => ours(),
+        Transport::Auto => Program::Ours(None),
     }
 }
 

@@ -34,12 +34,10 @@ pub enum Reach {
 /// What is to happen with a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// `sh -c` runs it: what stands behind the token.
+    /// A shell runs it: the command as it came, without the token.
     Shell {
         /// The command.
         command: Vec<u8>,
-        /// Whether it asked for the C locale.
-        locale: Locale,
     },
     /// The filter itself serves our control shell.
     Control,
@@ -50,15 +48,6 @@ pub enum Decision {
     },
     /// No.
     Refuse(Refusal),
-}
-
-/// The locale a command wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Locale {
-    /// As the session has it.
-    Session,
-    /// `LC_ALL=C`.
-    C,
 }
 
 /// Why a command is refused.
@@ -97,16 +86,19 @@ pub enum Refusal {
 #[must_use]
 pub fn decide(original: &[u8], policy: &Policy) -> Decision {
     match behind_token(original, &policy.token) {
-        Ok((command, locale)) => match policy.reach {
-            Reach::Everything => with_shell(command, locale, policy.sudo),
+        Ok((before, command)) => match policy.reach {
+            Reach::Everything => with_shell(before, command, policy.sudo),
             Reach::OneDirectory => without_shell(command),
         },
         Err(refusal) => Decision::Refuse(refusal),
     }
 }
 
-/// What stands behind the right token.
-fn behind_token<'a>(original: &'a [u8], token: &[u8]) -> Result<(&'a [u8], Locale), Refusal> {
+/// What stands before the word with the right token, and what behind it.
+fn behind_token<'a>(
+    original: &'a [u8],
+    token: &[u8],
+) -> Result<(&'static [u8], &'a [u8]), Refusal> {
     // An empty token would be matched by an empty word; a token with blanks by none.
     if token.is_empty() || token.iter().any(|&byte| byte <= b' ' || byte == 0x7f) {
         return Err(Refusal::Setup(
@@ -120,11 +112,11 @@ fn behind_token<'a>(original: &'a [u8], token: &[u8]) -> Result<(&'a [u8], Local
     if word != b"env" {
         return Err(Refusal::NoToken);
     }
-    let mut locale = Locale::Session;
+    let mut before: &[u8] = b"env ";
     let (mut word, after) = next_word(rest);
     rest = after;
     if word == b"LC_ALL=C" {
-        locale = Locale::C;
+        before = b"env LC_ALL=C env ";
         let (env, after) = next_word(rest);
         if env != b"env" {
             return Err(Refusal::NoToken);
@@ -136,7 +128,7 @@ fn behind_token<'a>(original: &'a [u8], token: &[u8]) -> Result<(&'a [u8], Local
     if blake3::hash(given) != blake3::hash(token) {
         return Err(Refusal::WrongToken);
     }
-    Ok((rest, locale))
+    Ok((before, rest))
 }
 
 /// The word that the text begins with, and what follows the blanks behind it. Only spaces
@@ -148,14 +140,16 @@ fn next_word(text: &[u8]) -> (&[u8], &[u8]) {
     (word, &rest[blanks..])
 }
 
-fn with_shell(command: &[u8], locale: Locale, sudo: Sudo) -> Decision {
+/// Only the token is taken out, so that a command fares as it would without the filter:
+/// `env` starts it, with what it needs of redirections and further commands around.
+fn with_shell(before: &[u8], command: &[u8], sudo: Sudo) -> Decision {
     if !begins_like_a_command(command) {
         return Decision::Refuse(Refusal::NothingAfterToken);
     }
     if sudo == Sudo::Refused && asks_for_other_rights(command) {
         return Decision::Refuse(Refusal::Sudo);
     }
-    Decision::Shell { command: command.to_vec(), locale }
+    Decision::Shell { command: [before, command].concat() }
 }
 
 /// Whether `env` would have found a program's name here. Refuses what would chain, group,

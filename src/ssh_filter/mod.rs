@@ -19,7 +19,7 @@ mod refusals;
 pub mod rsync_args;
 pub mod words;
 
-pub use decision::{Decision, Locale, Policy, Reach, Refusal, Sudo, decide};
+pub use decision::{Decision, Policy, Reach, Refusal, Sudo, decide};
 
 /// What the line in `authorized_keys` says.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub struct Options {
 struct Session {
     original: Vec<u8>,
     home: Option<PathBuf>,
+    /// The user's own; the client has no say in it.
+    shell: PathBuf,
     path: OsString,
     from: String,
 }
@@ -48,6 +50,10 @@ impl Session {
         Session {
             original: variable("SSH_ORIGINAL_COMMAND").unwrap_or_default().into_vec(),
             home: variable("HOME").map(PathBuf::from).filter(|home| home.is_absolute()),
+            shell: variable("SHELL")
+                .map(PathBuf::from)
+                .filter(|shell| shell.is_absolute())
+                .unwrap_or_else(|| "/bin/sh".into()),
             path: variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()),
             from: if from.is_empty() { "an unknown host".to_owned() } else { from },
         }
@@ -64,7 +70,7 @@ pub fn run(options: &Options) -> i32 {
         reach: if options.restrict.is_some() { Reach::OneDirectory } else { Reach::Everything },
     };
     let refusal = match (decide(&session.original, &policy), &options.restrict) {
-        (Decision::Shell { command, locale }, None) => become_shell(&command, locale, policy.sudo),
+        (Decision::Shell { command }, None) => become_shell(&command, &session, policy.sudo),
         (Decision::Rsync { args }, Some(directory)) => {
             become_rsync(args, directory, &session).err().unwrap_or(Refusal::NotOurs)
         }
@@ -90,22 +96,19 @@ fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
     1
 }
 
-/// `sh -c` of what stands behind the token. The token itself goes no further: neither
-/// into the arguments, where every user of the machine could read it, nor into the
-/// environment.
-fn become_shell(command: &[u8], locale: Locale, sudo: Sudo) -> Refusal {
+/// What sshd would do with the command, had it no other to force: the user's shell runs
+/// it. The token goes no further: neither into the arguments, where every user of the
+/// machine could read it, nor into the environment.
+fn become_shell(command: &[u8], session: &Session, sudo: Sudo) -> Refusal {
     if sudo == Sudo::Refused
         && let Err(refusal) = no_new_privileges()
     {
         return refusal;
     }
-    let mut shell = Command::new("/bin/sh");
+    let mut shell = Command::new(&session.shell);
     shell.arg("-c").arg(OsStr::from_bytes(command));
     shell.env_remove("SSH_ORIGINAL_COMMAND");
-    if locale == Locale::C {
-        shell.env("LC_ALL", "C");
-    }
-    Refusal::Setup(format!("cannot start /bin/sh: {}", shell.exec()))
+    Refusal::Setup(format!("cannot start {}: {}", session.shell.display(), shell.exec()))
 }
 
 /// From here on nothing that is started gains rights, however its name is hidden.

@@ -1,7 +1,9 @@
 //! Batches with the real program.
 
 use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sshd::Sshd;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 /// A directory of tasks, each with two replicas of its own.
@@ -132,18 +134,127 @@ fn tasks_that_share_nothing_run_at_the_same_time() {
     assert!(tasks.is_done("a") && tasks.is_done("b"));
 }
 
-#[test]
-fn tasks_that_share_a_replica_do_not_run_at_the_same_time() {
-    let tasks = Tasks::new(&["a"]);
-    let shared = tasks.replica("a", "a");
+/// A task of two replicas with the same content, `a` being the first.
+fn add_pair(tasks: &Tasks, name: &str, a: &str, b: &str, lines: &str) {
+    let log = tasks.sandbox.path(format!("{name}.log"));
     let text = format!(
-        "INSTANCE_ID=b\nINITIATOR_SYNC_DIR=\"{}\"\nTARGET_SYNC_DIR=\"{}\"\nCREATE_DIRS=yes\n",
-        shared.display(),
-        tasks.replica("b", "b").display()
+        "INSTANCE_ID={name}\nINITIATOR_SYNC_DIR=\"{a}\"\nTARGET_SYNC_DIR=\"{b}\"\nCREATE_DIRS=yes\n\
+         LOGFILE=\"{}\"\n{lines}\n",
+        log.display()
     );
-    fs::write(tasks.sandbox.path("etc/b.conf"), text).unwrap();
-    let run = tasks.run(&["--parallel=4", "--max-runs=1"]);
+    fs::write(tasks.sandbox.path("etc").join(format!("{name}.conf")), text).unwrap();
+}
+
+#[test]
+fn tasks_that_share_a_directory_do_not_run_at_the_same_time() {
+    let server = Sshd::start("");
+    let way = format!(
+        "SSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\nREMOTE_HOST_PING=no",
+        server.key().display(),
+        server.options().join(" ")
+    );
+    // ROOT is the sandbox, HERE the same over ssh
+    for (what, one, other) in [
+        ("the same", ["ROOT/x", "ROOT/1"], ["ROOT/x", "ROOT/2"]),
+        ("one in the other", ["ROOT/x", "ROOT/1"], ["ROOT/2", "ROOT/x/below"]),
+        ("through a link", ["ROOT/x", "ROOT/1"], ["ROOT/link", "ROOT/2"]),
+        ("below a link, not there yet", ["ROOT/x/below", "ROOT/1"], ["ROOT/link/below", "ROOT/2"]),
+        ("by ..", ["ROOT/x", "ROOT/1"], ["ROOT/1/../x", "ROOT/2"]),
+        ("on the same host", ["ROOT/1", "HERE/x"], ["ROOT/2", "HERE/x"]),
+        ("on the same host, one in the other", ["ROOT/1", "HERE/x"], ["ROOT/2", "HERE/x/below"]),
+        ("here and by way of ssh", ["ROOT/1", "ROOT/x"], ["ROOT/2", "HERE/x"]),
+    ] {
+        let tasks = Tasks::new(&[]);
+        for dir in ["x", "1", "2"] {
+            fs::create_dir(tasks.sandbox.path(dir)).unwrap();
+        }
+        symlink("x", tasks.sandbox.path("link")).unwrap();
+        let root = tasks.sandbox.root().display().to_string();
+        let here = server.uri(tasks.sandbox.root());
+        for (name, [a, b]) in [("a", one), ("b", other)] {
+            let of = |text: &str| text.replace("ROOT", &root).replace("HERE", &here);
+            add_pair(&tasks, name, &of(a), &of(b), &way);
+        }
+        let run = tasks.run(&["--parallel=4", "--max-runs=1"]);
+        assert_eq!(run.status, Some(0), "{what} {run}");
+        let position =
+            |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{what} {text} {run}"));
+        assert!(position("a.conf: has succeeded") < position("b.conf: run 1"), "{what} {run}");
+    }
+}
+
+#[test]
+fn when_the_time_is_up_what_runs_goes_on_and_nothing_else_begins() {
+    let tasks = Tasks::new(&["c"]);
+    tasks.add("a", "LOCAL_RUN_BEFORE_CMD=\"sleep 2\"");
+    let fails = "STOP_ON_CMD_ERROR=yes\nLOCAL_RUN_BEFORE_CMD=\"sleep 2; exit 1\"";
+    tasks.add("b", fails);
+    let run = tasks.run(&["--max-exec-time=1"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(tasks.is_done("a"), "{run}");
+    assert_eq!([tasks.begun("a"), tasks.begun("b"), tasks.begun("c")], [1, 0, 0]);
+    for text in ["b.conf: has not been run", "c.conf: has not been run", "no run begins after 1 s"]
+    {
+        assert!(run.stderr.contains(text), "{text} {run}");
+    }
+    // nor is what has failed run again
+    fs::remove_file(tasks.sandbox.path("etc/a.conf")).unwrap();
+    fs::remove_file(tasks.sandbox.path("etc/c.conf")).unwrap();
+    let run = tasks.run(&["--max-exec-time=1"]);
+    assert_eq!((run.status, tasks.begun("b")), (Some(1), 1), "{run}");
+    assert!(run.stderr.contains("b.conf: has not succeeded in 1 run;"), "{run}");
+    // and no limit is none
+    let run = tasks.run(&["--max-exec-time=0", "--max-runs=2"]);
+    assert_eq!((run.status, tasks.begun("b")), (Some(1), 3), "{run}");
+}
+
+#[test]
+fn a_task_that_hangs_is_ended_by_its_own_limit_and_the_others_have_their_turn() {
+    let tasks = Tasks::new(&["b"]);
+    tasks.add("a", "HARD_MAX_EXEC_TIME=1\nLOCAL_RUN_BEFORE_CMD=\"sleep 600\"");
+    let run = tasks.run(&["--max-runs=2"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(tasks.is_done("b"));
+    assert_eq!([tasks.begun("a"), tasks.begun("b")], [2, 1], "{run}");
+    assert!(!tasks.replica("a", "a").join(".osync_workdir/lock").exists());
+}
+
+#[test]
+fn only_warnings_are_two() {
+    let tasks = Tasks::new(&["a"]);
+    tasks.add("b", "NO_SUCH_KEY=yes");
+    let run = tasks.run(&[]);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(run.stderr.contains("b.conf: done, with warnings"), "{run}");
+    assert_eq!(tasks.begun("b"), 1, "a warning is no failure");
+}
+
+/// LOGFILE of the environment would name the batch's log.
+#[test]
+fn its_log_is_in_the_home_directory_of_who_may_not_write_to_var_log() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let tasks = Tasks::new(&["a"]);
+    let root = tasks.sandbox.root();
+    let own = tasks.sandbox.program("chown").args(["-R", "65534:65534"]).arg(root).run();
+    assert_eq!(own.status, Some(0), "{own}");
+    let path = format!("--path={}", tasks.sandbox.path("etc").display());
+    let run = tasks.sandbox.osync().args(["batch", &path, "--silent"]).env("LOGFILE", "");
+    let run = run.user(65534).run();
     assert_eq!(run.status, Some(0), "{run}");
-    let position = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{text} {run}"));
-    assert!(position("a.conf: has succeeded") < position("b.conf: run 1"), "{run}");
+    let log = fs::read_to_string(tasks.sandbox.path("home/osync-batch.log")).unwrap();
+    assert!(log.contains("a.conf: has succeeded"), "{log}");
+}
+
+#[test]
+fn one_file_is_a_batch_and_a_configuration_may_be_named_batch() {
+    let tasks = Tasks::new(&["one", "batch"]);
+    let file = tasks.sandbox.path("etc/one.conf");
+    let run = tasks.sandbox.osync().arg("batch").arg("--path").arg(file).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(tasks.is_done("one") && !tasks.is_done("batch"));
+    let run = tasks.sandbox.osync().dir(tasks.sandbox.path("etc")).arg("batch.conf").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(tasks.is_done("batch"));
 }

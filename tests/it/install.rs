@@ -212,6 +212,54 @@ fn silence_and_bad_options() {
     }
 }
 
+/// All programs of this machine but rsync, ssh and the package managers, and an `apt-get`
+/// that writes down what it is asked for and ends with the status in a file `end`.
+fn machine_without_rsync_and_ssh(sandbox: &Sandbox) -> PathBuf {
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let left_out = ["rsync", "ssh", "apt-get", "dnf", "yum", "zypper", "apk", "pacman", "pkg"];
+    for directory in ["/bin", "/usr/bin"] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name();
+            if !left_out.iter().any(|out| name == *out) {
+                let _ = symlink(entry.path(), bin.join(name));
+            }
+        }
+    }
+    let root = sandbox.root().display();
+    let script = format!("#!/bin/sh\necho \"$*\" >>'{root}/apt.log'\nexit $(cat '{root}/end')\n");
+    write_program(&bin.join("apt-get"), &script);
+    bin
+}
+
+#[test]
+fn missing_programs_are_installed_when_asked_for_and_named_otherwise() {
+    let package = Package::new();
+    let bin = machine_without_rsync_and_ssh(&package.sandbox);
+    let install = |end: i32, args: &[&str]| {
+        fs::write(package.sandbox.path("end"), end.to_string()).unwrap();
+        let prefix = format!("--prefix={}", package.sandbox.path("prefix").display());
+        let program = package.sandbox.program(package.source("install.sh")).arg(prefix);
+        let run = program.arg("--init=none").args(args).env("PATH", &bin).run();
+        assert_eq!(run.status, Some(0), "{run}");
+        let asked = fs::read_to_string(package.sandbox.path("apt.log")).unwrap_or_default();
+        let _ = fs::remove_file(package.sandbox.path("apt.log"));
+        (run, asked)
+    };
+    let command = "apt-get install -y rsync openssh-client";
+    let (run, asked) = install(0, &[]);
+    assert!(run.stdout.contains(&format!("osync needs rsync openssh-client: {command}")), "{run}");
+    assert_eq!(asked, "", "nobody was there to be asked {run}");
+    let (run, asked) = install(0, &["--silent"]);
+    assert_eq!((run.stdout.as_str(), asked.as_str()), ("", ""), "{run}");
+    let (run, asked) = install(0, &["--deps"]);
+    assert_eq!(asked, "update -q\ninstall -y rsync openssh-client\n", "{run}");
+    let (run, asked) = install(1, &["--deps", "--silent"]);
+    assert!(asked.contains("install -y"), "{run}");
+    assert!(run.stderr.contains(&format!("could not be installed: {command}")), "{run}");
+}
+
 #[test]
 fn installed_programs_act_as_their_names_say() {
     let package = Package::new();
@@ -250,13 +298,22 @@ fn it_installs_for_real_where_no_prefix_is_given() {
             mkdir -p "$1/tmpfs/$dir/upper" "$1/tmpfs/$dir/work"
             mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$1/tmpfs/$dir/upper,workdir=$1/tmpfs/$dir/work" "/$dir"
         done
-        [ ! -d /run/systemd ] || mount -t tmpfs tmpfs /run/systemd
-        PATH=/usr/local/bin:$PATH
+        mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
+        mkdir "$1/bin" && PATH=$1/bin:/usr/local/bin:$PATH
+        printf '#!/bin/sh\necho "$@" >>"%s"\n' "$1/systemctl.log" >"$1/bin/systemctl"
+        chmod 755 "$1/bin/systemctl"
         ./install.sh --init=systemd
+        grep -qx daemon-reload "$1/systemctl.log"
+        ! grep -q stop "$1/systemctl.log"
         [ "$(osync.sh hello)" = "/usr/local/bin/osync.sh hello" ]
         [ -f /usr/lib/systemd/system/osync-srv@.service ]
         [ -f /etc/osync/sync.conf.example ]
         ./install.sh --remove
+        for kind in osync-srv@ osync-target-helper-srv@; do
+            grep -qx "stop $kind\*.service" "$1/systemctl.log"
+            grep -qx "disable $kind.service" "$1/systemctl.log"
+        done
+        grep -qx "disable --now osync-batch.timer" "$1/systemctl.log"
         ! command -v osync.sh
         [ ! -e /usr/lib/systemd/system/osync-srv@.service ]
         echo all is well

@@ -18,6 +18,7 @@ mod faults;
 mod fidelity;
 mod fidelity_settings;
 mod filter;
+mod forced_command;
 mod hard_links;
 mod hooks;
 mod hostile_trees;

@@ -4,8 +4,10 @@ use crate::support::sandbox::{PATIENCE, Sandbox};
 use crate::support::sshd::Sshd;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -190,7 +192,8 @@ fn systemd_is_told_when_it_is_ready_and_what_it_does() {
     let socket = sandbox.path("notify");
     let listener = UnixDatagram::bind(&socket).unwrap();
     listener.set_read_timeout(Some(PATIENCE)).unwrap();
-    let command = sandbox.osync().env("NOTIFY_SOCKET", &socket).into_command();
+    let command = sandbox.osync().env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "200000");
+    let command = command.into_command();
     let mut monitor = Monitor::spawn(&sandbox, command, "MIN_WAIT=3600");
     let hear_until = |end: &str| {
         let mut heard = Vec::new();
@@ -204,8 +207,28 @@ fn systemd_is_told_when_it_is_ready_and_what_it_does() {
     };
     assert!(hear_until("READY=1").contains(&"STATUS=Setting up watches".to_owned()));
     assert!(hear_until("STATUS=Waiting for changes").contains(&"STATUS=Running".to_owned()));
+    fs::rename(&sandbox.b.root, sandbox.path("away")).unwrap();
+    hear_until("STATUS=Waiting for the target replica");
+    fs::rename(sandbox.path("away"), &sandbox.b.root).unwrap();
+    hear_until("STATUS=Waiting for changes");
+    hear_until("WATCHDOG=1");
     assert_eq!(monitor.stop(), Some(0));
     hear_until("STOPPING=1");
+}
+
+/// What is being stopped has ended well, whatever the run at that moment came to.
+#[test]
+fn a_stop_in_a_run_that_has_failed_already_is_a_good_end() {
+    let sandbox = Sandbox::new();
+    let lines = "LOCAL_RUN_BEFORE_CMD=false\nRUN_AFTER_CMD_ON_ERROR=yes\n\
+                 LOCAL_RUN_AFTER_CMD=\"touch started; until [ -e go ]; do sleep 0.05; done\"";
+    let mut monitor = Monitor::start(&sandbox, lines);
+    monitor.until("the hook", |sandbox| sandbox.path("started").exists());
+    kill_process(Pid::from_child(&monitor.child), Signal::TERM).unwrap();
+    fs::write(sandbox.path("go"), "").unwrap();
+    assert_eq!(monitor.child.wait().unwrap().code(), Some(0), "{}", sandbox.log());
+    assert!(sandbox.log().contains("osync finished with errors"), "{}", sandbox.log());
+    assert!(!sandbox.a.has(".osync_workdir/lock"));
 }
 
 #[test]
@@ -343,5 +366,55 @@ fn helper_and_monitor_together_bring_a_change_of_the_target_over() {
         before == (runs(sandbox), trigger_lines(sandbox))
     });
     assert_eq!(helper.stop(), Some(0));
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
+}
+
+/// An upgrade puts another program in its place, or none. The one that runs goes on, and
+/// what ssh and rsync start of it is of its own kind.
+#[test]
+fn a_monitor_goes_on_when_its_program_is_replaced_or_removed() {
+    let sandbox = Sandbox::new();
+    let program = sandbox.path("osync");
+    fs::copy(env!("CARGO_BIN_EXE_osync"), &program).unwrap();
+    let by_key = Sshd::start("");
+    let by_password = Sshd::with_password("correct horse");
+    fs::create_dir(sandbox.path("home/.ssh")).unwrap();
+    fs::copy(by_key.path("known_hosts"), sandbox.path("home/.ssh/known_hosts")).unwrap();
+    let lines = format!(
+        "TARGET_SYNC_DIR=\"{}\"\nSSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_TRANSPORT=libssh2\n\
+         REMOTE_HOST_PING=no\nMIN_WAIT=0",
+        by_key.uri(&sandbox.b.root),
+        by_key.key().display(),
+    );
+    goes_on_without_its_file(&sandbox, &program, "by-key", &lines);
+    // only root can make a server with a password
+    let Some(server) = by_password else { return };
+    let password = sandbox.path("password");
+    fs::write(&password, "correct horse\n").unwrap();
+    fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_osync"), &program).unwrap();
+    let lines = format!(
+        "TARGET_SYNC_DIR=\"{}\"\nSSH_PASSWORD_FILE=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n\
+         REMOTE_HOST_PING=no\nMIN_WAIT=0",
+        server.uri(&sandbox.b.root),
+        password.display(),
+        server.options().join(" "),
+    );
+    goes_on_without_its_file(&sandbox, &program, "by-password", &lines);
+}
+
+fn goes_on_without_its_file(sandbox: &Sandbox, program: &Path, name: &str, lines: &str) {
+    let _ = fs::remove_file(sandbox.path("osync.log"));
+    let at = |step: &str| format!("{name}-{step}");
+    let mut monitor = Monitor::spawn(sandbox, sandbox.program(program).into_command(), lines);
+    monitor.until("the first run", |sandbox| runs(sandbox) == 1);
+    fs::write(sandbox.path("other"), "#!/bin/sh\nexit 1\n").unwrap();
+    fs::set_permissions(sandbox.path("other"), PermissionsExt::from_mode(0o755)).unwrap();
+    fs::rename(sandbox.path("other"), program).unwrap();
+    sandbox.a.make(&format!("f {} x", at("replaced")));
+    monitor.until("a run of a replaced program", |sandbox| sandbox.b.has(at("replaced")));
+    fs::remove_file(program).unwrap();
+    sandbox.a.make(&format!("f {} x", at("removed")));
+    monitor.until("a run of a removed program", |sandbox| sandbox.b.has(at("removed")));
     assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
 }

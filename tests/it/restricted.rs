@@ -1,7 +1,8 @@
 //! A key that `osync ssh-filter --restrict DIR` stands before: our own client works over
 //! it, and nobody gets out of DIR by its control shell. (Its rsync is in security.rs.)
 
-use crate::support::sandbox::{Outcome, PATIENCE, Run, Sandbox};
+use crate::support::no_landlock::without_landlock;
+use crate::support::sandbox::{Outcome, PATIENCE, Replica, Run, Sandbox};
 use crate::support::sshd::Sshd;
 use osync::replica::ControlScripts;
 use std::fs;
@@ -109,6 +110,95 @@ fn a_client_works_over_a_restricted_key() {
     assert_eq!(place.log(), "");
     let left: Vec<_> = fs::read_dir(place.sandbox.path("tmp")).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What the tools show of an entry: access lists and attributes of its user.
+fn lists_and_attributes(replica: &Path, name: &str) -> String {
+    let show = |tool: &str, args: &[&str]| {
+        let mut command = std::process::Command::new(tool);
+        let output = command.args(args).arg("--").arg(name).current_dir(replica).output().unwrap();
+        assert!(output.status.success(), "{tool} {name}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    show("getfacl", &["-nc"]) + &show("getfattr", &["-d", "-e", "hex", "-h"])
+}
+
+#[test]
+fn access_lists_and_attributes_go_over_a_restricted_key_both_ways() {
+    let place = Place::new();
+    let (a, b) = (&place.sandbox.a, &Replica { root: place.target() });
+    let sync = || {
+        let run = place
+            .to(&place.target(), TOKEN)
+            .env("PRESERVE_ACL", "yes")
+            .env("PRESERVE_XATTR", "yes")
+            .run();
+        assert_eq!(run.status, Some(0), "{run} {}", place.log());
+        for name in ["dir", "dir/file", "new\nline"] {
+            let [one, other] = [a, b].map(|side| lists_and_attributes(&side.root, name));
+            assert_eq!(one, other, "{name:?}");
+        }
+    };
+    let tool = |side: &Replica, tool: &str, args: &[&str], name: &str| {
+        let mut command = std::process::Command::new(tool);
+        command.args(args).arg("--").arg(name).current_dir(&side.root);
+        assert!(command.status().unwrap().success(), "{tool} {args:?} {name:?}");
+    };
+    let mark = |side: &Replica, who: &str, name: &str| {
+        tool(side, "setfacl", &["-m", who], name);
+        tool(side, "setfattr", &["-n", "user.mark", "-v", who], name);
+    };
+    // with new content
+    a.make("f dir/file one");
+    fs::write(a.at("new\nline"), "two").unwrap();
+    mark(a, "u:1234:rw-", "dir/file");
+    mark(a, "u:1234:rw-", "new\nline");
+    tool(a, "setfacl", &["-m", "d:u:1234:r-x"], "dir");
+    sync();
+    assert!(lists_and_attributes(&b.root, "dir").contains("default:user:1234:r-x"));
+    assert!(lists_and_attributes(&b.root, "new\nline").contains("user:1234:rw-"));
+    // alone, from either side
+    for (from, who) in [(a, "g:4321:--x"), (b, "u:77:r--")] {
+        for name in ["dir", "dir/file", "new\nline"] {
+            mark(from, who, name);
+        }
+        sync();
+    }
+    assert!(lists_and_attributes(&a.root, "dir/file").contains("user:77:r--"));
+    // and away again
+    tool(b, "setfacl", &["-b", "-k"], "dir");
+    tool(b, "setfattr", &["-x", "user.mark"], "new\nline");
+    sync();
+    assert!(!lists_and_attributes(&a.root, "dir").contains("1234"));
+    assert!(!lists_and_attributes(&a.root, "new\nline").contains("user.mark"));
+    assert_eq!(fs::read(a.at("dir/file")).unwrap(), b"one");
+    assert_eq!(place.log(), "");
+}
+
+/// The kernel is only the last of the walls; what the others hold off stays off.
+#[test]
+fn without_landlock_a_client_works_and_is_told() {
+    without_landlock(|| {
+        let place = Place::new();
+        place.sandbox.a.make("f dir/file one\nf other two");
+        fs::write(place.target().join("there"), "three").unwrap();
+        symlink("other", place.sandbox.a.at("link")).unwrap();
+        let run = place.to(&place.target(), TOKEN).args(["--summary", "--verbose"]).run();
+        assert_eq!(run.status, Some(0), "{run} {}", place.log());
+        assert!(run.stdout.contains("no Landlock") || run.stderr.contains("no Landlock"), "{run}");
+        assert_eq!(place.read("data/b/dir/file"), "one");
+        assert_eq!(place.sandbox.a.read("there").as_deref(), Some(&b"three"[..]));
+        place.sandbox.a.remove("dir");
+        fs::write(place.target().join("other"), "changed there").unwrap();
+        let run = place.sync();
+        assert_eq!(run.status, Some(0), "{run} {}", place.log());
+        assert!(!place.target().join("dir").exists());
+        assert_eq!(place.sandbox.a.read("other").as_deref(), Some(&b"changed there"[..]));
+        // links out of the directory would be followed with nobody to stop it
+        let run = place.to(&place.target(), TOKEN).env("COPY_SYMLINKS", "yes").run();
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(!place.target().join(".osync_workdir/lock").exists(), "a lock is left");
+    });
 }
 
 #[test]
@@ -276,6 +366,15 @@ fn whoever_speaks_like_a_client_is_served() {
 
 #[test]
 fn the_control_shell_of_a_restricted_key_does_not_leave_the_directory() {
+    attack_by_the_control_shell();
+}
+
+#[test]
+fn nor_does_it_without_landlock() {
+    without_landlock(attack_by_the_control_shell);
+}
+
+fn attack_by_the_control_shell() {
     let intruder = Intruder::new();
     let outside = intruder.sandbox.path("outside").display().to_string();
     let door = intruder.sandbox.path("data/b/door").display().to_string();

@@ -1,6 +1,7 @@
 //! The forced command with real shells and the real rsync; what the filter decides is
 //! tested beside it.
 
+use crate::support::no_landlock::without_landlock;
 use crate::support::sandbox::{Outcome, Sandbox};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -257,6 +258,15 @@ fn a_restricted_key_opens_no_shell() {
 
 #[test]
 fn rsync_of_a_restricted_key_does_not_leave_the_directory() {
+    attack_by_rsync();
+}
+
+#[test]
+fn nor_does_it_without_landlock_by_its_arguments() {
+    without_landlock(attack_by_rsync);
+}
+
+fn attack_by_rsync() {
     let machine = Machine::restricted();
     let (data, here, outside) = (machine.at("data"), machine.at("here"), machine.at("outside"));
     let link = |name: &str, to: &str| symlink(to, machine.sandbox.path("data").join(name)).unwrap();

@@ -6,6 +6,7 @@ pub mod history;
 pub mod kept;
 pub mod model;
 pub mod mounts;
+pub mod no_landlock;
 pub mod over_ssh;
 pub mod replicas;
 pub mod sandbox;

@@ -3,7 +3,7 @@
 mod apply;
 mod bad_day;
 mod cleaning;
-mod mounts;
+pub(crate) mod mounts;
 mod scanning;
 mod speed;
 mod user;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Runs a test body where it may mount: in a child with mounts of its own. `test` is the
 /// full name of the test that calls this.
-fn with_own_mounts(test: &str, body: fn()) {
+pub(crate) fn with_own_mounts(test: &str, body: fn()) {
     if std::env::var_os("OSYNC_TEST_OWN_MOUNTS").is_some() {
         return body();
     }
@@ -35,7 +35,7 @@ fn with_own_mounts(test: &str, body: fn()) {
     assert!(output.status.success() && ran, "{text}{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn mount(at: &Path, size: &str) {
+pub(crate) fn mount(at: &Path, size: &str) {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(at);
     assert!(mount.status().unwrap().success());
