@@ -199,7 +199,8 @@ impl TreeBuilder {
     }
 
     /// Adds all entries of one directory, in any order, and returns their ids sorted by
-    /// name. Each directory may be filled once.
+    /// name. Each directory may be filled once. Of a name that comes twice, as POSIX lets a
+    /// listing tell of what is replaced meanwhile, one stays.
     ///
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
@@ -209,6 +210,7 @@ impl TreeBuilder {
         mut children: Vec<Child>,
     ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
         children.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        children.dedup_by(|a, b| a.name == b.name);
         let first = u32::try_from(self.tree.nodes.len()).map_err(|_| TooLarge)?;
         let count = u32::try_from(children.len()).map_err(|_| TooLarge)?;
         first.checked_add(count).ok_or(TooLarge)?;
@@ -258,6 +260,17 @@ mod tests {
 
     fn child(name: &str, kind: Kind) -> Child {
         Child { name: name.into(), standing: Standing::Present, entry: Entry::new(kind) }
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_one_entry() {
+        let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+        let twice = ["b", "a", "b", "c", "b"].map(|name| child(name, Kind::File)).to_vec();
+        let ids: Vec<NodeId> = builder.fill(Tree::ROOT, twice).unwrap().collect();
+        let tree = builder.finish();
+        let names: Vec<&[u8]> = ids.iter().map(|id| tree.name(*id)).collect();
+        assert_eq!(names, [&b"a"[..], b"b", b"c"]);
+        assert!(tree.children(Tree::ROOT).eq(ids) && tree.len() == 3);
     }
 
     #[test]
