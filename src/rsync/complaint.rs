@@ -123,7 +123,8 @@ fn plain(words: &str) -> String {
 pub(super) fn without_temporary(path: &RelPath) -> RelPath {
     let name = path.name();
     let inner = || {
-        let (name, random) = name.strip_prefix(b".")?.split_at_checked(name.len() - 8)?;
+        let body = name.strip_prefix(b".")?;
+        let (name, random) = body.split_at(body.len().checked_sub(".XXXXXX".len())?);
         let random = random.strip_prefix(b".")?;
         (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
     };
