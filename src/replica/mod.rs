@@ -11,6 +11,8 @@ mod attributes;
 mod beneath;
 mod copy;
 mod digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hook;
 pub mod host;
 pub mod judge;

@@ -93,8 +93,7 @@ impl StateStore {
     /// The file cannot be read.
     pub fn resume_count(&self) -> Result<u32, StateError> {
         let found = self.files.read(&self.name("resume-count"))?;
-        let text = found.and_then(|(bytes, _)| String::from_utf8(bytes).ok());
-        Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+        Ok(found.map_or(0, |(bytes, _)| count_of(&bytes)))
     }
 
     /// Notes how often an unfinished run was resumed.
@@ -143,8 +142,13 @@ impl StateStore {
     }
 }
 
+pub(super) fn count_of(bytes: &[u8]) -> u32 {
+    let text = std::str::from_utf8(bytes).ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
 /// Both times, then the paths, each followed by NUL; `/` behind a path for all below it.
-fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
+pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
     let mut out = format!("{initiator} {target}\0").into_bytes();
@@ -155,7 +159,7 @@ fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     out
 }
 
-fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
+pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
     let mut parts = bytes.strip_suffix(b"\0")?.split(|byte| *byte == 0);
     let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
     let began = Pair::new(decode_time(initiator)?, decode_time(target)?);

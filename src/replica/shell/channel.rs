@@ -236,18 +236,10 @@ impl Channel {
         until: Option<Instant>,
         sink: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ChannelError> {
-        loop {
-            if let Some(at) = find(&self.buffer, delimiter) {
-                sink(&self.buffer[..at]);
-                self.buffer.drain(..at + delimiter.len());
-                return Ok(());
-            }
-            // the delimiter may have begun in the last few bytes
-            let safe = self.buffer.len().saturating_sub(delimiter.len() - 1);
-            sink(&self.buffer[..safe]);
-            self.buffer.drain(..safe);
+        while hand_over(&mut self.buffer, delimiter, sink) == Found::NotYet {
             self.receive(on_stop, until)?;
         }
+        Ok(())
     }
 
     fn receive(&mut self, on_stop: OnStop, until: Option<Instant>) -> Result<(), ChannelError> {
@@ -339,6 +331,33 @@ fn excerpt(said: &str) -> String {
         .filter(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
         .collect();
     lines[lines.len().saturating_sub(4)..].join(" / ")
+}
+
+/// Whether a delimiter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It has been eaten.
+    Here,
+    /// It may still come.
+    NotYet,
+}
+
+/// Hands over what stands before the delimiter as far as that is certain.
+pub(super) fn hand_over(
+    buffer: &mut Vec<u8>,
+    delimiter: &[u8],
+    sink: &mut dyn FnMut(&[u8]),
+) -> Found {
+    if let Some(at) = find(buffer, delimiter) {
+        sink(&buffer[..at]);
+        buffer.drain(..at + delimiter.len());
+        return Found::Here;
+    }
+    // it may have begun in the last few bytes
+    let certain = buffer.len().saturating_sub(delimiter.len() - 1);
+    sink(&buffer[..certain]);
+    buffer.drain(..certain);
+    Found::NotYet
 }
 
 /// Where `needle`, which begins with a line end, first stands.
