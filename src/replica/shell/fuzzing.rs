@@ -5,7 +5,7 @@ use super::channel::{Found, hand_over};
 use super::cksum::cksum;
 use super::listing::{Listing, Rules};
 use super::record::{Record, Style, device, parse};
-use super::{attributes, clean, encode, greeting, locking, looking, ops};
+use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
 use crate::filter::Filter;
 use crate::replica::judge::{Holder, LockedBy};
 use crate::replica::{Op, Retention, Wanted};
@@ -136,6 +136,9 @@ pub(crate) fn answers(bytes: &[u8]) {
         }
     }
     let _ = attributes::parse(bytes, wanted());
+    if let Some(result) = hook::split(bytes) {
+        assert!(bytes.starts_with(&result.output));
+    }
 }
 
 /// A name on its way to the other side: one line, whatever it holds.

@@ -1,5 +1,6 @@
 //! What must hold of any known_hosts file (docs/testing.md).
 
+use super::host_key::kind_of;
 use super::known_hosts::{Verdict, base64, judge, matches, name, of_host, read};
 use std::path::Path;
 
@@ -32,6 +33,9 @@ pub(crate) fn known_hosts(bytes: &[u8]) {
     if host.len() < 100 && key.len() < 100 {
         let lower = host.to_lowercase();
         assert_eq!(matches(host, key), model(lower.as_bytes(), key.as_bytes()), "{host} {key}");
+    }
+    if let Some(kind) = kind_of(bytes) {
+        assert_eq!(bytes.get(4..4 + kind.len()), Some(kind.as_bytes()));
     }
     let text = base64(bytes);
     assert_eq!(text.len(), bytes.len().div_ceil(3) * 4);
