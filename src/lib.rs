@@ -22,6 +22,9 @@ pub mod batch;
 pub mod cli;
 pub mod config;
 pub mod filter;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod monitor;
 pub mod process;
 pub mod reconcile;

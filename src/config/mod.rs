@@ -4,6 +4,8 @@ use crate::tree::{Pair, RelPath, Side};
 use std::path::PathBuf;
 
 pub mod conf_file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod keys;
 pub mod load;
 mod location;

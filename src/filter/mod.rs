@@ -3,6 +3,8 @@
 //! Pure: rule texts in, verdicts out. `docs/patterns.md` says what patterns mean;
 //! `tests/it/filter.rs` holds this against the installed rsync.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod listing;
 mod prune;
 mod rule;

@@ -4,6 +4,8 @@
 //! matter; [`in_step`] leaves out what the last run has seen or done itself; [`pace`]
 //! decides when to run.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod in_step;
 pub mod inbox;
 pub mod notify_socket;

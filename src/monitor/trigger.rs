@@ -70,7 +70,7 @@ impl Trigger {
     }
 }
 
-fn asks_for(lines: &[u8], instance_id: &[u8]) -> bool {
+pub(super) fn asks_for(lines: &[u8], instance_id: &[u8]) -> bool {
     let mut lines = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).peekable();
     lines.peek().is_none()
         || lines.any(|line| match line.iter().rposition(|&byte| byte == b'#') {

@@ -8,6 +8,8 @@
 mod child;
 pub mod deadline;
 pub mod fault;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod lines;
 mod own;

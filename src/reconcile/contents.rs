@@ -83,7 +83,7 @@ pub fn forget_fresh(tree: &mut Tree, began: Stamp) {
         .ids()
         .filter(|id| {
             let entry = tree.entry(*id);
-            entry.extra().content.is_some() && entry.ctime.secs() >= began.secs() - 2
+            entry.extra().content.is_some() && entry.ctime.secs() >= began.secs().saturating_sub(2)
         })
         .collect();
     for id in fresh {
@@ -212,5 +212,7 @@ mod tests {
         let known: Vec<bool> =
             ids.iter().map(|id| tree.entry(*id).extra().content.is_some()).collect();
         assert_eq!(known, [true, false]);
+        forget_fresh(tree, Stamp::UNKNOWN);
+        assert!(ids.iter().all(|id| tree.entry(*id).extra().content.is_none()), "in doubt, all");
     }
 }

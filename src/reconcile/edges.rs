@@ -122,3 +122,30 @@ fn devices_go_only_where_they_can_be_made_and_nothing_makes_way_for_others() {
         assert_eq!(words(&plan(&situation(rows), &rules)), expected, "{rows}, {can}");
     }
 }
+
+#[test]
+fn a_directory_gets_its_time_unless_it_goes_over_whole() {
+    for (what, rows, expected) in [
+        (
+            "something new in it",
+            "d: d@1 d@1 d@5 d@1\nd/a: - - f1@5 -",
+            &[(Side::Target, "d", 5)][..],
+        ),
+        (
+            "something gone from it",
+            "d: d@1 d@1 d@1 d@7\nd/a: f1 f1 f1 -",
+            &[(Side::Initiator, "d", 7)],
+        ),
+        ("a new one, with all that is in it", "d: - - d@5 -\nd/a: - - f1@5 -", &[]),
+    ] {
+        let plan = plan(&situation(rows), &rules());
+        let times = plan.dir_times.iter().flat_map(|(side, times)| {
+            times.iter().map(move |(spot, time)| (side, *spot, time.secs()))
+        });
+        let times: Vec<_> =
+            times.map(|(side, spot, at)| (side, plan.path(spot).shown(), at)).collect();
+        let expected: Vec<_> =
+            expected.iter().map(|(side, path, at)| (*side, (*path).to_owned(), *at)).collect();
+        assert_eq!(times, expected, "{what}");
+    }
+}

@@ -176,6 +176,8 @@ mod tests {
         assert_eq!(danger(rows, 34), None);
         let expected = Danger::TooMany { side: Side::Target, deletions: 1, files: 3, percent: 33 };
         assert_eq!(danger(rows, 33), Some(expected));
+        let quarter = format!("{rows}\ne: f1@1 f1@1 f1@1 f1@1");
+        assert_eq!(danger(&quarter, 25), None, "just that share is not more");
         let moved = "a: f1@1#5 f1@1 - f1@1\nb: - - f1@1#5 -\nc: f1@1 f1@1 f1@1 f1@1";
         assert_eq!(danger(moved, 10), None, "moves do not count");
         let replaced = "a: d d f1@5 d\na/b: f1@1 f1@1 - f1@1\na/c: f1@1 f1@1 - f1@1";

@@ -22,6 +22,8 @@ mod links;
 mod lists;
 mod metadata;
 mod moves;
+#[cfg(test)]
+mod moves_tests;
 pub mod plan;
 pub mod record;
 mod recorded;

@@ -46,7 +46,7 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
                 if policy.one_way_from == Some(side.other()) {
                     continue;
                 }
-                for candidate in candidates(facts, header, &plan.delta, side, dirs) {
+                for candidate in candidates(facts, &plan.delta, side, dirs) {
                     found |= accept(facts, header, plan, candidate);
                 }
             }
@@ -65,13 +65,7 @@ fn was_seen(delta: &Delta, spot: Spot, side: Side) -> Option<&Entry> {
 }
 
 /// Pairs of a vanished and a new name with the same inode; ambiguous ones are left out.
-fn candidates(
-    facts: &Facts<'_>,
-    header: &Header,
-    delta: &Delta,
-    side: Side,
-    dirs: bool,
-) -> Vec<Candidate> {
+fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<Candidate> {
     let tree = &facts.trees[side];
     let mut old: HashMap<Inode, Option<Spot>> = HashMap::new();
     for spot in delta.spots() {
@@ -97,12 +91,7 @@ fn candidates(
             let (to, from) = (to?, (*old.get(&inode)?)?);
             let now = tree.entry(delta.now(to, side)?);
             let before = was_seen(delta, from, side)?;
-            let at = header.listed_at[side];
-            (is_same_entry(now, before)
-                && (!dirs
-                    || change(Some(now), &Was::Absent, at, &facts.rules.preserve)
-                        == Change::Created))
-                .then_some(Candidate { side, from, to })
+            is_same_entry(now, before).then_some(Candidate { side, from, to })
         })
         .collect();
     // Outer directories first, and always in the same order.

@@ -102,7 +102,7 @@ pub fn arrived(sent: &Entry, found: &Entry) -> bool {
 /// precision between that and a nanosecond cut the rest off.
 fn is_rounded(sent: Stamp, found: Stamp) -> bool {
     let two_seconds =
-        found.nanos() == 0 && found.secs() % 2 == 0 && (sent.secs() - found.secs()).abs() < 2;
+        found.nanos() == 0 && found.secs() % 2 == 0 && sent.secs().abs_diff(found.secs()) < 2;
     let cut_off = sent.secs() == found.secs()
         && sent.nanos() > found.nanos()
         && [100, 1_000, 1_000_000].iter().any(|unit| {
@@ -485,5 +485,6 @@ mod tests {
         ] {
             assert_eq!(arrived(&sent, &found), expected, "{found:?}");
         }
+        assert!(!arrived(&at(i64::MAX, 0), &at(i64::MIN, 0)), "as far apart as times can be");
     }
 }

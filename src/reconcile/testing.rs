@@ -4,7 +4,8 @@
 //! An entry is written `f3@20` (a file, content of 3 bytes, mtime 20), `d`, `d@5`,
 //! `l:there@20` (a link), `c` (a device), `-` (nothing), `x` (excluded file), `xd` (excluded
 //! directory), `u` (unreadable directory). `#7` gives it the inode 7, `&7` the same inode as
-//! other names of the side, `%600` the mode.
+//! other names of the side, `%600` the mode; `^9` another time of birth than this inode else
+//! has, `~` none.
 
 use super::join::join;
 use super::plan::{Act, Plan};
@@ -74,7 +75,7 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
     let cut = |text: &str, mark: char| {
         let start = text.find(mark)? + 1;
         let rest = &text[start..];
-        Some(rest[..rest.find(['@', '#', '%', '&']).unwrap_or(rest.len())].to_owned())
+        Some(rest[..rest.find(['@', '#', '%', '&', '^', '~']).unwrap_or(rest.len())].to_owned())
     };
     let (standing, kind) = match text {
         "x" => (Standing::Excluded, Kind::File),
@@ -103,7 +104,11 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
     let given = cut(text, '#').or(cut(text, '&'));
     entry.ino = offset + given.map_or(own, |i| i.parse().unwrap());
     entry.shared_inode = text.contains('&');
-    entry.btime = Stamp::new(entry.ino.try_into().unwrap(), 1);
+    let born = cut(text, '^').map_or(1, |nanos| nanos.parse().unwrap());
+    entry.btime = Stamp::new(entry.ino.try_into().unwrap(), born);
+    if text.contains('~') {
+        entry.btime = Stamp::UNKNOWN;
+    }
     Some((standing, entry))
 }
 

@@ -48,8 +48,12 @@ impl Arrivals {
     /// # Errors
     /// It cannot be read.
     pub fn load(work: &WorkDir) -> io::Result<Self> {
-        let text = work.read(ARRIVALS)?.unwrap_or_default();
-        Ok(Arrivals(text.split(|b| *b == 0).filter_map(parse).collect()))
+        Ok(Arrivals::read(&work.read(ARRIVALS)?.unwrap_or_default()))
+    }
+
+    /// The record that some text is.
+    pub fn read(text: &[u8]) -> Self {
+        Arrivals(text.split(|b| *b == 0).filter_map(parse).collect())
     }
 
     /// What is known of one of the two directories: kept paths and their moments.

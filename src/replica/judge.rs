@@ -143,7 +143,7 @@ impl Origin {
         let id = |boot: &str| boot.strip_prefix("id:").map(str::to_owned);
         match (id(&self.boot), id(&now.boot), at(&self.boot), at(&now.boot)) {
             (Some(then), Some(now), _, _) => then != now,
-            (_, _, Some(then), Some(now)) => then + 120 < now,
+            (_, _, Some(then), Some(now)) => then.saturating_add(120) < now,
             _ => false,
         }
     }
@@ -291,8 +291,12 @@ mod tests {
             request.stranger_resume = true;
             assert_eq!(decide(&found, process, Place::Remote, &request), resumed, "resume: {what}");
             request.force = true;
-            assert_ne!(decide(&found, process, Place::Remote, &request), Stopped, "force: {what}");
-            assert_ne!(decide(&found, process, Place::Here, &request), Stopped, "force: {what}");
+            for stranger_resume in [true, false] {
+                request.stranger_resume = stranger_resume;
+                for place in [Place::Here, Place::Remote] {
+                    assert_ne!(decide(&found, process, place, &request), Stopped, "force: {what}");
+                }
+            }
         }
     }
 
@@ -341,7 +345,9 @@ mod tests {
         for (then, now, earlier) in [
             ("at:1000", "at:1060", false),
             ("at:1060", "at:1000", false),
-            ("at:1000", "at:2000", true),
+            ("at:1000", "at:1120", false),
+            ("at:1000", "at:1121", true),
+            ("at:9223372036854775807", "at:1000", false),
             ("id:a", "at:2000", false),
             ("", "id:a", false),
             ("id:a", "id:a", false),
@@ -357,6 +363,7 @@ mod tests {
 
     #[test]
     fn what_is_written_can_be_read_again() {
+        assert_eq!(holder(42, "task").to_text(), "42@task\n", "osync 1.3 reads it, too");
         for started in [None, Some(123)] {
             let by = by("here", "id:now", started).unwrap();
             assert_eq!(LockedBy::parse(by.to_text().as_bytes()), Some(by));

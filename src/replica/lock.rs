@@ -209,3 +209,61 @@ fn wait_for(fd: &OwnedFd) -> io::Result<bool> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::beneath::Root;
+    use super::*;
+    use std::path::{Path, PathBuf};
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    fn work() -> (tempfile::TempDir, WorkDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let work = WorkDir::open_or_make(&Root::open(dir.path()).unwrap()).unwrap();
+        let lock = dir.path().join(".osync_workdir").join(LOCK);
+        (dir, work, lock)
+    }
+
+    fn written(lock: &Path, content: &str, at: SystemTime) {
+        std::fs::write(lock, content).unwrap();
+        std::fs::File::options().write(true).open(lock).unwrap().set_modified(at).unwrap();
+    }
+
+    #[test]
+    fn only_the_very_lock_that_was_judged_is_taken_out_of_the_way() {
+        for (judged, there, stays) in [
+            ("41@task\n", "41@task\n", false),
+            ("41@task\n", "42@other\n", true),
+            ("", "42@other\n", false), // forced: whatever it is
+        ] {
+            let (_dir, work, lock) = work();
+            std::fs::write(&lock, there).unwrap();
+            remove_judged(&work, judged.as_bytes()).unwrap();
+            let left = std::fs::read_to_string(&lock).ok();
+            assert_eq!(left.as_deref(), stays.then_some(there), "{judged:?}, {there:?}");
+            let others = std::fs::read_dir(lock.parent().unwrap()).unwrap().count();
+            assert_eq!(others, usize::from(stays), "nothing else is left");
+        }
+        let (_dir, work, lock) = work();
+        remove_judged(&work, b"41@task\n").unwrap();
+        assert!(!lock.exists(), "one that is gone needs no removing");
+    }
+
+    #[test]
+    fn a_lock_from_before_the_boot_is_dead_though_its_number_is_in_use_again() {
+        let request =
+            LockRequest { instance_id: "task".to_owned(), force: false, stranger_resume: false };
+        // process 1 always runs; without `lock.by` only the age of the lock tells
+        for (at, dead) in [(UNIX_EPOCH, true), (SystemTime::now(), false)] {
+            let (_dir, work, lock) = work();
+            written(&lock, "1@task\n", at);
+            match take(&work, &request) {
+                Ok((Locked::TakenOver { why, warn: false }, _)) => {
+                    assert!(dead && why.contains("before the last boot"), "{why}");
+                }
+                Err(LockError::Stop(why)) => assert!(!dead && why.contains("process 1"), "{why}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod beneath;
 mod cksum;
 mod copy;
 mod digest;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hook;
 pub mod host;
 pub mod judge;

@@ -10,6 +10,8 @@ mod behind_links;
 mod channel;
 mod clean;
 mod encode;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod greeting;
 mod hook;
 mod listing;

@@ -196,14 +196,17 @@ impl WorkDir {
     /// The identity; none if there is none.
     pub fn identity(&self) -> std::io::Result<Option<Identity>> {
         let Some(content) = self.read(IDENTITY)? else { return Ok(None) };
-        let text = String::from_utf8_lossy(&content);
-        let id = text.trim();
-        let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-        if !sound {
-            return Err(std::io::Error::other("it holds no identity"));
-        }
-        Ok(Some(Identity(id.to_owned())))
+        let identity = identity_of(&content);
+        identity.map(Some).ok_or_else(|| std::io::Error::other("it holds no identity"))
     }
+}
+
+/// The identity that the content of its file is: one printable word; none: it is none.
+pub(super) fn identity_of(content: &[u8]) -> Option<Identity> {
+    let text = String::from_utf8_lossy(content);
+    let id = text.trim();
+    let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    sound.then(|| Identity(id.to_owned()))
 }
 
 impl AsFd for WorkDir {

@@ -138,8 +138,8 @@ pub(super) fn is_unmakeable(text: &str) -> bool {
 pub(super) fn without_temporary(path: &RelPath) -> RelPath {
     let name = path.name();
     let inner = || {
-        let name = name.strip_prefix(b".")?;
-        let (name, random) = name.split_at_checked(name.len().checked_sub(7)?)?;
+        let body = name.strip_prefix(b".")?;
+        let (name, random) = body.split_at(body.len().checked_sub(".XXXXXX".len())?);
         let random = random.strip_prefix(b".")?;
         (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
     };

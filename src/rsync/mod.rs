@@ -7,6 +7,8 @@ mod args;
 mod complaint;
 mod exit;
 mod fit;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod list;
 mod output;
 

@@ -238,12 +238,15 @@ fn shorten(text: &mut String) {
 fn parse_item(line: &[u8]) -> Option<(Item, u64)> {
     let end = line.iter().position(|b| *b == b' ')?;
     let (change, rest) = line.split_at(end);
+    let change = std::str::from_utf8(change).ok()?;
+    // what is no such word is shown as all else is
+    change.bytes().all(|b| b.is_ascii_graphic()).then_some(())?;
     let rest = rest.trim_ascii_start();
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let name = rest[digits..].strip_prefix(b" ")?;
     let length = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
-    let change = std::str::from_utf8(change).ok()?.to_owned();
-    (!name.is_empty()).then(|| (Item { change, name: decode(name) }, length))
+    let item = || Item { change: change.to_owned(), name: decode(name) };
+    (!name.is_empty()).then(|| (item(), length))
 }
 
 /// `   3000000  99%    1.00MB/s    0:00:02 (xfr#1, to-chk=4/6)`: the bytes.
@@ -295,6 +298,7 @@ mod tests {
             ("@ *deleting   0 /bk/f/", item("*deleting", "/bk/f/")),
             (r"@ >f+++++++++ 6  sm\#012all", item(">f+++++++++", " sm\nall")),
             ("@ ?", Heard::Other("?".into())),
+            ("@ \x1b[2J 6 a", Heard::Other("\\x1B[2J 6 a".into())),
             ("", Heard::Nothing),
             ("sending incremental file list", Heard::Other("sending incremental file list".into())),
             ("Number of files: 6 (reg: 2)", Heard::Statistic("Number of files: 6 (reg: 2)".into())),
@@ -332,6 +336,9 @@ mod tests {
                 "no space left",
             ),
             (r#"file has vanished: "/s/gone""#, Some("gone"), "it vanished"),
+            (r#"file has vanished: "/s/d/.git""#, Some("d/.git"), "it vanished"),
+            (r#"file has vanished: "/s/.12345""#, Some(".12345"), "it vanished"),
+            (r#"file has vanished: "/s/..abcdef""#, Some("..abcdef"), "it vanished"),
             (
                 r#"rsync: [receiver] rename "/d/.q"t.a1B2c3" -> "q"t": Is a directory (21)"#,
                 Some("q\"t"),

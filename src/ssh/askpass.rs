@@ -63,12 +63,16 @@ pub(super) fn asks_for_password(prompt: &[u8], kind: &OsStr) -> bool {
 /// The first line of the file, without its end.
 pub(super) fn read_password(file: &Path) -> io::Result<Vec<u8>> {
     let content = std::fs::read(file)?;
-    let line = content.split(|b| *b == b'\n').next().unwrap_or_default();
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
-    if line.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty"));
+    match first_line(&content) {
+        b"" => Err(io::Error::new(io::ErrorKind::InvalidData, "its first line is empty")),
+        line => Ok(line.to_vec()),
     }
-    Ok(line.to_vec())
+}
+
+/// What stands before the first line end.
+pub(super) fn first_line(content: &[u8]) -> &[u8] {
+    let line = content.split(|b| *b == b'\n').next().unwrap_or_default();
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 
 mod account;
 mod connect;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod host_key;
 mod known_hosts;
 mod line;

@@ -4,6 +4,8 @@
 //! that a host that answers one answers the other.
 
 pub mod askpass;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod libssh2;
 mod options;
 mod refusal;

@@ -14,6 +14,8 @@ use std::process::Command;
 mod confine;
 mod control;
 mod decision;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod gate;
 mod refusals;
 pub mod rsync_args;

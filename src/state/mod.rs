@@ -9,6 +9,8 @@ mod entry_code;
 mod error;
 mod files;
 mod found;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod lists;
 pub mod merge;
 mod progress;

@@ -95,8 +95,7 @@ impl StateStore {
     /// The file cannot be read.
     pub fn resume_count(&self) -> Result<u32, StateError> {
         let found = self.files.read(&self.name("resume-count"))?;
-        let text = found.and_then(|(bytes, _)| String::from_utf8(bytes).ok());
-        Ok(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+        Ok(found.map_or(0, |(bytes, _)| count_of(&bytes)))
     }
 
     /// Notes how often an unfinished run was resumed.
@@ -145,10 +144,15 @@ impl StateStore {
     }
 }
 
+pub(super) fn count_of(bytes: &[u8]) -> u32 {
+    let text = std::str::from_utf8(bytes).ok();
+    text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
 /// A digest of the rest, both times, then the paths, each followed by NUL; `/` behind a path
 /// for all below it. With the digest because files are removed by it: a changed digit of a
 /// time, and somebody's own file is among them.
-fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
+pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
     let mut out = format!("{initiator} {target}\0").into_bytes();
@@ -163,7 +167,7 @@ fn digest(bytes: &[u8]) -> String {
     blake3::hash(bytes).to_hex()[..32].to_owned()
 }
 
-fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
+pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
     let (noted, bytes) = bytes.split_at_checked(bytes.iter().position(|byte| *byte == 0)? + 1)?;
     if noted != [digest(bytes).as_bytes(), b"\0"].concat() {
         return None;

@@ -112,12 +112,14 @@ impl Children {
         name_in(&self.names, named)
     }
 
-    /// Puts them in the order of their names.
+    /// Puts them in the order of their names. A name that was listed twice (a file that was
+    /// renamed meanwhile) stays once.
     fn sort(&mut self) {
         let names = &self.names;
         self.order.sort_unstable_by(|a, b| {
             a.begins.cmp(&b.begins).then_with(|| name_in(names, *a).cmp(name_in(names, *b)))
         });
+        self.order.dedup_by(|a, b| name_in(names, *a) == name_in(names, *b));
     }
 }
 
@@ -272,7 +274,8 @@ impl TreeBuilder {
     }
 
     /// Adds all entries of one directory, in any order, and returns their ids sorted by
-    /// name. Each directory may be filled once.
+    /// name. Each directory may be filled once. Of a name that comes twice, as POSIX lets a
+    /// listing tell of what is replaced meanwhile, one stays.
     ///
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
@@ -299,7 +302,7 @@ impl TreeBuilder {
     ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
         children.sort();
         let first = u32::try_from(self.tree.nodes.len()).map_err(|_| TooLarge)?;
-        let count = u32::try_from(children.len()).map_err(|_| TooLarge)?;
+        let count = u32::try_from(children.order.len()).map_err(|_| TooLarge)?;
         first.checked_add(count).ok_or(TooLarge)?;
         for at in 0..children.order.len() {
             let named = children.order[at];
@@ -351,6 +354,17 @@ mod tests {
 
     fn child(name: &str, kind: Kind) -> Child {
         Child { name: name.into(), standing: Standing::Present, entry: Entry::new(kind) }
+    }
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_one_entry() {
+        let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+        let twice = ["b", "a", "b", "c", "b"].map(|name| child(name, Kind::File)).to_vec();
+        let ids: Vec<NodeId> = builder.fill(Tree::ROOT, twice).unwrap().collect();
+        let tree = builder.finish();
+        let names: Vec<&[u8]> = ids.iter().map(|id| tree.name(*id)).collect();
+        assert_eq!(names, [&b"a"[..], b"b", b"c"]);
+        assert!(tree.children(Tree::ROOT).eq(ids) && tree.len() == 3);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! what attributes.sh tells
 //! ```
 
+use crate::tree::RelPath;
+
 /// An answer, in its parts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -120,8 +122,8 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|b| *b == b'\n').filter(|line| !line.is_empty())
 }
 
-/// The path that a complaint of find is about, and the system's words. GNU find quotes
-/// and escapes the path, others do not.
+/// The path that a complaint of find is about, and the system's words; none if it is about
+/// no path of the replica. GNU find quotes and escapes the path, others do not.
 pub(super) fn complaint(line: &[u8]) -> Option<(Vec<u8>, String)> {
     let rest = of_find(line)?;
     let (path, words) = match rest.iter().position(|b| *b == b'\'') {
@@ -138,7 +140,7 @@ pub(super) fn complaint(line: &[u8]) -> Option<(Vec<u8>, String)> {
     let words = words.trim_start_matches([':', ' ']).trim_end();
     let path = path.strip_prefix(b"./").map_or_else(|| path.clone(), <[u8]>::to_vec);
     let path = if path == b"." { Vec::new() } else { path };
-    Some((path, words.to_owned()))
+    RelPath::new(path.as_slice()).is_ok().then(|| (path, words.to_owned()))
 }
 
 /// What find itself says; some are called by their whole path.
@@ -245,5 +247,9 @@ mod tests {
         }
         assert_eq!(complaint(b"sh: oops"), None);
         assert_eq!(complaint(b"find: 'unended"), None);
+        for elsewhere in ["../x", "/etc", "a//b", "a/../b", "a\\000b"] {
+            let line = format!("find: '{elsewhere}': Permission denied");
+            assert_eq!(complaint(line.as_bytes()), None, "{line}");
+        }
     }
 }

@@ -246,19 +246,16 @@ impl Channel {
     ) -> Result<(), ChannelError> {
         let mut handed = 0;
         loop {
+            let found = hand_over(&mut self.buffer, delimiter, &mut |bytes| {
+                handed += bytes.len() as u64;
+                sink(bytes);
+            });
+            if found == Found::Here {
+                return Ok(());
+            }
             if handed > most {
                 return Err(self.given_up("prints without end instead of answering"));
             }
-            if let Some(at) = find(&self.buffer, delimiter) {
-                sink(&self.buffer[..at]);
-                self.buffer.drain(..at + delimiter.len());
-                return Ok(());
-            }
-            // the delimiter may have begun in the last few bytes
-            let safe = self.buffer.len().saturating_sub(delimiter.len() - 1);
-            sink(&self.buffer[..safe]);
-            self.buffer.drain(..safe);
-            handed += safe as u64;
             self.receive(wait)?;
         }
     }
@@ -399,6 +396,33 @@ fn excerpt(said: &str) -> String {
         .filter(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
         .collect();
     lines[lines.len().saturating_sub(4)..].join(" / ")
+}
+
+/// Whether a delimiter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It has been eaten.
+    Here,
+    /// It may still come.
+    NotYet,
+}
+
+/// Hands over what stands before the delimiter as far as that is certain.
+pub(super) fn hand_over(
+    buffer: &mut Vec<u8>,
+    delimiter: &[u8],
+    sink: &mut dyn FnMut(&[u8]),
+) -> Found {
+    if let Some(at) = find(buffer, delimiter) {
+        sink(&buffer[..at]);
+        buffer.drain(..at + delimiter.len());
+        return Found::Here;
+    }
+    // it may have begun in the last few bytes
+    let certain = buffer.len().saturating_sub(delimiter.len() - 1);
+    sink(&buffer[..certain]);
+    buffer.drain(..certain);
+    Found::NotYet
 }
 
 /// Where `needle`, which begins with a line end, first stands.

@@ -17,9 +17,9 @@ const WORK: &[u8] = b".osync_workdir/";
 
 /// What the other side told: paths begin with `backup/` or `deleted/`.
 #[derive(Debug, Default)]
-struct Aged {
+pub(super) struct Aged {
     now: i64,
-    entries: BTreeMap<RelPath, Entry>,
+    pub(super) entries: BTreeMap<RelPath, Entry>,
     arrivals: BTreeMap<RelPath, i64>,
 }
 
@@ -132,7 +132,7 @@ fn add_parents(parents: &mut BTreeSet<RelPath>, path: &RelPath) {
     }
 }
 
-fn read(answer: &[u8], style: super::record::Style) -> Option<Aged> {
+pub(super) fn read(answer: &[u8], style: super::record::Style) -> Option<Aged> {
     let mut aged = Aged::default();
     let mut pieces = answer.split(|b| *b == 0);
     let now = pieces.next()?.strip_prefix(b"=")?;
@@ -157,7 +157,7 @@ fn arrival(piece: &[u8]) -> Option<(RelPath, i64)> {
 }
 
 /// What may go: what has not arrived lately, by itself or with a directory above it.
-fn old_enough(aged: &Aged, retention: Retention) -> Vec<&RelPath> {
+pub(super) fn old_enough(aged: &Aged, retention: Retention) -> Vec<&RelPath> {
     let fresh = |path: &RelPath| {
         let days = if path.as_bytes().starts_with(b"backup/") {
             retention.backup_days

@@ -5,15 +5,15 @@ use super::encode::quoted_datum;
 use super::record::Style;
 use super::{IdentityThere, Link, Owners, ShellReplica};
 use crate::config::Location;
+use crate::replica::work_dir::identity_of;
 use crate::replica::{Access, Prepared, ReplicaError};
-use crate::state::Identity;
 use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 /// What the other machine told.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Greeting {
+pub(super) struct Greeting {
     created: bool,
     free_kib: u64,
     uid: u32,
@@ -104,15 +104,12 @@ impl ShellReplica {
     }
 }
 
-fn identity_from(bytes: &[u8]) -> IdentityThere {
-    let text = String::from_utf8_lossy(bytes);
-    let id = text.trim();
-    let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    if sound { IdentityThere::Known(Identity(id.to_owned())) } else { IdentityThere::Unreadable }
+pub(super) fn identity_from(bytes: &[u8]) -> IdentityThere {
+    identity_of(bytes).map_or(IdentityThere::Unreadable, IdentityThere::Known)
 }
 
 /// The words for a refusal: its kind stands on the last line, the system's words before.
-fn refusal(said: &[u8]) -> String {
+pub(super) fn refusal(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let mut lines = text.lines().rev().filter(|line| !line.is_empty());
     let kind = lines.next().unwrap_or_default();
@@ -134,7 +131,7 @@ fn refusal(said: &[u8]) -> String {
     }
 }
 
-fn parse(said: &[u8]) -> Option<Greeting> {
+pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
     let mut greeting = Greeting::default();
     let mut rest = said;
     loop {

@@ -35,7 +35,7 @@ impl ShellReplica {
 }
 
 /// What the command printed, and how it ended, behind the last NUL.
-fn split(answer: &[u8]) -> Option<HookResult> {
+pub(super) fn split(answer: &[u8]) -> Option<HookResult> {
     let at = answer.iter().rposition(|b| *b == 0)?;
     let status = std::str::from_utf8(&answer[at + 1..]).ok()?;
     let status = if status == "timeout" { None } else { Some(status.parse().ok()?) };

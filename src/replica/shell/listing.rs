@@ -59,8 +59,9 @@ impl Listing {
                 add(&mut children, &path, entry);
             }
         }
-        let builder = TreeBuilder::new(root.ok_or(NoTree::NoRoot)?);
         add_unseen(&mut children, &closed);
+        let root = root.filter(|root| root.kind.is_dir() || children.is_empty());
+        let builder = TreeBuilder::new(root.ok_or(NoTree::NoRoot)?);
         let mut building = Building { builder, children, closed, rules, problems: Vec::new() };
         building.fill_all()?;
         let mut problems = building.problems;
@@ -268,5 +269,8 @@ mod tests {
             base: &RelPath::root(),
         };
         assert!(matches!(Listing::default().into_tree(&rules), Err(NoTree::NoRoot)));
+        let records = vec![record("", Kind::File, false), record("f", Kind::File, false)];
+        let below_a_file = Listing { records, closed: HashMap::new() };
+        assert!(matches!(below_a_file.into_tree(&rules), Err(NoTree::NoRoot)));
     }
 }

@@ -16,7 +16,7 @@ use crate::state::Identity;
 const ROOM_FOR_A_LOCK_KIB: u64 = 128;
 
 /// A file as `show` of `lock.sh` tells it.
-enum Shown {
+pub(super) enum Shown {
     Absent,
     File(Vec<u8>),
     NoFile,
@@ -164,7 +164,7 @@ impl ShellReplica {
     }
 }
 
-fn parse(answer: &[u8]) -> Option<(Shown, Shown)> {
+pub(super) fn parse(answer: &[u8]) -> Option<(Shown, Shown)> {
     let mut parts = answer.strip_prefix(b"found\n")?.split(|b| *b == 0);
     let mut shown = || {
         let part = parts.next()?;

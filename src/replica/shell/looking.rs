@@ -171,7 +171,7 @@ fn directories(paths: &[RelPath]) -> std::vec::IntoIter<RelPath> {
 }
 
 /// One line of the answer to `digest`.
-fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], PathError>> {
+pub(super) fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], PathError>> {
     match line.strip_prefix("- ") {
         Some("gone") => Some(Err(PathError::Vanished)),
         Some("other") => Some(Err(PathError::Changed)),

@@ -10,7 +10,8 @@ use std::io::Write;
 /// Lines longer than this do not travel as they are.
 const PLAIN_LINE: usize = 900;
 
-/// Builds the mail, with CRLF line ends and nothing but ASCII in it.
+/// Builds the mail, with CRLF line ends and nothing but ASCII in it, unless an address
+/// holds other letters.
 pub(super) fn build(
     letter: &Letter<'_>,
     from: &Address,

@@ -6,6 +6,8 @@ use lettre::Address;
 use std::time::Duration;
 
 mod charset;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod message;
 mod sendmail;
 mod smtp;

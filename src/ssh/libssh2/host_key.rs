@@ -135,7 +135,7 @@ fn is_hash_of(session: &Session, entry: &Entry, name: &str) -> bool {
 }
 
 /// The kind of a key, which is the first text in it.
-fn kind_of(blob: &[u8]) -> Option<&str> {
+pub(super) fn kind_of(blob: &[u8]) -> Option<&str> {
     let length = u32::from_be_bytes(blob.get(..4)?.try_into().ok()?) as usize;
     std::str::from_utf8(blob.get(4..)?.get(..length)?).ok()
 }

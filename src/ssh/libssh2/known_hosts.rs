@@ -114,7 +114,7 @@ fn is_listed(names: &str, name: &str) -> bool {
 }
 
 /// `*` stands for any text, `?` for one character.
-fn matches(pattern: &str, name: &str) -> bool {
+pub(super) fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name) = (pattern.to_lowercase(), name.as_bytes());
     let pattern = pattern.as_bytes();
     let (mut p, mut n) = (0, 0);
