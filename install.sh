@@ -308,7 +308,12 @@ stop_services() {
         systemctl disable --now osync-batch.timer >/dev/null 2>&1 || true
         systemctl stop osync-batch.service >/dev/null 2>&1 || true
     elif [ -x /etc/init.d/osync-srv ]; then
-        /etc/init.d/osync-srv stop >/dev/null 2>&1 || true
+        # OpenRC has a link for each task, the others one script for all
+        for script in /etc/init.d/osync-srv /etc/init.d/osync-srv.*; do
+            if [ "$script" = /etc/init.d/osync-srv ] || [ -L "$script" ]; then
+                "$script" stop >/dev/null 2>&1 || true
+            fi
+        done
     fi
 }
 

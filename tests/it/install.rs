@@ -294,7 +294,7 @@ fn it_installs_for_real_where_no_prefix_is_given() {
         set -eu
         # all that the installer writes to becomes temporary, and systemd out of reach
         mkdir "$1/tmpfs" && mount -t tmpfs tmpfs "$1/tmpfs"
-        for dir in etc usr/local usr/lib; do
+        for dir in etc usr/local usr/lib usr/sbin; do
             mkdir -p "$1/tmpfs/$dir/upper" "$1/tmpfs/$dir/work"
             mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$1/tmpfs/$dir/upper,workdir=$1/tmpfs/$dir/work" "/$dir"
         done
@@ -316,6 +316,14 @@ fn it_installs_for_real_where_no_prefix_is_given() {
         grep -qx "disable --now osync-batch.timer" "$1/systemctl.log"
         ! command -v osync.sh
         [ ! -e /usr/lib/systemd/system/osync-srv@.service ]
+        # OpenRC: a service for each link
+        rm -r /run/systemd
+        printf '#!/bin/sh\necho "$@" >>"%s"\n' "$1/openrc.log" >/usr/sbin/openrc-run
+        chmod 755 /usr/sbin/openrc-run
+        ./install.sh --init=openrc
+        ln -s osync-srv /etc/init.d/osync-srv.sync.conf
+        ./install.sh --remove
+        grep -qx "/etc/init.d/osync-srv.sync.conf stop" "$1/openrc.log"
         echo all is well
     "#;
     // An ordinary user is root in a user namespace of its own.
