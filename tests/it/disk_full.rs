@@ -1,34 +1,11 @@
 //! A disk that fills up in the middle of a run, on either side (spec 4, "Interruption";
 //! spec 5, exit code 11). On a small tmpfs, which only root can mount.
 
+use crate::support::mounts::Mounted;
 use crate::support::sandbox::{Replica, Sandbox};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
-/// A file system of 3 MiB; it is taken away again when dropped.
-struct Small(PathBuf);
-
-impl Small {
-    fn mount(dir: &Path) -> Option<Small> {
-        if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root can mount a small file system");
-            return None;
-        }
-        let mut mount = Command::new("mount");
-        let done = mount.args(["-t", "tmpfs", "-o", "size=3m", "none"]).arg(dir).output().unwrap();
-        if !done.status.success() {
-            eprintln!("skipped: cannot mount: {}", String::from_utf8_lossy(&done.stderr));
-            return None;
-        }
-        Some(Small(dir.to_owned()))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+/// A file system of 3 MiB.
+const SMALL: &str = "size=3m";
 
 fn names(replica: &Replica) -> Vec<String> {
     replica.tree().keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
@@ -42,7 +19,7 @@ fn a_disk_that_fills_up_is_said_and_nothing_is_lost() {
             "target" => (&sandbox.b, &sandbox.a),
             _ => (&sandbox.a, &sandbox.b),
         };
-        let Some(_mounted) = Small::mount(&small.root) else { return };
+        let Some(_mounted) = Mounted::tmpfs(&small.root, SMALL) else { return };
         large.write("changes", vec![1; 500_000], 1_600_000_000);
         large.write("stays", "as it is", 1_600_000_000);
         assert_eq!(sandbox.sync(&[]).status, Some(0));
@@ -80,7 +57,7 @@ fn a_disk_that_fills_up_is_said_and_nothing_is_lost() {
 #[test]
 fn a_disk_too_full_for_the_state_is_said_and_the_next_run_knows_what_was() {
     let sandbox = Sandbox::new();
-    let Some(_mounted) = Small::mount(&sandbox.a.root) else { return };
+    let Some(_mounted) = Mounted::tmpfs(&sandbox.a.root, SMALL) else { return };
     sandbox.a.make("f one 1");
     assert_eq!(sandbox.sync(&[]).status, Some(0));
     sandbox.b.make("f two 2");

@@ -435,6 +435,19 @@ fn a_kind_changes_below_a_directory_that_moved() {
 }
 
 #[test]
+fn a_file_moves_into_a_directory_that_replaced_a_file() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f spot x\nf moved 12345\nf anchor 1");
+    fine(&sandbox.sync(&[]));
+    sandbox.a.remove("spot");
+    fs::create_dir_all(sandbox.a.at("spot/deep")).unwrap();
+    sandbox.a.rename("moved", "spot/deep/moved");
+    fine(&sandbox.sync(&[]));
+    in_step(&sandbox);
+    assert_eq!(sandbox.b.read("spot/deep/moved").unwrap(), b"12345");
+}
+
+#[test]
 fn a_kind_in_conflict_goes_to_backup_with_its_subtree() {
     let sandbox = Sandbox::new();
     sandbox.a.make("f x 1\nf y 2");

@@ -35,10 +35,18 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 const MOST_NOISE: u64 = 1 << 30;
 /// How much a host may print before the first answer: banners, not floods.
 const MOST_BANNER: u64 = 16 << 20;
-/// Pieces of what was said that wait to be read; then the other side has to wait.
-const MOST_CHUNKS: usize = 64;
+/// How much is read at once, in bytes.
+const CHUNK: usize = 16 * 1024;
+/// Pieces of what was said that wait to be heard; then the other side has to wait. Far more
+/// than the answers that can come while their request is still on its way out, or both sides
+/// would wait for each other.
+const MOST_CHUNKS: usize = 4096;
 /// How much of what a host says instead of answering is shown.
 const SHOWN_NOISE: usize = 2048;
+
+/// What to do about a login that leads to something else.
+const A_SHELL_IS_NEEDED: &str =
+    "; the login must lead to a POSIX shell that reads commands from its standard input";
 
 /// Whether a request may be given up when the run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +116,7 @@ impl Channel {
         std::thread::Builder::new()
             .name("remote".into())
             .spawn(move || {
-                let mut buffer = vec![0; 64 * 1024];
+                let mut buffer = vec![0; CHUNK];
                 loop {
                     match output.read(&mut buffer) {
                         Ok(0) | Err(_) => return,
@@ -287,11 +295,11 @@ impl Channel {
     /// What is on the other side is no shell of ours, or hangs: ends the connection.
     fn given_up(&mut self, what_it_does: &str) -> ChannelError {
         self.close_within(LAST_PATIENCE);
-        ChannelError::Lost(format!(
-            "the remote shell on {} {what_it_does}; the login must lead to a POSIX shell that \
-             reads commands from its standard input",
-            self.host
-        ))
+        let mut text = format!("the remote shell on {} {what_it_does}", self.host);
+        if self.number == 0 {
+            text.push_str(A_SHELL_IS_NEEDED);
+        }
+        ChannelError::Lost(text)
     }
 
     /// The connection is of no use any more: ends it, and says why in ssh's own words.
@@ -322,10 +330,7 @@ impl Channel {
         let said = excerpt(&String::from_utf8_lossy(&said));
         match cause {
             ChannelError::Lost(text) if self.number == 0 && !said.is_empty() => {
-                ChannelError::Lost(format!(
-                    "{text}; it said: {said}; the login must lead to a POSIX shell that reads \
-                     commands from its standard input"
-                ))
+                ChannelError::Lost(format!("{text}; it said: {said}{A_SHELL_IS_NEEDED}"))
             }
             cause => cause,
         }

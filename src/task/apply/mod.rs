@@ -306,11 +306,12 @@ impl Steps<'_, '_> {
     }
 
     /// Directories above a path that are planned for a side and not there yet, outermost
-    /// first.
+    /// first. What was no directory there has been set aside.
     fn missing_parents(&self, spot: Spot, side: Side) -> Vec<Spot> {
         let mut missing = Vec::new();
         let mut at = self.delta().parent(spot);
-        while at != Delta::ROOT && self.delta().now(at, side).is_none() {
+        let is_there = |spot| self.scanned(spot, side).is_some_and(|entry| entry.kind.is_dir());
+        while at != Delta::ROOT && !is_there(at) {
             missing.push(at);
             at = self.delta().parent(at);
         }

@@ -25,6 +25,9 @@ impl Steps<'_, '_> {
             return Ok(());
         }
         self.note_in_flight(&calls);
+        for side in Side::BOTH {
+            self.make_tops(side, &calls[side])?;
+        }
         fault::point("in flight");
         for (side, calls) in calls.iter() {
             for call in calls {
@@ -57,6 +60,26 @@ impl Steps<'_, '_> {
             self.put_owners_back(side, &replaced)?;
         }
         self.check_stop()
+    }
+
+    /// The tops of whole subtrees, with their modes from the first moment. rsync (3.5) makes
+    /// all of them closed to others and sets their modes later: killed in between, the next
+    /// run would find them on both sides, and could take the closed one for the right one.
+    fn make_tops(&mut self, side: Side, calls: &[Call]) -> Result<(), Cut> {
+        if !self.apply.config.preserve.permissions {
+            return Ok(());
+        }
+        let subtrees = calls.iter().filter(|call| call.purpose == Purpose::Subtrees);
+        let jobs = subtrees
+            .flat_map(|call| call.spots.iter())
+            .filter_map(|spot| {
+                let top = self.scanned(*spot, side.other()).filter(|top| top.kind.is_dir())?;
+                let op = Op::MakeDir { path: self.path(*spot), mode: top.mode | 0o700 };
+                Some(Job { spot: *spot, op })
+            })
+            .collect();
+        // What is in the way is in rsync's way too, and that is told.
+        self.run(side, jobs, |_, _, _| ())
     }
 
     /// Receivers are looked at again right before: what changed since the scan is left

@@ -4,6 +4,7 @@ use crate::properties::{holds, judge};
 use crate::support::model::Expected;
 use crate::support::sandbox::Replica;
 use crate::support::trees::{self, Tree, What, escape};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -27,7 +28,8 @@ pub fn check_interrupted(before: &Before, expected: &Expected, replicas: [&Repli
             let is_new = new.get(path).is_some_and(|new| new.what == node.what);
             // a directory on its way out, or one that was made for what is moved into it
             let open = expected.is_open(path);
-            if !is_old && !is_new && !open && !is_temporary(path, new) {
+            let carried = was_carried(path, &node.what, old, new);
+            if !is_old && !is_new && !open && !carried && !is_temporary(path, new) {
                 return Err(format!("{} of side {side} is neither old nor new", escape(path)));
             }
         }
@@ -61,8 +63,13 @@ pub fn check_completed(
     for (side, after) in after.iter().enumerate() {
         // What was done before the kill has changed the times of the directories around.
         for (path, wanted) in expected.trees[side].iter_mut() {
-            if let (What::Dir, Some(node)) = (&wanted.what, after.get(path)) {
-                wanted.mtime = node.mtime;
+            let (What::Dir, Some(node)) = (&wanted.what, after.get(path)) else { continue };
+            wanted.mtime = node.mtime;
+            // A directory that came is closed until rsync sets its mode at once (rsync 3.5):
+            // killed in between, it stands on both sides, and nobody knows whose mode is old.
+            let came = before.now.iter().any(|now| !now.contains_key(path));
+            if came && node.mode == 0o700 {
+                wanted.mode = node.mode;
             }
         }
     }
@@ -108,6 +115,24 @@ pub fn check_work_dir(root: &Path) -> Held {
     Ok(())
 }
 
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let slash = path.iter().rposition(|byte| *byte == b'/');
+    slash.map_or((&b""[..], path), |at| (&path[..at], &path[at + 1..]))
+}
+
+fn parent(path: &[u8]) -> &[u8] {
+    split(path).0
+}
+
+/// Whether it was renamed to where it is: what was edited too is brought over after that,
+/// and what came along when its directory was renamed is dealt with later.
+fn was_carried<T>(path: &[u8], what: &What, old: &Tree, new: &BTreeMap<Vec<u8>, T>) -> bool {
+    let same_name = |from: &[u8]| split(from).1 == split(path).1;
+    old.iter().filter(|(_, was)| was.what == *what).any(|(from, _)| {
+        new.contains_key(path) || new.contains_key(parent(path)) && same_name(from)
+    })
+}
+
 fn kept(replica: &Replica) -> [Tree; 2] {
     ["backup", "deleted"].map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
 }
@@ -117,7 +142,7 @@ fn same_kind(a: &What, b: &What) -> bool {
 }
 
 /// Whether rsync may have made this for a file that was to come: `.NAME.XXXXXX`.
-fn is_temporary(path: &[u8], new: &std::collections::BTreeMap<Vec<u8>, impl Sized>) -> bool {
+fn is_temporary(path: &[u8], new: &BTreeMap<Vec<u8>, impl Sized>) -> bool {
     let split = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     let (dir, name) = path.split_at(split);
     let Some(stem) = name.strip_prefix(b".") else { return false };
