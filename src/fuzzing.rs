@@ -165,8 +165,10 @@ mod tests {
 
     /// Tries a target; a failure names it.
     fn holds_of(strategy: impl Strategy<Value = Vec<u8>>, target: &str, check: fn(&[u8])) {
-        let config = ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() };
-        // the same each time: to look for more is what the fuzz targets are for
+        let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+        let cases = wanted.unwrap_or(64);
+        let config = ProptestConfig { cases, failure_persistence: None, ..Default::default() };
+        // the same ones each time: to look for others is what the fuzz targets are for
         let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let tried = TestRunner::new_with_rng(config, random).run(
             &strategy.prop_map(Bytes),

@@ -59,10 +59,14 @@ fn rules_that_mean_something_else_are_told() {
     for (text, expected) in cases {
         let filter = Filter::new(&rules(&[text]));
         assert_eq!(filter.problems().first().map(|p| p.why.clone()), *expected, "{text}");
+        let is_error = filter.problems().first().map(RuleProblem::is_error);
+        let refused_by_rsync = expected.as_ref().map(|why| *why == RuleFault::Empty);
+        assert_eq!(is_error, refused_by_rsync, "{text}");
     }
     let long = format!("ex={}", "x".repeat(4096));
     assert_eq!(Filter::new(&rules(&[&long])).problems()[0].why, RuleFault::TooLong);
     assert!(Filter::new(&rules(&[&long])).is_empty());
+    assert!(!Filter::new(&rules(&["ex=a"])).is_empty());
 }
 
 #[test]

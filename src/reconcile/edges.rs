@@ -2,7 +2,7 @@
 //! and left-overs that lie deep below.
 
 use super::testing::{afterwards, plan, rules, situation, words};
-use super::{Reason, Settle};
+use super::{Reason, Rules, Settle};
 use crate::report::Level;
 use crate::tree::Side;
 
@@ -123,29 +123,50 @@ fn devices_go_only_where_they_can_be_made_and_nothing_makes_way_for_others() {
     }
 }
 
+/// Which directories get which times, in seconds.
+fn dir_times(rows: &str, rules: &Rules) -> Vec<(Side, String, i64)> {
+    let plan = plan(&situation(rows), rules);
+    let times = |side: Side| plan.dir_times[side].iter().map(move |found| (side, found));
+    let both = times(Side::Initiator).chain(times(Side::Target));
+    both.map(|(side, (spot, time))| (side, plan.path(*spot).shown(), time.secs())).collect()
+}
+
 #[test]
-fn a_directory_gets_its_time_unless_it_goes_over_whole() {
+fn a_directory_gets_the_time_of_the_side_that_changed_it_unless_it_goes_over_whole() {
+    use Side::{Initiator, Target};
     for (what, rows, expected) in [
+        ("something new in it", "d: d@1 d@1 d@5 d@1\nd/a: - - f1@5 -", &[(Target, "d", 5)][..]),
+        ("something gone from it", "d: d@1 d@1 d@1 d@7\nd/a: f1 f1 f1 -", &[(Initiator, "d", 7)]),
         (
-            "something new in it",
-            "d: d@1 d@1 d@5 d@1\nd/a: - - f1@5 -",
-            &[(Side::Target, "d", 5)][..],
+            "something changed in it, which moves no time but that of the receiver",
+            "d: d@1 d@1 d@1 d@1\nd/a: f1@1 f1@1 f2@3 f1@1",
+            &[(Target, "d", 1)],
         ),
         (
-            "something gone from it",
-            "d: d@1 d@1 d@1 d@7\nd/a: f1 f1 f1 -",
-            &[(Side::Initiator, "d", 7)],
+            "changed on both sides, the newer here",
+            "d: d@1 d@1 d@9 d@5\nd/a: - - f1@9 -\nd/b: - - - f1@5",
+            &[(Initiator, "d", 9), (Target, "d", 9)],
+        ),
+        (
+            "changed on both sides, the newer there",
+            "d: d@1 d@1 d@5 d@9\nd/a: - - f1@5 -\nd/b: - - - f1@9",
+            &[(Initiator, "d", 9), (Target, "d", 9)],
         ),
         ("a new one, with all that is in it", "d: - - d@5 -\nd/a: - - f1@5 -", &[]),
+        ("a new one, without what is excluded", "d: - - d@5 -\nd/x: - - x -", &[(Target, "d", 5)]),
+        ("one that goes", "d: d@1 d@1 - d@1\nd/a: f1 f1 - f1", &[]),
+        (
+            "one that comes back",
+            "d: d@1 d@1 - d@3\nd/a: f1 f1 - f1\nd/b: - - - f1",
+            &[(Initiator, "d", 3), (Target, "d", 3)],
+        ),
     ] {
-        let plan = plan(&situation(rows), &rules());
-        let times = plan.dir_times.iter().flat_map(|(side, times)| {
-            times.iter().map(move |(spot, time)| (side, *spot, time.secs()))
-        });
-        let times: Vec<_> =
-            times.map(|(side, spot, at)| (side, plan.path(spot).shown(), at)).collect();
         let expected: Vec<_> =
             expected.iter().map(|(side, path, at)| (*side, (*path).to_owned(), *at)).collect();
-        assert_eq!(times, expected, "{what}");
+        assert_eq!(dir_times(rows, &rules()), expected, "{what}");
     }
+    let mut one_way = rules();
+    one_way.policy.one_way_from = Some(Initiator);
+    let changed_there = "d: d@1 d@1 d@1 d@7\nd/a: f1 f1 f1 -";
+    assert_eq!(dir_times(changed_there, &one_way), [(Target, "d".to_owned(), 1)], "one way");
 }

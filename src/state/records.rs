@@ -215,6 +215,18 @@ mod tests {
         assert_eq!(all(&Baseline::from_records(Header::default(), given)), [(path("a"), seen(2))]);
     }
 
+    #[test]
+    fn paths_out_of_order_and_names_that_are_none_are_told_and_never_written() {
+        let long = vec![b'x'; usize::from(u16::MAX) + 1];
+        for paths in
+            [[&b"b"[..], b"a"], [b"a", b"a"], [b"a/b", b"a"], [b"d/b", b"d/a"], [b"a", &long]]
+        {
+            let mut builder = PathBuilder::new();
+            paths.iter().for_each(|path| builder.add(path, seen(1)));
+            assert!(builder.finish(Header::default()).is_err(), "{}", paths[0].escape_ascii());
+        }
+    }
+
     proptest! {
         #[test]
         fn every_record_comes_back_as_it_was(given in any_records()) {
