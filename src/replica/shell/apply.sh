@@ -10,7 +10,8 @@
 # The names of a group are n_1, n_2 and so on, their expected looks e_1 and so on, further names t_1 and so on,
 # their answers r_1 and so on.
 do_apply() {
-  links=$1 count=0 act='' why='' here='' dest_of='' expect='' extra=''
+  set_links "${1-}"
+  count=0 act='' why='' here='' dest_of='' expect='' extra=''
   while next_line; do
     case $line in
       '>'*)

@@ -274,7 +274,13 @@ impl Channel {
             match wait.verdict(self.stop.reason()) {
                 Verdict::GoOn => {}
                 Verdict::Leave(reason) => return Err(ChannelError::Stopped(reason)),
-                Verdict::GiveUp => return Err(self.given_up("does not answer")),
+                Verdict::GiveUp => {
+                    let what = match self.stop.reason() {
+                        Some(reason) => format!("does not answer any more; {}", stopped(reason)),
+                        None => "does not answer".to_owned(),
+                    };
+                    return Err(self.given_up(&what));
+                }
             }
             match self.chunks.recv_timeout(LOOK_UP) {
                 Ok(chunk) => {

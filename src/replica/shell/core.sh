@@ -15,6 +15,14 @@ root='' base='' held='' scratch=''
 # directories (KEEP_DIRLINKS); 'follow', all as what they point at (COPY_SYMLINKS).
 links=plain
 
+# set_links WORD: a word that is none of those follows nothing.
+set_links() {
+  case ${1-} in
+    dirs | follow) links=$1 ;;
+    *) links=plain ;;
+  esac
+}
+
 # Requests and data come on descriptor 3, so that no command can eat them.
 next_line() {
   IFS= read -r line <&3

@@ -74,11 +74,11 @@ done'
 # circles, as POSIX asks for; BusyBox's does not. Else what lies behind links is asked for
 # afterwards ('below behind').
 choose_links() {
-  links=$1
-  case $links:$style in
+  set_links "${1-}"
+  case ${1-}:$style in
     follow:stat) as -P ;;
     follow:*) as -L ;;
-    behind:*) links=dirs && as -P && as=-H ;;
+    behind:*) set_links dirs && as -P && as=-H ;;
     *) as -P ;;
   esac
   walk=$as
@@ -249,7 +249,8 @@ tree_of() {
 
 # devices LINKS: names of device nodes; a line 'MAJOR MINOR' in hexadecimal for each.
 do_devices() {
-  links=$1 why=
+  set_links "${1-}"
+  why=
   while next_line; do
     case $line in
       '>'*)

@@ -128,7 +128,7 @@ facts() {
 # that are there; each directory begins with a record '>', or '!' and why it cannot be
 # entered.
 do_stat() {
-  links=$1
+  set_links "${1-}"
   set --
   why=
   while next_line; do
@@ -160,7 +160,8 @@ do_stat() {
 # digest LINKS sha256|cksum: the same data, regular files; a line for each: its digest (of
 # cksum, two numbers), or '-' and why not.
 do_digest() {
-  links=$1 sort=$2 why=
+  set_links "${1-}"
+  sort=${2-} why=
   while next_line; do
     case $line in
       '>'*)
