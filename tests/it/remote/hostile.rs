@@ -55,7 +55,7 @@ fn a_login_that_answers_garbage_or_nothing_is_told_and_costs_nothing() {
 
 /// Logins that never come to an end.
 const ENDLESS: &[&str] = &[
-    "exec sleep 1000",
+    "exec sleep 100",
     // what we send comes back, once or twice
     "exec cat",
     "exec awk '{print; print}'",
@@ -64,8 +64,8 @@ const ENDLESS: &[&str] = &[
     // honest at first
     "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=300 2>/dev/null; yes; }",
     "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=600 2>/dev/null; yes; }",
-    "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=600 2>/dev/null; exec sleep 1000; }",
-    "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=2500 2>/dev/null; exec sleep 1000; }",
+    "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=600 2>/dev/null; exec sleep 100; }",
+    "sh -c \"$SSH_ORIGINAL_COMMAND\" | { dd bs=1 count=2500 2>/dev/null; exec sleep 100; }",
     "sh -c \"$SSH_ORIGINAL_COMMAND\" | sed -u '/ 4 begin$/,$d'",
 ];
 
