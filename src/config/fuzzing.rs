@@ -5,7 +5,7 @@ use super::{Location, LocationError, rsync_args, to_toml, toml_file, upgrade};
 use std::collections::BTreeMap;
 
 /// A world in which HOME is set, and every command prints itself.
-struct Fake;
+pub(super) struct Fake;
 
 impl Outside for Fake {
     fn variable(&self, name: &str) -> Option<Vec<u8>> {

@@ -1,22 +1,6 @@
 use super::*;
-use crate::config::conf_file::CommandFailure;
+use crate::config::fuzzing::Fake as Home;
 use std::collections::BTreeMap;
-
-struct Home;
-
-impl Outside for Home {
-    fn variable(&self, name: &str) -> Option<Vec<u8>> {
-        (name == "HOME").then(|| b"/home/me".to_vec())
-    }
-
-    fn output_of(
-        &mut self,
-        command: &[u8],
-        _: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Vec<u8>, CommandFailure> {
-        Ok(command.to_vec())
-    }
-}
 
 const OLD: [(&str, &str); 3] = [
     ("v1.0", include_str!("../../tests/data/old-configurations/v1.0.conf")),

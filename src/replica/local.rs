@@ -23,6 +23,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// So many trees are looked at with several threads each.
+const FEW_TREES: usize = 100;
+
 /// A directory of this machine as one side of a task.
 #[derive(Debug)]
 pub struct LocalReplica {
@@ -124,7 +127,12 @@ impl LocalReplica {
         }
     }
 
-    fn look_below_one(&self, root: &Root, path: &RelPath) -> Result<Option<Tree>, PathError> {
+    fn look_below_one(
+        &self,
+        root: &Root,
+        path: &RelPath,
+        threads: usize,
+    ) -> Result<Option<Tree>, PathError> {
         let Some(top) = self.look_at(root, path)? else { return Ok(None) };
         if !top.kind.is_dir() {
             return Ok(Some(crate::tree::TreeBuilder::new(top).finish()));
@@ -141,7 +149,7 @@ impl LocalReplica {
             stop: &Stop::new(),
         };
         // What cannot be seen stands as unknown in the tree; that is answer enough.
-        let (tree, _problems) = walk.run(top, 1).map_err(|error| PathError::Failed {
+        let (tree, _problems) = walk.run(top, threads).map_err(|error| PathError::Failed {
             action: "look at all below it",
             cause: error.to_string(),
         })?;
@@ -249,7 +257,9 @@ impl Replica for LocalReplica {
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
         let root = self.open_root()?;
-        Ok(paths.iter().map(|path| self.look_below_one(root, path)).collect())
+        // Of many trees most are small, and threads would cost more than they do.
+        let threads = if paths.len() <= FEW_TREES { scan::threads() } else { 1 };
+        Ok(paths.iter().map(|path| self.look_below_one(root, path, threads)).collect())
     }
 
     fn stat(
