@@ -47,9 +47,9 @@ const LOCAL: &[(&str, End)] = &[
     ("yes 'rsync: nonsense'", End::Limited),
     ("yes 'rsync: nonsense' >&2", End::Limited),
     ("tr '\\0' x < /dev/zero", End::Limited),
-    ("exec sleep 1000", End::Limited),
+    ("exec sleep 100", End::Limited),
     ("trap '' TERM; while :; do sleep 1; done", End::Limited),
-    ("exec > /dev/null 2>&1; exec >&- 2>&-; exec sleep 1000", End::Limited),
+    ("exec > /dev/null 2>&1; exec >&- 2>&-; exec sleep 100", End::Limited),
 ];
 
 /// The same for the one behind the line.
@@ -63,7 +63,7 @@ const REMOTE: &[(&str, End)] = &[
     ("\"$real\" \"$@\" | { head -c 60; echo nonsense; cat; }", End::Limited),
     ("echo Welcome; exec \"$real\" \"$@\"", End::Failed),
     ("cat /dev/urandom", End::Failed),
-    ("exec sleep 1000", End::Limited),
+    ("exec sleep 100", End::Limited),
     ("exec cat", End::Failed),
 ];
 

@@ -73,7 +73,8 @@ fn a_share_that_fails_is_made_up_for_by_the_next_run() {
     let (first, calls) = run(&sandbox, spoil.to_str().unwrap(), &[]);
     assert_eq!((first.status, calls), (Some(1), 2), "{first}");
     assert!(first.stderr.contains("rsync"), "{first}");
-    let arrived = ["one", "two", "three"].iter().filter(|dir| sandbox.b.has(dir)).count();
+    let arrived =
+        ["one", "two", "three"].iter().filter(|dir| sandbox.b.has(format!("{dir}/0/0"))).count();
     assert!((1..3).contains(&arrived), "{arrived} of three");
     let (second, _) = run(&sandbox, "", &[]);
     assert_eq!(second.status, Some(0), "{second}");
