@@ -52,11 +52,12 @@ pub(super) fn transfer_args(
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
     // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
-    // of replacing files behind the back of a later run. A subtree replaces nothing: there
-    // the lines about progress, two a file, are for people only, and a line comes as a whole
+    // of replacing files behind the back of a later run (what fails in a buffer it does not
+    // see). A subtree replaces nothing: there a word for each file is enough, and the lines
+    // about progress, two more, are for people only
     let replaces = transfer.purpose != Purpose::Subtrees;
     args.add_if(replaces || transfer.shows_progress, "--info=progress2");
-    args.add(&[ITEM_FORMAT, if replaces { "--outbuf=N" } else { "--outbuf=L" }]);
+    args.add(&[ITEM_FORMAT, "--outbuf=N"]);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             args.0.extend(remote_args(remote));

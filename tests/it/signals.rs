@@ -389,6 +389,31 @@ fn rsync_ends_by_itself_when_only_the_program_is_killed() {
 }
 
 #[test]
+fn rsync_ends_by_itself_among_new_files_too() {
+    const FILES: usize = 200;
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.a.root.join("new")).unwrap();
+    for number in 0..FILES {
+        sandbox.a.write(format!("new/{number}"), &"x".repeat(20_000), 1_500_000_000);
+    }
+    let arrived = || fs::read_dir(sandbox.b.root.join("new")).map_or(0, Iterator::count);
+    let slow = sandbox.quick().env("BANDWIDTH", "400").env("RSYNC_COMPRESS", "no");
+    let mut run = Running::start(&sandbox, slow);
+    run.until("some of the files", || arrived() > 3);
+    run.signal(Signal::KILL);
+    assert_eq!(run.end(), None);
+    let started = Instant::now();
+    while !processes_about(sandbox.root()).is_empty() {
+        assert!(started.elapsed() < PATIENCE, "rsync goes on without us");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(arrived() < FILES, "it finished alone");
+    let next = sandbox.sync(&[]);
+    assert_eq!(next.status, Some(0), "{next}");
+    assert_eq!(sandbox.a.contents(), sandbox.b.contents());
+}
+
+#[test]
 fn runs_that_never_come_to_their_end_are_counted() {
     let sandbox = slow_sandbox();
     let count = || {
