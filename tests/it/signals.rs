@@ -394,7 +394,7 @@ fn rsync_ends_by_itself_among_new_files_too() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.a.root.join("new")).unwrap();
     for number in 0..FILES {
-        sandbox.a.write(format!("new/{number}"), &"x".repeat(20_000), 1_500_000_000);
+        sandbox.a.write(format!("new/{number}"), "x".repeat(20_000), 1_500_000_000);
     }
     let arrived = || fs::read_dir(sandbox.b.root.join("new")).map_or(0, Iterator::count);
     let slow = sandbox.quick().env("BANDWIDTH", "400").env("RSYNC_COMPRESS", "no");
