@@ -183,8 +183,7 @@ impl Listener {
         let outcome = outcome(exit, &self.words);
         if outcome.is_complete() {
             self.progress.files += u64::from(self.busy.is_some());
-        }
-        if !outcome.is_complete() {
+        } else {
             // the outcome holds them
             self.messages.retain(|message| message.path.is_some());
             self.remarks.clear();

@@ -101,6 +101,11 @@ fn runs_killed_at_random_times_survive() {
     assert!(killed > 0);
 }
 
+/// The steps of a run that does everything, and how often it comes to each.
+fn steps_of_everything(line: &Line<'_>) -> Vec<(String, u64)> {
+    Trial::prepare(&Story::Every, line).trace().into_iter().collect()
+}
+
 #[test]
 fn a_run_over_ssh_killed_at_random_steps_survives() {
     if !has_fault_points() {
@@ -108,8 +113,7 @@ fn a_run_over_ssh_killed_at_random_steps_survives() {
     }
     let server = Sshd::start("SetEnv HOME=/nonexistent");
     let line = Line::Ssh(&server);
-    let steps: Vec<(String, u64)> =
-        Trial::prepare(&Story::Every, &line).trace().into_iter().collect();
+    let steps = steps_of_everything(&line);
     let (first, rounds) = (first_seed() as usize, rounds(5));
     let mut killed = 0;
     for number in first..first + rounds {
@@ -146,8 +150,7 @@ fn a_server_that_loses_one_of_its_processes_at_a_step_loses_nothing() {
     }
     let server = Sshd::start("SetEnv HOME=/nonexistent");
     let line = Line::Ssh(&server);
-    let steps: Vec<(String, u64)> =
-        Trial::prepare(&Story::Every, &line).trace().into_iter().collect();
+    let steps = steps_of_everything(&line);
     let kinds = [("sh", false), ("rsync", false), ("sshd", false), ("sshd", true)];
     let (first, rounds) = (first_seed() as usize, rounds(4));
     let mut hit = 0;

@@ -370,6 +370,15 @@ fn after_a_kill_the_children_end_and_the_next_run_tidies_up() {
     assert_unlocked(&sandbox);
 }
 
+/// Nobody is left to end them: what a killed run started has to end by itself.
+fn until_nothing_runs(sandbox: &Sandbox) {
+    let started = Instant::now();
+    while !processes_about(sandbox.root()).is_empty() {
+        assert!(started.elapsed() < PATIENCE, "rsync goes on without us");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn rsync_ends_by_itself_when_only_the_program_is_killed() {
     let sandbox = slow_sandbox();
@@ -377,11 +386,7 @@ fn rsync_ends_by_itself_when_only_the_program_is_killed() {
     run.until("the big transfer", || size_of_temporary(&sandbox) > 200_000);
     run.signal(Signal::KILL);
     assert_eq!(run.end(), None);
-    let started = Instant::now();
-    while !processes_about(sandbox.root()).is_empty() {
-        assert!(started.elapsed() < PATIENCE, "rsync goes on without us");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until_nothing_runs(&sandbox);
     assert_eq!(sandbox.b.read("big").unwrap(), b"the old version", "it did not finish alone");
     let next = sandbox.sync(&[]);
     assert_eq!(next.status, Some(0), "{next}");
@@ -402,11 +407,7 @@ fn rsync_ends_by_itself_among_new_files_too() {
     run.until("some of the files", || arrived() > 3);
     run.signal(Signal::KILL);
     assert_eq!(run.end(), None);
-    let started = Instant::now();
-    while !processes_about(sandbox.root()).is_empty() {
-        assert!(started.elapsed() < PATIENCE, "rsync goes on without us");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    until_nothing_runs(&sandbox);
     assert!(arrived() < FILES, "it finished alone");
     let next = sandbox.sync(&[]);
     assert_eq!(next.status, Some(0), "{next}");
