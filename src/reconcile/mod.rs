@@ -6,6 +6,7 @@
 //! looks whether the plan is too dangerous, and [`record`] turns what was achieved into
 //! the next baseline.
 
+pub mod attributes;
 pub mod change;
 #[cfg(test)]
 mod coarse_tests;

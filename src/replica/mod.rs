@@ -27,6 +27,7 @@ mod retention;
 mod scan;
 mod set_aside;
 mod shell;
+mod stand_ins;
 mod sweep;
 pub mod temp;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use acl::{Acl, Whom};
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
 pub use shell::{ControlScripts, ShellOptions, ShellReplica};
+pub use stand_ins::StandIns;
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;

@@ -48,7 +48,9 @@ pub(super) fn transfer_args(
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);
-    args.0.extend(settings.optional_args.iter().map(OsString::from));
+    if transfer.purpose != Purpose::Attributes {
+        args.0.extend(settings.optional_args.iter().map(OsString::from));
+    }
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
     // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
@@ -122,10 +124,16 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
         Purpose::Subtrees => args.add(&["--ignore-existing", "--modify-window=-1", "-r"]),
         Purpose::Links => args.add(&["--modify-window=-1", "--dirs", "-O"]),
         Purpose::Metadata => {
-            args.add(&["--modify-window=-1", "--dirs", "-O"]);
+            // -u: what was edited just now is not to be replaced
+            args.add(&["--modify-window=-1", "--dirs", "-O", "-u"]);
             // elsewhere the plan knows already that contents differ: reading every file
             // once more would tell nothing new
             args.add_if(preserve.checksum, "--checksum");
+        }
+        // a stand-in has the size that was scanned, and no content: of a file that has grown
+        // since, only what is new is read. Directories stay open to us
+        Purpose::Attributes => {
+            args.add(&["--size-only", "--append", "--dirs", "--chmod=Du+rwx,ug-s"]);
         }
     }
 }
@@ -158,7 +166,8 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
     // delta algorithm goes on with a partial file.
     let asked = settings.delta_copies_asked && transfer.purpose == Purpose::Delta;
     let delta = settings.delta_copies && (is_remote || asked)
-        || settings.partial && (is_remote || transfer.resumes);
+        || settings.partial && (is_remote || transfer.resumes)
+        || transfer.purpose == Purpose::Attributes;
     args.add(&[if delta { "--no-whole-file" } else { "--whole-file" }]);
 }
 

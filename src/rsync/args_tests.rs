@@ -77,7 +77,7 @@ fn every_purpose_has_its_own_rules() {
         (Purpose::Content, "--ignore-times --modify-window=-1 --dirs -O"),
         (Purpose::Delta, "--ignore-times --modify-window=-1 --dirs -O"),
         (Purpose::Subtrees, "--ignore-existing --modify-window=-1 -r"),
-        (Purpose::Metadata, "--modify-window=-1 --dirs -O"),
+        (Purpose::Metadata, "--modify-window=-1 --dirs -O -u"),
     ] {
         let mut call = call(purpose, &a, &b);
         let expected = format!("{ALWAYS} {own} --whole-file {LAST} /a/ /");
@@ -109,7 +109,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 21] = [
+    let cases: [(Change, Purpose, &str); 23] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -156,6 +156,8 @@ fn every_setting_reaches_rsync() {
         ),
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),
+        (|_, p, _| p.acl = true, Purpose::Attributes, " --size-only --append "),
+        (|_, _, _| (), Purpose::Attributes, " --no-whole-file "),
     ];
     let (a, b) = (local("/a"), local("/b"));
     for (change, purpose, expected) in cases {
@@ -177,6 +179,10 @@ fn what_is_off_or_does_not_fit_is_left_out() {
     for absent in ["--partial", "--executability", "-zz", "--bwlimit", "--backup", "--checksum"] {
         assert!(!text.contains(absent), "{text}\nholds {absent}");
     }
+    // they could make it read contents
+    let settings = config::Transfer { optional_args: vec!["--checksum".into()], ..settings() };
+    let text = line(&settings, preserve, &call(Purpose::Attributes, &a, &b));
+    assert!(!text.contains("--checksum"), "{text}");
 }
 
 #[test]

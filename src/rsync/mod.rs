@@ -74,9 +74,12 @@ pub enum Purpose {
     /// with the times of directories. Only for what does not exist on the receiver; files
     /// that have appeared there meanwhile are left alone.
     Subtrees,
-    /// Content is the same and only metadata differs. (A receiving file whose size or time
-    /// has changed since the scan is overwritten all the same, with a backup.)
+    /// Content is the same and only metadata differs. (A receiving file that was changed since
+    /// the scan is left alone if it is newer now, and else overwritten, with a backup.)
     Metadata,
+    /// Only ACLs and extended attributes are carried over, to stand-ins on this machine
+    /// (`replica::StandIns`).
+    Attributes,
     /// Names of one file of which the receiver has the content already: they are linked, and
     /// nothing is carried over. All names of the file must be listed.
     Links,

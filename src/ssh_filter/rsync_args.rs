@@ -34,8 +34,9 @@ enum Value {
 /// Long options that a client's rsync gives its server and that stay inside, by name.
 /// Left out on purpose: everything that reads or writes a named file (`--log-file`,
 /// `--files-from=FILE`, batches, `--temp-dir`), devices, daemons, `--delete*`,
-/// `--remove-source-files`, `--inplace`, `--append` (osync uses none of them).
+/// `--remove-source-files`, `--inplace` (osync uses none of them).
 const LONG_OPTIONS: &[(&str, Value)] = &[
+    ("append", Value::None),
     ("backup-dir", Value::Directory),
     ("block-size", Value::Text),
     ("bwlimit", Value::Text),
@@ -263,6 +264,10 @@ fn put_together(call: Call, resolve: Resolver<'_>) -> Result<Vec<OsString>, Stri
     };
     if dot != b"." || paths.is_empty() || (!call.sender && paths.len() > 1) {
         return Err("not the arguments of a server".to_owned());
+    }
+    // A receiver would write into files that are there; a sender reads less.
+    if !call.sender && call.options.iter().any(|option| option == b"--append") {
+        return Err("--append is not allowed for a receiver".to_owned());
     }
     let mut argv: Vec<OsString> = vec!["--server".into()];
     if call.sender {

@@ -92,6 +92,20 @@ pub struct Header {
     pub version: String,
     /// For [`Was::Listed`]: the mtime of the list file; what is newer counts as modified.
     pub listed_at: Pair<Stamp>,
+    /// Which attributes the digests cover that had to be asked for through rsync.
+    pub covers: Covers,
+}
+
+/// Attributes of a remote replica without tools to read them (docs/fidelity.md). All are
+/// false where they were read with the scan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Covers {
+    /// Access control lists.
+    pub acl: bool,
+    /// Extended attributes.
+    pub xattr: bool,
+    /// Those of all name spaces, and not only of `user`.
+    pub all_spaces: bool,
 }
 
 impl Default for Header {
@@ -102,6 +116,7 @@ impl Default for Header {
             written_at: Stamp::UNKNOWN,
             version: String::new(),
             listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            covers: Covers::default(),
         }
     }
 }

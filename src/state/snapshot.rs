@@ -3,7 +3,7 @@
 use super::baseline::Baseline;
 use super::files::FileStamp;
 use super::wire::{Damaged, Reader, put_number, put_string};
-use super::{Header, Identity, Origin};
+use super::{Covers, Header, Identity, Origin};
 use crate::tree::{Pair, Stamp};
 use std::io::{self, Write};
 
@@ -148,6 +148,11 @@ fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
         out.push(u8::from(marks.replaced.is_some()));
         out.extend_from_slice(marks.replaced.as_ref().map_or(&[], <[u8; 32]>::as_slice));
     }
+    // most have none, and look as they did before there was this byte
+    if header.covers != Covers::default() {
+        let Covers { acl, xattr, all_spaces } = header.covers;
+        out.push(u8::from(acl) | u8::from(xattr) << 1 | u8::from(all_spaces) << 2);
+    }
     out
 }
 
@@ -163,6 +168,10 @@ fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListMark>), Damaged> {
         Ok((identity, listed_at, ListMark { written, replaced }))
     };
     let (initiator, target) = (side()?, side()?);
+    let covers = match reader.is_done() {
+        true => Covers::default(),
+        false => covers(&mut reader)?,
+    };
     if !reader.is_done() {
         return Err(reader.damaged("something stands behind its header"));
     }
@@ -172,6 +181,7 @@ fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListMark>), Damaged> {
         written_at,
         version,
         listed_at: Pair::new(initiator.1, target.1),
+        covers,
     };
     Ok((header, Pair::new(initiator.2, target.2)))
 }
@@ -191,6 +201,15 @@ fn put_stamp(out: &mut Vec<u8>, time: Stamp) {
 fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
     let secs = i64::from_le_bytes(reader.array()?);
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
+}
+
+fn covers(reader: &mut Reader<'_>) -> Result<Covers, Damaged> {
+    let [bits] = reader.array()?;
+    if !(1..=7).contains(&bits) {
+        return Err(reader.damaged("nobody knows which attributes it covers"));
+    }
+    let is_set = |bit: u8| bits & bit != 0;
+    Ok(Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) })
 }
 
 fn text(reader: &mut Reader<'_>) -> Result<String, Damaged> {
@@ -217,6 +236,7 @@ mod tests {
             written_at: Stamp::new(1_700_000_000, 5),
             version: "2.0.0".to_owned(),
             listed_at: Pair::new(Stamp::new(-1, 0), Stamp::UNKNOWN),
+            covers: Covers { acl: true, xattr: false, all_spaces: true },
         }
     }
 

@@ -275,4 +275,5 @@ fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
     before.body() == after.body()
         && old.identities == header.identities
         && old.listed_at == header.listed_at
+        && old.covers == header.covers
 }

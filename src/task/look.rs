@@ -5,9 +5,7 @@ use super::outcome::Halt;
 use super::{Task, left_overs};
 use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
-use crate::replica::{
-    DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, Wanted, new_identity,
-};
+use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
@@ -20,11 +18,7 @@ impl Task<'_> {
         self.tell_of_rules(&filter)?;
         let reporter = self.around.reporter();
         let preserve = self.config.preserve;
-        let attributes = Wanted {
-            acl: preserve.acl,
-            xattr: preserve.xattr,
-            all_spaces: self.can_chown.initiator && self.can_chown.target,
-        };
+        let attributes = self.wanted_attributes();
         let look = |replica: &mut Box<dyn Replica>| -> Result<Scan, ReplicaError> {
             let side = replica.side();
             let seen = move |count: u64| reporter.tell(Event::Scanning(side, count));
@@ -53,7 +47,6 @@ impl Task<'_> {
             }
         }
         self.unread = Pair::from_fn(|side: Side| scans[side].unread);
-        self.tell_unread();
         let mut trees = scans.map(|scan| scan.tree);
         if !self.config.selection.listing_args.is_empty() {
             for side in Side::BOTH {
@@ -61,24 +54,6 @@ impl Task<'_> {
             }
         }
         Ok(trees)
-    }
-
-    /// What cannot be read is not compared.
-    fn tell_unread(&self) {
-        for (side, unread) in self.unread.iter() {
-            for (missing, key, what, package) in [
-                (unread.acl, "PRESERVE_ACL", "getfacl and setfacl", "acl"),
-                (unread.xattr, "PRESERVE_XATTR", "getfattr and setfattr", "attr"),
-            ] {
-                if missing {
-                    let text = format!(
-                        "{key}: {what} are missing there (package {package}), so a change of \
-                         these alone is not seen; they go over with contents only"
-                    );
-                    self.around.reporter().problem(Level::Warn, Some(side), None, &text);
-                }
-            }
-        }
     }
 
     /// RSYNC_OPTIONAL_ARGS that change what rsync lists: the visible set is what rsync

@@ -1,6 +1,7 @@
 //! One run, start to end (spec 7, "A run, start to end").
 
 mod apply;
+mod attributes;
 mod checksum;
 mod closing;
 pub mod hooks;
@@ -21,6 +22,7 @@ use crate::replica::{
 use crate::report::{Level, Log, Reporter, mail};
 use crate::state::{Action, Baseline, Inflight, Note, StateDir, StateStore, Weight};
 use crate::tree::{Pair, Side, Stamp, Tree};
+use attributes::Reader;
 use outcome::{Halt, Outcome};
 use recording::History;
 use std::sync::Arc;
@@ -51,8 +53,10 @@ struct Task<'a> {
     around: Surroundings<'a>,
     replicas: Pair<Box<dyn Replica>>,
     can_chown: Pair<bool>,
-    /// What a side has no tools to read.
+    /// Attributes that could not be read on a side.
     unread: Pair<Unread>,
+    /// How attributes are read of a side that has no tools for that.
+    readers: Pair<Option<Reader<'a>>>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
     /// What an earlier run was transferring, if not all it left behind could be removed.
@@ -72,6 +76,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
         replicas,
         can_chown: Pair::new(false, false),
         unread: Pair::default(),
+        readers: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
         left_overs: None,
         outcome: Outcome::new(SystemTime::now()),
@@ -217,6 +222,8 @@ impl Task<'_> {
         if self.config.mode.initialize {
             self.take_out_left_overs(&store, &mut trees)?;
             let identities = self.identities(None)?;
+            self.read_attributes(&mut trees, &Baseline::empty())?;
+            self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
         }
         let loaded = store.load()?;
@@ -224,6 +231,7 @@ impl Task<'_> {
         let identities = self.identities(Some(&loaded.baseline))?;
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
+        self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
         let plan = self.plan(&trees, &loaded.baseline)?;
         if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
@@ -238,7 +246,7 @@ impl Task<'_> {
         self.check_stop()?;
         self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
-        self.apply_and_record(&history, &trees, &plan)
+        self.apply_and_record(&history, &mut trees, &plan)
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {

@@ -10,7 +10,7 @@ use crate::reconcile::{Act, Plan, as_found};
 use crate::replica::host;
 use crate::report::Level;
 use crate::state::{
-    Action, Baseline, Header, Identity, Loaded, Origin, RunLists, StateError, StateStore,
+    Action, Baseline, Covers, Header, Identity, Loaded, Origin, RunLists, StateError, StateStore,
 };
 use crate::tree::{Pair, Side, Tree};
 
@@ -96,9 +96,9 @@ impl Task<'_> {
             return Ok(());
         }
         let plan = as_found(trees);
-        let next =
-            record(trees, &Baseline::empty(), &plan, &Achieved::default(), header(identities))
-                .map_err(|error| Halt::state(&error))?;
+        let header = self.header(identities);
+        let next = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
+            .map_err(|error| Halt::state(&error))?;
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
         store.clear_inflight()?;
@@ -111,7 +111,7 @@ impl Task<'_> {
     pub(super) fn apply_and_record(
         &mut self,
         history: &History<'_>,
-        trees: &Pair<Tree>,
+        trees: &mut Pair<Tree>,
         plan: &Plan,
     ) -> Result<(), Halt> {
         let store = history.store;
@@ -130,12 +130,14 @@ impl Task<'_> {
                 began: self.began,
                 left_overs: self.left_overs.as_ref(),
                 stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+                readers: &self.readers,
                 replicas: &mut self.replicas,
             }
             .carry_out()
         };
         fault::point("applied");
-        let header = header(history.identities.clone());
+        self.doubt_fresh_attributes(trees);
+        let header = self.header(history.identities.clone());
         let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
             .map_err(|error| Halt::state(&error))?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
@@ -156,6 +158,18 @@ impl Task<'_> {
             store.clear_inflight()?;
         }
         self.finish(store)
+    }
+
+    fn header(&self, identities: Pair<Option<Identity>>) -> Header {
+        let is_asked = self.readers.iter().any(|(_, reader)| reader.is_some());
+        Header {
+            origin: Origin::Snapshot,
+            identities,
+            written_at: host::stamp(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            covers: if is_asked { self.covers() } else { Covers::default() },
+            ..Header::default()
+        }
     }
 
     fn finish(&self, store: &StateStore) -> Result<(), Halt> {
@@ -180,14 +194,4 @@ fn lists(plan: &Plan, applied: &Applied) -> RunLists {
         }
     }
     lists
-}
-
-fn header(identities: Pair<Option<Identity>>) -> Header {
-    Header {
-        origin: Origin::Snapshot,
-        identities,
-        written_at: host::stamp(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..Header::default()
-    }
 }

@@ -12,6 +12,15 @@ const BOTH: &str = "PRESERVE_ACL=yes\nPRESERVE_XATTR=yes";
 /// Names that a tool which prints or takes names as text stumbles over.
 const NAMES: [&[u8]; 4] = [b"plain", b"a b", b"nl\nq\\z=\"'$(x)", b"-n \xff"];
 
+/// The target here, behind ssh, and behind ssh on a machine that has no tools for ACLs and
+/// attributes but rsync.
+fn couples() -> [Couple; 3] {
+    let [local, ssh] = Couple::both();
+    let mut bare = Couple::reached_by(Sort::BusyBox);
+    bare.way = "by rsync";
+    [local, ssh, bare]
+}
+
 /// Runs one of the tools of ACLs or attributes in a replica.
 fn tool(replica: &Replica, program: &str, args: &[&str], name: &[u8]) {
     let done = Command::new(program).args(args).arg("--").arg(replica.at(name)).output().unwrap();
@@ -68,7 +77,7 @@ fn pass_time(since: &Path, probe: &Path) {
 
 #[test]
 fn lists_and_attributes_alone_go_over_both_ways_without_content() {
-    for couple in Couple::both() {
+    for couple in couples() {
         let [a, b] = [couple.side(0), couple.side(1)];
         std::fs::create_dir(a.at("dir")).unwrap();
         for name in NAMES {
@@ -116,7 +125,7 @@ fn lists_and_attributes_alone_go_over_both_ways_without_content() {
 
 #[test]
 fn what_is_new_brings_its_lists_and_attributes() {
-    for couple in Couple::both() {
+    for couple in couples() {
         for side in [0, 1] {
             let from = couple.side(side);
             from.make(&format!(
@@ -140,7 +149,7 @@ fn what_is_new_brings_its_lists_and_attributes() {
 
 #[test]
 fn content_and_metadata_flow_in_opposite_directions() {
-    for couple in Couple::both() {
+    for couple in couples() {
         for (content, metadata, who) in [(0, 1, "u:77:rwx"), (1, 0, "u:78:rwx")] {
             let (content, metadata) = (couple.side(content), couple.side(metadata));
             for name in ["f", "g"] {
@@ -167,7 +176,7 @@ fn content_and_metadata_flow_in_opposite_directions() {
 
 #[test]
 fn of_two_changes_the_later_ctime_wins_whole() {
-    for couple in Couple::both() {
+    for couple in couples() {
         for winner in [0, 1] {
             let (early, late) = (couple.side(1 - winner), couple.side(winner));
             early.write("f", format!("text {winner}"), 1_000_000_000 + winner as i64);
@@ -186,7 +195,7 @@ fn of_two_changes_the_later_ctime_wins_whole() {
 
 #[test]
 fn what_is_off_is_neither_compared_nor_carried_over() {
-    for couple in Couple::both() {
+    for couple in couples() {
         let [a, b] = [couple.side(0), couple.side(1)];
         a.write("f", "text", 1_000_000_000);
         couple.sync_twice("");

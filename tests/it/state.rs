@@ -524,6 +524,7 @@ fn everything() -> Baseline {
         written_at: Stamp::new(1_700_000_000, 500),
         version: "2.0.0".to_owned(),
         listed_at: Pair::new(Stamp::new(1_650_000_000, 0), Stamp::UNKNOWN),
+        ..Header::default()
     };
     Baseline::from_records(header, records)
 }

@@ -19,6 +19,13 @@ pub struct Call {
     pub keeps_backup: bool,
 }
 
+impl Call {
+    /// Whether what the receiver has at these paths makes way.
+    pub fn replaces(&self) -> bool {
+        !matches!(self.purpose, Purpose::Subtrees | Purpose::Metadata)
+    }
+}
+
 /// What a direction needs; may be used from several threads.
 pub struct Courier<'a> {
     config: &'a Config,

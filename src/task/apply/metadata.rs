@@ -50,7 +50,7 @@ impl Steps<'_, '_> {
     }
 
     /// What this user may not do is told once for all, and taken as it is.
-    fn run_metadata(&mut self, side: Side, jobs: Vec<Job>) -> Result<(), Cut> {
+    pub(super) fn run_metadata(&mut self, side: Side, jobs: Vec<Job>) -> Result<(), Cut> {
         self.run(side, jobs, |steps, spot, result| match result {
             Ok(()) => {}
             Err(error) if is_refused(&error) => {
@@ -76,9 +76,13 @@ impl Steps<'_, '_> {
         if spots.is_empty() {
             return Ok(Vec::new());
         }
+        if self.apply.readers[side].is_some() {
+            self.keep_attributes(side.other(), &spots)?;
+            return Ok(Vec::new());
+        }
         let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
-        let theirs = self.apply.replicas[side.other()].attributes(&paths)?;
-        let mine = self.apply.replicas[side].attributes(&paths)?;
+        let theirs = self.attributes_of(side.other(), &spots)?;
+        let mine = self.attributes_of(side, &spots)?;
         let mut jobs = Vec::new();
         for ((spot, path), (mine, theirs)) in
             spots.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))
@@ -191,7 +195,7 @@ fn is_refused(error: &PathError) -> bool {
     FOR_GOOD.iter().any(|words| cause.starts_with(words))
 }
 
-fn differ_in_attributes(a: &Entry, b: &Entry, preserve: &Preserve) -> bool {
+pub(super) fn differ_in_attributes(a: &Entry, b: &Entry, preserve: &Preserve) -> bool {
     (preserve.acl && a.extra().acl != b.extra().acl)
         || (preserve.xattr && a.extra().xattr != b.extra().xattr)
 }

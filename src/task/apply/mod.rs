@@ -4,6 +4,7 @@
 //! on. When a replica is lost, or the run is to stop, the remaining steps are left out,
 //! and what was done by then is recorded.
 
+mod by_rsync;
 mod courier;
 mod deletions;
 mod metadata;
@@ -12,15 +13,16 @@ mod shares;
 mod transfers;
 
 use super::Surroundings;
+use super::attributes::Reader;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, Plan, Spot};
-use crate::replica::{Op, PathError, Replica, ReplicaError};
+use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, StateStore};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How many operations go to a replica at once; between two batches the run may stop.
 const BATCH: usize = 1000;
@@ -47,6 +49,9 @@ pub struct Apply<'a> {
     pub left_overs: Option<&'a Inflight>,
     /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
     pub stamp: String,
+    /// How attributes are read of a side that has no tools for that. There they cannot be set
+    /// either, but by rsync.
+    pub readers: &'a Pair<Option<Reader<'a>>>,
     /// Where it happens.
     pub replicas: &'a mut Pair<Box<dyn Replica>>,
 }
@@ -92,6 +97,9 @@ struct Steps<'a, 'b> {
     moved: Pair<BTreeSet<Spot>>,
     /// Which moves of the plan are known to be done.
     done_moves: BTreeSet<usize>,
+    /// Attributes that a side keeps although it gets content, and that its content's source
+    /// can only get through rsync, when the contents are the same.
+    kept: BTreeMap<Spot, Attributes>,
 }
 
 /// One operation, and the path of the plan that it serves.
@@ -110,6 +118,7 @@ impl Apply<'_> {
             sent_trees: Pair::default(),
             moved: Pair::default(),
             done_moves: BTreeSet::new(),
+            kept: BTreeMap::new(),
         };
         let cut = steps.all().err();
         if let Some(cut) = cut {
@@ -142,6 +151,7 @@ impl Steps<'_, '_> {
         self.counter_metadata()?;
         self.updates()?;
         self.metadata()?;
+        self.give_kept_attributes()?;
         self.deletions()?;
         self.dir_times()
     }

@@ -21,7 +21,13 @@ impl Steps<'_, '_> {
                 self.forget_side(side);
             }
         }
+        for side in Side::BOTH {
+            self.add_attributes(side);
+        }
         self.judge();
+        for side in Side::BOTH {
+            self.doubt_attributes(side);
+        }
     }
 
     fn read_side(&mut self, side: Side) -> Result<(), ReplicaError> {

@@ -37,7 +37,23 @@ impl Steps<'_, '_> {
                 }
             }
         }
-        let finished = courier.deliver(&calls);
+        self.deliver(&courier, &calls);
+        self.name_changed_receivers(&courier, &calls)?;
+        for side in Side::BOTH {
+            let replaced: Vec<Spot> = calls[side]
+                .iter()
+                .filter(|call| call.replaces())
+                .flat_map(|call| call.spots.iter().copied())
+                .filter(|spot| self.is_replaced(*spot, side))
+                .collect();
+            self.put_owners_back(side, &replaced)?;
+        }
+        self.check_stop()
+    }
+
+    /// Has the calls made, and tells what came of them.
+    pub(super) fn deliver(&mut self, courier: &Courier<'_>, calls: &Pair<Vec<Call>>) {
+        let finished = courier.deliver(calls);
         fault::point("delivered");
         self.apply.around.reporter().tell(Event::Quiet);
         for (side, results) in finished.iter() {
@@ -49,17 +65,6 @@ impl Steps<'_, '_> {
                 self.tell_of_call(side, result);
             }
         }
-        self.name_changed_receivers(&courier, &calls)?;
-        for side in Side::BOTH {
-            let replaced: Vec<Spot> = calls[side]
-                .iter()
-                .filter(|call| call.purpose != Purpose::Subtrees)
-                .flat_map(|call| call.spots.iter().copied())
-                .filter(|spot| self.is_replaced(*spot, side))
-                .collect();
-            self.put_owners_back(side, &replaced)?;
-        }
-        self.check_stop()
     }
 
     /// The tops of whole subtrees, with their modes from the first moment. rsync (3.5) makes
@@ -168,6 +173,7 @@ impl Steps<'_, '_> {
                 steps.fail(side, spot, "cannot back it up before it is replaced", &error);
             }
         })?;
+        let metadata = self.attributes_to_send(side)?;
         let mut calls = Vec::new();
         let mut add = |steps: &Self, purpose, spots: Vec<Spot>, keeps_backup| {
             let spots: Vec<Spot> = spots.into_iter().filter(|spot| !steps.failed(*spot)).collect();
@@ -181,6 +187,7 @@ impl Steps<'_, '_> {
         add(self, Purpose::Content, odd, false);
         // Behind the directories that new names may need.
         add(self, Purpose::Links, links, keeps_backup);
+        add(self, Purpose::Metadata, metadata, keeps_backup);
         Ok(calls)
     }
 
@@ -301,7 +308,7 @@ impl Steps<'_, '_> {
             let backup = courier.backup(side);
             let spots: Vec<Spot> = calls[side]
                 .iter()
-                .filter(|call| call.keeps_backup && call.purpose != Purpose::Subtrees)
+                .filter(|call| call.keeps_backup && call.replaces())
                 .flat_map(|call| call.spots.iter().copied())
                 .filter(|spot| self.is_replaced(*spot, side))
                 .collect();

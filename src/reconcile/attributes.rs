@@ -1,0 +1,132 @@
+//! Whose ACLs and extended attributes must be asked for, where that costs a call of rsync
+//! (docs/fidelity.md).
+//!
+//! A digest holds as long as ctime and inode stay. An unknown ctime in the baseline says that
+//! the digests beside it are to be asked for again.
+
+use crate::state::{Baseline, Damaged, Was};
+use crate::tree::{Entry, Extra, NodeId, Side, Stamp, Standing, Tree};
+use std::collections::BTreeMap;
+
+/// The digests of an entry's ACLs and of its extended attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Digests {
+    acl: Option<[u8; 16]>,
+    xattr: Option<[u8; 16]>,
+}
+
+impl Digests {
+    /// Those that an entry has.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        Digests { acl: entry.extra().acl, xattr: entry.extra().xattr }
+    }
+
+    /// Gives them to an entry.
+    pub fn put_into(self, entry: &mut Entry) {
+        let Digests { acl, xattr } = self;
+        if Digests::of(entry) != self {
+            entry.set_extra(Extra { acl, xattr, ..entry.extra().clone() });
+        }
+    }
+}
+
+/// What is known of a side's attributes before anybody is asked.
+#[derive(Debug, Default)]
+pub struct Recalled {
+    /// Digests of the baseline that still hold.
+    pub holds: Vec<(NodeId, Digests)>,
+    /// The other entries that take part, with what the baseline says of them, if anything.
+    pub asked: Vec<(NodeId, Option<Digests>)>,
+}
+
+/// Looks what the baseline knows of a side's attributes. `covers`: whether its digests are of
+/// all that is wanted now.
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn recall(
+    tree: &Tree,
+    baseline: &Baseline,
+    side: Side,
+    covers: bool,
+) -> Result<Recalled, Damaged> {
+    let mut before: BTreeMap<NodeId, (Digests, bool)> = BTreeMap::new();
+    for item in baseline.records().filter(|_| covers) {
+        let (path, record) = item?;
+        let (Was::Seen(was), Some(id)) = (&record.was[side], tree.find(&path)) else { continue };
+        let now = tree.entry(id);
+        let holds = now.kind == was.kind
+            && now.ino == was.ino
+            && now.ctime == was.ctime
+            && was.ctime.is_known();
+        before.insert(id, (Digests::of(was), holds));
+    }
+    let mut recalled = Recalled::default();
+    for id in tree.ids().filter(|id| tree.standing(*id) == Standing::Present) {
+        match before.get(&id) {
+            Some((digests, true)) => recalled.holds.push((id, *digests)),
+            other => recalled.asked.push((id, other.map(|(digests, _)| *digests))),
+        }
+    }
+    Ok(recalled)
+}
+
+/// Before a tree becomes the next baseline: entries that changed so lately that a further
+/// change might show no other ctime are to be asked for again.
+pub fn doubt_fresh(tree: &mut Tree, began: Stamp) {
+    for id in tree.ids() {
+        let entry = tree.entry_mut(id);
+        if entry.ctime.secs() >= began.secs().saturating_sub(2) {
+            entry.ctime = Stamp::UNKNOWN;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::{path, situation};
+    use crate::state::Record;
+
+    #[test]
+    fn only_what_was_touched_or_never_read_is_asked_for() {
+        let mut rows = situation("a: - - - f1@1#5\nb: - - - f1@1#6\nx: - - - x\n");
+        let tree = &mut rows.trees.target;
+        let [a, b] = ["a", "b"].map(|name| tree.find(&path(name)).unwrap());
+        for (id, secs) in [(a, 10), (b, 11)] {
+            tree.entry_mut(id).ctime = Stamp::new(secs, 0);
+        }
+        let digests = Digests { acl: Some([7; 16]), xattr: None };
+        let asked = |change: fn(&mut Entry), covers: bool| {
+            let record = |id| {
+                let mut was = tree.entry(id).clone();
+                digests.put_into(&mut was);
+                change(&mut was);
+                Record {
+                    was: crate::tree::Pair::new(Was::Absent, Was::Seen(was)),
+                    ..Record::default()
+                }
+            };
+            let records = [(path("a"), record(a)), (path("b"), record(b))];
+            let baseline = Baseline::from_records(rows.baseline.header().clone(), records);
+            recall(tree, &baseline, Side::Target, covers).unwrap()
+        };
+        let all = asked(|_| (), true);
+        assert_eq!((all.holds, all.asked), (vec![(a, digests), (b, digests)], vec![]));
+        let moved = |entry: &mut Entry| {
+            if entry.ino == 6 {
+                entry.ctime = Stamp::new(9, 0);
+            }
+        };
+        let one = asked(moved, true);
+        assert_eq!((one.holds, one.asked), (vec![(a, digests)], vec![(b, Some(digests))]));
+        for change in [|e: &mut Entry| e.ctime = Stamp::UNKNOWN, |e: &mut Entry| e.ino = 9] {
+            assert_eq!(asked(change, true).asked, [(a, Some(digests)), (b, Some(digests))]);
+        }
+        assert_eq!(asked(|_| (), false).asked, [(a, None), (b, None)], "other attributes");
+        // of this second or the last two: the clock may stand still for so long
+        doubt_fresh(tree, Stamp::new(13, 0));
+        assert_eq!([a, b].map(|id| tree.entry(id).ctime.is_known()), [true, false]);
+    }
+}
