@@ -76,7 +76,10 @@ fn split_path(line: &[u8]) -> (&[u8], Option<Vec<u8>>, &[u8]) {
     match (first, last) {
         (Some(first), Some(last)) if first < last => {
             let quoted = &line[first + 1..last];
-            let name = find(quoted, b"\" -> \"").map_or(quoted, |end| &quoted[..end]);
+            // a link's target, or the name of an extended attribute
+            let second: &[u8] =
+                if line[..first].ends_with(b"xattr(") { b"\",\"" } else { b"\" -> \"" };
+            let name = find(quoted, second).map_or(quoted, |end| &quoted[..end]);
             let before = line[..first].strip_suffix(b": ").unwrap_or(&line[..first]);
             (before, Some(decode(name)), &line[last + 1..])
         }
@@ -161,6 +164,19 @@ pub(super) fn without_pid(path: &RelPath) -> Option<RelPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_beside_the_name_of_an_attribute_is_told_by_itself() {
+        let denied = b"rsync: [sender] get_xattr_data: lgetxattr(\"/r/a b\",\"user.a\",0) failed: \
+            Permission denied (13)";
+        let (path, words) = parse(denied).unwrap();
+        assert_eq!(path.as_deref(), Some(&b"/r/a b"[..]));
+        assert!(words.starts_with("permission denied (rsync: get_xattr_data"), "{words}");
+        let plain = parse(b"rsync: rsync_xal_set: lsetxattr(\"/r/f\",\"user.a\") failed: x (1)");
+        assert_eq!(plain.unwrap().0.as_deref(), Some(&b"/r/f"[..]));
+        let link = parse(b"rsync: symlink \"/r/l\" -> \"t\" failed: x (1)").unwrap();
+        assert_eq!(link.0.as_deref(), Some(&b"/r/l"[..]));
+    }
 
     #[test]
     fn temporary_names_stand_for_their_files() {

@@ -42,6 +42,11 @@ fn calls_of_a_client_are_put_together_anew() {
             "--server|--sender|-blt|--backup-dir|/client/backup|--partial-dir=/client/p|.|/data/x",
             "--server|--sender|-blt|.|/data/x",
         ),
+        // reading attributes by themselves
+        (
+            "--server|--sender|-ltDAX|--size-only|--append|.|/data",
+            "--server|--sender|-ltDAX|--size-only|--append|.|/data",
+        ),
         ("--server|-s|-lt|.|/data", "--server|-lt|.|/data"),
         ("--server|-B700|.|/data/.", "--server|-B700|.|/data/./"),
     ];
@@ -113,6 +118,7 @@ fn ways_out_are_refused() {
         "--server|--remove-source-files|.|/data",
         "--server|--inplace|.|/data",
         "--server|--append|.|/data",
+        "--server|-lt|--size-only|--append|.|/data",
         // abbreviations and odd forms
         "--server|--backup-di=/data/x|.|/data",
         "--server|--|.|/data",

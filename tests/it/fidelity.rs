@@ -214,21 +214,3 @@ fn what_is_off_is_neither_compared_nor_carried_over() {
         assert!(same(&couple, b"f").contains("1234"));
     }
 }
-
-#[test]
-fn without_the_tools_there_contents_still_go_over_with_one_warning() {
-    let couple = Couple::reached_by(Sort::BusyBox);
-    let [a, b] = [couple.side(0), couple.side(1)];
-    a.write("f", "text", 1_000_000_000);
-    setfattr(a, "user.mark", "1", b"f");
-    let run = couple.run(BOTH).run();
-    assert_eq!(run.status, Some(2), "{run}\n{}", couple.sandbox.log());
-    assert!(couple.sandbox.log().contains("getfattr and setfattr are missing"));
-    assert!(same(&couple, b"f").contains("user.mark"), "rsync carries them with contents");
-    let before = couple.stamps();
-    b.write("g", "back", 1_000_000_000);
-    let run = couple.run(BOTH).run();
-    assert_eq!(run.status, Some(2), "{run}");
-    assert_eq!(a.read("g").unwrap(), b"back");
-    assert!(couple.stamps().iter().filter(|line| before.contains(line)).count() >= 2);
-}

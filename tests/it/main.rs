@@ -5,6 +5,7 @@
 mod support;
 
 mod architecture;
+mod attributes_by_rsync;
 mod batch;
 mod checksum;
 mod cli;

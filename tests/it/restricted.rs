@@ -2,6 +2,7 @@
 //! it, and nobody gets out of DIR by its control shell. (Its rsync is in security.rs.)
 
 use crate::support::no_landlock::without_landlock;
+use crate::support::replicas::busybox_tools;
 use crate::support::sandbox::{Outcome, PATIENCE, Replica, Run, Sandbox};
 use crate::support::sshd::Sshd;
 use osync::replica::ControlScripts;
@@ -23,12 +24,18 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
+        Place::with_tools_in(None)
+    }
+
+    /// With other programs on the server's path.
+    fn with_tools_in(dir: Option<&Path>) -> Self {
         let sandbox = Sandbox::new();
+        let path = dir.map(|dir| format!("PATH={}", dir.display())).unwrap_or_default();
         fs::create_dir_all(sandbox.path("data/b")).unwrap();
         fs::create_dir_all(sandbox.path("outside")).unwrap();
         fs::write(sandbox.path("outside/secret"), "secret").unwrap();
         let server = Sshd::start(&format!(
-            "ForceCommand HOME={} {} ssh-filter {TOKEN} --restrict={}",
+            "ForceCommand {path} HOME={} {} ssh-filter {TOKEN} --restrict={}",
             sandbox.path("home").display(),
             env!("CARGO_BIN_EXE_osync"),
             sandbox.path("data").display()
@@ -125,7 +132,13 @@ fn lists_and_attributes(replica: &Path, name: &str) -> String {
 
 #[test]
 fn access_lists_and_attributes_go_over_a_restricted_key_both_ways() {
-    let place = Place::new();
+    carry_lists_and_attributes(&Place::new());
+    // without getfacl and its like there, by rsync
+    let tools = busybox_tools();
+    carry_lists_and_attributes(&Place::with_tools_in(Some(tools.path())));
+}
+
+fn carry_lists_and_attributes(place: &Place) {
     let (a, b) = (&place.sandbox.a, &Replica { root: place.target() });
     let sync = || {
         let run = place

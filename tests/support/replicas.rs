@@ -148,7 +148,7 @@ fn found(name: &str) -> PathBuf {
 }
 
 /// Every applet of BusyBox, and rsync.
-fn busybox_tools() -> tempfile::TempDir {
+pub fn busybox_tools() -> tempfile::TempDir {
     let dir = tools_dir();
     let busybox = found("busybox");
     let list = std::process::Command::new(&busybox).arg("--list").output().unwrap();
