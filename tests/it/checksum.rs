@@ -3,7 +3,7 @@
 use crate::support::couple::Couple;
 use crate::support::replicas::Sort;
 use crate::support::trees::{Mtime, set_mtime};
-use crate::support::ways::{Way, each};
+use crate::support::ways::{Way, each, each_with_ordinary_user};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ fn read_counts(way: &Way) -> Vec<String> {
 
 #[test]
 fn a_change_that_neither_size_nor_time_shows_is_carried_over() {
-    each(ON, |way| {
+    let play = |way: &Way| {
         way.here().make("f f old 1500000000\nf same\\n1 x 1500000000");
         way.fine();
         way.in_step();
@@ -42,7 +42,9 @@ fn a_change_that_neither_size_nor_time_shows_is_carried_over() {
         way.fine();
         assert_eq!(way.here().read("f").unwrap(), b"two", "{}", way.name);
         way.in_step();
-    });
+    };
+    each(ON, play);
+    each_with_ordinary_user(ON, play);
 }
 
 #[test]

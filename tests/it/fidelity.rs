@@ -13,12 +13,20 @@ const BOTH: &str = "PRESERVE_ACL=yes\nPRESERVE_XATTR=yes";
 const NAMES: [&[u8]; 4] = [b"plain", b"a b", b"nl\nq\\z=\"'$(x)", b"-n \xff"];
 
 /// The target here, behind ssh, and behind ssh on a machine that has no tools for ACLs and
-/// attributes but rsync.
-fn couples() -> [Couple; 3] {
-    let [local, ssh] = Couple::both();
-    let mut bare = Couple::reached_by(Sort::BusyBox);
-    bare.way = "by rsync";
-    [local, ssh, bare]
+/// attributes but rsync; as root, and as an ordinary user over there.
+fn couples() -> impl Iterator<Item = Couple> {
+    let sorts = [
+        (Sort::Local, "local"),
+        (Sort::Ssh, "ssh"),
+        (Sort::BusyBox, "by rsync"),
+        (Sort::Nobody, "ordinary user"),
+        (Sort::BusyBoxNobody, "ordinary user, by rsync"),
+    ];
+    sorts.into_iter().map(|(sort, way)| {
+        let mut couple = Couple::reached_by(sort);
+        couple.way = way;
+        couple
+    })
 }
 
 /// Runs one of the tools of ACLs or attributes in a replica.
@@ -36,7 +44,7 @@ fn setfattr(replica: &Replica, attribute: &str, value: &str, name: &[u8]) {
     tool(replica, "setfattr", &["-n", attribute, "-v", value], name);
 }
 
-/// All that the system's own tools tell of an entry beside its content.
+/// All that the system's own tools tell of an entry beside its content and owner.
 fn told(replica: &Replica, name: &[u8]) -> String {
     let path = replica.at(name);
     let ask = |program: &str, args: &[&str]| {
@@ -44,7 +52,9 @@ fn told(replica: &Replica, name: &[u8]) -> String {
         assert!(said.status.success(), "{program}: {}", String::from_utf8_lossy(&said.stderr));
         let text = String::from_utf8_lossy(&said.stdout).into_owned();
         text.lines()
-            .filter(|line| !line.starts_with("# file"))
+            .filter(|line| {
+                !["# file", "# owner", "# group"].iter().any(|what| line.starts_with(what))
+            })
             .fold(String::new(), |all, line| all + line + "\n")
     };
     let lists = ask("getfacl", &["-npE"]);

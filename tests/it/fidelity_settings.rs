@@ -162,25 +162,38 @@ fn sync_with_stats(couple: &Couple, lines: &str, name: &str) -> u64 {
     statistic(couple, before, name)
 }
 
+/// A second run, which does nothing and calls no rsync.
+fn idle(couple: &Couple, lines: &str) {
+    let (before, log) = (couple.stamps(), couple.sandbox.log().len());
+    let run = couple.run(lines).arg("--stats").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(couple.stamps(), before, "{} {lines}: the second run changed something", couple.way);
+    assert!(!couple.sandbox.log()[log..].contains("Literal data"), "{} {lines}", couple.way);
+}
+
 #[test]
 fn delta_copies_send_only_what_changed_over_ssh() {
     const SIZE: usize = 1 << 20;
-    let couple = Couple::both().into_iter().find(Couple::is_remote).unwrap();
-    let mut bytes = noise(SIZE);
-    couple.side(0).write("big", &bytes, 1_000_000_000);
-    couple.sync("");
-    for (n, (settings, from)) in
-        [("", 0), ("DELTA_COPIES=no", 0), ("DELTA_COPIES=yes", 1), ("DELTA_COPIES=no", 1)]
-            .into_iter()
-            .enumerate()
-    {
-        bytes[SIZE / 2] ^= 1;
-        couple.side(from).write("big", &bytes, 1_100_000_000 + n as i64);
-        let literal = sync_with_stats(&couple, settings, "Literal data");
-        let whole = settings.ends_with("no");
-        assert_eq!(literal == SIZE as u64, whole, "{settings}: {literal}");
-        assert!(whole || literal < SIZE as u64 / 10, "{settings}: {literal}");
-        assert_eq!(couple.side(1 - from).read("big").unwrap(), bytes);
+    for couple in Couple::both() {
+        let mut bytes = noise(SIZE);
+        couple.side(0).write("big", &bytes, 1_000_000_000);
+        couple.sync_twice("");
+        let mut time = 1_100_000_000;
+        for settings in ["", "DELTA_COPIES=yes", "DELTA_COPIES=no"] {
+            for from in [0, 1] {
+                bytes[SIZE / 2] ^= 1;
+                time += 1;
+                couple.side(from).write("big", &bytes, time);
+                let literal = sync_with_stats(&couple, settings, "Literal data");
+                let what = format!("{} {settings} from {from}: {literal}", couple.way);
+                // on this machine writing all costs less than reading what is there
+                let whole = settings.ends_with("no") || !couple.is_remote();
+                assert_eq!(literal == SIZE as u64, whole, "{what}");
+                assert!(whole || literal < SIZE as u64 / 10, "{what}");
+                assert_eq!(couple.side(1 - from).read("big").unwrap(), bytes, "{what}");
+                idle(&couple, settings);
+            }
+        }
     }
 }
 
@@ -189,11 +202,18 @@ fn compression_is_for_transfers_over_ssh_alone() {
     const SIZE: u64 = 1 << 20;
     for couple in Couple::both() {
         for (name, settings, packs) in [("on", "", true), ("off", "RSYNC_COMPRESS=no", false)] {
-            couple.side(0).write(name, vec![b'x'; SIZE as usize], 1_000_000_000);
-            let sent = sync_with_stats(&couple, settings, "Total bytes sent");
-            let packs = packs && couple.is_remote();
-            assert_eq!(sent < SIZE / 10, packs, "{} {name}: {sent}", couple.way);
-            assert!(couple.side(1).has(name));
+            for (from, to) in [(0, 1), (1, 0)] {
+                let name = format!("{name}-{from}");
+                couple.side(from).write(&name, vec![b'x'; SIZE as usize], 1_000_000_000);
+                // as the rsync of this machine counts them
+                let comes = couple.is_remote() && from == 1;
+                let counted = if comes { "Total bytes received" } else { "Total bytes sent" };
+                let sent = sync_with_stats(&couple, settings, counted);
+                let packs = packs && couple.is_remote();
+                assert_eq!(sent < SIZE / 10, packs, "{} {name}: {sent}", couple.way);
+                assert!(couple.side(to).has(&name));
+                idle(&couple, settings);
+            }
         }
     }
 }
@@ -201,12 +221,17 @@ fn compression_is_for_transfers_over_ssh_alone() {
 #[test]
 fn bandwidth_holds_back_transfers() {
     for couple in Couple::both() {
-        couple.side(0).write("big", noise(300 * 1024), 1_000_000_000);
-        let start = Instant::now();
-        couple.sync("BANDWIDTH=150");
-        // no machine is fast enough to make this shorter but for the last burst
-        assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
-        assert!(couple.side(1).has("big"));
+        for (from, to) in [(0, 1), (1, 0)] {
+            let name = format!("big-{from}");
+            couple.side(from).write(&name, noise(300 * 1024), 1_000_000_000);
+            let start = Instant::now();
+            couple.sync("BANDWIDTH=150");
+            // no machine is fast enough to make this shorter but for the last burst
+            let what = format!("{} from {from}: {:?}", couple.way, start.elapsed());
+            assert!(start.elapsed() > Duration::from_secs(1), "{what}");
+            assert_eq!(couple.side(to).read(&name).unwrap(), noise(300 * 1024), "{what}");
+            idle(&couple, "BANDWIDTH=150");
+        }
     }
 }
 
@@ -225,6 +250,7 @@ fn a_partial_file_goes_on_where_it_stopped() {
             let literal = sync_with_stats(&couple, "PARTIAL=yes", "Literal data");
             assert!(literal > 0 && literal < SIZE as u64, "{}: {literal}", couple.way);
             assert_eq!(to.read(&name).unwrap(), noise(SIZE));
+            idle(&couple, "PARTIAL=yes");
         }
     }
 }
@@ -232,13 +258,16 @@ fn a_partial_file_goes_on_where_it_stopped() {
 #[test]
 fn optional_arguments_reach_rsync() {
     for couple in Couple::both() {
-        let log = couple.sandbox.path("rsync log");
-        couple.side(0).write("f", "text", 1_000_000_000);
-        let line =
-            format!("RSYNC_OPTIONAL_ARGS=\"'--log-file={}' --no-whole-file\"", log.display());
-        couple.sync_twice(&line);
-        let said = std::fs::read_to_string(&log).unwrap();
-        assert!(said.contains(" f"), "{}: {said}", couple.way);
-        assert!(couple.side(1).has("f"));
+        for (from, to) in [(0, 1), (1, 0)] {
+            let log = couple.sandbox.path(format!("rsync log {from}"));
+            let name = format!("f{from}");
+            couple.side(from).write(&name, "text", 1_000_000_000);
+            let line =
+                format!("RSYNC_OPTIONAL_ARGS=\"'--log-file={}' --no-whole-file\"", log.display());
+            couple.sync_twice(&line);
+            let said = std::fs::read_to_string(&log).unwrap();
+            assert!(said.contains(&format!(" {name}")), "{}: {said}", couple.way);
+            assert!(couple.side(to).has(&name));
+        }
     }
 }

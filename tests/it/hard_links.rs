@@ -3,7 +3,7 @@
 
 use crate::support::sandbox::Replica;
 use crate::support::trees::{Mtime, What, set_mtime};
-use crate::support::ways::{Way, each};
+use crate::support::ways::{Way, each, each_with_ordinary_user};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
@@ -50,7 +50,7 @@ fn in_step(way: &Way, expected: &str) {
 
 #[test]
 fn groups_are_made_joined_split_and_renamed() {
-    each(ON, |way| {
+    let play = |way: &Way| {
         let here = way.here();
         here.make("f a one\nd d\nf d/alone x\nf new\\nline 1 1400000000 600");
         link(here, "a", "d/b");
@@ -87,7 +87,9 @@ fn groups_are_made_joined_split_and_renamed() {
         link(here, "new\nline", "-rf *");
         way.fine();
         in_step(way, "-rf *=new\nline d/alone d/b moved");
-    });
+    };
+    each(ON, play);
+    each_with_ordinary_user(ON, play);
 }
 
 fn set_mode(replica: &Replica, path: &str) {

@@ -2,7 +2,7 @@
 
 use crate::support::sandbox::Replica;
 use crate::support::trees::set_mode;
-use crate::support::ways::each;
+use crate::support::ways::{Way, each, each_with_ordinary_user};
 use std::fs;
 use std::os::unix::fs::symlink;
 
@@ -12,7 +12,7 @@ fn link(side: &Replica, to: &str, path: &str) {
 
 #[test]
 fn links_of_every_sort_are_carried_as_they_are() {
-    each("", |way| {
+    let play = |way: &Way| {
         let here = way.here();
         here.make("d d\nf d/f x\nd e");
         for (to, path) in [
@@ -38,7 +38,9 @@ fn links_of_every_sort_are_carried_as_they_are() {
         assert!(here.contents().contains("l dangling somewhere\\selse"), "{}", way.name);
         assert!(!way.there().has("circle"));
         way.in_step();
-    });
+    };
+    each("", play);
+    each_with_ordinary_user("", play);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! over ssh; as root and as an ordinary user.
 
 use crate::support::trees::{Mtime, set_mode, set_mtime};
-use crate::support::ways::{Way, each, each_as};
+use crate::support::ways::{Way, each, each_as, each_with_ordinary_user};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -23,7 +23,7 @@ fn odd_directories(way: &Way) {
         set_mode(&here.at(dir), 0o555);
         set_mtime(&here.at(dir), Mtime::secs(mtime));
     }
-    own(way);
+    way.own();
     way.fine();
     way.in_step();
     for (dir, mtime) in
@@ -39,11 +39,33 @@ fn odd_directories(way: &Way) {
         side.write("closed/f", "changed", 1_600_000_000);
     });
     open(there, "deep/er", |side| side.rename("deep/er/f", "deep/er/moved"));
-    own(way);
+    way.own();
     way.fine();
     way.in_step();
     assert_eq!(there.read("closed/f").unwrap(), b"changed", "{}", way.name);
     assert!(!there.has("closed/g") && here.has("deep/er/moved"), "{}", way.name);
+    // a closed one moves from one closed one to another
+    for name in ["from", "to", "from/er"] {
+        here.make(&format!("d {name}"));
+    }
+    here.make("f from/er/g x");
+    let close = |side: &crate::support::sandbox::Replica, names: [&str; 3], mode| {
+        for name in names {
+            set_mode(&side.at(name), mode);
+        }
+    };
+    close(here, ["from/er", "from", "to"], 0o555);
+    way.own();
+    way.fine();
+    way.in_step();
+    close(here, ["from", "to", "from/er"], 0o755);
+    here.rename("from/er", "to/er");
+    close(here, ["to/er", "from", "to"], 0o555);
+    way.own();
+    way.fine();
+    way.in_step();
+    assert!(there.has("to/er/g") && !there.has("from/er"), "{}", way.name);
+    assert!(!there.deleted().contains("er/g"), "{}: it was renamed", way.name);
     // a whole one goes
     set_mode(&here.at("deep"), 0o755);
     set_mode(&here.at("deep/er"), 0o755);
@@ -63,16 +85,6 @@ fn open(
     set_mode(&side.at(dir), 0o555);
 }
 
-/// Gives the sandbox to the user who runs osync.
-fn own(way: &Way) {
-    let Some(user) = way.user else { return };
-    let chown = std::process::Command::new("chown")
-        .args(["-hR", &format!("{user}:{user}")])
-        .arg(way.sandbox.root())
-        .status();
-    assert!(chown.unwrap().success());
-}
-
 #[test]
 fn odd_directories_keep_their_modes_and_times_and_their_children_may_change() {
     each("", odd_directories);
@@ -84,6 +96,7 @@ fn an_ordinary_user_may_have_them_too() {
         return; // the test above ran as one
     }
     each_as("", Some(65534), odd_directories);
+    each_with_ordinary_user("", odd_directories);
 }
 
 #[test]
@@ -112,7 +125,7 @@ fn an_ordinary_user_cannot_carry_it_over_and_does_not_take_it_for_deleted() {
     }
     each_as("", Some(65534), |way| {
         way.here().make("f secret s 1500000000 000\nf plain p");
-        own(way);
+        way.own();
         left_alone(way);
         // it was readable once: what is known of it stays on both sides
         set_mode(&way.here().at("secret"), 0o600);
@@ -120,7 +133,7 @@ fn an_ordinary_user_cannot_carry_it_over_and_does_not_take_it_for_deleted() {
         assert_eq!(way.there().read("secret").unwrap(), b"s", "{}", way.name);
         set_mode(&way.here().at("secret"), 0);
         way.there().write("plain", "edited", 1_600_000_000);
-        own(way);
+        way.own();
         for _ in 0..2 {
             assert_eq!(way.run().status, Some(1), "{}", way.name);
         }
@@ -129,6 +142,36 @@ fn an_ordinary_user_cannot_carry_it_over_and_does_not_take_it_for_deleted() {
         set_mode(&way.here().at("secret"), 0o600);
         way.fine();
         way.in_step();
+    });
+}
+
+#[test]
+fn nor_does_one_behind_ssh() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    each_with_ordinary_user("", |way| {
+        // on the side of root it is read, and made over there
+        let on_target = way.here_is() == "target";
+        way.here().make("f secret s 1500000000 000\nf plain p");
+        way.own();
+        if !on_target {
+            way.fine();
+            assert_eq!(way.there().read("secret").unwrap(), b"s", "{}", way.name);
+        }
+        // from then on nobody over there can read it, and nothing is made of that
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("secret: cannot read it"), "{}: {run}", way.name);
+        }
+        assert_eq!(way.here().read("secret").unwrap(), b"s", "{}", way.name);
+        assert_eq!(way.there().has("secret"), !on_target, "{}", way.name);
+        set_mode(&way.sandbox.b.at("secret"), 0o600);
+        way.fine();
+        way.fine();
+        way.in_step();
+        assert_eq!(way.there().read("secret").unwrap(), b"s", "{}", way.name);
     });
 }
 

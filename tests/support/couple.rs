@@ -2,9 +2,10 @@
 //! both.
 #![allow(dead_code)]
 
-use super::replicas::{Reached, Sort};
+use super::replicas::{NOBODY, Reached, Sort};
 use super::sandbox::{Outcome, Replica, Run, Sandbox};
-use std::os::unix::fs::MetadataExt;
+use super::trees::set_mode;
+use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
 
 /// Two replicas, and how the target is reached.
@@ -13,6 +14,8 @@ pub struct Couple {
     /// For messages: how the target is reached.
     pub way: &'static str,
     reached: Option<Reached>,
+    /// The target belongs to a user who is not root: owners cannot be preserved.
+    of_nobody: bool,
 }
 
 impl Couple {
@@ -25,7 +28,11 @@ impl Couple {
         let sandbox = Sandbox::new();
         let reached = (sort != Sort::Local).then(|| sort.reach(&sandbox.b.root));
         let way = if reached.is_some() { "ssh" } else { "local" };
-        Couple { sandbox, way, reached }
+        let of_nobody = matches!(sort, Sort::Nobody | Sort::BusyBoxNobody);
+        if of_nobody {
+            set_mode(sandbox.root(), 0o755);
+        }
+        Couple { sandbox, way, reached, of_nobody }
     }
 
     /// Whether the target is behind ssh.
@@ -41,6 +48,10 @@ impl Couple {
     /// A run with further settings, not yet started.
     pub fn run(&self, lines: &str) -> Run {
         let mut lines = lines.to_owned();
+        if self.of_nobody {
+            lines.push_str("\nPRESERVE_OWNER=no\nPRESERVE_GROUP=no\n");
+            self.give_to_nobody(&self.side(1).root);
+        }
         if let Some(server) = self.reached.as_ref().and_then(|reached| reached.server.as_ref()) {
             lines.push_str(&format!(
                 "\nTARGET_SYNC_DIR='{}'\nSSH_RSA_PRIVATE_KEY='{}'\nSSH_OPTIONAL_ARGS='{}'\n",
@@ -51,6 +62,19 @@ impl Couple {
         }
         let config = self.sandbox.config("couple.conf", &lines);
         self.sandbox.osync().arg(config)
+    }
+
+    /// What a test has made as root; what is in step already is left alone.
+    fn give_to_nobody(&self, path: &Path) {
+        let seen = path.symlink_metadata().unwrap();
+        if seen.uid() == 0 {
+            lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        if seen.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                self.give_to_nobody(&entry.unwrap().path());
+            }
+        }
     }
 
     /// A run that must succeed, without a warning.

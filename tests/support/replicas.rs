@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use super::sshd::{Sshd, user};
+use super::trees::set_mode;
 use osync::config::{Location, Remote, SshLocation, Transport};
 use osync::process::Stop;
 use osync::replica::{LocalReplica, Replica, ShellOptions, ShellReplica};
@@ -26,6 +27,8 @@ pub enum Sort {
     Posix,
     /// Behind ssh, as a user who is not root.
     Nobody,
+    /// The same with the tools of BusyBox.
+    BusyBoxNobody,
 }
 
 /// A replica and what it needs to exist.
@@ -71,15 +74,28 @@ impl Sort {
             Sort::BusyBox => with_tools(busybox_tools(), "sh"),
             Sort::Bsd => with_tools(bsd_tools(true), "sh"),
             Sort::Posix => with_tools(bsd_tools(false), "sh"),
-            Sort::Nobody if rustix::process::geteuid().is_root() => (
-                "ForceCommand setpriv --reuid 65534 --regid 65534 --clear-groups \
-                 sh -c \"$SSH_ORIGINAL_COMMAND\""
-                    .to_owned(),
-                None,
-            ),
-            Sort::Nobody => (String::new(), None),
+            Sort::Nobody => {
+                (format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody()), None)
+            }
+            Sort::BusyBoxNobody => {
+                let tools = busybox_tools();
+                set_mode(tools.path(), 0o755);
+                with_tools(tools, &format!("{} sh", as_nobody()))
+            }
         }
     }
+}
+
+/// The ordinary user that root becomes with [`as_nobody`].
+pub const NOBODY: u32 = 65_534;
+
+/// What makes root an ordinary user, and leaves others as they are.
+pub fn as_nobody() -> String {
+    if !rustix::process::geteuid().is_root() {
+        return String::new();
+    }
+    let setpriv = found("setpriv");
+    format!("{} --reuid {NOBODY} --regid {NOBODY} --clear-groups", setpriv.display())
 }
 
 /// The settings of the way to a server of ours.

@@ -1,9 +1,12 @@
 //! The same scenario on this machine and over ssh, and with the two sides exchanged.
 #![allow(dead_code)]
 
+use super::replicas::{NOBODY, as_nobody};
 use super::sandbox::{Outcome, Replica, Sandbox};
 use super::sshd::Sshd;
+use super::trees::set_mode;
 use std::fs;
+use std::process::Command;
 
 /// Two replicas and the way between them. What a scenario does on `here` happens on the
 /// initiator, or, mirrored, on the target.
@@ -15,6 +18,8 @@ pub struct Way {
     settings: String,
     /// Run as this user instead of root; only locally.
     pub user: Option<u32>,
+    /// The target is behind ssh, and belongs to a user who is not root.
+    pub remote_user: bool,
 }
 
 /// Plays a scenario in every way, with these lines of configuration.
@@ -36,7 +41,22 @@ pub fn each_as(settings: &str, user: Option<u32>, play: impl Fn(&Way)) {
         eprintln!("--- {name}");
         let server = is_remote.then(|| Sshd::start(""));
         let sandbox = Sandbox::new();
-        play(&Way { name, sandbox, server, mirrored, settings: settings.to_owned(), user });
+        let settings = settings.to_owned();
+        play(&Way { name, sandbox, server, mirrored, settings, user, remote_user: false });
+    }
+}
+
+/// Plays a scenario between the user who runs the tests and an ordinary user behind ssh.
+/// Owners and groups are not preserved: they cannot be.
+pub fn each_with_ordinary_user(settings: &str, play: impl Fn(&Way)) {
+    for (name, mirrored) in [("ordinary user", false), ("ordinary user, mirrored", true)] {
+        eprintln!("--- {name}");
+        let login = format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody());
+        let server = Some(Sshd::start(&login));
+        let sandbox = Sandbox::new();
+        set_mode(sandbox.root(), 0o755);
+        let settings = format!("PRESERVE_OWNER=no\nPRESERVE_GROUP=no\n{settings}");
+        play(&Way { name, sandbox, server, mirrored, settings, user: None, remote_user: true });
     }
 }
 
@@ -61,6 +81,20 @@ impl Way {
         self.server.is_some()
     }
 
+    /// Gives what the scenario made to the user who runs osync, or to the one behind ssh.
+    pub fn own(&self) {
+        let (user, what) = match self.user {
+            Some(user) => (user, self.sandbox.root()),
+            None if self.remote_user && rustix::process::geteuid().is_root() => {
+                (NOBODY, self.sandbox.b.root.as_path())
+            }
+            None => return,
+        };
+        let mut chown = Command::new("chown");
+        chown.args(["-hR", &format!("{user}:{user}")]).arg(what);
+        assert!(chown.status().unwrap().success());
+    }
+
     /// One run.
     pub fn run(&self) -> Outcome {
         self.run_with(&[])
@@ -68,6 +102,9 @@ impl Way {
 
     /// One run with further flags.
     pub fn run_with(&self, args: &[&str]) -> Outcome {
+        if self.remote_user {
+            self.own();
+        }
         let Sandbox { a, b, .. } = &self.sandbox;
         let target = match &self.server {
             Some(server) => server.uri(&b.root),

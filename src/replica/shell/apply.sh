@@ -80,18 +80,35 @@ flush() {
 
 # A directory of ours that may not be written is opened for the time being.
 open_here() {
-  opened=
-  [ ! -w . ] || return 0
-  case $style in
-    gnu) opened=$(find . -maxdepth 0 -printf %m) ;;
-    stat) opened=$(stat -c %a .) ;;
-    bsd) opened=$(stat -f %Lp .) ;;
-  esac
-  [ -n "$opened" ] && chmod u+w . 2>/dev/null || opened=
+  if open_dir .; then opened=$mode; else opened=; fi
 }
 
 close_here() {
   [ -z "$opened" ] || { enter "$here" && chmod "$opened" .; }
+}
+
+# open_dir DIR: whether it may not be written and has been opened; $mode is what it had.
+open_dir() {
+  [ ! -w "$1" ] || return 1
+  case $style in
+    gnu) mode=$(find "$1" -maxdepth 0 -printf %m) ;;
+    stat) mode=$(stat -c %a "$1") ;;
+    bsd) mode=$(stat -f %Lp "$1") ;;
+  esac
+  [ -n "$mode" ] && chmod u+w "$1" 2>/dev/null
+}
+
+# move FROM TO: '..' of a directory changes, so one that may not be written is opened for the
+# time being.
+move() {
+  if is_no_dir "$1" || ! open_dir "$1"; then
+    mv_new "$1" "$2"
+  elif mv_new "$1" "$2"; then
+    chmod "$mode" "$2"
+  else
+    chmod "$mode" "$1"
+    return 1
+  fi
 }
 
 all_answer() {
@@ -320,9 +337,13 @@ act_rename() {
       eval "r_$i='f rename it:the directory of the new name is not there'"
     elif is_there "${to##*/}"; then
       eval "r_$i=b"
-    elif enter "$here" && ! words=$(mv_new "./$name" "$base/$to" 2>&1); then
-      failed "$doing" "$words"
-      eval "r_$i=\$answer"
+    else
+      if open_dir .; then parent_mode=$mode; else parent_mode=; fi
+      if enter "$here" && ! words=$(move "./$name" "$base/$to" 2>&1); then
+        failed "$doing" "$words"
+        eval "r_$i=\$answer"
+      fi
+      [ -z "$parent_mode" ] || { enter "$parent" && chmod "$parent_mode" .; }
     fi
     enter "$here"
   done
@@ -362,11 +383,15 @@ act_aside() {
     fi
   done
   many into_dest
-  again into_dest
+  again one_into_dest
 }
 
 into_dest() {
   mv -f "$@" "$dest/"
+}
+
+one_into_dest() {
+  move "$1" "$dest/${1#./}"
 }
 
 # clear_place NAME OLDER: in $dest. A file replaces a file in one step, by mv.
