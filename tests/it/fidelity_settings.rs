@@ -2,6 +2,7 @@
 //! transfers: each on and off, here and over ssh (docs/fidelity.md).
 
 use crate::support::couple::Couple;
+use crate::support::replicas::{NOBODY, Sort};
 use crate::support::sandbox::Replica;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -110,7 +111,7 @@ fn owners_that_a_user_cannot_set_are_one_warning_once() {
     if !is_root() {
         return;
     }
-    const USER: u32 = 65_534;
+    const USER: u32 = NOBODY;
     for sync_type in ["", "SYNC_TYPE=initiator2target"] {
         let couple = Couple::both().into_iter().next().unwrap();
         let sandbox = &couple.sandbox;
@@ -143,6 +144,43 @@ fn owners_that_a_user_cannot_set_are_one_warning_once() {
         let second = run();
         assert_eq!((second.status, second.stderr.as_str()), (Some(0), ""), "{sync_type} {second}");
     }
+}
+
+#[test]
+fn owners_that_a_user_over_there_cannot_set_are_one_warning_once() {
+    if !is_root() {
+        return;
+    }
+    let couple = Couple::reached_by(Sort::Nobody);
+    let [a, b] = [couple.side(0), couple.side(1)];
+    let settings = "PRESERVE_OWNER=yes";
+    for name in ["one", "two", "new"] {
+        a.write(name, "text", 1_000_000_000);
+        chown(a.at(name), Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    couple.sync(settings);
+    for name in ["one", "two"] {
+        chown(a.at(name), Some(0), Some(0)).unwrap();
+    }
+    let run = couple.run(settings).run();
+    let warnings = run.stderr.matches("(WARN)").count() - 1;
+    assert_eq!((run.status, warnings), (Some(2), 1), "{run}");
+    assert!(run.stderr.contains("2 entries keep other metadata"), "{run}");
+    for _ in 0..2 {
+        let run = couple.run(settings).run();
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
+    }
+    assert_eq!([owner(a, "one"), owner(b, "one")], [(0, 0), (NOBODY, NOBODY)]);
+    // its mode and its content go on, and what the user over there makes comes here as theirs
+    chmod(b, "one", 0o600);
+    b.write("two", "edited there", 1_100_000_000);
+    b.write("theirs", "new", 1_100_000_000);
+    couple.run(settings).run();
+    assert_eq!(mode(a, "one"), 0o600);
+    assert_eq!(a.read("two").unwrap(), b"edited there");
+    assert_eq!(owner(a, "theirs"), (NOBODY, NOBODY));
+    let run = couple.run(settings).run();
+    assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
 }
 
 /// A number that rsync's statistics of the last run tell.

@@ -49,7 +49,9 @@ impl Couple {
     pub fn run(&self, lines: &str) -> Run {
         let mut lines = lines.to_owned();
         if self.of_nobody {
-            lines.push_str("\nPRESERVE_OWNER=no\nPRESERVE_GROUP=no\n");
+            if !lines.contains("PRESERVE_OWNER=") {
+                lines.push_str("\nPRESERVE_OWNER=no\nPRESERVE_GROUP=no\n");
+            }
             self.give_to_nobody(&self.side(1).root);
         }
         if let Some(server) = self.reached.as_ref().and_then(|reached| reached.server.as_ref()) {

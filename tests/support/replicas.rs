@@ -54,12 +54,17 @@ impl Sort {
             let replica = Box::new(LocalReplica::new(Side::Target, root));
             return Reached { replica, server: None, tools: None };
         }
-        let (lines, tools) = self.login();
-        let server = Sshd::start(&lines);
+        let (server, tools) = self.serve();
         let transport = if self == Sort::Libssh2 { Transport::Libssh2 } else { Transport::OpenSsh };
         let settings = Remote { transport, ..remote(&server) };
         let replica = Box::new(by(&settings, server.port, root));
         Reached { replica, server: Some(server), tools }
+    }
+
+    /// A server of this sort, and the tools it needs for as long as it runs.
+    pub fn serve(self) -> (Sshd, Option<tempfile::TempDir>) {
+        let (lines, tools) = self.login();
+        (Sshd::start(&lines), tools)
     }
 
     /// The server's configuration, and the tools it points at.
@@ -90,7 +95,7 @@ impl Sort {
 pub const NOBODY: u32 = 65_534;
 
 /// What makes root an ordinary user, and leaves others as they are.
-pub fn as_nobody() -> String {
+fn as_nobody() -> String {
     if !rustix::process::geteuid().is_root() {
         return String::new();
     }

@@ -1,7 +1,7 @@
 //! The same scenario on this machine and over ssh, and with the two sides exchanged.
 #![allow(dead_code)]
 
-use super::replicas::{NOBODY, as_nobody};
+use super::replicas::{NOBODY, Sort};
 use super::sandbox::{Outcome, Replica, Sandbox};
 use super::sshd::Sshd;
 use super::trees::set_mode;
@@ -46,14 +46,19 @@ pub fn each_as(settings: &str, user: Option<u32>, play: impl Fn(&Way)) {
     }
 }
 
-/// Plays a scenario between the user who runs the tests and an ordinary user behind ssh.
-/// Owners and groups are not preserved: they cannot be.
+/// Plays a scenario between the user who runs the tests and an ordinary user behind ssh, with
+/// the tools of this machine and with those of BusyBox. Owners and groups are not preserved:
+/// they cannot be.
 pub fn each_with_ordinary_user(settings: &str, play: impl Fn(&Way)) {
-    for (name, mirrored) in [("ordinary user", false), ("ordinary user, mirrored", true)] {
+    for (name, sort, mirrored) in [
+        ("ordinary user", Sort::Nobody, false),
+        ("ordinary user, mirrored", Sort::Nobody, true),
+        ("ordinary user, BusyBox", Sort::BusyBoxNobody, false),
+        ("ordinary user, BusyBox, mirrored", Sort::BusyBoxNobody, true),
+    ] {
         eprintln!("--- {name}");
-        let login = format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody());
-        let server = Some(Sshd::start(&login));
-        let sandbox = Sandbox::new();
+        let (server, _tools) = sort.serve();
+        let (server, sandbox) = (Some(server), Sandbox::new());
         set_mode(sandbox.root(), 0o755);
         let settings = format!("PRESERVE_OWNER=no\nPRESERVE_GROUP=no\n{settings}");
         play(&Way { name, sandbox, server, mirrored, settings, user: None, remote_user: true });
