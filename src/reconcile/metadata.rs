@@ -6,8 +6,8 @@ use super::decide::Facts;
 use super::delta::Spot;
 use super::plan::{Act, Plan};
 use crate::config::Preserve;
-use crate::state::{Record, Was};
-use crate::tree::{Entry, Pair, Side};
+use crate::state::{InflightPath, Record, Was};
+use crate::tree::{Entry, Pair, RelPath, Side};
 
 /// Whether a side's metadata moved against its own baseline.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,10 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
         Act::Send { to } => Some(to.other()),
         _ => None,
     };
-    let Some(winner) = winner(facts, plan.delta.record(spot), entries, source) else { return };
+    let sender = || source.or_else(|| interrupted_sender(facts, plan, spot));
+    let Some(winner) = winner(facts, plan.delta.record(spot), entries, source, sender) else {
+        return;
+    };
     if source == Some(winner) {
         return; // it goes along with the content
     }
@@ -60,6 +63,7 @@ fn winner(
     record: Option<&Record>,
     entries: Pair<&Entry>,
     source: Option<Side>,
+    sender: impl FnOnce() -> Option<Side>,
 ) -> Option<Side> {
     let policy = &facts.rules.policy;
     if let Some(from) = policy.one_way_from {
@@ -70,7 +74,7 @@ fn winner(
     let record = record.unwrap_or(&none);
     let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
     match (moved.initiator, moved.target) {
-        (Moved::NoBaseline, Moved::NoBaseline) => Some(source.unwrap_or(policy.prevalence)),
+        (Moved::NoBaseline, Moved::NoBaseline) => Some(sender().unwrap_or(policy.prevalence)),
         // Recorded as different: nobody changed anything since.
         (Moved::No, Moved::No) => source,
         (_, Moved::No) => Some(Side::Initiator),
@@ -84,6 +88,16 @@ fn winner(
             })
         }
     }
+}
+
+/// Where a new path came from that a run was bringing over when it was broken off: rsync sets
+/// the modes of directories last, so those of the receiver may not be meant.
+fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, spot: Spot) -> Option<Side> {
+    let interrupted = &facts.rules.interrupted;
+    let path = (!interrupted.is_empty()).then(|| plan.path(spot))?;
+    let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+    let holds = |it: &&InflightPath| it.subtree || it.path == path;
+    places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
 }
 
 /// Whether the difference came up since the last run: else it was told, or tried, before.

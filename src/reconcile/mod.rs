@@ -38,8 +38,8 @@ pub use delta::{Delta, Spot};
 pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Verdict};
 
 use crate::config::{Policy, Preserve};
-use crate::state::{Baseline, Damaged};
-use crate::tree::{Pair, Tree};
+use crate::state::{Baseline, Damaged, InflightPath};
+use crate::tree::{Pair, RelPath, Tree};
 use std::collections::BTreeMap;
 
 /// The settings that decisions depend on.
@@ -53,6 +53,8 @@ pub struct Rules {
     pub can_chown: Pair<bool>,
     /// The longest relative path, in bytes, that rsync can handle below these replicas.
     pub longest_path: usize,
+    /// What an earlier run was transferring when it was broken off, by path.
+    pub interrupted: BTreeMap<RelPath, InflightPath>,
     /// Contents that were compared since the plan asked for it: whether they are equal.
     pub settled: BTreeMap<Doubt, bool>,
 }

@@ -3,8 +3,8 @@
 //! a second run must find nothing to do.
 
 use super::Rules;
-use super::testing::{afterwards, plan, quick_answer_holds, rules, situation, words};
-use crate::state::Was;
+use super::testing::{afterwards, path, plan, quick_answer_holds, rules, situation, words};
+use crate::state::{InflightPath, Was};
 use crate::tree::{Pair, Side};
 
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -157,6 +157,29 @@ fn metadata_is_a_field_of_its_own() {
         ],
         &rules(),
     );
+}
+
+#[test]
+fn what_was_on_its_way_when_a_run_was_broken_off_gets_the_metadata_of_its_sender() {
+    let rows = "d: - - d%755 d%755\nd/e: - - d%700 d%755\nf: - - f1@1%600 f1@1";
+    let with = |paths: &[(&str, bool, Side)]| {
+        let mut rules = rules();
+        let inflight = |(name, subtree, to): &(&str, bool, Side)| {
+            (path(name), InflightPath { path: path(name), subtree: *subtree, to: *to })
+        };
+        rules.interrupted = paths.iter().map(inflight).collect();
+        let mut words = words(&plan(&situation(rows), &rules));
+        words.sort_by_key(|word| word.chars().rev().collect::<String>());
+        words
+    };
+    let (to_initiator, to_target) = (Side::Initiator, Side::Target);
+    assert_eq!(with(&[]), [">> attr d/e", ">> attr f"]);
+    assert_eq!(with(&[("d", true, to_initiator)]), ["<< attr d/e", ">> attr f"]);
+    assert_eq!(with(&[("d", false, to_initiator)]), [">> attr d/e", ">> attr f"], "only d itself");
+    assert_eq!(with(&[("f", false, to_initiator)]), [">> attr d/e", "<< attr f"]);
+    // the innermost says it
+    let both = [("d", true, to_initiator), ("d/e", true, to_target)];
+    assert_eq!(with(&both), [">> attr d/e", ">> attr f"]);
 }
 
 #[test]

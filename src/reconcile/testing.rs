@@ -56,6 +56,7 @@ pub fn rules() -> Rules {
         preserve: preserve_all(),
         can_chown: Pair::new(true, true),
         longest_path: 4000,
+        interrupted: BTreeMap::new(),
         settled: BTreeMap::new(),
     }
 }

@@ -66,6 +66,8 @@ pub struct InflightPath {
     pub path: RelPath,
     /// Whether all below it was too.
     pub subtree: bool,
+    /// Which side it was brought to.
+    pub to: Side,
 }
 
 impl StateStore {
@@ -149,14 +151,16 @@ pub(super) fn count_of(bytes: &[u8]) -> u32 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// A digest of the rest, both times, then the paths, each followed by NUL; `/` behind a path
-/// for all below it. With the digest because files are removed by it: a changed digit of a
+/// A digest of the rest, both times, then the paths, each followed by NUL; before each `<` or
+/// `>` for the side it goes to, the initiator or the target, and `/` behind it for all below
+/// it. With the digest because files are removed by it: a changed digit of a
 /// time, and somebody's own file is among them.
 pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
     let mut out = format!("{initiator} {target}\0").into_bytes();
-    for InflightPath { path, subtree } in &inflight.paths {
+    for InflightPath { path, subtree, to } in &inflight.paths {
+        out.push(if *to == Side::Initiator { b'<' } else { b'>' });
         out.extend_from_slice(path.as_bytes());
         out.extend_from_slice(if *subtree { b"/\0" } else { b"\0" });
     }
@@ -176,8 +180,13 @@ pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
     let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
     let began = Pair::new(decode_time(initiator)?, decode_time(target)?);
     let path = |part: &[u8]| {
+        let (to, part) = match part.split_first()? {
+            (b'<', part) => (Side::Initiator, part),
+            (b'>', part) => (Side::Target, part),
+            _ => return None,
+        };
         let (path, subtree) = part.strip_suffix(b"/").map_or((part, false), |path| (path, true));
-        Some(InflightPath { path: RelPath::new(path).ok()?, subtree })
+        Some(InflightPath { path: RelPath::new(path).ok()?, subtree, to })
     };
     Some(Inflight { began, paths: parts.map(path).collect::<Option<_>>()? })
 }
@@ -196,9 +205,13 @@ mod tests {
     fn what_is_under_way_comes_back_with_any_name() {
         let inflight = Inflight {
             began: Pair::new(Stamp::new(1_700_000_000, 5), Stamp::UNKNOWN),
-            paths: [(path("a\nb c"), false), (path("dir"), true), (RelPath::root(), true)]
-                .map(|(path, subtree)| InflightPath { path, subtree })
-                .to_vec(),
+            paths: [
+                (path("a\nb c"), false, Side::Target),
+                (path("<dir"), true, Side::Initiator),
+                (RelPath::root(), true, Side::Target),
+            ]
+            .map(|(path, subtree, to)| InflightPath { path, subtree, to })
+            .to_vec(),
         };
         let bytes = encode_inflight(&inflight);
         assert!(bytes[33..].starts_with(b"1700000000.000000005 "));
@@ -223,8 +236,10 @@ mod tests {
             b"1.0 2.0",
             b"1.0 2.0\0a",
             b"1.0\0a\0",
-            b"1.0 2.0\0/etc\0",
-            b"1.0 2.0\0a/../b\0",
+            b"1.0 2.0\0>/etc\0",
+            b"1.0 2.0\0<a/../b\0",
+            b"1.0 2.0\0a\0",
+            b"1.0 2.0\0\0",
             b"1.x 2.0\0",
         ] {
             assert_eq!(decode_inflight(bytes), None, "{bytes:?}");

@@ -157,9 +157,8 @@ impl Task<'_> {
                 }
             }
         }
-        if !all_gone {
-            self.left_overs = Some(inflight);
-        }
+        self.left_overs = !all_gone;
+        self.interrupted = Some(inflight);
         Ok(())
     }
 

@@ -20,11 +20,12 @@ use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
 };
 use crate::report::{Level, Log, Reporter, mail};
-use crate::state::{Action, Baseline, Inflight, Note, StateDir, StateStore, Weight};
-use crate::tree::{Pair, Side, Stamp, Tree};
+use crate::state::{Action, Baseline, Inflight, InflightPath, Note, StateDir, StateStore, Weight};
+use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use attributes::Reader;
 use outcome::{Halt, Outcome};
 use recording::History;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -59,8 +60,10 @@ struct Task<'a> {
     readers: Pair<Option<Reader<'a>>>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
-    /// What an earlier run was transferring, if not all it left behind could be removed.
-    left_overs: Option<Inflight>,
+    /// What an earlier run was transferring when it was broken off.
+    interrupted: Option<Inflight>,
+    /// Not all that it left behind could be removed.
+    left_overs: bool,
     outcome: Outcome,
 }
 
@@ -78,7 +81,8 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
         unread: Pair::default(),
         readers: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
-        left_overs: None,
+        interrupted: None,
+        left_overs: false,
         outcome: Outcome::new(SystemTime::now()),
     };
     let halted = task.stages().err();
@@ -276,7 +280,8 @@ impl Task<'_> {
             preserve: self.compared(),
             can_chown: self.can_chown,
             longest_path: self.longest_path(),
-            settled: std::collections::BTreeMap::new(),
+            interrupted: self.interrupted_paths(),
+            settled: BTreeMap::new(),
         };
         loop {
             let plan = reconcile(trees, baseline, &rules).map_err(|e| Halt::state(&e))?;
@@ -291,6 +296,11 @@ impl Task<'_> {
                 rules.settled.insert(doubt, same);
             }
         }
+    }
+
+    fn interrupted_paths(&self) -> BTreeMap<RelPath, InflightPath> {
+        let paths = self.interrupted.iter().flat_map(|inflight| &inflight.paths);
+        paths.map(|flying| (flying.path.clone(), flying.clone())).collect()
     }
 
     /// What is compared: of what is preserved, all that can be read on both sides.

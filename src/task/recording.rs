@@ -128,7 +128,8 @@ impl Task<'_> {
                 compared: self.compared(),
                 store,
                 began: self.began,
-                left_overs: self.left_overs.as_ref(),
+                interrupted: self.interrupted.as_ref(),
+                left_overs: self.left_overs,
                 stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
                 readers: &self.readers,
                 replicas: &mut self.replicas,
@@ -154,7 +155,7 @@ impl Task<'_> {
         }
         fault::point("baseline saved");
         // What an rsync that failed has left behind is found by it.
-        if !applied.unsettled && self.left_overs.is_none() {
+        if !applied.unsettled && !self.left_overs {
             store.clear_inflight()?;
         }
         self.finish(store)

@@ -15,6 +15,7 @@ mod places;
 mod trial;
 mod verdict;
 
+use crate::support::sandbox::{Replica, Sandbox};
 use crate::support::sshd::Sshd;
 use std::time::{Duration, Instant};
 use trial::{Kill, Line, Story, Trial};
@@ -124,6 +125,45 @@ fn a_run_over_ssh_killed_at_random_steps_survives() {
     }
     println!("killed {killed} of {rounds} runs over ssh");
     assert!(killed * 2 > rounds, "{killed} of {rounds}");
+}
+
+/// rsync (3.5) makes directories closed to others and sets their modes later: the next run
+/// finds them on both sides, and knows by the note of what was on its way which are meant.
+#[test]
+fn a_run_killed_before_rsync_set_the_modes_of_directories_does_not_spread_the_wrong_ones() {
+    use std::os::unix::fs::PermissionsExt;
+    for sender in [0, 1] {
+        let sandbox = Sandbox::new();
+        let sides = [&sandbox.a, &sandbox.b];
+        let (from, to) = (sides[sender], sides[1 - sender]);
+        from.make("d new - 755\nd new/sub - 750\nd new/sub/deep - 1777\nf new/sub/deep/f x");
+        to.make("f there y");
+        sandbox.sync(&[]);
+        from.make("d more - 755\nd more/sub - 750\nd more/sub/deep - 1777\nf more/sub/deep/f x");
+        // it came so far
+        let wrapper = sandbox.path("wrapper");
+        let text = "#!/bin/sh\ncase \" $* \" in *' --version '*) exec rsync \"$@\" ;; esac\n\
+            rsync \"$@\"\nfor to; do :; done\nchmod 700 \"$to\"more/sub \"$to\"more/sub/deep\n\
+            kill -9 $PPID\nexit 1\n";
+        std::fs::write(&wrapper, text).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let killed = sandbox.quick().env("RSYNC_EXECUTABLE", &wrapper).run();
+        assert_eq!(killed.status, None, "{killed}");
+        let mode = |side: &Replica, name: &str| {
+            side.at(name).metadata().unwrap().permissions().mode() & 0o7777
+        };
+        assert_eq!(mode(to, "more/sub"), 0o700, "{killed}");
+        // and is killed once more, before it has done anything about that
+        let again = sandbox.quick().env("OSYNC_FAULT", "planned:1").run();
+        assert!(again.status.is_none() || !has_fault_points(), "{again}");
+        for _ in 0..2 {
+            sandbox.sync(&[]);
+            for side in sides {
+                let modes = ["more", "more/sub", "more/sub/deep"].map(|name| mode(side, name));
+                assert_eq!(modes, [0o755, 0o750, 0o1777], "from {sender}");
+            }
+        }
+    }
 }
 
 #[test]

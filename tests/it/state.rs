@@ -415,7 +415,7 @@ fn what_is_under_way_is_known_after_a_crash() {
     store.clear_inflight().unwrap();
     let inflight = Inflight {
         began: Pair::new(Stamp::new(5, 6), Stamp::new(7, 0)),
-        paths: vec![InflightPath { path: path("a\nb"), subtree: true }],
+        paths: vec![InflightPath { path: path("a\nb"), subtree: true, to: Side::Target }],
     };
     store.set_inflight(&inflight).unwrap();
     assert_eq!(store.inflight().unwrap(), Some(inflight));

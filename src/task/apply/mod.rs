@@ -45,8 +45,10 @@ pub struct Apply<'a> {
     pub store: &'a StateStore,
     /// When the run began, by each side's own clock.
     pub began: Pair<Stamp>,
-    /// What an earlier run was transferring, if not all it left behind could be removed.
-    pub left_overs: Option<&'a Inflight>,
+    /// What an earlier run was transferring when it was broken off.
+    pub interrupted: Option<&'a Inflight>,
+    /// Not all that it left behind could be removed.
+    pub left_overs: bool,
     /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
     pub stamp: String,
     /// How attributes are read of a side that has no tools for that. There they cannot be set

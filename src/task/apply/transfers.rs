@@ -229,15 +229,18 @@ impl Steps<'_, '_> {
     /// What is on its way, for cleaning up after a crash (spec 4, "Interruption").
     fn note_in_flight(&self, calls: &Pair<Vec<Call>>) {
         let mut paths = Vec::new();
-        for call in calls.initiator.iter().chain(&calls.target) {
-            let subtree = call.purpose == Purpose::Subtrees;
-            paths.extend(
-                call.spots.iter().map(|spot| InflightPath { path: self.path(*spot), subtree }),
-            );
+        for (to, calls) in calls.iter() {
+            for call in calls {
+                let subtree = call.purpose == Purpose::Subtrees;
+                let path = |spot: &Spot| InflightPath { path: self.path(*spot), subtree, to };
+                paths.extend(call.spots.iter().map(path));
+            }
         }
         let mut began = self.apply.began;
-        if let Some(earlier) = self.apply.left_overs {
-            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
+        if let Some(earlier) = self.apply.interrupted {
+            if self.apply.left_overs {
+                began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
+            }
             paths.extend(earlier.paths.iter().cloned());
         }
         let inflight = Inflight { began, paths };

@@ -65,12 +65,6 @@ pub fn check_completed(
         for (path, wanted) in expected.trees[side].iter_mut() {
             let (What::Dir, Some(node)) = (&wanted.what, after.get(path)) else { continue };
             wanted.mtime = node.mtime;
-            // A directory that came is closed until rsync sets its mode at once (rsync 3.5):
-            // killed in between, it stands on both sides, and nobody knows whose mode is old.
-            let came = before.now.iter().any(|now| !now.contains_key(path));
-            if came && node.mode == 0o700 {
-                wanted.mode = node.mode;
-            }
         }
     }
     judge(expected, &before.now, &after, replicas, multiple)
