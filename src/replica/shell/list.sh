@@ -62,6 +62,15 @@ for name do
   [ -n "$deep" ] || [ ! -L "$name" ] || readlink -n "$name" 2>/dev/null
   printf "\000"
 done'
+# The same for many at once, of which none is a link or has a line end in its name.
+# shellcheck disable=SC2016
+describe_plain='
+facts=$1 deref=$2
+shift 2
+case $0 in
+  stat) stat ${deref:+"$deref"} -c "$facts/%n" "$@" ;;
+  *) stat ${deref:+"$deref"} -f "$facts/%N" "$@" ;;
+esac 2>/dev/null | sed "s|\$|//|" | tr "\\n" "\\000"'
 # shellcheck disable=SC2016
 describe_closed='
 for name do
@@ -238,8 +247,16 @@ tree_of() {
         -printf "$named\\0" 2>"$scratch/errors"
       ;;
     *)
-      find "$walk" "$1" -exec sh -c "$describe_many" "$style" "$facts" "$deref" {} + \
-        2>"$scratch/errors"
+      case $walk in
+        # the name itself may be a link that stands for what is behind it
+        -H) find -H "$1" -exec sh -c "$describe_many" "$style" "$facts" "$deref" {} + ;;
+        *)
+          find "$walk" "$1" ! -type l ! -path "*$nl*" \
+            -exec sh -c "$describe_plain" "$style" "$facts" "$deref" {} +
+          find "$walk" "$1" \( -type l -o -path "*$nl*" \) \
+            -exec sh -c "$describe_many" "$style" "$facts" "$deref" {} + 2>/dev/null
+          ;;
+      esac 2>"$scratch/errors"
       find "$walk" "$1" \( -type f ! -perm -444 -o -type d ! -perm -555 \) \
         -exec sh -c "$describe_closed" sh {} + 2>/dev/null
       ;;
