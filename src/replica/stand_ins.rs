@@ -16,6 +16,9 @@ use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::{Errno, Result};
 use std::path::{Path, PathBuf};
 
+/// Where they lie in the work directory.
+pub const STAND_INS: &str = "_attributes";
+
 /// A directory of stand-ins; it is removed when the value is dropped.
 #[derive(Debug)]
 pub struct StandIns {
@@ -24,15 +27,16 @@ pub struct StandIns {
 }
 
 impl StandIns {
-    /// An empty directory for them. What a killed run left there goes.
+    /// An empty directory for them, below `place`. What a killed run left there goes.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn in_dir(dir: &Path) -> std::io::Result<Self> {
+    pub fn below(place: &Path) -> std::io::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        remove(dir)?;
-        std::fs::DirBuilder::new().mode(0o700).create(dir)?;
-        Ok(StandIns { dir: dir.to_owned(), root: Root::open(dir)? })
+        let dir = place.join(STAND_INS);
+        remove(&dir)?;
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        Ok(StandIns { root: Root::open(&dir)?, dir })
     }
 
     /// Makes the stand-ins for entries, and tells for which there is one: not for files that
@@ -181,7 +185,7 @@ mod tests {
     #[test]
     fn stand_ins_look_like_what_they_stand_for_but_for_the_time_and_go_at_the_end() {
         let temp = tempfile::tempdir().unwrap();
-        let dir = temp.path().join("stand-ins");
+        let dir = temp.path().join(STAND_INS);
         std::fs::create_dir_all(dir.join("left/over")).unwrap();
         let entries = [
             entry("a/b/c", Kind::File, 1 << 40, 5),
@@ -190,7 +194,7 @@ mod tests {
             entry("far/too/large", Kind::File, u64::MAX, 5),
             entry("zero", Kind::File, 0, 0),
         ];
-        let stand_ins = StandIns::in_dir(&dir).unwrap();
+        let stand_ins = StandIns::below(temp.path()).unwrap();
         assert!(!dir.join("left").exists());
         assert_eq!(stand_ins.make(entries.iter()).unwrap(), [true, true, true, false, true]);
         let large = dir.join("a/b/c").metadata().unwrap();

@@ -49,13 +49,15 @@ impl Reader<'_> {
 
     fn batch(&self, source: &End, entries: &[(RelPath, Entry)]) -> Result<Read, String> {
         let no_place = |error| format!("cannot make stand-ins on this machine: {error}");
-        let temporary = match &self.work_dir {
-            Some(_) => None,
-            None => Some(tempfile::tempdir().map_err(no_place)?),
+        let temporary;
+        let place = match &self.work_dir {
+            Some(work_dir) => work_dir.as_path(),
+            None => {
+                temporary = tempfile::tempdir().map_err(no_place)?;
+                temporary.path()
+            }
         };
-        let dir = temporary.as_ref().map(tempfile::TempDir::path).or(self.work_dir.as_deref());
-        let dir = dir.unwrap_or(std::path::Path::new(".")).join("_attributes");
-        let stand_ins = StandIns::in_dir(&dir).map_err(no_place)?;
+        let stand_ins = StandIns::below(place).map_err(no_place)?;
         let made = stand_ins.make(entries.iter()).map_err(no_place)?;
         let made: Vec<bool> = entries
             .iter()
