@@ -43,23 +43,31 @@ impl Bare {
         [self.couple.side(0), self.couple.side(1)]
     }
 
-    /// A run in which something happens right before rsync is called for something.
+    /// A run in which something happens right before rsync is called for something, and what
+    /// rsync was called for. It leaves no stand-ins.
     fn run_when(&self, when: &str, spoil: &str, args: &[&str]) -> (Outcome, String) {
         let calls = self.couple.sandbox.path("calls");
         let _ = fs::remove_file(&calls);
-        let run = self
-            .couple
+        let run = self.spoilt(when, spoil, args);
+        let calls = fs::read_to_string(calls).unwrap_or_default();
+        let calls: Vec<&str> = calls.lines().filter(|kind| *kind != "version").collect();
+        assert!(!self.has_stand_ins(), "{run}");
+        (run, calls.join(" "))
+    }
+
+    fn spoilt(&self, when: &str, spoil: &str, args: &[&str]) -> Outcome {
+        self.couple
             .run(BOTH)
             .env("RSYNC_EXECUTABLE", self.couple.sandbox.path("tools/rsync"))
-            .env("CALLS", &calls)
+            .env("CALLS", self.couple.sandbox.path("calls"))
             .env("WHEN", when)
             .env("SPOIL", spoil)
             .args(args)
-            .run();
-        let calls = fs::read_to_string(calls).unwrap_or_default();
-        let calls: Vec<&str> = calls.lines().filter(|kind| *kind != "version").collect();
-        assert!(!self.sides()[0].at(".osync_workdir/_attributes").exists(), "{run}");
-        (run, calls.join(" "))
+            .run()
+    }
+
+    fn has_stand_ins(&self) -> bool {
+        self.sides()[0].at(".osync_workdir/_attributes").exists()
     }
 
     /// A run that must succeed; tells what rsync was called for.
@@ -239,18 +247,7 @@ fn killed_while_attributes_are_read_or_set_it_goes_on_the_next_time() {
         mark(b, "up", "2");
         mark(a, "against", "3");
         b.write("against", "newer", 1_600_000_000);
-        let (run, _) = {
-            let calls = bare.couple.sandbox.path("calls");
-            let run = bare
-                .couple
-                .run(BOTH)
-                .env("RSYNC_EXECUTABLE", bare.couple.sandbox.path("tools/rsync"))
-                .env("CALLS", &calls)
-                .env("WHEN", when)
-                .env("SPOIL", "kill -9 $PPID; exit 1")
-                .run();
-            (run, ())
-        };
+        let run = bare.spoilt(when, "kill -9 $PPID; exit 1", &[]);
         assert_eq!(run.status, None, "{when}: {run}");
         bare.fine();
         bare.fine();
@@ -261,6 +258,6 @@ fn killed_while_attributes_are_read_or_set_it_goes_on_the_next_time() {
             assert_eq!(a.read(name), b.read(name), "{when}: {name}");
         }
         assert_eq!(a.read("against").unwrap(), b"newer", "{when}");
-        assert!(!a.at(".osync_workdir/_attributes").exists(), "{when}");
+        assert!(!bare.has_stand_ins(), "{when}");
     }
 }
