@@ -282,13 +282,9 @@ impl Delta {
     /// The path, put together.
     #[must_use]
     pub fn path(&self, spot: Spot) -> RelPath {
-        let mut chain = Vec::new();
-        let mut at = spot;
-        while at != Delta::ROOT {
-            chain.push(at);
-            at = self.parent(at);
-        }
-        chain.iter().rev().fold(RelPath::root(), |path, at| path.join(self.name(*at)))
+        let up = |at: &Spot| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
+        let chain = std::iter::successors(Some(spot).filter(|spot| *spot != Delta::ROOT), up);
+        RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
     /// The length of the path in bytes.

@@ -249,13 +249,9 @@ impl Tree {
     /// The path of an entry, put together from the names of its ancestors.
     #[must_use]
     pub fn path(&self, id: NodeId) -> RelPath {
-        let mut chain = Vec::new();
-        let mut at = id;
-        while at != Tree::ROOT {
-            chain.push(at);
-            at = self.parent(at);
-        }
-        chain.iter().rev().fold(RelPath::root(), |path, id| path.join(self.name(*id)))
+        let up = |at: &NodeId| Some(self.parent(*at)).filter(|at| *at != Tree::ROOT);
+        let chain = std::iter::successors(Some(id).filter(|id| *id != Tree::ROOT), up);
+        RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
     /// Every entry below the root, each directory's children side by side.
