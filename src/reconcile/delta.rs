@@ -20,10 +20,10 @@ struct Node {
     first_child: u32,
     last_child: u32,
     next: u32,
+    /// Where its name begins; it ends where that of the next node begins.
     name_at: u32,
     record: u32,
     now: Pair<Option<NodeId>>,
-    name_len: u16,
 }
 
 /// Where a name is, or belongs, among the children of a spot.
@@ -70,7 +70,6 @@ impl Delta {
             name_at: 0,
             record: NONE,
             now: Pair::default(),
-            name_len: 0,
         };
         Delta { nodes: vec![root], names: Vec::new(), records: Vec::new(), is_as_recorded: false }
     }
@@ -211,8 +210,6 @@ impl Delta {
         let (name_at, index) = (self.names.len() as u32, self.nodes.len() as u32);
         self.names.extend_from_slice(name);
         let record = record.map_or(NONE, |record| self.keep(record));
-        #[allow(clippy::cast_possible_truncation)] // names are bounded by `TreeBuilder::fill`
-        let name_len = name.len() as u16;
         self.nodes.push(Node {
             parent: parent.0,
             first_child: NONE,
@@ -221,7 +218,6 @@ impl Delta {
             name_at,
             record,
             now,
-            name_len,
         });
         index
     }
@@ -278,20 +274,17 @@ impl Delta {
     /// The bare name.
     #[must_use]
     pub fn name(&self, spot: Spot) -> &[u8] {
-        let node = &self.nodes[spot.index()];
-        &self.names[node.name_at as usize..][..node.name_len as usize]
+        let index = spot.index();
+        let end = self.nodes.get(index + 1).map_or(self.names.len(), |next| next.name_at as usize);
+        &self.names[self.nodes[index].name_at as usize..end]
     }
 
     /// The path, put together.
     #[must_use]
     pub fn path(&self, spot: Spot) -> RelPath {
-        let mut chain = Vec::new();
-        let mut at = spot;
-        while at != Delta::ROOT {
-            chain.push(at);
-            at = self.parent(at);
-        }
-        chain.iter().rev().fold(RelPath::root(), |path, at| path.join(self.name(*at)))
+        let up = |at: &Spot| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
+        let chain = std::iter::successors(Some(spot).filter(|spot| *spot != Delta::ROOT), up);
+        RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
     /// The length of the path in bytes.

@@ -1,7 +1,7 @@
 //! Lists one directory: what each entry looks like, whether it takes part, whether it can
 //! be read (spec 4, "Scanning").
 
-use super::beneath::{LIST, LONGEST_PATH};
+use super::beneath::{LIST, LONGEST_PATH, split};
 use super::look;
 use super::scan::Walk;
 use super::work_dir::{TRIGGER, WORK_DIR};
@@ -9,7 +9,7 @@ use crate::filter::Verdict;
 use crate::report::{Level, Problem};
 use crate::tree::{Children, Entry, Kind, RelPath, Standing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, AtFlags, FileType, RawDir};
+use rustix::fs::{Access, AtFlags, FileType, Mode, RawDir};
 use rustix::io::Errno;
 use std::ffi::CStr;
 
@@ -24,6 +24,8 @@ pub(super) struct Lister<'a> {
     pub problems: Vec<Problem>,
     /// What the directory holds.
     pub children: Children,
+    /// Whether there are directories to be entered among them.
+    pub holds_dirs: bool,
     dirents: Vec<u8>,
     /// Names with their NUL, one behind the other.
     names: Vec<u8>,
@@ -46,6 +48,7 @@ impl<'a> Lister<'a> {
             ancestors: Vec::new(),
             problems: Vec::new(),
             children: Children::default(),
+            holds_dirs: false,
             dirents: Vec::with_capacity(64 * 1024),
             names: Vec::new(),
             found: Vec::new(),
@@ -53,11 +56,13 @@ impl<'a> Lister<'a> {
         }
     }
 
-    /// Finds out what the directory at `self.path` holds, for `self.children`. `None`, with
-    /// a problem, if that is not to be found out.
-    pub fn list(&mut self) -> Option<()> {
+    /// Finds out what the directory at `self.path` holds, for `self.children`; `above` is
+    /// the directory that holds it, if that is open. `None`, with a problem, if that is not
+    /// to be found out.
+    pub fn list(&mut self, above: Option<&OwnedFd>) -> Option<OwnedFd> {
         self.children.clear();
-        let dir = match self.open() {
+        self.holds_dirs = false;
+        let dir = match self.open(above) {
             Ok(dir) => dir,
             Err(error) => {
                 self.problem(None, &format!("cannot open the directory: {error}"));
@@ -81,6 +86,7 @@ impl<'a> Lister<'a> {
             let Ok(name) = CStr::from_bytes_with_nul(bytes) else { continue };
             match self.child(dir.as_fd(), name, f) {
                 Ok(Some((standing, entry))) => {
+                    self.holds_dirs |= standing == Standing::Present && entry.kind.is_dir();
                     if self.children.push(name.to_bytes(), standing, entry).is_err() {
                         self.problem(None, "the directory holds more than can be counted");
                         return None;
@@ -94,14 +100,14 @@ impl<'a> Lister<'a> {
             }
         }
         (self.found, self.names) = (found, names);
-        Some(())
+        Some(dir)
     }
 
-    fn open(&self) -> rustix::io::Result<OwnedFd> {
-        if self.walk.look.follows() {
-            self.walk.root.following(&self.path, LIST)
-        } else {
-            self.walk.root.at(&self.path, LIST)
+    fn open(&self, above: Option<&OwnedFd>) -> rustix::io::Result<OwnedFd> {
+        match above {
+            _ if self.walk.look.follows() => self.walk.root.following(&self.path, LIST),
+            Some(above) => rustix::fs::openat(above, split(&self.path).1, LIST, Mode::empty()),
+            None => self.walk.root.at(&self.path, LIST),
         }
     }
 
@@ -267,8 +273,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("was-a-dir")).unwrap();
         for way in [Way::Kernel, Way::Stepwise] {
+            let root = Root::with_way(dir.path(), way);
+            let open = root.at(b"", LIST).unwrap();
             let walk = Walk {
-                root: &Root::with_way(dir.path(), way),
+                root: &root,
                 base: &RelPath::root(),
                 look: Look::default(),
                 filter: None,
@@ -277,10 +285,16 @@ mod tests {
                 seen: &|_| (),
                 stop: &Stop::new(),
             };
-            for path in [&b"was-a-dir"[..], b"was-a-dir/f", b"gone"] {
+            for (path, above) in [
+                (&b"was-a-dir"[..], None),
+                (b"was-a-dir", Some(&open)),
+                (b"was-a-dir/f", None),
+                (b"gone", None),
+                (b"gone", Some(&open)),
+            ] {
                 let mut lister = Lister::new(&walk);
                 lister.path.extend_from_slice(path);
-                assert!(lister.list().is_none(), "{way:?}");
+                assert!(lister.list(above).is_none(), "{way:?}");
                 assert_eq!(lister.problems[0].path, RelPath::new(path).ok());
             }
         }

@@ -241,7 +241,7 @@ impl Replica for LocalReplica {
             root,
             base: &RelPath::root(),
             look,
-            filter: Some(request.filter),
+            filter: Some(request.filter).filter(|filter| !filter.is_empty()),
             hide_ours: true,
             side: self.side,
             seen: request.seen,

@@ -1,8 +1,8 @@
 //! Looks at everything below a directory, once (spec 4, "Scanning").
 //!
 //! Several threads list directories; what each has found goes into one tree. A directory
-//! is opened by its path from the root when its turn comes, so depth costs no descriptors
-//! and no stack.
+//! is opened in the one above it when its turn comes; where too many of those would have to
+//! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
 use super::beneath::Root;
 use super::list::Lister;
@@ -11,11 +11,15 @@ use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Problem;
 use crate::tree::{Children, Entry, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder};
+use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Beyond this number threads stand in each other's way in the kernel.
 const MOST_THREADS: usize = 4;
+
+/// So many directories about stay open for those below them.
+const MOST_OPEN: usize = 64;
 
 /// What a walk needs to know.
 pub(super) struct Walk<'a> {
@@ -48,9 +52,23 @@ pub(super) enum NoTree {
     Stopped,
 }
 
+/// A directory that has been listed, for the directories in it.
+struct Above {
+    path: Vec<u8>,
+    /// Its handle, with one more hold on what counts the handles.
+    open: Option<(OwnedFd, Arc<()>)>,
+}
+
+/// A directory that waits to be listed.
+struct Pending {
+    dir: NodeId,
+    /// None: it is the top of the walk.
+    above: Option<Arc<Above>>,
+}
+
 struct Shared {
     builder: TreeBuilder,
-    pending: Vec<NodeId>,
+    pending: Vec<Pending>,
     /// Threads that list a directory; what they find may be more work.
     busy: usize,
     /// Threads that wait for work. Nobody is woken in vain: that costs a system call.
@@ -79,15 +97,14 @@ impl Walk<'_> {
     pub fn run(&self, top: Entry, threads: usize) -> Result<(Tree, Vec<Problem>), NoTree> {
         let shared = Mutex::new(Shared {
             builder: TreeBuilder::new(top),
-            pending: vec![Tree::ROOT],
+            pending: vec![Pending { dir: Tree::ROOT, above: None }],
             busy: 0,
             idle: 0,
             problems: Vec::new(),
             none: None,
         });
-        let wake = Condvar::new();
-        let counter = AtomicU64::new(0);
-        let work = || self.work(&shared, &wake, &counter);
+        let (wake, counter, handles) = (Condvar::new(), AtomicU64::new(0), Arc::new(()));
+        let work = || self.work(&shared, &wake, &counter, &handles);
         if threads <= 1 {
             work();
         } else {
@@ -110,11 +127,11 @@ impl Walk<'_> {
     }
 
     /// Takes directories that wait, lists them, adds what they hold, until none is left.
-    fn work(&self, shared: &Mutex<Shared>, wake: &Condvar, counter: &AtomicU64) {
+    fn work(&self, shared: &Mutex<Shared>, wake: &Condvar, counter: &AtomicU64, handles: &Arc<()>) {
         let mut lister = Lister::new(self);
         let mut state = lock(shared);
         loop {
-            let Some(dir) = state.pending.pop() else {
+            let Some(Pending { dir, above }) = state.pending.pop() else {
                 if state.busy == 0 {
                     wake.notify_all();
                     return;
@@ -125,15 +142,22 @@ impl Walk<'_> {
                 continue;
             };
             state.busy += 1;
-            lister.path.clear();
-            path_of(state.builder.tree(), dir, self.base, &mut lister.path);
+            self.put_path(state.builder.tree().name(dir), above.as_deref(), &mut lister.path);
             lister.ancestors.clear();
             if self.look.follows() {
                 ancestors(state.builder.tree(), dir, &mut lister.ancestors);
             }
             drop(state);
-            let children = lister.list().map(|()| &mut lister.children);
-            let count = children.as_ref().map_or(0, |c| c.len() as u64);
+            let open = above.as_deref().and_then(|above| above.open.as_ref());
+            let listed = lister.list(open.map(|(open, _)| open));
+            drop(above);
+            let is_known = listed.is_some();
+            let above = listed.filter(|_| lister.holds_dirs).map(|open| {
+                let is_kept = Arc::strong_count(handles) <= MOST_OPEN;
+                let open = is_kept.then(|| (open, Arc::clone(handles)));
+                Arc::new(Above { path: lister.path.clone(), open })
+            });
+            let count = if is_known { lister.children.len() as u64 } else { 0 };
             let before = counter.fetch_add(count, Ordering::Relaxed);
             if before / 2048 != (before + count) / 2048 {
                 (self.seen)(before + count);
@@ -142,13 +166,27 @@ impl Walk<'_> {
             state.busy -= 1;
             if state.none.is_some() || self.stop.reason().is_some() {
                 state.give_up(NoTree::Stopped);
+            } else if is_known {
+                state.add(dir, &mut lister.children, above.as_ref());
             } else {
-                state.add(dir, children);
+                state.builder.mark_unknown(dir);
             }
             state.problems.append(&mut lister.problems);
             if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
                 wake.notify_all();
             }
+        }
+    }
+
+    /// The path of a directory of that name.
+    fn put_path(&self, name: &[u8], above: Option<&Above>, path: &mut Vec<u8>) {
+        path.clear();
+        path.extend_from_slice(above.map_or(self.base.as_bytes(), |above| &above.path));
+        if above.is_some() {
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
         }
     }
 }
@@ -163,36 +201,18 @@ impl Shared {
         self.pending.clear();
     }
 
-    fn add(&mut self, dir: NodeId, children: Option<&mut Children>) {
-        let Some(children) = children else {
-            self.builder.mark_unknown(dir);
-            return;
-        };
+    /// Adds what a directory holds; `above` is that directory, if others are in it.
+    fn add(&mut self, dir: NodeId, children: &mut Children, above: Option<&Arc<Above>>) {
         let ids = match self.builder.fill_from(dir, children) {
             Ok(ids) => ids,
             Err(error) => return self.give_up(NoTree::TooLarge(error)),
         };
+        let Some(above) = above else { return };
         let tree = self.builder.tree();
         let enter =
             |id: &NodeId| tree.entry(*id).kind.is_dir() && tree.standing(*id) == Standing::Present;
-        self.pending.extend(ids.filter(enter));
-    }
-}
-
-/// Puts the path of an entry together from the names above it.
-fn path_of(tree: &Tree, id: NodeId, base: &RelPath, path: &mut Vec<u8>) {
-    path.extend_from_slice(base.as_bytes());
-    let mut chain = Vec::new();
-    let mut at = id;
-    while at != Tree::ROOT {
-        chain.push(at);
-        at = tree.parent(at);
-    }
-    for id in chain.into_iter().rev() {
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(tree.name(id));
+        let pending = |dir| Pending { dir, above: Some(Arc::clone(above)) };
+        self.pending.extend(ids.filter(enter).map(pending));
     }
 }
 

@@ -204,8 +204,14 @@ impl StateStore {
             return Ok(Saved::Unchanged);
         }
         self.files.sweep(&self.names())?;
-        let initiator = self.prepare_list(Side::Initiator, after, before)?;
-        let target = self.prepare_list(Side::Target, after, before)?;
+        let (initiator, target) = std::thread::scope(|scope| {
+            let target = scope.spawn(|| self.prepare_list(Side::Target, after, before));
+            (self.prepare_list(Side::Initiator, after, before), target.join())
+        });
+        let (initiator, target) = match target {
+            Ok(target) => (initiator?, target?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        };
         let marks = Pair::new(initiator.0, target.0);
         let name = self.name("snapshot");
         let write = |out: &mut dyn io::Write| snapshot::write(&header, after, &marks, out);

@@ -13,7 +13,7 @@ pub mod preflight;
 mod recording;
 mod told;
 
-use crate::config::{Config, Location, Preserve};
+use crate::config::{Config, Location, Preserve, Watch};
 use crate::process::{Stop, fault};
 use crate::reconcile::{Plan, Rules, guard, reconcile};
 use crate::replica::{
@@ -27,6 +27,7 @@ use outcome::{Halt, Outcome};
 use recording::History;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
 
 /// What a run needs beside its settings.
@@ -220,17 +221,22 @@ impl Task<'_> {
         for side in Side::BOTH {
             self.replicas[side].keep_listing_in(&store.dir().path());
         }
-        let mut trees = self.scan()?;
+        let (trees, loaded) = std::thread::scope(|scope| {
+            let is_wanted = !self.config.mode.initialize;
+            let loading = is_wanted.then(|| scope.spawn(|| store.load()));
+            (self.scan(), loading.map(ScopedJoinHandle::join))
+        });
+        let mut trees = trees?;
         fault::point("scanned");
         self.check_stop()?;
-        if self.config.mode.initialize {
+        let Some(loaded) = loaded else {
             self.take_out_left_overs(&store, &mut trees)?;
             let identities = self.identities(None)?;
             self.read_attributes(&mut trees, &Baseline::empty())?;
             self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
-        }
-        let loaded = store.load()?;
+        };
+        let loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
         self.tell_notes(&loaded.notes);
         let identities = self.identities(Some(&loaded.baseline))?;
         self.take_out_left_overs(&store, &mut trees)?;
@@ -250,7 +256,13 @@ impl Task<'_> {
         self.check_stop()?;
         self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
-        self.apply_and_record(&history, &mut trees, &plan)
+        self.apply_and_record(&history, &mut trees, &plan)?;
+        if self.config.mode.watch == Watch::Off {
+            // The program ends now, and the system takes all memory back at once. A million
+            // entries given back one by one would take their time.
+            std::mem::forget((trees, plan));
+        }
+        Ok(())
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {

@@ -2,8 +2,8 @@
 //!
 //! A [`Tree`] holds its entries directory by directory: the children of one directory lie
 //! side by side, sorted by name. Names are stored once, paths are put together when
-//! somebody asks for one. That keeps a file at about 120 bytes and lets two trees be
-//! compared name by name instead of path by path.
+//! somebody asks for one, and only directories know what they hold. That keeps a file at
+//! about 110 bytes and lets two trees be compared name by name instead of path by path.
 
 mod entry;
 pub mod path;
@@ -13,11 +13,24 @@ pub use entry::{Entry, Extra, Kind, Stamp};
 pub use path::{BadPath, RelPath};
 pub use side::{Pair, Side};
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 
-/// One entry of a [`Tree`]; only meaningful for the tree it came from.
+/// One entry of a [`Tree`]; only meaningful for the tree it came from. One more than the
+/// entry's index, so that a place for one that may be missing costs no more.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct NodeId(u32);
+pub struct NodeId(NonZeroU32);
+
+impl NodeId {
+    fn at(index: u32) -> Self {
+        // `fill_from` refuses more than u32::MAX nodes, so there is always one more
+        NodeId(NonZeroU32::MIN.saturating_add(index))
+    }
+
+    fn index(self) -> usize {
+        (self.0.get() - 1) as usize
+    }
+}
 
 /// How much a scan could say about an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,12 +46,19 @@ pub enum Standing {
 #[derive(Debug)]
 struct Node {
     entry: Entry,
-    parent: u32,
+    /// Where its name begins; it ends where that of the next node begins.
     name_at: u32,
-    first_child: u32,
+    /// The number of the [`Group`] of its children, or [`NO_GROUP`].
     children: u32,
-    name_len: u16,
-    standing: Standing,
+}
+
+const NO_GROUP: u32 = u32::MAX;
+
+/// The children of one directory: they go up to the first child of the next group.
+#[derive(Debug)]
+struct Group {
+    dir: NodeId,
+    first: u32,
 }
 
 /// One child for [`TreeBuilder::fill`].
@@ -131,12 +151,15 @@ fn name_in(names: &[u8], named: Named) -> &[u8] {
 #[derive(Debug)]
 pub struct Tree {
     nodes: Vec<Node>,
+    standings: Vec<Standing>,
     names: Vec<u8>,
+    /// In the order of their first children; none is empty.
+    groups: Vec<Group>,
 }
 
 impl Tree {
     /// The replica's root directory.
-    pub const ROOT: NodeId = NodeId(0);
+    pub const ROOT: NodeId = NodeId(NonZeroU32::MIN);
 
     /// How many entries there are below the root, excluded and unknown ones included.
     #[must_use]
@@ -147,54 +170,56 @@ impl Tree {
     /// Whether nothing that takes part in the synchronisation is below the root.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.nodes[1..].iter().all(|node| node.standing != Standing::Present)
+        self.standings[1..].iter().all(|standing| *standing != Standing::Present)
     }
 
     /// What the entry looks like.
     #[must_use]
     pub fn entry(&self, id: NodeId) -> &Entry {
-        &self.nodes[id.0 as usize].entry
+        &self.nodes[id.index()].entry
     }
 
     /// For what a later look adds to a scan: digests of contents, ACLs, attributes.
     pub fn entry_mut(&mut self, id: NodeId) -> &mut Entry {
-        &mut self.nodes[id.0 as usize].entry
+        &mut self.nodes[id.index()].entry
     }
 
     /// Whether the entry takes part, is excluded, or is unknown.
     #[must_use]
     pub fn standing(&self, id: NodeId) -> Standing {
-        self.nodes[id.0 as usize].standing
+        self.standings[id.index()]
     }
 
     /// Takes an entry out of the synchronisation after the scan (left-overs of an
     /// interrupted transfer, the listing of a foreign filter).
     pub fn exclude(&mut self, id: NodeId) {
-        self.nodes[id.0 as usize].standing = Standing::Excluded;
+        self.standings[id.index()] = Standing::Excluded;
     }
 
     /// Declares an entry unknown after the scan (its ACL could not be read, say).
     pub fn mark_unknown(&mut self, id: NodeId) {
-        self.nodes[id.0 as usize].standing = Standing::Unknown;
+        self.standings[id.index()] = Standing::Unknown;
     }
 
     /// The bare file name; empty for the root.
     #[must_use]
     pub fn name(&self, id: NodeId) -> &[u8] {
-        let node = &self.nodes[id.0 as usize];
-        let at = node.name_at as usize;
-        &self.names[at..at + node.name_len as usize]
+        let index = id.index();
+        let end = self.nodes.get(index + 1).map_or(self.names.len(), |next| next.name_at as usize);
+        &self.names[self.nodes[index].name_at as usize..end]
     }
 
-    /// The directory that holds the entry; the root holds itself.
+    /// The directory that holds the entry; the root holds itself. To be found out by search:
+    /// whoever walks down knows it already.
     #[must_use]
     pub fn parent(&self, id: NodeId) -> NodeId {
-        NodeId(self.nodes[id.0 as usize].parent)
+        let behind = self.groups.partition_point(|group| group.first as usize <= id.index());
+        behind.checked_sub(1).map_or(Tree::ROOT, |group| self.groups[group].dir)
     }
 
     /// The entries of a directory, sorted by name as bytes; none for anything else.
     pub fn children(&self, id: NodeId) -> impl ExactSizeIterator<Item = NodeId> + Clone + use<> {
-        self.child_range(id).map(NodeId)
+        self.child_range(id).map(NodeId::at)
     }
 
     /// The entry of that name in a directory.
@@ -205,7 +230,7 @@ impl Tree {
         let (mut low, mut high) = (0, range.end - range.start);
         while low < high {
             let middle = low + (high - low) / 2;
-            let id = NodeId(offset + middle);
+            let id = NodeId::at(offset + middle);
             match self.name(id).cmp(name) {
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
@@ -224,24 +249,23 @@ impl Tree {
     /// The path of an entry, put together from the names of its ancestors.
     #[must_use]
     pub fn path(&self, id: NodeId) -> RelPath {
-        let mut chain = Vec::new();
-        let mut at = id;
-        while at != Tree::ROOT {
-            chain.push(at);
-            at = self.parent(at);
-        }
-        chain.iter().rev().fold(RelPath::root(), |path, id| path.join(self.name(*id)))
+        let up = |at: &NodeId| Some(self.parent(*at)).filter(|at| *at != Tree::ROOT);
+        let chain = std::iter::successors(Some(id).filter(|id| *id != Tree::ROOT), up);
+        RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
     /// Every entry below the root, each directory's children side by side.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         #[allow(clippy::cast_possible_truncation)] // `fill` refuses more than u32::MAX nodes
-        (1..self.nodes.len() as u32).map(NodeId)
+        (1..self.nodes.len() as u32).map(NodeId::at)
     }
 
     fn child_range(&self, id: NodeId) -> Range<u32> {
-        let node = &self.nodes[id.0 as usize];
-        node.first_child..node.first_child + node.children
+        let number = self.nodes[id.index()].children as usize;
+        let Some(group) = self.groups.get(number) else { return 0..0 };
+        #[allow(clippy::cast_possible_truncation)] // `fill_from` refuses more than u32::MAX nodes
+        let end = self.groups.get(number + 1).map_or(self.nodes.len() as u32, |next| next.first);
+        group.first..end
     }
 }
 
@@ -261,16 +285,9 @@ impl TreeBuilder {
     /// A tree that so far holds only its root.
     #[must_use]
     pub fn new(root: Entry) -> Self {
-        let root = Node {
-            entry: root,
-            parent: 0,
-            name_at: 0,
-            first_child: 0,
-            children: 0,
-            name_len: 0,
-            standing: Standing::Present,
-        };
-        TreeBuilder { tree: Tree { nodes: vec![root], names: Vec::new() } }
+        let nodes = vec![Node { entry: root, name_at: 0, children: NO_GROUP }];
+        let (standings, names, groups) = (vec![Standing::Present], Vec::new(), Vec::new());
+        TreeBuilder { tree: Tree { nodes, standings, names, groups } }
     }
 
     /// Adds all entries of one directory, in any order, and returns their ids sorted by
@@ -301,36 +318,33 @@ impl TreeBuilder {
         children: &mut Children,
     ) -> Result<impl ExactSizeIterator<Item = NodeId> + use<>, TooLarge> {
         children.sort();
-        let first = u32::try_from(self.tree.nodes.len()).map_err(|_| TooLarge)?;
+        let tree = &mut self.tree;
+        let first = u32::try_from(tree.nodes.len()).map_err(|_| TooLarge)?;
         let count = u32::try_from(children.order.len()).map_err(|_| TooLarge)?;
-        first.checked_add(count).ok_or(TooLarge)?;
+        let end = first.checked_add(count).ok_or(TooLarge)?;
         for at in 0..children.order.len() {
             let named = children.order[at];
-            let name_at = u32::try_from(self.tree.names.len()).map_err(|_| TooLarge)?;
-            self.tree.names.extend_from_slice(children.name(named));
+            let name_at = u32::try_from(tree.names.len()).map_err(|_| TooLarge)?;
+            tree.names.extend_from_slice(children.name(named));
             let place = &mut children.entries[named.entry as usize];
             let (standing, entry) =
                 std::mem::replace(place, (Standing::Unknown, Entry::new(Kind::File)));
-            self.tree.nodes.push(Node {
-                entry,
-                parent: dir.0,
-                name_at,
-                first_child: 0,
-                children: 0,
-                name_len: named.len,
-                standing,
-            });
+            tree.nodes.push(Node { entry, name_at, children: NO_GROUP });
+            tree.standings.push(standing);
         }
         children.clear();
-        let node = &mut self.tree.nodes[dir.0 as usize];
-        node.first_child = first;
-        node.children = count;
-        Ok((first..first + count).map(NodeId))
+        if count > 0 {
+            // not more groups than nodes
+            tree.nodes[dir.index()].children =
+                u32::try_from(tree.groups.len()).map_err(|_| TooLarge)?;
+            tree.groups.push(Group { dir, first });
+        }
+        Ok((first..end).map(NodeId::at))
     }
 
     /// Declares an entry unknown because its content could not be listed.
     pub fn mark_unknown(&mut self, id: NodeId) {
-        self.tree.nodes[id.0 as usize].standing = Standing::Unknown;
+        self.tree.mark_unknown(id);
     }
 
     /// What has been built so far.
@@ -343,7 +357,9 @@ impl TreeBuilder {
     #[must_use]
     pub fn finish(mut self) -> Tree {
         self.tree.nodes.shrink_to_fit();
+        self.tree.standings.shrink_to_fit();
         self.tree.names.shrink_to_fit();
+        self.tree.groups.shrink_to_fit();
         self.tree
     }
 }
@@ -379,7 +395,9 @@ mod tests {
         assert_eq!(tree.len(), 3);
         for id in tree.ids() {
             assert_eq!(tree.find(&tree.path(id)), Some(id));
+            assert!(tree.children(tree.parent(id)).any(|child| child == id));
         }
+        assert_eq!(tree.parent(Tree::ROOT), Tree::ROOT);
         assert_eq!(tree.children(top[1]).len(), 1);
         assert!(tree.find(&RelPath::new(*b"b/y").unwrap()).is_none());
     }
@@ -418,6 +436,7 @@ mod tests {
 
     #[test]
     fn a_node_stays_small() {
-        assert!(size_of::<Node>() <= 104, "{}", size_of::<Node>());
+        assert!(size_of::<Node>() <= 88, "{}", size_of::<Node>());
+        assert_eq!(size_of::<Option<NodeId>>(), 4);
     }
 }

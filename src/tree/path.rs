@@ -87,6 +87,20 @@ impl RelPath {
         RelPath(bytes.into_boxed_slice())
     }
 
+    /// The path of names that come from the innermost to the outermost.
+    #[must_use]
+    pub fn of_names<'n>(upwards: impl Iterator<Item = &'n [u8]> + Clone) -> RelPath {
+        let length = upwards.clone().map(|name| name.len() + 1).sum::<usize>().saturating_sub(1);
+        let mut bytes = vec![b'/'; length].into_boxed_slice();
+        let mut end = length;
+        for name in upwards {
+            let start = end - name.len();
+            bytes[start..end].copy_from_slice(name);
+            end = start.saturating_sub(1);
+        }
+        RelPath(bytes)
+    }
+
     /// The last component; empty for the root.
     #[must_use]
     pub fn name(&self) -> &[u8] {

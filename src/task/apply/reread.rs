@@ -8,6 +8,10 @@ use crate::replica::ReplicaError;
 use crate::report::Level;
 use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 
+/// About so many entries below whole subtrees are looked at in one go. All of them would be
+/// held twice for a while, which is the most memory that a first run needs.
+const ENTRIES: usize = 50_000;
+
 impl Steps<'_, '_> {
     /// Reads everything that was touched, on each side, and judges what arrived.
     pub(super) fn read_again(&mut self) {
@@ -31,16 +35,14 @@ impl Steps<'_, '_> {
     }
 
     fn read_side(&mut self, side: Side) -> Result<(), ReplicaError> {
-        let tops: Vec<Spot> = self.sent_trees[side].iter().copied().collect();
-        let paths: Vec<RelPath> = tops.iter().map(|spot| self.path(*spot)).collect();
-        if !paths.is_empty() {
-            let found = self.apply.replicas[side].look_below(&paths)?;
-            for (top, tree) in tops.into_iter().zip(found) {
-                match tree {
-                    Ok(tree) => self.take_tree(side, top, tree.as_ref()),
-                    Err(error) => self.fail(side, top, "cannot look at it again", &error),
-                }
+        let mut tops = self.sent_trees[side].clone().into_iter().peekable();
+        while tops.peek().is_some() {
+            let (mut portion, mut entries) = (Vec::new(), 0);
+            while let Some(top) = tops.next_if(|_| entries < ENTRIES) {
+                entries += 1 + self.delta().below(top).len();
+                portion.push(top);
             }
+            self.read_below(side, portion)?;
         }
         let spots: Vec<Spot> = self.touched[side].iter().copied().collect();
         for spots in spots.chunks(super::BATCH) {
@@ -58,17 +60,34 @@ impl Steps<'_, '_> {
         Ok(())
     }
 
+    fn read_below(&mut self, side: Side, tops: Vec<Spot>) -> Result<(), ReplicaError> {
+        let paths: Vec<RelPath> = tops.iter().map(|spot| self.path(*spot)).collect();
+        let found = self.apply.replicas[side].look_below(&paths)?;
+        for (top, tree) in tops.into_iter().zip(found) {
+            match tree {
+                Ok(tree) => self.take_tree(side, top, tree.as_ref()),
+                Err(error) => self.fail(side, top, "cannot look at it again", &error),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over what a whole subtree looks like where it arrived. What appeared there
     /// meanwhile stays out.
     fn take_tree(&mut self, side: Side, top: Spot, found: Option<&Tree>) {
         let plan = self.apply.plan;
-        let mut stack = vec![(top, found.map(|_| Tree::ROOT))];
-        while let Some((spot, at)) = stack.pop() {
-            let entry = found.zip(at).map(|(tree, id)| tree.entry(id).clone());
+        let mut stack = vec![(top, found.map(|tree| (tree, Tree::ROOT)))];
+        while let Some((spot, there)) = stack.pop() {
+            let entry = there.map(|(tree, id)| tree.entry(id).clone());
+            // both are in the order of the names
+            let mut below = there
+                .into_iter()
+                .flat_map(|(tree, dir)| tree.children(dir).map(move |id| (tree, id)))
+                .peekable();
             for child in plan.delta.children(spot) {
-                let id =
-                    found.zip(at).and_then(|(tree, dir)| tree.child(dir, plan.delta.name(child)));
-                stack.push((child, id));
+                let name = plan.delta.name(child);
+                while below.next_if(|(tree, id)| tree.name(*id) < name).is_some() {}
+                stack.push((child, below.next_if(|(tree, id)| tree.name(*id) == name)));
             }
             self.applied.achieved.fresh[side].insert(spot, entry);
         }
