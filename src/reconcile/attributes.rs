@@ -88,6 +88,7 @@ mod tests {
     use super::*;
     use crate::reconcile::testing::{path, situation};
     use crate::state::Record;
+    use crate::tree::{Kind, Pair};
 
     #[test]
     fn only_what_was_touched_or_never_read_is_asked_for() {
@@ -103,10 +104,7 @@ mod tests {
                 let mut was = tree.entry(id).clone();
                 digests.put_into(&mut was);
                 change(&mut was);
-                Record {
-                    was: crate::tree::Pair::new(Was::Absent, Was::Seen(was)),
-                    ..Record::default()
-                }
+                Record { was: Pair::new(Was::Absent, Was::Seen(was)), ..Record::default() }
             };
             let records = [(path("a"), record(a)), (path("b"), record(b))];
             let baseline = Baseline::from_records(rows.baseline.header().clone(), records);
@@ -121,12 +119,23 @@ mod tests {
         };
         let one = asked(moved, true);
         assert_eq!((one.holds, one.asked), (vec![(a, digests)], vec![(b, Some(digests))]));
-        for change in [|e: &mut Entry| e.ctime = Stamp::UNKNOWN, |e: &mut Entry| e.ino = 9] {
+        let changes: [fn(&mut Entry); 3] =
+            [|e| e.ctime = Stamp::UNKNOWN, |e| e.ino = 9, |e| e.kind = Kind::Fifo];
+        for change in changes {
             assert_eq!(asked(change, true).asked, [(a, Some(digests)), (b, Some(digests))]);
         }
         assert_eq!(asked(|_| (), false).asked, [(a, None), (b, None)], "other attributes");
         // of this second or the last two: the clock may stand still for so long
-        doubt_fresh(tree, Stamp::new(13, 0));
+        doubt_fresh(&mut rows.trees.target, Stamp::new(13, 0));
+        let tree = &mut rows.trees.target;
         assert_eq!([a, b].map(|id| tree.entry(id).ctime.is_known()), [true, false]);
+        // a tool that tells no ctime says never that nothing was touched
+        tree.entry_mut(a).ctime = Stamp::UNKNOWN;
+        let was = tree.entry(a).clone();
+        let record = Record { was: Pair::new(Was::Absent, Was::Seen(was)), ..Record::default() };
+        let baseline =
+            Baseline::from_records(rows.baseline.header().clone(), [(path("a"), record)]);
+        let asked = recall(tree, &baseline, Side::Target, true).unwrap().asked;
+        assert_eq!(asked, [(a, Some(Digests::default())), (b, None)]);
     }
 }

@@ -266,6 +266,26 @@ mod tests {
     }
 
     #[test]
+    fn what_the_digests_cover_is_one_more_byte_where_there_is_anything_to_tell() {
+        let plain = encode_header(&Header { covers: Covers::default(), ..header() }, &marks());
+        for bits in 0..=255_u8 {
+            let is_set = |bit: u8| bits & bit != 0;
+            let covers = Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) };
+            let bytes = [&plain[..], &[bits]].concat();
+            match decode_header(&bytes) {
+                Ok((back, _)) => {
+                    assert!((1..=7).contains(&bits));
+                    assert_eq!(back.covers, covers);
+                    assert_eq!(encode_header(&back, &marks()), bytes);
+                }
+                Err(_) => assert!(!(1..=7).contains(&bits), "{bits}"),
+            }
+        }
+        assert_eq!(decode_header(&plain).unwrap().0.covers, Covers::default());
+        assert!(decode_header(&[&plain[..], &[1, 1]].concat()).is_err(), "and nothing behind it");
+    }
+
+    #[test]
     fn every_single_changed_missing_or_added_byte_is_noticed() {
         let whole = sample();
         for at in 0..whole.len() {
