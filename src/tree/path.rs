@@ -241,6 +241,14 @@ mod tests {
     }
 
     #[test]
+    fn names_from_the_inside_out_make_a_path() {
+        for (names, path) in [(&[][..], ""), (&["a"], "a"), (&["ccc", "b", "aa"], "aa/b/ccc")] {
+            let made = RelPath::of_names(names.iter().map(|name: &&str| name.as_bytes()));
+            assert_eq!(made.as_bytes(), path.as_bytes());
+        }
+    }
+
+    #[test]
     fn parents_names_and_containment() {
         let p = path("a/b/c");
         assert_eq!(p.name(), b"c");

@@ -616,3 +616,24 @@ fn a_tree_a_thousand_levels_deep_is_carried_over() {
     fine(&sandbox.sync(&["--force-delete"]));
     assert!(!sandbox.b.has("d"));
 }
+
+#[test]
+fn directories_that_wait_on_every_level_do_not_all_stay_open() {
+    let sandbox = Sandbox::new();
+    let mut path = String::from("x");
+    for _ in 0..300 {
+        for name in ["a", "b/c", "d"] {
+            fs::create_dir_all(sandbox.a.at(format!("{path}/{name}"))).unwrap();
+        }
+        path.push_str("/b");
+    }
+    fine(&sandbox.sync(&[]));
+    // rsync, which needs a descriptor a level, has nothing to do here
+    let limited = format!("ulimit -n 220; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_osync"));
+    let run = sandbox
+        .program("sh")
+        .args(["-c", &limited, "osync"])
+        .arg(format!("--initiator={}", sandbox.a.root.display()))
+        .arg(format!("--target={}", sandbox.b.root.display()));
+    fine(&run.run());
+}
