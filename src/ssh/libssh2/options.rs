@@ -102,6 +102,9 @@ impl Options {
             Some((user, host)) => (Some(user.to_owned()), host.to_owned()),
             None => (None, host),
         };
+        if host.is_empty() || user.as_deref() == Some("") {
+            return Err("no host, or no user, is given".to_owned());
+        }
         Ok(given.resolve(user, host, command.join(" ")))
     }
 }
@@ -324,6 +327,9 @@ mod tests {
             ("-i", "-i needs a value"),
             ("--password-file", "--password-file needs a value"),
             ("-C", "no host"),
+            ("'' cmd", "no host"),
+            ("u@ cmd", "no host"),
+            ("@h cmd", "no user"),
             ("h", "no remote command"),
             ("- h cmd", "'-'"),
             ("-o nonsense h cmd", "nonsense"),
