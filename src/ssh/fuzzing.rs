@@ -99,7 +99,8 @@ fn as_ssh_reads(words: &[OsString]) -> Option<Reading> {
             }
             if *letter == b'o' {
                 let text = String::from_utf8_lossy(value).to_ascii_lowercase();
-                let text = text.trim_start().trim_start_matches('"');
+                let text = text.trim_ascii_start();
+                let text = text.strip_prefix('"').unwrap_or(text);
                 let end = text.find(['=', ' ', '\t', '"']).unwrap_or(text.len());
                 values.push((text[..end].to_owned(), text[end..].trim_matches('=').to_owned()));
             }

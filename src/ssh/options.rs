@@ -92,9 +92,10 @@ pub(super) fn ours(binary: &Path, remote: &Remote, to: &SshLocation) -> Vec<OsSt
 /// Whether the arguments set an option of ssh_config: `-oName=…`, `-o Name …`.
 fn sets(args: &[String], name: &str) -> bool {
     each_option(args).filter_map(Result::ok).any(|(letter, value)| {
-        let value = value.trim_start().trim_start_matches('"');
-        let found = value.split(['=', ' ', '\t', '"']).next().unwrap_or_default();
-        letter == b'o' && found.eq_ignore_ascii_case(name)
+        let value = value.trim_ascii_start();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let found = value.split(|b| matches!(b, b'=' | b' ' | b'\t' | b'"')).next();
+        letter == b'o' && found.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
     })
 }
 
@@ -109,14 +110,14 @@ const WITH_VALUE: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 
 /// The options in ssh's arguments as getopt finds them: each letter and, where it has one,
 /// its value. Ends with a word that is no option, or lacks its value.
-fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &str), String>> {
+fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &[u8]), String>> {
     let mut words = args.iter();
-    let mut cluster = "";
+    let mut cluster: &[u8] = b"";
     std::iter::from_fn(move || {
         if cluster.is_empty() {
             let word = words.next()?;
             match word.strip_prefix('-') {
-                Some(letters) if !matches!(letters, "" | "-") => cluster = letters,
+                Some(letters) if !matches!(letters, "" | "-") => cluster = letters.as_bytes(),
                 _ => {
                     words = [].iter();
                     return Some(Err(format!(
@@ -126,20 +127,18 @@ fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &str), Strin
                 }
             }
         }
-        let letter = cluster.as_bytes()[0];
-        // a letter that is not ASCII is none that ssh knows, nor what comes with it
-        let rest = cluster.get(1..).unwrap_or_default();
+        let (&letter, rest) = cluster.split_first()?;
         if !WITH_VALUE.contains(&letter) {
             cluster = rest;
-            return Some(Ok((letter, "")));
+            return Some(Ok((letter, &b""[..])));
         }
-        cluster = "";
+        cluster = b"";
         if !rest.is_empty() {
             return Some(Ok((letter, rest)));
         }
         let missing =
             || format!("SSH_OPTIONAL_ARGS: the option -{} lacks its value", char::from(letter));
-        Some(words.next().map(|value| (letter, value.as_str())).ok_or_else(missing))
+        Some(words.next().map(|value| (letter, value.as_bytes())).ok_or_else(missing))
     })
 }
 
@@ -235,7 +234,8 @@ mod tests {
             (&["-o"], Some("-o lacks")),
             (&["-vi"], Some("-i lacks")),
             (&["-i", "-o", "-J", "jump", "-vp22", "-o", "a b"], None),
-            (&["-\u{e9}o"], None), // ssh itself refuses that
+            (&["-\u{e9}o"], Some("-o lacks")),
+            (&["-\u{e9}"], None), // ssh itself refuses that
             (&[], None),
         ] {
             let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();

@@ -95,6 +95,7 @@ impl Options {
             words = rest.clone();
         }
         let command: Vec<String> = words.map(text).collect::<Result<_, _>>()?;
+        let command = command.join(" ");
         if command.is_empty() {
             return Err("no remote command is given".to_owned());
         }
@@ -105,7 +106,7 @@ impl Options {
         if host.is_empty() || user.as_deref() == Some("") {
             return Err("no host, or no user, is given".to_owned());
         }
-        Ok(given.resolve(user, host, command.join(" ")))
+        Ok(given.resolve(user, host, command))
     }
 }
 
@@ -331,6 +332,7 @@ mod tests {
             ("u@ cmd", "no host"),
             ("@h cmd", "no user"),
             ("h", "no remote command"),
+            ("h ''", "no remote command"),
             ("- h cmd", "'-'"),
             ("-o nonsense h cmd", "nonsense"),
         ] {
