@@ -343,6 +343,8 @@ mod tests {
             ("[[a:]", "a", true),
             ("[a-\\c]", "b", true),
             ("[a-\\c]d", "bd", true),
+            ("[a-\\c-e]", "d", false),
+            ("[a-\\c-e]", "-", true),
             ("[[:space:]]", "\u{b}", true),
             ("\\*", "*", true),
             ("\\*?", "ab", false),
