@@ -308,6 +308,11 @@ mod tests {
             let delta = join(&situation.trees, &situation.baseline, &rules()).unwrap();
             assert_eq!(!delta.is_empty(), needs, "{what}");
         }
+        let mut rules = rules();
+        rules.preserve.checksum = true;
+        let situation = situation("a: f1@1%600 f1@1 f1@1%600 f1@1");
+        let delta = join(&situation.trees, &situation.baseline, &rules).unwrap();
+        assert!(delta.is_empty(), "recorded as different, with the same digests");
     }
 
     #[test]
