@@ -173,7 +173,7 @@ pub(crate) fn owners(bytes: &[u8]) {
         assert!(rest[rest.find(':').unwrap_or_default() + 1..].starts_with(&number));
     }
     if let Some(name) = name {
-        let line = whole.find(|line| line.splitn(4, ':').nth(2) == Some(key));
+        let line = whole.find(|line| line.split(':').nth(2) == Some(key));
         assert!(line.is_some_and(|line| line.starts_with(&format!("{name}:"))), "{name}");
     }
 }
