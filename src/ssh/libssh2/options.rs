@@ -103,8 +103,8 @@ impl Options {
             Some((user, host)) => (Some(user.to_owned()), host.to_owned()),
             None => (None, host),
         };
-        if host.is_empty() || user.as_deref() == Some("") {
-            return Err("no host, or no user, is given".to_owned());
+        if host.is_empty() || host.starts_with('-') || user.as_deref() == Some("") {
+            return Err("no host, or no user, is given, or the host is none".to_owned());
         }
         Ok(given.resolve(user, host, command))
     }
@@ -331,6 +331,7 @@ mod tests {
             ("'' cmd", "no host"),
             ("u@ cmd", "no host"),
             ("@h cmd", "no user"),
+            ("u@-h cmd", "the host is none"),
             ("h", "no remote command"),
             ("h ''", "no remote command"),
             ("- h cmd", "'-'"),
