@@ -36,6 +36,24 @@ fn a_time_of_birth_takes_room_only_where_it_is_no_other_time_of_the_entry() {
 }
 
 #[test]
+fn nanoseconds_take_room_only_where_there_are_some() {
+    let length = |mtime: Stamp, ctime: Stamp| {
+        let mut entry = file();
+        (entry.mtime, entry.ctime) = (mtime, ctime);
+        let bytes = coded(&entry);
+        assert_eq!(read(&bytes), Ok(entry));
+        bytes.len()
+    };
+    let (full, exact) = (Stamp::new(1_000, 0), Stamp::new(1_000, 5));
+    let (later, exactly_later) = (Stamp::new(1_001, 0), Stamp::new(1_001, 5));
+    let least = length(full, full);
+    assert_eq!(length(exact, exact), least + 4);
+    assert_eq!(length(full, later), least + 2);
+    assert_eq!(length(full, exactly_later), least + 6);
+    assert_eq!(length(exact, exactly_later), least + 10);
+}
+
+#[test]
 fn more_owners_than_a_block_numbers_come_back() {
     let owned = |number: u32| {
         let mut entry = file();
