@@ -103,6 +103,7 @@ impl Options {
             Some((user, host)) => (Some(user.to_owned()), host.to_owned()),
             None => (None, host),
         };
+        let user = user.or_else(|| given.user.take());
         if host.is_empty() || host.starts_with('-') || user.as_deref() == Some("") {
             return Err("no host, or no user, is given, or the host is none".to_owned());
         }
@@ -115,7 +116,7 @@ impl Given {
         Options {
             host,
             command,
-            user: user.or(self.user),
+            user,
             port: self.port.unwrap_or(22),
             keys: self.keys,
             only_these_keys: self.only_these_keys.unwrap_or(false),
@@ -332,6 +333,8 @@ mod tests {
             ("u@ cmd", "no host"),
             ("@h cmd", "no user"),
             ("u@-h cmd", "the host is none"),
+            ("-l '' h cmd", "no user"),
+            ("h -l '' cmd", "no user"),
             ("h", "no remote command"),
             ("h ''", "no remote command"),
             ("- h cmd", "'-'"),
