@@ -22,7 +22,7 @@ pub struct Upgraded {
 /// Replaces a range of the old text.
 struct Edit {
     range: Range<usize>,
-    text: String,
+    text: Vec<u8>,
 }
 
 /// Rewrites a file of v1.0, v1.1 or v1.2; one of today stays as it is.
@@ -67,15 +67,15 @@ impl Work<'_> {
             let key = self.new_name(&one.key);
             if key != one.key {
                 self.notes.push(format!("{} is {key} now", one.key));
-                self.edit(source.name.clone(), key.clone());
+                self.edit(source.name.clone(), key.as_bytes());
             }
-            let raw = String::from_utf8_lossy(&self.text[source.value.clone()]).into_owned();
-            let mut new = with_new_references(&raw);
+            let raw = &self.text[source.value.clone()];
+            let mut new = with_new_references(raw);
             if new != raw {
                 self.notes.push(format!("{key}: its value uses new names"));
             }
             if let Some(value) = new_value(&key, &new, &one.value) {
-                self.notes.push(format!("{key}: {new} is {value} now"));
+                self.notes.push(format!("{key}: {} is {} now", shown(&new), shown(&value)));
                 new = value;
             }
             if key == "TARGET_SYNC_DIR"
@@ -83,10 +83,10 @@ impl Work<'_> {
                 && let Some(far) = &far
             {
                 new = joined(far, &new);
-                self.notes.push(format!("{key} is {new} now"));
+                self.notes.push(format!("{key} is {} now", shown(&new)));
             }
             if new != raw {
-                self.edit(source.value.clone(), new);
+                self.edit(source.value.clone(), &new);
             }
         }
     }
@@ -122,10 +122,10 @@ impl Work<'_> {
 
     fn comment_out(&mut self, source: &Source, key: &str) {
         let begin = line_begin(self.text, source.name.start);
-        let lines = &self.text[begin..source.value.end];
-        let text = String::from_utf8_lossy(lines).replace('\n', "\n#");
+        let mut text = b"#".to_vec();
+        text.extend(replaced(&self.text[begin..source.value.end], b"\n", b"\n#"));
         self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
-        self.edit(begin..source.value.end, format!("#{text}"));
+        self.edit(begin..source.value.end, &text);
     }
 
     /// Settings that the file does not have, behind the others of their section.
@@ -165,7 +165,7 @@ impl Work<'_> {
                 text.push_str(&sample::entry(key, value));
                 self.notes.push(format!("{} is new, with its default", key.name));
             }
-            self.edit(at..at, text);
+            self.edit(at..at, text.as_bytes());
         }
     }
 
@@ -192,13 +192,13 @@ impl Work<'_> {
         }
     }
 
-    fn edit(&mut self, range: Range<usize>, text: String) {
-        self.edits.push(Edit { range, text });
+    fn edit(&mut self, range: Range<usize>, text: &[u8]) {
+        self.edits.push(Edit { range, text: text.to_vec() });
     }
 }
 
 /// What a setting's value is today, if it is another one; `raw` with its quotes.
-fn new_value(key: &str, raw: &str, value: &[u8]) -> Option<String> {
+fn new_value(key: &str, raw: &[u8], value: &[u8]) -> Option<Vec<u8>> {
     let kind = keys::find(key)?.kind;
     let word = |old: &str| -> Option<&str> {
         match (key, kind, old.to_ascii_lowercase().as_str()) {
@@ -211,44 +211,69 @@ fn new_value(key: &str, raw: &str, value: &[u8]) -> Option<String> {
             _ => None,
         }
     };
-    let value = std::str::from_utf8(value).ok()?;
-    if kind == Kind::Sides && (value.contains("master") || value.contains("slave")) {
-        return Some(raw.replace("master", "initiator").replace("slave", "target"));
+    let holds = |word: &[u8]| value.windows(word.len()).any(|part| part == word);
+    if kind == Kind::Sides && (holds(b"master") || holds(b"slave")) {
+        let half = replaced(raw, b"master", b"initiator");
+        return Some(replaced(&half, b"slave", b"target"));
     }
-    let new = word(value.trim())?;
+    let new = word(std::str::from_utf8(value).ok()?.trim())?.as_bytes();
     // Keep the quotes, if the value is nothing but a quoted word.
-    Some(match raw.trim_matches(['"', '\'']) {
-        bare if bare == value => raw.replace(bare, new),
-        _ => new.to_owned(),
+    Some(match raw {
+        [quote @ (b'"' | b'\''), bare @ .., end] if bare == value && end == quote => {
+            [&[*quote], new, &[*quote]].concat()
+        }
+        _ => new.to_vec(),
     })
     .filter(|changed| !value.is_empty() && changed != raw)
 }
 
+/// Every `old` replaced by `new`; not empty.
+fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.first() {
+        match rest.strip_prefix(old) {
+            Some(behind) => {
+                out.extend_from_slice(new);
+                rest = behind;
+            }
+            None => {
+                out.push(*first);
+                rest = &rest[1..];
+            }
+        }
+    }
+    out
+}
+
+fn shown(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(text)
+}
+
 /// `$OLD` and `${OLD` under their new names.
-fn with_new_references(raw: &str) -> String {
-    let mut out = String::new();
+fn with_new_references(raw: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
     let mut rest = raw;
-    while let Some(at) = rest.find('$') {
+    while let Some(at) = rest.iter().position(|b| *b == b'$') {
         let (before, dollar) = rest.split_at(at);
-        let behind = dollar.strip_prefix("${").or_else(|| dollar.strip_prefix('$'));
-        let behind = behind.unwrap_or_default();
-        let end =
-            behind.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(behind.len());
+        let behind = dollar.strip_prefix(b"${").unwrap_or(&dollar[1..]);
+        let is_of_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        let end = behind.iter().position(|b| !is_of_name(b)).unwrap_or(behind.len());
         let (name, after) = behind.split_at(end);
-        out.push_str(before);
-        out.push_str(&dollar[..dollar.len() - behind.len()]);
-        out.push_str(keys::obsolete(name).and_then(|old| old.now).unwrap_or(name));
+        let now = std::str::from_utf8(name).ok().and_then(keys::obsolete).and_then(|old| old.now);
+        out.extend_from_slice(before);
+        out.extend_from_slice(&dollar[..dollar.len() - behind.len()]);
+        out.extend_from_slice(now.map_or(name, str::as_bytes));
         rest = after;
     }
-    out + rest
+    out.extend_from_slice(rest);
+    out
 }
 
 /// Puts text before a raw value, inside its quotes if it begins with one.
-fn joined(prefix: &str, raw: &str) -> String {
-    match raw.chars().next() {
-        Some(quote @ ('"' | '\'')) => format!("{quote}{prefix}{}", &raw[1..]),
-        _ => format!("{prefix}{raw}"),
-    }
+fn joined(prefix: &str, raw: &[u8]) -> Vec<u8> {
+    let inside = usize::from(matches!(raw.first(), Some(b'"' | b'\'')));
+    [&raw[..inside], prefix.as_bytes(), &raw[inside..]].concat()
 }
 
 fn line_begin(text: &[u8], at: usize) -> usize {
@@ -267,7 +292,7 @@ fn apply(text: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
         // Two settings of one line cannot both be commented out by lines.
         let start = edit.range.start.max(at);
         out.extend_from_slice(&text[at..start]);
-        out.extend_from_slice(edit.text.as_bytes());
+        out.extend_from_slice(&edit.text);
         at = edit.range.end.max(start);
     }
     out.extend_from_slice(&text[at..]);

@@ -118,6 +118,20 @@ fn small_things_are_treated_as_they_should() {
 }
 
 #[test]
+fn names_that_are_no_text_stay_as_they_are_beside_what_is_changed() {
+    let old = b"SYNC_ID=t\nMASTER_SYNC_DIR=\"/m\xfcsik/${SYNC_ID}\"\nSLAVE_SYNC_DIR=/b\xe9\n\
+                REMOTE_SYNC=yes\nREMOTE_HOST=h\nREMOTE_RSYNC_PATH=no\n";
+    let new = upgrade(old, &mut Home).unwrap().text;
+    let lines: Vec<&[u8]> = new.split(|b| *b == b'\n').collect();
+    for line in
+        [&b"INITIATOR_SYNC_DIR=\"/m\xfcsik/${INSTANCE_ID}\""[..], b"TARGET_SYNC_DIR=ssh://h//b\xe9"]
+    {
+        assert!(lines.contains(&line), "{}", String::from_utf8_lossy(&new));
+    }
+    assert_eq!(upgrade(&new, &mut Home).unwrap().text, new);
+}
+
+#[test]
 fn files_that_are_no_configuration_are_refused() {
     let errors = upgrade(b"SYNC_ID=a\nif true; then\n", &mut Home).unwrap_err();
     assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2]);

@@ -77,6 +77,8 @@ fn only_rules_that_nothing_overrides_are_pruned() {
         (&["ex=/a/b"], &[Prune::Path(b"a/b")]),
         (&["ex=a/b", "ex=*.o", "in=x"], &[]),
         (&["in=keep/cache", "ex=cache"], &[]),
+        (&["in=/keep/*/cache", "ex=cache"], &[]),
+        (&["in=keep/c*", "ex=cache"], &[]),
         (&["in=*.o", "ex=cache"], &[Prune::Name(b"cache")]),
         (&["in=c*", "ex=cache"], &[]),
         (&["in=c**", "ex=cache"], &[]),

@@ -339,6 +339,12 @@ mod tests {
             ("[[:digit]", ":", true),
             ("[[:digit]", "[", true),
             ("[[:]x", "[x", true),
+            ("[[a:]]", "[]", true),
+            ("[[a:]", "a", true),
+            ("[a-\\c]", "b", true),
+            ("[a-\\c]d", "bd", true),
+            ("[a-\\c-e]", "d", false),
+            ("[a-\\c-e]", "-", true),
             ("[[:space:]]", "\u{b}", true),
             ("\\*", "*", true),
             ("\\*?", "ab", false),
@@ -346,6 +352,39 @@ mod tests {
         ];
         for (pattern, text, expected) in cases {
             assert_eq!(matches(pattern, text), *expected, "{pattern:?} on {text:?}");
+        }
+    }
+
+    #[test]
+    fn classes_hold_what_they_hold_in_c_and_never_a_slash() {
+        for (class, members) in [
+            ("alnum", "09AZaz"),
+            ("alpha", "AZaz"),
+            ("blank", " \t"),
+            ("cntrl", "\0\t\n\u{b}\u{1f}\u{7f}"),
+            ("digit", "09"),
+            ("graph", "!09AZ_az~"),
+            ("lower", "az"),
+            ("print", " !09AZ_az~"),
+            ("punct", "!_~"),
+            ("space", " \t\n\u{b}"),
+            ("upper", "AZ"),
+            ("xdigit", "09AFaf"),
+        ] {
+            let candidates = " !/09AFGZ_afgz~\0\t\n\u{b}\u{1f}\u{7f}";
+            for byte in candidates.chars() {
+                let more = match class {
+                    "alnum" | "alpha" | "graph" | "print" => "AFGZafgz",
+                    "lower" => "afgz",
+                    "upper" => "AFGZ",
+                    _ => "",
+                };
+                let expected = byte != '/' && (members.contains(byte) || more.contains(byte));
+                let text = byte.to_string();
+                assert_eq!(matches(&format!("[[:{class}:]]"), &text), expected, "{class} {byte:?}");
+                let not = matches(&format!("[![:{class}:]]"), &text);
+                assert_eq!(not, byte != '/' && !expected, "not {class} {byte:?}");
+            }
         }
     }
 

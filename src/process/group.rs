@@ -232,7 +232,7 @@ fn is_dead(group: Pid) -> bool {
 
 /// The third and the fifth field of `/proc/PID/stat`; the second, a name in parentheses,
 /// may hold anything.
-fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
+pub(super) fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
     let name_end = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;

@@ -98,7 +98,7 @@ fn ignored_signals() -> u64 {
     parse_ignored(&status)
 }
 
-fn parse_ignored(status: &str) -> u64 {
+pub(super) fn parse_ignored(status: &str) -> u64 {
     status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))

@@ -194,6 +194,25 @@ mod tests {
     }
 
     #[test]
+    fn only_files_that_look_the_same_on_both_sides_are_read() {
+        let mut situation = situation(
+            "a: - - f1@1 f1@1
+             b: - - f1@1 f1@9
+             c: - - f1@1 f2@1
+             d: - - d@1 d@1
+             e: - - x f0@1
+             f: - - f0@1 x
+             l: - - l:a@1 l:a@1",
+        );
+        let wanted = recall(&mut situation.trees, &situation.baseline, SORT).unwrap();
+        for side in Side::BOTH {
+            let tree = &situation.trees[side];
+            let names: Vec<_> = wanted[side].iter().map(|id| tree.name(*id)).collect();
+            assert_eq!(names, [b"a"], "{side}");
+        }
+    }
+
+    #[test]
     fn a_digest_of_another_sort_says_nothing_and_a_fresh_one_is_forgotten() {
         let (mut a, mut b) =
             (with("f1@1", Side::Initiator, 7, 1), with("f1@1", Side::Target, 7, 1));

@@ -98,3 +98,69 @@ impl Groups<'_> {
             .is_some_and(|there| there.len() == names.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::testing::{plan, preserve_all, rules, situation, words};
+
+    #[test]
+    fn only_regular_files_whose_inode_is_known_can_be_linked() {
+        for (kind, shared_inode, ino, expected) in [
+            (Kind::File, true, 7, true),
+            (Kind::File, false, 7, false),
+            (Kind::File, true, 0, false),
+            (Kind::Symlink, true, 7, false),
+            (Kind::Dir, true, 7, false),
+        ] {
+            let mut entry = Entry::new(kind);
+            (entry.shared_inode, entry.ino) = (shared_inode, ino);
+            assert_eq!(shared(&entry).is_some(), expected, "{kind:?} {shared_inode} {ino}");
+        }
+        let mut rules = rules();
+        rules.preserve.hardlinks = true;
+        let plan = plan(&situation("a: - - l:x@1&5 -\nb: - - l:x@1&5 -"), &rules);
+        assert_eq!(words(&plan), [">> send a", ">> send b"]);
+        assert!(plan.groups.is_empty(), "symbolic links are not kept linked");
+    }
+
+    #[test]
+    fn names_need_thought_only_where_a_group_differs() {
+        let hardlinks = Preserve { hardlinks: true, ..preserve_all() };
+        for (what, rows, expected) in [
+            ("alike", "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6", ["", ""]),
+            ("its other names lie elsewhere", "a: - - f1@1&5 f1@1", ["", ""]),
+            ("linked here only", "a: - - f1@1&5 f1@1\nb: - - f1@1&5 f1@1", ["a b", "a b"]),
+            ("linked there only", "a: - - f1@1 f1@1&5\nb: - - f1@1 f1@1&5", ["a b", "a b"]),
+            (
+                "one name more here",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6\nc: - - f1@1&5 -",
+                ["a b c", "a b"],
+            ),
+            (
+                "one name more there, which is another file here",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6\nc: - - f1@1 f1@1&6",
+                ["a b c", "a b c"],
+            ),
+            ("another content", "a: - - f2@1&5 f1@1&6\nb: - - f2@1&5 f1@1&6", ["a b", "a b"]),
+            (
+                "two groups that hang together",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&7\nc: - - f1@1 f1@1&7\nd: - - f1 f1",
+                ["a b c", "a b c"],
+            ),
+            ("excluded over there", "a: - - f1@1&5 x\nb: - - f1@1&5 f1@1", ["a b", "b"]),
+        ] {
+            let trees = situation(rows).trees;
+            let found = out_of_step(&trees, &hardlinks);
+            let names = Side::BOTH.map(|side| {
+                let of = |id: &NodeId| String::from_utf8_lossy(trees[side].name(*id)).into_owned();
+                let mut names: Vec<String> = found[side].iter().map(of).collect();
+                names.sort();
+                names.join(" ")
+            });
+            assert_eq!(names, expected, "{what}");
+            let without = out_of_step(&trees, &preserve_all());
+            assert!(without.initiator.is_empty() && without.target.is_empty(), "{what}");
+        }
+    }
+}

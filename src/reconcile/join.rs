@@ -282,3 +282,67 @@ impl Walk<'_> {
 fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
     !a.kind.is_dir() || a.mtime.compare_coarsely(b.mtime) == Ordering::Equal
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::as_found;
+    use crate::reconcile::record::{Achieved, record};
+    use crate::reconcile::testing::{path, rules, situation};
+    use crate::state::Baseline;
+
+    #[test]
+    fn paths_are_given_thought_only_where_something_is_to_be_decided() {
+        for (what, rows, needs) in [
+            ("the same", "a: f1@1 f1@1 f1@1 f1@1", false),
+            ("the same, and unknown", "a: - - f1@1 f1@1", false),
+            ("recorded as different", "a: f1@1%600 f1@1 f1@1%600 f1@1", false),
+            ("a changed mode", "a: f1@1 f1@1 f1@1%600 f1@1", true),
+            ("a changed time", "a: f1@1 f1@1 f1@2 f1@1", true),
+            ("directories of other times", "d: d@1 d@5 d@1 d@7", true),
+            ("directories of the same time", "d: d@1 d@1 d@7 d@7", false),
+            ("directories recorded as different", "d: d@1 d@5 d@1 d@5", false),
+            ("a mark of a deletion", "a: f1@1! f1@1%600 f1@1 f1@1%600", true),
+        ] {
+            let situation = situation(rows);
+            let delta = join(&situation.trees, &situation.baseline, &rules()).unwrap();
+            assert_eq!(!delta.is_empty(), needs, "{what}");
+        }
+        let mut rules = rules();
+        rules.preserve.checksum = true;
+        let situation = situation("a: f1@1%600 f1@1 f1@1%600 f1@1");
+        let delta = join(&situation.trees, &situation.baseline, &rules).unwrap();
+        assert!(delta.is_empty(), "recorded as different, with the same digests");
+    }
+
+    #[test]
+    fn everything_that_is_there_becomes_the_baseline_where_a_run_initialises() {
+        let situation = situation(
+            "a: - - f1@1 f2@1
+             d: - - d d
+             d/b: - - f1@1 -
+             d/x: - - x -
+             e: - - - d
+             e/c: - - - f3@1
+             gone: f1@1 f1@1 - -",
+        );
+        let header = situation.baseline.header().clone();
+        let plan = as_found(&situation.trees);
+        let found =
+            record(&situation.trees, &Baseline::empty(), &plan, &Achieved::default(), header);
+        let found: Vec<_> = found
+            .unwrap()
+            .records()
+            .map(Result::unwrap)
+            .map(|(at, record)| (at, Side::BOTH.map(|side| record.existed(side))))
+            .collect();
+        let expected = [
+            ("a", [true, true]),
+            ("d", [true, true]),
+            ("d/b", [true, false]),
+            ("e", [false, true]),
+            ("e/c", [false, true]),
+        ];
+        assert_eq!(found, expected.map(|(at, existed)| (path(at), existed)));
+    }
+}

@@ -134,6 +134,91 @@ fn names_of_one_inode_go_together() {
 }
 
 #[test]
+fn links_alone_follow_the_side_that_changed_them_whichever_prevails() {
+    let linked_here = "a: f1@1 f1@1 f1@1&5 f1@1\nb: f1@1 f1@1 f1@1&5 f1@1";
+    let linked_there = "a: f1@1 f1@1 f1@1 f1@1&5\nb: f1@1 f1@1 f1@1 f1@1&5";
+    let (over, back) = ([">> link a", ">> link b"], ["<< link a", "<< link b"]);
+    // a one-way run brings over how it is there, linked or not
+    let (part_over, part_back) = ([">> send b"], ["<< send b"]);
+    for (one_way, rows, expected) in [
+        (None, linked_here, &over[..]),
+        (None, linked_there, &back),
+        (Some(Side::Initiator), linked_here, &over),
+        (Some(Side::Target), linked_there, &back),
+        (Some(Side::Initiator), linked_there, &part_over),
+        (Some(Side::Target), linked_here, &part_back),
+    ] {
+        for prevalence in Side::BOTH {
+            let mut rules = linked();
+            (rules.policy.prevalence, rules.policy.one_way_from) = (prevalence, one_way);
+            let plan = plan(&situation(rows), &rules);
+            assert_eq!(words(&plan), expected, "{prevalence}, {one_way:?}\n{rows}");
+        }
+    }
+}
+
+#[test]
+fn names_that_go_alone_are_in_no_group() {
+    for (what, rows, groups) in [
+        (
+            "one name leaves",
+            "a: f1@1&5 f1@1&5 f1@1&5 f1@1&5
+             b: f1@1&5 f1@1&5 f1@1&5 f1@1&5
+             c: f1@1&5 f1@1&5 f1@1#6 f1@1&5",
+            0,
+        ),
+        ("two names go", "a: - - f1@1&5 -\nb: - - f1@1&5 -", 1),
+    ] {
+        assert_eq!(plan(&situation(rows), &linked()).groups.len(), groups, "{what}");
+    }
+}
+
+#[test]
+fn names_from_both_sides_to_a_file_in_step_are_links_and_no_copies() {
+    let rows = "a: f1@1 f1@1 f1@1&5 f1@1&6\nb: - - f1@1&5 -\nc: - - - f1@1&6";
+    let mut got = words(&plan(&situation(rows), &linked()));
+    got.sort();
+    assert_eq!(got, ["<< link a", "<< link c", ">> link a", ">> link b"]);
+}
+
+#[test]
+fn an_opposition_is_told_once_for_each_name_whatever_else_is_told() {
+    let rows = "a: f1@1&5 f1@1&5 f2@9&5 f1@1&5
+                b: - - f2@9&5 f1@1&5
+                c: - - - f1@1&5
+                d: - - - f1@1&5
+                m: f1@1&8 f1@1&8 f2@9&8 f1@1&8
+                n: - - - f1@1&8
+                z: f1@1 f1@1 f2@5 f3@4";
+    let plan = plan(&situation(rows), &linked());
+    let mut told: Vec<_> =
+        words(&plan).into_iter().filter(|line| line.starts_with("conflict")).collect();
+    assert!(told.contains(&"conflict m initiator Links".to_owned()), "{told:?}");
+    assert!(told.contains(&"conflict z initiator Newer".to_owned()), "{told:?}");
+    assert!(told.len() > 2, "{told:?}");
+    let all = told.len();
+    told.sort();
+    told.dedup();
+    assert_eq!(all, told.len(), "{told:?}");
+}
+
+#[test]
+fn a_mode_that_goes_along_with_a_file_is_not_set_apart() {
+    // c leaves the group and gets its content anew; its new mode comes with it
+    let rows = "a: f1@1&5 f1@1&5 f1@1&5 f1@1&5
+                b: f1@1&5 f1@1&5 f1@1&5 f1@1&5
+                c: f1@1&5 f1@1&5 f1@1%600#6 f1@1&5";
+    assert_eq!(words(&plan(&situation(rows), &linked())), [">> send c"]);
+    // and where the mode was changed on the other side, it comes back
+    let rows = "a: f1@1&5 f1@1&5 f1@1&5 f1@1%600&5
+                b: f1@1&5 f1@1&5 f1@1&5 f1@1%600&5
+                c: f1@1&5 f1@1&5 f1@1#6 f1@1%600&5";
+    let got = words(&plan(&situation(rows), &linked()));
+    assert!(got.iter().any(|line| line.ends_with("c") && line.starts_with("<< ")), "{got:?}");
+    assert!(got.contains(&">> send c".to_owned()), "{got:?}");
+}
+
+#[test]
 fn without_the_setting_links_mean_nothing() {
     let before = situation("a: f1@1 f1@1 f1@1 f1@1&5\nb: f1@1 f1@1 f1@1 f1@1&5");
     assert!(plan(&before, &rules()).is_empty());

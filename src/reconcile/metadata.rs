@@ -114,3 +114,7 @@ fn moved(now: &Entry, was: &Was, preserve: &Preserve) -> Moved {
         _ => Moved::NoBaseline,
     }
 }
+
+#[cfg(test)]
+#[path = "metadata_tests.rs"]
+mod tests;

@@ -345,8 +345,9 @@ impl<'a> Recorder<'a> {
 mod tests {
     use super::*;
     use crate::reconcile::testing::{
-        Situation, carry_out, path, plan, rules, situation, tree, words,
+        Situation, afterwards, carry_out, path, plan, rules, situation, tree, words,
     };
+    use crate::tree::RelPath;
 
     /// Plans, carries out, lets some paths fail, and records.
     fn after(situation: &Situation, mut spoil: impl FnMut(&Plan, &mut Achieved)) -> Baseline {
@@ -456,6 +457,72 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_read_again_is_recorded_as_scanned_and_as_it_was_decided() {
+        let situation = situation(
+            "d: d d d d
+             d/a: f1@1 f1@1 f2@5 f1@1
+             g: f1@1 f1@1 - f1@1",
+        );
+        let baseline = after(&situation, |plan, achieved| {
+            for name in ["d", "g"] {
+                let spot = spot(plan, name);
+                achieved.fresh.initiator.remove(spot);
+                achieved.fresh.target.remove(spot);
+                assert_eq!(achieved.fresh.target.get(spot), None);
+            }
+        });
+        assert!(of(&baseline, "d").is_some_and(|d| d == of(&situation.baseline, "d").unwrap()));
+        assert!(of(&baseline, "d/a").is_some());
+        let paths: Vec<RelPath> = baseline.records().map(|item| item.unwrap().0).collect();
+        assert_eq!(paths, [path("d"), path("d/a")], "what went leaves no line behind");
+    }
+
+    #[test]
+    fn what_was_given_another_mode_is_recorded_with_it() {
+        let situation = situation("b: f1@1 f1@1 f1@1%600 f1@1");
+        let recorded = of(&after(&situation, |_, _| {}), "b").unwrap();
+        for side in Side::BOTH {
+            let Was::Seen(entry) = &recorded.was[side] else { panic!("{recorded:?}") };
+            assert_eq!(entry.mode, 0o600, "{side}");
+        }
+    }
+
+    #[test]
+    fn what_lies_below_a_failure_failed_too() {
+        let situation =
+            situation("d: - - d -\nd/a: - - f1@1 -\nd/e: - - d -\nd/e/b: - - f1 -\nf: - - f1 -");
+        let baseline = after(&situation, |plan, achieved| {
+            achieved.fail_below(&plan.delta, spot(plan, "d"));
+            for (name, succeeded) in
+                [("d", false), ("d/a", false), ("d/e", false), ("d/e/b", false), ("f", true)]
+            {
+                assert_eq!(achieved.succeeded(spot(plan, name)), succeeded, "{name}");
+            }
+        });
+        let paths: Vec<RelPath> = baseline.records().map(|item| item.unwrap().0).collect();
+        assert_eq!(paths, [path("f")]);
+    }
+
+    #[test]
+    fn the_run_after_a_run_is_answered_quickly() {
+        for rows in [
+            "d: - - d -",
+            "d: - - d d\nd/e: - - - d",
+            "d: - - d -\nd/a: - - f1@1 -",
+            "d: d d d d\nd/a: f1@1 f1@1 - f1@1",
+            "d: d d - d\nd/a: f1@1 f1@1 - f1@1\nb: - - f1@1 -",
+            "d: f1@1 f1@1 d f1@1\nd/a: - - f1@1 -",
+            "b: f1@1 f1@1 f1@1%600 f1@1",
+        ] {
+            let before = situation(rows);
+            let first = plan(&before, &rules());
+            let after = afterwards(&before, &first);
+            let next = plan(&after, &rules());
+            assert!(next.delta.is_as_recorded(), "{rows}: {:?}", words(&next));
+        }
+    }
+
+    #[test]
     fn what_is_excluded_now_is_forgotten() {
         let situation = situation("d: d d xd xd\nd/a: f1@1 f1@1 - -\nb: f1@1 f1@1 f1@1 f1@1");
         let baseline = after(&situation, |_, _| {});
@@ -482,6 +549,17 @@ mod tests {
             (at(13, 0), false),
             (at(11, 123_456_790), false),
             (at(11, 99), false),
+            (at(11, 122_000_000), false),
+            (at(11, 123_456_750), false),
+        ] {
+            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
+        }
+        let sent = at(12, 123_456_700);
+        for (found, expected) in [
+            (at(12, 0), true),
+            (at(10, 0), false),
+            (at(14, 0), false),
+            (at(12, 123_456_600), false),
         ] {
             assert_eq!(arrived(&sent, &found), expected, "{found:?}");
         }

@@ -2,6 +2,7 @@
 
 pub(crate) use super::shell::fuzzing as remote;
 
+use super::host::{boot_time_in, started_in};
 use super::judge::{Found, Holder, LockedBy, Origin, Place, Process, Verdict, judge};
 use super::temp::is_left_over;
 use super::work_dir::identity_of;
@@ -18,6 +19,9 @@ pub(crate) fn lock(bytes: &[u8]) {
         assert_eq!(Holder::parse(holder.to_text().as_bytes()).as_ref(), Ok(holder));
     }
     let by = parts.next().and_then(LockedBy::parse);
+    if let Some(by) = &by {
+        assert_eq!(LockedBy::parse(by.to_text().as_bytes()).as_ref(), Some(by));
+    }
     let here = Origin { host: "here".to_owned(), boot: "at:1700000000".to_owned() };
     let found = Found { holder, by, before_boot: false };
     for place in [Place::Here, Place::Remote] {
@@ -80,4 +84,19 @@ pub(crate) fn temporary(bytes: &[u8]) {
             assert!((1..=7).contains(&end.len()) && end.iter().all(u8::is_ascii_alphanumeric));
         }
     }
+}
+
+/// The name of a program, and what Linux says of the processes of such a name: whatever the
+/// name, the numbers behind it are those of the process.
+pub(crate) fn proc_stat(bytes: &[u8]) {
+    let _ = started_in(bytes);
+    crate::process::fuzzing::stat(bytes);
+    let numbers: Vec<String> = (23..=52).map(|number: u32| number.to_string()).collect();
+    let rest = format!(") S 1 77 {}4242 {}", "5 ".repeat(16), numbers.join(" "));
+    let stat = [b"99 (", bytes, rest.as_bytes()].concat();
+    assert_eq!(started_in(&stat), Some(4242));
+    crate::process::fuzzing::stat_of(&stat, b'S', 77);
+    let text = String::from_utf8_lossy(bytes);
+    let names_it = text.lines().any(|line| line.starts_with("btime "));
+    assert!(boot_time_in(&text).is_none() || names_it);
 }

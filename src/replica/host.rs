@@ -19,7 +19,11 @@ pub fn origin() -> Origin {
 /// When this machine started, in seconds since the epoch by its present clock.
 #[must_use]
 pub fn boot_time() -> Option<i64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
+    boot_time_in(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// What `/proc/stat` says of it.
+pub(super) fn boot_time_in(stat: &str) -> Option<i64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
     line.trim().parse().ok()
 }
@@ -40,7 +44,11 @@ pub fn process(pid: u32) -> Process {
 /// When a process started, in the kernel's ticks since boot.
 #[must_use]
 pub fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    started_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// What `/proc/PID/stat` says of it.
+pub(super) fn started_in(stat: &[u8]) -> Option<u64> {
     // The second field is the program's name in parentheses and may hold anything.
     let end = stat.iter().rposition(|b| *b == b')')?;
     let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;

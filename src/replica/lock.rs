@@ -249,10 +249,77 @@ mod tests {
         assert!(!lock.exists(), "one that is gone needs no removing");
     }
 
+    fn of_task() -> LockRequest {
+        LockRequest { instance_id: "task".to_owned(), force: false, stranger_resume: false }
+    }
+
+    #[test]
+    fn runs_take_turns_at_looking_and_changing() {
+        let (_dir, work, lock) = work();
+        let turn = Turn::take(&work).unwrap();
+        assert!(turn.is_exclusive(), "the file systems that tests run on have locks");
+        let given_up = std::sync::atomic::AtomicBool::new(false);
+        let after = |result: &dyn std::fmt::Debug| {
+            assert!(given_up.load(std::sync::atomic::Ordering::SeqCst), "out of turn: {result:?}");
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(150));
+                given_up.store(true, std::sync::atomic::Ordering::SeqCst);
+                drop(turn);
+            });
+            let (locked, held) = take(&work, &of_task()).unwrap();
+            after(&locked);
+            given_up.store(false, std::sync::atomic::Ordering::SeqCst);
+            let turn = Turn::take(&work).unwrap();
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(150));
+                given_up.store(true, std::sync::atomic::Ordering::SeqCst);
+                drop(turn);
+            });
+            held.release(&work).unwrap();
+            after(&"given back");
+        });
+        assert!(!lock.exists());
+    }
+
+    #[test]
+    fn a_lock_with_our_number_is_ours_only_with_the_lock_by_that_we_wrote() {
+        let pid = std::process::id();
+        let here = host::origin();
+        let by = |holder: &str, boot: &str| {
+            let (pid, instance) = holder.split_once('@').unwrap();
+            format!("host={}\nboot={boot}\npid={pid}\ninstance={instance}\n", here.host)
+        };
+        let ours = format!("{pid}@task");
+        for (what, by, dead) in [
+            ("ours", by(&ours, &here.boot), false),
+            ("of another lock of this boot", by("1@other", &here.boot), true),
+            ("of another boot", by(&ours, "id:before"), true),
+            ("none", String::new(), true),
+        ] {
+            let (_dir, work, lock) = work();
+            written(&lock, &format!("{ours}\n"), SystemTime::now());
+            std::fs::write(lock.with_file_name(LOCK_BY), by).unwrap();
+            let taken = take(&work, &of_task());
+            assert_eq!(taken.is_ok(), dead, "{what}: {taken:?}");
+        }
+    }
+
+    #[test]
+    fn a_lock_has_its_lock_by_and_leaves_nothing_behind() {
+        let (_dir, work, lock) = work();
+        let (_, held) = take(&work, &of_task()).unwrap();
+        let by = std::fs::read(lock.with_file_name(LOCK_BY)).unwrap();
+        let by = LockedBy::parse(&by).unwrap();
+        assert_eq!((by.holder.pid, by.origin), (std::process::id(), host::origin()));
+        held.release(&work).unwrap();
+        assert_eq!(std::fs::read_dir(lock.parent().unwrap()).unwrap().count(), 0);
+    }
+
     #[test]
     fn a_lock_from_before_the_boot_is_dead_though_its_number_is_in_use_again() {
-        let request =
-            LockRequest { instance_id: "task".to_owned(), force: false, stranger_resume: false };
+        let request = of_task();
         // process 1 always runs; without `lock.by` only the age of the lock tells
         for (at, dead) in [(UNIX_EPOCH, true), (SystemTime::now(), false)] {
             let (_dir, work, lock) = work();

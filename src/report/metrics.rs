@@ -4,8 +4,11 @@
 use super::run::write_whole;
 use super::{Counts, RunReport};
 use crate::tree::Side;
+use rustix::fs::OFlags;
 use std::fmt::Write;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -20,13 +23,31 @@ pub fn write(path: &Path, run: &RunReport) -> io::Result<()> {
     if run.dry {
         return Ok(());
     }
-    let before = std::fs::read(path).unwrap_or_default();
+    let before = before(path);
     let before = String::from_utf8_lossy(&before);
     write_whole(path, to_text(run, last_success(&before, &run.task)).as_bytes())
 }
 
+/// What we read of a file that was there; ours has a few kilobytes.
+const MOST: u64 = 1 << 20;
+
+/// What the file holds; nothing where it is none: reading a fifo, a terminal or our own
+/// standard output would wait for ever.
+fn before(path: &Path) -> Vec<u8> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = File::options().read(true).custom_flags(flags).open(path);
+    let mut text = Vec::new();
+    if let Ok(file) = opened
+        && file.metadata().is_ok_and(|meta| meta.is_file())
+        && file.take(MOST).read_to_end(&mut text).is_err()
+    {
+        text.clear();
+    }
+    text
+}
+
 /// The metrics of a run. `last_success`: seconds since the epoch, when it succeeded before.
-fn to_text(run: &RunReport, last_success: Option<f64>) -> String {
+pub(super) fn to_text(run: &RunReport, last_success: Option<f64>) -> String {
     let mut page = Page { task: escape_label(&run.task), text: String::new() };
     let ended = seconds(run.ended);
     let success = if run.succeeded() { ended } else { last_success.unwrap_or(0.0) };
@@ -100,9 +121,10 @@ impl Page {
 }
 
 /// The time of the last success in a file we wrote, if it is about the same task.
-fn last_success(text: &str, task: &str) -> Option<f64> {
+pub(super) fn last_success(text: &str, task: &str) -> Option<f64> {
     let start = format!("{LAST_SUCCESS}{{instance=\"{}\"}} ", escape_label(task));
-    text.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok())
+    let is_time = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
+    text.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok().filter(is_time))
 }
 
 /// A label value: backslash, quote and newline are escaped.
@@ -165,6 +187,31 @@ mod tests {
             }
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_no_success() {
+        let of =
+            |value: &str| last_success(&format!("{LAST_SUCCESS}{{instance=\"t\"}} {value}"), "t");
+        for (value, expected) in
+            [("7.5", Some(7.5)), ("NaN", None), ("inf", None), ("1e999", None), ("-1", None)]
+        {
+            assert_eq!(of(value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        // somebody holds the other end, and says nothing
+        let reader = File::options().read(true).write(true).open(&fifo).unwrap();
+        let (done, over) = std::sync::mpsc::channel();
+        std::thread::spawn(move || done.send(write(&fifo, &run(0, 0)).is_ok()));
+        assert_eq!(over.recv_timeout(Duration::from_secs(20)), Ok(true));
+        drop(reader);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod closing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod json;
 mod line;
 mod log;

@@ -44,7 +44,7 @@ impl Who {
 }
 
 /// The name that a passwd file gives to a user.
-fn login_name(passwd: &[u8], uid: u32) -> Option<String> {
+pub(super) fn login_name(passwd: &[u8], uid: u32) -> Option<String> {
     let wanted = uid.to_string();
     passwd.split(|b| *b == b'\n').find_map(|line| {
         let mut fields = line.split(|b| *b == b':');

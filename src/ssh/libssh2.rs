@@ -64,5 +64,9 @@ fn run(words: &[OsString]) -> Result<u8, Failure> {
 pub(super) fn objection(words: &[OsString]) -> Option<String> {
     let mut whole = words.to_vec();
     whole.extend(["host".into(), "command".into()]);
-    Options::parse(&whole).err()
+    match Options::parse(&whole) {
+        Ok(options) if options.host == "host" && options.command == "command" => None,
+        Ok(options) => Some(format!("SSH_OPTIONAL_ARGS: '{}' is no option", options.host)),
+        Err(why) => Some(why),
+    }
 }

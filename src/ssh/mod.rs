@@ -73,12 +73,15 @@ impl Ssh {
     /// Whether there is what a connection needs.
     ///
     /// # Errors
-    /// The password file cannot be read; or a setting needs the OpenSSH client, and that is
-    /// not what is used.
+    /// The password file cannot be read; SSH_OPTIONAL_ARGS would change where ssh goes; or a
+    /// setting needs the OpenSSH client, and that is not what is used.
     pub fn check(&self) -> Result<(), NoSsh> {
-        if self.program != Program::OpenSsh {
-            self.check_ours()?;
-        }
+        match self.program {
+            Program::OpenSsh => {
+                options::objection(&self.remote.optional_args).map_or(Ok(()), |why| Err(NoSsh(why)))
+            }
+            Program::Ours(_) => self.check_ours(),
+        }?;
         let Some(file) = &self.remote.password_file else { return Ok(()) };
         askpass::read_password(file).map(drop).map_err(|cause| {
             NoSsh(format!("cannot read the password file {}: {cause}", file.display()))

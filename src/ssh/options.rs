@@ -91,10 +91,54 @@ pub(super) fn ours(binary: &Path, remote: &Remote, to: &SshLocation) -> Vec<OsSt
 
 /// Whether the arguments set an option of ssh_config: `-oName=…`, `-o Name …`.
 fn sets(args: &[String], name: &str) -> bool {
-    args.iter().any(|arg| {
-        let arg = arg.strip_prefix("-o").unwrap_or(arg).trim_start();
-        let found = arg.split(['=', ' ', '\t']).next().unwrap_or_default();
-        found.eq_ignore_ascii_case(name)
+    each_option(args).filter_map(Result::ok).any(|(letter, value)| {
+        let value = value.trim_ascii_start();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        let found = value.split(|b| matches!(b, b'=' | b' ' | b'\t' | b'"')).next();
+        letter == b'o' && found.is_some_and(|found| found.eq_ignore_ascii_case(name.as_bytes()))
+    })
+}
+
+/// What keeps words from standing before the destination: with these ssh would go to another
+/// host, or take the destination for the value of an option. None: nothing.
+pub(super) fn objection(args: &[String]) -> Option<String> {
+    each_option(args).find_map(Result::err)
+}
+
+/// The options of ssh that have a value.
+const WITH_VALUE: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
+
+/// The options in ssh's arguments as getopt finds them: each letter and, where it has one,
+/// its value. Ends with a word that is no option, or lacks its value.
+fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &[u8]), String>> {
+    let mut words = args.iter();
+    let mut cluster: &[u8] = b"";
+    std::iter::from_fn(move || {
+        if cluster.is_empty() {
+            let word = words.next()?;
+            match word.strip_prefix('-') {
+                Some(letters) if !matches!(letters, "" | "-") => cluster = letters.as_bytes(),
+                _ => {
+                    words = [].iter();
+                    return Some(Err(format!(
+                        "SSH_OPTIONAL_ARGS: '{word}' is no option; ssh would take it, or what \
+                         comes next, for the host"
+                    )));
+                }
+            }
+        }
+        let (&letter, rest) = cluster.split_first()?;
+        if !WITH_VALUE.contains(&letter) {
+            cluster = rest;
+            return Some(Ok((letter, &b""[..])));
+        }
+        cluster = b"";
+        if !rest.is_empty() {
+            return Some(Ok((letter, rest)));
+        }
+        let missing =
+            || format!("SSH_OPTIONAL_ARGS: the option -{} lacks its value", char::from(letter));
+        Some(words.next().map(|value| (letter, value.as_bytes())).ok_or_else(missing))
     })
 }
 
@@ -159,6 +203,46 @@ mod tests {
             let optional_args = args.iter().map(|a| (*a).to_owned()).collect();
             let remote = Remote { optional_args, ..plain() };
             assert!(!line(&remote, &somewhere()).contains("ConnectTimeout=30"), "{args:?}");
+        }
+    }
+
+    #[test]
+    fn options_in_clusters_and_quotes_count_and_values_of_others_do_not() {
+        for (args, ours) in [
+            (&["-voConnectTimeout=5"][..], false),
+            (&["-4vo", "ConnectTimeout=5"], false),
+            (&["-o\"ConnectTimeout\" 5"], false),
+            (&["-i", "ConnectTimeout=5"], true),
+            (&["-lConnectTimeout"], true),
+            (&["-o", "ConnectTimeoutX=5"], true),
+        ] {
+            let optional_args = args.iter().map(|a| (*a).to_owned()).collect();
+            let remote = Remote { optional_args, ..plain() };
+            let said = line(&remote, &somewhere());
+            assert_eq!(said.contains("ConnectTimeout=30"), ours, "{args:?}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_where_ssh_goes_is_refused() {
+        for (args, word) in [
+            (&["otherhost"][..], Some("'otherhost'")),
+            (&["-4", "otherhost", "-v"], Some("'otherhost'")),
+            (&["-v", "--"], Some("'--'")),
+            (&["-"], Some("'-'")),
+            (&[""], Some("''")),
+            (&["-o"], Some("-o lacks")),
+            (&["-vi"], Some("-i lacks")),
+            (&["-i", "-o", "-J", "jump", "-vp22", "-o", "a b"], None),
+            (&["-\u{e9}o"], Some("-o lacks")),
+            (&["-\u{e9}"], None), // ssh itself refuses that
+            (&[], None),
+        ] {
+            let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+            match (objection(&args), word) {
+                (Some(why), Some(word)) => assert!(why.contains(word), "{args:?}: {why}"),
+                (why, word) => assert!(why.is_none() && word.is_none(), "{args:?}: {why:?}"),
+            }
         }
     }
 

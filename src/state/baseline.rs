@@ -161,8 +161,24 @@ mod tests {
     fn a_block_that_is_not_read_to_its_end_does_not_disturb_the_next() {
         let from = sample();
         let mut cursor = from.cursor();
-        assert_eq!(cursor.open().unwrap().next().unwrap().unwrap().name, b"a");
+        let mut block = cursor.open().unwrap();
+        assert_eq!((block.entries(), block.size_hint()), (3, (0, Some(3))));
+        assert_eq!(block.next().unwrap().unwrap().name, b"a");
+        assert_eq!((block.entries(), block.size_hint()), (3, (0, Some(2))));
         assert_eq!(cursor.block().unwrap()[0].name, b"x");
+    }
+
+    #[test]
+    fn damage_is_told_with_its_place_in_the_whole() {
+        // the second byte of the last entry's name becomes a slash
+        let from = sample();
+        let at = from.body().windows(2).rposition(|pair| pair == [1, b'2']).unwrap() + 1;
+        let mut bytes = from.body().to_vec();
+        bytes[at] = b'/';
+        let end = bytes.len();
+        let baseline = Baseline::from_bytes(Header::default(), bytes, 0..end).unwrap();
+        let damage = baseline.check().unwrap_err();
+        assert_eq!((damage.at, damage.what), (at + 1, "a name is none"));
     }
 
     #[test]

@@ -163,3 +163,53 @@ fn entry_mut_of(was: &mut Was) -> Option<&mut Entry> {
         Was::Absent | Was::Listed(None) => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(numbers: [u64; 4]) -> Result<Head, Damaged> {
+        let mut bytes = Vec::new();
+        numbers.into_iter().for_each(|number| put_number(&mut bytes, number));
+        Head::read(&mut Reader::new(&bytes))
+    }
+
+    #[test]
+    fn counts_that_cannot_be_are_damage_before_anything_is_made_room_for() {
+        for (bytes, entries, known, blocks, sound) in [
+            (0, 0, 0, 0, true),
+            (3, 1, 0, 0, true),
+            (3, 1, 1, 1, true),
+            (6, 2, 2, 2, true),
+            (2, 1, 0, 0, false),
+            (5, 2, 0, 0, false),
+            (0, 1, 0, 0, false),
+            (3, 0, 0, 0, false),
+            (3, 1, 2, 0, false),
+            (3, 1, 0, 2, false),
+            (0, 0, 1, 0, false),
+            (0, 0, 0, 1, false),
+            (9, u64::MAX, 0, 0, false),
+        ] {
+            let found = read([bytes, entries, known, blocks]);
+            assert_eq!(found.is_ok(), sound, "{bytes} {entries} {known} {blocks}: {found:?}");
+            if let Ok(head) = found {
+                let bytes = usize::try_from(bytes).unwrap();
+                assert_eq!(head, Head { bytes, entries, known, blocks });
+            }
+        }
+    }
+
+    #[test]
+    fn a_mark_of_a_later_version_is_damage_and_no_entry() {
+        let mut bytes = Vec::new();
+        put_string(&mut bytes, b"a");
+        for (first, sound) in [(0, true), (HAS_BLOCK, true), (1 << 7, false), (1 << 7 | 1, false)] {
+            let bytes = [&bytes[..], &[first]].concat();
+            let mut known = Known::default();
+            let read =
+                read_known(&mut Reader::new(&bytes), &mut Context::default(), b"", &mut known);
+            assert_eq!(read.is_ok(), sound, "{first:#b}");
+        }
+    }
+}

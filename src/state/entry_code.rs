@@ -277,3 +277,7 @@ fn read_extra(reader: &mut Reader<'_>) -> Result<Extra, Damaged> {
         content: if has(CONTENT) { Some(reader.array()?) } else { None },
     })
 }
+
+#[cfg(test)]
+#[path = "entry_code_tests.rs"]
+mod tests;

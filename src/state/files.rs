@@ -269,3 +269,58 @@ fn temporary_name(name: &str, pid: i32) -> String {
 fn ending(name: &str) -> String {
     format!("-{}", &blake3::hash(name.as_bytes()).to_hex()[..16])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, symlink};
+    use std::path::Path;
+
+    fn files(dir: &Path) -> Files {
+        Files::new(StateDir::Custom(dir.to_owned()))
+    }
+
+    fn fifo(at: &Path) {
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, at, FileType::Fifo, mode, 0).unwrap();
+    }
+
+    #[test]
+    fn a_fifo_is_not_waited_for_whether_or_not_somebody_has_its_other_end() {
+        for other_end in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let at = dir.path().join("x");
+            fifo(&at);
+            let both_ways = || File::options().read(true).write(true).open(&at).unwrap();
+            let held = other_end.then(both_ways);
+            let error = files(dir.path()).read("x").unwrap_err().to_string();
+            assert!(error.contains("no regular file"), "{error}");
+            files(dir.path()).overwrite("x", b"line\n").unwrap();
+            assert_eq!(std::fs::read(&at).unwrap(), b"line\n");
+            drop(held);
+        }
+    }
+
+    #[test]
+    fn a_line_is_written_over_the_old_one_in_place_and_never_through_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("x");
+        let files = files(dir.path());
+        files.overwrite("x", b"a long line\n").unwrap();
+        let before = std::fs::metadata(&at).unwrap().ino();
+        for line in ["short\n", "a longer line than that\n"] {
+            files.overwrite("x", line.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&at).unwrap(), line);
+        }
+        assert_eq!(std::fs::metadata(&at).unwrap().ino(), before);
+
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "mine").unwrap();
+        std::fs::remove_file(&at).unwrap();
+        symlink(&victim, &at).unwrap();
+        files.overwrite("x", b"line\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
+        assert!(std::fs::symlink_metadata(&at).unwrap().is_file());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

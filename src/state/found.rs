@@ -64,13 +64,7 @@ impl StateStore {
         }
         let digest = digest_of(&mut file)
             .map_err(|cause| StateError::file("read", self.files.path(&name), cause))?;
-        let older =
-            snapshot_at.is_some_and(|at| stamp.mtime <= at) && mark.replaced == Some(digest);
-        let ours = match mark.written {
-            Some(written) if written.digest == digest => Ours::Yes,
-            _ if older => Ours::Older,
-            _ => Ours::No,
-        };
+        let ours = whose(mark, digest, stamp, snapshot_at);
         Ok(Some(FoundList { stamp, digest, ours }))
     }
 

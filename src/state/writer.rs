@@ -172,6 +172,15 @@ mod tests {
         let new = written_over(&old, &old.clone());
         assert!(std::ptr::eq(old.body(), new.body()));
         assert_eq!(new.len(), 2);
+        let mut writer =
+            BaselineWriter::like(&old, Header { version: "9".to_owned(), ..Header::default() });
+        old.cursor().copy_subtree(&mut writer).unwrap();
+        let mut other = writer.finish().unwrap();
+        assert!(std::ptr::eq(old.body(), other.body()));
+        assert_eq!(other.header().version, "9", "the same paths under a header of their own");
+        other.header_mut().version.push('1');
+        assert_eq!(other.header().version, "91");
+        assert_eq!(old.header().version, "");
     }
 
     proptest! {

@@ -104,6 +104,10 @@ fn named(line: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
         return Some((unquote(line)?, Vec::new()));
     };
     let digits = std::str::from_utf8(&line[at + 1..]).ok()?.strip_prefix("0x")?;
+    // a number may have a sign, these digits not
+    if !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
     let byte = |at| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
     let value: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
     Some((unquote(&line[..at])?, value?))
@@ -122,6 +126,9 @@ fn unquote(text: &[u8]) -> Option<Vec<u8>> {
             rest = behind;
         } else {
             let digits = std::str::from_utf8(rest.get(..3)?).ok()?;
+            if digits.starts_with('+') {
+                return None;
+            }
             out.push(u8::from_str_radix(digits, 8).ok()?);
             rest = &rest[3..];
         }
@@ -354,5 +361,20 @@ mod tests {
         let expected = "-user.gone\n# file: ./n\\012\\134\\040x\nuser.a\\075b=0x01fe\n";
         assert_eq!(String::from_utf8(further(&change, b"n\n\\ x")).unwrap(), expected);
         assert_eq!(unquote(quote(b"n\n\\ x\xff").as_bytes()).unwrap(), b"n\n\\ x\xff");
+    }
+
+    #[test]
+    fn digits_are_digits() {
+        let value =
+            |text: &str| named(format!("user.a=0x{text}").as_bytes()).map(|(_, value)| value);
+        for (text, expected) in [("", Some(vec![])), ("0bFF", Some(vec![0x0b, 0xff]))] {
+            assert_eq!(value(text), expected, "{text}");
+        }
+        for text in ["+b", "0", "0x", "zz", "-1"] {
+            assert_eq!(value(text), None, "{text}");
+        }
+        for text in ["\\+12", "\\12", "\\8", "\\400"] {
+            assert_eq!(unquote(text.as_bytes()), None, "{text}");
+        }
     }
 }

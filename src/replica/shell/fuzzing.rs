@@ -4,7 +4,7 @@ use super::answer::{apply_changes, complaint, lines, take_apart};
 use super::channel::{Found, hand_over};
 use super::listing::{Listing, Rules};
 use super::record::{Record, Style, device, parse};
-use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
+use super::{attributes, clean, encode, greeting, hook, locking, looking, ops, owners};
 use crate::filter::Filter;
 use crate::replica::cksum::cksum;
 use crate::replica::judge::{Holder, LockedBy};
@@ -154,5 +154,26 @@ pub(crate) fn names(bytes: &[u8]) {
         let mut out = Vec::new();
         encode::paths(&mut out, [&path, &path].into_iter());
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 4);
+    }
+}
+
+/// A name or number in the first line, and lines of `passwd` or `group` behind it: what is
+/// found stands in one line with what was asked for, and is the first that does.
+pub(crate) fn owners(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (key, lines) = text.split_once('\n').unwrap_or_default();
+    let number = owners::field_in(lines, owners::named(key), 2);
+    let name = owners::field_in(lines, owners::numbered(key), 0);
+    let mut whole = lines.lines().filter(|line| line.matches(':').count() >= 2);
+    let begins = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+    let found = whole.clone().find(begins).filter(|_| !key.contains(':'));
+    assert_eq!(number.is_some(), found.is_some());
+    if let (Some(number), Some(line)) = (number, found) {
+        let rest = &line[key.len() + 1..];
+        assert!(rest[rest.find(':').unwrap_or_default() + 1..].starts_with(&number));
+    }
+    if let Some(name) = name {
+        let line = whole.find(|line| line.split(':').nth(2) == Some(key));
+        assert!(line.is_some_and(|line| line.starts_with(&format!("{name}:"))), "{name}");
     }
 }

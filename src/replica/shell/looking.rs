@@ -183,7 +183,8 @@ pub(super) fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], Pa
         }
         None => {
             let mut sum = [0; 32];
-            if line.len() != 64 {
+            // a number may have a sign, a digest not
+            if line.len() != 64 || !line.bytes().all(|b| b.is_ascii_hexdigit()) {
                 return None;
             }
             for (at, byte) in sum.iter_mut().enumerate() {
@@ -215,7 +216,8 @@ mod tests {
         assert_eq!(digest(&sum), Some(Ok([0xab; 32])));
         assert_eq!(digest("- gone"), Some(Err(PathError::Vanished)));
         assert_eq!(digest("- No such device"), Some(Err(unreadable("No such device"))));
-        for line in ["", "abc", &sum[1..], &format!("{sum}x"), &"zz".repeat(32)] {
+        let signed = format!("+b{}", &sum[2..]);
+        for line in ["", "abc", &sum[1..], &format!("{sum}x"), &"zz".repeat(32), &signed] {
             assert_eq!(digest(line), None, "{line}");
         }
     }

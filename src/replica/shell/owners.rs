@@ -139,12 +139,20 @@ fn number_of(whose: Whose, name: &str) -> Option<u32> {
     if name.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    field(whose, name, |fields| fields[0] == name, 2)?.parse().ok()
+    field(whose, name, named(name), 2)?.parse().ok()
 }
 
 fn name_of(whose: Whose, number: u32) -> Option<String> {
     let text = number.to_string();
-    field(whose, &text, |fields| fields[2] == text, 0)
+    field(whose, &text, numbered(&text), 0)
+}
+
+pub(super) fn named(name: &str) -> impl Fn(&[&str]) -> bool {
+    move |fields| fields[0] == name
+}
+
+pub(super) fn numbered(number: &str) -> impl Fn(&[&str]) -> bool {
+    move |fields| fields[2] == number
 }
 
 /// Asks the system's databases, with all that is plugged into them; without `getent` (macOS,
@@ -155,7 +163,16 @@ fn field(whose: Whose, key: &str, is_it: impl Fn(&[&str]) -> bool, which: usize)
         Ok(output) => output.stdout,
         Err(_) => std::fs::read(format!("/etc/{}", whose.database())).ok()?,
     };
-    String::from_utf8_lossy(&lines).lines().find_map(|line| {
+    field_in(&String::from_utf8_lossy(&lines), is_it, which)
+}
+
+/// A field of the first of these lines that is the one.
+pub(super) fn field_in(
+    lines: &str,
+    is_it: impl Fn(&[&str]) -> bool,
+    which: usize,
+) -> Option<String> {
+    lines.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         (fields.len() > 2 && is_it(&fields)).then(|| fields[which].to_owned())
     })

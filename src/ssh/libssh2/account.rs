@@ -45,7 +45,7 @@ impl Account {
 }
 
 /// What a passwd file says about a user.
-fn listed(passwd: &[u8], uid: u32) -> Account {
+pub(super) fn listed(passwd: &[u8], uid: u32) -> Account {
     let wanted = uid.to_string();
     for line in passwd.split(|b| *b == b'\n') {
         let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
@@ -54,7 +54,7 @@ fn listed(passwd: &[u8], uid: u32) -> Account {
         {
             let home = Path::new(OsStr::from_bytes(home));
             return Account {
-                name: std::str::from_utf8(name).ok().map(str::to_owned),
+                name: std::str::from_utf8(name).ok().filter(|n| !n.is_empty()).map(str::to_owned),
                 home: home.is_absolute().then(|| home.to_owned()),
             };
         }
@@ -68,12 +68,14 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_number() {
-        let passwd = b"root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbad:x:7\n";
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbad:x:7\n\
+                       :x:9:9::home:/bin/sh\n";
         for (uid, name, home) in [
             (0, Some("root"), Some("/root")),
             (1000, Some("me"), Some("/home/me")),
             (7, None, None),
             (8, None, None),
+            (9, None, None), // neither a name nor a place
         ] {
             let found = listed(passwd, uid);
             assert_eq!(found.name.as_deref(), name, "{uid}");

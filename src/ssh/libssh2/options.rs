@@ -95,6 +95,7 @@ impl Options {
             words = rest.clone();
         }
         let command: Vec<String> = words.map(text).collect::<Result<_, _>>()?;
+        let command = command.join(" ");
         if command.is_empty() {
             return Err("no remote command is given".to_owned());
         }
@@ -102,7 +103,11 @@ impl Options {
             Some((user, host)) => (Some(user.to_owned()), host.to_owned()),
             None => (None, host),
         };
-        Ok(given.resolve(user, host, command.join(" ")))
+        let user = user.or_else(|| given.user.take());
+        if host.is_empty() || host.starts_with('-') || user.as_deref() == Some("") {
+            return Err("no host, or no user, is given, or the host is none".to_owned());
+        }
+        Ok(given.resolve(user, host, command))
     }
 }
 
@@ -111,7 +116,7 @@ impl Given {
         Options {
             host,
             command,
-            user: user.or(self.user),
+            user,
             port: self.port.unwrap_or(22),
             keys: self.keys,
             only_these_keys: self.only_these_keys.unwrap_or(false),
@@ -324,7 +329,14 @@ mod tests {
             ("-i", "-i needs a value"),
             ("--password-file", "--password-file needs a value"),
             ("-C", "no host"),
+            ("'' cmd", "no host"),
+            ("u@ cmd", "no host"),
+            ("@h cmd", "no user"),
+            ("u@-h cmd", "the host is none"),
+            ("-l '' h cmd", "no user"),
+            ("h -l '' cmd", "no user"),
             ("h", "no remote command"),
+            ("h ''", "no remote command"),
             ("- h cmd", "'-'"),
             ("-o nonsense h cmd", "nonsense"),
         ] {

@@ -46,13 +46,13 @@ impl KeyFile {
 }
 
 /// The base64 part of a public key file.
-fn public_key(text: &[u8]) -> Option<String> {
+pub(super) fn public_key(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text).ok()?;
     text.split_ascii_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Whether a private key can only be read with a passphrase.
-fn is_encrypted(text: &[u8]) -> bool {
+pub(super) fn is_encrypted(text: &[u8]) -> bool {
     /// The beginning of every OpenSSH key whose cipher is "none", in base64.
     const OPEN: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU";
     let text = String::from_utf8_lossy(text);
