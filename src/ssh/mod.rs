@@ -278,6 +278,24 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_would_change_where_it_goes_is_refused_whichever_ssh_it_is() {
+        for transport in [Transport::OpenSsh, Transport::Libssh2] {
+            for (args, fine) in [
+                (&["otherhost"][..], false),
+                (&["-4", "otherhost", "-C"], false),
+                (&["-p"], false),
+                (&["-4", "-p", "22"], true),
+                (&[], true),
+            ] {
+                let optional_args = args.iter().map(|arg| (*arg).to_owned()).collect();
+                let remote = Remote { transport, optional_args, ..plain() };
+                let checked = Ssh::new(&remote, &somewhere()).check();
+                assert_eq!(checked.is_ok(), fine, "{transport:?} {args:?}: {checked:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_directory_of_the_remote_rsync_is_quoted() {
         let ssh = Ssh::new(&plain(), &somewhere());
         for (dir, expected) in

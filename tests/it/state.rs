@@ -581,6 +581,10 @@ fn verifying_finds_damage_and_tells_whose_the_lists_are() {
     let (verdict, lines) = asked(Ask::Verify, dir.path(), &[]);
     assert_eq!((verdict, status(&lines)), (Verdict::Sound, vec!["ok".to_owned(); 6]));
     assert_eq!(lines[0]["paths"], 9);
+    let named = ["snapshot-a", "initiator-tree-after-a", "target-tree-after-a"];
+    for (line, name) in lines.iter().zip(named) {
+        assert_eq!(line["file"].as_str(), dir.path().join(name).to_str(), "{line}");
+    }
 
     fs::write(dir.path().join("target-tree-after-a"), "a.txt\n").unwrap();
     fs::remove_file(dir.path().join("initiator-tree-after-a")).unwrap();
