@@ -180,7 +180,13 @@ fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>
     let backup = transfer.backup.as_ref().filter(|_| transfer.purpose != Purpose::Subtrees);
     if let Some(backup) = backup {
         args.add(&["--backup"]);
-        args.set("--backup-dir=", backup.dir.as_os_str());
+        // rsync stands in the replica: if its disk is taken away, a relative path does not lead
+        // to what is under the mount point then. (The ssh filter takes absolute ones only.)
+        let dir = match transfer.destination {
+            End::Local { root } => backup.dir.strip_prefix(root).unwrap_or(&backup.dir),
+            End::Remote(_) => &backup.dir,
+        };
+        args.set("--backup-dir=", dir.as_os_str());
         if let Some(suffix) = &backup.suffix {
             args.set("--suffix=", OsStr::new(suffix));
         }

@@ -169,6 +169,22 @@ fn every_setting_reaches_rsync() {
 }
 
 #[test]
+fn backups_stay_on_the_disk_that_rsync_stands_on() {
+    let (a, b, there) = (local("/a"), local("/b"), remote());
+    let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into(), suffix: None };
+    for (destination, root, expected) in [
+        (&b, "/b", " --backup-dir=w/backup "),
+        (&b, "/bb", " --backup-dir=/bb/w/backup "),
+        (&there, "/data/x", " --backup-dir=/data/x/w/backup "),
+    ] {
+        let transfer =
+            Transfer { backup: Some(dir(root)), ..call(Purpose::Content, &a, destination) };
+        let text = line(&settings(), NOTHING, &transfer);
+        assert!(text.contains(expected), "{text}");
+    }
+}
+
+#[test]
 fn what_is_off_or_does_not_fit_is_left_out() {
     let (a, b) = (local("/a"), local("/b"));
     let mut transfer = call(Purpose::Content, &a, &b);

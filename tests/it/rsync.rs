@@ -421,11 +421,20 @@ fn with_checksums_a_metadata_call_sets_times_without_content() {
     let mut bench = Bench::new();
     bench.preserve.checksum = true;
     bench.make("s", "f f same 1000");
-    bench.make("d", "f f same 2000");
+    bench.make("d", "f f same 900");
     let inode = || fs::metadata(bench.path("d/f")).unwrap().ino();
     let before = inode();
     assert_eq!(bench.send(Purpose::Metadata, &["f"]).outcome, Outcome::Done);
     assert_eq!((inode(), fs::metadata(bench.path("d/f")).unwrap().mtime()), (before, 1000));
+}
+
+#[test]
+fn a_metadata_call_leaves_alone_what_is_newer_now() {
+    let bench = Bench::new();
+    bench.make("s", "f f old 1000 640");
+    bench.make("d", "f f edited 2000 600");
+    bench.send(Purpose::Metadata, &["f"]);
+    assert_eq!(bench.contents("d"), "f f edited\n");
 }
 
 #[test]
