@@ -98,7 +98,10 @@ mod tests {
         for (id, secs) in [(a, 10), (b, 11)] {
             tree.entry_mut(id).ctime = Stamp::new(secs, 0);
         }
-        let digests = Digests { acl: Some([7; 16]), xattr: None };
+        let digests = Digests { acl: Some([7; 16]), xattr: Some([8; 16]) };
+        let mut entry = tree.entry(a).clone();
+        digests.put_into(&mut entry);
+        assert_eq!(Digests::of(&entry), digests);
         let asked = |change: fn(&mut Entry), covers: bool| {
             let record = |id| {
                 let mut was = tree.entry(id).clone();

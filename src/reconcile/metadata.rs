@@ -6,7 +6,7 @@ use super::decide::Facts;
 use super::delta::Spot;
 use super::plan::{Act, Plan};
 use crate::config::Preserve;
-use crate::state::{InflightPath, Record, Was};
+use crate::state::{InflightPath, Part, Record, Was};
 use crate::tree::{Entry, Pair, RelPath, Side};
 
 /// Whether a side's metadata moved against its own baseline.
@@ -35,7 +35,7 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
         Act::Send { to } => Some(to.other()),
         _ => None,
     };
-    let sender = || source.or_else(|| interrupted_sender(facts, plan, spot));
+    let sender = || interrupted_sender(facts, plan, spot);
     let Some(winner) = winner(facts, plan.delta.record(spot), entries, source, sender) else {
         return;
     };
@@ -74,29 +74,31 @@ fn winner(
     let record = record.unwrap_or(&none);
     let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
     match (moved.initiator, moved.target) {
-        (Moved::NoBaseline, Moved::NoBaseline) => Some(sender().unwrap_or(policy.prevalence)),
+        (Moved::NoBaseline, Moved::NoBaseline) => {
+            Some(source.or_else(sender).unwrap_or(policy.prevalence))
+        }
         // Recorded as different: nobody changed anything since.
         (Moved::No, Moved::No) => source,
         (_, Moved::No) => Some(Side::Initiator),
         (Moved::No, _) => Some(Side::Target),
-        _ => {
+        _ => Some(sender().unwrap_or_else(|| {
             let (i, t) = (entries.initiator.ctime, entries.target.ctime);
-            Some(match i.cmp(&t) {
+            match i.cmp(&t) {
                 std::cmp::Ordering::Greater => Side::Initiator,
                 std::cmp::Ordering::Less => Side::Target,
                 std::cmp::Ordering::Equal => policy.prevalence,
-            })
-        }
+            }
+        })),
     }
 }
 
-/// Where a new path came from that a run was bringing over when it was broken off: rsync sets
-/// the modes of directories last, so those of the receiver may not be meant.
+/// Whose metadata a run was bringing over when it was broken off: what the receiver has now may
+/// be half of it, or what rsync makes a directory with before it sets its mode.
 fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, spot: Spot) -> Option<Side> {
     let interrupted = &facts.rules.interrupted;
     let path = (!interrupted.is_empty()).then(|| plan.path(spot))?;
     let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
-    let holds = |it: &&InflightPath| it.subtree || it.path == path;
+    let holds = |it: &&InflightPath| it.part == Part::Subtree || it.path == path;
     places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
 }
 

@@ -4,7 +4,7 @@
 
 use super::Rules;
 use super::testing::{afterwards, path, plan, quick_answer_holds, rules, situation, words};
-use crate::state::{InflightPath, Was};
+use crate::state::{InflightPath, Part, Was};
 use crate::tree::{Pair, Side};
 
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -162,24 +162,39 @@ fn metadata_is_a_field_of_its_own() {
 #[test]
 fn what_was_on_its_way_when_a_run_was_broken_off_gets_the_metadata_of_its_sender() {
     let rows = "d: - - d%755 d%755\nd/e: - - d%700 d%755\nf: - - f1@1%600 f1@1";
-    let with = |paths: &[(&str, bool, Side)]| {
+    let with_rows = |rows: &str, paths: &[(&str, Part, Side)]| {
         let mut rules = rules();
-        let inflight = |(name, subtree, to): &(&str, bool, Side)| {
-            (path(name), InflightPath { path: path(name), subtree: *subtree, to: *to })
+        let inflight = |(name, part, to): &(&str, Part, Side)| {
+            (path(name), InflightPath { path: path(name), part: *part, to: *to })
         };
         rules.interrupted = paths.iter().map(inflight).collect();
         let mut words = words(&plan(&situation(rows), &rules));
         words.sort_by_key(|word| word.chars().rev().collect::<String>());
         words
     };
+    let with = |paths: &[(&str, Part, Side)]| with_rows(rows, paths);
     let (to_initiator, to_target) = (Side::Initiator, Side::Target);
     assert_eq!(with(&[]), [">> attr d/e", ">> attr f"]);
-    assert_eq!(with(&[("d", true, to_initiator)]), ["<< attr d/e", ">> attr f"]);
-    assert_eq!(with(&[("d", false, to_initiator)]), [">> attr d/e", ">> attr f"], "only d itself");
-    assert_eq!(with(&[("f", false, to_initiator)]), [">> attr d/e", "<< attr f"]);
+    assert_eq!(with(&[("d", Part::Subtree, to_initiator)]), ["<< attr d/e", ">> attr f"]);
+    assert_eq!(
+        with(&[("d", Part::Itself, to_initiator)]),
+        [">> attr d/e", ">> attr f"],
+        "only d itself"
+    );
+    assert_eq!(with(&[("f", Part::Itself, to_initiator)]), [">> attr d/e", "<< attr f"]);
     // the innermost says it
-    let both = [("d", true, to_initiator), ("d/e", true, to_target)];
+    let both = [("d", Part::Subtree, to_initiator), ("d/e", Part::Subtree, to_target)];
     assert_eq!(with(&both), [">> attr d/e", ">> attr f"]);
+    // half of the metadata had come: both sides changed, and the receiver later
+    let half = "a: f1@1 f1@1 f1@1%600 f1@1%640";
+    for (to, expected) in [(to_initiator, "<< attr a"), (to_target, ">> attr a")] {
+        for part in [Part::Itself, Part::Metadata] {
+            assert_eq!(with_rows(half, &[("a", part, to)]), [expected]);
+        }
+    }
+    // and where only the one changed, that is what counts
+    let one = "a: f1@1 f1@1 f1@1%600 f1@1";
+    assert_eq!(with_rows(one, &[("a", Part::Metadata, to_initiator)]), [">> attr a"]);
 }
 
 #[test]

@@ -149,10 +149,10 @@ fn every_setting_reaches_rsync() {
         ),
         (
             |_, _, t| {
-                t.backup = Some(Backup { dir: "/b".into(), suffix: Some(".2026".into()) });
+                t.backup = Some(Backup { dir: "/w/backup".into(), suffix: Some(".2026".into()) });
             },
             Purpose::Metadata,
-            " --backup --backup-dir=/b --suffix=.2026 ",
+            " --backup --backup-dir=/w/backup --suffix=.2026 ",
         ),
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),

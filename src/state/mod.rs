@@ -32,7 +32,7 @@ pub use cursor::{Block, Cursor};
 pub use dir::StateDir;
 pub use error::{Shown, StateError};
 pub use files::FileStamp;
-pub use progress::{Action, Inflight, InflightPath};
+pub use progress::{Action, Inflight, InflightPath, Part};
 pub use show::{Ask, Form, ShowError, Verdict, command};
 pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
 pub use wire::Damaged;

@@ -64,10 +64,21 @@ pub struct Inflight {
 pub struct InflightPath {
     /// What.
     pub path: RelPath,
-    /// Whether all below it was too.
-    pub subtree: bool,
+    /// What of it.
+    pub part: Part,
     /// Which side it was brought to.
     pub to: Side,
+}
+
+/// What of a path is under transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The entry itself.
+    Itself,
+    /// The entry, and all below it.
+    Subtree,
+    /// Only its metadata: nothing can be left behind that is to be removed.
+    Metadata,
 }
 
 impl StateStore {
@@ -152,17 +163,22 @@ pub(super) fn count_of(bytes: &[u8]) -> u32 {
 }
 
 /// A digest of the rest, both times, then the paths, each followed by NUL; before each `<` or
-/// `>` for the side it goes to, the initiator or the target, and `/` behind it for all below
-/// it. With the digest because files are removed by it: a changed digit of a
+/// `>` for the side it goes to, the initiator or the target, or `[` or `]` if it is only
+/// metadata, and `/` behind it for all below it. With the digest because files are removed by it: a changed digit of a
 /// time, and somebody's own file is among them.
 pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
     let mut out = format!("{initiator} {target}\0").into_bytes();
-    for InflightPath { path, subtree, to } in &inflight.paths {
-        out.push(if *to == Side::Initiator { b'<' } else { b'>' });
+    for InflightPath { path, part, to } in &inflight.paths {
+        out.push(match (to, part) {
+            (Side::Initiator, Part::Metadata) => b'[',
+            (Side::Target, Part::Metadata) => b']',
+            (Side::Initiator, _) => b'<',
+            (Side::Target, _) => b'>',
+        });
         out.extend_from_slice(path.as_bytes());
-        out.extend_from_slice(if *subtree { b"/\0" } else { b"\0" });
+        out.extend_from_slice(if *part == Part::Subtree { b"/\0" } else { b"\0" });
     }
     [digest(&out).as_bytes(), b"\0", &out].concat()
 }
@@ -180,13 +196,18 @@ pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
     let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
     let began = Pair::new(decode_time(initiator)?, decode_time(target)?);
     let path = |part: &[u8]| {
-        let (to, part) = match part.split_first()? {
-            (b'<', part) => (Side::Initiator, part),
-            (b'>', part) => (Side::Target, part),
+        let (mark, path) = part.split_first()?;
+        let to = match mark {
+            b'<' | b'[' => Side::Initiator,
+            b'>' | b']' => Side::Target,
             _ => return None,
         };
-        let (path, subtree) = part.strip_suffix(b"/").map_or((part, false), |path| (path, true));
-        Some(InflightPath { path: RelPath::new(path).ok()?, subtree, to })
+        let (part, path) = match path.strip_suffix(b"/") {
+            _ if b"[]".contains(mark) => (Part::Metadata, path),
+            Some(path) => (Part::Subtree, path),
+            None => (Part::Itself, path),
+        };
+        Some(InflightPath { path: RelPath::new(path).ok()?, part, to })
     };
     Some(Inflight { began, paths: parts.map(path).collect::<Option<_>>()? })
 }
@@ -206,11 +227,13 @@ mod tests {
         let inflight = Inflight {
             began: Pair::new(Stamp::new(1_700_000_000, 5), Stamp::UNKNOWN),
             paths: [
-                (path("a\nb c"), false, Side::Target),
-                (path("<dir"), true, Side::Initiator),
-                (RelPath::root(), true, Side::Target),
+                (path("a\nb c"), Part::Itself, Side::Target),
+                (path("<dir"), Part::Subtree, Side::Initiator),
+                (RelPath::root(), Part::Subtree, Side::Target),
+                (path("]m"), Part::Metadata, Side::Initiator),
+                (path("m/n"), Part::Metadata, Side::Target),
             ]
-            .map(|(path, subtree, to)| InflightPath { path, subtree, to })
+            .map(|(path, part, to)| InflightPath { path, part, to })
             .to_vec(),
         };
         let bytes = encode_inflight(&inflight);

@@ -1,7 +1,7 @@
 //! Which entries are what an interrupted rsync left behind (spec 4, "Interruption").
 
 use crate::replica::temp;
-use crate::state::Inflight;
+use crate::state::{Inflight, Part};
 use crate::tree::{NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> 
     let finder = Finder { trees, side, inflight };
     let mut found = Vec::new();
     let mut names: BTreeMap<RelPath, Vec<Vec<u8>>> = BTreeMap::new();
-    for flying in &inflight.paths {
+    for flying in inflight.paths.iter().filter(|flying| flying.part != Part::Metadata) {
         if let Some(parent) = flying.path.parent() {
             names.entry(parent).or_default().push(flying.path.name().to_vec());
         }
-        if flying.subtree {
+        if flying.part == Part::Subtree {
             finder.below(&flying.path, &mut found);
         }
     }

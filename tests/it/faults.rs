@@ -166,6 +166,36 @@ fn a_run_killed_before_rsync_set_the_modes_of_directories_does_not_spread_the_wr
     }
 }
 
+/// Group and mode are set one after the other. What has one of them only is younger than what
+/// the user changed, and must not win over it.
+#[test]
+fn a_run_killed_with_half_of_the_metadata_set_does_not_spread_that_half() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    if !has_fault_points() || !rustix::process::geteuid().is_root() {
+        return println!("skipped: this needs fault points, and a user who may give groups");
+    }
+    for sender in [0, 1] {
+        let sandbox = Sandbox::new();
+        let sides = [&sandbox.a, &sandbox.b];
+        sandbox.a.make("f f x 1500000000 600");
+        sandbox.sync(&[]);
+        let from = sides[sender].at("f");
+        chown(&from, None, Some(12)).unwrap();
+        std::fs::set_permissions(&from, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let told = |side: &Replica| {
+            let seen = side.at("f").metadata().unwrap();
+            (seen.gid(), seen.mode() & 0o7777)
+        };
+        let killed = sandbox.quick().env("OSYNC_FAULT", "setting metadata:2").run();
+        assert_eq!(killed.status, None, "{killed}");
+        assert_eq!(told(sides[1 - sender]), (12, 0o600), "half of it: {killed}");
+        for _ in 0..2 {
+            sandbox.sync(&[]);
+            assert_eq!(sides.map(told), [(12, 0o640); 2], "from {sender}");
+        }
+    }
+}
+
 #[test]
 fn a_server_whose_processes_are_killed_at_random_times_loses_nothing() {
     let (first, rounds) = (first_seed(), rounds(2) as u64);

@@ -2,8 +2,8 @@
 //! damaged, interrupted, and read by the next version.
 
 use osync::state::{
-    Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Record,
-    RunLists, Saved, StateDir, StateStore, Verdict, Was, command,
+    Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Part,
+    Record, RunLists, Saved, StateDir, StateStore, Verdict, Was, command,
 };
 use osync::tree::{Entry, Extra, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
@@ -415,7 +415,7 @@ fn what_is_under_way_is_known_after_a_crash() {
     store.clear_inflight().unwrap();
     let inflight = Inflight {
         began: Pair::new(Stamp::new(5, 6), Stamp::new(7, 0)),
-        paths: vec![InflightPath { path: path("a\nb"), subtree: true, to: Side::Target }],
+        paths: vec![InflightPath { path: path("a\nb"), part: Part::Subtree, to: Side::Target }],
     };
     store.set_inflight(&inflight).unwrap();
     assert_eq!(store.inflight().unwrap(), Some(inflight));

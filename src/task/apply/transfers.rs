@@ -8,7 +8,7 @@ use crate::reconcile::Spot;
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
-use crate::state::{Inflight, InflightPath};
+use crate::state::{Inflight, InflightPath, Part};
 use crate::tree::{Pair, RelPath, Side};
 use std::collections::BTreeMap;
 
@@ -21,10 +21,13 @@ impl Steps<'_, '_> {
             self.look_at_receivers(side)?;
             calls[side] = self.calls(&courier, side)?;
         }
-        if calls.initiator.is_empty() && calls.target.is_empty() {
+        let is_empty = calls.initiator.is_empty() && calls.target.is_empty();
+        if !is_empty || !self.plan().metadata.iter().all(|(_, spots)| spots.is_empty()) {
+            self.note_in_flight(&calls);
+        }
+        if is_empty {
             return Ok(());
         }
-        self.note_in_flight(&calls);
         for side in Side::BOTH {
             self.make_tops(side, &calls[side])?;
         }
@@ -227,21 +230,30 @@ impl Steps<'_, '_> {
     }
 
     /// What is on its way, for cleaning up after a crash (spec 4, "Interruption").
-    fn note_in_flight(&self, calls: &Pair<Vec<Call>>) {
-        let mut paths = Vec::new();
-        for (to, calls) in calls.iter() {
-            for call in calls {
-                let subtree = call.purpose == Purpose::Subtrees;
-                let path = |spot: &Spot| InflightPath { path: self.path(*spot), subtree, to };
-                paths.extend(call.spots.iter().map(path));
-            }
-        }
+    pub(super) fn note_in_flight(&self, calls: &Pair<Vec<Call>>) {
         let mut began = self.apply.began;
+        let mut paths = Vec::new();
+        // in this order: of what is said twice of a path, the last counts
         if let Some(earlier) = self.apply.interrupted {
             if self.apply.left_overs {
                 began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
             }
             paths.extend(earlier.paths.iter().cloned());
+        }
+        let mut add = |spots: &[Spot], part: Part, to: Side| {
+            let path = |spot: &Spot| InflightPath { path: self.path(*spot), part, to };
+            paths.extend(spots.iter().map(path));
+        };
+        for (to, calls) in calls.iter() {
+            for call in calls {
+                let is_tree = call.purpose == Purpose::Subtrees;
+                add(&call.spots, if is_tree { Part::Subtree } else { Part::Itself }, to);
+            }
+        }
+        for to in Side::BOTH {
+            for spots in [&self.plan().metadata[to], &self.plan().counter_metadata[to]] {
+                add(spots, Part::Metadata, to);
+            }
         }
         let inflight = Inflight { began, paths };
         if let Err(error) = self.apply.store.set_inflight(&inflight) {
