@@ -341,6 +341,9 @@ mod tests {
             delta.in_path_order().into_iter().map(|s| delta.path(s).shown()).collect();
         assert_eq!(names, ["d", "d/a", "d/m", "d/n", "d/z", "e"]);
         assert_eq!(delta.path(again).shown(), "d/m");
+        assert_eq!(delta.find(&delta.path(again)), Some(again));
+        assert_eq!(delta.find(&RelPath::root()), Some(Delta::ROOT));
+        assert_eq!(delta.find(&RelPath::new("d/x").unwrap()), None);
     }
 
     #[test]
