@@ -25,7 +25,7 @@ pub(super) fn is_of_rsync(line: &[u8]) -> bool {
 }
 
 /// A complaint's path, if it names one, and its words without the path; none for lines
-/// that only repeat the exit status.
+/// that only repeat the exit status, and for what rsync puts right by itself.
 pub(super) fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
     let line = line.trim_ascii();
     let repeats = [
@@ -33,6 +33,14 @@ pub(super) fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
         b"rsync warning: some files vanished",
     ];
     if line.is_empty() || repeats.iter().any(|start| line.starts_with(start)) {
+        return None;
+    }
+    // rsync compares blocks by short sums first; where they deceive it (in a log of like lines),
+    // it takes the file again by long ones, and says so if that fails too
+    if line.starts_with(b"WARNING: ")
+        && find(line, b" failed verification -- update ").is_some()
+        && line.ends_with(b" (will try again).")
+    {
         return None;
     }
     let line = without_role(line);
@@ -176,6 +184,18 @@ mod tests {
         assert_eq!(plain.unwrap().0.as_deref(), Some(&b"/r/f"[..]));
         let link = parse(b"rsync: symlink \"/r/l\" -> \"t\" failed: x (1)").unwrap();
         assert_eq!(link.0.as_deref(), Some(&b"/r/l"[..]));
+    }
+
+    #[test]
+    fn what_rsync_tries_again_is_no_complaint_until_that_fails() {
+        let said = |line: &str| parse(line.as_bytes());
+        assert_eq!(
+            said("WARNING: a/b failed verification -- update discarded (will try again)."),
+            None
+        );
+        let failed = said("ERROR: a/b failed verification -- update discarded.").unwrap();
+        assert_eq!(failed.0.as_deref(), Some(&b"a/b"[..]));
+        assert!(failed.1.starts_with("it changed while it was being read"), "{}", failed.1);
     }
 
     #[test]

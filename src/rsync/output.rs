@@ -350,7 +350,7 @@ mod tests {
             ),
             ("could not make way for new regular file: k", Some("k"), "what is in its place"),
             (
-                "WARNING: a/b failed verification -- update discarded (will try again).",
+                "ERROR: a/b failed verification -- update discarded.",
                 Some("a/b"),
                 "it changed while",
             ),
