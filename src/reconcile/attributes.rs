@@ -4,7 +4,7 @@
 //! A digest holds as long as ctime and inode stay. An unknown ctime in the baseline says that
 //! the digests beside it are to be asked for again.
 
-use crate::state::{Baseline, Damaged, Was};
+use crate::state::{Baseline, Covers, Damaged, Was};
 use crate::tree::{Entry, Extra, NodeId, Side, Stamp, Standing, Tree};
 use std::collections::BTreeMap;
 
@@ -40,8 +40,8 @@ pub struct Recalled {
     pub asked: Vec<(NodeId, Option<Digests>)>,
 }
 
-/// Looks what the baseline knows of a side's attributes. `covers`: whether its digests are of
-/// all that is wanted now.
+/// Looks what the baseline knows of a side's attributes; nothing, if its digests are of others
+/// than are wanted now.
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
@@ -49,9 +49,10 @@ pub fn recall(
     tree: &Tree,
     baseline: &Baseline,
     side: Side,
-    covers: bool,
+    wanted: Covers,
 ) -> Result<Recalled, Damaged> {
     let mut before: BTreeMap<NodeId, (Digests, bool)> = BTreeMap::new();
+    let covers = baseline.header().covers == wanted;
     for item in baseline.records().filter(|_| covers) {
         let (path, record) = item?;
         let (Was::Seen(was), Some(id)) = (&record.was[side], tree.find(&path)) else { continue };
@@ -87,7 +88,7 @@ pub fn doubt_fresh(tree: &mut Tree, began: Stamp) {
 mod tests {
     use super::*;
     use crate::reconcile::testing::{path, situation};
-    use crate::state::Record;
+    use crate::state::{Header, Record};
     use crate::tree::{Kind, Pair};
 
     #[test]
@@ -102,7 +103,9 @@ mod tests {
         let mut entry = tree.entry(a).clone();
         digests.put_into(&mut entry);
         assert_eq!(Digests::of(&entry), digests);
-        let asked = |change: fn(&mut Entry), covers: bool| {
+        let lists = Covers { acl: true, ..Covers::default() };
+        let both = Covers { xattr: true, ..lists };
+        let asked = |change: fn(&mut Entry), wanted: Covers| {
             let record = |id| {
                 let mut was = tree.entry(id).clone();
                 digests.put_into(&mut was);
@@ -110,24 +113,25 @@ mod tests {
                 Record { was: Pair::new(Was::Absent, Was::Seen(was)), ..Record::default() }
             };
             let records = [(path("a"), record(a)), (path("b"), record(b))];
-            let baseline = Baseline::from_records(rows.baseline.header().clone(), records);
-            recall(tree, &baseline, Side::Target, covers).unwrap()
+            let header = Header { covers: both, ..rows.baseline.header().clone() };
+            let baseline = Baseline::from_records(header, records);
+            recall(tree, &baseline, Side::Target, wanted).unwrap()
         };
-        let all = asked(|_| (), true);
+        let all = asked(|_| (), both);
         assert_eq!((all.holds, all.asked), (vec![(a, digests), (b, digests)], vec![]));
         let moved = |entry: &mut Entry| {
             if entry.size == 2 {
                 entry.ctime = Stamp::new(9, 0);
             }
         };
-        let one = asked(moved, true);
+        let one = asked(moved, both);
         assert_eq!((one.holds, one.asked), (vec![(a, digests)], vec![(b, Some(digests))]));
         let changes: [fn(&mut Entry); 3] =
             [|e| e.ctime = Stamp::UNKNOWN, |e| e.ino = 9, |e| e.kind = Kind::Fifo];
         for change in changes {
-            assert_eq!(asked(change, true).asked, [(a, Some(digests)), (b, Some(digests))]);
+            assert_eq!(asked(change, both).asked, [(a, Some(digests)), (b, Some(digests))]);
         }
-        assert_eq!(asked(|_| (), false).asked, [(a, None), (b, None)], "other attributes");
+        assert_eq!(asked(|_| (), lists).asked, [(a, None), (b, None)], "other attributes");
         // of this second or the last two: the clock may stand still for so long
         doubt_fresh(&mut rows.trees.target, Stamp::new(13, 0));
         let tree = &mut rows.trees.target;
@@ -138,7 +142,7 @@ mod tests {
         let record = Record { was: Pair::new(Was::Absent, Was::Seen(was)), ..Record::default() };
         let baseline =
             Baseline::from_records(rows.baseline.header().clone(), [(path("a"), record)]);
-        let asked = recall(tree, &baseline, Side::Target, true).unwrap().asked;
+        let asked = recall(tree, &baseline, Side::Target, Covers::default()).unwrap().asked;
         assert_eq!(asked, [(a, Some(Digests::default())), (b, None)]);
     }
 }

@@ -50,7 +50,7 @@ impl<'a> Cursor<'a> {
         let start = self.reader.at();
         let reader = Reader::new(self.reader.take(head.bytes)?);
         self.context.clear();
-        Ok(Block { reader, context: &mut self.context, head, left: head, previous: b"", start })
+        Ok(Block { reader, context: &mut self.context, left: head, previous: b"", start })
     }
 
     /// The next block as a whole.
@@ -136,19 +136,12 @@ impl<'a> Cursor<'a> {
 pub struct Block<'c, 'a> {
     reader: Reader<'a>,
     context: &'c mut Context,
-    head: Head,
     left: Head,
     previous: &'a [u8],
     start: usize,
 }
 
 impl<'a> Block<'_, 'a> {
-    /// How many entries the block holds, those read already included.
-    #[must_use]
-    pub fn entries(&self) -> u64 {
-        self.head.entries
-    }
-
     /// Reads the next entry into `known`, whatever that holds. Says whether there was one.
     /// Faster than the iterator, which has to move each entry.
     ///

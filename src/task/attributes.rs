@@ -73,7 +73,8 @@ impl Reader<'_> {
                 true => stand_ins.attributes(path, entry, self.wanted),
                 false => Ok(None),
             };
-            read.push(found.map_err(|error| format!("cannot read stand-ins: {error}"))?);
+            let failed = |error| format!("cannot read the stand-in of {}: {error}", path.shown());
+            read.push(found.map_err(failed)?);
         }
         Ok(read)
     }
@@ -158,8 +159,7 @@ impl<'a> Task<'a> {
                 continue;
             }
             let reader = self.reader_of(side);
-            let covers = baseline.header().covers == self.covers();
-            let recalled = attributes::recall(&trees[side], baseline, side, covers)
+            let recalled = attributes::recall(&trees[side], baseline, side, self.covers())
                 .map_err(|error| Halt::state(&error))?;
             let entry = |id| (trees[side].path(id), trees[side].entry(id).clone());
             let asked: Vec<_> = recalled.asked.iter().map(|(id, _)| entry(*id)).collect();
@@ -205,25 +205,28 @@ impl<'a> Task<'a> {
         for (id, digests) in &recalled.holds {
             digests.put_into(trees[side].entry_mut(*id));
         }
-        let mut unknown = 0_usize;
+        let mut unknown = Vec::new();
         for ((id, before), read) in recalled.asked.iter().zip(read) {
             match read {
                 Some(found) => found.digest_into(trees[side].entry_mut(*id)),
                 None => {
                     let presumed = before.unwrap_or_else(|| across(trees, side, *id));
                     let entry = trees[side].entry_mut(*id);
-                    unknown += usize::from(reader.can_be_told(entry.kind));
                     presumed.put_into(entry);
                     entry.ctime = Stamp::UNKNOWN;
+                    if reader.can_be_told(entry.kind) {
+                        unknown.push(trees[side].path(*id));
+                    }
                 }
             }
         }
-        if unknown > 0 {
+        if let Some(first) = unknown.first() {
             let text = format!(
-                "the ACLs or extended attributes of {unknown} entries could not be read; they \
-                 count as unchanged, and the next run asks again"
+                "ACLs or extended attributes could not be read, of {} entries, this first; they \
+                 count as unchanged, and the next run asks again",
+                unknown.len()
             );
-            self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+            self.around.reporter().problem(Level::Warn, Some(side), Some(first), &text);
         }
     }
 
