@@ -13,10 +13,6 @@ use crate::state::{Header, Was};
 use crate::tree::{Entry, Kind, Pair, Side, Stamp, Tree};
 use std::collections::HashMap;
 
-/// Directories that moved may hold directories that moved within them: how deep such
-/// nestings are followed before the rest is left to deletion and creation.
-const PASSES: usize = 16;
-
 /// An entry's proof of identity within its replica.
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
 struct Inode {
@@ -40,18 +36,17 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
         return;
     }
     for dirs in [true, false] {
-        for _ in 0..PASSES {
-            let mut found = false;
-            for side in Side::BOTH {
-                if policy.one_way_from == Some(side.other()) {
-                    continue;
+        for side in Side::BOTH.into_iter().filter(|s| policy.one_way_from != Some(s.other())) {
+            // What was in a directory that moved, and moved out of it, starts from there.
+            let mut taken_along: HashMap<Spot, Spot> = HashMap::new();
+            for mut candidate in candidates(facts, &plan.delta, side, dirs) {
+                while let Some(now) = taken_along.get(&candidate.from) {
+                    candidate.from = *now;
                 }
-                for candidate in candidates(facts, &plan.delta, side, dirs) {
-                    found |= accept(facts, header, plan, candidate);
+                if accept(facts, header, plan, candidate) {
+                    let carried = plan.moves.last().map_or(&[][..], |step| &step.carried);
+                    taken_along.extend(carried.iter().copied());
                 }
-            }
-            if !found {
-                break;
             }
         }
     }
@@ -94,8 +89,9 @@ fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<C
             is_same_entry(now, before).then_some(Candidate { side, from, to })
         })
         .collect();
-    // Outer directories first, and always in the same order.
-    pairs.sort_by_key(|candidate| candidate.from);
+    // Always in the same order, and nothing before the directory that it moved into: the
+    // other side can only follow when that has come to its own new name.
+    pairs.sort_by_key(|candidate| candidate.to);
     pairs
 }
 
@@ -218,6 +214,8 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         && [(from, other), (to, side)].into_iter().all(|(spot, side)| {
             facts.frozen_below.get(spot.index()).is_none_or(|frozen| !frozen[side])
         })
+        // An earlier move that went below the new name has it made as a new directory.
+        && delta.below(to).into_iter().all(|spot| delta.now(spot, other).is_none())
         && delta.below(from).into_iter().all(is_unchanged)
 }
 
@@ -230,6 +228,9 @@ fn carry(delta: &mut Delta, from: Spot, to: Spot, follows: Option<Side>) -> Vec<
         delta.carry(old, new, follows);
         carried.push((old, new));
         for child in children {
+            if delta.record(child).is_none() {
+                continue; // an earlier move took it away
+            }
             let name = delta.name(child).to_vec();
             // The same move on both sides: what is not in the delta at the new name is in
             // step there, or gone from both; its old baseline has done its work.

@@ -401,53 +401,6 @@ fn skipped_deletions_stay_skipped_until_something_changes() {
 }
 
 #[test]
-fn moved_directories_are_renamed_with_all_that_is_in_them() {
-    let sandbox = Sandbox::new();
-    sandbox.a.make("d photos\nd photos/2024\nf photos/2024/a 1\nf photos/2024/b 2\nf photos/c 3");
-    fine(&sandbox.sync(&[]));
-    let inode = |name: &str| fs::metadata(sandbox.b.at(name)).unwrap().ino();
-    let (a, c) = (inode("photos/2024/a"), inode("photos/c"));
-    fs::create_dir(sandbox.a.at("archive")).unwrap();
-    sandbox.a.rename("photos", "archive/pictures");
-    sandbox.a.rename("archive/pictures/c", "archive/pictures/d");
-    sandbox.a.write("archive/pictures/2024/b", "edited", 1_600_000_000);
-    fine(&sandbox.sync(&["--summary"]));
-    assert_eq!(inode("archive/pictures/2024/a"), a, "renamed, not copied");
-    assert_eq!(inode("archive/pictures/d"), c);
-    assert_eq!(sandbox.b.deleted(), "");
-    in_step(&sandbox);
-}
-
-#[test]
-fn a_kind_changes_below_a_directory_that_moved() {
-    let sandbox = Sandbox::new();
-    sandbox.a.make("d docs\nf docs/b 1\nf docs/c 2\nd docs/d\nf docs/d/in 3");
-    fine(&sandbox.sync(&[]));
-    fs::create_dir(sandbox.a.at("m")).unwrap();
-    sandbox.a.rename("docs", "m/docs");
-    sandbox.a.remove("m/docs/b");
-    sandbox.a.make("d m/docs/b\nf m/docs/b/new 4");
-    sandbox.a.remove("m/docs/d");
-    sandbox.a.make("f m/docs/d 5");
-    fine(&sandbox.sync(&[]));
-    in_step(&sandbox);
-    assert!(sandbox.b.deleted().contains("in 3") && sandbox.b.backup().contains("b 1"));
-}
-
-#[test]
-fn a_file_moves_into_a_directory_that_replaced_a_file() {
-    let sandbox = Sandbox::new();
-    sandbox.a.make("f spot x\nf moved 12345\nf anchor 1");
-    fine(&sandbox.sync(&[]));
-    sandbox.a.remove("spot");
-    fs::create_dir_all(sandbox.a.at("spot/deep")).unwrap();
-    sandbox.a.rename("moved", "spot/deep/moved");
-    fine(&sandbox.sync(&[]));
-    in_step(&sandbox);
-    assert_eq!(sandbox.b.read("spot/deep/moved").unwrap(), b"12345");
-}
-
-#[test]
 fn a_kind_in_conflict_goes_to_backup_with_its_subtree() {
     let sandbox = Sandbox::new();
     sandbox.a.make("f x 1\nf y 2");

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use super::replicas::{NOBODY, Sort};
-use super::sandbox::{Outcome, Replica, Sandbox};
+use super::sandbox::{Outcome, Replica, Run, Sandbox};
 use super::sshd::Sshd;
 use super::trees::set_mode;
 use std::fs;
@@ -107,6 +107,11 @@ impl Way {
 
     /// One run with further flags.
     pub fn run_with(&self, args: &[&str]) -> Outcome {
+        self.prepare(args).run()
+    }
+
+    /// A run with further flags that is not yet started.
+    pub fn prepare(&self, args: &[&str]) -> Run {
         if self.remote_user {
             self.own();
         }
@@ -134,7 +139,7 @@ impl Way {
         if let Some(user) = self.user {
             run = run.user(user);
         }
-        run.run()
+        run
     }
 
     /// A run without warnings or errors.

@@ -89,15 +89,17 @@ impl<'s> Trial<'s> {
 
     fn play(&mut self, rounds: &[Vec<Step>]) {
         let mut clock = Clock::default();
-        let (last, earlier) = rounds.split_last().unwrap();
-        for round in earlier {
+        for (number, round) in rounds.iter().enumerate() {
             for step in round {
                 clock.step([&self.sandbox.a.root, &self.sandbox.b.root], step);
             }
+            self.foresee();
+            // What is left alone keeps an older baseline than the one this run would leave:
+            // nothing that comes after it can be foreseen.
+            if number + 1 == rounds.len() || !self.expected.left_alone.is_empty() {
+                break;
+            }
             self.settle();
-        }
-        for step in last {
-            clock.step([&self.sandbox.a.root, &self.sandbox.b.root], step);
         }
     }
 
