@@ -94,6 +94,10 @@ fn directories_that_moved_into_directories_that_moved_are_followed() {
 /// say so, and when the cause is gone the next run follows.
 #[test]
 fn a_chain_of_moves_heals_when_its_first_was_refused() {
+    if !cfg!(debug_assertions) {
+        println!("skipped: a release build has no fault points");
+        return;
+    }
     ways::each("", |way| {
         let (here, there) = (way.here(), way.there());
         let name = way.name;

@@ -114,6 +114,31 @@ const MORE_MOMENTS: &[&str] = &[
     "unlocking",
 ];
 
+/// What happens on the receiving side between the transfer and the look at what came of it
+/// is told as it is: rsync has not failed.
+#[test]
+fn what_is_removed_or_replaced_right_after_its_transfer_is_told_as_that() {
+    if !cfg!(debug_assertions) {
+        println!("skipped: a release build has no fault points");
+        return;
+    }
+    for (command, words) in [
+        ("rm -r DIR", "is not there after the transfer, and rsync said nothing"),
+        ("rm DIR/new && mkdir DIR/new", "is not what was sent, and rsync said nothing"),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.a.make("f anchor 1\nd dir");
+        assert_eq!(sandbox.sync(&[]).status, Some(0));
+        sandbox.a.make("f dir/new 22");
+        let dir = sandbox.b.at("dir").display().to_string();
+        let run = disturbed(&sandbox, "delivered", &command.replace("DIR", &dir));
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains("target: dir/new: ") && run.stderr.contains(words), "{run}");
+        assert!(!run.stderr.contains("stand above"), "{run}");
+        assert_eq!(sandbox.a.read("dir/new").unwrap(), b"22");
+    }
+}
+
 /// Directories with a part in the run: something in them is deleted, comes, is replaced,
 /// moves away, moves in, gets another mode; and the places where things are kept.
 const SWAPPED: &[&str] = &[

@@ -97,6 +97,8 @@ struct Steps<'a, 'b> {
     sent_trees: Pair<BTreeSet<Spot>>,
     /// Paths to which something was renamed.
     moved: Pair<BTreeSet<Spot>>,
+    /// A call of rsync to that side failed, or named a path that did.
+    rsync_complained: Pair<bool>,
     /// Which moves of the plan are known to be done.
     done_moves: BTreeSet<usize>,
     /// Attributes that a side keeps although it gets content, and that its content's source
@@ -119,6 +121,7 @@ impl Apply<'_> {
             touched: Pair::default(),
             sent_trees: Pair::default(),
             moved: Pair::default(),
+            rsync_complained: Pair::default(),
             done_moves: BTreeSet::new(),
             kept: BTreeMap::new(),
         };

@@ -227,13 +227,25 @@ impl Steps<'_, '_> {
                      decided anew by the next run",
                 );
             }
-            _ => self.problem(
-                Level::Error,
-                to,
-                spot,
-                "it could not be brought over (rsync's own words stand above); it is tried again \
-                 by the next run",
-            ),
+            _ => {
+                let text = match found {
+                    _ if self.rsync_complained[to] => {
+                        "it could not be brought over (rsync's own words stand above); it is \
+                         tried again by the next run"
+                    }
+                    None => {
+                        "it is not there after the transfer, and rsync said nothing: it was \
+                         removed or renamed meanwhile, or rsync did not do its work; it is tried \
+                         again by the next run"
+                    }
+                    Some(_) => {
+                        "what is there is not what was sent, and rsync said nothing: it was \
+                         changed meanwhile, or rsync did not do its work; it is decided anew by \
+                         the next run"
+                    }
+                };
+                self.problem(Level::Error, to, spot, text);
+            }
         }
     }
 
