@@ -60,8 +60,8 @@ struct Writer<'j> {
     root: PathBuf,
     /// What the names at the top begin with: nobody else's do, or all do.
     mine: char,
-    /// Tells the contents of this writer from all others.
-    mark: String,
+    /// Tells the contents of this writer from those of the other.
+    side: usize,
     count: usize,
     dice: Dice,
     journal: &'j Journal,
@@ -139,11 +139,13 @@ impl Writer<'_> {
         dirs.get(at).unwrap_or(&self.root).join(name)
     }
 
+    /// Unlike all others in its length too: what both sides write at the same tick of the
+    /// clock and of the same size is the same to a run without CHECKSUM.
     fn next_version(&mut self) -> Vec<u8> {
         self.count += 1;
-        let mut version = format!("{}-{:06}.", self.mark, self.count).into_bytes();
-        let length = [20, 300, 5_000, 120_000][self.dice.below(4)];
-        version.resize(length, b'.');
+        let mut version = format!("{}-{:06}.", self.side, self.count).into_bytes();
+        let length = [20, 10_000, 20_000, 120_000][self.dice.below(4)];
+        version.resize(length + 2 * self.count + self.side, b'.');
         version
     }
 
@@ -249,7 +251,7 @@ fn play(seed: u64, runs: usize, manners: Manners, server: Option<&Sshd>) {
             let mut writer = Writer {
                 root: root.to_path_buf(),
                 mine,
-                mark: format!("{side}"),
+                side,
                 count: 0,
                 dice: Dice::new(seed * 2 + side as u64),
                 journal: &journal,

@@ -131,17 +131,20 @@ fn kept(replica: &Replica) -> [Tree; 2] {
     ["backup", "deleted"].map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
 }
 
+/// While a path changes its kind it may be absent (spec 4, "Interruption").
 fn same_kind(a: &What, b: &What) -> bool {
-    (*a == What::Dir) == (*b == What::Dir)
+    std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
-/// Whether rsync may have made this for a file that was to come: `.NAME.XXXXXX`.
+/// Whether rsync may have made this for a file that was to come: `.NAME.XXXXXX`, where a dot
+/// at the beginning of its name is not doubled.
 fn is_temporary(path: &[u8], new: &BTreeMap<Vec<u8>, impl Sized>) -> bool {
     let split = path.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     let (dir, name) = path.split_at(split);
     let Some(stem) = name.strip_prefix(b".") else { return false };
     let Some(dot) = stem.iter().rposition(|b| *b == b'.') else { return false };
     // of a long name rsync takes as much as fits
-    let start = [dir, &stem[..dot]].concat();
-    !stem[..dot].is_empty() && new.keys().any(|path| path.starts_with(&start))
+    let starts = [&b""[..], b"."].map(|first| [dir, first, &stem[..dot]].concat());
+    !stem[..dot].is_empty()
+        && new.keys().any(|path| starts.iter().any(|start| path.starts_with(start)))
 }
