@@ -5,7 +5,7 @@
 use super::Rules;
 use crate::state::{Baseline, Cursor, Damaged, Known, Was};
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
-use std::collections::VecDeque;
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Into so many parts a tree is cut, if it has so many directories.
@@ -26,6 +26,8 @@ pub fn suffices(rules: &Rules) -> bool {
 struct Part<'a> {
     dirs: Pair<NodeId>,
     cursor: Cursor<'a>,
+    /// How many paths that are.
+    known: u64,
 }
 
 /// Whether every path is there on both sides just as the baseline says, to the last piece of
@@ -37,16 +39,20 @@ pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, D
     if trees.iter().any(|(_, tree)| tree.standing(Tree::ROOT) != Standing::Present) {
         return Ok(false);
     }
-    let root = Part { dirs: Pair::new(Tree::ROOT, Tree::ROOT), cursor: baseline.cursor() };
-    let mut parts = VecDeque::from([root]);
+    let dirs = Pair::new(Tree::ROOT, Tree::ROOT);
+    let mut parts = vec![Part { dirs, cursor: baseline.cursor(), known: 0 }];
     while parts.len() < PARTS {
-        let Some(mut part) = parts.pop_front() else { return Ok(true) };
+        let largest = (0..parts.len()).max_by_key(|at| parts[*at].known);
+        let Some(mut part) = largest.map(|at| parts.swap_remove(at)) else { return Ok(true) };
         let Some(below) = below(trees, &mut part)? else { return Ok(false) };
         for dirs in below {
-            parts.push_back(Part { dirs, cursor: part.cursor.split_off()? });
+            let (cursor, known) = part.cursor.split_off()?;
+            parts.push(Part { dirs, cursor, known });
         }
     }
-    all(trees, parts.into())
+    // The small ones last: so all threads come to an end at about the same time.
+    parts.sort_by_key(|part| Reverse(part.known));
+    all(trees, parts)
 }
 
 /// Looks through all parts, and all that lies below them.

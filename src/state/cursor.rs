@@ -88,14 +88,15 @@ impl<'a> Cursor<'a> {
         self.reader.is_done()
     }
 
-    /// A cursor for the next block and all blocks below it, over which this one passes.
+    /// A cursor for the next block and all blocks below it, over which this one passes, and
+    /// how many paths those know.
     ///
     /// # Errors
     /// The bytes make no sense.
-    pub fn split_off(&mut self) -> Result<Cursor<'a>, Damaged> {
+    pub fn split_off(&mut self) -> Result<(Cursor<'a>, u64), Damaged> {
         let reader = self.reader.clone();
-        self.pass()?;
-        Ok(Cursor { reader, context: Context::default() })
+        let known = self.pass()?;
+        Ok((Cursor { reader, context: Context::default() }, known))
     }
 
     /// Passes over the next block and all blocks below it.
