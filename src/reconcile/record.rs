@@ -3,6 +3,7 @@
 use super::delta::{Delta, Spot};
 use super::join::{Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
+use super::recorded;
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Was};
 use crate::tree::{Entry, NodeId, Pair, Side, Stamp, Tree};
 use std::cmp::Ordering;
@@ -155,6 +156,21 @@ pub(super) fn record_anew(
             Step::Skip => cursor.skip_subtree()?,
             Step::Copy => cursor.copy_subtree(&mut writer)?,
             Step::Enter { nodes, spot, has_block } => {
+                if let (None, true, [Some(initiator), Some(target)]) =
+                    (spot, has_block, [nodes.initiator, nodes.target])
+                {
+                    // What is as recorded is copied: that is a fraction of writing it anew.
+                    let dirs = Pair::new(initiator, target);
+                    if let Some(below) = recorded::below(trees, dirs, &mut cursor.ahead())? {
+                        cursor.copy_block(&mut writer)?;
+                        steps.extend(below.into_iter().rev().map(|dirs| Step::Enter {
+                            nodes: dirs.map(Some),
+                            spot: None,
+                            has_block: true,
+                        }));
+                        continue;
+                    }
+                }
                 block.clear();
                 if has_block {
                     cursor.block_into(&mut block)?;

@@ -44,7 +44,7 @@ pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, D
     while parts.len() < PARTS {
         let largest = (0..parts.len()).max_by_key(|at| parts[*at].known);
         let Some(mut part) = largest.map(|at| parts.swap_remove(at)) else { return Ok(true) };
-        let Some(below) = below(trees, &mut part)? else { return Ok(false) };
+        let Some(below) = below(trees, part.dirs, &mut part.cursor)? else { return Ok(false) };
         for dirs in below {
             let (cursor, known) = part.cursor.split_off()?;
             parts.push(Part { dirs, cursor, known });
@@ -91,17 +91,21 @@ fn all(trees: &Pair<Tree>, parts: Vec<Part<'_>>) -> Result<bool, Damaged> {
 fn whole(trees: &Pair<Tree>, mut part: Part<'_>) -> Result<bool, Damaged> {
     let mut pending = vec![part.dirs];
     while let Some(dirs) = pending.pop() {
-        part.dirs = dirs;
-        let Some(below) = below(trees, &mut part)? else { return Ok(false) };
+        let Some(below) = below(trees, dirs, &mut part.cursor)? else { return Ok(false) };
         pending.extend(below.into_iter().rev());
     }
     Ok(true)
 }
 
-/// The directories in a directory, in order; none if something differs there.
-fn below(trees: &Pair<Tree>, part: &mut Part<'_>) -> Result<Option<Vec<Pair<NodeId>>>, Damaged> {
-    let mut block = part.cursor.open()?;
-    let mut children = Pair::from_fn(|side: Side| trees[side].children(part.dirs[side]));
+/// The directories in a directory, in order; none if something differs there from the next block
+/// of the baseline.
+pub(super) fn below(
+    trees: &Pair<Tree>,
+    dirs: Pair<NodeId>,
+    cursor: &mut Cursor<'_>,
+) -> Result<Option<Vec<Pair<NodeId>>>, Damaged> {
+    let mut block = cursor.open()?;
+    let mut children = Pair::from_fn(|side: Side| trees[side].children(dirs[side]));
     let mut known = Known::default();
     let mut dirs = Vec::new();
     while block.read_into(&mut known)? {

@@ -94,9 +94,14 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// The bytes make no sense.
     pub fn split_off(&mut self) -> Result<(Cursor<'a>, u64), Damaged> {
-        let reader = self.reader.clone();
-        let known = self.pass()?;
-        Ok((Cursor { reader, context: Context::default() }, known))
+        let cursor = self.ahead();
+        Ok((cursor, self.pass()?))
+    }
+
+    /// A cursor of its own that reads on from here.
+    #[must_use]
+    pub fn ahead(&self) -> Cursor<'a> {
+        Cursor { reader: self.reader.clone(), context: Context::default() }
     }
 
     /// Passes over the next block and all blocks below it.
@@ -115,7 +120,20 @@ impl<'a> Cursor<'a> {
         let mut from = self.reader.clone();
         let known = self.pass()?;
         let bytes = from.take(self.reader.at() - from.at())?;
-        out.append(bytes, known);
+        out.append(bytes, known, 0);
+        Ok(())
+    }
+
+    /// Copies the next block alone, unread.
+    ///
+    /// # Errors
+    /// The bytes make no sense.
+    pub fn copy_block(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
+        let mut from = self.reader.clone();
+        let head = Head::read(&mut self.reader)?;
+        self.reader.take(head.bytes)?;
+        let bytes = from.take(self.reader.at() - from.at())?;
+        out.append(bytes, head.known, head.blocks);
         Ok(())
     }
 

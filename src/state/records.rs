@@ -174,7 +174,7 @@ impl PathBuilder {
         let mut body = Vec::new();
         let known = self.open.first().map_or(0, |root| root.finish_into(&mut body));
         let mut writer = BaselineWriter::new(header);
-        writer.append(&body, known);
+        writer.append(&body, known, 0);
         writer.finish()
     }
 

@@ -40,7 +40,10 @@ impl Out {
                 *agreed += more.len();
                 return;
             }
-            *self = Out::Own(old.body()[..*agreed].to_vec());
+            // it will not be much longer
+            let mut own = Vec::with_capacity(old.body().len() + old.body().len() / 64 + more.len());
+            own.extend_from_slice(&old.body()[..*agreed]);
+            *self = Out::Own(own);
         }
         if let Out::Own(bytes) = self {
             bytes.extend_from_slice(more);
@@ -127,11 +130,13 @@ impl BaselineWriter {
         })
     }
 
-    /// A whole subtree in its finished form.
-    pub(super) fn append(&mut self, bytes: &[u8], known: u64) {
+    /// A block in its finished form, with all blocks below it but `missing` ones, which come
+    /// next.
+    pub(super) fn append(&mut self, bytes: &[u8], known: u64, missing: u64) {
         if self.take_turn() {
             self.out.put(bytes);
             self.known += known;
+            self.pending += missing;
         }
     }
 
@@ -152,15 +157,21 @@ mod tests {
     use crate::tree::RelPath;
     use proptest::prelude::*;
 
-    /// Writes `new` as it is, over an old baseline.
-    fn written_over(old: &Baseline, new: &Baseline) -> Baseline {
+    /// Writes `new` as it is, over an old baseline; every `copied`th block in its finished form.
+    fn written_over(old: &Baseline, new: &Baseline, copied: usize) -> Baseline {
         let mut writer = BaselineWriter::like(old, new.header().clone());
-        let (mut cursor, mut pending) = (new.cursor(), 1);
+        let (mut cursor, mut pending, mut count) = (new.cursor(), 1, 0);
         while pending > 0 {
+            let mut ahead = cursor.ahead();
             let block = cursor.block().unwrap();
             pending += block.iter().filter(|known| known.has_block).count();
             pending -= 1;
-            writer.block(block.iter().map(|k| (k.name, &k.record, k.has_block)));
+            count += 1;
+            if count % copied == 0 {
+                ahead.copy_block(&mut writer).unwrap();
+            } else {
+                writer.block(block.iter().map(|k| (k.name, &k.record, k.has_block)));
+            }
         }
         writer.finish().unwrap()
     }
@@ -169,7 +180,7 @@ mod tests {
     fn what_did_not_change_is_not_held_twice() {
         let paths: [(RelPath, Record); 2] = ["a", "b"].map(|p| (path(p), seen(3)));
         let old = Baseline::from_records(Header::default(), paths);
-        let new = written_over(&old, &old.clone());
+        let new = written_over(&old, &old.clone(), usize::MAX);
         assert!(std::ptr::eq(old.body(), new.body()));
         assert_eq!(new.len(), 2);
         let mut writer =
@@ -188,11 +199,12 @@ mod tests {
         fn the_old_baseline_does_not_show_in_the_new_one(
             old in any_records(),
             new in any_records(),
+            copied in 1usize..4,
         ) {
             let old = Baseline::from_records(Header::default(), old);
             let new = Baseline::from_records(Header::default(), new);
             for old in [&old, &new, &Baseline::empty()] {
-                let written = written_over(old, &new);
+                let written = written_over(old, &new, copied);
                 prop_assert_eq!(written.body(), new.body());
                 prop_assert_eq!(written.len(), new.len());
             }
