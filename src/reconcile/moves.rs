@@ -43,9 +43,9 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
                 while let Some(now) = taken_along.get(&candidate.from) {
                     candidate.from = *now;
                 }
-                if accept(facts, header, plan, candidate) {
-                    let carried = plan.moves.last().map_or(&[][..], |step| &step.carried);
-                    taken_along.extend(carried.iter().copied());
+                if let Some(step) = accept(facts, header, plan, candidate) {
+                    taken_along.extend(step.carried.iter().copied());
+                    plan.moves.push(step);
                 }
             }
         }
@@ -117,21 +117,25 @@ fn knows_birth(now: &Entry, before: &Entry) -> bool {
     now.btime != Stamp::UNKNOWN && before.btime != Stamp::UNKNOWN
 }
 
-fn accept(facts: &Facts<'_>, header: &Header, plan: &mut Plan, candidate: Candidate) -> bool {
+/// The move that a candidate is, carried out in the delta; none if it may be no move, or cannot
+/// be followed.
+fn accept(
+    facts: &Facts<'_>,
+    header: &Header,
+    plan: &mut Plan,
+    candidate: Candidate,
+) -> Option<Move> {
     let Candidate { side, from, to } = candidate;
     let other = side.other();
     // An earlier move may have taken one of the two along.
-    let (Some(before), Some(now)) =
-        (was_seen(&plan.delta, from, side).cloned(), plan.entry(facts.trees, to, side).cloned())
-    else {
-        return false;
-    };
+    let before = was_seen(&plan.delta, from, side).cloned()?;
+    let now = plan.entry(facts.trees, to, side).cloned()?;
     if plan.delta.now(from, side).is_some()
         || plan.delta.record(to).is_some_and(|record| !record.is_empty())
         || !ancestors_are_directories(facts.trees, &plan.delta, from)
         || !ancestors_are_directories(facts.trees, &plan.delta, to)
     {
-        return false;
+        return None;
     }
     let follows = if both_moved_alike(facts, plan, candidate) {
         None
@@ -139,24 +143,23 @@ fn accept(facts: &Facts<'_>, header: &Header, plan: &mut Plan, candidate: Candid
     {
         Some(other)
     } else {
-        return false;
+        return None;
     };
     if !knows_birth(&now, &before) && follows.is_some() {
         let doubt = Doubt { moved_on: side, from: plan.path(from), to: plan.path(to) };
         match facts.rules.settled.get(&doubt) {
             Some(true) => {}
-            Some(false) => return false,
+            Some(false) => return None,
             None => {
                 if !plan.doubts.contains(&doubt) {
                     plan.doubts.push(doubt);
                 }
-                return false;
+                return None;
             }
         }
     }
     let carried = carry(&mut plan.delta, from, to, follows);
-    plan.moves.push(Move { on: follows, from, to, carried });
-    true
+    Some(Move { on: follows, from, to, carried })
 }
 
 /// Whether everything above a path is a directory, or not there, on both sides.

@@ -156,20 +156,19 @@ pub(super) fn record_anew(
             Step::Skip => cursor.skip_subtree()?,
             Step::Copy => cursor.copy_subtree(&mut writer)?,
             Step::Enter { nodes, spot, has_block } => {
-                if let (None, true, [Some(initiator), Some(target)]) =
-                    (spot, has_block, [nodes.initiator, nodes.target])
+                let may_copy = spot.is_none() && has_block;
+                if let Some(dirs) = may_copy.then(|| on_both(nodes)).flatten()
+                    && let Some(below) = recorded::below(trees, dirs, &mut cursor.ahead())?
                 {
-                    // What is as recorded is copied: that is a fraction of writing it anew.
-                    let dirs = Pair::new(initiator, target);
-                    if let Some(below) = recorded::below(trees, dirs, &mut cursor.ahead())? {
-                        cursor.copy_block(&mut writer)?;
-                        steps.extend(below.into_iter().rev().map(|dirs| Step::Enter {
-                            nodes: dirs.map(Some),
-                            spot: None,
-                            has_block: true,
-                        }));
-                        continue;
-                    }
+                    // As recorded: copying it takes a fraction of writing it anew.
+                    cursor.copy_block(&mut writer)?;
+                    let enter = |dirs: Pair<NodeId>| Step::Enter {
+                        nodes: dirs.map(Some),
+                        spot: None,
+                        has_block: true,
+                    };
+                    steps.extend(below.into_iter().rev().map(enter));
+                    continue;
                 }
                 block.clear();
                 if has_block {
@@ -183,6 +182,10 @@ pub(super) fn record_anew(
         }
     }
     Ok(writer.finish()?)
+}
+
+fn on_both(nodes: Pair<Option<NodeId>>) -> Option<Pair<NodeId>> {
+    Some(Pair::new(nodes.initiator?, nodes.target?))
 }
 
 struct Line {

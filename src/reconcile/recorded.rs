@@ -26,7 +26,7 @@ pub fn suffices(rules: &Rules) -> bool {
 struct Part<'a> {
     dirs: Pair<NodeId>,
     cursor: Cursor<'a>,
-    /// How many paths that are.
+    /// How many paths the baseline knows there.
     known: u64,
 }
 
@@ -107,7 +107,7 @@ pub(super) fn below(
     let mut block = cursor.open()?;
     let mut children = Pair::from_fn(|side: Side| trees[side].children(dirs[side]));
     let mut known = Known::default();
-    let mut dirs = Vec::new();
+    let mut below = Vec::new();
     while block.read_into(&mut known)? {
         let [Some(initiator), Some(target)] = Side::BOTH.map(|side| {
             let tree = &trees[side];
@@ -125,13 +125,13 @@ pub(super) fn below(
             return Ok(None);
         }
         if known.has_block {
-            dirs.push(Pair::new(initiator, target));
+            below.push(Pair::new(initiator, target));
         }
     }
     let is_more = Side::BOTH
         .into_iter()
         .any(|side| children[side].any(|id| trees[side].standing(id) != Standing::Excluded));
-    Ok((!is_more).then_some(dirs))
+    Ok((!is_more).then_some(below))
 }
 
 #[cfg(test)]

@@ -117,10 +117,9 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// The bytes make no sense.
     pub fn copy_subtree(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
-        let mut from = self.reader.clone();
+        let start = self.reader.clone();
         let known = self.pass()?;
-        let bytes = from.take(self.reader.at() - from.at())?;
-        out.append(bytes, known, 0);
+        out.append(self.passed(start)?, known, 0);
         Ok(())
     }
 
@@ -129,19 +128,27 @@ impl<'a> Cursor<'a> {
     /// # Errors
     /// The bytes make no sense.
     pub fn copy_block(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
-        let mut from = self.reader.clone();
+        let start = self.reader.clone();
+        let head = self.pass_block()?;
+        out.append(self.passed(start)?, head.known, head.blocks);
+        Ok(())
+    }
+
+    /// The bytes that were passed over since.
+    fn passed(&self, mut start: Reader<'a>) -> Result<&'a [u8], Damaged> {
+        start.take(self.reader.at() - start.at())
+    }
+
+    fn pass_block(&mut self) -> Result<Head, Damaged> {
         let head = Head::read(&mut self.reader)?;
         self.reader.take(head.bytes)?;
-        let bytes = from.take(self.reader.at() - from.at())?;
-        out.append(bytes, head.known, head.blocks);
-        Ok(())
+        Ok(head)
     }
 
     fn pass(&mut self) -> Result<u64, Damaged> {
         let (mut pending, mut known) = (1_u64, 0_u64);
         while pending > 0 {
-            let head = Head::read(&mut self.reader)?;
-            self.reader.take(head.bytes)?;
+            let head = self.pass_block()?;
             pending += head.blocks;
             pending -= 1;
             known += head.known;

@@ -155,7 +155,7 @@ impl Task<'_> {
         }
         fault::point("baseline saved");
         // What an rsync that failed has left behind is found by it.
-        if !applied.unsettled && !self.left_overs {
+        if applied.unsettled == Pair::default() && !self.left_overs {
             store.clear_inflight()?;
         }
         self.finish(store)

@@ -71,8 +71,8 @@ pub struct Applied {
     pub unmade: Pair<BTreeSet<RelPath>>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
     pub cut_short: bool,
-    /// A call of rsync did not end well: it may have left temporary files behind.
-    pub unsettled: bool,
+    /// A call of rsync to a side did not end well: it may have left temporary files behind.
+    pub unsettled: Pair<bool>,
 }
 
 /// Why the remaining steps are left out.
@@ -97,8 +97,6 @@ struct Steps<'a, 'b> {
     sent_trees: Pair<BTreeSet<Spot>>,
     /// Paths to which something was renamed.
     moved: Pair<BTreeSet<Spot>>,
-    /// A call of rsync to that side failed, or named a path that did.
-    rsync_complained: Pair<bool>,
     /// Which moves of the plan are known to be done.
     done_moves: BTreeSet<usize>,
     /// Attributes that a side keeps although it gets content, and that its content's source
@@ -121,7 +119,6 @@ impl Apply<'_> {
             touched: Pair::default(),
             sent_trees: Pair::default(),
             moved: Pair::default(),
-            rsync_complained: Pair::default(),
             done_moves: BTreeSet::new(),
             kept: BTreeMap::new(),
         };

@@ -229,7 +229,7 @@ impl Steps<'_, '_> {
             }
             _ => {
                 let text = match found {
-                    _ if self.rsync_complained[to] => {
+                    _ if self.applied.unsettled[to] => {
                         "it could not be brought over (rsync's own words stand above); it is \
                          tried again by the next run"
                     }

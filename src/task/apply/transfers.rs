@@ -64,7 +64,7 @@ impl Steps<'_, '_> {
                 let ended_well = result.as_ref().is_ok_and(|finished| {
                     matches!(finished.outcome, rsync::Outcome::Done | rsync::Outcome::Vanished)
                 });
-                self.applied.unsettled |= !ended_well;
+                self.applied.unsettled[side] |= !ended_well;
                 self.tell_of_call(side, result);
             }
         }
@@ -268,7 +268,6 @@ impl Steps<'_, '_> {
         let finished = match result {
             Ok(finished) => finished,
             Err(error) => {
-                self.rsync_complained[to] = true;
                 let reporter = self.apply.around.reporter();
                 return reporter.problem(Level::Error, Some(to), None, &error.to_string());
             }
@@ -283,7 +282,6 @@ impl Steps<'_, '_> {
         if is_stopped || finished.outcome == rsync::Outcome::Vanished {
             return;
         }
-        self.rsync_complained[to] |= finished.outcome != rsync::Outcome::Done;
         let reporter = self.apply.around.reporter();
         for message in &finished.messages {
             if let Some(path) = message.path.as_ref().filter(|_| message.is_unmakeable) {

@@ -54,7 +54,7 @@ pub struct Trial<'s> {
 }
 
 impl<'s> Trial<'s> {
-    /// Plays the story up to its last run.
+    /// Plays the story up to its last run, and foresees what that must lead to.
     pub fn prepare(story: &Story, line: &'s Line<'s>) -> Self {
         let (settings, rounds, name) = match story {
             Story::Every => (plain(), Vec::new(), "the story of everything".to_owned()),
@@ -79,7 +79,6 @@ impl<'s> Trial<'s> {
             Story::Every => trial.play_everything(),
             Story::Random(_) => trial.play(&rounds),
         }
-        trial.foresee();
         trial
     }
 
@@ -145,6 +144,7 @@ impl<'s> Trial<'s> {
         b.make("f fight/new 1 1600000200\n");
         // several megabytes: rsync is at it for some time
         b.write("big", big(), 1_600_000_300);
+        self.foresee();
     }
 
     /// A run that comes to its end; the baselines are what it left.
