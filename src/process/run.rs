@@ -163,8 +163,8 @@ impl Chatter {
     const PATIENCE: u32 = 100;
     /// How long a chatterer is let talk.
     const REST: Duration = Duration::from_millis(5);
-    /// Who says so many bytes at once might have to wait for us.
-    const MUCH: usize = 8 * 1024;
+    /// Who says so many bytes at once, half of what fits into a pipe, might have to wait for us.
+    const MUCH: usize = 32 * 1024;
 
     /// So many bytes were read from the child: whether it can wait now.
     fn heard(&mut self, bytes: usize, now: Instant) -> bool {
@@ -307,5 +307,32 @@ pub(super) fn wait_for(fds: &mut [PollFd<'_>], at_most: Option<Duration>) -> io:
             Ok(())
         }
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often of 1000 times a chatterer may wait, who says so many bytes while it is let
+    /// talk, 80 otherwise, and whose words come so fast.
+    fn rests(bytes: usize, pause: Duration) -> usize {
+        let (mut chatter, mut now, mut waited, mut rests) =
+            (Chatter::default(), Instant::now(), false, 0);
+        for _ in 0..1000 {
+            now += if waited { Chatter::REST } else { pause };
+            waited = chatter.heard(if waited { bytes } else { 80 }, now);
+            rests += usize::from(waited);
+        }
+        rests
+    }
+
+    #[test]
+    fn who_talks_all_the_time_is_let_talk_until_the_pipe_could_be_full() {
+        let (quick, slow) = (Duration::from_micros(50), Duration::from_millis(20));
+        assert!(rests(80, quick) > 890);
+        assert!(rests(20 * 1024, quick) > 890);
+        assert!(rests(40 * 1024, quick) < 20);
+        assert_eq!(rests(80, slow), 0);
     }
 }

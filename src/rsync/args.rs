@@ -45,6 +45,7 @@ pub(super) fn transfer_args(
     args.add(&["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
     args.add(&["--no-implied-dirs", "--ignore-missing-args"]);
     purpose(&mut args, preserve, transfer.purpose);
+    args.add_if(transfer.is_listed_first, "--no-inc-recursive");
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);

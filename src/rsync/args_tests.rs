@@ -52,6 +52,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         backup: None,
         partial_dir: None,
         resumes: false,
+        is_listed_first: false,
         shows_progress: false,
     }
 }
@@ -109,7 +110,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 23] = [
+    let cases: [(Change, Purpose, &str); 24] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -156,6 +157,7 @@ fn every_setting_reaches_rsync() {
         ),
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),
+        (|_, _, t| t.is_listed_first = true, Purpose::Subtrees, " -r --no-inc-recursive "),
         (|_, p, _| p.acl = true, Purpose::Attributes, " --size-only --append "),
         (|_, _, _| (), Purpose::Attributes, " --no-whole-file "),
     ];

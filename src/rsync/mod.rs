@@ -115,6 +115,9 @@ pub struct Transfer<'a> {
     /// Whether that directory holds something to go on from. Matters only for a transfer
     /// on this machine, which otherwise takes whole files.
     pub resumes: bool,
+    /// Whether rsync makes the whole list of a subtree before it begins. Quicker, for the
+    /// memory of that list.
+    pub is_listed_first: bool,
     /// Whether somebody watches bytes while files are on their way.
     pub shows_progress: bool,
 }

@@ -99,6 +99,7 @@ impl Reader<'_> {
             backup: None,
             partial_dir: None,
             resumes: false,
+            is_listed_first: false,
             shows_progress: false,
         };
         let preserve = Preserve {

@@ -159,6 +159,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         backup: None,
         partial_dir: None,
         resumes: false,
+        is_listed_first: false,
         shows_progress: true,
     }
 }

@@ -1,6 +1,7 @@
 //! Hands the calls of a step to rsync, both directions at the same time.
 
-use super::{Apply, shares};
+use super::Apply;
+use super::shares::{self, Share};
 use crate::config::Config;
 use crate::process::Stop;
 use crate::reconcile::{Delta, Plan, Spot};
@@ -119,12 +120,13 @@ impl<'a> Courier<'a> {
             shares = shares::split(call.spots.iter().map(weigh).collect(), shares::most());
         }
         let [first, others @ ..] = shares.as_slice() else {
-            return vec![self.call(call, closed.iter().chain(&call.spots), to)];
+            return vec![self.call(call, closed.iter().chain(&call.spots), false, to)];
         };
+        let one = |share: &Share| self.call(call, &share.spots, share.is_listed_first(), to);
         std::thread::scope(|scope| {
-            let start = |share| scope.spawn(move || self.call(call, share, to));
+            let start = |share| scope.spawn(move || one(share));
             let others: Vec<_> = others.iter().map(start).collect();
-            let mut results = vec![self.call(call, first, to)];
+            let mut results = vec![one(first)];
             results.extend(others.into_iter().map(|other| match other.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -149,6 +151,7 @@ impl<'a> Courier<'a> {
         &self,
         call: &Call,
         spots: impl IntoIterator<Item = &'s Spot>,
+        is_listed_first: bool,
         to: Side,
     ) -> Result<Finished, RsyncError> {
         let partial_dir =
@@ -169,6 +172,7 @@ impl<'a> Courier<'a> {
             backup: call.keeps_backup.then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
+            is_listed_first,
             shows_progress: self.reporter.shows_progress(),
         };
         let spots: Vec<Spot> = spots.into_iter().copied().collect();
