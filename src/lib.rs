@@ -17,10 +17,12 @@
 //! - [`monitor`]: run again on changes
 //! - [`batch`]: many tasks, one after the other
 //! - [`ssh_filter`]: the forced command on the other side
+//! - [`crew`]: threads that help for a while; used by all
 
 pub mod batch;
 pub mod cli;
 pub mod config;
+pub mod crew;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

@@ -3,16 +3,16 @@
 //! are looked through at the same time.
 
 use super::Rules;
+use crate::crew;
 use crate::state::{Baseline, Cursor, Damaged, Known, Was};
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
-use std::cmp::Reverse;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Into so many parts a tree is cut, if it has so many directories.
-const PARTS: usize = 64;
+/// A part is at most one of so many of all paths: so all threads end at about the same time.
+const PARTS: u64 = 32;
 
-/// More threads than this wait for memory.
-const MOST_THREADS: usize = 4;
+/// Fewer paths than this are looked through sooner than others could help.
+const FEW: u64 = 4000;
 
 /// Whether nothing can be to do where nothing changed. A one-way run brings a tree over even
 /// then, groups of hard links may be out of step by themselves, and digests of contents may
@@ -26,8 +26,6 @@ pub fn suffices(rules: &Rules) -> bool {
 struct Part<'a> {
     dirs: Pair<NodeId>,
     cursor: Cursor<'a>,
-    /// How many paths the baseline knows there.
-    known: u64,
 }
 
 /// Whether every path is there on both sides just as the baseline says, to the last piece of
@@ -39,52 +37,117 @@ pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, D
     if trees.iter().any(|(_, tree)| tree.standing(Tree::ROOT) != Standing::Present) {
         return Ok(false);
     }
-    let dirs = Pair::new(Tree::ROOT, Tree::ROOT);
-    let mut parts = vec![Part { dirs, cursor: baseline.cursor(), known: 0 }];
-    while parts.len() < PARTS {
-        let largest = (0..parts.len()).max_by_key(|at| parts[*at].known);
-        let Some(mut part) = largest.map(|at| parts.swap_remove(at)) else { return Ok(true) };
-        let Some(below) = below(trees, part.dirs, &mut part.cursor)? else { return Ok(false) };
-        for dirs in below {
-            let (cursor, known) = part.cursor.split_off()?;
-            parts.push(Part { dirs, cursor, known });
-        }
+    let root = Part { dirs: Pair::new(Tree::ROOT, Tree::ROOT), cursor: baseline.cursor() };
+    if baseline.len() < FEW {
+        whole(trees, root)
+    } else {
+        side_by_side(trees, root, baseline.len() / PARTS)
     }
-    // The small ones last: so all threads come to an end at about the same time.
-    parts.sort_by_key(|part| Reverse(part.known));
-    all(trees, parts)
 }
 
-/// Looks through all parts, and all that lies below them.
-fn all(trees: &Pair<Tree>, parts: Vec<Part<'_>>) -> Result<bool, Damaged> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let parts: Vec<_> = parts.into_iter().map(|part| std::sync::Mutex::new(Some(part))).collect();
-    let (next, differs) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let work = || -> Result<(), Damaged> {
-        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let part = part.lock().ok().and_then(|mut part| part.take());
-            if differs.load(Ordering::Relaxed) {
-                break;
-            }
-            if !part.map_or(Ok(true), |part| whole(trees, part))? {
-                differs.store(true, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    };
+/// Looks through all below a directory with several threads, which take parts of at most so
+/// many paths.
+fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, Damaged> {
+    let queue = Queue::default();
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-        let mut result = work();
+        // A machine out of threads still has this one.
+        let help = || crew::start(scope, || queue.work(trees)).ok();
+        let others: Vec<_> = (1..crew::most()).map_while(|_| help()).collect();
+        let cut = queue.cut(trees, root, most);
+        queue.all_is_cut(&cut);
+        let mut result = cut.and_then(|same| Ok(same && queue.work(trees)?));
         for other in others {
             let found = match other.join() {
                 Ok(found) => found,
                 Err(panic) => std::panic::resume_unwind(panic),
             };
-            result = result.and(found);
+            result = result.and_then(|same| Ok(found? && same));
         }
         result
-    })?;
-    Ok(!differs.into_inner())
+    })
+}
+
+/// Parts that wait for a thread.
+#[derive(Default)]
+struct Queue<'a> {
+    waiting: Mutex<Waiting<'a>>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting<'a> {
+    parts: Vec<Part<'a>>,
+    /// No more will come.
+    is_complete: bool,
+    /// Something differs, or cannot be read: no other part matters any more.
+    is_settled: bool,
+}
+
+impl<'a> Queue<'a> {
+    /// Cuts what lies below a part into parts of at most so many paths. Directories above
+    /// them are looked through on the way; says whether they are as recorded.
+    fn cut(&self, trees: &Pair<Tree>, root: Part<'a>, most: u64) -> Result<bool, Damaged> {
+        let mut large = vec![root];
+        while let Some(mut part) = large.pop() {
+            let Some(below) = below(trees, part.dirs, &mut part.cursor)? else { return Ok(false) };
+            for dirs in below {
+                let (cursor, known) = part.cursor.split_off()?;
+                let part = Part { dirs, cursor };
+                if known > most {
+                    large.push(part);
+                } else if !self.push(part) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds a part; says whether it matters.
+    fn push(&self, part: Part<'a>) -> bool {
+        let mut waiting = self.waiting();
+        if !waiting.is_settled {
+            waiting.parts.push(part);
+            self.news.notify_one();
+        }
+        !waiting.is_settled
+    }
+
+    fn all_is_cut(&self, found: &Result<bool, Damaged>) {
+        let mut waiting = self.waiting();
+        waiting.is_complete = true;
+        waiting.is_settled |= !matches!(found, Ok(true));
+        self.news.notify_all();
+    }
+
+    /// Looks through parts until no more will come; says whether all were as recorded.
+    fn work(&self, trees: &Pair<Tree>) -> Result<bool, Damaged> {
+        while let Some(part) = self.next() {
+            let found = whole(trees, part);
+            if !matches!(found, Ok(true)) {
+                self.waiting().is_settled = true;
+                self.news.notify_all();
+                return found;
+            }
+        }
+        Ok(true)
+    }
+
+    fn next(&self) -> Option<Part<'a>> {
+        let mut waiting = self.waiting();
+        while !waiting.is_settled {
+            let part = waiting.parts.pop();
+            if part.is_some() || waiting.is_complete {
+                return part;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<'a>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Looks through one part.
@@ -161,7 +224,14 @@ mod tests {
     fn one_change_is_found_wherever_it_is() {
         let answer = |rows: &str| {
             let situation = situation(rows);
-            is_as_recorded(&situation.trees, &situation.baseline).unwrap()
+            let (trees, baseline) = (&situation.trees, &situation.baseline);
+            let answer = is_as_recorded(trees, baseline).unwrap();
+            for most in [0, 1, 4, 1000] {
+                let dirs = Pair::new(Tree::ROOT, Tree::ROOT);
+                let root = Part { dirs, cursor: baseline.cursor() };
+                assert_eq!(side_by_side(trees, root, most).unwrap(), answer, "{most}");
+            }
+            answer
         };
         assert!(answer(&rows(None)));
         for change in 0..140 {

@@ -84,19 +84,9 @@ impl<'a> Lister<'a> {
             let at = f.name_at as usize;
             let bytes = &names[at..=at + usize::from(f.name_len)];
             let Ok(name) = CStr::from_bytes_with_nul(bytes) else { continue };
-            match self.child(dir.as_fd(), name, f) {
-                Ok(Some((standing, entry))) => {
-                    self.holds_dirs |= standing == Standing::Present && entry.kind.is_dir();
-                    if self.children.push(name.to_bytes(), standing, entry).is_err() {
-                        self.problem(None, "the directory holds more than can be counted");
-                        return None;
-                    }
-                }
-                Ok(None) => {}
-                Err(Closed) => {
-                    self.problem(None, "cannot search the directory: Permission denied");
-                    return None;
-                }
+            if let Err(NotKnown(why)) = self.child(dir.as_fd(), name, f) {
+                self.problem(None, why);
+                return None;
             }
         }
         (self.found, self.names) = (found, names);
@@ -137,22 +127,16 @@ impl<'a> Lister<'a> {
         Ok(())
     }
 
-    /// One entry of the open directory; none if it is not to be spoken of.
-    fn child(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &CStr,
-        found: &Found,
-    ) -> Result<Option<(Standing, Entry)>, Closed> {
+    /// Adds one entry of the open directory.
+    fn child(&mut self, dir: BorrowedFd<'_>, name: &CStr, found: &Found) -> Result<(), NotKnown> {
         let bare = name.to_bytes();
-        let child = |standing, entry| Some((standing, entry));
         let unknown = || Entry::new(look::kind_of(found.file_type));
         if self.path.len() + 1 + bare.len() > LONGEST_PATH {
             self.problem(
                 Some(bare),
                 "the path is longer than 4,095 bytes; nothing at or below it is synchronised",
             );
-            return Ok(child(Standing::Unknown, unknown()));
+            return self.add(bare, Standing::Unknown, unknown());
         }
         // Most excluded entries need no look: the listing told what they are.
         let told = match found.file_type {
@@ -161,16 +145,16 @@ impl<'a> Lister<'a> {
             other => Some(other == FileType::Directory),
         };
         if told.is_some_and(|is_dir| self.is_excluded(bare, is_dir)) {
-            return Ok(child(Standing::Excluded, unknown()));
+            return self.add(bare, Standing::Excluded, unknown());
         }
         let entry = match self.walk.look.at(dir, name) {
             Ok(entry) => entry,
             Err(error) => {
                 if told.is_none() && self.is_excluded(bare, false) {
-                    return Ok(child(Standing::Excluded, unknown()));
+                    return self.add(bare, Standing::Excluded, unknown());
                 }
                 if error == Errno::ACCESS && !self.is_searchable(dir) {
-                    return Err(Closed);
+                    return Err(NotKnown("cannot search the directory: Permission denied"));
                 }
                 let text = if found.file_type == FileType::Symlink
                     && self.walk.look.copy_symlinks
@@ -181,21 +165,27 @@ impl<'a> Lister<'a> {
                     format!("cannot look at it: {error}")
                 };
                 self.problem(Some(bare), &text);
-                return Ok(child(Standing::Unknown, unknown()));
+                return self.add(bare, Standing::Unknown, unknown());
             }
         };
         if told.is_none() && self.is_excluded(bare, entry.kind.is_dir()) {
-            return Ok(child(Standing::Excluded, entry));
+            return self.add(bare, Standing::Excluded, entry);
         }
         if self.is_circle(found.file_type, &entry) {
             self.problem(Some(bare), "the link leads back to a directory above it");
-            return Ok(child(Standing::Unknown, entry));
+            return self.add(bare, Standing::Unknown, entry);
         }
         if self.is_unreadable(dir, name, &entry) {
             self.problem(Some(bare), "cannot read the file: Permission denied");
-            return Ok(child(Standing::Unknown, entry));
+            return self.add(bare, Standing::Unknown, entry);
         }
-        Ok(child(Standing::Present, entry))
+        self.add(bare, Standing::Present, entry)
+    }
+
+    fn add(&mut self, name: &[u8], standing: Standing, entry: Entry) -> Result<(), NotKnown> {
+        self.holds_dirs |= standing == Standing::Present && entry.kind.is_dir();
+        let too_many = |_| NotKnown("the directory holds more than can be counted");
+        self.children.push(name, standing, entry).map_err(too_many)
     }
 
     fn is_excluded(&mut self, name: &[u8], is_dir: bool) -> bool {
@@ -250,8 +240,8 @@ impl<'a> Lister<'a> {
     }
 }
 
-/// The directory can be listed but not searched: it is unknown as a whole.
-struct Closed;
+/// Why a directory that can be listed is unknown as a whole.
+struct NotKnown(&'static str);
 
 /// The two names at the root of a replica that belong to osync.
 fn is_ours(name: &[u8]) -> bool {

@@ -5,7 +5,7 @@ use super::attributes::{self, Attributes, Wanted};
 use super::beneath::{HANDLE, Root};
 use super::lock::{self, Held};
 use super::look::{self, Look};
-use super::scan::{self, Walk};
+use super::scan::Walk;
 use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
     Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
@@ -22,9 +22,6 @@ use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// So many trees are looked at with several threads each.
-const FEW_TREES: usize = 100;
 
 /// A directory of this machine as one side of a task.
 #[derive(Debug)]
@@ -127,12 +124,7 @@ impl LocalReplica {
         }
     }
 
-    fn look_below_one(
-        &self,
-        root: &Root,
-        path: &RelPath,
-        threads: usize,
-    ) -> Result<Option<Tree>, PathError> {
+    fn look_below_one(&self, root: &Root, path: &RelPath) -> Result<Option<Tree>, PathError> {
         let Some(top) = self.look_at(root, path)? else { return Ok(None) };
         if !top.kind.is_dir() {
             return Ok(Some(crate::tree::TreeBuilder::new(top).finish()));
@@ -149,7 +141,7 @@ impl LocalReplica {
             stop: &Stop::new(),
         };
         // What cannot be seen stands as unknown in the tree; that is answer enough.
-        let (tree, _problems) = walk.run(top, threads).map_err(|error| PathError::Failed {
+        let (tree, _problems) = walk.run(top).map_err(|error| PathError::Failed {
             action: "look at all below it",
             cause: error.to_string(),
         })?;
@@ -247,8 +239,7 @@ impl Replica for LocalReplica {
             seen: request.seen,
             stop: &self.stop,
         };
-        let (tree, problems) =
-            walk.run(top, scan::threads()).map_err(|error| self.error(error.to_string()))?;
+        let (tree, problems) = walk.run(top).map_err(|error| self.error(error.to_string()))?;
         Ok(Scan { tree, problems, unread: Unread::default() })
     }
 
@@ -257,9 +248,7 @@ impl Replica for LocalReplica {
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError> {
         let root = self.open_root()?;
-        // Of many trees most are small, and threads would cost more than they do.
-        let threads = if paths.len() <= FEW_TREES { scan::threads() } else { 1 };
-        Ok(paths.iter().map(|path| self.look_below_one(root, path, threads)).collect())
+        Ok(paths.iter().map(|path| self.look_below_one(root, path)).collect())
     }
 
     fn stat(

@@ -33,28 +33,42 @@ impl Look {
     /// to be followed.
     pub fn at<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<Entry> {
         let dir = dir.as_fd();
-        let mut entry = stat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if entry.kind == Kind::Symlink {
-            // fidelity: what a followed link's owner, times and ACL mean is decided here
-            let behind = || stat(dir, name, AtFlags::empty());
-            if self.copy_symlinks {
-                entry = behind()?;
-            } else if let Some(there) =
-                self.keep_dirlinks.then(behind).and_then(Result::ok).filter(|e| e.kind.is_dir())
-            {
-                entry = there;
-            } else {
-                let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
-                entry.set_extra(Extra {
-                    link: Some(target.into_bytes().into_boxed_slice()),
-                    ..Extra::default()
-                });
+        // changed where it is, and not moved about: this is done for each file of a replica
+        let mut found = stat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if let Ok(entry) = &mut found {
+            if entry.kind == Kind::Symlink {
+                self.add_what_is_behind(entry, dir, name)?;
+            }
+            if self.attributes.any() {
+                attributes::add(entry, dir, name, self)?;
             }
         }
-        if self.attributes.any() {
-            attributes::add(&mut entry, dir, name, self)?;
+        found
+    }
+
+    /// A link becomes what it points at, or learns where it points.
+    fn add_what_is_behind<N: Arg + Copy>(
+        self,
+        entry: &mut Entry,
+        dir: BorrowedFd<'_>,
+        name: N,
+    ) -> Result<()> {
+        // fidelity: what a followed link's owner, times and ACL mean is decided here
+        let behind = || stat(dir, name, AtFlags::empty());
+        if self.copy_symlinks {
+            *entry = behind()?;
+        } else if let Some(there) =
+            self.keep_dirlinks.then(behind).and_then(Result::ok).filter(|e| e.kind.is_dir())
+        {
+            *entry = there;
+        } else {
+            let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
+            entry.set_extra(Extra {
+                link: Some(target.into_bytes().into_boxed_slice()),
+                ..Extra::default()
+            });
         }
-        Ok(entry)
+        Ok(())
     }
 }
 
@@ -85,6 +99,7 @@ fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<E
     }
 }
 
+#[inline]
 fn from_statx(found: &rustix::fs::Statx) -> Entry {
     let time = |t: StatxTimestamp| Stamp::new(t.tv_sec, t.tv_nsec);
     let kind = kind_of(FileType::from_raw_mode(found.stx_mode.into()));

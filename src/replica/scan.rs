@@ -1,22 +1,28 @@
 //! Looks at everything below a directory, once (spec 4, "Scanning").
 //!
-//! Several threads list directories; what each has found goes into one tree. A directory
+//! Several threads list directories; what each has found goes into one tree. A walk begins
+//! alone, and gets help while a processor is idle, or while it waits for the disk. A directory
 //! is opened in the one above it when its turn comes; where too many of those would have to
 //! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
 use super::beneath::Root;
 use super::list::Lister;
 use super::look::Look;
+use crate::crew;
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Problem;
 use crate::tree::{Children, Entry, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder};
 use rustix::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use rustix::time::ClockId;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
 
-/// Beyond this number threads stand in each other's way in the kernel.
-const MOST_THREADS: usize = 4;
+/// A walk has at most so many threads for each processor: one works while others wait for
+/// the disk.
+const THREADS: usize = 2;
 
 /// So many directories about stay open for those below them.
 const MOST_OPEN: usize = 64;
@@ -73,6 +79,8 @@ struct Shared {
     busy: usize,
     /// Threads that wait for work. Nobody is woken in vain: that costs a system call.
     idle: usize,
+    /// Threads that were started, the first one included.
+    threads: usize,
     problems: Vec<Problem>,
     none: Option<NoTree>,
 }
@@ -86,96 +94,35 @@ pub(super) fn everything(root: &Root, top: Entry) -> Result<(Tree, Vec<Problem>)
     let look = Look::default();
     let side = Side::Initiator;
     let (hide_ours, seen, stop) = (false, &|_| (), &Stop::new());
-    Walk { root, base: &base, look, filter: None, hide_ours, side, seen, stop }.run(top, 1)
+    Walk { root, base: &base, look, filter: None, hide_ours, side, seen, stop }.run(top)
 }
 
 impl Walk<'_> {
-    /// Walks everything below `base`, whose own look is `top`.
+    /// Walks everything below `base`, whose own look is `top`, with as many threads as pay.
     ///
     /// # Errors
     /// [`NoTree`]. All else becomes a problem, and the path unknown.
-    pub fn run(&self, top: Entry, threads: usize) -> Result<(Tree, Vec<Problem>), NoTree> {
+    pub fn run(&self, top: Entry) -> Result<(Tree, Vec<Problem>), NoTree> {
         let shared = Mutex::new(Shared {
             builder: TreeBuilder::new(top),
             pending: vec![Pending { dir: Tree::ROOT, above: None }],
             busy: 0,
             idle: 0,
+            threads: 1,
             problems: Vec::new(),
             none: None,
         });
-        let (wake, counter, handles) = (Condvar::new(), AtomicU64::new(0), Arc::new(()));
-        let work = || self.work(&shared, &wake, &counter, &handles);
-        if threads <= 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 1..threads {
-                    // A machine out of threads still has this one.
-                    let _ = std::thread::Builder::new().spawn_scoped(scope, work);
-                }
-                work();
-            });
-        }
-        (self.seen)(counter.into_inner());
-        let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let seen = AtomicU64::new(0);
+        let crew = Crew { walk: self, shared, wake: Condvar::new(), seen, handles: Arc::new(()) };
+        std::thread::scope(|scope| crew.work(scope));
+        (self.seen)(crew.seen.into_inner());
+        let shared = crew.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(none) = shared.none {
             return Err(none);
         }
         let mut problems = shared.problems;
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((shared.builder.finish(), problems))
-    }
-
-    /// Takes directories that wait, lists them, adds what they hold, until none is left.
-    fn work(&self, shared: &Mutex<Shared>, wake: &Condvar, counter: &AtomicU64, handles: &Arc<()>) {
-        let mut lister = Lister::new(self);
-        let mut state = lock(shared);
-        loop {
-            let Some(Pending { dir, above }) = state.pending.pop() else {
-                if state.busy == 0 {
-                    wake.notify_all();
-                    return;
-                }
-                state.idle += 1;
-                state = wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-                state.idle -= 1;
-                continue;
-            };
-            state.busy += 1;
-            self.put_path(state.builder.tree().name(dir), above.as_deref(), &mut lister.path);
-            lister.ancestors.clear();
-            if self.look.follows() {
-                ancestors(state.builder.tree(), dir, &mut lister.ancestors);
-            }
-            drop(state);
-            let open = above.as_deref().and_then(|above| above.open.as_ref());
-            let listed = lister.list(open.map(|(open, _)| open));
-            drop(above);
-            let is_known = listed.is_some();
-            let above = listed.filter(|_| lister.holds_dirs).map(|open| {
-                let is_kept = Arc::strong_count(handles) <= MOST_OPEN;
-                let open = is_kept.then(|| (open, Arc::clone(handles)));
-                Arc::new(Above { path: lister.path.clone(), open })
-            });
-            let count = if is_known { lister.children.len() as u64 } else { 0 };
-            let before = counter.fetch_add(count, Ordering::Relaxed);
-            if before / 2048 != (before + count) / 2048 {
-                (self.seen)(before + count);
-            }
-            state = lock(shared);
-            state.busy -= 1;
-            if state.none.is_some() || self.stop.reason().is_some() {
-                state.give_up(NoTree::Stopped);
-            } else if is_known {
-                state.add(dir, &mut lister.children, above.as_ref());
-            } else {
-                state.builder.mark_unknown(dir);
-            }
-            state.problems.append(&mut lister.problems);
-            if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
-                wake.notify_all();
-            }
-        }
     }
 
     /// The path of a directory of that name.
@@ -191,11 +138,155 @@ impl Walk<'_> {
     }
 }
 
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
+/// The threads of one walk.
+struct Crew<'a> {
+    walk: &'a Walk<'a>,
+    shared: Mutex<Shared>,
+    wake: Condvar,
+    /// How many entries were seen.
+    seen: AtomicU64,
+    /// Held once more for each directory that stays open.
+    handles: Arc<()>,
+}
+
+/// So many threads of this process walk now: walks at the same time share the processors.
+static WALKING: AtomicUsize = AtomicUsize::new(0);
+
+/// One more of them, as long as it lives.
+struct Walker;
+
+impl Walker {
+    fn new() -> Self {
+        WALKING.fetch_add(1, Ordering::Relaxed);
+        Walker
+    }
+}
+
+impl Drop for Walker {
+    fn drop(&mut self) {
+        WALKING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Crew<'_> {
+    /// Takes directories that wait, lists them, adds what they hold, until none is left.
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
+        let _walker = Walker::new();
+        let walk = self.walk;
+        let mut lister = Lister::new(walk);
+        let mut pace = Pace::default();
+        let mut state = self.lock();
+        loop {
+            let Some(Pending { dir, above }) = state.pending.pop() else {
+                if state.busy == 0 {
+                    self.wake.notify_all();
+                    return;
+                }
+                state.idle += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                continue;
+            };
+            state.busy += 1;
+            walk.put_path(state.builder.tree().name(dir), above.as_deref(), &mut lister.path);
+            lister.ancestors.clear();
+            if walk.look.follows() {
+                ancestors(state.builder.tree(), dir, &mut lister.ancestors);
+            }
+            drop(state);
+            let open = above.as_deref().and_then(|above| above.open.as_ref());
+            let listed = pace.watch(|| lister.list(open.map(|(open, _)| open)));
+            drop(above);
+            let is_known = listed.is_some();
+            let above = listed.filter(|_| lister.holds_dirs).map(|open| {
+                let is_kept = Arc::strong_count(&self.handles) <= MOST_OPEN;
+                let open = is_kept.then(|| (open, Arc::clone(&self.handles)));
+                Arc::new(Above { path: lister.path.clone(), open })
+            });
+            let count = if is_known { lister.children.len() as u64 } else { 0 };
+            let before = self.seen.fetch_add(count, Ordering::Relaxed);
+            if before / 2048 != (before + count) / 2048 {
+                (walk.seen)(before + count);
+            }
+            state = self.lock();
+            state.busy -= 1;
+            if state.none.is_some() || walk.stop.reason().is_some() {
+                state.give_up(NoTree::Stopped);
+            } else if is_known {
+                state.add(dir, &mut lister.children, above.as_ref());
+            } else {
+                state.builder.mark_unknown(dir);
+            }
+            state.problems.append(&mut lister.problems);
+            if state.idle > 0 && (state.busy == 0 || !state.pending.is_empty()) {
+                self.wake.notify_all();
+            }
+            if pace.asks_for_help() && state.may_grow() {
+                state.threads += 1;
+                drop(state);
+                // A machine out of threads still has this one.
+                let _ = crew::start(scope, || self.work(scope));
+                state = self.lock();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a thread would be faster with another one beside it.
+#[derive(Default)]
+struct Pace {
+    listed: u32,
+    /// How many of the directories that were watched last left a processor idle.
+    idle: u32,
+}
+
+impl Pace {
+    /// One directory of so many is watched.
+    const EACH: u32 = 8;
+    /// So many in a row ask for help.
+    const ENOUGH: u32 = 4;
+
+    /// Lists a directory. It leaves a processor idle if it takes its time from the disk, or
+    /// if fewer threads walk than there are processors.
+    fn watch<T>(&mut self, list: impl FnOnce() -> T) -> T {
+        self.listed += 1;
+        if !self.listed.is_multiple_of(Pace::EACH) {
+            return list();
+        }
+        let (began, worked) = (Instant::now(), processor_time());
+        let listed = list();
+        let (took, worked) = (began.elapsed(), processor_time().saturating_sub(worked));
+        let is_idle = worked < took / 2 || WALKING.load(Ordering::Relaxed) < crew::most();
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
+        listed
+    }
+
+    /// Says so once.
+    fn asks_for_help(&mut self) -> bool {
+        let asks = self.idle >= Pace::ENOUGH;
+        if asks {
+            self.idle = 0;
+        }
+        asks
+    }
+}
+
+/// How long this thread was on a processor.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 impl Shared {
+    /// Whether another thread would find something to do.
+    fn may_grow(&self) -> bool {
+        !self.pending.is_empty() && self.threads < crew::most() * THREADS
+    }
+
     fn give_up(&mut self, why: NoTree) {
         self.none = Some(why);
         self.pending.clear();
@@ -226,9 +317,4 @@ fn ancestors(tree: &Tree, id: NodeId, found: &mut Vec<(u32, u64)>) {
         }
         at = tree.parent(at);
     }
-}
-
-/// How many threads pay on this machine.
-pub(super) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS)
 }

@@ -135,24 +135,27 @@ pub(super) fn read_known<'a>(
     known.has_block = first & HAS_BLOCK != 0;
     known.record.skipped = Pair::new(first & SKIPPED_INITIATOR != 0, first & SKIPPED_TARGET != 0);
     let Pair { initiator, target } = &mut known.record.was;
-    *initiator = blank(first & 3);
+    be_of(initiator, first & 3);
     if let Some(entry) = entry_mut_of(initiator) {
         read_entry(reader, context, Side::Initiator, entry, None)?;
     }
-    *target = blank(first >> 2 & 3);
+    be_of(target, first >> 2 & 3);
     if let Some(entry) = entry_mut_of(target) {
         read_entry(reader, context, Side::Target, entry, entry_of(initiator))?;
     }
     Ok(())
 }
 
+/// Makes it what the code says, with whatever entry. One that is there already is used again.
 #[inline]
-fn blank(code: u8) -> Was {
-    match code {
-        WAS_ABSENT => Was::Absent,
-        WAS_LISTED => Was::Listed(None),
-        WAS_LISTED_ENTRY => Was::Listed(Some(Entry::new(Kind::File))),
-        _ => Was::Seen(Entry::new(Kind::File)),
+fn be_of(was: &mut Was, code: u8) {
+    let entry = || Entry::new(Kind::File);
+    match (code, &*was) {
+        (WAS_ABSENT, _) => *was = Was::Absent,
+        (WAS_LISTED, _) => *was = Was::Listed(None),
+        (WAS_LISTED_ENTRY, _) => *was = Was::Listed(Some(entry())),
+        (_, Was::Seen(_)) => {}
+        _ => *was = Was::Seen(entry()),
     }
 }
 

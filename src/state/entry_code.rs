@@ -125,7 +125,7 @@ fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
     flags
 }
 
-/// Reads what [`put_entry`] has written into a new entry.
+/// Reads what [`put_entry`] has written, over whatever the entry says.
 #[inline]
 pub(super) fn read_entry(
     reader: &mut Reader<'_>,
@@ -145,6 +145,7 @@ pub(super) fn read_entry(
     let owned = read_owned(reader, &mut context.owned)?;
     (entry.mode, entry.uid, entry.gid, entry.dev) = (owned.mode, owned.uid, owned.gid, owned.dev);
     let before = &mut context.before[side];
+    entry.ino = 0;
     if has(INO) {
         entry.ino = reader.near(before.ino)?;
         before.ino = entry.ino;
@@ -170,6 +171,8 @@ pub(super) fn read_entry(
     } else if has(EXTRA_AS_OTHER) {
         let other = other.ok_or_else(|| reader.damaged("there is no other side's entry"))?;
         entry.set_extra(other.extra().clone());
+    } else {
+        entry.forget_extra();
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 use super::outcome::Halt;
 use super::{Task, left_overs};
+use crate::crew;
 use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
 use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
@@ -10,6 +11,7 @@ use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
 use crate::tree::{Pair, Side, Standing, Tree};
+use std::thread::ScopedJoinHandle;
 
 impl Task<'_> {
     /// Scans both replicas at the same time, once.
@@ -32,12 +34,15 @@ impl Task<'_> {
         };
         let Pair { initiator, target } = self.replicas.as_mut();
         let (initiator, target) = std::thread::scope(|scope| {
-            let other = scope.spawn(|| look(target));
-            (look(initiator), other.join())
+            let other = crew::start(scope, || look(target));
+            (look(initiator), other.map(ScopedJoinHandle::join))
         });
         reporter.tell(Event::Quiet);
         self.check_stop()?;
-        let target = target.map_err(|_| Halt::fatal("the scan of the target broke off"))?;
+        let no_thread =
+            |error| Halt::fatal(format!("cannot start a thread to look at the target: {error}"));
+        let broke_off = |_| Halt::fatal("the scan of the target broke off");
+        let target = target.map_err(no_thread)?.map_err(broke_off)?;
         // A scan that was stopped is no scan that failed.
         self.check_stop()?;
         let scans = Pair::new(initiator?, target?);

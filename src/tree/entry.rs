@@ -202,6 +202,12 @@ impl Entry {
         self.extra = if extra.is_empty() { None } else { Some(Box::new(extra)) };
     }
 
+    /// Leaves none of the rarer properties.
+    #[inline]
+    pub fn forget_extra(&mut self) {
+        self.extra = None;
+    }
+
     /// Where a symbolic link points to; none for other kinds.
     #[must_use]
     pub fn link(&self) -> Option<&[u8]> {

@@ -1,6 +1,7 @@
 //! Shares of many new subtrees, so that several rsyncs copy at the same time. One alone is
 //! mostly busy in one of its processes, and leaves the machine's other processors idle.
 
+use crate::crew;
 use crate::reconcile::Spot;
 
 /// More at the same time stand in each other's way on most disks.
@@ -31,7 +32,7 @@ impl Share {
 
 /// How many shares pay on this machine.
 pub fn most() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(MOST)
+    crew::most().min(MOST)
 }
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
