@@ -250,8 +250,7 @@ impl Pace {
     /// So many in a row ask for help.
     const ENOUGH: u32 = 4;
 
-    /// Lists a directory. It leaves a processor idle if it takes its time from the disk, or
-    /// if fewer threads walk than there are processors.
+    /// Lists a directory.
     fn watch<T>(&mut self, list: impl FnOnce() -> T) -> T {
         self.listed += 1;
         if !self.listed.is_multiple_of(Pace::EACH) {
@@ -260,9 +259,15 @@ impl Pace {
         let (began, worked) = (Instant::now(), processor_time());
         let listed = list();
         let (took, worked) = (began.elapsed(), processor_time().saturating_sub(worked));
-        let is_idle = worked < took / 2 || WALKING.load(Ordering::Relaxed) < crew::most();
-        self.idle = if is_idle { self.idle + 1 } else { 0 };
+        self.note(took, worked, WALKING.load(Ordering::Relaxed) < crew::most());
         listed
+    }
+
+    /// A processor is idle if the time went by waiting for the disk, or if there are fewer
+    /// threads than processors.
+    fn note(&mut self, took: Duration, worked: Duration, are_few: bool) {
+        let is_idle = are_few || worked < took / 2;
+        self.idle = if is_idle { self.idle + 1 } else { 0 };
     }
 
     /// Says so once.
@@ -316,5 +321,30 @@ fn ancestors(tree: &Tree, id: NodeId, found: &mut Vec<(u32, u64)>) {
             return;
         }
         at = tree.parent(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_is_asked_for_once_while_a_processor_is_idle() {
+        let (took, little) = (Duration::from_micros(90), Duration::from_micros(40));
+        let asks = |notes: &[(Duration, bool)]| {
+            let mut pace = Pace::default();
+            let mut asks = Vec::new();
+            for (worked, are_few) in notes {
+                pace.note(took, *worked, *are_few);
+                asks.push(pace.asks_for_help());
+            }
+            let asked = asks.iter().enumerate().filter(|(_, asked)| **asked);
+            asked.map(|(at, _)| at).collect::<Vec<usize>>()
+        };
+        let (waits, works, few) = ((little, false), (took, false), (took, true));
+        assert!(asks(&[works; 20]).is_empty());
+        assert_eq!(asks(&[waits; 9]), [3, 7]);
+        assert_eq!(asks(&[few, waits, few, few, works]), [3]);
+        assert!(asks(&[waits, waits, waits, works, waits, waits, waits, works]).is_empty());
     }
 }

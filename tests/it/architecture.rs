@@ -66,6 +66,26 @@ fn no_arrow_runs_back_up() {
     // room → what it may not use
     let above: &[(&str, &[&str])] = &[
         (
+            "crew",
+            &[
+                "tree",
+                "config",
+                "process",
+                "filter",
+                "state",
+                "reconcile",
+                "replica",
+                "rsync",
+                "ssh",
+                "report",
+                "task",
+                "cli",
+                "monitor",
+                "batch",
+                "ssh_filter",
+            ],
+        ),
+        (
             "tree",
             &[
                 "config",

@@ -27,6 +27,35 @@ fn everything_is_seen_once_but_what_belongs_to_osync() {
 }
 
 #[test]
+fn walks_that_help_each_other_see_everything_once() {
+    let mut sandboxes: Vec<Sandbox> = (0..3).map(|_| Sandbox::new()).collect();
+    let mut expected = Vec::new();
+    for dir in 0..300 {
+        let dir = format!("d{dir:03}");
+        expected.extend([
+            dir.clone(),
+            format!("{dir}/e"),
+            format!("{dir}/e/f"),
+            format!("{dir}/g"),
+        ]);
+        for sandbox in &sandboxes {
+            sandbox.write(format!("{dir}/e/f"), "x");
+            sandbox.write(format!("{dir}/g"), "x");
+        }
+    }
+    std::thread::scope(|scope| {
+        let walks: Vec<_> =
+            sandboxes.iter_mut().map(|sandbox| scope.spawn(|| sandbox.scan())).collect();
+        for walk in walks {
+            let scan = walk.join().unwrap();
+            assert!(scan.problems.is_empty());
+            let names: Vec<_> = listed(&scan.tree).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names, expected);
+        }
+    });
+}
+
+#[test]
 fn hostile_names_are_ordinary() {
     let mut sandbox = Sandbox::new();
     for name in HOSTILE {

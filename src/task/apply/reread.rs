@@ -10,7 +10,7 @@ use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 
 /// About so many entries below whole subtrees are looked at in one go. All of them would be
 /// held twice for a while, which is the most memory that a first run needs.
-const ENTRIES: usize = 50_000;
+const ENTRIES: usize = 20_000;
 
 impl Steps<'_, '_> {
     /// Reads everything that was touched, on each side, and judges what arrived.
