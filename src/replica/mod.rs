@@ -32,6 +32,7 @@ mod sweep;
 pub mod temp;
 #[cfg(test)]
 pub(crate) mod tests;
+mod walkers;
 mod work_dir;
 mod writable;
 

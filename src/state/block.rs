@@ -170,6 +170,7 @@ fn entry_mut_of(was: &mut Was) -> Option<&mut Entry> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::{Extra, Stamp};
 
     fn read(numbers: [u64; 4]) -> Result<Head, Damaged> {
         let mut bytes = Vec::new();
@@ -199,6 +200,41 @@ mod tests {
             if let Ok(head) = found {
                 let bytes = usize::try_from(bytes).unwrap();
                 assert_eq!(head, Head { bytes, entries, known, blocks });
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_over_another_entry_keeps_nothing_of_it() {
+        let full = |kind| {
+            let mut entry = Entry::new(kind);
+            (entry.ino, entry.size, entry.shared_inode, entry.mode) = (7, 9, true, 0o4755);
+            (entry.uid, entry.gid, entry.dev) = (1, 2, 3);
+            (entry.mtime, entry.ctime) = (Stamp::new(5, 5), Stamp::new(6, 6));
+            entry.btime = Stamp::new(4, 4);
+            entry.set_extra(Extra { link: Some(b"x"[..].into()), ..Extra::default() });
+            entry
+        };
+        let plain = Entry::new(Kind::File);
+        let states = [
+            Was::Absent,
+            Was::Listed(None),
+            Was::Listed(Some(plain.clone())),
+            Was::Listed(Some(full(Kind::Symlink))),
+            Was::Seen(plain),
+            Was::Seen(full(Kind::Symlink)),
+        ];
+        for before in &states {
+            for after in &states {
+                let was = |state: &Was| Pair::new(state.clone(), state.clone());
+                let record = Record { was: was(after), ..Record::default() };
+                let mut bytes = Vec::new();
+                put_known(&mut bytes, &mut Context::default(), b"a", &record, false);
+                let mut known = Known { has_block: true, ..Known::default() };
+                (known.record.was, known.record.skipped) = (was(before), Pair::new(true, true));
+                let (mut reader, mut context) = (Reader::new(&bytes), Context::default());
+                read_known(&mut reader, &mut context, b"", &mut known).unwrap();
+                assert_eq!(known, Known { name: b"a", record, has_block: false });
             }
         }
     }
