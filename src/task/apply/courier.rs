@@ -120,13 +120,13 @@ impl<'a> Courier<'a> {
             shares = shares::split(call.spots.iter().map(weigh).collect(), shares::most());
         }
         let [first, others @ ..] = shares.as_slice() else {
-            return vec![self.call(call, closed.iter().chain(&call.spots), false, to)];
+            let spots = closed.iter().chain(&call.spots).copied().collect();
+            return vec![self.call(call, &Share::alone(spots), to)];
         };
-        let one = |share: &Share| self.call(call, &share.spots, share.is_listed_first(), to);
         std::thread::scope(|scope| {
-            let start = |share| scope.spawn(move || one(share));
+            let start = |share| scope.spawn(move || self.call(call, share, to));
             let others: Vec<_> = others.iter().map(start).collect();
-            let mut results = vec![one(first)];
+            let mut results = vec![self.call(call, first, to)];
             results.extend(others.into_iter().map(|other| match other.join() {
                 Ok(result) => result,
                 Err(panic) => std::panic::resume_unwind(panic),
@@ -147,13 +147,7 @@ impl<'a> Courier<'a> {
             && !self.config.preserve.hardlinks
     }
 
-    fn call<'s>(
-        &self,
-        call: &Call,
-        spots: impl IntoIterator<Item = &'s Spot>,
-        is_listed_first: bool,
-        to: Side,
-    ) -> Result<Finished, RsyncError> {
+    fn call(&self, call: &Call, share: &Share, to: Side) -> Result<Finished, RsyncError> {
         let partial_dir =
             self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
         let told = Cell::new(rsync::Progress::default());
@@ -172,11 +166,10 @@ impl<'a> Courier<'a> {
             backup: call.keeps_backup.then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
-            is_listed_first,
+            is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
         };
-        let spots: Vec<Spot> = spots.into_iter().copied().collect();
-        let mut paths = spots.iter().map(|spot| self.plan.path(*spot));
+        let mut paths = share.spots.iter().map(|spot| self.plan.path(*spot));
         rsync::transfer(
             &self.config.transfer,
             &self.config.preserve,

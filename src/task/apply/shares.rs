@@ -21,12 +21,19 @@ pub struct Share {
     pub spots: Vec<Spot>,
     /// How many entries come with them.
     entries: usize,
+    /// No other share is on its way at the same time.
+    is_alone: bool,
 }
 
 impl Share {
-    /// Whether its whole list may be made first.
+    /// All paths of a call.
+    pub fn alone(spots: Vec<Spot>) -> Share {
+        Share { spots, entries: 0, is_alone: true }
+    }
+
+    /// Whether it pays to make its whole list first.
     pub fn is_listed_first(&self) -> bool {
-        self.entries <= MOST_LISTED
+        !self.is_alone && self.entries <= MOST_LISTED
     }
 }
 
@@ -91,6 +98,7 @@ mod tests {
         let mut first: Vec<bool> = shares.iter().map(Share::is_listed_first).collect();
         first.sort();
         assert_eq!(first, [false, true]);
+        assert!(!Share::alone(Vec::new()).is_listed_first());
     }
 
     #[test]
