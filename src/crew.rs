@@ -3,10 +3,15 @@
 use std::io;
 use std::sync::{OnceLock, mpsc};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
+use std::time::Duration;
 
 /// More threads than this at the same work stand in each other's way, in the kernel or in
 /// memory.
 const MOST: usize = 4;
+
+/// A new thread that has not begun by then waits behind others: every processor is busy, and
+/// the old thread has better things to do than to leave one idle.
+const SOON: Duration = Duration::from_micros(200);
 
 /// How many threads at the same work pay on this machine.
 #[must_use]
@@ -16,11 +21,11 @@ pub fn most() -> usize {
     *FOUND.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(MOST))
 }
 
-/// Starts a thread, and comes back when it runs.
+/// Starts a thread, and comes back when it runs, or when it will not at once.
 ///
 /// Linux often lets a new thread wait on the processor of the one that made it, for
 /// milliseconds, while another processor is idle; but one that wakes up is sent to where
-/// there is room. So the old thread sleeps until the new one has begun.
+/// there is room. So the old thread sleeps until the new one has begun, or a moment.
 ///
 /// # Errors
 /// The machine has no room for another thread.
@@ -34,6 +39,6 @@ pub fn start<'scope, T: Send + 'scope>(
         let _ = begins.send(());
         work()
     })?;
-    let _ = has_begun.recv();
+    let _ = has_begun.recv_timeout(SOON);
     Ok(thread)
 }

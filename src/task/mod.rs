@@ -260,7 +260,7 @@ impl Task<'_> {
         if self.config.mode.watch == Watch::Off {
             // The program ends now, and the system takes all memory back at once. A million
             // entries given back one by one would take their time.
-            std::mem::forget((trees, plan));
+            std::mem::forget((trees, plan, loaded));
         }
         Ok(())
     }
