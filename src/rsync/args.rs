@@ -1,6 +1,6 @@
 //! The arguments of an rsync call, from settings alone.
 
-use super::{End, Purpose, RemoteEnd, Transfer};
+use super::{End, Purpose, RemoteEnd, Takes, Transfer};
 use crate::config;
 use crate::process::Command;
 use crate::tree::path::escape;
@@ -39,6 +39,7 @@ pub(super) fn transfer_args(
     settings: &config::Transfer,
     preserve: &config::Preserve,
     transfer: &Transfer<'_>,
+    takes: Takes,
 ) -> Vec<OsString> {
     let mut args = Args::default();
     // -s: no shell over there takes part in splitting arguments
@@ -52,6 +53,7 @@ pub(super) fn transfer_args(
     if transfer.purpose != Purpose::Attributes {
         args.0.extend(settings.optional_args.iter().map(OsString::from));
     }
+    args.add_if(takes == Takes::Everything, "--whole-file");
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
     // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead

@@ -62,7 +62,7 @@ fn line(
     preserve: config::Preserve,
     transfer: &Transfer<'_>,
 ) -> String {
-    let args = transfer_args(settings, &preserve, transfer);
+    let args = transfer_args(settings, &preserve, transfer, Takes::WhatIsNew);
     args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
 }
 
@@ -171,6 +171,24 @@ fn every_setting_reaches_rsync() {
 }
 
 #[test]
+fn a_second_attempt_takes_everything_whatever_else_was_asked_for() {
+    let (a, b) = (local("/a"), remote());
+    let mut settings = config::Transfer { partial: true, ..settings() };
+    settings.optional_args = vec!["--no-whole-file".into()];
+    let partial_dir = Some("/w/_partial".into());
+    let transfer = Transfer { partial_dir, resumes: true, ..call(Purpose::Content, &a, &b) };
+    let [first, second] = [Takes::WhatIsNew, Takes::Everything].map(|takes| {
+        let args = transfer_args(&settings, &NOTHING, &transfer, takes);
+        let args = args.iter().map(|arg| arg.to_str().unwrap());
+        args.filter(|arg| arg.contains("whole-file") || arg.contains("partial-dir"))
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    assert_eq!(first, "--no-whole-file --partial-dir=/w/_partial --no-whole-file");
+    assert_eq!(second, format!("{first} --whole-file"));
+}
+
+#[test]
 fn backups_stay_on_the_disk_that_rsync_stands_on() {
     let (a, b, there) = (local("/a"), local("/b"), remote());
     let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into(), suffix: None };
@@ -232,7 +250,8 @@ fn words_of_a_remote_shell_survive_the_splitting_of_rsync() {
 #[test]
 fn the_debug_log_does_not_see_the_token() {
     let (a, b) = (local("/a"), remote());
-    let args = transfer_args(&settings(), &NOTHING, &call(Purpose::Content, &a, &b));
+    let transfer = call(Purpose::Content, &a, &b);
+    let args = transfer_args(&settings(), &NOTHING, &transfer, Takes::WhatIsNew);
     let text = shown(&bare_command(&settings()).args(args));
     assert!(text.starts_with("rsync -l ") && !text.contains("env LC_ALL"), "{text}");
 }

@@ -104,10 +104,7 @@ fn plain(words: &str) -> String {
     const KNOWN: [(&str, &str); 13] = [
         ("file has vanished", "it vanished while it was being transferred"),
         ("symlink has no referent", "the link points at nothing, so there is nothing to copy"),
-        (
-            "failed verification -- update",
-            "it changed while it was being read; the next run takes it again",
-        ),
+        (UNVERIFIED, "it changed while it was being read; the next run takes it again"),
         ("cannot delete non-empty directory", "a directory that is not empty is in its place"),
         ("could not make way", "what is in its place cannot be removed"),
         ("skipping non-regular file", "it is no regular file and was left out"),
@@ -143,6 +140,14 @@ pub(super) fn is_unmakeable(text: &str) -> bool {
     ];
     text.contains("skipping non-regular file")
         || text.contains("mknod failed: ") && FOR_GOOD.iter().any(|why| text.contains(why))
+}
+
+const UNVERIFIED: &str = "failed verification -- update";
+
+/// Whether the words are about a file that rsync put together from old and new parts, and
+/// that did not become what was sent.
+pub(super) fn is_unverified(text: &str) -> bool {
+    text.contains(UNVERIFIED)
 }
 
 /// The file that a temporary `.NAME.XXXXXX` stands for.

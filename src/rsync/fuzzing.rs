@@ -22,7 +22,7 @@ pub(crate) fn output(bytes: &[u8]) {
         assert!(!text.contains(char::is_control), "{text:?}");
     }
     let code = i32::from(bytes.first().copied().unwrap_or_default());
-    let finished = listener.finish(Exit::Code(code));
+    let finished = listener.finish(Exit::Code(code)).alone();
     assert!(finished.messages.len() <= Finished::MOST_MESSAGES + 20);
     assert!(finished.outcome.is_complete() || finished.remarks.is_empty());
 }

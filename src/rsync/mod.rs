@@ -20,6 +20,7 @@ pub use output::Message;
 use crate::config;
 use crate::process::{Command, Input, ProcessError, Stop, Stream, fault, output as ask, run};
 use crate::report::{Level, Reporter};
+use crate::tree::path::escape;
 use crate::tree::{RelPath, Side};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -131,7 +132,14 @@ pub struct Progress {
     pub bytes: u64,
 }
 
-/// What a call came to.
+impl Progress {
+    /// With the bytes of a second attempt at files that are counted already.
+    fn and_again(self, second: Progress) -> Self {
+        Progress { bytes: self.bytes.saturating_add(second.bytes), ..self }
+    }
+}
+
+/// What a transfer came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// Whether the whole list was worked through.
@@ -168,7 +176,8 @@ pub enum RsyncError {
     },
 }
 
-/// Carries the listed paths over, in one call.
+/// Carries the listed paths over, in one call; what that did not put together right, whole in
+/// a second one.
 ///
 /// Paths that rsync cannot take ([`fits`]) and the root itself must not be among them.
 /// `progress` is called as the transfer goes on. What rsync itemises is told to the
@@ -185,12 +194,57 @@ pub fn transfer(
     reporter: &dyn Reporter,
     progress: &dyn Fn(Progress),
 ) -> Result<Finished, RsyncError> {
-    let mut command =
-        command(settings, transfer, args::transfer_args(settings, preserve, transfer));
-    if preserve.keep_dirlinks && knows(settings, FOLLOW_LINKS_OUT, stop)? {
-        command.args.insert(0, FOLLOW_LINKS_OUT.into());
+    let attempt = |takes, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
+        let args = args::transfer_args(settings, preserve, transfer, takes);
+        let mut command = command(settings, transfer, args);
+        if preserve.keep_dirlinks && knows(settings, FOLLOW_LINKS_OUT, stop)? {
+            command.args.insert(0, FOLLOW_LINKS_OUT.into());
+        }
+        call(&command, settings, transfer, paths, stop, reporter, progress)
+    };
+    let first = attempt(Takes::WhatIsNew, paths, progress)?;
+    let unverified = first.unverified();
+    // stand-ins hold no content
+    if unverified.is_empty() || transfer.purpose == Purpose::Attributes {
+        return Ok(first.alone());
     }
-    reporter.say(Level::Debug, &args::shown(&command));
+    for path in &unverified {
+        let text = format!(
+            "{}: {}: rsync could not put it together from what was there already; it is sent \
+             again, whole",
+            transfer.to,
+            escape(path.as_bytes())
+        );
+        reporter.say(Level::Notice, &text);
+    }
+    let so_far = first.progress();
+    let again = |now: Progress| progress(so_far.and_again(now));
+    let second = attempt(Takes::Everything, &mut unverified.into_iter(), &again)?;
+    Ok(first.followed_by(second.alone()))
+}
+
+/// How much of a file is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// What the receiver does not have, where looking for that is worth it.
+    WhatIsNew,
+    /// All of it. A receiving rsync with the security fixes of January 2025 may be unable to
+    /// open what is in an absolute partial directory, or behind a link (rsync issue 715), and
+    /// would try in vain in every run. When the whole file is there, it removes the partial one.
+    Everything,
+}
+
+/// One call.
+fn call(
+    command: &Command,
+    settings: &config::Transfer,
+    transfer: &Transfer<'_>,
+    paths: &mut (dyn Iterator<Item = RelPath> + Send),
+    stop: &Stop,
+    reporter: &dyn Reporter,
+    progress: &dyn Fn(Progress),
+) -> Result<output::Attempt, RsyncError> {
+    reporter.say(Level::Debug, &args::shown(command));
     let list = Input::Writer(Box::new(move |to| {
         for path in paths.filter(|path| !path.is_root()) {
             to.write_all(b"./")?;
@@ -202,7 +256,7 @@ pub fn transfer(
     let roots = [transfer.source.root(), transfer.destination.root()];
     let mut listener = output::Listener::new(roots);
     let tells_items = reporter.hears(Level::Verbose);
-    let exit = run(&command, list, stop, &mut |stream, line| match stream {
+    let exit = run(command, list, stop, &mut |stream, line| match stream {
         Stream::Err => listener.hear_error(line),
         Stream::Out => match listener.hear(line) {
             output::Heard::Progress => progress(listener.progress()),
@@ -220,9 +274,9 @@ pub fn transfer(
             output::Heard::Other(text) => reporter.say(Level::Verbose, &text),
         },
     })?;
-    let finished = listener.finish(exit);
-    progress(finished.progress);
-    Ok(finished)
+    let attempt = listener.finish(exit);
+    progress(attempt.progress());
+    Ok(attempt)
 }
 
 /// Since 3.5, rsync's receiver follows links out of its root only with this. With

@@ -2,7 +2,7 @@
 
 use super::args::ITEM_MARK;
 use super::complaint::{
-    is_complaint, is_of_rsync, is_unmakeable, parse, without_pid, without_temporary,
+    is_complaint, is_of_rsync, is_unmakeable, is_unverified, parse, without_pid, without_temporary,
 };
 use super::exit::outcome;
 use super::{Finished, Outcome, Progress};
@@ -73,10 +73,57 @@ pub(super) struct Listener {
     /// The lengths of all files before that.
     done: u64,
     messages: Vec<Message>,
+    unverified: Vec<Message>,
     left_out: u64,
     words: Vec<String>,
     remarks: Vec<String>,
     in_statistics: bool,
+}
+
+/// One attempt at a transfer.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// All of it but what another attempt may put right.
+    finished: Finished,
+    /// Complaints about files that were not put together right.
+    unverified: Vec<Message>,
+}
+
+impl Attempt {
+    /// The files that were not put together right, if another attempt at them is of use.
+    pub(super) fn unverified(&self) -> Vec<RelPath> {
+        if !self.finished.outcome.is_complete() {
+            return Vec::new();
+        }
+        self.unverified.iter().filter_map(|message| message.path.clone()).collect()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.finished.progress
+    }
+
+    /// There was no other attempt.
+    pub(super) fn alone(self) -> Finished {
+        let mut finished = self.finished;
+        finished.messages.extend(self.unverified);
+        finished
+    }
+
+    /// What both came to, if there was another one for [`Attempt::unverified`].
+    pub(super) fn followed_by(self, second: Finished) -> Finished {
+        let first = self.finished;
+        let is_clean = first.messages.is_empty() && first.left_out == 0;
+        Finished {
+            outcome: match second.outcome {
+                outcome if is_clean || !outcome.is_complete() => outcome,
+                _ => first.outcome,
+            },
+            messages: [first.messages, second.messages].concat(),
+            left_out: first.left_out + second.left_out,
+            remarks: [first.remarks, second.remarks].concat(),
+            progress: first.progress.and_again(second.progress),
+        }
+    }
 }
 
 /// How many lines about a call as a whole are kept.
@@ -92,6 +139,7 @@ impl Listener {
             busy: None,
             done: 0,
             messages: Vec::new(),
+            unverified: Vec::new(),
             left_out: 0,
             words: Vec::new(),
             remarks: Vec::new(),
@@ -170,16 +218,18 @@ impl Listener {
             }
             return;
         }
-        if self.messages.len() < Finished::MOST_MESSAGES {
-            let is_unmakeable = path.is_some() && is_unmakeable(&text);
-            self.messages.push(Message { path, text, is_unmakeable });
-        } else {
+        if self.messages.len() + self.unverified.len() == Finished::MOST_MESSAGES {
             self.left_out += 1;
+            return;
         }
+        let is_unmakeable = path.is_some() && is_unmakeable(&text);
+        let is_unverified = path.is_some() && is_unverified(&text);
+        let list = if is_unverified { &mut self.unverified } else { &mut self.messages };
+        list.push(Message { path, text, is_unmakeable });
     }
 
     /// What it all came to.
-    pub(super) fn finish(mut self, exit: Exit) -> Finished {
+    pub(super) fn finish(mut self, exit: Exit) -> Attempt {
         let outcome = outcome(exit, &self.words);
         if outcome.is_complete() {
             self.progress.files += u64::from(self.busy.is_some());
@@ -188,7 +238,7 @@ impl Listener {
             self.messages.retain(|message| message.path.is_some());
             self.remarks.clear();
         }
-        if outcome == Outcome::Partial {
+        if outcome == Outcome::Partial && self.unverified.is_empty() {
             // one of them may be the reason
             let remarks = self.remarks.drain(..);
             self.messages.extend(remarks.map(|text| Message {
@@ -197,13 +247,14 @@ impl Listener {
                 is_unmakeable: false,
             }));
         }
-        Finished {
+        let finished = Finished {
             outcome,
             messages: self.messages,
             left_out: self.left_out,
             remarks: self.remarks,
             progress: self.progress,
-        }
+        };
+        Attempt { finished, unverified: self.unverified }
     }
 
     /// The path below its replica. rsync names files absolutely, or relative to the root.
@@ -280,7 +331,7 @@ mod tests {
         assert_eq!(listener.progress(), Progress { files: 2, bytes: 100 });
         listener.hear(b"@ >f+++++++++ 5 d/b");
         // whether the last one came through is not known
-        let killed = listener.finish(Exit::Signal(9));
+        let killed = listener.finish(Exit::Signal(9)).alone();
         assert_eq!(killed.progress, Progress { files: 2, bytes: 100 });
     }
 
@@ -312,7 +363,7 @@ mod tests {
         assert_eq!(odd.to_string(), ">f+++++++++  sm\\nall");
         // of two files, the second is under way until the end
         assert_eq!(listener.progress(), Progress { files: 1, bytes: 3_000_006 });
-        let finished = listener.finish(Exit::Code(0));
+        let finished = listener.finish(Exit::Code(0)).alone();
         assert_eq!(finished.progress, Progress { files: 2, bytes: 3_000_006 });
     }
 
@@ -367,7 +418,8 @@ mod tests {
         ] {
             let mut listener = listener();
             listener.hear_error(line.as_bytes());
-            let [message] = &listener.messages[..] else { panic!("{line}") };
+            let finished = listener.finish(Exit::Code(23)).alone();
+            let [message] = &finished.messages[..] else { panic!("{line}") };
             let expected = path.map(|path| RelPath::new(path).unwrap());
             assert_eq!(message.path, expected, "{line}");
             assert!(message.text.contains(words), "{}\n{line}", message.text);
@@ -401,7 +453,41 @@ mod tests {
         ] {
             listener.hear_error(line.as_bytes());
         }
-        assert!(listener.finish(Exit::Code(23)).messages.is_empty());
+        assert!(listener.finish(Exit::Code(23)).alone().messages.is_empty());
+    }
+
+    #[test]
+    fn a_second_attempt_takes_the_place_of_what_was_unverified_in_the_first() {
+        let attempt = |lines: &[&str], code| {
+            let mut listener = listener();
+            for line in lines {
+                listener.hear_error(line.as_bytes());
+            }
+            listener.finish(Exit::Code(code))
+        };
+        let unverified = "ERROR: a/b failed verification -- update put into partial-dir.";
+        let denied = r#"rsync: [sender] send_files failed to open "/s/c": Permission denied (13)"#;
+        let lost = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]";
+        let path = RelPath::new("a/b").unwrap();
+        for (first, (second, code), outcome, told) in [
+            (&[unverified][..], (&[][..], 0), Outcome::Done, 0),
+            (&["** Welcome **", unverified], (&["** Welcome **"], 0), Outcome::Done, 0),
+            (&[unverified], (&[], 24), Outcome::Vanished, 0),
+            (&[unverified], (&[unverified], 23), Outcome::Partial, 1),
+            (&[unverified, denied], (&[], 0), Outcome::Partial, 1),
+            (&[unverified, denied], (&[unverified], 23), Outcome::Partial, 2),
+        ] {
+            let (first, second) = (attempt(first, 23), attempt(second, code));
+            assert_eq!(first.unverified(), std::slice::from_ref(&path));
+            let finished = first.followed_by(second.alone());
+            assert_eq!((finished.outcome, finished.messages.len()), (outcome, told));
+        }
+        let finished = attempt(&[unverified], 23).followed_by(attempt(&[lost], 12).alone());
+        assert!(matches!(finished.outcome, Outcome::Failed(_)), "{finished:?}");
+        // without another attempt it is told
+        let broken = attempt(&[unverified, lost], 12);
+        assert_eq!(broken.unverified(), []);
+        assert_eq!(broken.alone().messages.len(), 1);
     }
 
     #[test]
@@ -410,7 +496,7 @@ mod tests {
         for _ in 0..Finished::MOST_MESSAGES + 7 {
             listener.hear_error(b"rsync: oops");
         }
-        let finished = listener.finish(Exit::Code(23));
+        let finished = listener.finish(Exit::Code(23)).alone();
         assert_eq!((finished.messages.len(), finished.left_out), (Finished::MOST_MESSAGES, 7));
     }
 
@@ -420,7 +506,7 @@ mod tests {
         for _ in 0..100 {
             listener.hear_error(br#"motd: "a" and "b": be welcome"#);
         }
-        let finished = listener.finish(Exit::Code(0));
+        let finished = listener.finish(Exit::Code(0)).alone();
         assert!(finished.messages.is_empty());
         assert_eq!(finished.remarks[0], r#"motd: "a" and "b": be welcome"#);
         assert_eq!(finished.remarks.len(), MOST_WORDS);
@@ -430,7 +516,7 @@ mod tests {
     fn a_line_without_end_is_cut() {
         let mut listener = listener();
         listener.hear_error("ö".repeat(30_000).as_bytes());
-        let finished = listener.finish(Exit::Code(0));
+        let finished = listener.finish(Exit::Code(0)).alone();
         assert_eq!(finished.remarks, [format!("{}…", "ö".repeat(LONGEST_WORDS / 2))]);
     }
 
@@ -446,7 +532,7 @@ mod tests {
             ] {
                 listener.hear_error(line.as_bytes());
             }
-            let finished = listener.finish(Exit::Code(exit));
+            let finished = listener.finish(Exit::Code(exit)).alone();
             assert_eq!(finished.remarks.len(), remarks, "{exit}");
             assert_eq!(finished.messages.len(), told, "{exit}: {finished:?}");
         }

@@ -2,6 +2,7 @@
 //! transfers: each on and off, here and over ssh (docs/fidelity.md).
 
 use crate::support::couple::Couple;
+use crate::support::partial::assert_went_on;
 use crate::support::replicas::{NOBODY, Sort};
 use crate::support::sandbox::Replica;
 use std::fs::Permissions;
@@ -285,8 +286,12 @@ fn a_partial_file_goes_on_where_it_stopped() {
             let run = couple.run(slow).run();
             assert_eq!(run.status, Some(1), "{run}");
             assert!(!to.has(&name), "{}: no half file has the name", couple.way);
-            let literal = sync_with_stats(&couple, "PARTIAL=yes", "Literal data");
-            assert!(literal > 0 && literal < SIZE as u64, "{}: {literal}", couple.way);
+            let partial = to.at(format!(".osync_workdir/_partial/{name}"));
+            let kept = partial.metadata().unwrap().len();
+            assert!(kept > 100_000 && kept < SIZE as u64, "{}: {kept}", couple.way);
+            let before = couple.sandbox.log().len();
+            let matched = sync_with_stats(&couple, "PARTIAL=yes", "Matched data");
+            assert_went_on(&couple.sandbox.log()[before..], kept, matched, &partial);
             assert_eq!(to.read(&name).unwrap(), noise(SIZE));
             idle(&couple, "PARTIAL=yes");
         }

@@ -1,6 +1,7 @@
 //! Tests of: what we rely on rsync for (spec 5, "rsync calls"; spec 4, "Overwriting"), with
 //! the installed rsync, here and through a remote shell that stays on this machine.
 
+use crate::support::partial::assert_went_on;
 use crate::support::trees;
 use osync::config;
 use osync::process::{Stop, StopReason};
@@ -34,6 +35,13 @@ impl Reporter for Said {
         if let Event::Message(level, text) = event {
             self.0.lock().unwrap().push((level, text.to_owned()));
         }
+    }
+}
+
+impl Said {
+    fn all(&self) -> String {
+        let lines = self.0.lock().unwrap();
+        lines.iter().map(|(_, text)| format!("{text}\n")).collect()
     }
 }
 
@@ -530,9 +538,9 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     bench.settings.stats = true;
     let again = bench.call(&Transfer { resumes: true, ..call }, &["big"]);
     assert_eq!(again.outcome, Outcome::Done, "{again:?}");
-    assert!(bench.statistic("Matched data") >= part / 2, "it went on within the file");
     assert!(fs::read(bench.path("d/big")).unwrap() == big);
-    assert!(!bench.path("partial/big").exists());
+    let matched = bench.statistic("Matched data");
+    assert_went_on(&bench.said.all(), part, matched, &bench.path("partial/big"));
 }
 
 #[test]
@@ -547,6 +555,38 @@ fn a_stopped_call_keeps_its_partial_file_on_the_other_side_too() {
     let mut bench = Bench::new();
     let (source, destination) = (bench.local("s"), bench.remote("d"));
     stopped_half_way(&mut bench, &source, &destination);
+}
+
+#[test]
+fn what_rsync_cannot_put_together_is_sent_again_whole() {
+    let mut bench = Bench::new();
+    // an rsync that cannot use what is there already
+    let script = bench.script(
+        "rsync that fails",
+        "echo >>\"$0 was called\"\n\
+         case \" $* \" in *' --whole-file '*) exec rsync \"$@\" ;; esac\n\
+         tr -d '\\0' >\"$0 was given\"\n\
+         echo 'ERROR: dir/a failed verification -- update put into partial-dir.' >&2\n\
+         exit 23",
+    );
+    bench.settings.executable = script.to_str().unwrap().into();
+    bench.settings.partial = true;
+    bench.make("s", "f dir/a new 1000\nf dir/b new 1000");
+    bench.make("d", "f dir/a old 900\nf dir/b old 900");
+    let (source, destination) = (bench.local("s"), bench.local("d"));
+    let partial_dir = Some(bench.path("partial"));
+    let call = plain(Purpose::Content, &source, &destination);
+    let finished =
+        bench.call(&Transfer { partial_dir, resumes: true, ..call }, &["dir/a", "dir/b"]);
+    assert_eq!((finished.outcome, finished.messages), (Outcome::Done, Vec::new()));
+    // the one that failed, and nothing else
+    assert_eq!(bench.contents("d"), "d dir\nf dir/a new\nf dir/b old\n");
+    let calls = fs::read(bench.path("rsync that fails was called")).unwrap();
+    assert_eq!(calls.len(), 2);
+    let given = fs::read_to_string(bench.path("rsync that fails was given")).unwrap();
+    assert_eq!(given, "./dir/a./dir/b");
+    let said = bench.said.all();
+    assert_eq!(said.matches("dir/a: rsync could not put it together").count(), 1, "{said}");
 }
 
 #[test]
