@@ -1,6 +1,6 @@
 //! A child and all that it starts: one process group, ended as one.
 
-use super::{Command, Exit, ProcessError};
+use super::{Command, Exit, ProcessError, fence};
 use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process_group, test_kill_process_group,
@@ -69,7 +69,11 @@ impl Group {
         }
         builder.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let (exited, tell) = io::pipe().map_err(|e| ProcessError::io(command, "watch", e))?;
-        let mut child = builder.spawn().map_err(|e| ProcessError::starting(command, e))?;
+        let child = match &command.writes_inside {
+            Some(dir) => fence::spawn_inside(dir, &mut builder),
+            None => builder.spawn(),
+        };
+        let mut child = child.map_err(|e| ProcessError::starting(command, e))?;
         let pid = Pid::from_child(&child);
         // The leader is waited for without being reaped: as long as it is a zombie, its
         // number cannot belong to anybody else when the group is signalled.

@@ -8,6 +8,7 @@
 mod child;
 pub mod deadline;
 pub mod fault;
+mod fence;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod group;
@@ -46,6 +47,9 @@ pub struct Command {
     pub env_remove: Vec<OsString>,
     /// Where it runs; none: here.
     pub dir: Option<PathBuf>,
+    /// The directory that it is not to write out of, as far as the kernel can see to that
+    /// (Linux with Landlock, for root); none: it may write wherever its user may.
+    pub writes_inside: Option<PathBuf>,
     /// How long it may take before it is ended; none: as long as the run.
     pub time_limit: Option<Duration>,
     /// How long TERM is given before KILL; none: 10 seconds.

@@ -73,6 +73,25 @@ pub(super) fn transfer_args(
     args.0
 }
 
+/// RSYNC_EXECUTABLE as it is unless set.
+const RSYNC: &str = "rsync";
+
+/// The receiver's root, if a call has no business outside of it: no remote shell writes here,
+/// no setting leads out, and no program of the user's takes rsync's place, with a log of its
+/// own maybe.
+pub(super) fn fenced<'t>(
+    settings: &config::Transfer,
+    preserve: &config::Preserve,
+    transfer: &Transfer<'t>,
+) -> Option<&'t Path> {
+    let (End::Local { .. }, End::Local { root }) = (transfer.source, transfer.destination) else {
+        return None;
+    };
+    let leads_out =
+        preserve.keep_dirlinks || settings.optional_args.iter().any(|arg| arg.contains('/'));
+    (!leads_out && settings.executable == RSYNC).then_some(root)
+}
+
 /// How the other side is reached.
 pub(super) fn remote_args(remote: &RemoteEnd) -> [OsString; 3] {
     let mut path = OsString::from("--rsync-path=");

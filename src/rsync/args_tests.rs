@@ -189,6 +189,33 @@ fn a_second_attempt_takes_everything_whatever_else_was_asked_for() {
 }
 
 #[test]
+fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
+    let (a, b, there) = (local("/a"), local("/b"), remote());
+    let fenced = |change: Change, source, destination| {
+        let mut transfer = call(Purpose::Content, source, destination);
+        let (mut settings, mut preserve) = (settings(), NOTHING);
+        change(&mut settings, &mut preserve, &mut transfer);
+        super::fenced(&settings, &preserve, &transfer).map(Path::to_owned)
+    };
+    assert_eq!(fenced(|_, _, _| (), &a, &b), Some("/b".into()));
+    assert_eq!(
+        fenced(|s, _, _| s.optional_args = vec!["--fsync".into()], &a, &b),
+        Some("/b".into())
+    );
+    let outside: [Change; 3] = [
+        |_, p, _| p.keep_dirlinks = true,
+        |s, _, _| s.optional_args = vec!["--log-file=/var/log/rsync".into()],
+        |s, _, _| s.executable = "/opt/rsync".into(),
+    ];
+    for change in outside {
+        assert_eq!(fenced(change, &a, &b), None);
+    }
+    for (source, destination) in [(&a, &there), (&there, &b)] {
+        assert_eq!(fenced(|_, _, _| (), source, destination), None);
+    }
+}
+
+#[test]
 fn backups_stay_on_the_disk_that_rsync_stands_on() {
     let (a, b, there) = (local("/a"), local("/b"), remote());
     let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into(), suffix: None };

@@ -196,7 +196,7 @@ pub fn transfer(
 ) -> Result<Finished, RsyncError> {
     let attempt = |takes, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
         let args = args::transfer_args(settings, preserve, transfer, takes);
-        let mut command = command(settings, transfer, args);
+        let mut command = command(settings, preserve, transfer, args);
         if preserve.keep_dirlinks && knows(settings, FOLLOW_LINKS_OUT, stop)? {
             command.args.insert(0, FOLLOW_LINKS_OUT.into());
         }
@@ -290,8 +290,14 @@ fn knows(settings: &config::Transfer, option: &str, stop: &Stop) -> Result<bool,
 }
 
 /// The command of a call, with a clean environment.
-fn command(settings: &config::Transfer, transfer: &Transfer<'_>, args: Vec<OsString>) -> Command {
+fn command(
+    settings: &config::Transfer,
+    preserve: &config::Preserve,
+    transfer: &Transfer<'_>,
+    args: Vec<OsString>,
+) -> Command {
     let mut command = args::bare_command(settings).args(args);
+    command.writes_inside = args::fenced(settings, preserve, transfer).map(Path::to_owned);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             command.env.extend(remote.env.iter().cloned());

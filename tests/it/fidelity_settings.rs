@@ -2,7 +2,7 @@
 //! transfers: each on and off, here and over ssh (docs/fidelity.md).
 
 use crate::support::couple::Couple;
-use crate::support::partial::assert_went_on;
+use crate::support::installed_rsync::assert_went_on;
 use crate::support::replicas::{NOBODY, Sort};
 use crate::support::sandbox::Replica;
 use std::fs::Permissions;

@@ -4,7 +4,7 @@
 //! Big transfers are slow because of BANDWIDTH; stages are met by watching what the run
 //! leaves on disk.
 
-use crate::support::partial::assert_went_on;
+use crate::support::installed_rsync::assert_went_on;
 use crate::support::sandbox::{Run, Sandbox};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::{self, File};

@@ -3,12 +3,12 @@
 pub mod bad_day;
 pub mod couple;
 pub mod history;
+pub mod installed_rsync;
 pub mod kept;
 pub mod model;
 pub mod mounts;
 pub mod no_landlock;
 pub mod over_ssh;
-pub mod partial;
 pub mod replicas;
 pub mod sandbox;
 pub mod smtp;

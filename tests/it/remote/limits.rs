@@ -1,8 +1,8 @@
 //! Limits of time with a remote target: a hard stop in the middle of a transfer, hooks that
 //! do not end.
 
+use crate::support::installed_rsync::assert_went_on;
 use crate::support::over_ssh::OverSsh;
-use crate::support::partial::assert_went_on;
 use std::fs;
 use std::time::{Duration, Instant};
 
