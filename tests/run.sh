@@ -109,6 +109,9 @@ default=
 if env --default-signal=INT,QUIT true 2>/dev/null; then
     default="env --default-signal=INT,QUIT"
 fi
+# Many tests wait for something most of their time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
+export RUST_TEST_THREADS
 status=0
 # shellcheck disable=SC2086 # a command and its option
 $default cargo test --locked "$@" || status=$?

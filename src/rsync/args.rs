@@ -77,8 +77,8 @@ pub(super) fn transfer_args(
 const RSYNC: &str = "rsync";
 
 /// The receiver's root, if a call has no business outside of it: no remote shell writes here,
-/// no setting leads out, and no program of the user's takes rsync's place, with a log of its
-/// own maybe.
+/// no setting leads out, what is kept is kept inside, and no program of the user's takes
+/// rsync's place, with a log of its own maybe.
 pub(super) fn fenced<'t>(
     settings: &config::Transfer,
     preserve: &config::Preserve,
@@ -87,8 +87,10 @@ pub(super) fn fenced<'t>(
     let (End::Local { .. }, End::Local { root }) = (transfer.source, transfer.destination) else {
         return None;
     };
-    let leads_out =
-        preserve.keep_dirlinks || settings.optional_args.iter().any(|arg| arg.contains('/'));
+    let kept = [transfer.backup.as_ref().map(|backup| &backup.dir), transfer.partial_dir.as_ref()];
+    let leads_out = preserve.keep_dirlinks
+        || settings.optional_args.iter().any(|arg| arg.contains('/'))
+        || kept.iter().flatten().any(|dir| !dir.starts_with(root));
     (!leads_out && settings.executable == RSYNC).then_some(root)
 }
 

@@ -197,12 +197,17 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
         change(&mut settings, &mut preserve, &mut transfer);
         super::fenced(&settings, &preserve, &transfer).map(Path::to_owned)
     };
-    assert_eq!(fenced(|_, _, _| (), &a, &b), Some("/b".into()));
-    assert_eq!(
-        fenced(|s, _, _| s.optional_args = vec!["--fsync".into()], &a, &b),
-        Some("/b".into())
-    );
-    let outside: [Change; 3] = [
+    let inside: [Change; 3] = [
+        |_, _, _| (),
+        |s, _, _| s.optional_args = vec!["--fsync".into()],
+        |_, _, t| t.partial_dir = Some("/b/w/_partial".into()),
+    ];
+    for change in inside {
+        assert_eq!(fenced(change, &a, &b), Some("/b".into()));
+    }
+    let outside: [Change; 5] = [
+        |_, _, t| t.partial_dir = Some("/w/_partial".into()),
+        |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into(), suffix: None }),
         |_, p, _| p.keep_dirlinks = true,
         |s, _, _| s.optional_args = vec!["--log-file=/var/log/rsync".into()],
         |s, _, _| s.executable = "/opt/rsync".into(),
