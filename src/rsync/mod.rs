@@ -194,12 +194,16 @@ pub fn transfer(
     reporter: &dyn Reporter,
     progress: &dyn Fn(Progress),
 ) -> Result<Finished, RsyncError> {
+    let fence = args::fenced(settings, preserve, transfer);
+    let asks = preserve.keep_dirlinks || fence.is_some();
+    let stays_inside = asks && knows(settings, FOLLOW_LINKS_OUT, stop)?;
     let attempt = |takes, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
         let args = args::transfer_args(settings, preserve, transfer, takes);
-        let mut command = command(settings, preserve, transfer, args);
-        if preserve.keep_dirlinks && knows(settings, FOLLOW_LINKS_OUT, stop)? {
+        let mut command = command(settings, transfer, args);
+        if preserve.keep_dirlinks && stays_inside {
             command.args.insert(0, FOLLOW_LINKS_OUT.into());
         }
+        command.writes_inside = fence.filter(|_| !stays_inside).map(Path::to_owned);
         call(&command, settings, transfer, paths, stop, reporter, progress)
     };
     let first = attempt(Takes::WhatIsNew, paths, progress)?;
@@ -280,7 +284,8 @@ fn call(
 }
 
 /// Since 3.5, rsync's receiver follows links out of its root only with this. With
-/// KEEP_DIRLINKS the user wants it to. It holds for the rsync of this machine only.
+/// KEEP_DIRLINKS the user wants it to. An older one, which does not know it, follows them
+/// anyway, and is held inside where that can be. It holds for the rsync of this machine only.
 const FOLLOW_LINKS_OUT: &str = "--insecure-links";
 
 /// Whether the rsync of this machine has an option.
@@ -290,14 +295,8 @@ fn knows(settings: &config::Transfer, option: &str, stop: &Stop) -> Result<bool,
 }
 
 /// The command of a call, with a clean environment.
-fn command(
-    settings: &config::Transfer,
-    preserve: &config::Preserve,
-    transfer: &Transfer<'_>,
-    args: Vec<OsString>,
-) -> Command {
+fn command(settings: &config::Transfer, transfer: &Transfer<'_>, args: Vec<OsString>) -> Command {
     let mut command = args::bare_command(settings).args(args);
-    command.writes_inside = args::fenced(settings, preserve, transfer).map(Path::to_owned);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             command.env.extend(remote.env.iter().cloned());
