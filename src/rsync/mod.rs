@@ -20,8 +20,8 @@ pub use output::Message;
 use crate::config;
 use crate::process::{Command, Input, ProcessError, Stop, Stream, fault, output as ask, run};
 use crate::report::{Level, Reporter};
-use crate::tree::path::escape;
 use crate::tree::{RelPath, Side};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -189,7 +189,7 @@ pub fn transfer(
     settings: &config::Transfer,
     preserve: &config::Preserve,
     transfer: &Transfer<'_>,
-    paths: &mut (dyn Iterator<Item = RelPath> + Send),
+    paths: impl Iterator<Item = RelPath> + Clone + Send,
     stop: &Stop,
     reporter: &dyn Reporter,
     progress: &dyn Fn(Progress),
@@ -206,25 +206,50 @@ pub fn transfer(
         command.writes_inside = fence.filter(|_| !stays_inside).map(Path::to_owned);
         call(&command, settings, transfer, paths, stop, reporter, progress)
     };
-    let first = attempt(Takes::WhatIsNew, paths, progress)?;
-    let unverified = first.unverified();
+    let first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
     // stand-ins hold no content
-    if unverified.is_empty() || transfer.purpose == Purpose::Attributes {
+    let again = match transfer.purpose {
+        Purpose::Attributes => BTreeSet::new(),
+        purpose => those_listed(&first.unverified(), paths, purpose == Purpose::Subtrees),
+    };
+    if again.is_empty() {
         return Ok(first.alone());
     }
-    for path in &unverified {
+    for path in &again {
         let text = format!(
             "{}: {}: rsync could not put it together from what was there already; it is sent \
              again, whole",
             transfer.to,
-            escape(path.as_bytes())
+            path.shown()
         );
         reporter.say(Level::Notice, &text);
     }
     let so_far = first.progress();
-    let again = |now: Progress| progress(so_far.and_again(now));
-    let second = attempt(Takes::Everything, &mut unverified.into_iter(), &again)?;
-    Ok(first.followed_by(second.alone()))
+    let progress = |now: Progress| progress(so_far.and_again(now));
+    let second = attempt(Takes::Everything, &mut again.iter().cloned(), &progress)?;
+    Ok(first.followed_by(&again, second.alone()))
+}
+
+/// Those of some files that are on a list, or below what is. (rsync's words come from the other
+/// machine too, and could name anything.)
+fn those_listed(
+    files: &BTreeSet<RelPath>,
+    list: impl Iterator<Item = RelPath>,
+    with_what_is_below: bool,
+) -> BTreeSet<RelPath> {
+    let mut found = BTreeSet::new();
+    if files.is_empty() {
+        return found;
+    }
+    for listed in list {
+        let from_there = files.range(&listed..);
+        let those = from_there.take_while(|file| match with_what_is_below {
+            true => file.is_within(&listed),
+            false => **file == listed,
+        });
+        found.extend(those.cloned());
+    }
+    found
 }
 
 /// How much of a file is sent.
@@ -303,4 +328,30 @@ fn command(settings: &config::Transfer, transfer: &Transfer<'_>, args: Vec<OsStr
         }
     }
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_on_the_list_or_below_it_is_sent_again() {
+        let paths = |text: &str| -> BTreeSet<RelPath> {
+            text.split_terminator(' ').map(|path| RelPath::new(path).unwrap()).collect()
+        };
+        for (files, list, itself, below) in [
+            ("a b", "a c", "a", "a"),
+            ("a/x a.x b/x/y", "a b", "", "a/x b/x/y"),
+            ("a a/x", "a", "a", "a a/x"),
+            ("", "a", "", ""),
+            ("a", "", "", ""),
+            ("x/a", "a", "", ""),
+        ] {
+            let (files, list) = (paths(files), paths(list));
+            for (with_what_is_below, expected) in [(false, itself), (true, below)] {
+                let found = those_listed(&files, list.iter().cloned(), with_what_is_below);
+                assert_eq!(found, paths(expected), "{files:?} {list:?} {with_what_is_below}");
+            }
+        }
+    }
 }

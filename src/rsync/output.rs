@@ -10,6 +10,7 @@ use crate::filter::listing::decode;
 use crate::process::Exit;
 use crate::tree::RelPath;
 use crate::tree::path::escape;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -91,9 +92,9 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// The files that were not put together right, if another attempt at them is of use.
-    pub(super) fn unverified(&self) -> Vec<RelPath> {
+    pub(super) fn unverified(&self) -> BTreeSet<RelPath> {
         if !self.finished.outcome.is_complete() {
-            return Vec::new();
+            return BTreeSet::new();
         }
         self.unverified.iter().filter_map(|message| message.path.clone()).collect()
     }
@@ -109,9 +110,11 @@ impl Attempt {
         finished
     }
 
-    /// What both came to, if there was another one for [`Attempt::unverified`].
-    pub(super) fn followed_by(self, second: Finished) -> Finished {
-        let first = self.finished;
+    /// What both came to, if there was another one for some of [`Attempt::unverified`].
+    pub(super) fn followed_by(self, again: &BTreeSet<RelPath>, second: Finished) -> Finished {
+        let mut first = self.finished;
+        let is_open = |message: &Message| !message.path.as_ref().is_some_and(|p| again.contains(p));
+        first.messages.extend(self.unverified.into_iter().filter(is_open));
         let is_clean = first.messages.is_empty() && first.left_out == 0;
         Finished {
             outcome: match second.outcome {
@@ -468,7 +471,7 @@ mod tests {
         let unverified = "ERROR: a/b failed verification -- update put into partial-dir.";
         let denied = r#"rsync: [sender] send_files failed to open "/s/c": Permission denied (13)"#;
         let lost = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]";
-        let path = RelPath::new("a/b").unwrap();
+        let again = BTreeSet::from([RelPath::new("a/b").unwrap()]);
         for (first, (second, code), outcome, told) in [
             (&[unverified][..], (&[][..], 0), Outcome::Done, 0),
             (&["** Welcome **", unverified], (&["** Welcome **"], 0), Outcome::Done, 0),
@@ -478,15 +481,18 @@ mod tests {
             (&[unverified, denied], (&[unverified], 23), Outcome::Partial, 2),
         ] {
             let (first, second) = (attempt(first, 23), attempt(second, code));
-            assert_eq!(first.unverified(), std::slice::from_ref(&path));
-            let finished = first.followed_by(second.alone());
+            assert_eq!(first.unverified(), again);
+            let finished = first.followed_by(&again, second.alone());
             assert_eq!((finished.outcome, finished.messages.len()), (outcome, told));
         }
-        let finished = attempt(&[unverified], 23).followed_by(attempt(&[lost], 12).alone());
+        let finished = attempt(&[unverified], 23).followed_by(&again, attempt(&[lost], 12).alone());
         assert!(matches!(finished.outcome, Outcome::Failed(_)), "{finished:?}");
-        // without another attempt it is told
+        // without another attempt, or if that was not for it, it is told
+        let finished =
+            attempt(&[unverified], 23).followed_by(&BTreeSet::new(), attempt(&[], 0).alone());
+        assert_eq!((finished.outcome, finished.messages.len()), (Outcome::Partial, 1));
         let broken = attempt(&[unverified, lost], 12);
-        assert_eq!(broken.unverified(), []);
+        assert_eq!(broken.unverified(), BTreeSet::new());
         assert_eq!(broken.alone().messages.len(), 1);
     }
 

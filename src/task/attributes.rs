@@ -65,8 +65,8 @@ impl Reader<'_> {
             .map(|((_, entry), made)| made && self.can_be_told(entry.kind))
             .collect();
         let asked = entries.iter().zip(&made).filter(|(_, made)| **made);
-        let mut paths = asked.map(|((path, _), _)| path.clone());
-        let refused = self.ask(source, &stand_ins.end(), &mut paths)?;
+        let paths = asked.map(|((path, _), _)| path.clone());
+        let refused = self.ask(source, &stand_ins.end(), paths)?;
         let mut read = Vec::new();
         for ((path, entry), made) in entries.iter().zip(made) {
             let found = match made && !refused.contains(path) {
@@ -89,7 +89,7 @@ impl Reader<'_> {
         &self,
         source: &End,
         destination: &End,
-        paths: &mut (dyn Iterator<Item = RelPath> + Send),
+        paths: impl Iterator<Item = RelPath> + Clone + Send,
     ) -> Result<BTreeSet<RelPath>, String> {
         let transfer = Transfer {
             purpose: Purpose::Attributes,

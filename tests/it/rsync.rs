@@ -137,9 +137,8 @@ impl Bench {
         stop: &Stop,
         progress: &dyn Fn(Progress),
     ) -> Finished {
-        let mut paths = paths.iter().map(|path| RelPath::new(*path).unwrap());
-        transfer(&self.settings, &self.preserve, call, &mut paths, stop, &self.said, progress)
-            .unwrap()
+        let paths = paths.iter().map(|path| RelPath::new(*path).unwrap());
+        transfer(&self.settings, &self.preserve, call, paths, stop, &self.said, progress).unwrap()
     }
 
     fn make(&self, name: &str, text: &str) {
@@ -213,7 +212,7 @@ fn any_name_goes_through_here_and_behind_a_remote_shell_both_ways() {
         }
         let end = |remote, name| if remote { bench.remote(name) } else { bench.local(name) };
         let (source, destination) = (end(source, "s"), end(destination, "d"));
-        let mut paths = names.iter().flat_map(|name| {
+        let paths = names.iter().flat_map(|name| {
             let path = RelPath::new(name.clone()).unwrap();
             [path.parent().unwrap(), path]
         });
@@ -221,7 +220,7 @@ fn any_name_goes_through_here_and_behind_a_remote_shell_both_ways() {
             &bench.settings,
             &bench.preserve,
             &plain(Purpose::Content, &source, &destination),
-            &mut paths,
+            paths,
             &Stop::new(),
             &bench.said,
             &|_| (),
@@ -570,21 +569,25 @@ fn what_rsync_cannot_put_together_is_sent_again_whole() {
         "echo >>\"$0 was called\"\n\
          case \" $* \" in *' --whole-file '*) exec rsync \"$@\" ;; esac\n\
          tr -d '\\0' >\"$0 was given\"\n\
-         echo 'ERROR: dir/a failed verification -- update put into partial-dir.' >&2\n\
+         for name in dir/a precious; do\n\
+         echo \"ERROR: $name failed verification -- update put into partial-dir.\" >&2\n\
+         done\n\
          exit 23",
     );
     bench.settings.executable = script.to_str().unwrap().into();
     bench.settings.partial = true;
-    bench.make("s", "f dir/a new 1000\nf dir/b new 1000");
-    bench.make("d", "f dir/a old 900\nf dir/b old 900");
+    bench.make("s", "f dir/a new 1000\nf dir/b new 1000\nf precious new 1000");
+    bench.make("d", "f dir/a old 900\nf dir/b old 900\nf precious old 900");
     let (source, destination) = (bench.local("s"), bench.local("d"));
     let partial_dir = Some(bench.path("partial"));
     let call = plain(Purpose::Content, &source, &destination);
     let finished =
         bench.call(&Transfer { partial_dir, resumes: true, ..call }, &["dir/a", "dir/b"]);
-    assert_eq!((finished.outcome, finished.messages), (Outcome::Done, Vec::new()));
-    // the one that failed, and nothing else
-    assert_eq!(bench.contents("d"), "d dir\nf dir/a new\nf dir/b old\n");
+    // the listed one that failed, and nothing else, whatever it names
+    assert_eq!(bench.contents("d"), "d dir\nf dir/a new\nf dir/b old\nf precious old\n");
+    assert_eq!(finished.outcome, Outcome::Partial);
+    let [told] = &finished.messages[..] else { panic!("{finished:?}") };
+    assert_eq!(told.path, Some(RelPath::new("precious").unwrap()));
     let calls = fs::read(bench.path("rsync that fails was called")).unwrap();
     assert_eq!(calls.len(), 2);
     let given = fs::read_to_string(bench.path("rsync that fails was given")).unwrap();
@@ -629,7 +632,7 @@ fn a_missing_rsync_is_explained_on_either_side() {
         &bench.settings,
         &bench.preserve,
         &plain(Purpose::Content, &source, &source),
-        &mut std::iter::empty(),
+        std::iter::empty(),
         &Stop::new(),
         &bench.said,
         &|_| (),

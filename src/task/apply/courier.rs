@@ -169,12 +169,12 @@ impl<'a> Courier<'a> {
             is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
         };
-        let mut paths = share.spots.iter().map(|spot| self.plan.path(*spot));
+        let paths = share.spots.iter().map(|spot| self.plan.path(*spot));
         rsync::transfer(
             &self.config.transfer,
             &self.config.preserve,
             &transfer,
-            &mut paths,
+            paths,
             self.stop,
             self.reporter,
             &moved_on,
