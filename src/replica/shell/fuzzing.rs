@@ -117,6 +117,11 @@ pub(crate) fn answers(bytes: &[u8]) {
         let _ = device(major, minor, 16);
     }
     for style in STYLES {
+        let asked = [RelPath::root(), RelPath::root().join(b"x")];
+        if let Some(told) = looking::told(bytes, &mut asked.iter().cloned(), style) {
+            assert!(told.found.keys().all(|path| RelPath::new(path.as_bytes()).is_ok()));
+            assert!(told.denied.iter().all(|dir| asked.contains(dir)));
+        }
         if let Some(aged) = clean::read(bytes, style) {
             let all = Retention { backup_days: 1, deleted_days: 1 };
             let old = clean::old_enough(&aged, all);

@@ -6,13 +6,52 @@ use super::channel::OnStop;
 use super::encode::{paths as encode_paths, split};
 use super::ops::failed;
 use super::owners::{Owners, Whose};
-use super::record::{Record, device, parse};
+use super::record::{Record, Style, device, parse};
 use super::scripts::Piece;
 use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
 use crate::tree::{Entry, Extra, Kind, RelPath};
 use std::collections::{BTreeSet, HashMap};
 
 type Looks = Vec<Result<Option<Entry>, PathError>>;
+
+/// What an answer to `stat` tells.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// What is there of what was asked for.
+    pub found: HashMap<RelPath, Entry>,
+    /// Directories that could not be entered.
+    pub denied: Vec<RelPath>,
+}
+
+/// Reads an answer to `stat`; none: it is none. Each of the directories of the question begins
+/// one of the answer, and what stands behind it are bare names in it, or itself.
+pub(super) fn told(
+    answer: &[u8],
+    dirs: &mut dyn Iterator<Item = RelPath>,
+    style: Style,
+) -> Option<Told> {
+    let mut told = Told::default();
+    let mut here = RelPath::root();
+    for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
+        match piece {
+            b">" | b"!gone" => here = dirs.next()?,
+            b"!denied" => {
+                here = dirs.next()?;
+                told.denied.push(here.clone());
+            }
+            _ => {
+                let Record { path, entry, .. } = parse(piece, style).ok()?;
+                let path = match path.as_slice() {
+                    b"" => here.clone(),
+                    name if !name.contains(&b'/') => here.join(name),
+                    _ => return None,
+                };
+                told.found.insert(path, entry);
+            }
+        }
+    }
+    dirs.next().is_none().then_some(told)
+}
 
 impl ShellReplica {
     pub(super) fn look_at(&mut self, paths: &[RelPath]) -> Result<Looks, ReplicaError> {
@@ -36,29 +75,8 @@ impl ShellReplica {
         let (status, answer) =
             self.ask(&[Piece::Look], &self.asking("stat"), &data, OnStop::Finish)?;
         let style = self.link()?.style;
-        let mut found: HashMap<RelPath, Entry> = HashMap::new();
-        let mut denied: Vec<RelPath> = Vec::new();
-        // each directory of the question begins one of the answer
-        let mut dirs = directories(paths);
-        let mut here = RelPath::root();
-        for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
-            match piece {
-                b">" | b"!gone" => here = dirs.next().ok_or_else(|| self.garbled("stat"))?,
-                b"!denied" => {
-                    here = dirs.next().ok_or_else(|| self.garbled("stat"))?;
-                    denied.push(here.clone());
-                }
-                _ => {
-                    let Record { path, entry, .. } =
-                        parse(piece, style).map_err(|_| self.garbled("stat"))?;
-                    let path = if path.is_empty() { here.clone() } else { here.join(&path) };
-                    found.insert(path, entry);
-                }
-            }
-        }
-        if status != 0 || dirs.next().is_some() {
-            return Err(self.garbled("stat"));
-        }
+        let told = told(&answer, &mut directories(paths), style).filter(|_| status == 0);
+        let Told { mut found, denied } = told.ok_or_else(|| self.garbled("stat"))?;
         self.complete(
             &mut found.iter_mut().map(|(path, entry)| (path.clone(), entry)).collect::<Vec<_>>(),
         )?;
@@ -202,6 +220,33 @@ fn unreadable(words: &str) -> PathError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_to_stat_tells_of_bare_names_in_the_directories_asked_for_and_of_nothing_else() {
+        let record = |path: &str| format!("f 644 0 0 1 77 1 12 1.5 2.5 0/{path}//\0");
+        let dirs = ["d", "e"].map(|dir| RelPath::new(dir).unwrap());
+        let told = |answer: &str| {
+            super::told(answer.as_bytes(), &mut dirs.iter().cloned(), Style::Gnu).map(|told| {
+                let mut found: Vec<String> = told.found.keys().map(RelPath::shown).collect();
+                found.sort();
+                (found.join(" "), told.denied)
+            })
+        };
+        let (a, itself) = (record("a"), record(""));
+        let answer = format!(">\0{a}{itself}!denied\0");
+        assert_eq!(told(&answer), Some(("d d/a".to_owned(), vec![dirs[1].clone()])));
+        assert_eq!(told("!gone\0>\0"), Some((String::new(), Vec::new())));
+        for bad in [
+            format!(">\0{}>\0", record("a/b")),
+            format!(">\0{}>\0", record("..")),
+            format!(">\0{}>\0", record("/a")),
+            ">\0".to_owned(),
+            ">\0>\0>\0".to_owned(),
+            ">\0nonsense\0>\0".to_owned(),
+        ] {
+            assert_eq!(told(&bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn digests_and_refusals_are_read() {
