@@ -240,16 +240,16 @@ fn a_link_swapped_in_for_a_directory_during_a_run_leads_nowhere() {
     assert!(swaps > 15, "{swaps}");
 }
 
-/// All that an outsider would see change: names, inodes, modes, times, contents. Modes and
-/// times of directories only if this rsync follows no links: nothing holds it there.
+/// All that an outsider would see change: names, inodes, contents; modes and times only if this
+/// rsync follows no links, for nothing holds those (docs/security.md, "Names").
 fn watch(outside: &std::path::Path) -> Vec<String> {
     let follows_links = installed_rsync::follows_links();
     let tree = trees::read(outside);
     let top = std::fs::metadata(outside).unwrap();
     let mut all = vec![format!("{:?} {:?}", top.modified().unwrap(), top.permissions())];
-    all.extend(tree.iter().map(|(path, node)| match node.what {
-        trees::What::Dir if follows_links => format!("{path:?} {}", node.ino),
-        _ => format!("{path:?} {node:?}"),
+    all.extend(tree.iter().map(|(path, node)| match follows_links {
+        true => format!("{path:?} {:?} {}", node.what, node.ino),
+        false => format!("{path:?} {node:?}"),
     }));
     all
 }
