@@ -207,11 +207,7 @@ pub fn transfer(
         call(&command, settings, transfer, paths, stop, reporter, progress)
     };
     let first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
-    // stand-ins hold no content
-    let again = match transfer.purpose {
-        Purpose::Attributes => BTreeSet::new(),
-        purpose => those_listed(&first.unverified(), paths, purpose == Purpose::Subtrees),
-    };
+    let again = to_send_again(&first.unverified(), paths, transfer.purpose);
     if again.is_empty() {
         return Ok(first.alone());
     }
@@ -230,12 +226,12 @@ pub fn transfer(
     Ok(first.followed_by(&again, second.alone()))
 }
 
-/// Those of some files that are on a list, or below what is. (rsync's words come from the other
+/// Those of some files that a call with this list was for. (rsync's words come from the other
 /// machine too, and could name anything.)
-fn those_listed(
+fn to_send_again(
     files: &BTreeSet<RelPath>,
     list: impl Iterator<Item = RelPath>,
-    with_what_is_below: bool,
+    purpose: Purpose,
 ) -> BTreeSet<RelPath> {
     let mut found = BTreeSet::new();
     if files.is_empty() {
@@ -243,9 +239,11 @@ fn those_listed(
     }
     for listed in list {
         let from_there = files.range(&listed..);
-        let those = from_there.take_while(|file| match with_what_is_below {
-            true => file.is_within(&listed),
-            false => **file == listed,
+        let those = from_there.take_while(|file| match purpose {
+            Purpose::Subtrees => file.is_within(&listed),
+            // stand-ins hold no content
+            Purpose::Attributes => false,
+            _ => **file == listed,
         });
         found.extend(those.cloned());
     }
@@ -348,9 +346,14 @@ mod tests {
             ("x/a", "a", "", ""),
         ] {
             let (files, list) = (paths(files), paths(list));
-            for (with_what_is_below, expected) in [(false, itself), (true, below)] {
-                let found = those_listed(&files, list.iter().cloned(), with_what_is_below);
-                assert_eq!(found, paths(expected), "{files:?} {list:?} {with_what_is_below}");
+            for (purpose, expected) in [
+                (Purpose::Content, itself),
+                (Purpose::Delta, itself),
+                (Purpose::Subtrees, below),
+                (Purpose::Attributes, ""),
+            ] {
+                let found = to_send_again(&files, list.iter().cloned(), purpose);
+                assert_eq!(found, paths(expected), "{files:?} {list:?} {purpose:?}");
             }
         }
     }

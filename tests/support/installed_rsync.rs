@@ -61,27 +61,26 @@ pub fn follows_links() -> bool {
 
 /// Whether nothing keeps it from writing through such links (docs/security.md, "Names").
 pub fn may_write_through_links() -> bool {
-    follows_links() && !(may_hold() && has_landlock())
+    follows_links() && !may_hold()
 }
 
-/// Whether this user may hold what it starts without taking rights from it: CAP_SYS_ADMIN.
-fn may_hold() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & 1 << 21 != 0)
-}
-
+/// Whether the kernel has Landlock and lets this user hold what it starts without taking rights
+/// from it: tried on a thread of its own, which stays held.
 #[cfg(target_os = "linux")]
-fn has_landlock() -> bool {
-    use landlock::{ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr};
-    let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
-    let rules = rules.handle_access(AccessFs::from_write(ABI::V2));
-    rules.and_then(Ruleset::create).is_ok()
+fn may_hold() -> bool {
+    use landlock::{
+        ABI, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    };
+    let held = || {
+        let rules = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+        let rules = rules.handle_access(AccessFs::from_write(ABI::V2))?.create()?;
+        rules.no_new_privs(false).restrict_self()
+    };
+    std::thread::spawn(move || held().is_ok()).join().unwrap()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn has_landlock() -> bool {
+fn may_hold() -> bool {
     false
 }
 
