@@ -34,11 +34,9 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         if let Some(on) = verdict.metadata_on {
             let to = on.other();
             // rsync sets the mode of a closed directory when it writes below it.
-            let is_closed = plan
-                .entry(facts.trees, spot, to)
-                .is_some_and(|entry| entry.kind.is_dir() && entry.mode & 0o200 == 0);
-            let flows_against =
-                is_closed || verdict.act == Act::Send { to } || linked.gets(spot, to);
+            let flows_against = is_closed(facts, plan, spot, to)
+                || verdict.act == Act::Send { to }
+                || linked.gets(spot, to);
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
             list[on].push(spot);
         }
@@ -85,9 +83,16 @@ fn linked(plan: &Plan) -> Linked {
     linked
 }
 
+/// Whether a side has a directory there in which nothing may be written.
+fn is_closed(facts: &Facts<'_>, plan: &Plan, spot: Spot, on: Side) -> bool {
+    let entry = plan.entry(facts.trees, spot, on);
+    entry.is_some_and(|entry| entry.kind.is_dir() && entry.mode & 0o200 == 0)
+}
+
 /// Directories that do not exist on the receiver and go over with all that is below them,
 /// and nothing else; by [`Spot::index`]. Only directories count. What holds names that go
-/// together with others is not whole: these go in one call.
+/// together with others is not whole: these go in one call. Nor is what goes into a closed
+/// directory: rsync opens only what is listed, and of a subtree's list it carries all.
 fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> Vec<bool> {
     let mut whole = vec![false; plan.delta.len()];
     let mut broken = vec![false; plan.delta.len()];
@@ -117,11 +122,14 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> V
         children[parent] += 1;
     }
     whole[Delta::ROOT.index()] = false;
-    // A file below a whole directory goes with it.
+    let mut in_closed = vec![false; plan.delta.len()];
     for spot in plan.delta.spots() {
-        if whole[plan.delta.parent(spot).index()] {
-            whole[spot.index()] = true;
+        let (index, parent) = (spot.index(), plan.delta.parent(spot));
+        if let Act::Send { to } = plan.verdict(spot).act {
+            in_closed[index] = in_closed[parent.index()] || is_closed(facts, plan, parent, to);
         }
+        // A file below a whole directory goes with it.
+        whole[index] = (whole[index] || whole[parent.index()]) && !in_closed[index];
     }
     whole
 }

@@ -208,6 +208,12 @@ fn directories() {
                 &[">> tree d/e", ">> send d/f"],
             ),
             (
+                "a new one in a known one that is closed",
+                "d: d%555 d%555 d@5%555 d%555\nd/e: - - d -\nd/e/g: - - d -\nd/e/g/a: - - f1@1 -",
+                &[">> send d/e", ">> send d/e/g", ">> send d/e/g/a"],
+            ),
+            ("in a new one that is closed", "d: - - d%555 -\nd/e: - - d -", &[">> tree d"]),
+            (
                 "deleted here",
                 "d: d d - d\nd/a: f1@1 f1@1 - f1@1",
                 &[">> delete d", ">> delete d/a"],

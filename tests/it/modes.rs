@@ -99,6 +99,46 @@ fn an_ordinary_user_may_have_them_too() {
     each_with_ordinary_user("", odd_directories);
 }
 
+fn into_a_closed_directory(way: &Way) {
+    let (here, there) = (way.here(), way.there());
+    here.make("d closed\nf closed/stays x\nf closed/goes x");
+    set_mode(&here.at("closed"), 0o555);
+    way.own();
+    way.fine();
+    way.in_step();
+    open(here, "closed", |side| {
+        side.make("f closed/excluded.tmp x\nd closed/new\nd closed/new/er\nf closed/new/er/f x");
+        set_mtime(&side.at("closed/new/er"), Mtime::secs(1_400_000_000));
+        set_mtime(&side.at("closed/new"), Mtime::secs(1_400_000_001));
+    });
+    open(there, "closed", |side| side.remove("closed/goes"));
+    way.own();
+    way.fine();
+    assert_eq!(there.read("closed/new/er/f").as_deref(), Some(&b"x"[..]), "{}", way.name);
+    for (dir, mtime) in [("closed/new/er", 1_400_000_000), ("closed/new", 1_400_000_001)] {
+        assert_eq!(dir_mtime(there, dir), mtime, "{}: {dir}", way.name);
+    }
+    assert!(!there.has("closed/excluded.tmp"), "{}: it takes no part", way.name);
+    for side in [here, there] {
+        assert!(!side.has("closed/goes"), "{}: what was deleted stays deleted", way.name);
+        let mode = fs::metadata(side.at("closed")).unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o555, "{}", way.name);
+    }
+    open(here, "closed", |side| side.remove("closed/excluded.tmp"));
+    way.fine();
+    way.in_step();
+}
+
+#[test]
+fn a_new_subtree_in_a_closed_directory_brings_along_nothing_else_from_there() {
+    let settings = "RSYNC_EXCLUDE_PATTERN=*.tmp";
+    each(settings, into_a_closed_directory);
+    if rustix::process::geteuid().is_root() {
+        each_as(settings, Some(65534), into_a_closed_directory);
+        each_with_ordinary_user(settings, into_a_closed_directory);
+    }
+}
+
 #[test]
 fn a_file_that_nobody_may_read_is_carried_by_root_and_left_alone_by_others() {
     each("", |way| {
