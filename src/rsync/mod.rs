@@ -72,8 +72,8 @@ pub enum Purpose {
     /// neither their content nor their times.
     Content,
     /// Only the tops of whole subtrees are listed, and what they hold comes with them,
-    /// with the times of directories. Only for what does not exist on the receiver; files
-    /// that have appeared there meanwhile are left alone.
+    /// with the times of directories; files may be among them. Only for what does not exist on
+    /// the receiver; files that have appeared there meanwhile are left alone.
     Subtrees,
     /// Content is the same and only metadata differs. (A receiving file that was changed since
     /// the scan is left alone if it is newer now, and else overwritten, with a backup.)

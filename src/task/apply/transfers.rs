@@ -4,7 +4,7 @@
 use super::courier::{Call, Courier};
 use super::{Cut, Job, Steps};
 use crate::process::fault;
-use crate::reconcile::Spot;
+use crate::reconcile::{Delta, Spot};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
@@ -34,9 +34,10 @@ impl Steps<'_, '_> {
         fault::point("in flight");
         for (side, calls) in calls.iter() {
             for call in calls {
-                match call.purpose {
-                    Purpose::Subtrees => self.sent_trees[side].extend(&call.spots),
-                    _ => self.touched[side].extend(&call.spots),
+                for spot in &call.spots {
+                    let takes_all = self.takes_all(call, *spot, side);
+                    let sent = if takes_all { &mut self.sent_trees } else { &mut self.touched };
+                    sent[side].insert(*spot);
                 }
             }
         }
@@ -77,17 +78,23 @@ impl Steps<'_, '_> {
         if !self.apply.config.preserve.permissions {
             return Ok(());
         }
-        let subtrees = calls.iter().filter(|call| call.purpose == Purpose::Subtrees);
-        let jobs = subtrees
-            .flat_map(|call| call.spots.iter())
+        let tops = calls
+            .iter()
+            .flat_map(|call| call.spots.iter().filter(|spot| self.takes_all(call, **spot, side)));
+        let jobs = tops
             .filter_map(|spot| {
-                let top = self.scanned(*spot, side.other()).filter(|top| top.kind.is_dir())?;
-                let op = Op::MakeDir { path: self.path(*spot), mode: top.mode | 0o700 };
-                Some(Job { spot: *spot, op })
+                let mode = self.scanned(*spot, side.other())?.mode | 0o700;
+                Some(Job { spot: *spot, op: Op::MakeDir { path: self.path(*spot), mode } })
             })
             .collect();
         // What is in the way is in rsync's way too, and that is told.
         self.run(side, jobs, |_, _, _| ())
+    }
+
+    /// Whether a call carries over all that is below a path.
+    fn takes_all(&self, call: &Call, spot: Spot, to: Side) -> bool {
+        call.purpose == Purpose::Subtrees
+            && self.scanned(spot, to.other()).is_some_and(|top| top.kind.is_dir())
     }
 
     /// Receivers are looked at again right before: what changed since the scan is left
@@ -132,8 +139,9 @@ impl Steps<'_, '_> {
         let plan = self.apply.plan;
         let keeps_backup = self.apply.config.policy.backup;
         let fresh = |steps: &Self, spot: &Spot| !steps.failed(*spot);
-        let subtrees: Vec<Spot> =
+        let mut subtrees: Vec<Spot> =
             plan.subtrees[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
+        let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, spot: Spot| {
             let needs_backup = keeps_backup && steps.is_replaced(spot, side);
             needs_backup && courier.fits(&steps.path(spot), side).is_err()
@@ -149,6 +157,8 @@ impl Steps<'_, '_> {
             } else if in_group.is_none() && self.moved[side].contains(spot) {
                 // Most of what it replaces may be the same (spec 4, "Moves").
                 moved.push(*spot);
+            } else if joins_subtrees && in_group.is_none() && self.is_new_at_the_top(*spot, side) {
+                subtrees.push(*spot);
             } else {
                 ordinary.push(*spot);
             }
@@ -192,6 +202,14 @@ impl Steps<'_, '_> {
         add(self, Purpose::Links, links, keeps_backup);
         add(self, Purpose::Metadata, metadata, keeps_backup);
         Ok(calls)
+    }
+
+    /// Whether nothing but a new name comes into the replica's root, with nothing below it.
+    /// That may go with subtrees, in one call: each call costs a twentieth of a second.
+    fn is_new_at_the_top(&self, spot: Spot, to: Side) -> bool {
+        self.delta().parent(spot) == Delta::ROOT
+            && self.scanned(spot, to).is_none()
+            && self.scanned(spot, to.other()).is_some_and(|entry| !entry.kind.is_dir())
     }
 
     /// The names that go to a side in groups, and whether one of their group is odd. A group
@@ -246,8 +264,10 @@ impl Steps<'_, '_> {
         };
         for (to, calls) in calls.iter() {
             for call in calls {
-                let is_tree = call.purpose == Purpose::Subtrees;
-                add(&call.spots, if is_tree { Part::Subtree } else { Part::Itself }, to);
+                let (trees, others): (Vec<Spot>, Vec<Spot>) =
+                    call.spots.iter().partition(|spot| self.takes_all(call, **spot, to));
+                add(&trees, Part::Subtree, to);
+                add(&others, Part::Itself, to);
             }
         }
         for to in Side::BOTH {
