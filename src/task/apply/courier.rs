@@ -113,14 +113,18 @@ impl<'a> Courier<'a> {
 
     /// One call, or several at the same time that have a share of its paths each.
     fn in_shares(&self, call: &Call, to: Side) -> Vec<Result<Finished, RsyncError>> {
-        let closed = self.closed_parents(&call.spots, to);
         let mut shares = Vec::new();
-        if closed.is_empty() && self.may_share(call) {
+        if self.may_share(call) {
             let weigh = |spot: &Spot| (*spot, self.plan.delta.below(*spot).len() + 1);
             shares = shares::split(call.spots.iter().map(weigh).collect(), shares::most());
         }
         let [first, others @ ..] = shares.as_slice() else {
-            let spots = closed.iter().chain(&call.spots).copied().collect();
+            let mut spots = call.spots.clone();
+            if call.purpose != Purpose::Subtrees {
+                // All that is below a listed one would go along with a subtree, and the plan
+                // puts none there.
+                spots.splice(0..0, self.closed_parents(&call.spots, to));
+            }
             return vec![self.call(call, &Share::alone(spots), to)];
         };
         std::thread::scope(|scope| {
