@@ -7,6 +7,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 /// Two replicas, the second behind a server whose key stands in the sandbox's known_hosts.
@@ -148,6 +150,37 @@ fn what_goes_in_comes_out_while_both_directions_are_full() {
         assert!(got == data, "{options:?}: {} bytes came back", got.len());
         assert_eq!(child.wait().unwrap().code(), Some(7));
     }
+}
+
+#[test]
+fn every_answer_is_passed_on_at_once() {
+    let ground = Ground::new("");
+    // with nothing to wake it, a stuck answer would stay stuck for ever
+    let mut child = ground
+        .rsh(&["-o", "ServerAliveInterval=0"], "cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let (answers, heard) = mpsc::channel();
+    let listener = thread::spawn(move || {
+        let mut answer = [0; 4];
+        while output.read_exact(&mut answer).is_ok() && answers.send(answer).is_ok() {}
+    });
+    let missed = (0..2000_u32).map(u32::to_be_bytes).find(|question| {
+        input.write_all(question).unwrap();
+        heard.recv_timeout(Duration::from_secs(20)) != Ok(*question)
+    });
+    drop(input);
+    if missed.is_some() {
+        child.kill().unwrap();
+    }
+    let status = child.wait().unwrap();
+    listener.join().unwrap();
+    assert_eq!(missed, None, "an answer did not come through");
+    assert!(status.success());
 }
 
 #[test]

@@ -168,6 +168,20 @@ impl Pump {
 
     /// What the command says, as far as there is room for it.
     fn fetch(&mut self) -> Result<bool, Failure> {
+        let mut moved = self.fetch_both()?;
+        // Whichever stream is read, libssh2 takes in what has come for both. What came for the
+        // first while the second was read is in its hands, where no poll of the line sees it.
+        if !moved && self.has_room_for_both() && self.channel.read_window().available > 0 {
+            moved = self.fetch_both()?;
+        }
+        if moved {
+            self.alive.hear();
+        }
+        Ok(moved)
+    }
+
+    /// Reads each stream once, if there is room for it.
+    fn fetch_both(&mut self) -> Result<bool, Failure> {
         let mut moved = false;
         let streams: [(&mut Held, &mut dyn Read); 2] =
             [(&mut self.output, &mut self.channel), (&mut self.complaints, &mut self.errors)];
@@ -182,15 +196,16 @@ impl Pump {
                 Err(cause) => return Err(self.line.broken(&cause.to_string())),
             }
         }
-        if moved {
-            self.alive.hear();
-        }
         Ok(moved)
+    }
+
+    fn has_room_for_both(&self) -> bool {
+        self.output.is_empty() && self.complaints.is_empty()
     }
 
     /// Whether the command has ended and all it said has been passed on.
     fn is_over(&mut self) -> Result<bool, Failure> {
-        if !self.output.is_empty() || !self.complaints.is_empty() || !self.channel.eof() {
+        if !self.has_room_for_both() || !self.channel.eof() {
             return Ok(false);
         }
         match self.channel.wait_close() {
