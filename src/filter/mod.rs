@@ -161,8 +161,8 @@ impl Filter {
         &self.problems
     }
 
-    /// The rules as options for rsync, for the case that rsync itself has to list
-    /// (see [`listing`]).
+    /// The rules as options for rsync: for its transfers, and for the case that rsync itself
+    /// has to list (see [`listing`]).
     pub fn rsync_args(&self) -> impl Iterator<Item = OsString> + '_ {
         self.rules.iter().map(|rule| {
             // With its sign a pattern that looks like a sign or a `!` stays a pattern.

@@ -51,6 +51,8 @@ pub(super) fn transfer_args(
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);
     if transfer.purpose != Purpose::Attributes {
+        // the first rule that matches decides, and the keys come first
+        args.0.extend_from_slice(transfer.rules);
         args.0.extend(settings.optional_args.iter().map(OsString::from));
     }
     args.add_if(takes == Takes::Everything, "--whole-file");

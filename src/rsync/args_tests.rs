@@ -49,6 +49,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         source,
         destination,
         to: Side::Target,
+        rules: &[],
         backup: None,
         partial_dir: None,
         resumes: false,

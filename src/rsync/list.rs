@@ -6,15 +6,18 @@ use crate::config;
 use crate::filter::listing::{self, VisibleSet};
 use crate::process::{Input, Stop, output};
 use crate::tree::path::escape;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
-/// Asks rsync which paths below a root take part under these arguments
+/// Asks rsync which paths below a root take part under the task's own rules
+/// ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)) and, behind them, these arguments
 /// ([`config::Selection::listing_args`]). What rsync cannot read is missing in the set.
 ///
 /// # Errors
 /// rsync cannot be started, or could not finish its list.
 pub fn visible(
     settings: &config::Transfer,
+    rules: impl IntoIterator<Item = OsString>,
     listing_args: &[String],
     root: &End,
     stop: &Stop,
@@ -25,7 +28,7 @@ pub fn visible(
     let nowhere =
         tempfile::tempdir().map_err(|e| failed(format!("no temporary directory: {e}")))?;
     let mut command = args::bare_command(settings).args(listing::ARGUMENTS).arg("-s");
-    command = command.args(listing_args);
+    command = command.args(rules).args(listing_args);
     if let End::Remote(remote) = root {
         command = command.args(args::remote_args(remote));
         command.env.extend(remote.env.iter().cloned());

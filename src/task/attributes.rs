@@ -96,6 +96,7 @@ impl Reader<'_> {
             source,
             destination,
             to: self.side.other(),
+            rules: &[],
             backup: None,
             partial_dir: None,
             resumes: false,

@@ -55,18 +55,24 @@ impl Task<'_> {
         let mut trees = scans.map(|scan| scan.tree);
         if !self.config.selection.listing_args.is_empty() {
             for side in Side::BOTH {
-                self.hide_what_rsync_hides(&mut trees[side], side)?;
+                self.hide_what_rsync_hides(&filter, &mut trees[side], side)?;
             }
         }
         Ok(trees)
     }
 
     /// RSYNC_OPTIONAL_ARGS that change what rsync lists: the visible set is what rsync
-    /// itself lists with them (spec 4, "Scanning").
-    fn hide_what_rsync_hides(&self, tree: &mut Tree, side: Side) -> Result<(), Halt> {
+    /// itself lists with the rules of the keys and, behind them, those (spec 4, "Scanning").
+    fn hide_what_rsync_hides(
+        &self,
+        filter: &Filter,
+        tree: &mut Tree,
+        side: Side,
+    ) -> Result<(), Halt> {
         let end = self.replicas[side].rsync_end();
         let args = &self.config.selection.listing_args;
-        let visible = rsync::visible(&self.config.transfer, args, &end, self.around.stop);
+        let (transfer, stop) = (&self.config.transfer, self.around.stop);
+        let visible = rsync::visible(transfer, filter.rsync_args(), args, &end, stop);
         self.check_stop()?;
         let visible = visible.map_err(|error| Halt::state(&error))?;
         let hidden: Vec<_> = tree

@@ -1,6 +1,7 @@
 //! Our matcher against the installed rsync: the table of cases, and random patterns on
-//! random trees.
+//! random trees. What rsync itself is told of the patterns.
 
+use crate::support::couple::Couple;
 use osync::config::RuleText;
 use osync::filter::listing::{self, VisibleSet};
 use osync::filter::{Filter, Verdict};
@@ -10,6 +11,7 @@ use proptest::test_runner::{Config, RngSeed};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
@@ -122,6 +124,63 @@ fn options_that_change_the_listing_are_obeyed_through_rsync() {
 
 /// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
 /// says otherwise.
+#[test]
+fn what_appears_meanwhile_in_a_new_subtree_is_filtered_too() {
+    for from in [0, 1] {
+        for couple in Couple::both() {
+            let (source, other) = (couple.side(from), couple.side(1 - from));
+            source.make("f new/f one\nf new/sub/g two\nf keep\\x20me.tmp three");
+            // rsync begins after the scan; by then somebody has made something more
+            let meanwhile = couple.sandbox.path("meanwhile/rsync");
+            fs::create_dir(couple.sandbox.path("meanwhile")).unwrap();
+            let script = format!(
+                "#!/bin/sh\ncase \" $* \" in *' --files-from=- '*) mkdir -p '{root}/new/cache/in' && \
+                 echo x >'{root}/new/cache/in/c' && echo x >'{root}/new/sub/e d.tmp';; esac\nexec rsync \"$@\"\n",
+                root = source.root.display()
+            );
+            fs::write(&meanwhile, script).unwrap();
+            fs::set_permissions(&meanwhile, fs::Permissions::from_mode(0o755)).unwrap();
+            let run = couple.run(&format!(
+                "RSYNC_EXECUTABLE='{}'\nRSYNC_PATTERN_FIRST=include\n\
+                 RSYNC_INCLUDE_PATTERN='keep me.tmp'\nRSYNC_EXCLUDE_PATTERN='*.tmp;/new/cache/'\n",
+                meanwhile.display()
+            ));
+            let outcome = run.run();
+            let way = format!("{} from {from}: {outcome}", couple.way);
+            assert_eq!(outcome.status, Some(0), "{way}");
+            for path in ["new/cache/in/c", "new/sub/e d.tmp"] {
+                assert!(source.has(path), "{path}: {way}");
+            }
+            assert!(!other.has("new/cache") && !other.has("new/sub/e d.tmp"), "{way}");
+            for path in ["keep me.tmp", "new/f", "new/sub/g"] {
+                assert_eq!(other.read(path), source.read(path), "{path}: {way}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_patterns_of_the_keys_come_before_optional_args() {
+    const SETTINGS: &str = "RSYNC_INCLUDE_PATTERN='core;main.o;/C/'\n\
+                            RSYNC_OPTIONAL_ARGS='-C --exclude=/C --exclude=*.big'\n";
+    for couple in Couple::both() {
+        let (a, b) = (couple.side(0), couple.side(1));
+        a.make("f p/core 1\nf p/main.c 2\nf p/main.o 3\nf p/other.o 4\nf C/f 5\nf x.big 6");
+        let first = couple.run(SETTINGS).run();
+        assert_eq!(first.status, Some(0), "{}: {first}", couple.way);
+        let arrived = ["p/core", "p/main.c", "p/main.o", "C/f"];
+        assert_eq!(arrived.map(|path| b.read(path)), arrived.map(|path| a.read(path)));
+        assert!(!b.has("p/other.o") && !b.has("x.big"), "{}: {first}", couple.way);
+        // a change and a deletion of what only the keys let in
+        b.write("p/core", "later", 1_700_000_000);
+        a.remove("p/main.o");
+        let second = couple.run(SETTINGS).run();
+        assert_eq!(second.status, Some(0), "{}: {second}", couple.way);
+        assert_eq!(a.read("p/core").unwrap(), b"later", "{}: {second}", couple.way);
+        assert!(!b.has("p/main.o") && a.has("p/other.o"), "{}: {second}", couple.way);
+    }
+}
+
 fn config(cases: u32) -> Config {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {

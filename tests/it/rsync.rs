@@ -163,6 +163,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         source,
         destination,
         to: Side::Target,
+        rules: &[],
         backup: None,
         partial_dir: None,
         resumes: false,
@@ -662,12 +663,12 @@ fn rsync_itself_says_what_takes_part() {
     bench.make("s", "f small 1\nf big 1234567890\nf dir/\\xff\\n 1");
     let args = ["--max-size=5".to_owned()];
     for end in [bench.local("s"), bench.remote("s")] {
-        let set = visible(&bench.settings, &args, &end, &Stop::new()).unwrap();
+        let set = visible(&bench.settings, [], &args, &end, &Stop::new()).unwrap();
         let has = |path: &[u8]| set.contains(&RelPath::new(path).unwrap());
         assert!(has(b"small") && has(b"dir") && has(b"dir/\xff\n") && !has(b"big"), "{set:?}");
     }
     let nowhere = End::Local { root: Path::new("/nowhere/at/all").into() };
-    let error = visible(&bench.settings, &args, &nowhere, &Stop::new());
+    let error = visible(&bench.settings, [], &args, &nowhere, &Stop::new());
     let ok_or_error = error.map(|set| set.is_empty());
     assert!(!matches!(ok_or_error, Ok(false)), "{ok_or_error:?}");
     assert!(bench.path("s").as_os_str().as_bytes().starts_with(b"/"));

@@ -3,6 +3,7 @@
 use super::Apply;
 use super::shares::{self, Share};
 use crate::config::Config;
+use crate::filter::Filter;
 use crate::process::Stop;
 use crate::reconcile::{Delta, Plan, Spot};
 use crate::report::{Event, Reporter, TransferProgress};
@@ -10,6 +11,7 @@ use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Tra
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -36,6 +38,8 @@ pub struct Courier<'a> {
     reporter: &'a dyn Reporter,
     ends: Pair<End>,
     roots: Pair<PathBuf>,
+    /// The filter, as options for rsync.
+    rules: Vec<OsString>,
     stamp: Option<String>,
     /// Whether we are root on a side, to whom no directory is closed.
     is_root: Pair<bool>,
@@ -52,6 +56,7 @@ impl<'a> Courier<'a> {
             reporter: apply.around.reporter(),
             ends: Pair::from_fn(|side| apply.replicas[side].rsync_end()),
             roots: Pair::from_fn(|side| apply.replicas[side].root().to_owned()),
+            rules: Filter::new(&apply.config.selection.rules).rsync_args().collect(),
             stamp: apply.config.policy.backup_multiple.then(|| apply.stamp.clone()),
             is_root: apply.can_chown,
             progress: Mutex::default(),
@@ -167,6 +172,7 @@ impl<'a> Courier<'a> {
             source: &self.ends[to.other()],
             destination: &self.ends[to],
             to,
+            rules: &self.rules,
             backup: call.keeps_backup.then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
