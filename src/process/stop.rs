@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// hear. Once requested it stays so.
 ///
 /// Closing steps (unlocking, after-hooks, the control connection that both need) use a
-/// `Stop` of their own, so that ending the work does not end them.
+/// `Stop` of their own, so that ending the work does not end them; see [`Stop::following`].
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -24,6 +24,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     reason: Option<StopReason>,
+    /// Hears what is requested from now on.
+    following: Option<Stop>,
     /// Closed when the word comes: whoever polls on the other end wakes up.
     wakers: Vec<(u64, PipeWriter)>,
     next: u64,
@@ -44,6 +46,20 @@ impl Stop {
             state.wakers.clear();
             self.shared.changed.notify_all();
         }
+        let following = state.following.clone();
+        drop(state);
+        if let Some(following) = following {
+            following.request(reason);
+        }
+    }
+
+    /// A word of its own for closing steps: only what is requested from now on is meant for
+    /// them too. The last one asked for counts.
+    #[must_use]
+    pub fn following(&self) -> Stop {
+        let following = Stop::new();
+        self.lock().following = Some(following.clone());
+        following
     }
 
     /// Why to stop; none: go on.
@@ -122,6 +138,21 @@ mod tests {
         other.request(StopReason::Signal(15));
         assert_eq!(stop.reason(), Some(StopReason::HardLimit));
         assert_eq!(stop.wait(Duration::from_secs(60)), Some(StopReason::HardLimit));
+    }
+
+    #[test]
+    fn closing_steps_hear_what_is_requested_after_they_began() {
+        for earlier in [None, Some(StopReason::HardLimit)] {
+            let stop = Stop::new();
+            if let Some(reason) = earlier {
+                stop.request(reason);
+            }
+            let following = stop.following();
+            assert_eq!(following.reason(), None);
+            stop.request(StopReason::Signal(15));
+            assert_eq!(following.reason(), Some(StopReason::Signal(15)));
+            assert_eq!(stop.reason(), earlier.or(Some(StopReason::Signal(15))));
+        }
     }
 
     #[test]

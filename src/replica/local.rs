@@ -329,6 +329,10 @@ impl Replica for LocalReplica {
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
     }
 
+    fn heed(&mut self, stop: &Stop) {
+        self.stop = stop.clone();
+    }
+
     fn run_hook(
         &mut self,
         command: &str,

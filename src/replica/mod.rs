@@ -44,6 +44,7 @@ pub use stand_ins::StandIns;
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;
+use crate::process::Stop;
 use crate::report::Problem;
 use crate::rsync::End;
 use crate::state::Identity;
@@ -456,6 +457,9 @@ pub trait Replica: Send {
     /// # Errors
     /// They cannot be read, or the connection is lost.
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError>;
+
+    /// From now on this word, and no longer the one it was made with, ends what it does.
+    fn heed(&mut self, stop: &Stop);
 
     /// Runs a command with `sh -c` on the replica's machine.
     ///

@@ -362,6 +362,13 @@ impl Replica for ShellReplica {
         self.clean_kept(retention)
     }
 
+    fn heed(&mut self, stop: &Stop) {
+        self.stop = stop.clone();
+        if let Some(link) = &mut self.link {
+            link.channel.heed(stop);
+        }
+    }
+
     fn run_hook(
         &mut self,
         command: &str,

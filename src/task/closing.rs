@@ -2,7 +2,7 @@
 
 use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
-use crate::process::{Stop, StopReason, fault, signals};
+use crate::process::{StopReason, fault, signals};
 use crate::report::closing::{mail_result, write_reports};
 use crate::report::{Achievements, Level, RunReport};
 use crate::tree::{Pair, Side};
@@ -13,7 +13,7 @@ impl Task<'_> {
     /// exit status.
     pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
         self.outcome.complete = halted.is_none();
-        let stopped = self.tell_halt(halted);
+        self.tell_halt(halted);
         for side in Side::BOTH {
             fault::point("unlocking");
             if let Err(error) = self.replicas[side].unlock() {
@@ -21,25 +21,33 @@ impl Task<'_> {
                 self.around.reporter().problem(Level::Error, Some(side), None, &text);
             }
         }
-        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        self.outcome.status = self.status();
         self.after_hooks();
-        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        self.outcome.status = self.status();
         write_reports(self.config, &self.report(), self.around.reporter());
         self.send_mail();
-        self.outcome.status = outcome::status(self.around.log.worst(), stopped);
+        self.outcome.status = self.status();
         self.around.log.close_run(self.around.log.worst());
         self.outcome
     }
 
-    /// After-commands run even after a stop, under a stop of their own: they tidy up.
+    fn status(&self) -> u8 {
+        outcome::status(self.around.log.worst(), self.around.stop.reason())
+    }
+
+    /// After-commands run even after a stop, for they tidy up; the next signal ends them.
     fn after_hooks(&mut self) {
+        let stop = self.around.stop.following();
+        for side in Side::BOTH {
+            self.replicas[side].heed(&stop);
+        }
         let result = hooks::RunResult {
             status: self.outcome.status,
             counts: self.outcome.counts,
             conflicts: self.outcome.conflicts.len() as u64,
         };
         let remote = remote(&mut self.replicas, self.config);
-        hooks::after(self.config, &result, remote, self.around.log.as_ref(), &Stop::new());
+        hooks::after(self.config, &result, remote, self.around.log.as_ref(), &stop);
     }
 
     fn report(&self) -> RunReport {
@@ -65,13 +73,18 @@ impl Task<'_> {
         mail_result(self.config, log.worst(), &listing, &frame, log);
     }
 
-    fn tell_halt(&self, halted: Option<Halt>) -> Option<StopReason> {
+    fn tell_halt(&self, halted: Option<Halt>) {
         let reporter = self.around.reporter();
         match halted {
             None | Some(Halt::Told) => {}
-            Some(Halt::Replica(error)) => {
-                reporter.problem(Level::Critical, None, None, &error.to_string());
-            }
+            Some(Halt::Replica(error)) => match self.around.stop.reason() {
+                // what was asked of a replica when the word came was given up
+                Some(reason) => {
+                    reporter.say(Level::Verbose, &error.to_string());
+                    self.tell_stop(reason);
+                }
+                None => reporter.problem(Level::Critical, None, None, &error.to_string()),
+            },
             Some(Halt::Danger(danger)) => {
                 reporter.problem(Level::Critical, None, None, &danger.to_string());
             }
@@ -80,7 +93,6 @@ impl Task<'_> {
             }
             Some(Halt::Stopped(reason)) => self.tell_stop(reason),
         }
-        self.around.stop.reason()
     }
 
     fn tell_stop(&self, reason: StopReason) {

@@ -144,7 +144,7 @@ impl Round<'_> {
             let there = there.map(|(command, There { side, run })| {
                 scope.spawn(move || {
                     self.announce("remote", command, log);
-                    self.tell("remote", Some(side), self.run_there(command, run), log)
+                    self.tell("remote", Some(side), self.run_there(command, run, stop), log)
                 })
             });
             let here = self.local.map(|command| {
@@ -184,14 +184,25 @@ impl Round<'_> {
         Ok(Ended { end, said: said.bytes() })
     }
 
-    fn run_there(&self, command: &str, run: &mut RunThere<'_>) -> Result<Ended, String> {
+    fn run_there(
+        &self,
+        command: &str,
+        run: &mut RunThere<'_>,
+        stop: &Stop,
+    ) -> Result<Ended, String> {
         let text = |value: &OsString| match value.to_str() {
             Some(text) => text.to_owned(),
             None => escape(value.as_encoded_bytes()),
         };
         let env: Vec<_> =
             self.env.iter().map(|(name, value)| (name.clone(), text(value))).collect();
-        let HookResult { status, output } = run(command, &env, self.limit).map_err(|e| e.what)?;
+        let HookResult { status, output } = match run(command, &env, self.limit) {
+            Ok(result) => result,
+            Err(_) if stop.reason().is_some() => {
+                return Ok(Ended { end: End::Stopped, said: Vec::new() });
+            }
+            Err(error) => return Err(error.what),
+        };
         let end = match status {
             Some(0) => End::Fine,
             Some(status) => End::Status(status),

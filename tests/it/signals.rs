@@ -5,10 +5,12 @@
 //! leaves on disk.
 
 use crate::support::installed_rsync::assert_went_on;
+use crate::support::over_ssh::OverSsh;
 use crate::support::sandbox::{Run, Sandbox};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -297,6 +299,69 @@ fn a_command_before_the_run_is_ended_with_all_it_started() {
     assert_unlocked(&sandbox);
     let after = fs::read_to_string(sandbox.path("mark.after")).unwrap_or_default();
     assert_eq!(after.trim(), "2", "the closing steps are done\n{}", sandbox.log());
+}
+
+#[test]
+fn a_command_after_the_run_is_ended_by_the_next_signal() {
+    for stopped_before in [false, true] {
+        let sandbox = if stopped_before { slow_sandbox() } else { Sandbox::new() };
+        sandbox.a.write("f", "x", 1000);
+        let begun = sandbox.path("begun");
+        let command = format!("echo $OSYNC_STATUS >'{}'; sleep 1000", begun.display());
+        let run =
+            slow(&sandbox).env("LOCAL_RUN_AFTER_CMD", command).env("RUN_AFTER_CMD_ON_ERROR", "yes");
+        let mut running = Running::start(&sandbox, run);
+        if stopped_before {
+            running.until("rsync writes", || size_of_temporary(&sandbox) > 0);
+            running.signal(Signal::TERM);
+        }
+        running.until("the command runs", || {
+            fs::read_to_string(&begun).is_ok_and(|text| text.ends_with('\n'))
+        });
+        let status = fs::read_to_string(&begun).unwrap();
+        assert_eq!(status, if stopped_before { "2\n" } else { "0\n" });
+        running.signal(Signal::TERM);
+        assert_eq!(running.end(), Some(2), "{}", sandbox.log());
+        assert_unlocked(&sandbox);
+        assert!(sandbox.log().contains("with it the local command after the run"));
+    }
+}
+
+#[test]
+fn a_signal_to_a_run_over_ssh_is_no_error_whatever_it_waits_for() {
+    let there = OverSsh::new();
+    let sandbox = &there.sandbox;
+    sandbox.a.write("f", "x", 1000);
+    let began = |name: &str| format!("echo x >'{}'", sandbox.path(name).display());
+    // while ssh connects
+    let proxy = sandbox.path("proxy");
+    fs::write(&proxy, format!("#!/bin/sh\n{}\nexec sleep 1000\n", began("connecting"))).unwrap();
+    fs::set_permissions(&proxy, fs::Permissions::from_mode(0o755)).unwrap();
+    let options = format!("-F none -o ProxyCommand={}", proxy.display());
+    let mut running = Running::start(sandbox, there.run().env("SSH_OPTIONAL_ARGS", options));
+    running.until("ssh connects", || sandbox.path("connecting").exists());
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), Some(2), "{}", sandbox.log());
+    // in the command before the run; the one after it runs all the same, and to its end
+    let after = sandbox.path("after");
+    let run = there
+        .run()
+        .env("REMOTE_RUN_BEFORE_CMD", format!("{}; sleep 1000", began("before")))
+        .env("REMOTE_RUN_AFTER_CMD", format!("sleep 1; echo $OSYNC_STATUS >'{}'", after.display()))
+        .env("RUN_AFTER_CMD_ON_ERROR", "yes");
+    let mut running = Running::start(sandbox, run);
+    running.until("the command before the run", || sandbox.path("before").exists());
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), Some(2), "{}", sandbox.log());
+    assert_eq!(fs::read_to_string(&after).unwrap(), "2\n", "{}", sandbox.log());
+    // in the command after the run
+    let run = there.run().env("REMOTE_RUN_AFTER_CMD", format!("{}; sleep 1000", began("closing")));
+    let mut running = Running::start(sandbox, run);
+    running.until("the command after the run", || sandbox.path("closing").exists());
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), Some(2), "{}", sandbox.log());
+    there.assert_in_step();
+    assert!(!sandbox.log().contains("(ERROR)") && !sandbox.log().contains("CRITICAL"));
 }
 
 /// A sandbox in step, then with much to delete, to update and to create.

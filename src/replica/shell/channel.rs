@@ -342,6 +342,11 @@ impl Channel {
         }
     }
 
+    /// From now on this word, and no longer the one it was opened with, is heard.
+    pub fn heed(&mut self, stop: &Stop) {
+        self.stop = stop.clone();
+    }
+
     /// Whether there still is a connection.
     pub fn is_open(&self) -> bool {
         self.input.is_some()
