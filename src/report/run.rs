@@ -2,9 +2,11 @@
 
 use super::{ConflictLine, Counts, Tally};
 use crate::tree::Pair;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -53,7 +55,7 @@ impl RunReport {
 pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let (path, mode) = match std::fs::metadata(path) {
         Ok(there) if there.is_file() => (path.canonicalize()?, Some(there.permissions())),
-        Ok(_) => return OpenOptions::new().write(true).open(path)?.write_all(content),
+        Ok(_) => return write_into(path, content),
         Err(_) => (path.to_owned(), None),
     };
     let dir = match path.parent() {
@@ -73,6 +75,21 @@ pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Writes to what is no regular file. A pipe that nobody reads is an error, and not waited
+/// for: the run would never end.
+fn write_into(path: &Path, content: &[u8]) -> io::Result<()> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(path);
+    let mut file =
+        opened.map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NXIO) => io::Error::new(error.kind(), "nobody reads from it"),
+            _ => error,
+        })?;
+    // a reader that is there may take its time
+    rustix::fs::fcntl_setfl(&file, rustix::fs::fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+    file.write_all(content)
+}
+
 /// The system's words alone: the name of a temporary file tells nobody anything.
 fn without_name(error: io::Error) -> io::Error {
     match error.to_string().split_once(" at path ") {
@@ -84,6 +101,7 @@ fn without_name(error: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode};
     use std::fs;
 
     #[test]
@@ -101,5 +119,22 @@ mod tests {
         write_whole(Path::new("/dev/null"), b"three").unwrap();
         assert!(!Path::new("/dev/null").is_file());
         assert!(write_whole(&dir.path().join("no/file"), b"").is_err());
+    }
+
+    #[test]
+    fn a_pipe_is_written_into_if_somebody_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let error = write_whole(&pipe, b"x").unwrap_err();
+        assert_eq!(error.to_string(), "nobody reads from it");
+        let (content, from) = (vec![7; 300_000], pipe.clone());
+        let reader = std::thread::spawn(move || fs::read(from).unwrap());
+        // until the reader has opened it
+        while let Err(error) = write_whole(&pipe, &content) {
+            assert_eq!(error.to_string(), "nobody reads from it");
+            std::thread::yield_now();
+        }
+        assert!(reader.join().unwrap() == content, "more than a pipe holds arrives whole");
     }
 }

@@ -73,12 +73,15 @@ impl Ssh {
     /// Whether there is what a connection needs.
     ///
     /// # Errors
-    /// The password file cannot be read; SSH_OPTIONAL_ARGS would change where ssh goes; or a
+    /// The password file cannot be read; SSH_OPTIONAL_ARGS would change where ssh goes; ssh
+    /// would look for the key elsewhere; or a
     /// setting needs the OpenSSH client, and that is not what is used.
     pub fn check(&self) -> Result<(), NoSsh> {
         match self.program {
             Program::OpenSsh => {
-                options::objection(&self.remote.optional_args).map_or(Ok(()), |why| Err(NoSsh(why)))
+                let of_key = self.remote.key.as_deref().and_then(options::key_objection);
+                let objection = options::objection(&self.remote.optional_args).or(of_key);
+                objection.map_or(Ok(()), |why| Err(NoSsh(why)))
             }
             Program::Ours(_) => self.check_ours(),
         }?;

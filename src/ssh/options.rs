@@ -2,7 +2,9 @@
 
 use super::Use;
 use crate::config::{Remote, SshLocation};
+use crate::tree::path::escape;
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 /// Seconds until a host that does not answer is given up.
@@ -48,7 +50,8 @@ pub(super) fn openssh(
     if let Some(socket) = socket {
         let master = if for_what == Use::Control { "yes" } else { "no" };
         option(format!("ControlMaster={master}"));
-        option(format!("ControlPath={}", escape_percent(&socket.to_string_lossy())));
+        words.extend(["-o".into(), file_option("ControlPath=", socket, "")]);
+        let mut option = |text: String| words.extend(["-o".into(), OsString::from(text)]);
         option("ControlPersist=no".into());
     }
     if remote.compression {
@@ -58,13 +61,32 @@ pub(super) fn openssh(
         words.push("-K".into());
     }
     if let Some(key) = &remote.key {
-        words.extend(["-i".into(), key.clone().into_os_string()]);
+        if key.as_os_str().as_bytes().contains(&b'%') {
+            // -i looks for the file as it stands, and expands tokens all the same
+            words.extend(["-o".into(), file_option("IdentityFile=", key, "\"")]);
+        } else {
+            words.extend(["-i".into(), key.clone().into_os_string()]);
+        }
     }
     if let Some(port) = to.port {
         words.extend(["-p".into(), port.to_string().into()]);
     }
     words.extend(remote.optional_args.iter().map(OsString::from));
     words
+}
+
+/// What keeps ssh from finding a key at its path; none: nothing.
+pub(super) fn key_objection(key: &Path) -> Option<String> {
+    let bytes = key.as_os_str().as_bytes();
+    let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    let is_misread = has(b"${") || has(b"%") && (has(b"\"") || has(b"\\"));
+    is_misread.then(|| {
+        format!(
+            "SSH_RSA_PRIVATE_KEY: ssh would look for another file than '{}', because '${{' or '%' \
+             mean something to it; give the key another name, or put a link to it elsewhere",
+            escape(bytes)
+        )
+    })
 }
 
 /// Our own binary as a remote shell; it understands the same few words.
@@ -142,9 +164,14 @@ fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &[u8]), Stri
     })
 }
 
-/// `%` begins a token in ControlPath.
-fn escape_percent(path: &str) -> String {
-    path.replace('%', "%%")
+/// An option of ssh_config whose value is a path: `%` begins a token there.
+fn file_option(name: &str, path: &Path, quote: &str) -> OsString {
+    let mut text = [name.as_bytes(), quote.as_bytes()].concat();
+    for byte in path.as_os_str().as_bytes() {
+        text.extend_from_slice(if *byte == b'%' { b"%%" } else { std::slice::from_ref(byte) });
+    }
+    text.extend_from_slice(quote.as_bytes());
+    OsString::from_vec(text)
 }
 
 #[cfg(test)]
@@ -242,6 +269,26 @@ mod tests {
             match (objection(&args), word) {
                 (Some(why), Some(word)) => assert!(why.contains(word), "{args:?}: {why}"),
                 (why, word) => assert!(why.is_none() && word.is_none(), "{args:?}: {why:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_whatever_its_name() {
+        for (key, words) in [
+            ("/k ey\"", Some(["-i", "/k ey\""])),
+            ("/100% key", Some(["-o", "IdentityFile=\"/100%% key\""])),
+            ("/%\"key", None),
+            ("/${HOME}", None),
+        ] {
+            let remote = Remote { key: Some(key.into()), ..plain() };
+            let said = openssh(&remote, &somewhere(), Use::Control, None);
+            match words {
+                Some(words) => {
+                    assert!(said.windows(2).any(|pair| pair == words), "{key}: {said:?}");
+                    assert_eq!(key_objection(Path::new(key)), None);
+                }
+                None => assert!(key_objection(Path::new(key)).unwrap().contains(key), "{key}"),
             }
         }
     }

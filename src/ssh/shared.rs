@@ -25,10 +25,19 @@ impl SharedConnection {
     /// Makes the directory, readable by this user only.
     ///
     /// # Errors
-    /// There is no temporary directory with a short enough path that can be written.
+    /// There is no temporary directory that can be written and whose path is short enough,
+    /// and means itself to ssh.
     pub fn new() -> io::Result<Self> {
+        Self::in_one_of([std::env::temp_dir(), PathBuf::from("/tmp")])
+    }
+
+    fn in_one_of(bases: [PathBuf; 2]) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for base in [std::env::temp_dir(), PathBuf::from("/tmp")] {
+        for base in bases {
+            if !is_plain(&base) {
+                last = io::ErrorKind::InvalidFilename.into();
+                continue;
+            }
             let made = tempfile::Builder::new()
                 .prefix("osync-")
                 .permissions(std::fs::Permissions::from_mode(0o700))
@@ -51,9 +60,31 @@ impl SharedConnection {
     }
 }
 
+/// Whether ssh takes a path for what it is: spaces, quotes, backslashes and `$` mean something
+/// in its options, each version with its own rules. (A `%` can be doubled.)
+fn is_plain(path: &Path) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@~%".contains(byte);
+    path.as_os_str().as_bytes().iter().all(is_plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
+
+    #[test]
+    fn the_socket_lies_where_ssh_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = dir.path().join("a%b-c");
+        std::fs::create_dir(&plain).unwrap();
+        for odd in [&b"a b"[..], b"a\"b", b"a'b", b"a\\b", b"${HOME}", b"a#b", b"\xff", b"a\nb"] {
+            let odd = dir.path().join(OsStr::from_bytes(odd));
+            std::fs::create_dir(&odd).unwrap();
+            let shared = SharedConnection::in_one_of([odd.clone(), plain.clone()]).unwrap();
+            assert!(shared.socket().starts_with(&plain), "{odd:?}");
+            assert!(SharedConnection::in_one_of([odd.clone(), odd]).is_err());
+        }
+    }
 
     #[test]
     fn the_socket_lives_in_a_private_directory_that_goes_away() {

@@ -137,3 +137,28 @@ fn chatter_on_standard_output_is_skipped_or_told() {
     task.sandbox.a.remove("mine");
     task.sync();
 }
+
+#[test]
+fn keys_and_temporary_directories_may_have_awkward_names() {
+    let task = OverSsh::new();
+    let sandbox = &task.sandbox;
+    for (number, name) in ["sp ace", "it's", "a\"b", "${HOME}", "100%z \u{e4}"].iter().enumerate() {
+        let dir = sandbox.path(name);
+        fs::create_dir(&dir).unwrap();
+        sandbox.a.write("f", format!("{number}"), 1_500_000_000 + i64::try_from(number).unwrap());
+        for master in ["", "yes"] {
+            task.fine(task.run().env("TMPDIR", &dir).env("SSH_CONTROLMASTER", master));
+        }
+        task.assert_in_step();
+        let key = dir.join("id");
+        fs::copy(task.server.key(), &key).unwrap();
+        let run = task.run().env("SSH_RSA_PRIVATE_KEY", &key);
+        if name.contains("${") {
+            let run = run.run();
+            assert_eq!(run.status, Some(1), "{run}");
+            assert!(run.stderr.contains("SSH_RSA_PRIVATE_KEY: ssh would look for"), "{run}");
+        } else {
+            task.fine(run);
+        }
+    }
+}
