@@ -122,10 +122,59 @@ impl Work<'_> {
 
     fn comment_out(&mut self, source: &Source, key: &str) {
         let begin = line_begin(self.text, source.name.start);
+        if self.shares_its_line(source) {
+            let setting = &self.text[source.name.start..source.value.end];
+            let text = [b"#", &replaced(setting, b"\n", b"\n#")[..], b"\n"].concat();
+            self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
+            let above = self.above(begin);
+            self.edit(above..above, &text);
+            self.edit(self.with_what_joins_it(source), b"");
+            return;
+        }
         let mut text = b"#".to_vec();
         text.extend(replaced(&self.text[begin..source.value.end], b"\n", b"\n#"));
         self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
         self.edit(begin..source.value.end, &text);
+    }
+
+    /// The beginning of a line, or of an earlier one if this one is part of a value.
+    fn above(&self, begin: usize) -> usize {
+        let mut sources = self.parsed.sources.iter();
+        match sources.find(|other| other.name.start < begin && begin < other.value.end) {
+            Some(other) => self.above(line_begin(self.text, other.name.start)),
+            None => begin,
+        }
+    }
+
+    /// Whether something that stays stands on the same lines.
+    fn shares_its_line(&self, source: &Source) -> bool {
+        let begin = line_begin(self.text, source.name.start);
+        let rest = self.text[source.value.end..].iter().position(|b| *b == b'\n');
+        let end = rest.map_or(self.text.len(), |at| source.value.end + at);
+        let stays = |key: &str| keys::obsolete(key).is_none_or(|old| old.now.is_some());
+        let settings = self.parsed.assignments.iter().zip(&self.parsed.sources);
+        settings.into_iter().any(|(one, other)| {
+            stays(&one.key) && other.name.start < end && other.value.end > begin
+        })
+    }
+
+    /// A setting with the `;` and the `export` that would be left over without it.
+    fn with_what_joins_it(&self, source: &Source) -> Range<usize> {
+        let blanks = |text: &[u8]| text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let (mut begin, mut end) = (source.name.start, source.value.end);
+        let next = end + blanks(&self.text[end..]);
+        let is_last = matches!(self.text.get(next), None | Some(b';' | b'\n' | b'\r' | b'#'));
+        let before = self.text[..begin].trim_ascii_end();
+        if is_last && before.ends_with(b"export") && before.len() < begin {
+            begin = before.len() - b"export".len();
+        }
+        if self.text.get(next) == Some(&b';') {
+            end = next + 1;
+            end += blanks(&self.text[end..]);
+        } else if let Some(joined) = self.text[..begin].trim_ascii_end().strip_suffix(b";") {
+            begin = joined.len();
+        }
+        begin..end
     }
 
     /// Settings that the file does not have, behind the others of their section.

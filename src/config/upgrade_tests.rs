@@ -136,3 +136,40 @@ fn files_that_are_no_configuration_are_refused() {
     let errors = upgrade(b"SYNC_ID=a\nif true; then\n", &mut Home).unwrap_err();
     assert_eq!(errors.iter().map(|e| e.line).collect::<Vec<_>>(), [2]);
 }
+
+#[test]
+fn what_shares_a_line_with_a_setting_of_old_stays() {
+    for (line, kept, key, value) in [
+        (
+            "MASTER_SYNC_DIR=\"/m\"; REMOTE_SYNC=no",
+            "INITIATOR_SYNC_DIR=\"/m\"",
+            "INITIATOR_SYNC_DIR",
+            "/m",
+        ),
+        ("REMOTE_SYNC=no; SOFT_DELETE=no", "SOFT_DELETE=false", "SOFT_DELETE", "false"),
+        (
+            "SOFT_DELETE=no;REMOTE_SYNC=no # note",
+            "SOFT_DELETE=false # note",
+            "SOFT_DELETE",
+            "false",
+        ),
+        (
+            "SOFT_DELETE=no; export REMOTE_SYNC=no; PARTIAL=yes",
+            "SOFT_DELETE=false; PARTIAL=true",
+            "PARTIAL",
+            "true",
+        ),
+        ("export REMOTE_SYNC=no PARTIAL=yes", "PARTIAL=true", "PARTIAL", "true"),
+        ("export PARTIAL=yes REMOTE_SYNC=no", "export PARTIAL=true", "PARTIAL", "true"),
+        ("LOGFILE=\"/a\nb\"; REMOTE_SYNC=no", "LOGFILE=\"/a\nb\"", "LOGFILE", "/a\nb"),
+        ("PARTIAL=yes; REMOTE_SYNC=no; REMOTE_PORT=22", "PARTIAL=true", "PARTIAL", "true"),
+    ] {
+        let new = upgraded(line);
+        assert!(new.contains(kept), "{line}: {new}");
+        assert!(new.contains("#REMOTE_SYNC=no\n"), "{line}: {new}");
+        let found = values(&new);
+        assert_eq!(found.get(key).map(String::as_str), Some(value), "{line}: {new}");
+        assert!(!found.contains_key("REMOTE_SYNC"), "{line}");
+        assert_eq!(upgraded(&new), new, "{line}");
+    }
+}
