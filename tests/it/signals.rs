@@ -328,6 +328,31 @@ fn a_command_after_the_run_is_ended_by_the_next_signal() {
 }
 
 #[test]
+fn check_and_upgrade_leave_no_ssh_behind() {
+    for command in ["check", "upgrade"] {
+        let sandbox = Sandbox::new();
+        let (proxy, connecting) = (sandbox.path("proxy"), sandbox.path("connecting"));
+        let script = format!("#!/bin/sh\necho x >'{}'\nsleep 1000\n", connecting.display());
+        fs::write(&proxy, script).unwrap();
+        fs::set_permissions(&proxy, fs::Permissions::from_mode(0o755)).unwrap();
+        let temporary = sandbox.path("temporary");
+        fs::create_dir(&temporary).unwrap();
+        let run = sandbox
+            .osync()
+            .arg(command)
+            .arg(format!("--initiator={}", sandbox.a.root.display()))
+            .arg(format!("--target=ssh://root@127.0.0.1:1/{}", sandbox.b.root.display()))
+            .env("SSH_OPTIONAL_ARGS", format!("-F none -o ProxyCommand={}", proxy.display()))
+            .env("TMPDIR", &temporary);
+        let mut running = Running::start(&sandbox, run);
+        running.until("ssh connects", || connecting.exists());
+        running.signal(Signal::TERM);
+        assert_eq!(running.end(), Some(1));
+        assert_eq!(fs::read_dir(temporary).unwrap().count(), 0, "{command}");
+    }
+}
+
+#[test]
 fn a_signal_to_a_run_over_ssh_is_no_error_whatever_it_waits_for() {
     let there = OverSsh::new();
     let sandbox = &there.sandbox;

@@ -205,6 +205,7 @@ fn state_files_are_renamed_behind_ssh_too() {
     let again = sandbox.osync().arg("upgrade").arg(&file).run();
     assert_eq!(again.status, Some(0), "{again}");
     assert!(!again.stdout.contains("tree-after"), "{again}");
+    assert!(again.stdout.contains("target: no state files to rename in /"), "{again}");
     drop(sshd);
     let gone = sandbox.osync().arg("upgrade").arg(&file).run();
     assert_eq!(gone.status, Some(1), "{gone}");

@@ -2,6 +2,7 @@
 
 use super::{Way, say};
 use crate::config::{Config, Location, SshLocation};
+use crate::process::signals::{Interrupt, SignalWatch};
 use crate::process::{self, Exit, Input, Stop};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
@@ -19,13 +20,23 @@ const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "tar
 /// is there already, the old one stays.
 pub(super) fn rename(config: &Config, way: Way) -> Result<(), Vec<String>> {
     let mut problems = Vec::new();
+    let stop = Stop::new();
+    // ssh has a process group of its own: what ends us would leave it behind
+    let _watch = SignalWatch::install(&stop, Interrupt::Once, || {})
+        .map_err(|error| vec![format!("cannot listen to signals: {error}")])?;
     for side in Side::BOTH {
+        let (Location::Local(root) | Location::Ssh(SshLocation { path: root, .. })) =
+            &config.replicas[side];
+        let dir = state_dir(config, side, root);
         let done = match &config.replicas[side] {
-            Location::Local(root) => here(&state_dir(config, side, root), &config.instance_id, way),
-            Location::Ssh(to) => there(config, side, to, way),
+            Location::Local(_) => here(&dir, &config.instance_id, way),
+            Location::Ssh(to) => there(config, &dir, to, way, &stop),
         };
         match done {
-            Ok(renamed) if renamed.is_empty() => {}
+            Ok(renamed) if renamed.is_empty() => {
+                let dir = escape(dir.as_os_str().as_bytes());
+                say(&format!("{side}: no state files to rename in {dir}"));
+            }
             Ok(renamed) => renamed.iter().for_each(|line| say(&format!("{side}: {line}"))),
             Err(problem) => problems.push(format!("{side}: {problem}")),
         }
@@ -79,17 +90,22 @@ fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
 
 /// The same on a remote replica: one small script over one ssh connection. Paths go to it
 /// in octal, never as shell text.
-fn there(config: &Config, side: Side, to: &SshLocation, way: Way) -> Result<Vec<String>, String> {
+fn there(
+    config: &Config,
+    dir: &Path,
+    to: &SshLocation,
+    way: Way,
+    stop: &Stop,
+) -> Result<Vec<String>, String> {
     let ssh = Ssh::new(&config.remote, to);
     ssh.check().map_err(|error| error.to_string())?;
-    let dir = state_dir(config, side, &to.path);
     let octal =
         |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
     let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
     let way = if way == Way::Do { "rename" } else { "say" };
     let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
     let command = ssh.command(Use::Control, &ssh.control_shell());
-    let output = process::output(&command, Input::Bytes(input.as_bytes()), &Stop::new())
+    let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.exit {
@@ -98,6 +114,7 @@ fn there(config: &Config, side: Side, to: &SshLocation, way: Way) -> Result<Vec<
             let marked = text.lines().filter_map(|line| line.strip_prefix("osync: "));
             Ok(marked.map(str::to_owned).collect())
         }
+        Exit::Stopped(_) => Err("interrupted; run it again".to_owned()),
         _ => Err(ssh::explain(&said, to).unwrap_or(format!("cannot rename state files: {said}"))),
     }
 }
