@@ -4,7 +4,7 @@ use super::args::BatchArgs;
 use super::settings;
 use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
-use crate::process::signals::{Interrupt, SignalWatch};
+use crate::process::signals::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::Log;
 use std::ffi::{OsStr, OsString};
@@ -35,8 +35,8 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     let place = batch::log_place(wanted, home);
     let log = Log::open(&output(&flags, environment), &place, start);
     let stop = Stop::new();
-    let watch = SignalWatch::install(&stop, Interrupt::Once, || {})
-        .map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let watch =
+        SignalWatch::stopping(&stop).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let footprint = |file: &Path| footprint(file, &flags, environment);
     let around =
         Surroundings { program: &own_program, footprint: &footprint, stop: &stop, reporter: &log };

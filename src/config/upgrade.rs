@@ -121,20 +121,19 @@ impl Work<'_> {
     }
 
     fn comment_out(&mut self, source: &Source, key: &str) {
+        self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
         let begin = line_begin(self.text, source.name.start);
+        let comment = |setting: &[u8]| [b"#", &replaced(setting, b"\n", b"\n#")[..]].concat();
         if self.shares_its_line(source) {
-            let setting = &self.text[source.name.start..source.value.end];
-            let text = [b"#", &replaced(setting, b"\n", b"\n#")[..], b"\n"].concat();
-            self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
+            let mut text = comment(&self.text[source.name.start..source.value.end]);
+            text.push(b'\n');
             let above = self.above(begin);
             self.edit(above..above, &text);
             self.edit(self.with_what_joins_it(source), b"");
-            return;
+        } else {
+            let text = comment(&self.text[begin..source.value.end]);
+            self.edit(begin..source.value.end, &text);
         }
-        let mut text = b"#".to_vec();
-        text.extend(replaced(&self.text[begin..source.value.end], b"\n", b"\n#"));
-        self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
-        self.edit(begin..source.value.end, &text);
     }
 
     /// The beginning of a line, or of an earlier one if this one is part of a value.
@@ -160,18 +159,22 @@ impl Work<'_> {
 
     /// A setting with the `;` and the `export` that would be left over without it.
     fn with_what_joins_it(&self, source: &Source) -> Range<usize> {
-        let blanks = |text: &[u8]| text.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let behind =
+            |at: usize| at + self.text[at..].iter().take_while(|byte| is_blank(byte)).count();
+        let before =
+            |at: usize| at - self.text[..at].iter().rev().take_while(|byte| is_blank(byte)).count();
         let (mut begin, mut end) = (source.name.start, source.value.end);
-        let next = end + blanks(&self.text[end..]);
+        let next = behind(end);
         let is_last = matches!(self.text.get(next), None | Some(b';' | b'\n' | b'\r' | b'#'));
-        let before = self.text[..begin].trim_ascii_end();
-        if is_last && before.ends_with(b"export") && before.len() < begin {
-            begin = before.len() - b"export".len();
+        if is_last && let Some(rest) = self.text[..before(begin)].strip_suffix(b"export") {
+            // the word, and not the end of another setting's value
+            let is_word = rest.last().is_none_or(|byte| is_blank(byte) || b";\n".contains(byte));
+            begin = if is_word { rest.len() } else { begin };
         }
         if self.text.get(next) == Some(&b';') {
-            end = next + 1;
-            end += blanks(&self.text[end..]);
-        } else if let Some(joined) = self.text[..begin].trim_ascii_end().strip_suffix(b";") {
+            end = behind(next + 1);
+        } else if let Some(joined) = self.text[..before(begin)].strip_suffix(b";") {
             begin = joined.len();
         }
         begin..end

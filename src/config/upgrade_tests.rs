@@ -162,6 +162,19 @@ fn what_shares_a_line_with_a_setting_of_old_stays() {
         ("export REMOTE_SYNC=no PARTIAL=yes", "PARTIAL=true", "PARTIAL", "true"),
         ("export PARTIAL=yes REMOTE_SYNC=no", "export PARTIAL=true", "PARTIAL", "true"),
         ("LOGFILE=\"/a\nb\"; REMOTE_SYNC=no", "LOGFILE=\"/a\nb\"", "LOGFILE", "/a\nb"),
+        (
+            "LOGFILE=/x/export\nREMOTE_SYNC=no; PARTIAL=yes",
+            "LOGFILE=/x/export\n",
+            "LOGFILE",
+            "/x/export",
+        ),
+        ("LOGFILE=/export REMOTE_SYNC=no", "LOGFILE=/export", "LOGFILE", "/export"),
+        (
+            "LOGFILE=/x;\nREMOTE_SYNC=no PARTIAL=yes",
+            "LOGFILE=/x;\n#REMOTE_SYNC=no\n",
+            "PARTIAL",
+            "true",
+        ),
         ("PARTIAL=yes; REMOTE_SYNC=no; REMOTE_PORT=22", "PARTIAL=true", "PARTIAL", "true"),
     ] {
         let new = upgraded(line);

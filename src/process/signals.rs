@@ -25,6 +25,15 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
+    /// Listens where each of these signals stops, the first interrupt too. Children have
+    /// process groups of their own: unheard, a signal would leave them behind.
+    ///
+    /// # Errors
+    /// The system refuses a handler or a thread.
+    pub fn stopping(stop: &Stop) -> io::Result<Self> {
+        Self::install(stop, Interrupt::Once, || {})
+    }
+
     /// Listens to INT, TERM, HUP and QUIT; all but a first interrupt (see [`Interrupt`])
     /// request the end with [`StopReason::Signal`]. `on_first` is called for a first
     /// interrupt, on the listener's own thread. A signal that this process was started

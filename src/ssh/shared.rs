@@ -63,8 +63,8 @@ impl SharedConnection {
 /// Whether ssh takes a path for what it is: spaces, quotes, backslashes and `$` mean something
 /// in its options, each version with its own rules. (A `%` can be doubled.)
 fn is_plain(path: &Path) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+,:=@~%".contains(byte);
-    path.as_os_str().as_bytes().iter().all(is_plain)
+    let mut bytes = path.as_os_str().as_bytes().iter();
+    bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:=@~%".contains(byte))
 }
 
 #[cfg(test)]

@@ -122,8 +122,6 @@ fn options_that_change_the_listing_are_obeyed_through_rsync() {
     }
 }
 
-/// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
-/// says otherwise.
 #[test]
 fn what_appears_meanwhile_in_a_new_subtree_is_filtered_too() {
     for from in [0, 1] {
@@ -181,6 +179,8 @@ fn the_patterns_of_the_keys_come_before_optional_args() {
     }
 }
 
+/// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
+/// says otherwise.
 fn config(cases: u32) -> Config {
     let mut config = Config { failure_persistence: None, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {

@@ -3,7 +3,7 @@
 
 use super::{Finding, Verdict};
 use crate::config::{Config, Location};
-use crate::process::signals::{Interrupt, SignalWatch};
+use crate::process::signals::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
 use crate::replica::{Access, LocalReplica, Prepared, Replica, ReplicaError, ShellReplica};
 use crate::report::{Event, Level, Reporter, mail};
@@ -18,8 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Tries everything.
 pub(super) fn try_all(config: &Config) -> Vec<Finding> {
     let stop = Stop::new();
-    // ssh has a process group of its own: what ends us would leave it behind
-    let watch = SignalWatch::install(&stop, Interrupt::Once, || {});
+    let watch = SignalWatch::stopping(&stop);
     let mut findings = vec![rsync(config, &stop)];
     if let Err(error) = &watch {
         let text = format!("cannot listen to them: {error}");

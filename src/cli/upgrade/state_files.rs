@@ -2,7 +2,7 @@
 
 use super::{Way, say};
 use crate::config::{Config, Location, SshLocation};
-use crate::process::signals::{Interrupt, SignalWatch};
+use crate::process::signals::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
@@ -21,8 +21,7 @@ const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "tar
 pub(super) fn rename(config: &Config, way: Way) -> Result<(), Vec<String>> {
     let mut problems = Vec::new();
     let stop = Stop::new();
-    // ssh has a process group of its own: what ends us would leave it behind
-    let _watch = SignalWatch::install(&stop, Interrupt::Once, || {})
+    let _watch = SignalWatch::stopping(&stop)
         .map_err(|error| vec![format!("cannot listen to signals: {error}")])?;
     for side in Side::BOTH {
         let (Location::Local(root) | Location::Ssh(SshLocation { path: root, .. })) =
