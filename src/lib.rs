@@ -22,7 +22,7 @@
 pub mod batch;
 pub mod cli;
 pub mod config;
-pub mod crew;
+pub mod threads;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

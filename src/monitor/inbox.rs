@@ -86,7 +86,7 @@ impl Inbox {
         self.wait_while(time, |state| !state.stopped);
     }
 
-    /// Hands over what has been noticed.
+    /// LocalExecutor over what has been noticed.
     pub fn take(&self) -> Noticed {
         std::mem::take(&mut self.lock().noticed)
     }

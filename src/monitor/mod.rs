@@ -6,7 +6,7 @@
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod in_step;
+pub mod echo_filter;
 pub mod inbox;
 pub mod notify_socket;
 pub mod pace;
@@ -278,7 +278,7 @@ impl<'a> Monitor<'a> {
         paths.iter().any(|(side, paths)| {
             let Some(root) = self.eyes.root(side) else { return false };
             let in_step =
-                |baseline| in_step::all_in_step(baseline, side, root, paths, self.config.preserve);
+                |baseline| echo_filter::all_in_step(baseline, side, root, paths, self.config.preserve);
             !paths.is_empty() && !self.baseline.as_ref().is_some_and(in_step)
         })
     }

@@ -4,8 +4,8 @@ use super::*;
 use crate::config::{Environment, Flags, Override, ThisMachine, resolve};
 use crate::process::StopReason;
 use crate::report::Event;
-use crate::state::{Header, Record, Was};
-use in_step::tests::entry;
+use crate::state::{Header, Record, Recorded};
+use echo_filter::tests::entry;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -131,8 +131,8 @@ fn mirror(stage: &Stage, _count: usize) -> RunResult {
     }
     let record = |(path, from, to): (PathBuf, PathBuf, PathBuf)| {
         let mut record = Record::default();
-        record.was[Side::Initiator] = Was::Seen(entry(&from));
-        record.was[Side::Target] = Was::Seen(entry(&to));
+        record.was[Side::Initiator] = Recorded::Seen(entry(&from));
+        record.was[Side::Target] = Recorded::Seen(entry(&to));
         (RelPath::new(path.into_os_string().into_encoded_bytes()).unwrap(), record)
     };
     let records: Vec<_> = records.into_iter().map(record).collect();

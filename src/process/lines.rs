@@ -38,7 +38,7 @@ impl Lines {
         }
     }
 
-    /// Hands on what is left without an end of line.
+    /// LocalExecutor on what is left without an end of line.
     pub(super) fn finish(&mut self, line: &mut dyn FnMut(&[u8])) {
         if !self.rest.is_empty() {
             line(&self.rest);

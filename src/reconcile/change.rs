@@ -2,7 +2,7 @@
 
 use super::contents::same_digest;
 use crate::config::Preserve;
-use crate::state::Was;
+use crate::state::Recorded;
 use crate::tree::{Entry, Kind, Stamp};
 use std::cmp::Ordering;
 
@@ -34,18 +34,18 @@ impl Change {
 /// Compares what is there with what was there. `listed_at` is the date of osync 1.3's
 /// list, for paths of which only the list tells.
 #[must_use]
-pub fn change(now: Option<&Entry>, was: &Was, listed_at: Stamp, preserve: &Preserve) -> Change {
+pub fn change(now: Option<&Entry>, was: &Recorded, listed_at: Stamp, preserve: &Preserve) -> Change {
     let Some(now) = now else {
-        return if *was == Was::Absent { Change::Absent } else { Change::Deleted };
+        return if *was == Recorded::Absent { Change::Absent } else { Change::Deleted };
     };
     match was {
-        Was::Absent => Change::Created,
-        Was::Seen(before) => against(now, before, preserve),
-        Was::Listed(Some(before)) if same_content_as_before(now, before, preserve) => {
+        Recorded::Absent => Change::Created,
+        Recorded::Seen(before) => against(now, before, preserve),
+        Recorded::Listed(Some(before)) if same_content_as_before(now, before, preserve) => {
             against(now, before, preserve)
         }
-        Was::Listed(_) if !now.kind.is_dir() && now.mtime > listed_at => Change::Modified,
-        Was::Listed(_) => Change::Unchanged,
+        Recorded::Listed(_) if !now.kind.is_dir() && now.mtime > listed_at => Change::Modified,
+        Recorded::Listed(_) => Change::Unchanged,
     }
 }
 
@@ -121,36 +121,36 @@ mod tests {
     #[test]
     fn a_side_is_compared_with_its_own_baseline() {
         let now = file(1, 10, 0o644);
-        let seen = |size, mtime, mode| Was::Seen(file(size, mtime, mode));
-        let link = Was::Seen(Entry::new(Kind::Symlink));
+        let seen = |size, mtime, mode| Recorded::Seen(file(size, mtime, mode));
+        let link = Recorded::Seen(Entry::new(Kind::Symlink));
         for (case, now, was, expected) in [
-            ("nothing at all", None, Was::Absent, Change::Absent),
+            ("nothing at all", None, Recorded::Absent, Change::Absent),
             ("gone", None, seen(1, 10, 0o644), Change::Deleted),
-            ("gone, known from a list", None, Was::Listed(None), Change::Deleted),
-            ("new", Some(&now), Was::Absent, Change::Created),
+            ("gone, known from a list", None, Recorded::Listed(None), Change::Deleted),
+            ("new", Some(&now), Recorded::Absent, Change::Created),
             ("as it was", Some(&now), seen(1, 10, 0o644), Change::Unchanged),
             ("another mode", Some(&now), seen(1, 10, 0o600), Change::Metadata),
             ("another size", Some(&now), seen(2, 10, 0o644), Change::Modified),
             ("an older time", Some(&now), seen(1, 11, 0o644), Change::Modified),
             ("another kind", Some(&now), link, Change::Modified),
-            ("older than the list", Some(&now), Was::Listed(None), Change::Unchanged),
+            ("older than the list", Some(&now), Recorded::Listed(None), Change::Unchanged),
             (
                 "a snapshot that no longer fits, older than the list",
                 Some(&now),
-                Was::Listed(Some(file(7, 3, 0o644))),
+                Recorded::Listed(Some(file(7, 3, 0o644))),
                 Change::Unchanged,
             ),
             (
                 "a snapshot that still fits",
                 Some(&now),
-                Was::Listed(Some(file(1, 10, 0o600))),
+                Recorded::Listed(Some(file(1, 10, 0o600))),
                 Change::Metadata,
             ),
         ] {
             let got = change(now, &was, Stamp::new(20, 0), &preserve_all());
             assert_eq!(got, expected, "{case}");
         }
-        let listed = change(Some(&now), &Was::Listed(None), Stamp::new(9, 0), &preserve_all());
+        let listed = change(Some(&now), &Recorded::Listed(None), Stamp::new(9, 0), &preserve_all());
         assert_eq!(listed, Change::Modified, "newer than the list");
     }
 
@@ -230,7 +230,7 @@ mod tests {
         ] {
             let (a, b) = (with(a), with(b));
             assert_eq!(same_content_now(&a, &b, preserve), same, "{case}: both sides");
-            let change = change(Some(&a), &Was::Seen(b), Stamp::new(0, 0), preserve);
+            let change = change(Some(&a), &Recorded::Seen(b), Stamp::new(0, 0), preserve);
             let expected = if same { Change::Unchanged } else { Change::Modified };
             assert_eq!(change, expected, "{case}: one side");
         }
@@ -240,7 +240,7 @@ mod tests {
     fn a_file_of_the_very_time_of_the_list_was_in_it() {
         let listed_at = Stamp::new(10, 5);
         let change =
-            change(Some(&file(1, 10, 0o644)), &Was::Listed(None), listed_at, &preserve_all());
+            change(Some(&file(1, 10, 0o644)), &Recorded::Listed(None), listed_at, &preserve_all());
         assert_eq!(change, Change::Unchanged);
     }
 }

@@ -18,9 +18,9 @@ fn as_kept(files: &mut Files) {
 fn next(before: &Situation, plan: &Plan) -> Situation {
     let (mut files, mut achieved) = carry_out(before, plan);
     as_kept(&mut files.target);
-    for spot in plan.delta.spots() {
-        let found = files.target.get(&plan.path(spot)).map(|(_, entry)| entry.clone());
-        achieved.fresh.target.insert(spot, found);
+    for path_id in plan.delta.path_ids() {
+        let found = files.target.get(&plan.path(path_id)).map(|(_, entry)| entry.clone());
+        achieved.fresh.target.insert(path_id, found);
     }
     let header = before.baseline.header().clone();
     let baseline = record(&before.trees, &before.baseline, plan, &achieved, header).unwrap();

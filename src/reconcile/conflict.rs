@@ -1,6 +1,6 @@
 //! Who wins a conflict, and why (spec 4, "Deciding one path").
 
-use super::delta::Spot;
+use super::delta::PathId;
 use crate::config::Policy;
 use crate::tree::{Entry, Pair, Side};
 use std::cmp::Ordering;
@@ -43,7 +43,7 @@ impl Reason {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Conflict {
     /// The path.
-    pub spot: Spot,
+    pub path_id: PathId,
     /// Whose version stays.
     pub winner: Side,
     /// Why.

@@ -4,7 +4,7 @@
 //! read again. Read are files that agree in size and time with what the other side has, and
 //! files that look as they did but were touched.
 
-use crate::state::{Baseline, Damaged, Was};
+use crate::state::{Baseline, Damaged, Recorded};
 use crate::tree::{Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -39,7 +39,7 @@ pub fn recall(
     for item in baseline.records() {
         let (path, record) = item?;
         for side in Side::BOTH {
-            let Was::Seen(before) = &record.was[side] else { continue };
+            let Recorded::Seen(before) = &record.was[side] else { continue };
             let Some(digest) = before.extra().content.filter(|digest| digest[0] == sort) else {
                 continue;
             };
@@ -113,7 +113,7 @@ mod tests {
     /// digest and ctime before and now, by side; 0 is no digest.
     fn case(was: [(u8, i64); 2], now: [(u8, i64); 2]) -> (Vec<Side>, Vec<String>) {
         let mut situation = situation("a: f1@1 f1@1 f1@1 f1@1");
-        let seen = |side: Side, (digest, ctime)| Was::Seen(with("f1@1", side, digest, ctime));
+        let seen = |side: Side, (digest, ctime)| Recorded::Seen(with("f1@1", side, digest, ctime));
         let record = Record {
             was: Pair::new(seen(Side::Initiator, was[0]), seen(Side::Target, was[1])),
             ..Record::default()

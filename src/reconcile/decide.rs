@@ -7,21 +7,21 @@ use super::Rules;
 use super::change::{Change, change, same_content_now};
 use super::conflict::{Conflict, Reason, winner};
 use super::contents::same_digest;
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use super::metadata;
 use super::plan::{Act, Plan, SetAside, Settle};
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
-use crate::state::{Header, Record, Was};
+use crate::state::{Header, Record, Recorded};
 use crate::tree::{Entry, Kind, Pair, Side, Standing, Tree};
 
-/// What is known of every spot before anything is decided.
+/// What is known of every path_id before anything is decided.
 pub struct Facts<'a> {
     /// Both replicas as scanned.
     pub trees: &'a Pair<Tree>,
     /// The settings.
     pub rules: &'a Rules,
-    /// What each side did to each path since the last run, by [`Spot::index`].
+    /// What each side did to each path since the last run, by [`PathId::index`].
     pub changes: Vec<Pair<Change>>,
     /// Whether something below was created or modified on that side.
     pub fresh_below: Vec<Pair<bool>>,
@@ -32,7 +32,7 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Compares every spot with the baseline and gathers what lies below it.
+    /// Compares every path_id with the baseline and gathers what lies below it.
     #[must_use]
     pub fn gather(
         delta: &Delta,
@@ -50,16 +50,16 @@ impl<'a> Facts<'a> {
             unknown_below: vec![nothing; delta.len()],
         };
         let none = Record::default();
-        for spot in delta.spots().rev() {
-            let record = delta.record(spot).unwrap_or(&none);
-            let parent = delta.parent(spot).index();
+        for path_id in delta.path_ids().rev() {
+            let record = delta.record(path_id).unwrap_or(&none);
+            let parent = delta.parent(path_id).index();
             for side in Side::BOTH {
-                let entry = delta.now(spot, side).map(|id| trees[side].entry(id));
+                let entry = delta.now(path_id, side).map(|id| trees[side].entry(id));
                 let was = &record.was[side];
                 let changed = change(entry, was, header.listed_at[side], &rules.preserve);
-                let index = spot.index();
+                let index = path_id.index();
                 facts.changes[index][side] = changed;
-                facts.see_frozen_children(delta, spot, side);
+                facts.see_frozen_children(delta, path_id, side);
                 facts.fresh_below[parent][side] |=
                     changed.is_new_work() || facts.fresh_below[index][side];
                 facts.frozen_below[parent][side] |= facts.frozen_below[index][side];
@@ -69,14 +69,14 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    fn see_frozen_children(&mut self, delta: &Delta, spot: Spot, side: Side) {
-        let Some(dir) = delta.now(spot, side) else { return };
+    fn see_frozen_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
+        let Some(dir) = delta.now(path_id, side) else { return };
         let tree = &self.trees[side];
         for child in tree.children(dir) {
             let standing = tree.standing(child);
             if standing != Standing::Present {
-                self.frozen_below[spot.index()][side] = true;
-                self.unknown_below[spot.index()][side] |= standing == Standing::Unknown;
+                self.frozen_below[path_id.index()][side] = true;
+                self.unknown_below[path_id.index()][side] |= standing == Standing::Unknown;
             }
         }
     }
@@ -103,52 +103,52 @@ struct Decide<'a, 'p> {
 pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
     let contexts = vec![Context::Free; plan.delta.len()];
     let mut decide = Decide { facts, plan, contexts };
-    for spot in decide.plan.delta.spots() {
-        decide.downwards(spot);
+    for path_id in decide.plan.delta.path_ids() {
+        decide.downwards(path_id);
     }
-    for spot in decide.plan.delta.spots().rev() {
-        decide.upwards(spot);
+    for path_id in decide.plan.delta.path_ids().rev() {
+        decide.upwards(path_id);
     }
 }
 
 impl Decide<'_, '_> {
-    fn entries(&self, spot: Spot) -> Pair<Option<&Entry>> {
-        Pair::from_fn(|side| self.plan.entry(self.facts.trees, spot, side))
+    fn entries(&self, path_id: PathId) -> Pair<Option<&Entry>> {
+        Pair::from_fn(|side| self.plan.entry(self.facts.trees, path_id, side))
     }
 
-    fn has_baseline(&self, spot: Spot) -> bool {
-        self.plan.delta.record(spot).is_some_and(|record| !record.is_empty())
+    fn has_baseline(&self, path_id: PathId) -> bool {
+        self.plan.delta.record(path_id).is_some_and(|record| !record.is_empty())
     }
 
-    fn set_act(&mut self, spot: Spot, act: Act) {
-        self.plan.verdicts[spot.index()].act = act;
+    fn set_act(&mut self, path_id: PathId, act: Act) {
+        self.plan.verdicts[path_id.index()].act = act;
     }
 
-    fn settle(&mut self, spot: Spot, settle: Settle) {
-        self.plan.verdicts[spot.index()].settle = settle;
+    fn settle(&mut self, path_id: PathId, settle: Settle) {
+        self.plan.verdicts[path_id.index()].settle = settle;
     }
 
-    fn downwards(&mut self, spot: Spot) {
-        let above = self.contexts[self.plan.delta.parent(spot).index()];
-        self.contexts[spot.index()] = above;
-        let entries = self.entries(spot);
+    fn downwards(&mut self, path_id: PathId) {
+        let above = self.contexts[self.plan.delta.parent(path_id).index()];
+        self.contexts[path_id.index()] = above;
+        let entries = self.entries(path_id);
         let kinds = Pair::new(entries.initiator.map(|e| e.kind), entries.target.map(|e| e.kind));
         match above {
-            Context::LeftAlone => self.settle(spot, Settle::KeepOld),
+            Context::LeftAlone => self.settle(path_id, Settle::KeepOld),
             Context::Won(side) => {
                 if kinds[side].is_some() {
-                    self.send(spot, side.other());
+                    self.send(path_id, side.other());
                 }
                 if kinds[side.other()].is_some() {
-                    self.plan.verdicts[spot.index()].lost_on = Some(side.other());
+                    self.plan.verdicts[path_id.index()].lost_on = Some(side.other());
                 }
             }
             Context::Free => match (kinds.initiator, kinds.target) {
-                (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(spot, kinds),
-                (Some(a), Some(_)) if a.is_dir() => self.metadata(spot),
-                (Some(_), Some(_)) => self.both_there(spot),
-                (Some(kind), None) if !kind.is_dir() => self.one_there(spot, Side::Initiator),
-                (None, Some(kind)) if !kind.is_dir() => self.one_there(spot, Side::Target),
+                (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(path_id, kinds),
+                (Some(a), Some(_)) if a.is_dir() => self.metadata(path_id),
+                (Some(_), Some(_)) => self.both_there(path_id),
+                (Some(kind), None) if !kind.is_dir() => self.one_there(path_id, Side::Initiator),
+                (None, Some(kind)) if !kind.is_dir() => self.one_there(path_id, Side::Target),
                 // Directories on one side wait for what lies below; what is gone from
                 // both sides is forgotten.
                 _ => {}
@@ -157,9 +157,9 @@ impl Decide<'_, '_> {
     }
 
     /// A directory stands against something else.
-    fn kinds(&mut self, spot: Spot, kinds: Pair<Option<Kind>>) {
+    fn kinds(&mut self, path_id: PathId, kinds: Pair<Option<Kind>>) {
         let is_dir = |side: Side| kinds[side].is_some_and(Kind::is_dir);
-        let index = spot.index();
+        let index = path_id.index();
         let changed = |side: Side| {
             self.facts.changes[index][side].is_new_work()
                 || (is_dir(side) && self.facts.fresh_below[index][side])
@@ -167,9 +167,9 @@ impl Decide<'_, '_> {
         let policy = &self.facts.rules.policy;
         let both = changed(Side::Initiator) && changed(Side::Target);
         let winner = if let Some(from) = policy.one_way_from {
-            if changed(from.other()) && self.is_newer(spot, from.other()) {
+            if changed(from.other()) && self.is_newer(path_id, from.other()) {
                 self.plan.kept_newer += 1;
-                return self.leave_alone(spot, None);
+                return self.leave_alone(path_id, None);
             }
             from
         } else if both {
@@ -179,12 +179,12 @@ impl Decide<'_, '_> {
         } else if changed(Side::Target) {
             Side::Target
         } else {
-            return self.leave_alone(spot, None);
+            return self.leave_alone(path_id, None);
         };
         let loser = winner.other();
         if self.facts.frozen_below[index][loser] {
             return self.leave_alone(
-                spot,
+                path_id,
                 Some((
                     loser,
                     "the kind of this path changed, but the directory in the way holds excluded \
@@ -195,7 +195,7 @@ impl Decide<'_, '_> {
         }
         if policy.skip_deletion[loser] && is_dir(loser) && !both {
             return self.leave_alone(
-                spot,
+                path_id,
                 Some((
                     loser,
                     "a directory was replaced by something else, but SKIP_DELETION forbids to \
@@ -204,38 +204,38 @@ impl Decide<'_, '_> {
             );
         }
         // Nothing makes way for what cannot come.
-        if !self.can_come(spot, loser) {
+        if !self.can_come(path_id, loser) {
             return;
         }
         let keep = if both || !is_dir(loser) { Keep::Backup } else { Keep::Deleted };
         if both && policy.one_way_from.is_none() {
             let reason = if policy.force_prevalence { Reason::Forced } else { Reason::Kinds };
-            let first_contact = !self.has_baseline(spot);
-            self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact });
+            let first_contact = !self.has_baseline(path_id);
+            self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
         }
-        self.plan.set_aside.push(SetAside { spot, on: loser, keep });
+        self.plan.set_aside.push(SetAside { path_id, on: loser, keep });
         self.contexts[index] = Context::Won(winner);
-        self.send(spot, loser);
+        self.send(path_id, loser);
         self.plan.verdicts[index].lost_on = Some(loser);
     }
 
-    fn leave_alone(&mut self, spot: Spot, warning: Option<(Side, &str)>) {
-        self.contexts[spot.index()] = Context::LeftAlone;
-        self.plan.verdicts[spot.index()] =
+    fn leave_alone(&mut self, path_id: PathId, warning: Option<(Side, &str)>) {
+        self.contexts[path_id.index()] = Context::LeftAlone;
+        self.plan.verdicts[path_id.index()] =
             super::plan::Verdict { settle: Settle::KeepOld, ..Default::default() };
         if let Some((side, text)) = warning {
-            self.problem(Level::Warn, side, spot, text);
+            self.problem(Level::Warn, side, path_id, text);
         }
     }
 
-    fn problem(&mut self, level: Level, side: Side, spot: Spot, text: &str) {
-        let path = Some(self.plan.path(spot));
+    fn problem(&mut self, level: Level, side: Side, path_id: PathId, text: &str) {
+        let path = Some(self.plan.path(path_id));
         self.plan.problems.push(Problem { level, side: Some(side), path, text: text.to_owned() });
     }
 
     /// Whether `side`'s entry has the newer time.
-    fn is_newer(&self, spot: Spot, side: Side) -> bool {
-        let entries = self.entries(spot);
+    fn is_newer(&self, path_id: PathId, side: Side) -> bool {
+        let entries = self.entries(path_id);
         match (entries[side], entries[side.other()]) {
             (Some(mine), Some(other)) => mine.mtime.compare_coarsely(other.mtime).is_gt(),
             _ => false,
@@ -243,54 +243,54 @@ impl Decide<'_, '_> {
     }
 
     /// Two entries, neither of them a directory.
-    fn both_there(&mut self, spot: Spot) {
+    fn both_there(&mut self, path_id: PathId) {
         let (Some(initiator), Some(target)) =
-            (self.entries(spot).initiator, self.entries(spot).target)
+            (self.entries(path_id).initiator, self.entries(path_id).target)
         else {
             return;
         };
         let entries = Pair::new(initiator, target);
         let rules = self.facts.rules;
         if same_content_now(initiator, target, &rules.preserve) {
-            return self.metadata(spot);
+            return self.metadata(path_id);
         }
-        let changes = self.facts.changes[spot.index()];
+        let changes = self.facts.changes[path_id.index()];
         if let Some(from) = rules.policy.one_way_from {
             let to = from.other();
-            if changes[to].is_new_work() && self.is_newer(spot, to) {
+            if changes[to].is_new_work() && self.is_newer(path_id, to) {
                 self.plan.kept_newer += 1;
-                return self.leave_alone(spot, None);
+                return self.leave_alone(path_id, None);
             }
-            self.send(spot, to);
-            return self.metadata(spot);
+            self.send(path_id, to);
+            return self.metadata(path_id);
         }
-        let by_list_only = self.plan.delta.record(spot).is_some_and(|record| {
-            Side::BOTH.iter().any(|side| matches!(record.was[*side], Was::Listed(_)))
+        let by_list_only = self.plan.delta.record(path_id).is_some_and(|record| {
+            Side::BOTH.iter().any(|side| matches!(record.was[*side], Recorded::Listed(_)))
         });
         match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
-            (true, false) => self.send(spot, Side::Target),
-            (false, true) => self.send(spot, Side::Initiator),
+            (true, false) => self.send(path_id, Side::Target),
+            (false, true) => self.send(path_id, Side::Initiator),
             // Recorded as different by --initialize: nobody changed anything since.
-            (false, false) if !by_list_only && !self.differ_unseen(spot, entries) => {}
+            (false, false) if !by_list_only && !self.differ_unseen(path_id, entries) => {}
             // Both changed; or a list says that both existed, but not what they held.
             _ => {
                 let (winner, reason) = winner(entries, &rules.policy);
-                if !self.can_come(spot, winner.other()) {
+                if !self.can_come(path_id, winner.other()) {
                     return;
                 }
-                let first_contact = !self.has_baseline(spot);
-                self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact });
-                self.send(spot, winner.other());
+                let first_contact = !self.has_baseline(path_id);
+                self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
+                self.send(path_id, winner.other());
             }
         }
-        self.metadata(spot);
+        self.metadata(path_id);
     }
 
     /// Whether the contents are known to differ, and were never compared before: nobody can
     /// tell who changed them (CHECKSUM).
-    fn differ_unseen(&self, spot: Spot, entries: Pair<&Entry>) -> bool {
-        let read_before = |side: Side| match self.plan.delta.record(spot).map(|r| &r.was[side]) {
-            Some(Was::Seen(before)) => same_digest(entries[side], before).is_some(),
+    fn differ_unseen(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
+        let read_before = |side: Side| match self.plan.delta.record(path_id).map(|r| &r.was[side]) {
+            Some(Recorded::Seen(before)) => same_digest(entries[side], before).is_some(),
             _ => false,
         };
         self.facts.rules.preserve.checksum
@@ -299,121 +299,121 @@ impl Decide<'_, '_> {
     }
 
     /// Something that is no directory, on one side only.
-    fn one_there(&mut self, spot: Spot, side: Side) {
+    fn one_there(&mut self, path_id: PathId, side: Side) {
         let away = side.other();
-        let change = self.facts.changes[spot.index()];
+        let change = self.facts.changes[path_id.index()];
         let policy = &self.facts.rules.policy;
-        let marked = self.plan.delta.record(spot).is_some_and(|record| record.skipped[side]);
+        let marked = self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
         if let Some(from) = policy.one_way_from {
-            return if side == from { self.send(spot, away) } else { self.delete(spot, side) };
+            return if side == from { self.send(path_id, away) } else { self.delete(path_id, side) };
         }
         match change[away] {
-            _ if marked && !change[side].is_new_work() => self.settle(spot, Settle::Marked(side)),
+            _ if marked && !change[side].is_new_work() => self.settle(path_id, Settle::Marked(side)),
             Change::Deleted if change[side].is_new_work() => {
                 let reason = Reason::NewWorkBeatsDeletion;
                 // Nothing of it was there before on this side: that is no conflict, only a
                 // new file where the other side had deleted an old one.
                 if change[side] == Change::Modified {
-                    let conflict = Conflict { spot, winner: side, reason, first_contact: false };
+                    let conflict = Conflict { path_id, winner: side, reason, first_contact: false };
                     self.plan.conflicts.push(conflict);
                 }
-                self.send(spot, away);
+                self.send(path_id, away);
             }
-            Change::Deleted => self.delete(spot, side),
-            _ => self.send(spot, away),
+            Change::Deleted => self.delete(path_id, side),
+            _ => self.send(path_id, away),
         }
     }
 
-    fn delete(&mut self, spot: Spot, on: Side) {
+    fn delete(&mut self, path_id: PathId, on: Side) {
         if self.facts.rules.policy.skip_deletion[on] {
-            self.settle(spot, Settle::Marked(on));
+            self.settle(path_id, Settle::Marked(on));
         } else {
-            self.set_act(spot, Act::Delete { on });
+            self.set_act(path_id, Act::Delete { on });
         }
     }
 
-    fn send(&mut self, spot: Spot, to: Side) {
-        if self.can_come(spot, to) {
-            self.set_act(spot, Act::Send { to });
+    fn send(&mut self, path_id: PathId, to: Side) {
+        if self.can_come(path_id, to) {
+            self.set_act(path_id, Act::Send { to });
         }
     }
 
     /// Whether `to` can have what the other side has; if not, the path is left alone.
-    fn can_come(&mut self, spot: Spot, to: Side) -> bool {
-        if self.contexts[spot.index()] == Context::LeftAlone {
+    fn can_come(&mut self, path_id: PathId, to: Side) -> bool {
+        if self.contexts[path_id.index()] == Context::LeftAlone {
             return false;
         }
-        let kind = self.entries(spot)[to.other()].map(|entry| entry.kind);
+        let kind = self.entries(path_id)[to.other()].map(|entry| entry.kind);
         let is_device = matches!(kind, Some(Kind::CharDevice | Kind::BlockDevice));
         if is_device && !self.facts.rules.can_chown[to] {
-            self.leave_alone(spot, None);
-            self.plan.devices_left[to].push(spot);
+            self.leave_alone(path_id, None);
+            self.plan.devices_left[to].push(path_id);
             false
-        } else if self.facts.rules.is_too_long(&self.plan.delta, spot) {
-            self.leave_alone(spot, None);
+        } else if self.facts.rules.is_too_long(&self.plan.delta, path_id) {
+            self.leave_alone(path_id, None);
             let text = "the path is longer than rsync can handle (4096 bytes with the replica's \
                         own); it was left out. Shorten a directory name";
-            self.problem(Level::Error, to, spot, text);
+            self.problem(Level::Error, to, path_id, text);
             false
         } else {
             true
         }
     }
 
-    fn metadata(&mut self, spot: Spot) {
-        if self.contexts[spot.index()] != Context::LeftAlone {
-            metadata::decide(self.facts, self.plan, spot);
+    fn metadata(&mut self, path_id: PathId) {
+        if self.contexts[path_id.index()] != Context::LeftAlone {
+            metadata::decide(self.facts, self.plan, path_id);
         }
     }
 
     /// Directories that are there on one side only.
-    fn upwards(&mut self, spot: Spot) {
-        if self.contexts[spot.index()] != Context::Free {
+    fn upwards(&mut self, path_id: PathId) {
+        if self.contexts[path_id.index()] != Context::Free {
             return;
         }
-        let entries = self.entries(spot);
+        let entries = self.entries(path_id);
         let side = match (entries.initiator, entries.target) {
             (Some(dir), None) if dir.kind.is_dir() => Side::Initiator,
             (None, Some(dir)) if dir.kind.is_dir() => Side::Target,
             _ => return,
         };
-        let below = self.below(spot, side);
-        let index = spot.index();
+        let below = self.below(path_id, side);
+        let index = path_id.index();
         let change = self.facts.changes[index];
         let policy = &self.facts.rules.policy;
         let away = side.other();
-        let marked = self.plan.delta.record(spot).is_some_and(|record| record.skipped[side]);
+        let marked = self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
         if let Some(from) = policy.one_way_from {
             return if side == from {
-                self.send(spot, away);
+                self.send(path_id, away);
             } else if below.remains {
-                self.leave_over(spot, side);
+                self.leave_over(path_id, side);
             } else {
-                self.delete(spot, side);
+                self.delete(path_id, side);
             };
         }
         if below.comes_back || (!marked && change[away] != Change::Deleted) {
-            self.send(spot, away);
+            self.send(path_id, away);
         } else if marked || below.remains {
-            self.leave_over(spot, side);
+            self.leave_over(path_id, side);
         } else if change[side].is_new_work() {
-            self.send(spot, away);
+            self.send(path_id, away);
         } else {
-            self.delete(spot, side);
+            self.delete(path_id, side);
         }
     }
 
     /// The directory stays for what it still holds. Excluded content may stay for ever:
     /// remembered as a skipped deletion. What could not be read is tried again.
-    fn leave_over(&mut self, spot: Spot, side: Side) {
-        let unknown = self.facts.unknown_below[spot.index()][side];
-        self.settle(spot, if unknown { Settle::KeepOld } else { Settle::Marked(side) });
+    fn leave_over(&mut self, path_id: PathId, side: Side) {
+        let unknown = self.facts.unknown_below[path_id.index()][side];
+        self.settle(path_id, if unknown { Settle::KeepOld } else { Settle::Marked(side) });
     }
 
-    fn below(&self, spot: Spot, side: Side) -> Below {
+    fn below(&self, path_id: PathId, side: Side) -> Below {
         let mut below =
-            Below { comes_back: false, remains: self.facts.frozen_below[spot.index()][side] };
-        for child in self.plan.delta.children(spot) {
+            Below { comes_back: false, remains: self.facts.frozen_below[path_id.index()][side] };
+        for child in self.plan.delta.children(path_id) {
             if self.plan.delta.now(child, side).is_none() {
                 continue;
             }

@@ -1,6 +1,6 @@
 //! The paths that need thought: everything that is not plainly in step, with its ancestors.
 //!
-//! A [`Delta`] is a tree of spots. A spot knows what each side has there now and what the
+//! A [`Delta`] is a tree of path_ids. A path_id knows what each side has there now and what the
 //! baseline says. Parents always have smaller numbers than their children, so walking the
 //! numbers forwards is top-down and walking them backwards is bottom-up: no recursion.
 
@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 /// One path of a [`Delta`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Spot(u32);
+pub struct PathId(u32);
 
 const NONE: u32 = u32::MAX;
 
@@ -26,9 +26,9 @@ struct Node {
     now: Pair<Option<NodeId>>,
 }
 
-/// Where a name is, or belongs, among the children of a spot.
+/// Where a name is, or belongs, among the children of a path_id.
 enum Place {
-    Found(Spot),
+    Found(PathId),
     Between(u32, u32),
 }
 
@@ -47,8 +47,8 @@ impl Default for Delta {
     }
 }
 
-impl Spot {
-    /// The number of the spot, for tables with one value a spot.
+impl PathId {
+    /// The number of the path_id, for tables with one value a path_id.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
@@ -57,7 +57,7 @@ impl Spot {
 
 impl Delta {
     /// The root of both replicas; always there, never acted upon.
-    pub const ROOT: Spot = Spot(0);
+    pub const ROOT: PathId = PathId(0);
 
     /// A delta that holds only the root.
     #[must_use]
@@ -74,7 +74,7 @@ impl Delta {
         Delta { nodes: vec![root], names: Vec::new(), records: Vec::new(), is_as_recorded: false }
     }
 
-    /// How many spots there are, the root included.
+    /// How many path_ids there are, the root included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -103,11 +103,11 @@ impl Delta {
     /// order (else use [`Delta::child_or_new`]).
     pub fn push(
         &mut self,
-        parent: Spot,
+        parent: PathId,
         name: &[u8],
         now: Pair<Option<NodeId>>,
         record: Option<Record>,
-    ) -> Spot {
+    ) -> PathId {
         let last = self.nodes[parent.index()].last_child;
         let new = self.new_node(parent, name, now, record);
         if last == NONE {
@@ -116,33 +116,33 @@ impl Delta {
             self.nodes[last as usize].next = new;
         }
         self.nodes[parent.index()].last_child = new;
-        Spot(new)
+        PathId(new)
     }
 
     /// The child of that name, made at its place in the order if it is not there.
-    pub fn child_or_new(&mut self, parent: Spot, name: &[u8]) -> Spot {
+    pub fn child_or_new(&mut self, parent: PathId, name: &[u8]) -> PathId {
         match self.place(parent, name, None) {
-            Place::Found(spot) => spot,
+            Place::Found(path_id) => path_id,
             Place::Between(before, after) => {
                 let new = self.new_node(parent, name, Pair::default(), None);
                 self.link(parent, new, before, after);
-                Spot(new)
+                PathId(new)
             }
         }
     }
 
     /// The child of that name, if there is one.
     #[must_use]
-    pub fn child(&self, parent: Spot, name: &[u8]) -> Option<Spot> {
+    pub fn child(&self, parent: PathId, name: &[u8]) -> Option<PathId> {
         match self.place(parent, name, None) {
-            Place::Found(spot) => Some(spot),
+            Place::Found(path_id) => Some(path_id),
             Place::Between(..) => None,
         }
     }
 
-    /// The spot of a path, if the delta speaks of it.
+    /// The path_id of a path, if the delta speaks of it.
     #[must_use]
-    pub fn find(&self, path: &RelPath) -> Option<Spot> {
+    pub fn find(&self, path: &RelPath) -> Option<PathId> {
         path.components().try_fold(Self::ROOT, |at, name| self.child(at, name))
     }
 
@@ -150,42 +150,42 @@ impl Delta {
     /// look, so that a row of insertions in order costs no more than one walk.
     pub fn insert(
         &mut self,
-        parent: Spot,
+        parent: PathId,
         name: &[u8],
-        hint: Option<Spot>,
+        hint: Option<PathId>,
         now: Pair<Option<NodeId>>,
         record: Option<Record>,
-    ) -> Spot {
+    ) -> PathId {
         match self.place(parent, name, hint) {
-            Place::Found(spot) => spot,
+            Place::Found(path_id) => path_id,
             Place::Between(before, after) => {
                 let new = self.new_node(parent, name, now, record);
                 self.link(parent, new, before, after);
-                Spot(new)
+                PathId(new)
             }
         }
     }
 
-    fn place(&self, parent: Spot, name: &[u8], hint: Option<Spot>) -> Place {
-        let mut before = hint.map_or(NONE, |spot| spot.0);
+    fn place(&self, parent: PathId, name: &[u8], hint: Option<PathId>) -> Place {
+        let mut before = hint.map_or(NONE, |path_id| path_id.0);
         let mut at = match hint {
-            Some(spot) => self.nodes[spot.index()].next,
+            Some(path_id) => self.nodes[path_id.index()].next,
             None => self.nodes[parent.index()].first_child,
         };
         while at != NONE {
-            match self.name(Spot(at)).cmp(name) {
+            match self.name(PathId(at)).cmp(name) {
                 Ordering::Less => {
                     before = at;
                     at = self.nodes[at as usize].next;
                 }
-                Ordering::Equal => return Place::Found(Spot(at)),
+                Ordering::Equal => return Place::Found(PathId(at)),
                 Ordering::Greater => break,
             }
         }
         Place::Between(before, at)
     }
 
-    fn link(&mut self, parent: Spot, new: u32, before: u32, after: u32) {
+    fn link(&mut self, parent: PathId, new: u32, before: u32, after: u32) {
         self.nodes[new as usize].next = after;
         if before == NONE {
             self.nodes[parent.index()].first_child = new;
@@ -199,7 +199,7 @@ impl Delta {
 
     fn new_node(
         &mut self,
-        parent: Spot,
+        parent: PathId,
         name: &[u8],
         now: Pair<Option<NodeId>>,
         record: Option<Record>,
@@ -228,70 +228,70 @@ impl Delta {
         (self.records.len() - 1) as u32
     }
 
-    /// Every spot but the root, parents before children.
-    pub fn spots(&self) -> impl DoubleEndedIterator<Item = Spot> + ExactSizeIterator + use<> {
+    /// Every path_id but the root, parents before children.
+    pub fn path_ids(&self) -> impl DoubleEndedIterator<Item = PathId> + ExactSizeIterator + use<> {
         #[allow(clippy::cast_possible_truncation)] // see `new_node`
-        (1..self.nodes.len() as u32).map(Spot)
+        (1..self.nodes.len() as u32).map(PathId)
     }
 
-    /// Every spot but the root in the order of the paths.
+    /// Every path_id but the root in the order of the paths.
     #[must_use]
-    pub fn in_path_order(&self) -> Vec<Spot> {
+    pub fn in_path_order(&self) -> Vec<PathId> {
         self.below(Delta::ROOT)
     }
 
-    /// Every spot below one, in the order of the paths.
+    /// Every path_id below one, in the order of the paths.
     #[must_use]
-    pub fn below(&self, top: Spot) -> Vec<Spot> {
+    pub fn below(&self, top: PathId) -> Vec<PathId> {
         let mut order = Vec::new();
         let mut stack = vec![self.nodes[top.index()].first_child];
         while let Some(at) = stack.pop() {
             if at == NONE {
                 continue;
             }
-            order.push(Spot(at));
+            order.push(PathId(at));
             stack.push(self.nodes[at as usize].next);
             stack.push(self.nodes[at as usize].first_child);
         }
         order
     }
 
-    /// The children of a spot in order of their names.
-    pub fn children(&self, spot: Spot) -> impl Iterator<Item = Spot> + '_ {
-        let first = self.nodes[spot.index()].first_child;
-        std::iter::successors((first != NONE).then_some(Spot(first)), |at| {
+    /// The children of a path_id in order of their names.
+    pub fn children(&self, path_id: PathId) -> impl Iterator<Item = PathId> + '_ {
+        let first = self.nodes[path_id.index()].first_child;
+        std::iter::successors((first != NONE).then_some(PathId(first)), |at| {
             let next = self.nodes[at.index()].next;
-            (next != NONE).then_some(Spot(next))
+            (next != NONE).then_some(PathId(next))
         })
     }
 
-    /// The spot of the directory that holds this one.
+    /// The path_id of the directory that holds this one.
     #[must_use]
-    pub fn parent(&self, spot: Spot) -> Spot {
-        Spot(self.nodes[spot.index()].parent)
+    pub fn parent(&self, path_id: PathId) -> PathId {
+        PathId(self.nodes[path_id.index()].parent)
     }
 
     /// The bare name.
     #[must_use]
-    pub fn name(&self, spot: Spot) -> &[u8] {
-        let index = spot.index();
+    pub fn name(&self, path_id: PathId) -> &[u8] {
+        let index = path_id.index();
         let end = self.nodes.get(index + 1).map_or(self.names.len(), |next| next.name_at as usize);
         &self.names[self.nodes[index].name_at as usize..end]
     }
 
     /// The path, put together.
     #[must_use]
-    pub fn path(&self, spot: Spot) -> RelPath {
-        let up = |at: &Spot| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
-        let chain = std::iter::successors(Some(spot).filter(|spot| *spot != Delta::ROOT), up);
+    pub fn path(&self, path_id: PathId) -> RelPath {
+        let up = |at: &PathId| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
+        let chain = std::iter::successors(Some(path_id).filter(|path_id| *path_id != Delta::ROOT), up);
         RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
     /// The length of the path in bytes.
     #[must_use]
-    pub fn path_len(&self, spot: Spot) -> usize {
+    pub fn path_len(&self, path_id: PathId) -> usize {
         let mut length = 0;
-        let mut at = spot;
+        let mut at = path_id;
         while at != Delta::ROOT {
             length += self.name(at).len() + 1;
             at = self.parent(at);
@@ -301,20 +301,20 @@ impl Delta {
 
     /// What stands there on a side now, as the number it has in that side's tree.
     #[must_use]
-    pub fn now(&self, spot: Spot, side: Side) -> Option<NodeId> {
-        self.nodes[spot.index()].now[side]
+    pub fn now(&self, path_id: PathId, side: Side) -> Option<NodeId> {
+        self.nodes[path_id.index()].now[side]
     }
 
     /// What the baseline says.
     #[must_use]
-    pub fn record(&self, spot: Spot) -> Option<&Record> {
-        let index = self.nodes[spot.index()].record;
+    pub fn record(&self, path_id: PathId) -> Option<&Record> {
+        let index = self.nodes[path_id.index()].record;
         (index != NONE).then(|| &self.records[index as usize])
     }
 
     /// Treats a renaming as done: what the baseline says of `from`, and what `moved` has
     /// there, now stands at `to`.
-    pub fn carry(&mut self, from: Spot, to: Spot, moved: Option<Side>) {
+    pub fn carry(&mut self, from: PathId, to: PathId, moved: Option<Side>) {
         let record = std::mem::replace(&mut self.nodes[from.index()].record, NONE);
         self.nodes[to.index()].record = record;
         if let Some(side) = moved {

@@ -42,7 +42,7 @@ fn a_path_that_rsync_cannot_take_is_an_error_and_nothing_else_suffers() {
     let plan = plan(&situation, &rules);
     assert_eq!(words(&plan), [">> send d", ">> send z", ">> send d/abc", "Error d/abcd"]);
     let settles: Vec<(String, Settle)> =
-        plan.delta.spots().map(|s| (plan.path(s).shown(), plan.verdict(s).settle)).collect();
+        plan.delta.path_ids().map(|s| (plan.path(s).shown(), plan.verdict(s).settle)).collect();
     assert!(settles.contains(&("d/abcd".into(), Settle::KeepOld)), "it is tried again");
 }
 
@@ -58,10 +58,10 @@ fn what_is_excluded_or_unreadable_deep_below_keeps_the_directories_above_it() {
         let before = situation(&rows);
         let first = plan(&before, &rules());
         assert_eq!(words(&first), [">> delete d/a"], "{what}");
-        for spot in first.delta.spots() {
-            let path = first.path(spot).shown();
+        for path_id in first.delta.path_ids() {
+            let path = first.path(path_id).shown();
             if path == "d" || path == "d/e" || path == "d/e/f" {
-                assert_eq!(first.verdict(spot).settle, settle, "{what}: {path}");
+                assert_eq!(first.verdict(path_id).settle, settle, "{what}: {path}");
             }
         }
         let after = afterwards(&before, &first);
@@ -96,7 +96,7 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
         let plan = plan(&situation(rows), &rules);
         assert_eq!(words(&plan), expected, "{what}");
         assert_eq!(plan.kept_newer, kept, "{what}");
-        let at = plan.delta.spots().find(|s| plan.path(*s).shown() == "a").unwrap();
+        let at = plan.delta.path_ids().find(|s| plan.path(*s).shown() == "a").unwrap();
         let keeps_its_past = plan.verdict(at).settle == Settle::KeepOld;
         assert_eq!(keeps_its_past, kept == 1, "{what}");
     }
@@ -128,7 +128,7 @@ fn dir_times(rows: &str, rules: &Rules) -> Vec<(Side, String, i64)> {
     let plan = plan(&situation(rows), rules);
     let times = |side: Side| plan.dir_times[side].iter().map(move |found| (side, found));
     let both = times(Side::Initiator).chain(times(Side::Target));
-    both.map(|(side, (spot, time))| (side, plan.path(*spot).shown(), time.secs())).collect()
+    both.map(|(side, (path_id, time))| (side, plan.path(*path_id).shown(), time.secs())).collect()
 }
 
 #[test]

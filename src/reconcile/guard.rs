@@ -95,7 +95,7 @@ pub fn mass_deletion(trees: &Pair<Tree>, plan: &Plan, policy: &Policy) -> Option
 fn emptied(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Option<Danger> {
     let deletions = plan.deletions[side.other()].len();
     let had_entries = || {
-        plan.delta.spots().any(|s| plan.delta.record(s).is_some_and(|record| record.existed(side)))
+        plan.delta.path_ids().any(|s| plan.delta.record(s).is_some_and(|record| record.existed(side)))
     };
     (deletions > 0
         && trees[side].is_empty()
@@ -111,14 +111,14 @@ fn too_many(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Opt
     }
     let tree = &trees[side];
     let is_file = |id| !tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present;
-    let goes = |spot| {
-        let verdict = plan.verdict(spot);
+    let goes = |path_id| {
+        let verdict = plan.verdict(path_id);
         verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side)
     };
     let deletions = plan
         .delta
-        .spots()
-        .filter(|spot| goes(*spot) && plan.delta.now(*spot, side).is_some_and(is_file))
+        .path_ids()
+        .filter(|path_id| goes(*path_id) && plan.delta.now(*path_id, side).is_some_and(is_file))
         .count();
     let files = tree.ids().filter(|id| is_file(*id)).count();
     (deletions as u128 * 100 > files as u128 * u128::from(percent)).then_some(Danger::TooMany {

@@ -5,9 +5,9 @@
 
 use super::Rules;
 use super::change::{same_content_now, same_metadata};
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use super::groups::{OutOfStep, out_of_step};
-use crate::state::{Baseline, Damaged, Known, Record, Was};
+use crate::state::{Baseline, Damaged, Known, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
 
@@ -101,10 +101,10 @@ struct Dir {
     /// Where the directory's own entry stands in `Walk::dirs`; the root stands at 0.
     parent: usize,
     nodes: Pair<Option<NodeId>>,
-    spot: Option<Spot>,
+    path_id: Option<PathId>,
     record: Option<Record>,
     /// The child that was put into the delta last after the directory's block was done.
-    hint: Option<Spot>,
+    hint: Option<PathId>,
 }
 
 /// Every path of both trees, whether it needs thought or not (`--initialize`).
@@ -115,8 +115,8 @@ pub fn everything(trees: &Pair<Tree>) -> Delta {
     while let Some((parent, nodes)) = dirs.pop() {
         merge_block(trees, as_dirs(trees, nodes), &[], |joined| {
             if frozen(trees, joined.now).is_none() {
-                let spot = delta.push(parent, joined.name, joined.now, None);
-                dirs.push((spot, joined.now));
+                let path_id = delta.push(parent, joined.name, joined.now, None);
+                dirs.push((path_id, joined.now));
             }
         });
     }
@@ -147,7 +147,7 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
     let root = Dir {
         parent: 0,
         nodes: Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)),
-        spot: Some(Delta::ROOT),
+        path_id: Some(Delta::ROOT),
         record: None,
         hint: None,
     };
@@ -197,14 +197,14 @@ impl Walk<'_> {
             }
             let name = self.name_of(now, known, block);
             let mut record = known.map(|index| std::mem::take(&mut block[index].record));
-            let spot = if plain {
+            let path_id = if plain {
                 None
             } else {
                 let parent = self.materialise(dir);
                 Some(self.delta.push(parent, &name, now, record.take()))
             };
             if enters {
-                self.dirs.push(Dir { parent: dir, nodes: now, spot, record, hint: None });
+                self.dirs.push(Dir { parent: dir, nodes: now, path_id, record, hint: None });
                 next.push(Step::Enter { dir: self.dirs.len() - 1, has_block });
             }
         }
@@ -225,12 +225,12 @@ impl Walk<'_> {
         known.map(|index| block[index].name.to_vec()).unwrap_or_default()
     }
 
-    /// The spot of a directory that was taken for granted until something below it turned
+    /// The path_id of a directory that was taken for granted until something below it turned
     /// out to need thought.
-    fn materialise(&mut self, dir: usize) -> Spot {
+    fn materialise(&mut self, dir: usize) -> PathId {
         let mut chain = Vec::new();
         let mut at = dir;
-        while self.dirs[at].spot.is_none() {
+        while self.dirs[at].path_id.is_none() {
             chain.push(at);
             at = self.dirs[at].parent;
         }
@@ -239,13 +239,13 @@ impl Walk<'_> {
             let (now, record) = (self.dirs[index].nodes, self.dirs[index].record.take());
             // Only directories present on both sides are ever taken for granted.
             let name = now.initiator.map(|id| self.trees.initiator.name(id)).unwrap_or_default();
-            let parent = self.dirs[parent_dir].spot.unwrap_or(Delta::ROOT);
+            let parent = self.dirs[parent_dir].path_id.unwrap_or(Delta::ROOT);
             let hint = self.dirs[parent_dir].hint;
-            let spot = self.delta.insert(parent, name, hint, now, record);
-            self.dirs[parent_dir].hint = Some(spot);
-            self.dirs[index].spot = Some(spot);
+            let path_id = self.delta.insert(parent, name, hint, now, record);
+            self.dirs[parent_dir].hint = Some(path_id);
+            self.dirs[index].path_id = Some(path_id);
         }
-        self.dirs[dir].spot.unwrap_or(Delta::ROOT)
+        self.dirs[dir].path_id.unwrap_or(Delta::ROOT)
     }
 
     fn is_plainly_in_step(&self, now: Pair<Option<NodeId>>, record: Option<&Record>) -> bool {
@@ -262,8 +262,8 @@ impl Walk<'_> {
             return true;
         }
         let Some(record) = record else { return false };
-        let unchanged = |now: &Entry, was: &Was| match was {
-            Was::Seen(before) => {
+        let unchanged = |now: &Entry, was: &Recorded| match was {
+            Recorded::Seen(before) => {
                 now.same_content_stamp(before)
                     && now.mtime == before.mtime
                     && same_metadata(now, before, preserve)

@@ -10,10 +10,10 @@
 use super::change::same_content_now;
 use super::conflict::{Conflict, Reason};
 use super::decide::Facts;
-use super::delta::Spot;
+use super::delta::PathId;
 use super::groups::{Inode, shared};
 use super::plan::{Act, LinkGroup, Plan, Settle};
-use crate::state::Was;
+use crate::state::Recorded;
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 enum Class {
     Shared(Inode),
-    Alone(Spot),
+    Alone(PathId),
 }
 
 /// Adds to a plan whose contents are decided what keeps links linked.
@@ -42,43 +42,43 @@ struct Links<'a, 'p> {
     facts: &'a Facts<'a>,
     plan: &'p mut Plan,
     /// The names of each inode that has several, by side.
-    names: Pair<BTreeMap<Inode, Vec<Spot>>>,
+    names: Pair<BTreeMap<Inode, Vec<PathId>>>,
     /// Names that are in a group already.
-    grouped: BTreeSet<Spot>,
+    grouped: BTreeSet<PathId>,
     /// Of those, the ones that do not get a new inode.
-    stays: BTreeSet<Spot>,
+    stays: BTreeSet<PathId>,
 }
 
 impl<'a, 'p> Links<'a, 'p> {
     fn new(facts: &'a Facts<'a>, plan: &'p mut Plan) -> Self {
-        let mut names: Pair<BTreeMap<Inode, Vec<Spot>>> = Pair::default();
-        for spot in plan.delta.spots() {
+        let mut names: Pair<BTreeMap<Inode, Vec<PathId>>> = Pair::default();
+        for path_id in plan.delta.path_ids() {
             for side in Side::BOTH {
-                if let Some(inode) = plan.entry(facts.trees, spot, side).and_then(shared) {
-                    names[side].entry(inode).or_default().push(spot);
+                if let Some(inode) = plan.entry(facts.trees, path_id, side).and_then(shared) {
+                    names[side].entry(inode).or_default().push(path_id);
                 }
             }
         }
         for side in Side::BOTH {
-            names[side].retain(|_, spots| spots.len() > 1);
+            names[side].retain(|_, path_ids| path_ids.len() > 1);
         }
         Links { facts, plan, names, grouped: BTreeSet::new(), stays: BTreeSet::new() }
     }
 
     /// Names that hang together through an inode of either side.
-    fn components(&self) -> Vec<Vec<Spot>> {
+    fn components(&self) -> Vec<Vec<PathId>> {
         let mut seen = BTreeSet::new();
         let mut components = Vec::new();
         for start in self.names.iter().flat_map(|(_, inodes)| inodes.values().flatten()) {
             let mut component = Vec::new();
             let mut pending = vec![*start];
-            while let Some(spot) = pending.pop() {
-                if !seen.insert(spot) {
+            while let Some(path_id) = pending.pop() {
+                if !seen.insert(path_id) {
                     continue;
                 }
-                component.push(spot);
+                component.push(path_id);
                 for side in Side::BOTH {
-                    if let Class::Shared(inode) = self.class(spot, side) {
+                    if let Class::Shared(inode) = self.class(path_id, side) {
                         pending.extend(self.names[side].get(&inode).into_iter().flatten());
                     }
                 }
@@ -91,34 +91,34 @@ impl<'a, 'p> Links<'a, 'p> {
         components
     }
 
-    fn class(&self, spot: Spot, side: Side) -> Class {
-        let inode = self.plan.entry(self.facts.trees, spot, side).and_then(shared);
-        inode.map_or(Class::Alone(spot), Class::Shared)
+    fn class(&self, path_id: PathId, side: Side) -> Class {
+        let inode = self.plan.entry(self.facts.trees, path_id, side).and_then(shared);
+        inode.map_or(Class::Alone(path_id), Class::Shared)
     }
 
-    fn is_there(&self, spot: Spot, side: Side) -> bool {
-        self.plan.delta.now(spot, side).is_some()
+    fn is_there(&self, path_id: PathId, side: Side) -> bool {
+        self.plan.delta.now(path_id, side).is_some()
     }
 
-    fn act(&self, spot: Spot) -> Act {
-        self.plan.verdict(spot).act
+    fn act(&self, path_id: PathId) -> Act {
+        self.plan.verdict(path_id).act
     }
 
     /// Names by what they are linked with on a side.
-    fn classes(&self, spots: &[Spot], side: Side) -> Vec<Vec<Spot>> {
-        let mut classes: BTreeMap<Class, Vec<Spot>> = BTreeMap::new();
-        for spot in spots.iter().filter(|spot| self.is_there(**spot, side)) {
-            classes.entry(self.class(*spot, side)).or_default().push(*spot);
+    fn classes(&self, path_ids: &[PathId], side: Side) -> Vec<Vec<PathId>> {
+        let mut classes: BTreeMap<Class, Vec<PathId>> = BTreeMap::new();
+        for path_id in path_ids.iter().filter(|path_id| self.is_there(**path_id, side)) {
+            classes.entry(self.class(*path_id, side)).or_default().push(*path_id);
         }
-        let mut classes: Vec<Vec<Spot>> = classes.into_values().collect();
+        let mut classes: Vec<Vec<PathId>> = classes.into_values().collect();
         classes.sort_unstable();
         classes
     }
 
     /// Whether a name has the same content on both sides, and keeps it.
-    fn is_idle(&self, spot: Spot) -> bool {
-        let verdict = self.plan.verdict(spot);
-        let entry = |side| self.plan.entry(self.facts.trees, spot, side);
+    fn is_idle(&self, path_id: PathId) -> bool {
+        let verdict = self.plan.verdict(path_id);
+        let entry = |side| self.plan.entry(self.facts.trees, path_id, side);
         verdict.act == Act::Nothing
             && verdict.settle == Settle::AsFound
             && verdict.lost_on.is_none()
@@ -130,92 +130,92 @@ impl<'a, 'p> Links<'a, 'p> {
 
     /// Whether something that will not get a new inode has one of these on a side and is
     /// not among `members`.
-    fn have_outsiders(&self, inodes: &BTreeSet<Class>, members: &[Spot], side: Side) -> bool {
+    fn have_outsiders(&self, inodes: &BTreeSet<Class>, members: &[PathId], side: Side) -> bool {
         // Where several become one, a name that goes over from here could be left behind.
         let joins = inodes.len() > 1;
         inodes.iter().any(|class| {
             let Class::Shared(inode) = class else { return false };
-            self.names[side].get(inode).into_iter().flatten().any(|spot| {
-                !members.contains(spot)
-                    && (self.is_there(*spot, side.other())
-                        || (joins && self.comes_from(*spot, side)))
-                    && !self.leaves(*spot, side)
+            self.names[side].get(inode).into_iter().flatten().any(|path_id| {
+                !members.contains(path_id)
+                    && (self.is_there(*path_id, side.other())
+                        || (joins && self.comes_from(*path_id, side)))
+                    && !self.leaves(*path_id, side)
             })
         })
     }
 
-    fn comes_from(&self, spot: Spot, side: Side) -> bool {
-        self.act(spot) == Act::Send { to: side.other() }
+    fn comes_from(&self, path_id: PathId, side: Side) -> bool {
+        self.act(path_id) == Act::Send { to: side.other() }
     }
 
-    fn leaves(&self, spot: Spot, side: Side) -> bool {
-        match self.act(spot) {
-            Act::Send { to } => to == side && !self.stays.contains(&spot),
+    fn leaves(&self, path_id: PathId, side: Side) -> bool {
+        match self.act(path_id) {
+            Act::Send { to } => to == side && !self.stays.contains(&path_id),
             Act::Delete { on } => on == side,
             Act::Nothing => false,
         }
     }
 
-    fn inodes(&self, members: &[Spot], side: Side) -> BTreeSet<Class> {
-        let there = members.iter().filter(|spot| self.is_there(**spot, side));
-        there.map(|spot| self.class(*spot, side)).collect()
+    fn inodes(&self, members: &[PathId], side: Side) -> BTreeSet<Class> {
+        let there = members.iter().filter(|path_id| self.is_there(**path_id, side));
+        there.map(|path_id| self.class(*path_id, side)).collect()
     }
 
     /// All names of an inode of which some go over go in one call. Names that only have to
     /// be made beside ones that are there already are linked; else all of them get the
     /// content anew.
-    fn send_together(&mut self, component: &[Spot], from: Side) {
+    fn send_together(&mut self, component: &[PathId], from: Side) {
         let to = from.other();
         for class in self.classes(component, from) {
-            let is_sent = |spot: &&Spot| self.act(**spot) == Act::Send { to };
-            let sent: Vec<Spot> = class.iter().filter(is_sent).copied().collect();
+            let is_sent = |path_id: &&PathId| self.act(**path_id) == Act::Send { to };
+            let sent: Vec<PathId> = class.iter().filter(is_sent).copied().collect();
             // Names may come from both sides to a file that is in step.
-            let idle: Vec<Spot> = class.iter().filter(|s| self.is_idle(**s)).copied().collect();
+            let idle: Vec<PathId> = class.iter().filter(|s| self.is_idle(**s)).copied().collect();
             if sent.is_empty() || class.len() < 2 {
                 continue;
             }
             self.note_opposition(&class, to);
             let mut members = [sent.as_slice(), &idle].concat();
             members.sort_unstable();
-            let is_new = |spot: &Spot| !self.is_there(*spot, to);
+            let is_new = |path_id: &PathId| !self.is_there(*path_id, to);
             let inodes = self.inodes(&idle, to);
             let joined = self.with_those_linked(&members);
             let only_names = !idle.is_empty()
                 && sent.iter().all(is_new)
                 && !self.have_outsiders(&inodes, &joined, to);
             if !only_names {
-                members.retain(|spot| !self.stays.contains(spot));
+                members.retain(|path_id| !self.stays.contains(path_id));
             }
             self.group(to, members, only_names);
         }
     }
 
     /// These names, and those that are linked with one of them in this run.
-    fn with_those_linked(&self, members: &[Spot]) -> Vec<Spot> {
+    fn with_those_linked(&self, members: &[PathId]) -> Vec<PathId> {
         let groups = self.plan.groups.iter().filter(|group| group.only_names);
         let linked = groups.filter(|group| group.members.iter().any(|s| members.contains(s)));
         members.iter().chain(linked.flat_map(|group| &group.members)).copied().collect()
     }
 
     /// Members planned in opposite directions (spec 4): told, unless that was done already.
-    fn note_opposition(&mut self, class: &[Spot], to: Side) {
-        let against = class.iter().find(|spot| self.act(**spot) == Act::Send { to: to.other() });
-        if let Some(spot) = against {
-            self.conflict(*spot, to);
+    fn note_opposition(&mut self, class: &[PathId], to: Side) {
+        let against = class.iter().find(|path_id| self.act(**path_id) == Act::Send { to: to.other() });
+        if let Some(path_id) = against {
+            self.conflict(*path_id, to);
         }
     }
 
-    fn conflict(&mut self, spot: Spot, winner: Side) {
-        if !self.plan.conflicts.iter().any(|conflict| conflict.spot == spot) {
+    fn conflict(&mut self, path_id: PathId, winner: Side) {
+        if !self.plan.conflicts.iter().any(|conflict| conflict.path_id == path_id) {
             let reason = Reason::Links;
-            self.plan.conflicts.push(Conflict { spot, winner, reason, first_contact: false });
+            self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact: false });
         }
     }
 
     /// Names with the same contents on both sides that are linked otherwise on one.
-    fn relink(&mut self, component: &[Spot]) {
-        let is_left = |spot: &&Spot| self.is_idle(**spot) && !self.grouped.contains(spot);
-        let idle: Vec<Spot> = component.iter().filter(is_left).copied().collect();
+    fn relink(&mut self, component: &[PathId]) {
+        let is_left = |path_id: &&PathId| self.is_idle(**path_id) && !self.grouped.contains(path_id);
+        let idle: Vec<PathId> = component.iter().filter(is_left).copied().collect();
         let changed = Pair::from_fn(|side| self.linkage_changed(component, side));
         let policy = &self.facts.rules.policy;
         let winner = match (policy.one_way_from, changed.initiator, changed.target) {
@@ -239,21 +239,21 @@ impl<'a, 'p> Links<'a, 'p> {
             acted.get_or_insert(class[0]);
             self.group(loser, class, !outsiders);
         }
-        if let (Some(spot), true, true) = (acted, changed.initiator, changed.target)
+        if let (Some(path_id), true, true) = (acted, changed.initiator, changed.target)
             && policy.one_way_from.is_none()
         {
-            self.conflict(spot, winner);
+            self.conflict(path_id, winner);
         }
     }
 
     /// Whether names were linked otherwise on a side when it was last seen.
-    fn linkage_changed(&self, component: &[Spot], side: Side) -> bool {
+    fn linkage_changed(&self, component: &[PathId], side: Side) -> bool {
         let mut now_of: HashMap<Class, Class> = HashMap::new();
         let mut before_of: HashMap<Class, Class> = HashMap::new();
-        for spot in component.iter().filter(|spot| self.is_there(**spot, side)) {
-            let now = self.class(*spot, side);
-            let was = self.plan.delta.record(*spot).map(|record| &record.was[side]);
-            let Some(Was::Seen(before)) = was else {
+        for path_id in component.iter().filter(|path_id| self.is_there(**path_id, side)) {
+            let now = self.class(*path_id, side);
+            let was = self.plan.delta.record(*path_id).map(|record| &record.was[side]);
+            let Some(Recorded::Seen(before)) = was else {
                 let has_others = matches!(now, Class::Shared(inode)
                     if self.names[side].get(&inode).is_some_and(|names| names.len() > 1));
                 if has_others {
@@ -261,7 +261,7 @@ impl<'a, 'p> Links<'a, 'p> {
                 }
                 continue;
             };
-            let before = shared(before).map_or(Class::Alone(*spot), Class::Shared);
+            let before = shared(before).map_or(Class::Alone(*path_id), Class::Shared);
             if *now_of.entry(before).or_insert(now) != now
                 || *before_of.entry(now).or_insert(before) != before
             {
@@ -272,18 +272,18 @@ impl<'a, 'p> Links<'a, 'p> {
     }
 
     /// Puts names into one call.
-    fn group(&mut self, to: Side, members: Vec<Spot>, only_names: bool) {
-        for spot in &members {
+    fn group(&mut self, to: Side, members: Vec<PathId>, only_names: bool) {
+        for path_id in &members {
             if !only_names {
-                let verdict = &mut self.plan.verdicts[spot.index()];
+                let verdict = &mut self.plan.verdicts[path_id.index()];
                 verdict.act = Act::Send { to };
                 if verdict.metadata_on == Some(to) {
                     verdict.metadata_on = None; // it goes along with the content
                 }
             } else {
-                self.stays.insert(*spot);
+                self.stays.insert(*path_id);
             }
-            self.grouped.insert(*spot);
+            self.grouped.insert(*path_id);
         }
         if only_names || members.len() > 1 {
             self.plan.groups.push(LinkGroup { to, members, only_names });

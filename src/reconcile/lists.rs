@@ -2,9 +2,9 @@
 //! (spec 4, "Order of acting").
 
 use super::decide::Facts;
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use super::plan::{Act, Deletion, Plan};
-use crate::state::Was;
+use crate::state::Recorded;
 use crate::tree::{Entry, Pair, Side, Stamp};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -17,16 +17,16 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
     }
     let whole = whole_subtrees(facts, plan, &linked.all);
     let touched = touched(plan);
-    for spot in plan.delta.spots() {
-        let verdict = *plan.verdict(spot);
-        let parent = plan.delta.parent(spot).index();
+    for path_id in plan.delta.path_ids() {
+        let verdict = *plan.verdict(path_id);
+        let parent = plan.delta.parent(path_id).index();
         match verdict.act {
-            Act::Send { to } if linked.gets(spot, to) => {}
+            Act::Send { to } if linked.gets(path_id, to) => {}
             Act::Send { to } => {
-                if !whole[spot.index()] {
-                    plan.updates[to].push(spot);
+                if !whole[path_id.index()] {
+                    plan.updates[to].push(path_id);
                 } else if !whole[parent] {
-                    plan.subtrees[to].push(spot);
+                    plan.subtrees[to].push(path_id);
                 }
             }
             Act::Delete { .. } | Act::Nothing => {}
@@ -34,25 +34,25 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         if let Some(on) = verdict.metadata_on {
             let to = on.other();
             // rsync sets the mode of a closed directory when it writes below it.
-            let flows_against = is_closed(facts, plan, spot, to)
+            let flows_against = is_closed(facts, plan, path_id, to)
                 || verdict.act == Act::Send { to }
-                || linked.gets(spot, to);
+                || linked.gets(path_id, to);
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
-            list[on].push(spot);
+            list[on].push(path_id);
         }
         for side in Side::BOTH {
-            if !whole[spot.index()]
-                && let Some(time) = dir_time(facts, plan, spot, side, touched[spot.index()][side])
+            if !whole[path_id.index()]
+                && let Some(time) = dir_time(facts, plan, path_id, side, touched[path_id.index()][side])
             {
-                plan.dir_times[side].push((spot, time));
+                plan.dir_times[side].push((path_id, time));
             }
         }
     }
-    for spot in plan.delta.spots().rev() {
-        if let Act::Delete { on } = plan.verdict(spot).act {
+    for path_id in plan.delta.path_ids().rev() {
+        if let Act::Delete { on } = plan.verdict(path_id).act {
             // A directory is deleted only when all below it is, so it can go as one.
-            let whole = plan.entry(facts.trees, spot, on).is_some_and(|e| e.kind.is_dir());
-            plan.deletions[on].push(Deletion { spot, whole });
+            let whole = plan.entry(facts.trees, path_id, on).is_some_and(|e| e.kind.is_dir());
+            plan.deletions[on].push(Deletion { path_id, whole });
         }
     }
 }
@@ -60,14 +60,14 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
 /// The names of groups: those that are only linked, by receiver in the order of the groups,
 /// and all.
 struct Linked {
-    names: Pair<Vec<Spot>>,
-    only: BTreeSet<(Spot, Side)>,
-    all: BTreeSet<Spot>,
+    names: Pair<Vec<PathId>>,
+    only: BTreeSet<(PathId, Side)>,
+    all: BTreeSet<PathId>,
 }
 
 impl Linked {
-    fn gets(&self, spot: Spot, to: Side) -> bool {
-        self.only.contains(&(spot, to))
+    fn gets(&self, path_id: PathId, to: Side) -> bool {
+        self.only.contains(&(path_id, to))
     }
 }
 
@@ -77,43 +77,43 @@ fn linked(plan: &Plan) -> Linked {
         linked.all.extend(&group.members);
         if group.only_names {
             linked.names[group.to].extend(&group.members);
-            linked.only.extend(group.members.iter().map(|spot| (*spot, group.to)));
+            linked.only.extend(group.members.iter().map(|path_id| (*path_id, group.to)));
         }
     }
     linked
 }
 
 /// Whether a side has a directory there in which nothing may be written.
-fn is_closed(facts: &Facts<'_>, plan: &Plan, spot: Spot, on: Side) -> bool {
-    let entry = plan.entry(facts.trees, spot, on);
+fn is_closed(facts: &Facts<'_>, plan: &Plan, path_id: PathId, on: Side) -> bool {
+    let entry = plan.entry(facts.trees, path_id, on);
     entry.is_some_and(|entry| entry.kind.is_dir() && entry.mode & 0o200 == 0)
 }
 
 /// Directories that do not exist on the receiver and go over with all that is below them,
-/// and nothing else; by [`Spot::index`]. Only directories count. What holds names that go
+/// and nothing else; by [`PathId::index`]. Only directories count. What holds names that go
 /// together with others is not whole: these go in one call. Nor is what goes into a closed
 /// directory: rsync opens only what is listed, and of a subtree's list it carries all.
-fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> Vec<bool> {
+fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<PathId>) -> Vec<bool> {
     let mut whole = vec![false; plan.delta.len()];
     let mut broken = vec![false; plan.delta.len()];
     let mut children = vec![0_usize; plan.delta.len()];
-    for spot in plan.delta.spots().rev() {
-        let index = spot.index();
-        let parent = plan.delta.parent(spot).index();
-        let Act::Send { to } = plan.verdict(spot).act else {
+    for path_id in plan.delta.path_ids().rev() {
+        let index = path_id.index();
+        let parent = plan.delta.parent(path_id).index();
+        let Act::Send { to } = plan.verdict(path_id).act else {
             // What stays as it is on the sending side must not go along; what is gone
             // from both sides is in nobody's way.
-            broken[parent] |= Side::BOTH.iter().any(|side| plan.delta.now(spot, *side).is_some());
+            broken[parent] |= Side::BOTH.iter().any(|side| plan.delta.now(path_id, *side).is_some());
             continue;
         };
         let from = to.other();
-        let is_new = plan.delta.now(spot, to).is_none() || plan.verdict(spot).lost_on == Some(to);
-        let is_dir = plan.entry(facts.trees, spot, from).is_some_and(|e| e.kind.is_dir());
+        let is_new = plan.delta.now(path_id, to).is_none() || plan.verdict(path_id).lost_on == Some(to);
+        let is_dir = plan.entry(facts.trees, path_id, from).is_some_and(|e| e.kind.is_dir());
         let complete = plan
             .delta
-            .now(spot, from)
+            .now(path_id, from)
             .is_some_and(|id| facts.trees[from].children(id).len() == children[index]);
-        let fine = is_new && plan.verdict(spot).metadata_on.is_none() && !grouped.contains(&spot);
+        let fine = is_new && plan.verdict(path_id).metadata_on.is_none() && !grouped.contains(&path_id);
         if !fine || (is_dir && (broken[index] || !complete || facts.frozen_below[index][from])) {
             broken[parent] = true;
         } else {
@@ -123,9 +123,9 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> V
     }
     whole[Delta::ROOT.index()] = false;
     let mut in_closed = vec![false; plan.delta.len()];
-    for spot in plan.delta.spots() {
-        let (index, parent) = (spot.index(), plan.delta.parent(spot));
-        if let Act::Send { to } = plan.verdict(spot).act {
+    for path_id in plan.delta.path_ids() {
+        let (index, parent) = (path_id.index(), plan.delta.parent(path_id));
+        if let Act::Send { to } = plan.verdict(path_id).act {
             in_closed[index] = in_closed[parent.index()] || is_closed(facts, plan, parent, to);
         }
         // A file below a whole directory goes with it.
@@ -134,12 +134,12 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<Spot>) -> V
     whole
 }
 
-/// Directories whose own time is moved by what the plan does in them; by [`Spot::index`].
+/// Directories whose own time is moved by what the plan does in them; by [`PathId::index`].
 fn touched(plan: &Plan) -> Vec<Pair<bool>> {
     let mut touched = vec![Pair::new(false, false); plan.delta.len()];
-    for spot in plan.delta.spots() {
-        let verdict = plan.verdict(spot);
-        let parent = plan.delta.parent(spot).index();
+    for path_id in plan.delta.path_ids() {
+        let verdict = plan.verdict(path_id);
+        let parent = plan.delta.parent(path_id).index();
         match verdict.act {
             Act::Send { to: side } | Act::Delete { on: side } => touched[parent][side] = true,
             Act::Nothing => {}
@@ -148,15 +148,15 @@ fn touched(plan: &Plan) -> Vec<Pair<bool>> {
             touched[parent][side] = true;
         }
     }
-    for (side, spots) in plan.links.iter() {
-        for spot in spots {
-            touched[plan.delta.parent(*spot).index()][side] = true;
+    for (side, path_ids) in plan.links.iter() {
+        for path_id in path_ids {
+            touched[plan.delta.parent(*path_id).index()][side] = true;
         }
     }
     for step in &plan.moves {
         if let Some(side) = step.on {
-            for spot in [step.from, step.to] {
-                touched[plan.delta.parent(spot).index()][side] = true;
+            for path_id in [step.from, step.to] {
+                touched[plan.delta.parent(path_id).index()][side] = true;
             }
         }
     }
@@ -168,22 +168,22 @@ fn touched(plan: &Plan) -> Vec<Pair<bool>> {
 fn dir_time(
     facts: &Facts<'_>,
     plan: &Plan,
-    spot: Spot,
+    path_id: PathId,
     side: Side,
     is_touched: bool,
 ) -> Option<Stamp> {
-    if plan.verdict(spot).lost_on.is_some() {
-        let sent_here = plan.verdict(spot).act == Act::Send { to: side };
-        let mine = plan.entry(facts.trees, spot, side.other()).filter(|e| e.kind.is_dir());
+    if plan.verdict(path_id).lost_on.is_some() {
+        let sent_here = plan.verdict(path_id).act == Act::Send { to: side };
+        let mine = plan.entry(facts.trees, path_id, side.other()).filter(|e| e.kind.is_dir());
         return mine.filter(|_| sent_here).map(|e| e.mtime);
     }
-    let dir = |side| plan.entry(facts.trees, spot, side).filter(|e| e.kind.is_dir());
+    let dir = |side| plan.entry(facts.trees, path_id, side).filter(|e| e.kind.is_dir());
     match (dir(side), dir(side.other())) {
         (Some(mine), Some(other)) => {
             let wanted = wanted_time(
                 facts,
                 plan,
-                spot,
+                path_id,
                 Pair::from_fn(|s| if s == side { mine } else { other }),
             );
             let wanted = wanted.unwrap_or(mine.mtime);
@@ -191,10 +191,10 @@ fn dir_time(
             (is_touched || differs).then_some(wanted)
         }
         (None, Some(other)) => {
-            (plan.verdict(spot).act == Act::Send { to: side }).then_some(other.mtime)
+            (plan.verdict(path_id).act == Act::Send { to: side }).then_some(other.mtime)
         }
         (Some(mine), None) => {
-            let goes = plan.verdict(spot).act == Act::Delete { on: side };
+            let goes = plan.verdict(path_id).act == Act::Delete { on: side };
             (is_touched && !goes).then_some(mine.mtime)
         }
         (None, None) => None,
@@ -203,13 +203,13 @@ fn dir_time(
 
 /// The time of the side whose entry changed, the newer one if both did; none: each side
 /// keeps its own.
-fn wanted_time(facts: &Facts<'_>, plan: &Plan, spot: Spot, dirs: Pair<&Entry>) -> Option<Stamp> {
+fn wanted_time(facts: &Facts<'_>, plan: &Plan, path_id: PathId, dirs: Pair<&Entry>) -> Option<Stamp> {
     if let Some(from) = facts.rules.policy.one_way_from {
         return Some(dirs[from].mtime);
     }
     let changed = Pair::from_fn(|side: Side| {
-        let was = plan.delta.record(spot).map(|record| &record.was[side]);
-        !matches!(was, Some(Was::Seen(before)) if before.mtime == dirs[side].mtime)
+        let was = plan.delta.record(path_id).map(|record| &record.was[side]);
+        !matches!(was, Some(Recorded::Seen(before)) if before.mtime == dirs[side].mtime)
     });
     match (changed.initiator, changed.target) {
         (true, false) => Some(dirs.initiator.mtime),

@@ -3,10 +3,10 @@
 
 use super::change::same_metadata;
 use super::decide::Facts;
-use super::delta::Spot;
+use super::delta::PathId;
 use super::plan::{Act, Plan};
 use crate::config::Preserve;
-use crate::state::{InflightPath, Part, Record, Was};
+use crate::state::{InflightPath, Part, Record, Recorded};
 use crate::tree::{Entry, Pair, RelPath, Side};
 
 /// Whether a side's metadata moved against its own baseline.
@@ -18,16 +18,16 @@ enum Moved {
 }
 
 /// Decides whose metadata a path gets that both sides have, after its content was decided.
-pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
+pub fn decide(facts: &Facts<'_>, plan: &mut Plan, path_id: PathId) {
     let (Some(initiator), Some(target)) = (
-        plan.entry(facts.trees, spot, Side::Initiator),
-        plan.entry(facts.trees, spot, Side::Target),
+        plan.entry(facts.trees, path_id, Side::Initiator),
+        plan.entry(facts.trees, path_id, Side::Target),
     ) else {
         return;
     };
     let entries = Pair::new(initiator, target);
     let preserve = &facts.rules.preserve;
-    let act = plan.verdict(spot).act;
+    let act = plan.verdict(path_id).act;
     if initiator.kind != target.kind || same_metadata(initiator, target, preserve) {
         return;
     }
@@ -35,8 +35,8 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
         Act::Send { to } => Some(to.other()),
         _ => None,
     };
-    let sender = || interrupted_sender(facts, plan, spot);
-    let Some(winner) = winner(facts, plan.delta.record(spot), entries, source, sender) else {
+    let sender = || interrupted_sender(facts, plan, path_id);
+    let Some(winner) = winner(facts, plan.delta.record(path_id), entries, source, sender) else {
         return;
     };
     if source == Some(winner) {
@@ -46,7 +46,7 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
     if !facts.rules.can_chown[on] {
         // Told when it is news, and not by every one-way run. Groups are tried once: some may
         // be given.
-        let is_news = is_news(plan.delta.record(spot), entries, preserve);
+        let is_news = is_news(plan.delta.record(path_id), entries, preserve);
         let owner = Preserve { owner: false, ..*preserve };
         let both = Preserve { group: false, ..owner };
         let alone = |others| same_metadata(entries.initiator, entries.target, others);
@@ -55,7 +55,7 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, spot: Spot) {
             return;
         }
     }
-    plan.verdicts[spot.index()].metadata_on = Some(on);
+    plan.verdicts[path_id.index()].metadata_on = Some(on);
 }
 
 fn winner(
@@ -94,9 +94,9 @@ fn winner(
 
 /// Whose metadata a run was bringing over when it was broken off: what the receiver has now may
 /// be half of it, or what rsync makes a directory with before it sets its mode.
-fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, spot: Spot) -> Option<Side> {
+fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, path_id: PathId) -> Option<Side> {
     let interrupted = &facts.rules.interrupted;
-    let path = (!interrupted.is_empty()).then(|| plan.path(spot))?;
+    let path = (!interrupted.is_empty()).then(|| plan.path(path_id))?;
     let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
     let holds = |it: &&InflightPath| it.part == Part::Subtree || it.path == path;
     places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
@@ -104,13 +104,13 @@ fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, spot: Spot) -> Option<Side
 
 /// Whether the difference came up since the last run: else it was told, or tried, before.
 fn is_news(record: Option<&Record>, entries: Pair<&Entry>, preserve: &Preserve) -> bool {
-    let is_known = |side: Side, was: &Was| moved(entries[side], was, preserve) == Moved::No;
+    let is_known = |side: Side, was: &Recorded| moved(entries[side], was, preserve) == Moved::No;
     !record.is_some_and(|record| Side::BOTH.iter().all(|side| is_known(*side, &record.was[*side])))
 }
 
-fn moved(now: &Entry, was: &Was, preserve: &Preserve) -> Moved {
+fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> Moved {
     match was {
-        Was::Seen(before) | Was::Listed(Some(before)) if before.kind == now.kind => {
+        Recorded::Seen(before) | Recorded::Listed(Some(before)) if before.kind == now.kind => {
             if same_metadata(now, before, preserve) { Moved::No } else { Moved::Yes }
         }
         _ => Moved::NoBaseline,

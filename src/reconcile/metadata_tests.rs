@@ -30,8 +30,8 @@ fn verdict(was: Option<[Meta; 2]>, now: [Meta; 2], rules: &Rules) -> (Verdict, u
         situation.baseline = Baseline::from_records(header, [(path("a"), record)]);
     }
     let plan = plan(&situation, rules);
-    let spot = plan.delta.spots().find(|spot| plan.path(*spot) == path("a"));
-    (spot.map(|spot| *plan.verdict(spot)).unwrap_or_default(), plan.owners_left)
+    let path_id = plan.delta.path_ids().find(|path_id| plan.path(*path_id) == path("a"));
+    (path_id.map(|path_id| *plan.verdict(path_id)).unwrap_or_default(), plan.owners_left)
 }
 
 fn goes_to(was: Option<[Meta; 2]>, now: [Meta; 2], rules: &Rules) -> Option<Side> {

@@ -34,7 +34,7 @@ mod table;
 mod testing;
 
 pub use conflict::{Conflict, Reason};
-pub use delta::{Delta, Spot};
+pub use delta::{Delta, PathId};
 pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Verdict};
 
 use crate::config::{Policy, Preserve};
@@ -60,8 +60,8 @@ pub struct Rules {
 }
 
 impl Rules {
-    fn is_too_long(&self, delta: &Delta, spot: Spot) -> bool {
-        delta.path_len(spot) > self.longest_path
+    fn is_too_long(&self, delta: &Delta, path_id: PathId) -> bool {
+        delta.path_len(path_id) > self.longest_path
     }
 }
 

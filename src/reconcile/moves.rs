@@ -7,9 +7,9 @@
 
 use super::change::{Change, change};
 use super::decide::Facts;
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use super::plan::{Doubt, Move, Plan};
-use crate::state::{Header, Was};
+use crate::state::{Header, Recorded};
 use crate::tree::{Entry, Kind, Pair, Side, Stamp, Tree};
 use std::collections::HashMap;
 
@@ -25,8 +25,8 @@ struct Inode {
 #[derive(Clone, Copy)]
 struct Candidate {
     side: Side,
-    from: Spot,
-    to: Spot,
+    from: PathId,
+    to: PathId,
 }
 
 /// Finds moves, carries them out in the delta, and writes them into the plan.
@@ -38,7 +38,7 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
     for dirs in [true, false] {
         for side in Side::BOTH.into_iter().filter(|s| policy.one_way_from != Some(s.other())) {
             // What was in a directory that moved, and moved out of it, starts from there.
-            let mut taken_along: HashMap<Spot, Spot> = HashMap::new();
+            let mut taken_along: HashMap<PathId, PathId> = HashMap::new();
             for mut candidate in candidates(facts, &plan.delta, side, dirs) {
                 while let Some(now) = taken_along.get(&candidate.from) {
                     candidate.from = *now;
@@ -52,9 +52,9 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
     }
 }
 
-fn was_seen(delta: &Delta, spot: Spot, side: Side) -> Option<&Entry> {
-    match delta.record(spot).map(|record| &record.was[side]) {
-        Some(Was::Seen(entry)) => Some(entry),
+fn was_seen(delta: &Delta, path_id: PathId, side: Side) -> Option<&Entry> {
+    match delta.record(path_id).map(|record| &record.was[side]) {
+        Some(Recorded::Seen(entry)) => Some(entry),
         _ => None,
     }
 }
@@ -62,22 +62,22 @@ fn was_seen(delta: &Delta, spot: Spot, side: Side) -> Option<&Entry> {
 /// Pairs of a vanished and a new name with the same inode; ambiguous ones are left out.
 fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<Candidate> {
     let tree = &facts.trees[side];
-    let mut old: HashMap<Inode, Option<Spot>> = HashMap::new();
-    for spot in delta.spots() {
-        let Some(was) = was_seen(delta, spot, side) else { continue };
-        if delta.now(spot, side).is_none() && is_movable(was, dirs) {
-            old.entry(inode(was)).and_modify(|spot| *spot = None).or_insert(Some(spot));
+    let mut old: HashMap<Inode, Option<PathId>> = HashMap::new();
+    for path_id in delta.path_ids() {
+        let Some(was) = was_seen(delta, path_id, side) else { continue };
+        if delta.now(path_id, side).is_none() && is_movable(was, dirs) {
+            old.entry(inode(was)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
     if old.is_empty() {
         return Vec::new();
     }
-    let mut new: HashMap<Inode, Option<Spot>> = HashMap::new();
-    for spot in delta.spots() {
-        let Some(now) = delta.now(spot, side).map(|id| tree.entry(id)) else { continue };
-        let known = delta.record(spot).is_some_and(|record| record.existed(side));
+    let mut new: HashMap<Inode, Option<PathId>> = HashMap::new();
+    for path_id in delta.path_ids() {
+        let Some(now) = delta.now(path_id, side).map(|id| tree.entry(id)) else { continue };
+        let known = delta.record(path_id).is_some_and(|record| record.existed(side));
         if !known && is_movable(now, dirs) {
-            new.entry(inode(now)).and_modify(|spot| *spot = None).or_insert(Some(spot));
+            new.entry(inode(now)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
     let mut pairs: Vec<Candidate> = new
@@ -163,8 +163,8 @@ fn accept(
 }
 
 /// Whether everything above a path is a directory, or not there, on both sides.
-fn ancestors_are_directories(trees: &Pair<Tree>, delta: &Delta, spot: Spot) -> bool {
-    let mut at = delta.parent(spot);
+fn ancestors_are_directories(trees: &Pair<Tree>, delta: &Delta, path_id: PathId) -> bool {
+    let mut at = delta.parent(path_id);
     while at != Delta::ROOT {
         for side in Side::BOTH {
             if delta.now(at, side).is_some_and(|id| !trees[side].entry(id).kind.is_dir()) {
@@ -199,35 +199,35 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
     if facts.trees[other].find(&plan.path(to)).is_some() || delta.now(to, other).is_some() {
         return false;
     }
-    let is_unchanged = |spot: Spot| {
-        let entry = plan.entry(facts.trees, spot, other);
-        let Some(record) = delta.record(spot) else { return entry.is_none() };
+    let is_unchanged = |path_id: PathId| {
+        let entry = plan.entry(facts.trees, path_id, other);
+        let Some(record) = delta.record(path_id) else { return entry.is_none() };
         let at = header.listed_at[other];
-        matches!(record.was[other], Was::Seen(_) | Was::Absent)
+        matches!(record.was[other], Recorded::Seen(_) | Recorded::Absent)
             && record.skipped == Pair::default()
             && matches!(
                 change(entry, &record.was[other], at, &facts.rules.preserve),
                 Change::Unchanged | Change::Metadata | Change::Absent
             )
-            && delta.now(spot, side).is_none()
+            && delta.now(path_id, side).is_none()
     };
     plan.entry(facts.trees, from, other).is_some()
         && is_unchanged(from)
         // Places that a move of this run has made have nothing below that was scanned.
-        && [(from, other), (to, side)].into_iter().all(|(spot, side)| {
-            facts.frozen_below.get(spot.index()).is_none_or(|frozen| !frozen[side])
+        && [(from, other), (to, side)].into_iter().all(|(path_id, side)| {
+            facts.frozen_below.get(path_id.index()).is_none_or(|frozen| !frozen[side])
         })
         // An earlier move that went below the new name has it made as a new directory.
-        && delta.below(to).into_iter().all(|spot| delta.now(spot, other).is_none())
+        && delta.below(to).into_iter().all(|path_id| delta.now(path_id, other).is_none())
         && delta.below(from).into_iter().all(is_unchanged)
 }
 
 /// Carries the baseline, and on the following side the entries, to the new names.
-fn carry(delta: &mut Delta, from: Spot, to: Spot, follows: Option<Side>) -> Vec<(Spot, Spot)> {
+fn carry(delta: &mut Delta, from: PathId, to: PathId, follows: Option<Side>) -> Vec<(PathId, PathId)> {
     let mut carried = Vec::new();
     let mut stack = vec![(from, to)];
     while let Some((old, new)) = stack.pop() {
-        let children: Vec<Spot> = delta.children(old).collect();
+        let children: Vec<PathId> = delta.children(old).collect();
         delta.carry(old, new, follows);
         carried.push((old, new));
         for child in children {

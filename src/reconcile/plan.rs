@@ -3,7 +3,7 @@
 //! Lists that are pairs are indexed by the side that is *changed*.
 
 use super::conflict::Conflict;
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use crate::replica::Keep;
 use crate::report::Problem;
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
@@ -56,7 +56,7 @@ pub struct Verdict {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SetAside {
     /// The path.
-    pub spot: Spot,
+    pub path_id: PathId,
     /// The side that loses it.
     pub on: Side,
     /// Where it is kept.
@@ -69,18 +69,18 @@ pub struct Move {
     /// The side that follows. None: both sides moved it the same way already.
     pub on: Option<Side>,
     /// The old name.
-    pub from: Spot,
+    pub from: PathId,
     /// The new name.
-    pub to: Spot,
+    pub to: PathId,
     /// Every path that went along with its new place, the top itself included.
-    pub carried: Vec<(Spot, Spot)>,
+    pub carried: Vec<(PathId, PathId)>,
 }
 
 /// A deletion.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deletion {
     /// The path.
-    pub spot: Spot,
+    pub path_id: PathId,
     /// Everything below goes too, and the directory can be moved away as one.
     pub whole: bool,
 }
@@ -104,7 +104,7 @@ pub struct LinkGroup {
     /// The receiving side.
     pub to: Side,
     /// The names, in the order of the delta.
-    pub members: Vec<Spot>,
+    pub members: Vec<PathId>,
     /// The receiver has the content under one of the names: the others are only linked.
     pub only_names: bool,
 }
@@ -114,26 +114,26 @@ pub struct LinkGroup {
 pub struct Plan {
     /// The paths that the plan speaks of.
     pub delta: Delta,
-    /// What was decided for each, by [`Spot::index`].
+    /// What was decided for each, by [`PathId::index`].
     pub verdicts: Vec<Verdict>,
     /// Step 1: out of the way.
     pub set_aside: Vec<SetAside>,
     /// Step 3, in order: renamings, after the missing parents of each new name (step 2).
     pub moves: Vec<Move>,
     /// Step 4: metadata that flows against its file's content.
-    pub counter_metadata: Pair<Vec<Spot>>,
+    pub counter_metadata: Pair<Vec<PathId>>,
     /// Step 5: directories that do not exist on the receiver and go with all below them.
-    pub subtrees: Pair<Vec<Spot>>,
+    pub subtrees: Pair<Vec<PathId>>,
     /// Step 5: everything else that is created or replaced, and new directories.
-    pub updates: Pair<Vec<Spot>>,
+    pub updates: Pair<Vec<PathId>>,
     /// Step 5: names of groups of which the receiver has the content.
-    pub links: Pair<Vec<Spot>>,
+    pub links: Pair<Vec<PathId>>,
     /// Step 6: other metadata.
-    pub metadata: Pair<Vec<Spot>>,
+    pub metadata: Pair<Vec<PathId>>,
     /// Step 7: deletions, deepest first.
     pub deletions: Pair<Vec<Deletion>>,
     /// Step 8: times of directories.
-    pub dir_times: Pair<Vec<(Spot, Stamp)>>,
+    pub dir_times: Pair<Vec<(PathId, Stamp)>>,
     /// Names that must go in the same call.
     pub groups: Vec<LinkGroup>,
     /// What both sides changed.
@@ -145,7 +145,7 @@ pub struct Plan {
     /// How many owners or groups differ that this user cannot set.
     pub owners_left: u64,
     /// Devices that this user cannot make on a side: they are left alone.
-    pub devices_left: Pair<Vec<Spot>>,
+    pub devices_left: Pair<Vec<PathId>>,
     /// What must be compared before it can be decided; see [`Doubt`].
     pub doubts: Vec<Doubt>,
 }
@@ -195,28 +195,28 @@ impl Plan {
 
     /// What was decided for a path.
     #[must_use]
-    pub fn verdict(&self, spot: Spot) -> &Verdict {
-        &self.verdicts[spot.index()]
+    pub fn verdict(&self, path_id: PathId) -> &Verdict {
+        &self.verdicts[path_id.index()]
     }
 
     /// The entry that a side has at a path, as scanned.
     #[must_use]
-    pub fn entry<'a>(&self, trees: &'a Pair<Tree>, spot: Spot, side: Side) -> Option<&'a Entry> {
-        self.delta.now(spot, side).map(|id| trees[side].entry(id))
+    pub fn entry<'a>(&self, trees: &'a Pair<Tree>, path_id: PathId, side: Side) -> Option<&'a Entry> {
+        self.delta.now(path_id, side).map(|id| trees[side].entry(id))
     }
 
-    /// The path of a spot.
+    /// The path of a path_id.
     #[must_use]
-    pub fn path(&self, spot: Spot) -> RelPath {
-        self.delta.path(spot)
+    pub fn path(&self, path_id: PathId) -> RelPath {
+        self.delta.path(path_id)
     }
 
     /// Everything that comes to `to`, top directories sent whole with all below them, in
     /// the order of the paths.
-    pub fn sent<'a>(&'a self, to: Side) -> impl Iterator<Item = Spot> + 'a {
+    pub fn sent<'a>(&'a self, to: Side) -> impl Iterator<Item = PathId> + 'a {
         self.delta
             .in_path_order()
             .into_iter()
-            .filter(move |spot| self.verdict(*spot).act == Act::Send { to })
+            .filter(move |path_id| self.verdict(*path_id).act == Act::Send { to })
     }
 }

@@ -1,10 +1,10 @@
 //! The next baseline, from what was achieved (spec 4, "Recording").
 
-use super::delta::{Delta, Spot};
+use super::delta::{Delta, PathId};
 use super::join::{Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use super::recorded;
-use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Was};
+use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, Side, Stamp, Tree};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,18 +24,18 @@ pub enum RecordError {
 #[derive(Debug, Default)]
 pub struct Achieved {
     /// Paths where something planned did not come about: their old baseline stays.
-    pub failed: BTreeSet<Spot>,
+    pub failed: BTreeSet<PathId>,
     /// Entries that were touched, as they were read again afterwards; none: gone.
     pub fresh: Pair<Fresh>,
     /// Moves of the plan, by their index, that could not be made.
     pub failed_moves: BTreeSet<usize>,
 }
 
-/// Entries by spot. A first run reads every entry again, so this stays small: a number a
-/// spot, and the entries side by side.
+/// Entries by path_id. A first run reads every entry again, so this stays small: a number a
+/// path_id, and the entries side by side.
 #[derive(Debug, Default)]
 pub struct Fresh {
-    /// By [`Spot::index`]: 0 where nothing is known, else one more than the entry's place.
+    /// By [`PathId::index`]: 0 where nothing is known, else one more than the entry's place.
     places: Vec<u32>,
     entries: Vec<Option<Entry>>,
 }
@@ -43,29 +43,29 @@ pub struct Fresh {
 impl Fresh {
     /// What was found when the path was read again: an entry, or nothing there.
     #[must_use]
-    pub fn get(&self, spot: Spot) -> Option<&Option<Entry>> {
-        let place = *self.places.get(spot.index())?;
+    pub fn get(&self, path_id: PathId) -> Option<&Option<Entry>> {
+        let place = *self.places.get(path_id.index())?;
         self.entries.get(place.checked_sub(1)? as usize)
     }
 
     /// Notes what was found.
-    pub fn insert(&mut self, spot: Spot, found: Option<Entry>) {
-        if self.places.len() <= spot.index() {
-            self.places.resize(spot.index() + 1, 0);
+    pub fn insert(&mut self, path_id: PathId, found: Option<Entry>) {
+        if self.places.len() <= path_id.index() {
+            self.places.resize(path_id.index() + 1, 0);
         }
-        let place = &mut self.places[spot.index()];
+        let place = &mut self.places[path_id.index()];
         if let Some(entry) = place.checked_sub(1).and_then(|at| self.entries.get_mut(at as usize)) {
             *entry = found;
         } else {
             self.entries.push(found);
-            // Not more entries than spots, which are counted in 32 bits.
+            // Not more entries than path_ids, which are counted in 32 bits.
             *place = u32::try_from(self.entries.len()).unwrap_or(0);
         }
     }
 
     /// Forgets what was found.
-    pub fn remove(&mut self, spot: Spot) {
-        if let Some(place) = self.places.get_mut(spot.index()) {
+    pub fn remove(&mut self, path_id: PathId) {
+        if let Some(place) = self.places.get_mut(path_id.index()) {
             *place = 0;
         }
     }
@@ -73,15 +73,15 @@ impl Fresh {
 
 impl Achieved {
     /// Counts a path, and every path of the plan below it, as not achieved.
-    pub fn fail_below(&mut self, delta: &Delta, top: Spot) {
+    pub fn fail_below(&mut self, delta: &Delta, top: PathId) {
         self.failed.insert(top);
         self.failed.extend(delta.below(top));
     }
 
     /// Whether what was planned for the path came about.
     #[must_use]
-    pub fn succeeded(&self, spot: Spot) -> bool {
-        !self.failed.contains(&spot)
+    pub fn succeeded(&self, path_id: PathId) -> bool {
+        !self.failed.contains(&path_id)
     }
 }
 
@@ -113,7 +113,7 @@ fn is_rounded(sent: Stamp, found: Stamp) -> bool {
 }
 
 enum Step {
-    Enter { nodes: Pair<Option<NodeId>>, spot: Option<Spot>, has_block: bool },
+    Enter { nodes: Pair<Option<NodeId>>, path_id: Option<PathId>, has_block: bool },
     Copy,
     Skip,
 }
@@ -149,14 +149,14 @@ pub(super) fn record_anew(
     let mut cursor = old.cursor();
     let both_roots = Pair::new(Some(Tree::ROOT), Some(Tree::ROOT));
     let mut steps =
-        vec![Step::Enter { nodes: both_roots, spot: Some(Delta::ROOT), has_block: true }];
+        vec![Step::Enter { nodes: both_roots, path_id: Some(Delta::ROOT), has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
     while let Some(step) = steps.pop() {
         match step {
             Step::Skip => cursor.skip_subtree()?,
             Step::Copy => cursor.copy_subtree(&mut writer)?,
-            Step::Enter { nodes, spot, has_block } => {
-                let may_copy = spot.is_none() && has_block;
+            Step::Enter { nodes, path_id, has_block } => {
+                let may_copy = path_id.is_none() && has_block;
                 if let Some(dirs) = may_copy.then(|| on_both(nodes)).flatten()
                     && let Some(below) = recorded::below(trees, dirs, &mut cursor.ahead())?
                 {
@@ -164,7 +164,7 @@ pub(super) fn record_anew(
                     cursor.copy_block(&mut writer)?;
                     let enter = |dirs: Pair<NodeId>| Step::Enter {
                         nodes: dirs.map(Some),
-                        spot: None,
+                        path_id: None,
                         has_block: true,
                     };
                     steps.extend(below.into_iter().rev().map(enter));
@@ -175,7 +175,7 @@ pub(super) fn record_anew(
                     cursor.block_into(&mut block)?;
                 }
                 let mut next = Vec::new();
-                let children = recorder.directory(nodes, spot, &block, &mut next);
+                let children = recorder.directory(nodes, path_id, &block, &mut next);
                 writer.block(children.iter().map(|c| (c.name.as_slice(), &c.record, c.has_block)));
                 steps.extend(next.into_iter().rev());
             }
@@ -198,10 +198,10 @@ struct Recorder<'a> {
     trees: &'a Pair<Tree>,
     plan: &'a Plan,
     achieved: &'a Achieved,
-    /// Old names of moves that failed, with the spot that carries their baseline.
-    restored: BTreeMap<Spot, Spot>,
+    /// Old names of moves that failed, with the path_id that carries their baseline.
+    restored: BTreeMap<PathId, PathId>,
     /// New names of moves that failed.
-    void: BTreeSet<Spot>,
+    void: BTreeSet<PathId>,
     /// Whether the path, or something below it, stays in the baseline.
     keeps: Vec<bool>,
 }
@@ -224,10 +224,10 @@ impl<'a> Recorder<'a> {
                 recorder.void.insert(*to);
             }
         }
-        for spot in plan.delta.spots().rev() {
-            let keeps = recorder.keeps[spot.index()] || recorder.stays(spot);
-            recorder.keeps[spot.index()] = keeps;
-            recorder.keeps[plan.delta.parent(spot).index()] |= keeps;
+        for path_id in plan.delta.path_ids().rev() {
+            let keeps = recorder.keeps[path_id.index()] || recorder.stays(path_id);
+            recorder.keeps[path_id.index()] = keeps;
+            recorder.keeps[plan.delta.parent(path_id).index()] |= keeps;
         }
         recorder
     }
@@ -236,25 +236,25 @@ impl<'a> Recorder<'a> {
     fn directory(
         &self,
         nodes: Pair<Option<NodeId>>,
-        spot: Option<Spot>,
+        path_id: Option<PathId>,
         block: &[Known<'_>],
         next: &mut Vec<Step>,
     ) -> Vec<Line> {
         let delta = &self.plan.delta;
-        let mut spots = spot.map(|s| delta.children(s)).into_iter().flatten().peekable();
+        let mut path_ids = path_id.map(|s| delta.children(s)).into_iter().flatten().peekable();
         let mut lines = Vec::new();
-        let mut emit = |name: &[u8], now, known: Option<&Known<'_>>, spot| {
-            self.child(name, now, known, spot, &mut lines, next);
+        let mut emit = |name: &[u8], now, known: Option<&Known<'_>>, path_id| {
+            self.child(name, now, known, path_id, &mut lines, next);
         };
         merge_block(self.trees, as_dirs(self.trees, nodes), block, |joined| {
             // Places that only the delta knows: new names of entries that moved.
-            while let Some(s) = spots.next_if(|s| delta.name(*s) < joined.name) {
+            while let Some(s) = path_ids.next_if(|s| delta.name(*s) < joined.name) {
                 emit(delta.name(s), Pair::default(), None, Some(s));
             }
-            let spot = spots.next_if(|s| delta.name(*s) == joined.name);
-            emit(joined.name, joined.now, joined.known.map(|index| &block[index]), spot);
+            let path_id = path_ids.next_if(|s| delta.name(*s) == joined.name);
+            emit(joined.name, joined.now, joined.known.map(|index| &block[index]), path_id);
         });
-        for s in spots {
+        for s in path_ids {
             emit(delta.name(s), Pair::default(), None, Some(s));
         }
         lines
@@ -265,7 +265,7 @@ impl<'a> Recorder<'a> {
         name: &[u8],
         now: Pair<Option<NodeId>>,
         known: Option<&Known<'_>>,
-        spot: Option<Spot>,
+        path_id: Option<PathId>,
         lines: &mut Vec<Line>,
         next: &mut Vec<Step>,
     ) {
@@ -273,7 +273,7 @@ impl<'a> Recorder<'a> {
         let mut line = |record: Record, has_block: bool| {
             lines.push(Line { name: name.to_vec(), record, has_block });
         };
-        match (spot, frozen(self.trees, now)) {
+        match (path_id, frozen(self.trees, now)) {
             (_, Some(Frozen::Unknown)) => {
                 if let Some(known) = known {
                     line(known.record.clone(), has_old_block);
@@ -287,19 +287,19 @@ impl<'a> Recorder<'a> {
                 if let (Some(i), Some(t)) = (entry(Side::Initiator), entry(Side::Target)) {
                     line(Record::in_step(i.clone(), t.clone()), i.kind.is_dir());
                     if i.kind.is_dir() {
-                        next.push(Step::Enter { nodes: now, spot: None, has_block: has_old_block });
+                        next.push(Step::Enter { nodes: now, path_id: None, has_block: has_old_block });
                     }
                 }
             }
-            (Some(spot), None) if self.keeps[spot.index()] => {
+            (Some(path_id), None) if self.keeps[path_id.index()] => {
                 let enters = has_old_block
                     || as_dirs(self.trees, now) != Pair::default()
-                    || self.plan.delta.children(spot).next().is_some();
-                line(self.record_of(spot).unwrap_or_default(), enters);
+                    || self.plan.delta.children(path_id).next().is_some();
+                line(self.record_of(path_id).unwrap_or_default(), enters);
                 if enters {
                     next.push(Step::Enter {
                         nodes: now,
-                        spot: Some(spot),
+                        path_id: Some(path_id),
                         has_block: has_old_block,
                     });
                 }
@@ -314,23 +314,23 @@ impl<'a> Recorder<'a> {
     }
 
     /// Whether the path has a record of its own in the next baseline.
-    fn stays(&self, spot: Spot) -> bool {
-        self.record_of(spot).is_some_and(|record| !record.is_empty())
+    fn stays(&self, path_id: PathId) -> bool {
+        self.record_of(path_id).is_some_and(|record| !record.is_empty())
     }
 
-    fn record_of(&self, spot: Spot) -> Option<Record> {
+    fn record_of(&self, path_id: PathId) -> Option<Record> {
         let delta = &self.plan.delta;
-        if let Some(to) = self.restored.get(&spot) {
+        if let Some(to) = self.restored.get(&path_id) {
             return delta.record(*to).cloned();
         }
-        if self.void.contains(&spot) {
+        if self.void.contains(&path_id) {
             return None;
         }
-        let verdict = self.plan.verdict(spot);
-        if !self.achieved.succeeded(spot) || verdict.settle == Settle::KeepOld {
-            return delta.record(spot).cloned();
+        let verdict = self.plan.verdict(path_id);
+        if !self.achieved.succeeded(path_id) || verdict.settle == Settle::KeepOld {
+            return delta.record(path_id).cloned();
         }
-        let was = Pair::from_fn(|side| self.found(spot, side).map_or(Was::Absent, Was::Seen));
+        let was = Pair::from_fn(|side| self.found(path_id, side).map_or(Recorded::Absent, Recorded::Seen));
         let mut record = Record { was, skipped: Pair::default() };
         if let Settle::Marked(side) = verdict.settle {
             record.skipped[side] = true;
@@ -339,11 +339,11 @@ impl<'a> Recorder<'a> {
     }
 
     /// What a side has at the path after the run.
-    fn found(&self, spot: Spot, side: Side) -> Option<Entry> {
-        let verdict = self.plan.verdict(spot);
+    fn found(&self, path_id: PathId, side: Side) -> Option<Entry> {
+        let verdict = self.plan.verdict(path_id);
         let is_gone = verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side);
-        let scanned = self.plan.entry(self.trees, spot, side);
-        match self.achieved.fresh[side].get(spot) {
+        let scanned = self.plan.entry(self.trees, path_id, side);
+        match self.achieved.fresh[side].get(path_id) {
             Some(fresh) if is_gone || verdict.act == (Act::Send { to: side }) => fresh.clone(),
             // It was renamed, or given other metadata: what is new in its content is not
             // ours, and the next run has to see it.
@@ -385,8 +385,8 @@ mod tests {
             .map(|(_, record)| record)
     }
 
-    fn spot(plan: &Plan, wanted: &str) -> Spot {
-        plan.delta.spots().find(|spot| plan.path(*spot) == path(wanted)).unwrap()
+    fn path_id(plan: &Plan, wanted: &str) -> PathId {
+        plan.delta.path_ids().find(|path_id| plan.path(*path_id) == path(wanted)).unwrap()
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
              n: - - f1@1 -",
         );
         let baseline = after(&situation, |plan, achieved| {
-            achieved.failed = ["a", "b", "n"].iter().map(|name| spot(plan, name)).collect();
+            achieved.failed = ["a", "b", "n"].iter().map(|name| path_id(plan, name)).collect();
         });
         for name in ["a", "b"] {
             assert_eq!(of(&baseline, name), of(&situation.baseline, name), "{name}");
@@ -418,7 +418,7 @@ mod tests {
                 let mut after = carry_out(&situation, plan).0;
                 let edited = &mut after.target.get_mut(&path(name)).unwrap().1;
                 (edited.size, edited.mtime) = (9, Stamp::new(70, 0));
-                achieved.fresh.target.insert(spot(plan, name), Some(edited.clone()));
+                achieved.fresh.target.insert(path_id(plan, name), Some(edited.clone()));
                 files = Some(after);
             });
             let files = files.unwrap();
@@ -435,7 +435,7 @@ mod tests {
         let first = words(&plan(&situation, &rules()));
         let baseline = after(&situation, |plan, achieved| {
             achieved.failed_moves.insert(0);
-            achieved.fail_below(&plan.delta, spot(plan, "e"));
+            achieved.fail_below(&plan.delta, path_id(plan, "e"));
         });
         for name in ["d", "d/a", "e", "e/a"] {
             assert_eq!(of(&baseline, name), of(&situation.baseline, name), "{name}");
@@ -484,10 +484,10 @@ mod tests {
         );
         let baseline = after(&situation, |plan, achieved| {
             for name in ["d", "g"] {
-                let spot = spot(plan, name);
-                achieved.fresh.initiator.remove(spot);
-                achieved.fresh.target.remove(spot);
-                assert_eq!(achieved.fresh.target.get(spot), None);
+                let path_id = path_id(plan, name);
+                achieved.fresh.initiator.remove(path_id);
+                achieved.fresh.target.remove(path_id);
+                assert_eq!(achieved.fresh.target.get(path_id), None);
             }
         });
         assert!(of(&baseline, "d").is_some_and(|d| d == of(&situation.baseline, "d").unwrap()));
@@ -501,7 +501,7 @@ mod tests {
         let situation = situation("b: f1@1 f1@1 f1@1%600 f1@1");
         let recorded = of(&after(&situation, |_, _| {}), "b").unwrap();
         for side in Side::BOTH {
-            let Was::Seen(entry) = &recorded.was[side] else { panic!("{recorded:?}") };
+            let Recorded::Seen(entry) = &recorded.was[side] else { panic!("{recorded:?}") };
             assert_eq!(entry.mode, 0o600, "{side}");
         }
     }
@@ -511,11 +511,11 @@ mod tests {
         let situation =
             situation("d: - - d -\nd/a: - - f1@1 -\nd/e: - - d -\nd/e/b: - - f1 -\nf: - - f1 -");
         let baseline = after(&situation, |plan, achieved| {
-            achieved.fail_below(&plan.delta, spot(plan, "d"));
+            achieved.fail_below(&plan.delta, path_id(plan, "d"));
             for (name, succeeded) in
                 [("d", false), ("d/a", false), ("d/e", false), ("d/e/b", false), ("f", true)]
             {
-                assert_eq!(achieved.succeeded(spot(plan, name)), succeeded, "{name}");
+                assert_eq!(achieved.succeeded(path_id(plan, name)), succeeded, "{name}");
             }
         });
         let paths: Vec<RelPath> = baseline.records().map(|item| item.unwrap().0).collect();

@@ -3,8 +3,8 @@
 //! are looked through at the same time.
 
 use super::Rules;
-use crate::crew;
-use crate::state::{Baseline, Cursor, Damaged, Known, Was};
+use crate::threads;
+use crate::state::{Baseline, Cursor, Damaged, Known, Recorded};
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -51,8 +51,8 @@ fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, D
     let queue = Queue::default();
     std::thread::scope(|scope| {
         // A machine out of threads still has this one.
-        let help = || crew::start(scope, || queue.work(trees)).ok();
-        let others: Vec<_> = (1..crew::most()).map_while(|_| help()).collect();
+        let help = || threads::start(scope, || queue.work(trees)).ok();
+        let others: Vec<_> = (1..threads::most()).map_while(|_| help()).collect();
         let cut = queue.cut(trees, root, most);
         queue.all_is_cut(&cut);
         let mut result = cut.and_then(|same| Ok(same && queue.work(trees)?));
@@ -178,7 +178,7 @@ pub(super) fn below(
             let id = children[side].find(|id| tree.standing(*id) != Standing::Excluded)?;
             let is_seen = tree.standing(id) == Standing::Present
                 && tree.name(id) == known.name
-                && matches!(&known.record.was[side], Was::Seen(was) if was == tree.entry(id))
+                && matches!(&known.record.was[side], Recorded::Seen(was) if was == tree.entry(id))
                 && known.has_block == tree.entry(id).kind.is_dir();
             is_seen.then_some(id)
         }) else {

@@ -4,7 +4,7 @@
 
 use super::Rules;
 use super::testing::{afterwards, path, plan, quick_answer_holds, rules, situation, words};
-use crate::state::{InflightPath, Part, Was};
+use crate::state::{InflightPath, Part, Recorded};
 use crate::tree::{Pair, Side};
 
 type Case = (&'static str, &'static str, &'static [&'static str]);
@@ -325,7 +325,7 @@ fn excluded_and_unreadable() {
         .baseline
         .records()
         .map(|item| item.unwrap())
-        .filter(|(_, record)| matches!(record.was.target, Was::Seen(_)))
+        .filter(|(_, record)| matches!(record.was.target, Recorded::Seen(_)))
         .map(|(path, _)| path.shown())
         .collect();
     assert_eq!(known, ["d", "d/a", "d/b", "e", "e/u", "e/u/f"], "the baseline stays");

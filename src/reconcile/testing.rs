@@ -13,7 +13,7 @@ use super::record::{Achieved, record, record_anew};
 use super::{Rules, reconcile, recorded};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
-use crate::state::{Baseline, Header, Record, Was};
+use crate::state::{Baseline, Header, Record, Recorded};
 use crate::tree::{
     Child, Entry, Extra, Kind, Pair, RelPath, Side, Stamp, Standing, Tree, TreeBuilder,
 };
@@ -151,9 +151,9 @@ pub fn situation(rows: &str) -> Situation {
         let words: Vec<&str> = rest.split_whitespace().collect();
         let at = path(name);
         let was = |word: &str, side| match word {
-            "L" => Was::Listed(None),
+            "L" => Recorded::Listed(None),
             word => entry(word.trim_end_matches('!'), &at, side)
-                .map_or(Was::Absent, |(_, entry)| Was::Seen(entry)),
+                .map_or(Recorded::Absent, |(_, entry)| Recorded::Seen(entry)),
         };
         let record = Record {
             was: Pair::new(was(words[0], Side::Initiator), was(words[1], Side::Target)),
@@ -184,16 +184,16 @@ pub fn words(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &plan.set_aside {
         let keep = if step.keep == Keep::Backup { "backup" } else { "deleted" };
-        lines.push(format!("{} {keep} {}", step.on.arrow(), plan.path(step.spot)));
+        lines.push(format!("{} {keep} {}", step.on.arrow(), plan.path(step.path_id)));
     }
     for step in &plan.moves {
         let arrow = step.on.map_or("==", Side::arrow);
         lines.push(format!("{arrow} move {} -> {}", plan.path(step.from), plan.path(step.to)));
     }
-    let mut list = |verb: &str, spots: &Pair<Vec<super::Spot>>| {
-        for (side, spots) in spots.iter() {
-            for spot in spots {
-                lines.push(format!("{} {verb} {}", side.arrow(), plan.path(*spot)));
+    let mut list = |verb: &str, path_ids: &Pair<Vec<super::PathId>>| {
+        for (side, path_ids) in path_ids.iter() {
+            for path_id in path_ids {
+                lines.push(format!("{} {verb} {}", side.arrow(), plan.path(*path_id)));
             }
         }
     };
@@ -204,16 +204,16 @@ pub fn words(plan: &Plan) -> Vec<String> {
     list("attr", &plan.metadata);
     for (side, deletions) in plan.deletions.iter() {
         for deletion in deletions {
-            lines.push(format!("{} delete {}", side.arrow(), plan.path(deletion.spot)));
+            lines.push(format!("{} delete {}", side.arrow(), plan.path(deletion.path_id)));
         }
     }
     for conflict in &plan.conflicts {
-        let path = plan.path(conflict.spot);
+        let path = plan.path(conflict.path_id);
         lines.push(format!("conflict {path} {} {:?}", conflict.winner, conflict.reason));
     }
     for (side, devices) in plan.devices_left.iter() {
-        for spot in devices {
-            lines.push(format!("{} no device {}", side.arrow(), plan.path(*spot)));
+        for path_id in devices {
+            lines.push(format!("{} no device {}", side.arrow(), plan.path(*path_id)));
         }
     }
     for problem in &plan.problems {
@@ -230,7 +230,7 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
     let before = situation.files.clone();
     let remove_below = |files: &mut Files, top: &RelPath| files.retain(|p, _| !p.is_within(top));
     for step in &plan.set_aside {
-        remove_below(&mut files[step.on], &plan.path(step.spot));
+        remove_below(&mut files[step.on], &plan.path(step.path_id));
     }
     for step in &plan.moves {
         let Some(on) = step.on else { continue };
@@ -245,9 +245,9 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
         }
     }
     let mut next_ino = 5_000_000;
-    for spot in plan.delta.in_path_order() {
-        let at = plan.path(spot);
-        let verdict = plan.verdict(spot);
+    for path_id in plan.delta.in_path_order() {
+        let at = plan.path(path_id);
+        let verdict = plan.verdict(path_id);
         if let Act::Send { to } = verdict.act {
             let mut sent = before[to.other()]
                 .get(&at)
@@ -280,23 +280,23 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
         let there = group
             .members
             .iter()
-            .find(|spot| !group.only_names || before[group.to].contains_key(&plan.path(**spot)));
+            .find(|path_id| !group.only_names || before[group.to].contains_key(&plan.path(**path_id)));
         let leader = files[group.to][&plan.path(*there.unwrap())].1.clone();
-        for spot in &group.members {
-            let entry = &mut files[group.to].get_mut(&plan.path(*spot)).unwrap().1;
+        for path_id in &group.members {
+            let entry = &mut files[group.to].get_mut(&plan.path(*path_id)).unwrap().1;
             (entry.ino, entry.btime) = (leader.ino, leader.btime);
             entry.shared_inode = true;
         }
     }
     for (side, times) in plan.dir_times.iter() {
-        for (spot, time) in times {
-            files[side].get_mut(&plan.path(*spot)).unwrap().1.mtime = *time;
+        for (path_id, time) in times {
+            files[side].get_mut(&plan.path(*path_id)).unwrap().1.mtime = *time;
         }
     }
-    for spot in plan.delta.spots() {
+    for path_id in plan.delta.path_ids() {
         for side in Side::BOTH {
-            let found = files[side].get(&plan.path(spot)).map(|(_, entry)| entry.clone());
-            achieved.fresh[side].insert(spot, found);
+            let found = files[side].get(&plan.path(path_id)).map(|(_, entry)| entry.clone());
+            achieved.fresh[side].insert(path_id, found);
         }
     }
     (files, achieved)

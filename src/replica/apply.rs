@@ -3,10 +3,10 @@
 //! Each looks at its path again right before, in the open directory that holds it, and
 //! then changes that very name in that very directory.
 
-use super::beneath::{Place, Root, rename_to_free};
+use super::openat_root::{Place, Root, rename_to_free};
 use super::copy::Appear;
 use super::look::{self, Look, is_same_thing, is_still};
-use super::set_aside::{Free, Shelf, rename_into, with_moved};
+use super::set_aside::{Free, VersionStore, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
 use super::{AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name};
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 type Outcome = Result<(), PathError>;
 
 /// What operations work with.
-pub(super) struct Hands<'a> {
+pub(super) struct LocalExecutor<'a> {
     pub root: &'a Root,
     /// The work directory; an error if it could not be opened.
     pub work: Result<&'a WorkDir, Errno>,
@@ -42,7 +42,7 @@ fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
     move |error| PathError::Failed { action, cause: error.to_string() }
 }
 
-impl Hands<'_> {
+impl LocalExecutor<'_> {
     /// What errors of the way to a path that was scanned mean: it is no longer as it was, or
     /// lies behind a link that the scan followed.
     fn on_the_way(&self, error: Errno) -> PathError {
@@ -131,8 +131,8 @@ impl Hands<'_> {
         self.work.map_err(failed("open the work directory"))
     }
 
-    fn shelf(&self, keep: Keep) -> Result<Shelf<'_>, PathError> {
-        Shelf::open(self.root, self.work()?, keep)
+    fn shelf(&self, keep: Keep) -> Result<VersionStore<'_>, PathError> {
+        VersionStore::open(self.root, self.work()?, keep)
             .map_err(failed("open the directory that keeps it"))
     }
 
@@ -154,8 +154,8 @@ impl Hands<'_> {
     /// behind links that count as directories (KEEP_DIRLINKS).
     fn place_of_metadata<'p>(&self, path: &'p RelPath) -> Result<Place<'p>, PathError> {
         let place = if self.look.keep_dirlinks && !self.look.copy_symlinks {
-            let (dir, name) = super::beneath::split(path.as_bytes());
-            self.root.following(dir, super::beneath::HANDLE).map(|dir| Place { dir, name })
+            let (dir, name) = super::openat_root::split(path.as_bytes());
+            self.root.following(dir, super::openat_root::HANDLE).map(|dir| Place { dir, name })
         } else {
             self.root.place(path)
         };
@@ -200,7 +200,7 @@ impl Hands<'_> {
             }
             Err(other) => return Err(failed("make the directory")(other)),
         }
-        let flags = super::beneath::HANDLE;
+        let flags = super::openat_root::HANDLE;
         rustix::fs::openat(&place.dir, place.name, flags, Mode::empty())
             .and_then(|dir| set_mode(dir, mode))
             .map_err(failed("set the mode of the new directory"))

@@ -97,7 +97,7 @@ fn parse(piece: &[u8]) -> Option<(Vec<u8>, i64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::beneath::Root;
+    use super::super::openat_root::Root;
     use super::*;
 
     #[test]

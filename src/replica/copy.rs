@@ -5,7 +5,7 @@
 //! no stack. The kernel shares blocks where it can.
 
 use super::PathError;
-use super::beneath::{HANDLE, LIST, Place, Root};
+use super::openat_root::{HANDLE, LIST, Place, Root};
 use super::look::{self, Look, is_still};
 use super::scan::everything;
 use super::writable::{only_mtime, set_mode, with_access};

@@ -3,7 +3,7 @@
 pub(crate) use super::shell::fuzzing as remote;
 
 use super::host::{boot_time_in, started_in};
-use super::judge::{Found, Holder, LockedBy, Origin, Place, Process, Verdict, judge};
+use super::lock_policy::{Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide};
 use super::temp::is_left_over;
 use super::work_dir::identity_of;
 use super::{Acl, LockRequest, arrivals};
@@ -27,14 +27,14 @@ pub(crate) fn lock(bytes: &[u8]) {
     for place in [Place::Here, Place::Remote] {
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
-        let of = |process| judge(&found, process, &here, place, &request);
+        let of = |process| decide(&found, process, &here, place, &request);
         let unheard = of(Process::Runs(None));
         let is_of_now = found.by.as_ref().is_none_or(|by| by.origin == here);
         if found.holder.is_err() || is_of_now {
             assert!(matches!(unheard, Verdict::Stop(_)), "{unheard:?} from {found:?}");
         }
         let forced = LockRequest { force: true, ..request };
-        let verdict = judge(&found, Process::Gone, &here, place, &forced);
+        let verdict = decide(&found, Process::Gone, &here, place, &forced);
         assert!(matches!(verdict, Verdict::TakeOver(_)), "{verdict:?} from {found:?}");
     }
 }

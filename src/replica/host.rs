@@ -1,6 +1,6 @@
 //! What this machine is and which processes it runs, for locks.
 
-use super::judge::{Origin, Process};
+use super::lock_policy::{Origin, Process};
 use crate::tree::Stamp;
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
 //! Lists one directory: what each entry looks like, whether it takes part, whether it can
 //! be read (spec 4, "Scanning").
 
-use super::beneath::{LIST, LONGEST_PATH, split};
+use super::openat_root::{LIST, LONGEST_PATH, split};
 use super::look;
 use super::scan::Walk;
 use super::work_dir::{TRIGGER, WORK_DIR};
@@ -250,7 +250,7 @@ fn is_ours(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::beneath::{Root, Way};
+    use super::super::openat_root::{Root, Way};
     use super::super::look::Look;
     use super::*;
     use crate::process::Stop;

@@ -1,8 +1,8 @@
 //! A replica in a directory of this machine.
 
-use super::apply::Hands;
+use super::apply::LocalExecutor;
 use super::attributes::{self, Attributes, Wanted};
-use super::beneath::{HANDLE, Root};
+use super::openat_root::{HANDLE, Root};
 use super::lock::{self, Held};
 use super::look::{self, Look};
 use super::scan::Walk;
@@ -109,7 +109,7 @@ impl LocalReplica {
     }
 
     fn look_at(&self, root: &Root, path: &RelPath) -> Result<Option<Entry>, PathError> {
-        let (dir, name) = super::beneath::split(path.as_bytes());
+        let (dir, name) = super::openat_root::split(path.as_bytes());
         let dir = match self.place_to_look(root, dir) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             result => result.map_err(failed("open the directory that holds it"))?,
@@ -225,7 +225,7 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let unreadable = |error: Errno| self.error(format!("cannot read the directory: {error}"));
         let mut top = look::of_open(root).map_err(unreadable)?;
-        root.at(b"", super::beneath::LIST).map_err(unreadable)?;
+        root.at(b"", super::openat_root::LIST).map_err(unreadable)?;
         if look.attributes.any() {
             top = look.at(root, c".").map_err(unreadable)?;
         }
@@ -260,7 +260,7 @@ impl Replica for LocalReplica {
         // Paths come in order, many of one directory in a row.
         let mut last: Option<(&[u8], OwnedFd)> = None;
         for path in paths {
-            let (dir, name) = super::beneath::split(path.as_bytes());
+            let (dir, name) = super::openat_root::split(path.as_bytes());
             if last.as_ref().is_none_or(|(open, _)| *open != dir) {
                 last = self.place_to_look(root, dir).ok().map(|fd| (dir, fd));
             }
@@ -280,7 +280,7 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let mut buffer = vec![0; digest::BUFFER];
         let mut one = |path: &RelPath| {
-            let (dir, name) = super::beneath::split(path.as_bytes());
+            let (dir, name) = super::openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
             // fidelity: a file behind a link counts as the file (COPY_SYMLINKS)
             let nofollow = if self.look.copy_symlinks { OFlags::empty() } else { OFlags::NOFOLLOW };
@@ -301,7 +301,7 @@ impl Replica for LocalReplica {
     ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let one = |path: &RelPath| {
-            let (dir, name) = super::beneath::split(path.as_bytes());
+            let (dir, name) = super::openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir)?;
             let entry = Look { attributes: Wanted::default(), ..self.look }.at(&dir, name)?;
             attributes::read(&entry, dir.as_fd(), name, self.look)
@@ -320,7 +320,7 @@ impl Replica for LocalReplica {
         let work = WorkDir::open_or_make(root);
         let work = work.as_ref().map_err(|error| *error);
         let look = Look { attributes: Wanted::default(), ..self.look };
-        Ok(Hands { root, work, look }.apply(ops))
+        Ok(LocalExecutor { root, work, look }.apply(ops))
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
@@ -329,7 +329,7 @@ impl Replica for LocalReplica {
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
     }
 
-    fn heed(&mut self, stop: &Stop) {
+    fn set_stop(&mut self, stop: &Stop) {
         self.stop = stop.clone();
     }
 

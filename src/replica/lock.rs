@@ -7,9 +7,9 @@
 //! by one run only, and `lock.by` always belongs to `lock`. Nothing of it waits for the disk:
 //! after a power failure no lock of this machine counts.
 
-use super::beneath::rename_to_free;
+use super::openat_root::rename_to_free;
 use super::host;
-use super::judge::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
+use super::lock_policy::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
 use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
 use super::{LockRequest, Locked};
@@ -63,7 +63,7 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
         let (locked, judged) = match find(work, &here) {
             Ok(None) => (Locked::Free, None),
             Ok(Some((found, process, content))) => {
-                match judge::judge(&found, process, &here, Place::Here, request) {
+                match lock_policy::decide(&found, process, &here, Place::Here, request) {
                     Verdict::TakeOver(locked) => (locked, Some(content)),
                     Verdict::Stop(why) => return Err(LockError::Stop(why)),
                 }
@@ -212,7 +212,7 @@ fn wait_for(fd: &OwnedFd) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::beneath::Root;
+    use super::super::openat_root::Root;
     use super::*;
     use std::path::{Path, PathBuf};
     use std::time::{SystemTime, UNIX_EPOCH};

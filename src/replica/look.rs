@@ -188,7 +188,7 @@ pub fn is_same_thing(expect: &Entry, now: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::beneath::Root;
+    use super::super::openat_root::Root;
     use super::*;
     use std::os::unix::fs::{MetadataExt, symlink};
 

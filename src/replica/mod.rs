@@ -8,7 +8,7 @@ mod acl;
 mod apply;
 mod arrivals;
 mod attributes;
-mod beneath;
+mod openat_root;
 mod cksum;
 mod copy;
 mod digest;
@@ -16,7 +16,7 @@ mod digest;
 pub(crate) mod fuzzing;
 mod hook;
 pub mod host;
-pub mod judge;
+pub mod lock_policy;
 mod kept_name;
 mod list;
 mod local;
@@ -27,7 +27,7 @@ mod retention;
 mod scan;
 mod set_aside;
 mod shell;
-mod stand_ins;
+mod attribute_probe;
 mod sweep;
 pub mod temp;
 #[cfg(test)]
@@ -40,7 +40,7 @@ pub use acl::{Acl, Whom};
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
 pub use shell::{ControlScripts, ShellOptions, ShellReplica};
-pub use stand_ins::StandIns;
+pub use attribute_probe::AttributeProbe;
 pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;
@@ -459,7 +459,7 @@ pub trait Replica: Send {
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError>;
 
     /// From now on this word, and no longer the one it was made with, ends what it does.
-    fn heed(&mut self, stop: &Stop);
+    fn set_stop(&mut self, stop: &Stop);
 
     /// Runs a command with `sh -c` on the replica's machine.
     ///

@@ -1,6 +1,6 @@
 //! Is the replica there, and can it be used? (spec 7, "A run, start to end")
 
-use super::beneath::{LIST, Root};
+use super::openat_root::{LIST, Root};
 use super::{Access, Prepared};
 use crate::tree::path::escape;
 use rustix::fs::{Access as Permission, AtFlags};

@@ -1,7 +1,7 @@
 //! Removes what `backup/` and `deleted/` have kept long enough (spec 4, "Then cleaning").
 
 use super::arrivals::Arrivals;
-use super::beneath::Root;
+use super::openat_root::Root;
 use super::look::{self, Look, is_still};
 use super::scan::everything;
 use super::work_dir::WorkDir;

@@ -5,11 +5,11 @@
 //! is opened in the one above it when its turn comes; where too many of those would have to
 //! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
-use super::beneath::Root;
+use super::openat_root::Root;
 use super::list::Lister;
 use super::look::Look;
 use super::walkers::{Pace, Walker};
-use crate::crew;
+use crate::threads;
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Problem;
@@ -205,7 +205,7 @@ impl Crew<'_> {
                 state.threads += 1;
                 drop(state);
                 // A machine out of threads still has this one.
-                let _ = crew::start(scope, || self.work(scope));
+                let _ = threads::start(scope, || self.work(scope));
                 state = self.lock();
             }
         }
@@ -219,7 +219,7 @@ impl Crew<'_> {
 impl Shared {
     /// Whether another thread would find something to do.
     fn may_grow(&self) -> bool {
-        !self.pending.is_empty() && self.threads < crew::most() * THREADS
+        !self.pending.is_empty() && self.threads < threads::most() * THREADS
     }
 
     fn give_up(&mut self, why: NoTree) {

@@ -1,6 +1,6 @@
 //! Moving things into `backup/` and `deleted/` (spec 4, "Deleting", "Overwriting").
 
-use super::beneath::{HANDLE, LIST, Place, Root, rename_to_free};
+use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
 use super::kept_name::{LONGEST_NAME, with_suffix};
 use super::look::{self, Look};
 use super::work_dir::WorkDir;
@@ -15,7 +15,7 @@ use rustix::io::{Errno, Result};
 const LIMITS: [usize; 2] = [LONGEST_NAME, 143];
 
 /// `backup/` or `deleted/`, open.
-pub(super) struct Shelf<'a> {
+pub(super) struct VersionStore<'a> {
     replica: &'a Root,
     work: &'a WorkDir,
     keep: Keep,
@@ -41,13 +41,13 @@ impl Free {
     }
 }
 
-impl<'a> Shelf<'a> {
+impl<'a> VersionStore<'a> {
     /// Opens the directory, made if it was missing; never through a link.
     ///
     /// # Errors
     /// What the system says.
     pub fn open(replica: &'a Root, work: &'a WorkDir, keep: Keep) -> Result<Self> {
-        Ok(Shelf { replica, work, keep, root: work.keep(keep)? })
+        Ok(VersionStore { replica, work, keep, root: work.keep(keep)? })
     }
 
     /// Makes `kept` free: its parents become directories, and what is kept there under that

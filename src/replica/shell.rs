@@ -362,10 +362,10 @@ impl Replica for ShellReplica {
         self.clean_kept(retention)
     }
 
-    fn heed(&mut self, stop: &Stop) {
+    fn set_stop(&mut self, stop: &Stop) {
         self.stop = stop.clone();
         if let Some(link) = &mut self.link {
-            link.channel.heed(stop);
+            link.channel.set_stop(stop);
         }
     }
 

@@ -3,9 +3,9 @@
 //! its turn: nobody else makes such files then.
 
 use super::copy;
-use super::stand_ins::STAND_INS;
+use super::attribute_probe::STAND_INS;
 use super::work_dir::{ARRIVALS, IDENTITY, LOCK, LOCK_BY, WorkDir};
-use super::{Keep, beneath::Root};
+use super::{Keep, openat_root::Root};
 use rustix::fd::AsFd;
 use rustix::fs::{Dir, Mode};
 
@@ -33,7 +33,7 @@ pub(super) fn sweep(work: &WorkDir) {
 
 fn sweep_copies(root: &Root) {
     let is_copy = |name: &str| name.strip_prefix(UNFINISHED).is_some_and(is_number);
-    let Ok(dir) = rustix::fs::openat(root, ".", super::beneath::LIST, Mode::empty()) else {
+    let Ok(dir) = rustix::fs::openat(root, ".", super::openat_root::LIST, Mode::empty()) else {
         return;
     };
     for name in names(dir, is_copy) {

@@ -1,7 +1,7 @@
 //! How many threads walk (spec 4, "Scanning"): one a processor, and more while the disk is waited
 //! for.
 
-use crate::crew;
+use crate::threads;
 use rustix::time::ClockId;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ impl Pace {
         let (began, worked) = (Instant::now(), processor_time());
         let listed = list();
         let (took, worked) = (began.elapsed(), processor_time().saturating_sub(worked));
-        self.note(took, worked, WALKING.load(Ordering::Relaxed) < crew::most());
+        self.note(took, worked, WALKING.load(Ordering::Relaxed) < threads::most());
         listed
     }
 

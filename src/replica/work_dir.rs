@@ -1,7 +1,7 @@
 //! `.osync_workdir` of a local replica, and the small files in it (spec 3).
 
 use super::Keep;
-use super::beneath::{HANDLE, LIST, Root};
+use super::openat_root::{HANDLE, LIST, Root};
 use crate::process::fault;
 use crate::state::Identity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -258,7 +258,7 @@ impl Inner {
         self.kept.push_back(plain);
     }
 
-    /// Hands what screen and file got to the system.
+    /// LocalExecutor what screen and file got to the system.
     fn flush(&mut self) {
         if let Some(screen) = &mut self.screen {
             screen.flush();

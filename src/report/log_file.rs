@@ -119,7 +119,7 @@ impl LogFile {
         self.file.write_all(b"\n")
     }
 
-    /// Hands what was added to the system.
+    /// LocalExecutor what was added to the system.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

@@ -50,7 +50,7 @@ impl Screen {
         }
     }
 
-    /// Hands everything to the system.
+    /// LocalExecutor everything to the system.
     pub(super) fn flush(&mut self) {
         let _ = self.out.to.flush();
         let _ = self.err.to.flush();

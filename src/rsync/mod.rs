@@ -79,7 +79,7 @@ pub enum Purpose {
     /// the scan is left alone if it is newer now, and else overwritten, with a backup.)
     Metadata,
     /// Only ACLs and extended attributes are carried over, to stand-ins on this machine
-    /// (`replica::StandIns`).
+    /// (`replica::AttributeProbe`).
     Attributes,
     /// Names of one file of which the receiver has the content already: they are linked, and
     /// nothing is carried over. All names of the file must be listed.

@@ -6,7 +6,7 @@
 
 use super::entry_code::{Context, put_entry, read_entry};
 use super::wire::{Damaged, Reader, put_number, put_string};
-use super::{Record, Was};
+use super::{Record, Recorded};
 use crate::tree::{Entry, Kind, Pair, Side};
 
 /// One path of a baseline: its last component and what is known of it.
@@ -70,19 +70,19 @@ pub(super) fn is_name(name: &[u8]) -> bool {
     !is_odd && !matches!(name, b"" | b"." | b"..") && name.len() <= usize::from(u16::MAX)
 }
 
-fn was_code(was: &Was) -> u8 {
+fn was_code(was: &Recorded) -> u8 {
     match was {
-        Was::Absent => WAS_ABSENT,
-        Was::Listed(None) => WAS_LISTED,
-        Was::Listed(Some(_)) => WAS_LISTED_ENTRY,
-        Was::Seen(_) => WAS_SEEN,
+        Recorded::Absent => WAS_ABSENT,
+        Recorded::Listed(None) => WAS_LISTED,
+        Recorded::Listed(Some(_)) => WAS_LISTED_ENTRY,
+        Recorded::Seen(_) => WAS_SEEN,
     }
 }
 
-fn entry_of(was: &Was) -> Option<&Entry> {
+fn entry_of(was: &Recorded) -> Option<&Entry> {
     match was {
-        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
-        Was::Absent | Was::Listed(None) => None,
+        Recorded::Seen(entry) | Recorded::Listed(Some(entry)) => Some(entry),
+        Recorded::Absent | Recorded::Listed(None) => None,
     }
 }
 
@@ -148,22 +148,22 @@ pub(super) fn read_known<'a>(
 
 /// Makes it what the code says, with whatever entry. One that is there already is used again.
 #[inline]
-fn be_of(was: &mut Was, code: u8) {
+fn be_of(was: &mut Recorded, code: u8) {
     let entry = || Entry::new(Kind::File);
     match (code, &*was) {
-        (WAS_ABSENT, _) => *was = Was::Absent,
-        (WAS_LISTED, _) => *was = Was::Listed(None),
-        (WAS_LISTED_ENTRY, _) => *was = Was::Listed(Some(entry())),
-        (_, Was::Seen(_)) => {}
-        _ => *was = Was::Seen(entry()),
+        (WAS_ABSENT, _) => *was = Recorded::Absent,
+        (WAS_LISTED, _) => *was = Recorded::Listed(None),
+        (WAS_LISTED_ENTRY, _) => *was = Recorded::Listed(Some(entry())),
+        (_, Recorded::Seen(_)) => {}
+        _ => *was = Recorded::Seen(entry()),
     }
 }
 
 #[inline]
-fn entry_mut_of(was: &mut Was) -> Option<&mut Entry> {
+fn entry_mut_of(was: &mut Recorded) -> Option<&mut Entry> {
     match was {
-        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
-        Was::Absent | Was::Listed(None) => None,
+        Recorded::Seen(entry) | Recorded::Listed(Some(entry)) => Some(entry),
+        Recorded::Absent | Recorded::Listed(None) => None,
     }
 }
 
@@ -217,16 +217,16 @@ mod tests {
         };
         let plain = Entry::new(Kind::File);
         let states = [
-            Was::Absent,
-            Was::Listed(None),
-            Was::Listed(Some(plain.clone())),
-            Was::Listed(Some(full(Kind::Symlink))),
-            Was::Seen(plain),
-            Was::Seen(full(Kind::Symlink)),
+            Recorded::Absent,
+            Recorded::Listed(None),
+            Recorded::Listed(Some(plain.clone())),
+            Recorded::Listed(Some(full(Kind::Symlink))),
+            Recorded::Seen(plain),
+            Recorded::Seen(full(Kind::Symlink)),
         ];
         for before in &states {
             for after in &states {
-                let was = |state: &Was| Pair::new(state.clone(), state.clone());
+                let was = |state: &Recorded| Pair::new(state.clone(), state.clone());
                 let record = Record { was: was(after), ..Record::default() };
                 let mut bytes = Vec::new();
                 put_known(&mut bytes, &mut Context::default(), b"a", &record, false);

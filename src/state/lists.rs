@@ -5,7 +5,7 @@ use super::baseline::Baseline;
 use super::block::{Known, is_name};
 use super::snapshot::Digest;
 use super::walk::{Order, Pick, Walk};
-use super::{Record, Was};
+use super::{Record, Recorded};
 use crate::tree::{RelPath, Side, path};
 use std::io::{self, Write};
 
@@ -44,9 +44,9 @@ pub fn write_tree(baseline: &Baseline, side: Side, out: &mut dyn Write) -> io::R
 /// Whether osync 1.3 would have the path in that side's list.
 fn is_listed(record: &Record, side: Side) -> bool {
     match &record.was[side] {
-        Was::Absent => false,
-        Was::Listed(_) => true,
-        Was::Seen(entry) => entry.kind.is_listed(),
+        Recorded::Absent => false,
+        Recorded::Listed(_) => true,
+        Recorded::Seen(entry) => entry.kind.is_listed(),
     }
 }
 
@@ -131,9 +131,9 @@ mod tests {
     #[test]
     fn what_osync_1_3_does_not_list_is_left_out() {
         let mut gone_on_target = of_kind(Kind::File);
-        gone_on_target.was.target = Was::Absent;
+        gone_on_target.was.target = Recorded::Absent;
         gone_on_target.skipped.initiator = true;
-        let listed = Record { was: Pair::new(Was::Listed(None), Was::Absent), ..Record::default() };
+        let listed = Record { was: Pair::new(Recorded::Listed(None), Recorded::Absent), ..Record::default() };
         let records = [
             ("file", of_kind(Kind::File)),
             ("fifo", of_kind(Kind::Fifo)),

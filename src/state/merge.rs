@@ -7,7 +7,7 @@ use super::records::PathBuilder;
 use super::walk::{Order, Pick, Walk};
 use super::wire::Damaged;
 use super::writer::Disorder;
-use super::{Header, Origin, Record, Was};
+use super::{Header, Origin, Record, Recorded};
 use crate::tree::{Entry, Pair, Side, Stamp, path};
 
 /// What osync 1.3 left behind. Paths are in the order of
@@ -109,14 +109,14 @@ fn judge(path: &[u8], before: Record, word: Pair<Word>) -> Record {
     let unlistable = path.contains(&b'\n');
     let skipped = before.skipped;
     let Pair { initiator, target } = before.was;
-    let one = |was: Was, word: Word| match word {
-        Word::Existed => Was::Listed(into_entry(was)),
+    let one = |was: Recorded, word: Word| match word {
+        Word::Existed => Recorded::Listed(into_entry(was)),
         Word::None => was,
         // of what a list never holds its silence says nothing
         Word::Nothing if unlistable => was,
         Word::Nothing => match was {
-            Was::Seen(entry) if !entry.kind.is_listed() => Was::Seen(entry),
-            _ => Was::Absent,
+            Recorded::Seen(entry) if !entry.kind.is_listed() => Recorded::Seen(entry),
+            _ => Recorded::Absent,
         },
     };
     let was = Pair::new(one(initiator, word.initiator), one(target, word.target));
@@ -129,10 +129,10 @@ fn judge(path: &[u8], before: Record, word: Pair<Word>) -> Record {
     record
 }
 
-fn into_entry(was: Was) -> Option<Entry> {
+fn into_entry(was: Recorded) -> Option<Entry> {
     match was {
-        Was::Seen(entry) | Was::Listed(Some(entry)) => Some(entry),
-        Was::Absent | Was::Listed(None) => None,
+        Recorded::Seen(entry) | Recorded::Listed(Some(entry)) => Some(entry),
+        Recorded::Absent | Recorded::Listed(None) => None,
     }
 }
 

@@ -10,12 +10,12 @@ fn entry(kind: Kind) -> Entry {
     Entry::new(kind)
 }
 
-fn seen(kind: Kind) -> Was {
-    Was::Seen(entry(kind))
+fn seen(kind: Kind) -> Recorded {
+    Recorded::Seen(entry(kind))
 }
 
-fn listed(kind: Kind) -> Was {
-    Was::Listed(Some(entry(kind)))
+fn listed(kind: Kind) -> Recorded {
+    Recorded::Listed(Some(entry(kind)))
 }
 
 fn file_in_step() -> Record {
@@ -37,11 +37,11 @@ struct Case {
     expected: Record,
 }
 
-fn was(initiator: Was, target: Was) -> Record {
+fn was(initiator: Recorded, target: Recorded) -> Record {
     Record { was: Pair::new(initiator, target), skipped: Pair::default() }
 }
 
-fn skipped_on_initiator(initiator: Was, target: Was) -> Record {
+fn skipped_on_initiator(initiator: Recorded, target: Recorded) -> Record {
     Record { was: Pair::new(initiator, target), skipped: Pair::new(true, false) }
 }
 
@@ -57,7 +57,7 @@ fn cases() -> Vec<Case> {
         failed_on_target: false,
         expected,
     };
-    use Was::{Absent, Listed};
+    use Recorded::{Absent, Listed};
     let file = || Some(file_in_step());
     let fifo = || Some(Record::in_step(entry(Kind::Fifo), entry(Kind::Fifo)));
     let gone = || Some(skipped_on_initiator(seen(Kind::File), Absent));

@@ -42,7 +42,7 @@ use crate::tree::{Entry, Pair, Side, Stamp};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub enum Was {
+pub enum Recorded {
     /// Nothing was there after the last run.
     #[default]
     Absent,
@@ -57,7 +57,7 @@ pub enum Was {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     /// What was there on each side.
-    pub was: Pair<Was>,
+    pub was: Pair<Recorded>,
     /// Marks of skipped deletions: the path was deleted on the other side, is still there
     /// on this one, and is left alone until it changes (spec 4, SKIP_DELETION).
     pub skipped: Pair<bool>,
@@ -90,7 +90,7 @@ pub struct Header {
     pub written_at: Stamp,
     /// The version of osync that wrote it.
     pub version: String,
-    /// For [`Was::Listed`]: the mtime of the list file; what is newer counts as modified.
+    /// For [`Recorded::Listed`]: the mtime of the list file; what is newer counts as modified.
     pub listed_at: Pair<Stamp>,
     /// Which attributes the digests cover that had to be asked for through rsync.
     pub covers: Covers,
@@ -125,18 +125,18 @@ impl Record {
     /// A path that both sides had in step.
     #[must_use]
     pub fn in_step(initiator: Entry, target: Entry) -> Self {
-        Record { was: Pair::new(Was::Seen(initiator), Was::Seen(target)), skipped: Pair::default() }
+        Record { was: Pair::new(Recorded::Seen(initiator), Recorded::Seen(target)), skipped: Pair::default() }
     }
 
     /// Whether the baseline knows nothing of the path.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.was.initiator == Was::Absent && self.was.target == Was::Absent
+        self.was.initiator == Recorded::Absent && self.was.target == Recorded::Absent
     }
 
     /// Whether the path was there on that side.
     #[must_use]
     pub fn existed(&self, side: Side) -> bool {
-        self.was[side] != Was::Absent
+        self.was[side] != Recorded::Absent
     }
 }

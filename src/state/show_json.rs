@@ -1,7 +1,7 @@
 //! The baseline as lines of JSON (docs/state-format.md, "Looking at it").
 
 use super::show::ShowError;
-use super::{Header, Origin, Record, Was};
+use super::{Header, Origin, Record, Recorded};
 use crate::tree::{Entry, Pair, Side, Stamp, path::escape};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -125,13 +125,13 @@ fn path_line<'a>(path: &[u8], record: &'a Record) -> PathLine<'a> {
     }
 }
 
-fn was_line(was: &Was) -> Option<WasLine<'_>> {
+fn was_line(was: &Recorded) -> Option<WasLine<'_>> {
     match was {
-        Was::Absent => None,
-        Was::Listed(entry) => {
+        Recorded::Absent => None,
+        Recorded::Listed(entry) => {
             Some(WasLine { was: "listed", entry: entry.as_ref().map(entry_line) })
         }
-        Was::Seen(entry) => Some(WasLine { was: "seen", entry: Some(entry_line(entry)) }),
+        Recorded::Seen(entry) => Some(WasLine { was: "seen", entry: Some(entry_line(entry)) }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The baseline as text for people (docs/state-format.md, "Looking at it").
 
 use super::show::ShowError;
-use super::{Header, Origin, Record, Was};
+use super::{Header, Origin, Record, Recorded};
 use crate::tree::{Entry, Pair, Side, Stamp, path::escape};
 use chrono::DateTime;
 use std::io::Write;
@@ -50,11 +50,11 @@ pub(super) fn path(path: &[u8], record: &Record, out: &mut dyn Write) -> Result<
     Ok(())
 }
 
-fn about(was: &Was) -> Option<String> {
+fn about(was: &Recorded) -> Option<String> {
     match was {
-        Was::Absent => None,
-        Was::Listed(_) => Some(format!("{:<16} {:>4} {:>12} {:<20}", "in the list", "", "", "")),
-        Was::Seen(entry) => Some(entry_about(entry)),
+        Recorded::Absent => None,
+        Recorded::Listed(_) => Some(format!("{:<16} {:>4} {:>12} {:<20}", "in the list", "", "", "")),
+        Recorded::Seen(entry) => Some(entry_about(entry)),
     }
 }
 
@@ -89,9 +89,9 @@ mod tests {
         let mut record = Record::in_step(file.clone(), file.clone());
         let line = "both       file             0640           12 2023-11-14T22:13:20Z  a\\nb\n";
         assert_eq!(lines(&record), line);
-        record.was.target = Was::Listed(None);
+        record.was.target = Recorded::Listed(None);
         assert_eq!(lines(&record).lines().count(), 2);
-        record.was.target = Was::Absent;
+        record.was.target = Recorded::Absent;
         record.skipped.initiator = true;
         let line = lines(&record);
         assert!(line.starts_with("initiator  file") && line.ends_with("b (skipped deletion)\n"));

@@ -1,6 +1,6 @@
 //! Random baselines for the tests of this room.
 
-use super::{Record, Was};
+use super::{Record, Recorded};
 use crate::tree::{Entry, Extra, Kind, Pair, RelPath, Stamp};
 use proptest::collection::vec;
 use proptest::option;
@@ -66,12 +66,12 @@ fn any_entry() -> BoxedStrategy<Entry> {
         .boxed()
 }
 
-fn any_was() -> BoxedStrategy<Was> {
+fn any_was() -> BoxedStrategy<Recorded> {
     prop_oneof![
-        Just(Was::Absent),
-        Just(Was::Listed(None)),
-        any_entry().prop_map(|entry| Was::Listed(Some(entry))),
-        any_entry().prop_map(Was::Seen),
+        Just(Recorded::Absent),
+        Just(Recorded::Listed(None)),
+        any_entry().prop_map(|entry| Recorded::Listed(Some(entry))),
+        any_entry().prop_map(Recorded::Seen),
     ]
     .boxed()
 }
@@ -84,7 +84,7 @@ pub fn any_record() -> BoxedStrategy<Record> {
         any_entry().prop_map(|entry| {
             let mut other = entry.clone();
             (other.ino, other.ctime) = (entry.ino ^ 5, Stamp::new(77, 1));
-            (Was::Seen(entry), Was::Seen(other))
+            (Recorded::Seen(entry), Recorded::Seen(other))
         }),
     ];
     (sides, any::<bool>(), any::<bool>())

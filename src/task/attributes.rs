@@ -5,7 +5,7 @@ use super::outcome::Halt;
 use super::{Surroundings, Task};
 use crate::config::{Config, Preserve};
 use crate::reconcile::attributes::{self, Digests, Recalled};
-use crate::replica::{Attributes, StandIns, Unread, WORK_DIR, Wanted};
+use crate::replica::{Attributes, AttributeProbe, Unread, WORK_DIR, Wanted};
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
 use crate::state::{Baseline, Covers};
@@ -57,8 +57,8 @@ impl Reader<'_> {
                 temporary.path()
             }
         };
-        let stand_ins = StandIns::below(place).map_err(no_place)?;
-        let made = stand_ins.make(entries.iter()).map_err(no_place)?;
+        let attribute_probe = AttributeProbe::below(place).map_err(no_place)?;
+        let made = attribute_probe.make(entries.iter()).map_err(no_place)?;
         let made: Vec<bool> = entries
             .iter()
             .zip(made)
@@ -66,11 +66,11 @@ impl Reader<'_> {
             .collect();
         let asked = entries.iter().zip(&made).filter(|(_, made)| **made);
         let paths = asked.map(|((path, _), _)| path.clone());
-        let refused = self.ask(source, &stand_ins.end(), paths)?;
+        let refused = self.ask(source, &attribute_probe.end(), paths)?;
         let mut read = Vec::new();
         for ((path, entry), made) in entries.iter().zip(made) {
             let found = match made && !refused.contains(path) {
-                true => stand_ins.attributes(path, entry, self.wanted),
+                true => attribute_probe.attributes(path, entry, self.wanted),
                 false => Ok(None),
             };
             let failed = |error| format!("cannot read the stand-in of {}: {error}", path.shown());

@@ -39,7 +39,7 @@ impl Task<'_> {
     fn after_hooks(&mut self) {
         let stop = self.around.stop.following();
         for side in Side::BOTH {
-            self.replicas[side].heed(&stop);
+            self.replicas[side].set_stop(&stop);
         }
         let result = hooks::RunResult {
             status: self.outcome.status,

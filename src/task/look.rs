@@ -3,7 +3,7 @@
 
 use super::outcome::Halt;
 use super::{Task, left_overs};
-use crate::crew;
+use crate::threads;
 use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
 use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
@@ -34,7 +34,7 @@ impl Task<'_> {
         };
         let Pair { initiator, target } = self.replicas.as_mut();
         let (initiator, target) = std::thread::scope(|scope| {
-            let other = crew::start(scope, || look(target));
+            let other = threads::start(scope, || look(target));
             (look(initiator), other.map(ScopedJoinHandle::join))
         });
         reporter.tell(Event::Quiet);

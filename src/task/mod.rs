@@ -11,7 +11,7 @@ mod look;
 pub mod outcome;
 pub mod preflight;
 mod recording;
-mod told;
+mod change_report;
 
 use crate::config::{Config, Location, Preserve, Watch};
 use crate::process::{Stop, fault};

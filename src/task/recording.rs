@@ -185,12 +185,12 @@ impl Task<'_> {
 /// The lists of this run's deletions, for osync 1.3.
 fn lists(plan: &Plan, applied: &Applied) -> RunLists {
     let mut lists = RunLists::default();
-    for spot in plan.delta.spots() {
-        if let Act::Delete { on } = plan.verdict(spot).act {
+    for path_id in plan.delta.path_ids() {
+        if let Act::Delete { on } = plan.verdict(path_id).act {
             // Found deleted on the one side, to be deleted on the other.
-            lists.deleted[on.other()].push(plan.path(spot));
-            if !applied.achieved.succeeded(spot) {
-                lists.failed_deletes[on].push(plan.path(spot));
+            lists.deleted[on.other()].push(plan.path(path_id));
+            if !applied.achieved.succeeded(path_id) {
+                lists.failed_deletes[on].push(plan.path(path_id));
             }
         }
     }

@@ -62,8 +62,8 @@ fn pure_rooms_use_no_files_processes_environment_or_clocks() {
 }
 
 #[test]
-fn the_crew_uses_no_room() {
-    for (path, text) in sources("crew") {
+fn threads_uses_no_room() {
+    for (path, text) in sources("threads") {
         assert!(!text.contains("crate::"), "{}", path.display());
     }
 }

@@ -152,13 +152,13 @@ fn a_kind_changes_below_a_directory_that_moved() {
 fn a_file_moves_into_a_directory_that_replaced_a_file() {
     ways::each("", |way| {
         let (here, there) = (way.here(), way.there());
-        here.make("f spot x\nf moved 12345\nf anchor 1");
+        here.make("f path_id x\nf moved 12345\nf anchor 1");
         way.fine();
-        here.remove("spot");
-        fs::create_dir_all(here.at("spot/deep")).unwrap();
-        here.rename("moved", "spot/deep/moved");
+        here.remove("path_id");
+        fs::create_dir_all(here.at("path_id/deep")).unwrap();
+        here.rename("moved", "path_id/deep/moved");
         way.fine();
         way.in_step();
-        assert_eq!(there.read("spot/deep/moved").unwrap(), b"12345", "{}", way.name);
+        assert_eq!(there.read("path_id/deep/moved").unwrap(), b"12345", "{}", way.name);
     });
 }

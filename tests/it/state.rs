@@ -3,7 +3,7 @@
 
 use osync::state::{
     Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Part,
-    Record, RunLists, Saved, StateDir, StateStore, Verdict, Was, command,
+    Record, RunLists, Saved, StateDir, StateStore, Verdict, Recorded, command,
 };
 use osync::tree::{Entry, Extra, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
@@ -106,7 +106,7 @@ fn lists_of_osync_1_3_say_what_existed() {
         assert_eq!(baseline.header().origin, Origin::Lists);
         assert_eq!(baseline.header().listed_at[Side::Initiator], Stamp::new(1_650_000_000, 123));
         let listed =
-            Record { was: Pair::new(Was::Listed(None), Was::Listed(None)), ..Record::default() };
+            Record { was: Pair::new(Recorded::Listed(None), Recorded::Listed(None)), ..Record::default() };
         let expected = the_tree().into_iter().map(|(path, _)| (path, listed.clone())).collect();
         assert_eq!(records(&baseline), expected, "{name}");
         assert_eq!(notes.len(), 1, "{notes:?}");
@@ -125,7 +125,7 @@ fn a_deletion_that_failed_under_osync_1_3_is_still_due() {
     }
     let loaded = store(dir.path(), "failed").load().unwrap();
     let record = &records(&loaded.baseline)[&path("docs/b (copy).txt")];
-    assert_eq!(record.was, Pair::new(Was::Listed(None), Was::Listed(None)));
+    assert_eq!(record.was, Pair::new(Recorded::Listed(None), Recorded::Listed(None)));
 }
 
 #[test]
@@ -194,8 +194,8 @@ fn after_a_run_of_osync_1_3_the_snapshot_only_adds_to_its_lists() {
     assert_eq!(baseline.header().identities[Side::Target], Some(Identity("two".to_owned())));
     let found = records(&baseline);
     assert!(!found.contains_key(&path("a.txt")));
-    assert_eq!(found[&path("a new one.txt")].was.initiator, Was::Listed(None));
-    assert!(matches!(found[&path("docs")].was.target, Was::Listed(Some(_))));
+    assert_eq!(found[&path("a new one.txt")].was.initiator, Recorded::Listed(None));
+    assert!(matches!(found[&path("docs")].was.target, Recorded::Listed(Some(_))));
     assert_eq!(found[&fifo.0], fifo.1, "a fifo stands in no list");
     let warnings: Vec<_> = notes.iter().filter(|note| note.text.contains("'../evil'")).collect();
     assert_eq!(warnings.len(), 2, "{notes:?}");
@@ -501,11 +501,11 @@ fn everything() -> Baseline {
     });
     let pair = |a: &Entry| Record::in_step(a.clone(), a.clone());
     let one_sided = Record {
-        was: Pair::new(Was::Listed(Some(rich.clone())), Was::Absent),
+        was: Pair::new(Recorded::Listed(Some(rich.clone())), Recorded::Absent),
         skipped: Pair::new(true, false),
     };
     let listed =
-        Record { was: Pair::new(Was::Absent, Was::Listed(None)), skipped: Pair::new(false, true) };
+        Record { was: Pair::new(Recorded::Absent, Recorded::Listed(None)), skipped: Pair::new(false, true) };
     let odd = RelPath::new(b"dir/odd\n\xfe\\name".to_vec()).unwrap();
     let records = [
         (path("dir"), pair(&Entry::new(Kind::Dir))),

@@ -244,7 +244,7 @@ impl Channel {
         status.ok_or_else(|| self.given_up("answers with nonsense"))
     }
 
-    /// Hands over all bytes before `delimiter`, `most` of them, and eats that.
+    /// LocalExecutor over all bytes before `delimiter`, `most` of them, and eats that.
     fn up_to(
         &mut self,
         delimiter: &[u8],
@@ -343,7 +343,7 @@ impl Channel {
     }
 
     /// From now on this word, and no longer the one it was opened with, is heard.
-    pub fn heed(&mut self, stop: &Stop) {
+    pub fn set_stop(&mut self, stop: &Stop) {
         self.stop = stop.clone();
     }
 
@@ -423,7 +423,7 @@ pub(super) enum Found {
     NotYet,
 }
 
-/// Hands over what stands before the delimiter as far as that is certain.
+/// LocalExecutor over what stands before the delimiter as far as that is certain.
 pub(super) fn hand_over(
     buffer: &mut Vec<u8>,
     delimiter: &[u8],

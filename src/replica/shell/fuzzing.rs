@@ -7,7 +7,7 @@ use super::record::{Record, Style, device, parse};
 use super::{attributes, clean, encode, greeting, hook, locking, looking, ops, owners};
 use crate::filter::Filter;
 use crate::replica::cksum::cksum;
-use crate::replica::judge::{Holder, LockedBy};
+use crate::replica::lock_policy::{Holder, LockedBy};
 use crate::replica::{DigestKind, Op, Retention, Wanted};
 use crate::tree::{Kind, NodeId, RelPath, Side, Tree};
 

@@ -8,7 +8,7 @@ use super::channel::OnStop;
 use super::encode::datum;
 use super::scripts::Piece;
 use crate::replica::host;
-use crate::replica::judge::{Found, Holder, LockedBy, Place, Process, Verdict, judge};
+use crate::replica::lock_policy::{Found, Holder, LockedBy, Place, Process, Verdict, decide};
 use crate::replica::{LockRequest, Locked, ReplicaError};
 use crate::state::Identity;
 
@@ -63,7 +63,7 @@ impl ShellReplica {
                 return Ok(judged.map_or(Locked::Free, |(_, locked)| locked));
             }
             let (lock, lock_by) = parse(&answer).ok_or_else(|| self.garbled("lock"))?;
-            match self.judge(&lock, &lock_by, request, &holder) {
+            match self.decide(&lock, &lock_by, request, &holder) {
                 Verdict::TakeOver(locked) => {
                     let content = match lock {
                         Shown::File(content) if !request.force => {
@@ -87,7 +87,7 @@ impl ShellReplica {
         self.root.join(".osync_workdir/lock").display().to_string()
     }
 
-    fn judge(
+    fn decide(
         &self,
         lock: &Shown,
         lock_by: &Shown,
@@ -113,7 +113,7 @@ impl ShellReplica {
             Err(_) => Process::Gone,
         };
         let found = Found { holder, by, before_boot: false };
-        judge(&found, process, &here, Place::Remote, request)
+        decide(&found, process, &here, Place::Remote, request)
     }
 
     pub(super) fn give_lock_back(&mut self) -> Result<(), ReplicaError> {

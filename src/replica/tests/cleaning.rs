@@ -4,7 +4,7 @@ use crate::replica::work_dir::WorkDir;
 const DAY: i64 = 86_400;
 
 fn clean_at(sandbox: &Sandbox, days: u32, now: i64) -> Cleaned {
-    let root = beneath::Root::open(sandbox.dir.path()).unwrap();
+    let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
     let work = WorkDir::open(&root).unwrap();
     retention::clean(&work, Retention { backup_days: days, deleted_days: days }, now).unwrap()
 }
@@ -40,7 +40,7 @@ fn a_directory_that_came_whole_ages_from_its_coming() {
     sandbox.write("d/e/f", "x");
     sandbox.set_aside("d", Keep::Deleted).unwrap();
     // As if its content had been there for long: the record is what is younger.
-    let root = beneath::Root::open(sandbox.dir.path()).unwrap();
+    let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
     let work = WorkDir::open(&root).unwrap();
     let later = now() + 100 * DAY;
     arrivals::note(&work, [(Keep::Deleted, &rel("d"))].into_iter(), later).unwrap();
@@ -60,7 +60,7 @@ fn a_directory_that_makes_room_for_another_of_its_name_stays_as_long() {
     }
     let names = sandbox.kept_names("deleted");
     assert_eq!(names.len(), 2, "{names:?}");
-    let root = beneath::Root::open(sandbox.dir.path()).unwrap();
+    let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
     let work = WorkDir::open(&root).unwrap();
     let noted: Vec<_> = arrivals::Arrivals::load(&work).unwrap().of(Keep::Deleted).collect();
     assert_eq!(noted.len(), 2);

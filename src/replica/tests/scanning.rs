@@ -115,7 +115,7 @@ fn a_path_beyond_the_limit_is_a_problem_of_its_own() {
     let mut sandbox = Sandbox::new();
     sandbox.write("fine", "x");
     let name = [b'n'; 250];
-    let flags = beneath::HANDLE;
+    let flags = openat_root::HANDLE;
     let mode = rustix::fs::Mode::RWXU;
     let mut at = rustix::fs::open(sandbox.dir.path(), flags, mode).unwrap();
     for _ in 0..20 {

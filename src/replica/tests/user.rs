@@ -87,7 +87,7 @@ fn a_closed_directory_of_ours_is_opened_for_the_time_being() {
             assert_eq!(sandbox.kept("deleted/d/sub").metadata().unwrap().mode_bits(), 0o555);
             assert!(sandbox.kept("deleted/d/sub/x").exists());
             // And what is kept in closed directories can be cleaned.
-            let root = beneath::Root::open(sandbox.dir.path()).unwrap();
+            let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
             let work = work_dir::WorkDir::open(&root).unwrap();
             let days = Retention { backup_days: 1, deleted_days: 1 };
             retention::clean(&work, days, host::now() + 5 * 86_400).unwrap();

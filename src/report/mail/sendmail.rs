@@ -6,7 +6,7 @@ use lettre::Address;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Hands a mail to `sendmail`.
+/// LocalExecutor a mail to `sendmail`.
 pub(super) fn send(
     from: &Address,
     to: &[Address],

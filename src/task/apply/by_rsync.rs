@@ -5,12 +5,12 @@
 //! content comes from such a side and attributes go there, the content comes first, with the
 //! attributes that it has there, and then those that were here before are put back and sent.
 
-use super::courier::{Call, Courier};
+use super::transfer_scheduler::{Call, TransferScheduler};
 use super::metadata::differ_in_attributes;
 use super::{Cut, Job, Steps};
 use crate::reconcile::change::same_content_now;
 use crate::reconcile::record::arrived;
-use crate::reconcile::{Act, Spot};
+use crate::reconcile::{Act, PathId};
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
 use crate::rsync::Purpose;
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp};
@@ -21,9 +21,9 @@ type Read = Vec<Result<Option<Attributes>, PathError>>;
 
 impl Steps<'_, '_> {
     /// What a side has at these places, as they were scanned.
-    pub(super) fn attributes_of(&mut self, side: Side, spots: &[Spot]) -> Result<Read, Cut> {
-        let entry = |spot: &Spot| (self.path(*spot), self.scanned(*spot, side).cloned());
-        let places: Vec<(RelPath, Option<Entry>)> = spots.iter().map(entry).collect();
+    pub(super) fn attributes_of(&mut self, side: Side, path_ids: &[PathId]) -> Result<Read, Cut> {
+        let entry = |path_id: &PathId| (self.path(*path_id), self.scanned(*path_id, side).cloned());
+        let places: Vec<(RelPath, Option<Entry>)> = path_ids.iter().map(entry).collect();
         let Some(reader) = self.apply.readers[side].as_ref() else {
             let paths: Vec<RelPath> = places.into_iter().map(|(path, _)| path).collect();
             return Ok(self.apply.replicas[side].attributes(&paths)?);
@@ -40,21 +40,21 @@ impl Steps<'_, '_> {
         };
         Ok(match reader.read(&self.apply.replicas[side].rsync_end(), &entries) {
             Ok(read) => read.into_iter().map(answer).collect(),
-            Err(why) => spots.iter().map(|_| Err(failed(&why))).collect(),
+            Err(why) => path_ids.iter().map(|_| Err(failed(&why))).collect(),
         })
     }
 
     /// Notes what a side has before content comes, to give it back and over afterwards.
-    pub(super) fn keep_attributes(&mut self, here: Side, spots: &[Spot]) -> Result<(), Cut> {
-        let comes = |spot: &Spot| self.plan().verdict(*spot).act == Act::Send { to: here };
-        let spots: Vec<Spot> = spots.iter().copied().filter(comes).collect();
-        let read = self.attributes_of(here, &spots)?;
-        for (spot, found) in spots.into_iter().zip(read) {
+    pub(super) fn keep_attributes(&mut self, here: Side, path_ids: &[PathId]) -> Result<(), Cut> {
+        let comes = |path_id: &PathId| self.plan().verdict(*path_id).act == Act::Send { to: here };
+        let path_ids: Vec<PathId> = path_ids.iter().copied().filter(comes).collect();
+        let read = self.attributes_of(here, &path_ids)?;
+        for (path_id, found) in path_ids.into_iter().zip(read) {
             match found.and_then(|found| found.ok_or(PathError::Vanished)) {
                 Ok(attributes) => {
-                    self.kept.insert(spot, attributes);
+                    self.kept.insert(path_id, attributes);
                 }
-                Err(error) => self.fail(here, spot, FAILED, &error),
+                Err(error) => self.fail(here, path_id, FAILED, &error),
             }
         }
         Ok(())
@@ -62,33 +62,33 @@ impl Steps<'_, '_> {
 
     /// Files and directories of the same content on both sides whose attributes go to a side
     /// by rsync. Both are looked at right before: what changed since the scan is left alone.
-    pub(super) fn attributes_to_send(&mut self, to: Side) -> Result<Vec<Spot>, Cut> {
+    pub(super) fn attributes_to_send(&mut self, to: Side) -> Result<Vec<PathId>, Cut> {
         if self.apply.readers[to].is_none() {
             return Ok(Vec::new());
         }
         let preserve = self.apply.compared;
-        let goes = |spot: &Spot| {
-            let entries = (self.scanned(*spot, Side::Initiator), self.scanned(*spot, Side::Target));
+        let goes = |path_id: &PathId| {
+            let entries = (self.scanned(*path_id, Side::Initiator), self.scanned(*path_id, Side::Target));
             matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve)
                 && same_content_now(a, b, &preserve))
         };
         let planned = self.plan().metadata[to].iter().copied();
-        let spots: Vec<Spot> = planned.filter(|spot| !self.failed(*spot)).filter(goes).collect();
+        let path_ids: Vec<PathId> = planned.filter(|path_id| !self.failed(*path_id)).filter(goes).collect();
         let scanned = Pair::from_fn(|side: Side| {
-            spots.iter().map(|spot| self.scanned(*spot, side).cloned()).collect()
+            path_ids.iter().map(|path_id| self.scanned(*path_id, side).cloned()).collect()
         });
-        self.unchanged(to, spots, &scanned)
+        self.unchanged(to, path_ids, &scanned)
     }
 
     /// Those of the places where both sides still have what is expected; the others failed.
     fn unchanged(
         &mut self,
         to: Side,
-        spots: Vec<Spot>,
+        path_ids: Vec<PathId>,
         expected: &Pair<Vec<Option<Entry>>>,
-    ) -> Result<Vec<Spot>, Cut> {
-        let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
-        let mut is_same = vec![true; spots.len()];
+    ) -> Result<Vec<PathId>, Cut> {
+        let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+        let mut is_same = vec![true; path_ids.len()];
         for side in Side::BOTH {
             let found = self.apply.replicas[side].stat(&paths)?;
             for ((same, found), expected) in is_same.iter_mut().zip(found).zip(&expected[side]) {
@@ -99,11 +99,11 @@ impl Steps<'_, '_> {
             }
         }
         let mut unchanged = Vec::new();
-        for (spot, same) in spots.into_iter().zip(is_same) {
+        for (path_id, same) in path_ids.into_iter().zip(is_same) {
             if same {
-                unchanged.push(spot);
+                unchanged.push(path_id);
             } else {
-                self.fail(to, spot, FAILED, &PathError::Changed);
+                self.fail(to, path_id, FAILED, &PathError::Changed);
             }
         }
         Ok(unchanged)
@@ -113,45 +113,45 @@ impl Steps<'_, '_> {
     /// and from there to the other side.
     pub(super) fn give_kept_attributes(&mut self) -> Result<(), Cut> {
         let mut kept = std::mem::take(&mut self.kept);
-        kept.retain(|spot, _| !self.failed(*spot));
+        kept.retain(|path_id, _| !self.failed(*path_id));
         let Some(to) = Side::BOTH.into_iter().find(|side| self.apply.readers[*side].is_some())
         else {
             return Ok(());
         };
         let here = to.other();
         // content that came is what the other side had
-        let spots: Vec<Spot> = kept.keys().copied().collect();
+        let path_ids: Vec<PathId> = kept.keys().copied().collect();
         let sent: Vec<Option<Entry>> =
-            spots.iter().map(|spot| self.scanned(*spot, to).cloned()).collect();
-        let spots = self.unchanged(to, spots, &Pair::new(sent.clone(), sent))?;
-        if spots.is_empty() {
+            path_ids.iter().map(|path_id| self.scanned(*path_id, to).cloned()).collect();
+        let path_ids = self.unchanged(to, path_ids, &Pair::new(sent.clone(), sent))?;
+        if path_ids.is_empty() {
             return Ok(());
         }
-        let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+        let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
         let found = self.apply.replicas[here].stat(&paths)?;
         let read = self.apply.replicas[here].attributes(&paths)?;
         let mut jobs = Vec::new();
-        for ((spot, path), (found, read)) in
-            spots.iter().zip(paths).zip(found.into_iter().zip(read))
+        for ((path_id, path), (found, read)) in
+            path_ids.iter().zip(paths).zip(found.into_iter().zip(read))
         {
             let (Ok(Some(expect)), Ok(Some(now))) = (found, read) else {
-                self.fail(here, *spot, FAILED, &PathError::Changed);
+                self.fail(here, *path_id, FAILED, &PathError::Changed);
                 continue;
             };
-            let mode = self.scanned(*spot, here).map_or(expect.mode, |entry| entry.mode);
-            let change = kept.get(spot).map(|kept| AttributeChange::between(&now, kept, mode));
+            let mode = self.scanned(*path_id, here).map_or(expect.mode, |entry| entry.mode);
+            let change = kept.get(path_id).map(|kept| AttributeChange::between(&now, kept, mode));
             if let Some(change) = change.filter(|change| !change.is_empty()) {
-                jobs.push(Job { spot: *spot, op: Op::SetAttributes { path, expect, change } });
+                jobs.push(Job { path_id: *path_id, op: Op::SetAttributes { path, expect, change } });
             }
         }
         self.run_metadata(here, jobs)?;
-        let spots: Vec<Spot> = spots.into_iter().filter(|spot| !self.failed(*spot)).collect();
+        let path_ids: Vec<PathId> = path_ids.into_iter().filter(|path_id| !self.failed(*path_id)).collect();
         self.check_stop()?;
-        let courier = Courier::new(self.apply);
+        let courier = TransferScheduler::new(self.apply);
         let mut calls: Pair<Vec<Call>> = Pair::default();
-        self.touched[to].extend(&spots);
+        self.touched[to].extend(&path_ids);
         let keeps_backup = self.apply.config.policy.backup;
-        calls[to].push(Call { purpose: Purpose::Metadata, spots, keeps_backup });
+        calls[to].push(Call { purpose: Purpose::Metadata, path_ids, keeps_backup });
         self.deliver(&courier, &calls);
         Ok(())
     }
@@ -160,20 +160,20 @@ impl Steps<'_, '_> {
     pub(super) fn add_attributes(&mut self, side: Side) {
         let Some(reader) = self.apply.readers[side].as_ref() else { return };
         let fresh = &self.applied.achieved.fresh[side];
-        let found = |spot| Some((spot, fresh.get(spot)?.clone()?));
-        let found: Vec<(Spot, Entry)> = self.delta().spots().filter_map(found).collect();
+        let found = |path_id| Some((path_id, fresh.get(path_id)?.clone()?));
+        let found: Vec<(PathId, Entry)> = self.delta().path_ids().filter_map(found).collect();
         if found.is_empty() {
             return;
         }
         let entries: Vec<(RelPath, Entry)> =
-            found.iter().map(|(spot, entry)| (self.path(*spot), entry.clone())).collect();
+            found.iter().map(|(path_id, entry)| (self.path(*path_id), entry.clone())).collect();
         // what cannot be read is asked for by the next run, in any case
         let end = self.apply.replicas[side].rsync_end();
         let Ok(read) = reader.read(&end, &entries) else { return };
-        for ((spot, mut entry), read) in found.into_iter().zip(read) {
+        for ((path_id, mut entry), read) in found.into_iter().zip(read) {
             if let Some(attributes) = read {
                 attributes.digest_into(&mut entry);
-                self.applied.achieved.fresh[side].insert(spot, Some(entry));
+                self.applied.achieved.fresh[side].insert(path_id, Some(entry));
             }
         }
     }
@@ -184,11 +184,11 @@ impl Steps<'_, '_> {
         if self.apply.readers[side].is_none() {
             return;
         }
-        for spot in self.apply.plan.delta.spots() {
+        for path_id in self.apply.plan.delta.path_ids() {
             let fresh = &mut self.applied.achieved.fresh[side];
-            if let Some(Some(mut entry)) = fresh.get(spot).cloned() {
+            if let Some(Some(mut entry)) = fresh.get(path_id).cloned() {
                 entry.ctime = Stamp::UNKNOWN;
-                fresh.insert(spot, Some(entry));
+                fresh.insert(path_id, Some(entry));
             }
         }
     }

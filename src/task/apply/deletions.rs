@@ -2,7 +2,7 @@
 //! is unknown to the plan (spec 4, "Deleting").
 
 use super::{Cut, Job, Steps};
-use crate::reconcile::{Act, Delta, Spot};
+use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{Keep, Op, PathError};
 use crate::report::Level;
 use crate::tree::{Entry, Side, Tree};
@@ -24,16 +24,16 @@ impl Steps<'_, '_> {
     /// plan knows; otherwise their entries go one by one, and what is new stays.
     fn soft_deletions(&mut self, side: Side) -> Result<(), Cut> {
         let plan = self.apply.plan;
-        let is_deleted = |spot: Spot| plan.verdict(spot).act == Act::Delete { on: side };
-        let tops: Vec<Spot> = plan.deletions[side]
+        let is_deleted = |path_id: PathId| plan.verdict(path_id).act == Act::Delete { on: side };
+        let tops: Vec<PathId> = plan.deletions[side]
             .iter()
-            .map(|deletion| deletion.spot)
-            .filter(|spot| {
-                let parent = plan.delta.parent(*spot);
+            .map(|deletion| deletion.path_id)
+            .filter(|path_id| {
+                let parent = plan.delta.parent(*path_id);
                 parent == Delta::ROOT || !is_deleted(parent)
             })
             .collect();
-        let dirs: Vec<Spot> = tops
+        let dirs: Vec<PathId> = tops
             .iter()
             .copied()
             .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
@@ -45,7 +45,7 @@ impl Steps<'_, '_> {
                 let mut below = plan.delta.below(top);
                 below.reverse();
                 jobs.extend(
-                    below.into_iter().filter_map(|spot| self.deletion_one_by_one(side, spot)),
+                    below.into_iter().filter_map(|path_id| self.deletion_one_by_one(side, path_id)),
                 );
                 jobs.extend(self.deletion_one_by_one(side, top));
             } else if let Some(expect) = self.scanned(top, side).cloned() {
@@ -54,21 +54,21 @@ impl Steps<'_, '_> {
                 jobs.push(self.soft_deletion(top, expect));
             }
         }
-        self.run(side, jobs, |steps, spot, result| steps.deleted(side, spot, result))
+        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))
     }
 
-    fn soft_deletion(&self, spot: Spot, expect: Entry) -> Job {
-        let path = self.path(spot);
-        Job { spot, op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false } }
+    fn soft_deletion(&self, path_id: PathId, expect: Entry) -> Job {
+        let path = self.path(path_id);
+        Job { path_id, op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false } }
     }
 
     /// Files move away, directories are removed once they are empty.
-    fn deletion_one_by_one(&self, side: Side, spot: Spot) -> Option<Job> {
-        let expect = self.scanned(spot, side)?.clone();
+    fn deletion_one_by_one(&self, side: Side, path_id: PathId) -> Option<Job> {
+        let expect = self.scanned(path_id, side)?.clone();
         Some(if expect.kind.is_dir() {
-            Job { spot, op: Op::Remove { path: self.path(spot), expect } }
+            Job { path_id, op: Op::Remove { path: self.path(path_id), expect } }
         } else {
-            self.soft_deletion(spot, expect)
+            self.soft_deletion(path_id, expect)
         })
     }
 
@@ -77,24 +77,24 @@ impl Steps<'_, '_> {
         let jobs = plan.deletions[side]
             .iter()
             .filter_map(|deletion| {
-                let expect = self.scanned(deletion.spot, side)?.clone();
-                let op = Op::Remove { path: self.path(deletion.spot), expect };
-                Some(Job { spot: deletion.spot, op })
+                let expect = self.scanned(deletion.path_id, side)?.clone();
+                let op = Op::Remove { path: self.path(deletion.path_id), expect };
+                Some(Job { path_id: deletion.path_id, op })
             })
             .collect();
-        self.run(side, jobs, |steps, spot, result| steps.deleted(side, spot, result))
+        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))
     }
 
-    fn deleted(&mut self, side: Side, spot: Spot, result: Result<(), PathError>) {
+    fn deleted(&mut self, side: Side, path_id: PathId, result: Result<(), PathError>) {
         match result {
             // Somebody was faster.
             Ok(()) | Err(PathError::Vanished) => {}
             // New work since the scan: it stays, and the next run brings it over.
             Err(error @ (PathError::Changed | PathError::NotEmpty)) => {
-                self.problem(Level::Warn, side, spot, &format!("not deleted: {error}"));
-                self.applied.achieved.fail_below(&self.apply.plan.delta, spot);
+                self.problem(Level::Warn, side, path_id, &format!("not deleted: {error}"));
+                self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
             }
-            Err(error) => self.fail_tree(side, spot, "cannot delete it", &error),
+            Err(error) => self.fail_tree(side, path_id, "cannot delete it", &error),
         }
     }
 
@@ -102,9 +102,9 @@ impl Steps<'_, '_> {
     pub(super) fn changed_below(
         &mut self,
         side: Side,
-        tops: &[Spot],
-    ) -> Result<BTreeSet<Spot>, Cut> {
-        let dirs: Vec<Spot> = tops
+        tops: &[PathId],
+    ) -> Result<BTreeSet<PathId>, Cut> {
+        let dirs: Vec<PathId> = tops
             .iter()
             .copied()
             .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
@@ -112,7 +112,7 @@ impl Steps<'_, '_> {
         if dirs.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let paths: Vec<_> = dirs.iter().map(|spot| self.path(*spot)).collect();
+        let paths: Vec<_> = dirs.iter().map(|path_id| self.path(*path_id)).collect();
         let found = self.apply.replicas[side].look_below(&paths)?;
         let mut changed = BTreeSet::new();
         for (top, found) in dirs.into_iter().zip(found) {
@@ -129,13 +129,13 @@ impl Steps<'_, '_> {
         Ok(changed)
     }
 
-    fn holds_just_what_was_scanned(&self, side: Side, top: Spot, found: &Tree) -> bool {
+    fn holds_just_what_was_scanned(&self, side: Side, top: PathId, found: &Tree) -> bool {
         let delta = self.delta();
         let mut stack = vec![(top, Tree::ROOT)];
-        while let Some((spot, dir)) = stack.pop() {
-            let mut spots = delta.children(spot).filter(|s| delta.now(*s, side).is_some());
+        while let Some((path_id, dir)) = stack.pop() {
+            let mut path_ids = delta.children(path_id).filter(|s| delta.now(*s, side).is_some());
             for child in found.children(dir) {
-                let Some(known) = spots.next() else { return false };
+                let Some(known) = path_ids.next() else { return false };
                 let entry = found.entry(child);
                 let is_same = delta.name(known) == found.name(child)
                     && self

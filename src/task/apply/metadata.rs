@@ -2,19 +2,19 @@
 
 use super::{Cut, Job, Steps};
 use crate::config::Preserve;
-use crate::reconcile::Spot;
+use crate::reconcile::PathId;
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
 use crate::tree::{Entry, Kind, Pair, RelPath, Side};
 
 impl Steps<'_, '_> {
     /// Step 4: metadata that flows against its file's content.
     pub(super) fn counter_metadata(&mut self) -> Result<(), Cut> {
-        if self.plan().counter_metadata.iter().any(|(_, spots)| !spots.is_empty()) {
+        if self.plan().counter_metadata.iter().any(|(_, path_ids)| !path_ids.is_empty()) {
             self.note_in_flight(&Pair::default());
         }
         for side in Side::BOTH {
-            let spots = self.plan().counter_metadata[side].clone();
-            self.set_metadata(side, &spots)?;
+            let path_ids = self.plan().counter_metadata[side].clone();
+            self.set_metadata(side, &path_ids)?;
         }
         Ok(())
     }
@@ -22,20 +22,20 @@ impl Steps<'_, '_> {
     /// Step 6: other metadata.
     pub(super) fn metadata(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
-            let spots = self.plan().metadata[side].clone();
-            self.set_metadata(side, &spots)?;
+            let path_ids = self.plan().metadata[side].clone();
+            self.set_metadata(side, &path_ids)?;
         }
         Ok(())
     }
 
-    fn set_metadata(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
-        for spots in spots.chunks(super::BATCH) {
+    fn set_metadata(&mut self, side: Side, path_ids: &[PathId]) -> Result<(), Cut> {
+        for path_ids in path_ids.chunks(super::BATCH) {
             self.check_stop()?;
-            let mut jobs = self.attribute_jobs(side, spots)?;
+            let mut jobs = self.attribute_jobs(side, path_ids)?;
             let preserve = self.apply.compared;
-            for spot in spots.iter().filter(|spot| !self.failed(**spot)) {
+            for path_id in path_ids.iter().filter(|path_id| !self.failed(**path_id)) {
                 let (Some(mine), Some(other)) =
-                    (self.scanned(*spot, side), self.scanned(*spot, side.other()))
+                    (self.scanned(*path_id, side), self.scanned(*path_id, side.other()))
                 else {
                     continue;
                 };
@@ -45,7 +45,7 @@ impl Steps<'_, '_> {
                     gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
                 };
                 let mode = wanted_mode(mine, other, &preserve);
-                jobs.extend(metadata_jobs(*spot, self.path(*spot), mine, owner, mode));
+                jobs.extend(metadata_jobs(*path_id, self.path(*path_id), mine, owner, mode));
             }
             self.run_metadata(side, jobs)?;
         }
@@ -54,47 +54,47 @@ impl Steps<'_, '_> {
 
     /// What this user may not do is told once for all, and taken as it is.
     pub(super) fn run_metadata(&mut self, side: Side, jobs: Vec<Job>) -> Result<(), Cut> {
-        self.run(side, jobs, |steps, spot, result| match result {
+        self.run(side, jobs, |steps, path_id, result| match result {
             Ok(()) => {}
             Err(error) if is_refused(&error) => {
-                steps.applied.refused.insert(spot);
+                steps.applied.refused.insert(path_id);
             }
-            Err(error) => steps.fail(side, spot, "cannot carry its metadata over", &error),
+            Err(error) => steps.fail(side, path_id, "cannot carry its metadata over", &error),
         })
     }
 
     /// ACLs and extended attributes: the digests of the scan only tell that they differ, so
     /// both sides are asked for what they have.
-    fn attribute_jobs(&mut self, side: Side, spots: &[Spot]) -> Result<Vec<Job>, Cut> {
+    fn attribute_jobs(&mut self, side: Side, path_ids: &[PathId]) -> Result<Vec<Job>, Cut> {
         let preserve = self.apply.compared;
-        let spots: Vec<Spot> = spots
+        let path_ids: Vec<PathId> = path_ids
             .iter()
-            .filter(|spot| !self.failed(**spot))
-            .filter(|spot| {
-                let entries = (self.scanned(**spot, side), self.scanned(**spot, side.other()));
+            .filter(|path_id| !self.failed(**path_id))
+            .filter(|path_id| {
+                let entries = (self.scanned(**path_id, side), self.scanned(**path_id, side.other()));
                 matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve))
             })
             .copied()
             .collect();
-        if spots.is_empty() {
+        if path_ids.is_empty() {
             return Ok(Vec::new());
         }
         if self.apply.readers[side].is_some() {
-            self.keep_attributes(side.other(), &spots)?;
+            self.keep_attributes(side.other(), &path_ids)?;
             return Ok(Vec::new());
         }
-        let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
-        let theirs = self.attributes_of(side.other(), &spots)?;
-        let mine = self.attributes_of(side, &spots)?;
+        let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+        let theirs = self.attributes_of(side.other(), &path_ids)?;
+        let mine = self.attributes_of(side, &path_ids)?;
         let mut jobs = Vec::new();
-        for ((spot, path), (mine, theirs)) in
-            spots.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))
+        for ((path_id, path), (mine, theirs)) in
+            path_ids.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))
         {
             let mut read = |side: Side, found: Result<Option<Attributes>, PathError>| {
                 let found = found.and_then(|found| found.ok_or(PathError::Vanished));
                 found
                     .map_err(|error| {
-                        self.fail(side, spot, "cannot carry its metadata over", &error)
+                        self.fail(side, path_id, "cannot carry its metadata over", &error)
                     })
                     .ok()
             };
@@ -104,14 +104,14 @@ impl Steps<'_, '_> {
                 only_compared(attributes, &preserve);
             }
             let (Some(expect), Some(other)) =
-                (self.scanned(spot, side), self.scanned(spot, side.other()))
+                (self.scanned(path_id, side), self.scanned(path_id, side.other()))
             else {
                 continue;
             };
             let change = AttributeChange::between(&mine, &theirs, other.mode);
             if !change.is_empty() {
                 let op = Op::SetAttributes { path, expect: expect.clone(), change };
-                jobs.push(Job { spot, op });
+                jobs.push(Job { path_id, op });
             }
         }
         Ok(jobs)
@@ -119,18 +119,18 @@ impl Steps<'_, '_> {
 
     /// Whoever replaces a file becomes its owner. Where owners or groups are not preserved,
     /// those that the receiver had are put back (spec 5, "rsync calls").
-    pub(super) fn put_owners_back(&mut self, side: Side, spots: &[Spot]) -> Result<(), Cut> {
+    pub(super) fn put_owners_back(&mut self, side: Side, path_ids: &[PathId]) -> Result<(), Cut> {
         let preserve = self.apply.compared;
         if preserve.owner && preserve.group {
             return Ok(());
         }
         let can_chown = self.apply.can_chown[side];
-        for spots in spots.chunks(super::BATCH) {
-            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+        for path_ids in path_ids.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
             let found = self.apply.replicas[side].stat(&paths)?;
             let mut jobs = Vec::new();
-            for ((spot, path), found) in spots.iter().zip(paths).zip(found) {
-                let (Some(before), Ok(Some(now))) = (self.scanned(*spot, side), found) else {
+            for ((path_id, path), found) in path_ids.iter().zip(paths).zip(found) {
+                let (Some(before), Ok(Some(now))) = (self.scanned(*path_id, side), found) else {
                     continue;
                 };
                 let uid = !preserve.owner && can_chown && before.uid != now.uid;
@@ -138,12 +138,12 @@ impl Steps<'_, '_> {
                     uid: uid.then_some(before.uid),
                     gid: (!preserve.group && before.gid != now.gid).then_some(before.gid),
                 };
-                jobs.extend(metadata_jobs(*spot, path, &now, owner, None));
+                jobs.extend(metadata_jobs(*path_id, path, &now, owner, None));
             }
             // A group that this user may not give is no news: nothing was asked for.
-            self.run(side, jobs, |steps, spot, result| match result {
+            self.run(side, jobs, |steps, path_id, result| match result {
                 Err(error) if !is_refused(&error) => {
-                    steps.fail(side, spot, "cannot give it back its owner", &error);
+                    steps.fail(side, path_id, "cannot give it back its owner", &error);
                 }
                 _ => {}
             })?;
@@ -162,14 +162,14 @@ struct Owner {
 /// Owner and mode one after the other, so that a refused owner stops no mode. A new owner
 /// takes setuid and setgid away: with them the mode is set in any case.
 fn metadata_jobs(
-    spot: Spot,
+    path_id: PathId,
     path: RelPath,
     mine: &Entry,
     owner: Owner,
     mode: Option<u16>,
 ) -> Vec<Job> {
     let op = |uid, gid, mode| Job {
-        spot,
+        path_id,
         op: Op::SetMetadata { path: path.clone(), expect: mine.clone(), mode, uid, gid },
     };
     let Owner { uid, gid } = owner;

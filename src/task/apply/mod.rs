@@ -5,7 +5,7 @@
 //! and what was done by then is recorded.
 
 mod by_rsync;
-mod courier;
+mod transfer_scheduler;
 mod deletions;
 mod metadata;
 mod reread;
@@ -17,7 +17,7 @@ use super::attributes::Reader;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
-use crate::reconcile::{Delta, Plan, Spot};
+use crate::reconcile::{Delta, Plan, PathId};
 use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, StateStore};
@@ -66,7 +66,7 @@ pub struct Applied {
     /// Bytes that rsync transferred to each side.
     pub bytes: Pair<u64>,
     /// Paths whose metadata could not be set because this user, or the file system, may not.
-    pub refused: BTreeSet<Spot>,
+    pub refused: BTreeSet<PathId>,
     /// Devices, fifos and sockets that could not be made on a side. They are tried again.
     pub unmade: Pair<BTreeSet<RelPath>>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
@@ -92,21 +92,21 @@ struct Steps<'a, 'b> {
     apply: &'a mut Apply<'b>,
     applied: Applied,
     /// Paths whose step was begun, or done: to be read again.
-    touched: Pair<BTreeSet<Spot>>,
+    touched: Pair<BTreeSet<PathId>>,
     /// Whole subtrees that were sent: to be read again below too.
-    sent_trees: Pair<BTreeSet<Spot>>,
+    sent_trees: Pair<BTreeSet<PathId>>,
     /// Paths to which something was renamed.
-    moved: Pair<BTreeSet<Spot>>,
+    moved: Pair<BTreeSet<PathId>>,
     /// Which moves of the plan are known to be done.
     done_moves: BTreeSet<usize>,
     /// Attributes that a side keeps although it gets content, and that its content's source
     /// can only get through rsync, when the contents are the same.
-    kept: BTreeMap<Spot, Attributes>,
+    kept: BTreeMap<PathId, Attributes>,
 }
 
 /// One operation, and the path of the plan that it serves.
 struct Job {
-    spot: Spot,
+    path_id: PathId,
     op: Op,
 }
 
@@ -146,10 +146,10 @@ impl Apply<'_> {
 impl Steps<'_, '_> {
     fn all(&mut self) -> Result<(), Cut> {
         let moved = self.places_of_moves();
-        self.set_aside(|side, spot| !moved[side].contains(&spot))?;
+        self.set_aside(|side, path_id| !moved[side].contains(&path_id))?;
         self.moves()?;
         // What stands in the way below a directory that was renamed just now.
-        self.set_aside(|side, spot| moved[side].contains(&spot))?;
+        self.set_aside(|side, path_id| moved[side].contains(&path_id))?;
         self.counter_metadata()?;
         self.updates()?;
         self.metadata()?;
@@ -166,26 +166,26 @@ impl Steps<'_, '_> {
         &self.apply.plan.delta
     }
 
-    fn path(&self, spot: Spot) -> RelPath {
-        self.apply.plan.path(spot)
+    fn path(&self, path_id: PathId) -> RelPath {
+        self.apply.plan.path(path_id)
     }
 
-    fn scanned(&self, spot: Spot, side: Side) -> Option<&Entry> {
-        self.apply.plan.entry(self.apply.trees, spot, side)
+    fn scanned(&self, path_id: PathId, side: Side) -> Option<&Entry> {
+        self.apply.plan.entry(self.apply.trees, path_id, side)
     }
 
-    fn failed(&self, spot: Spot) -> bool {
-        !self.applied.achieved.succeeded(spot)
+    fn failed(&self, path_id: PathId) -> bool {
+        !self.applied.achieved.succeeded(path_id)
     }
 
-    fn problem(&self, level: Level, side: Side, spot: Spot, text: &str) {
-        self.apply.around.reporter().problem(level, Some(side), Some(&self.path(spot)), text);
+    fn problem(&self, level: Level, side: Side, path_id: PathId, text: &str) {
+        self.apply.around.reporter().problem(level, Some(side), Some(&self.path(path_id)), text);
     }
 
     /// A path on which a step failed: reported, and left to the next run.
-    fn fail(&mut self, side: Side, spot: Spot, what: &str, error: &PathError) {
-        self.problem(Level::Error, side, spot, &format!("{what}: {error}"));
-        self.applied.achieved.failed.insert(spot);
+    fn fail(&mut self, side: Side, path_id: PathId, what: &str, error: &PathError) {
+        self.problem(Level::Error, side, path_id, &format!("{what}: {error}"));
+        self.applied.achieved.failed.insert(path_id);
     }
 
     fn check_stop(&self) -> Result<(), Cut> {
@@ -197,26 +197,26 @@ impl Steps<'_, '_> {
         &mut self,
         side: Side,
         jobs: Vec<Job>,
-        mut done: impl FnMut(&mut Self, Spot, Result<(), PathError>),
+        mut done: impl FnMut(&mut Self, PathId, Result<(), PathError>),
     ) -> Result<(), Cut> {
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
             self.check_stop()?;
-            let (spots, ops): (Vec<Spot>, Vec<Op>) =
-                jobs.by_ref().take(BATCH).map(|job| (job.spot, job.op)).unzip();
-            self.touched[side].extend(&spots);
+            let (path_ids, ops): (Vec<PathId>, Vec<Op>) =
+                jobs.by_ref().take(BATCH).map(|job| (job.path_id, job.op)).unzip();
+            self.touched[side].extend(&path_ids);
             fault::point("before a batch");
             let results = self.apply.replicas[side].apply(&ops)?;
             fault::point("after a batch");
-            for (spot, result) in spots.into_iter().zip(results) {
-                done(self, spot, result);
+            for (path_id, result) in path_ids.into_iter().zip(results) {
+                done(self, path_id, result);
             }
         }
         Ok(())
     }
 
     /// Paths that are there only after the moves of a side.
-    fn places_of_moves(&self) -> Pair<BTreeSet<Spot>> {
+    fn places_of_moves(&self) -> Pair<BTreeSet<PathId>> {
         Pair::from_fn(|side| {
             let moves = self.plan().moves.iter().filter(|step| step.on == Some(side));
             moves.flat_map(|step| step.carried.iter().map(|(_, new)| *new)).collect()
@@ -224,47 +224,47 @@ impl Steps<'_, '_> {
     }
 
     /// Step 1: what is of another kind goes out of the way.
-    fn set_aside(&mut self, when: impl Fn(Side, Spot) -> bool) -> Result<(), Cut> {
+    fn set_aside(&mut self, when: impl Fn(Side, PathId) -> bool) -> Result<(), Cut> {
         for side in Side::BOTH {
             let steps: Vec<_> = self
                 .plan()
                 .set_aside
                 .iter()
-                .filter(|step| step.on == side && when(side, step.spot) && !self.failed(step.spot))
+                .filter(|step| step.on == side && when(side, step.path_id) && !self.failed(step.path_id))
                 .copied()
                 .collect();
-            let tops: Vec<Spot> = steps.iter().map(|step| step.spot).collect();
+            let tops: Vec<PathId> = steps.iter().map(|step| step.path_id).collect();
             let changed = self.changed_below(side, &tops)?;
             let mut jobs = Vec::new();
             for step in steps {
-                let Some(expect) = self.scanned(step.spot, side).cloned() else { continue };
-                if changed.contains(&step.spot) {
+                let Some(expect) = self.scanned(step.path_id, side).cloned() else { continue };
+                if changed.contains(&step.path_id) {
                     self.fail_tree(
                         side,
-                        step.spot,
+                        step.path_id,
                         "cannot move it out of the way",
                         &PathError::Changed,
                     );
                     continue;
                 }
                 let op = Op::SetAside {
-                    path: self.path(step.spot),
+                    path: self.path(step.path_id),
                     keep: step.keep,
                     expect,
                     replace_older: !self.apply.config.policy.backup_multiple,
                 };
-                jobs.push(Job { spot: step.spot, op });
+                jobs.push(Job { path_id: step.path_id, op });
             }
-            self.run(side, jobs, |steps, spot, result| {
+            self.run(side, jobs, |steps, path_id, result| {
                 if let Err(error) = result {
-                    steps.fail_tree(side, spot, "cannot move it out of the way", &error);
+                    steps.fail_tree(side, path_id, "cannot move it out of the way", &error);
                 }
             })?;
         }
         Ok(())
     }
 
-    fn fail_tree(&mut self, side: Side, top: Spot, what: &str, error: &PathError) {
+    fn fail_tree(&mut self, side: Side, top: PathId, what: &str, error: &PathError) {
         self.fail(side, top, what, error);
         self.applied.achieved.fail_below(&self.apply.plan.delta, top);
     }
@@ -273,7 +273,7 @@ impl Steps<'_, '_> {
     fn moves(&mut self) -> Result<(), Cut> {
         let plan = self.apply.plan;
         for side in Side::BOTH {
-            let mut made: BTreeSet<Spot> = BTreeSet::new();
+            let mut made: BTreeSet<PathId> = BTreeSet::new();
             let mut jobs = Vec::new();
             let mut index_of = Vec::new();
             for (index, step) in plan.moves.iter().enumerate() {
@@ -285,25 +285,25 @@ impl Steps<'_, '_> {
                         let mode = self.scanned(parent, side.other()).map_or(0o700, |e| e.mode);
                         // Its metadata is set with the updates; until then we can write in it.
                         let op = Op::MakeDir { path: self.path(parent), mode: mode | 0o700 };
-                        jobs.push(Job { spot: parent, op });
+                        jobs.push(Job { path_id: parent, op });
                         index_of.push(None);
                     }
                 }
                 let Some(expect) = self.scanned(step.to, side).cloned() else { continue };
                 let (from, to) = (self.path(step.from), self.path(step.to));
-                jobs.push(Job { spot: step.to, op: Op::Rename { from, to, expect } });
+                jobs.push(Job { path_id: step.to, op: Op::Rename { from, to, expect } });
                 index_of.push(Some(index));
             }
             let mut index_of = index_of.into_iter();
-            self.run(side, jobs, |steps, spot, result| {
+            self.run(side, jobs, |steps, path_id, result| {
                 let index = index_of.next().flatten();
                 match (result, index) {
                     (Err(error), Some(index)) => {
-                        steps.fail_tree(side, spot, "cannot follow the move to this name", &error);
+                        steps.fail_tree(side, path_id, "cannot follow the move to this name", &error);
                         steps.applied.achieved.failed_moves.insert(index);
                     }
                     (Err(error), None) => {
-                        steps.fail(side, spot, "cannot make the directory", &error)
+                        steps.fail(side, path_id, "cannot make the directory", &error)
                     }
                     (Ok(()), Some(index)) => {
                         steps.done_moves.insert(index);
@@ -319,10 +319,10 @@ impl Steps<'_, '_> {
 
     /// Directories above a path that are planned for a side and not there yet, outermost
     /// first. What was no directory there has been set aside.
-    fn missing_parents(&self, spot: Spot, side: Side) -> Vec<Spot> {
+    fn missing_parents(&self, path_id: PathId, side: Side) -> Vec<PathId> {
         let mut missing = Vec::new();
-        let mut at = self.delta().parent(spot);
-        let is_there = |spot| self.scanned(spot, side).is_some_and(|entry| entry.kind.is_dir());
+        let mut at = self.delta().parent(path_id);
+        let is_there = |path_id| self.scanned(path_id, side).is_some_and(|entry| entry.kind.is_dir());
         while at != Delta::ROOT && !is_there(at) {
             missing.push(at);
             at = self.delta().parent(at);
@@ -340,19 +340,19 @@ impl Steps<'_, '_> {
             let jobs = plan.dir_times[side]
                 .iter()
                 .rev()
-                .filter(|(spot, _)| !self.failed(*spot))
-                .map(|(spot, mtime)| Job {
-                    spot: *spot,
-                    op: Op::SetMtime { path: self.path(*spot), mtime: *mtime },
+                .filter(|(path_id, _)| !self.failed(*path_id))
+                .map(|(path_id, mtime)| Job {
+                    path_id: *path_id,
+                    op: Op::SetMtime { path: self.path(*path_id), mtime: *mtime },
                 })
                 .collect();
-            self.run(side, jobs, |steps, spot, result| {
+            self.run(side, jobs, |steps, path_id, result| {
                 // A directory that vanished meanwhile needs no time.
                 if let Err(error) = result
                     && error != PathError::Vanished
                 {
                     let text = format!("cannot set the time of the directory: {error}");
-                    steps.problem(Level::Warn, side, spot, &text);
+                    steps.problem(Level::Warn, side, path_id, &text);
                 }
             })?;
         }
@@ -362,7 +362,7 @@ impl Steps<'_, '_> {
     /// After a cut: paths that no step reached keep their old baseline.
     fn fail_what_was_not_begun(&mut self) {
         let plan = self.apply.plan;
-        let begun = |steps: &Self, side: Side, spot: Spot| steps.touched[side].contains(&spot);
+        let begun = |steps: &Self, side: Side, path_id: PathId| steps.touched[side].contains(&path_id);
         let mut not_begun = Vec::new();
         for side in Side::BOTH {
             let lists = [
@@ -372,10 +372,10 @@ impl Steps<'_, '_> {
                 &plan.counter_metadata[side],
             ];
             not_begun.extend(
-                lists.into_iter().flatten().filter(|spot| !begun(self, side, **spot)).copied(),
+                lists.into_iter().flatten().filter(|path_id| !begun(self, side, **path_id)).copied(),
             );
             not_begun.extend(
-                plan.deletions[side].iter().map(|d| d.spot).filter(|s| !begun(self, side, *s)),
+                plan.deletions[side].iter().map(|d| d.path_id).filter(|s| !begun(self, side, *s)),
             );
             for top in &plan.subtrees[side] {
                 if !self.sent_trees[side].contains(top) {
@@ -383,8 +383,8 @@ impl Steps<'_, '_> {
                 }
             }
             for step in plan.set_aside.iter().filter(|step| step.on == side) {
-                if !begun(self, side, step.spot) {
-                    self.applied.achieved.fail_below(&plan.delta, step.spot);
+                if !begun(self, side, step.path_id) {
+                    self.applied.achieved.fail_below(&plan.delta, step.path_id);
                 }
             }
             for (index, step) in plan.moves.iter().enumerate() {

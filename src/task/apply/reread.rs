@@ -3,7 +3,7 @@
 
 use super::Steps;
 use crate::reconcile::record::arrived;
-use crate::reconcile::{Act, Spot};
+use crate::reconcile::{Act, PathId};
 use crate::replica::ReplicaError;
 use crate::report::Level;
 use crate::tree::{Entry, Kind, RelPath, Side, Tree};
@@ -44,24 +44,24 @@ impl Steps<'_, '_> {
             }
             self.read_below(side, portion)?;
         }
-        let spots: Vec<Spot> = self.touched[side].iter().copied().collect();
-        for spots in spots.chunks(super::BATCH) {
-            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+        let path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
+        for path_ids in path_ids.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
             let entries = self.apply.replicas[side].stat(&paths)?;
-            for (spot, entry) in spots.iter().zip(entries) {
+            for (path_id, entry) in path_ids.iter().zip(entries) {
                 match entry {
                     Ok(entry) => {
-                        self.applied.achieved.fresh[side].insert(*spot, entry);
+                        self.applied.achieved.fresh[side].insert(*path_id, entry);
                     }
-                    Err(error) => self.fail(side, *spot, "cannot look at it again", &error),
+                    Err(error) => self.fail(side, *path_id, "cannot look at it again", &error),
                 }
             }
         }
         Ok(())
     }
 
-    fn read_below(&mut self, side: Side, tops: Vec<Spot>) -> Result<(), ReplicaError> {
-        let paths: Vec<RelPath> = tops.iter().map(|spot| self.path(*spot)).collect();
+    fn read_below(&mut self, side: Side, tops: Vec<PathId>) -> Result<(), ReplicaError> {
+        let paths: Vec<RelPath> = tops.iter().map(|path_id| self.path(*path_id)).collect();
         let found = self.apply.replicas[side].look_below(&paths)?;
         for (top, tree) in tops.into_iter().zip(found) {
             match tree {
@@ -74,36 +74,36 @@ impl Steps<'_, '_> {
 
     /// Takes over what a whole subtree looks like where it arrived. What appeared there
     /// meanwhile stays out.
-    fn take_tree(&mut self, side: Side, top: Spot, found: Option<&Tree>) {
+    fn take_tree(&mut self, side: Side, top: PathId, found: Option<&Tree>) {
         let plan = self.apply.plan;
         let mut stack = vec![(top, found.map(|tree| (tree, Tree::ROOT)))];
-        while let Some((spot, there)) = stack.pop() {
+        while let Some((path_id, there)) = stack.pop() {
             let entry = there.map(|(tree, id)| tree.entry(id).clone());
             // both are in the order of the names
             let mut below = there
                 .into_iter()
                 .flat_map(|(tree, dir)| tree.children(dir).map(move |id| (tree, id)))
                 .peekable();
-            for child in plan.delta.children(spot) {
+            for child in plan.delta.children(path_id) {
                 let name = plan.delta.name(child);
                 while below.next_if(|(tree, id)| tree.name(*id) < name).is_some() {}
                 stack.push((child, below.next_if(|(tree, id)| tree.name(*id) == name)));
             }
-            self.applied.achieved.fresh[side].insert(spot, entry);
+            self.applied.achieved.fresh[side].insert(path_id, entry);
         }
     }
 
     /// The replica cannot be asked any more: nothing touched on it counts as achieved,
     /// except what is known to be safe either way.
     fn forget_side(&mut self, side: Side) {
-        let mut spots: Vec<Spot> = self.touched[side].iter().copied().collect();
+        let mut path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
         for top in &self.sent_trees[side] {
-            spots.push(*top);
-            spots.extend(self.apply.plan.delta.below(*top));
+            path_ids.push(*top);
+            path_ids.extend(self.apply.plan.delta.below(*top));
         }
-        for spot in spots {
-            self.applied.achieved.fresh[side].remove(spot);
-            self.applied.achieved.failed.insert(spot);
+        for path_id in path_ids {
+            self.applied.achieved.fresh[side].remove(path_id);
+            self.applied.achieved.failed.insert(path_id);
         }
         // Of a step that was begun nobody knows whether it was done. Counted as not done, it
         // is found done, or is done, next time; a move counted as done that is not would look
@@ -116,33 +116,33 @@ impl Steps<'_, '_> {
             }
         }
         for step in plan.set_aside.iter().filter(|step| step.on == side) {
-            self.applied.achieved.fail_below(&plan.delta, step.spot);
+            self.applied.achieved.fail_below(&plan.delta, step.path_id);
         }
     }
 
     fn judge(&mut self) {
         let plan = self.apply.plan;
-        for spot in plan.delta.spots() {
-            if self.failed(spot) {
+        for path_id in plan.delta.path_ids() {
+            if self.failed(path_id) {
                 continue;
             }
-            match plan.verdict(spot).act {
-                Act::Send { to } => self.judge_sent(spot, to),
+            match plan.verdict(path_id).act {
+                Act::Send { to } => self.judge_sent(path_id, to),
                 Act::Delete { on } => {
-                    if matches!(self.applied.achieved.fresh[on].get(spot), Some(Some(_))) {
+                    if matches!(self.applied.achieved.fresh[on].get(path_id), Some(Some(_))) {
                         self.problem(
                             Level::Error,
                             on,
-                            spot,
+                            path_id,
                             "it is still there after it was deleted",
                         );
-                        self.applied.achieved.failed.insert(spot);
+                        self.applied.achieved.failed.insert(path_id);
                     }
                 }
                 Act::Nothing => {}
             }
-            if let Some(on) = plan.verdict(spot).metadata_on {
-                self.judge_metadata(spot, on);
+            if let Some(on) = plan.verdict(path_id).metadata_on {
+                self.judge_metadata(path_id, on);
             }
         }
         self.judge_links();
@@ -152,20 +152,20 @@ impl Steps<'_, '_> {
     fn judge_links(&mut self) {
         let plan = self.apply.plan;
         for group in &plan.groups {
-            let found = |spot: &Spot| {
-                let entry = self.applied.achieved.fresh[group.to].get(*spot)?.as_ref()?;
+            let found = |path_id: &PathId| {
+                let entry = self.applied.achieved.fresh[group.to].get(*path_id)?.as_ref()?;
                 Some((entry.dev, entry.ino))
             };
             let first = group.members.first().and_then(found);
-            let together = group.members.iter().all(|spot| found(spot) == first);
-            if together || group.members.iter().any(|spot| self.failed(*spot)) {
+            let together = group.members.iter().all(|path_id| found(path_id) == first);
+            if together || group.members.iter().any(|path_id| self.failed(*path_id)) {
                 continue;
             }
-            if let (Some(spot), false) = (group.members.last(), self.applied.cut_short) {
+            if let (Some(path_id), false) = (group.members.last(), self.applied.cut_short) {
                 self.problem(
                     Level::Error,
                     group.to,
-                    *spot,
+                    *path_id,
                     "it could not be linked with the other names of the same file; its content \
                      is there. Does the file system have hard links? (PRESERVE_HARDLINKS)",
                 );
@@ -174,45 +174,45 @@ impl Steps<'_, '_> {
         }
     }
 
-    fn judge_sent(&mut self, spot: Spot, to: Side) {
-        let Some(sent) = self.scanned(spot, to.other()).cloned() else { return };
-        let found = self.applied.achieved.fresh[to].get(spot).cloned().flatten();
+    fn judge_sent(&mut self, path_id: PathId, to: Side) {
+        let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
+        let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
         match &found {
-            Some(found) if arrived(&sent, found) && self.was_replaced(spot, to, &sent, found) => {}
+            Some(found) if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
             _ => {
-                self.explain(spot, to, &sent, found.as_ref());
-                self.applied.achieved.failed.insert(spot);
+                self.explain(path_id, to, &sent, found.as_ref());
+                self.applied.achieved.failed.insert(path_id);
             }
         }
     }
 
     /// What looked just like the sent entry before, with other content (CHECKSUM), or as a
     /// name of its own, must have become a new file.
-    fn was_replaced(&self, spot: Spot, to: Side, sent: &Entry, found: &Entry) -> bool {
-        self.scanned(spot, to).filter(|_| sent.kind == Kind::File).is_none_or(|before| {
+    fn was_replaced(&self, path_id: PathId, to: Side, sent: &Entry, found: &Entry) -> bool {
+        self.scanned(path_id, to).filter(|_| sent.kind == Kind::File).is_none_or(|before| {
             !arrived(sent, before) || before.ino != found.ino || before.ctime != found.ctime
         })
     }
 
     /// Why something did not arrive as it was scanned.
-    fn explain(&mut self, spot: Spot, to: Side, sent: &Entry, found: Option<&Entry>) {
+    fn explain(&mut self, path_id: PathId, to: Side, sent: &Entry, found: Option<&Entry>) {
         if self.applied.cut_short {
             return; // said already, for the whole run
         }
-        if self.applied.unmade[to].contains(&self.path(spot)) {
+        if self.applied.unmade[to].contains(&self.path(path_id)) {
             return; // told by one warning for all of them
         }
         let from = to.other();
-        let path = self.path(spot);
+        let path = self.path(path_id);
         let source = self.apply.replicas[from].stat(std::slice::from_ref(&path));
         match source.ok().and_then(|mut entries| entries.pop()) {
             Some(Ok(None)) => {
-                self.problem(Level::Notice, from, spot, "it vanished while the run was going on");
+                self.problem(Level::Notice, from, path_id, "it vanished while the run was going on");
             }
             Some(Ok(Some(now))) if !now.same_content_stamp(sent) => self.problem(
                 Level::Notice,
                 from,
-                spot,
+                path_id,
                 "it was changed while the run was going on; the next run brings it over",
             ),
             _ if found.is_some_and(|f| {
@@ -222,7 +222,7 @@ impl Steps<'_, '_> {
                 self.problem(
                     Level::Error,
                     to,
-                    spot,
+                    path_id,
                     "its modification time could not be set, or it was changed meanwhile; it is \
                      decided anew by the next run",
                 );
@@ -244,22 +244,22 @@ impl Steps<'_, '_> {
                          the next run"
                     }
                 };
-                self.problem(Level::Error, to, spot, text);
+                self.problem(Level::Error, to, path_id, text);
             }
         }
     }
 
     /// What cannot be set without the right to do so is recorded as it is, with one
     /// warning for all.
-    fn judge_metadata(&mut self, spot: Spot, on: Side) {
+    fn judge_metadata(&mut self, path_id: PathId, on: Side) {
         let preserve = &self.apply.compared;
         let (Some(other), Some(Some(found))) =
-            (self.scanned(spot, on.other()), self.applied.achieved.fresh[on].get(spot))
+            (self.scanned(path_id, on.other()), self.applied.achieved.fresh[on].get(path_id))
         else {
             return;
         };
         if !crate::reconcile::change::same_metadata(found, other, preserve) {
-            self.applied.refused.insert(spot);
+            self.applied.refused.insert(path_id);
         }
     }
 }

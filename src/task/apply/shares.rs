@@ -1,8 +1,8 @@
 //! Shares of many new subtrees, so that several rsyncs copy at the same time. One alone is
 //! mostly busy in one of its processes, and leaves the machine's other processors idle.
 
-use crate::crew;
-use crate::reconcile::Spot;
+use crate::threads;
+use crate::reconcile::PathId;
 
 /// More at the same time stand in each other's way on most disks.
 const MOST: usize = 2;
@@ -18,7 +18,7 @@ const MOST_LISTED: usize = 1_000_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Share {
     /// The tops, in the order in which they were given.
-    pub spots: Vec<Spot>,
+    pub path_ids: Vec<PathId>,
     /// How many entries come with them.
     entries: usize,
     /// No other share is on its way at the same time.
@@ -27,8 +27,8 @@ pub struct Share {
 
 impl Share {
     /// All paths of a call.
-    pub fn alone(spots: Vec<Spot>) -> Share {
-        Share { spots, entries: 0, is_alone: true }
+    pub fn alone(path_ids: Vec<PathId>) -> Share {
+        Share { path_ids, entries: 0, is_alone: true }
     }
 
     /// Whether it pays to make its whole list first.
@@ -39,27 +39,27 @@ impl Share {
 
 /// How many shares pay on this machine.
 pub fn most() -> usize {
-    crew::most().min(MOST)
+    threads::most().min(MOST)
 }
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
 /// paths were given; none where one share is as good.
-pub fn split(weighed: Vec<(Spot, usize)>, most: usize) -> Vec<Share> {
+pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
     let total: usize = weighed.iter().map(|(_, weight)| weight).sum();
     let count = most.min(weighed.len()).min(total / LEAST);
     if count < 2 {
         return Vec::new();
     }
     let mut heaviest_first = weighed;
-    heaviest_first.sort_by_key(|(spot, weight)| (std::cmp::Reverse(*weight), *spot));
+    heaviest_first.sort_by_key(|(path_id, weight)| (std::cmp::Reverse(*weight), *path_id));
     let mut shares = vec![Share::default(); count];
-    for (spot, weight) in heaviest_first {
+    for (path_id, weight) in heaviest_first {
         if let Some(share) = shares.iter_mut().min_by_key(|share| share.entries) {
             share.entries += weight;
-            share.spots.push(spot);
+            share.path_ids.push(path_id);
         }
     }
-    shares.iter_mut().for_each(|share| share.spots.sort());
+    shares.iter_mut().for_each(|share| share.path_ids.sort());
     shares
 }
 
@@ -69,27 +69,27 @@ mod tests {
     use crate::reconcile::Delta;
     use crate::tree::Pair;
 
-    fn weighed(weights: &[usize]) -> Vec<(Spot, usize)> {
+    fn weighed(weights: &[usize]) -> Vec<(PathId, usize)> {
         let mut delta = Delta::new();
-        let mut spot = |at: usize| {
+        let mut path_id = |at: usize| {
             delta.push(Delta::ROOT, format!("{at:03}").as_bytes(), Pair::default(), None)
         };
-        weights.iter().enumerate().map(|(at, weight)| (spot(at), *weight)).collect()
+        weights.iter().enumerate().map(|(at, weight)| (path_id(at), *weight)).collect()
     }
 
     #[test]
     fn every_path_is_in_one_share_and_shares_are_alike() {
         let given = weighed(&[700, 10, 900, 300, 20, 1000, 50]);
         let shares = split(given.clone(), 2);
-        let weight = |spot: &Spot| given.iter().find(|(s, _)| s == spot).map_or(0, |(_, w)| *w);
+        let weight = |path_id: &PathId| given.iter().find(|(s, _)| s == path_id).map_or(0, |(_, w)| *w);
         for (share, entries) in shares.iter().zip([1380, 1600]) {
             assert_eq!(share.entries, entries);
-            assert_eq!(share.spots.iter().map(weight).sum::<usize>(), entries);
-            assert!(share.spots.is_sorted());
+            assert_eq!(share.path_ids.iter().map(weight).sum::<usize>(), entries);
+            assert!(share.path_ids.is_sorted());
         }
-        let mut all: Vec<Spot> = shares.into_iter().flat_map(|share| share.spots).collect();
+        let mut all: Vec<PathId> = shares.into_iter().flat_map(|share| share.path_ids).collect();
         all.sort();
-        assert_eq!(all, given.iter().map(|(spot, _)| *spot).collect::<Vec<_>>());
+        assert_eq!(all, given.iter().map(|(path_id, _)| *path_id).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Step 5: updates in both directions, by rsync (spec 4, "Overwriting"; spec 5, "rsync
 //! calls").
 
-use super::courier::{Call, Courier};
+use super::transfer_scheduler::{Call, TransferScheduler};
 use super::{Cut, Job, Steps};
 use crate::process::fault;
-use crate::reconcile::{Delta, Spot};
+use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
@@ -15,14 +15,14 @@ use std::collections::BTreeMap;
 impl Steps<'_, '_> {
     pub(super) fn updates(&mut self) -> Result<(), Cut> {
         let mut calls: Pair<Vec<Call>> = Pair::default();
-        let courier = Courier::new(self.apply);
+        let courier = TransferScheduler::new(self.apply);
         for side in Side::BOTH {
             self.check_stop()?;
             self.look_at_receivers(side)?;
             calls[side] = self.calls(&courier, side)?;
         }
         let is_empty = calls.initiator.is_empty() && calls.target.is_empty();
-        if !is_empty || !self.plan().metadata.iter().all(|(_, spots)| spots.is_empty()) {
+        if !is_empty || !self.plan().metadata.iter().all(|(_, path_ids)| path_ids.is_empty()) {
             self.note_in_flight(&calls);
         }
         if is_empty {
@@ -34,21 +34,21 @@ impl Steps<'_, '_> {
         fault::point("in flight");
         for (side, calls) in calls.iter() {
             for call in calls {
-                for spot in &call.spots {
-                    let takes_all = self.takes_all(call, *spot, side);
+                for path_id in &call.path_ids {
+                    let takes_all = self.takes_all(call, *path_id, side);
                     let sent = if takes_all { &mut self.sent_trees } else { &mut self.touched };
-                    sent[side].insert(*spot);
+                    sent[side].insert(*path_id);
                 }
             }
         }
         self.deliver(&courier, &calls);
         self.name_changed_receivers(&courier, &calls)?;
         for side in Side::BOTH {
-            let replaced: Vec<Spot> = calls[side]
+            let replaced: Vec<PathId> = calls[side]
                 .iter()
                 .filter(|call| call.replaces())
-                .flat_map(|call| call.spots.iter().copied())
-                .filter(|spot| self.is_replaced(*spot, side))
+                .flat_map(|call| call.path_ids.iter().copied())
+                .filter(|path_id| self.is_replaced(*path_id, side))
                 .collect();
             self.put_owners_back(side, &replaced)?;
         }
@@ -56,7 +56,7 @@ impl Steps<'_, '_> {
     }
 
     /// Has the calls made, and tells what came of them.
-    pub(super) fn deliver(&mut self, courier: &Courier<'_>, calls: &Pair<Vec<Call>>) {
+    pub(super) fn deliver(&mut self, courier: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
         let finished = courier.deliver(calls);
         fault::point("delivered");
         self.apply.around.reporter().tell(Event::Quiet);
@@ -80,11 +80,11 @@ impl Steps<'_, '_> {
         }
         let tops = calls
             .iter()
-            .flat_map(|call| call.spots.iter().filter(|spot| self.takes_all(call, **spot, side)));
+            .flat_map(|call| call.path_ids.iter().filter(|path_id| self.takes_all(call, **path_id, side)));
         let jobs = tops
-            .filter_map(|spot| {
-                let mode = self.scanned(*spot, side.other())?.mode | 0o700;
-                Some(Job { spot: *spot, op: Op::MakeDir { path: self.path(*spot), mode } })
+            .filter_map(|path_id| {
+                let mode = self.scanned(*path_id, side.other())?.mode | 0o700;
+                Some(Job { path_id: *path_id, op: Op::MakeDir { path: self.path(*path_id), mode } })
             })
             .collect();
         // What is in the way is in rsync's way too, and that is told.
@@ -92,26 +92,26 @@ impl Steps<'_, '_> {
     }
 
     /// Whether a call carries over all that is below a path.
-    fn takes_all(&self, call: &Call, spot: Spot, to: Side) -> bool {
+    fn takes_all(&self, call: &Call, path_id: PathId, to: Side) -> bool {
         call.purpose == Purpose::Subtrees
-            && self.scanned(spot, to.other()).is_some_and(|top| top.kind.is_dir())
+            && self.scanned(path_id, to.other()).is_some_and(|top| top.kind.is_dir())
     }
 
     /// Receivers are looked at again right before: what changed since the scan is left
     /// alone, and the next run decides anew.
     fn look_at_receivers(&mut self, side: Side) -> Result<(), Cut> {
         let plan = self.apply.plan;
-        let spots: Vec<Spot> = plan.updates[side]
+        let path_ids: Vec<PathId> = plan.updates[side]
             .iter()
             .chain(&plan.links[side])
             .copied()
-            .filter(|spot| !self.failed(*spot) && self.is_replaced(*spot, side))
+            .filter(|path_id| !self.failed(*path_id) && self.is_replaced(*path_id, side))
             .collect();
-        for spots in spots.chunks(super::BATCH) {
-            let paths: Vec<RelPath> = spots.iter().map(|spot| self.path(*spot)).collect();
+        for path_ids in path_ids.chunks(super::BATCH) {
+            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
             let found = self.apply.replicas[side].stat(&paths)?;
-            for (spot, found) in spots.iter().zip(found) {
-                let is_same = match (&found, self.scanned(*spot, side)) {
+            for (path_id, found) in path_ids.iter().zip(found) {
+                let is_same = match (&found, self.scanned(*path_id, side)) {
                     (Ok(Some(found)), Some(scanned)) => found.same_content_stamp(scanned),
                     // Gone: nothing can be lost any more.
                     (Ok(None), _) => true,
@@ -119,8 +119,8 @@ impl Steps<'_, '_> {
                 };
                 if !is_same {
                     let text = format!("not updated: {}", PathError::Changed);
-                    self.problem(Level::Warn, side, *spot, &text);
-                    self.applied.achieved.failed.insert(*spot);
+                    self.problem(Level::Warn, side, *path_id, &text);
+                    self.applied.achieved.failed.insert(*path_id);
                 }
             }
         }
@@ -128,39 +128,39 @@ impl Steps<'_, '_> {
     }
 
     /// Whether an update replaces something that is no directory.
-    fn is_replaced(&self, spot: Spot, side: Side) -> bool {
-        self.apply.plan.verdict(spot).lost_on.is_none()
-            && self.scanned(spot, side).is_some_and(|entry| !entry.kind.is_dir())
+    fn is_replaced(&self, path_id: PathId, side: Side) -> bool {
+        self.apply.plan.verdict(path_id).lost_on.is_none()
+            && self.scanned(path_id, side).is_some_and(|entry| !entry.kind.is_dir())
     }
 
     /// Sorts what goes to a side into calls of rsync. A file whose backup rsync could not
     /// name is backed up by the replica and goes in a call of its own.
-    fn calls(&mut self, courier: &Courier<'_>, side: Side) -> Result<Vec<Call>, Cut> {
+    fn calls(&mut self, courier: &TransferScheduler<'_>, side: Side) -> Result<Vec<Call>, Cut> {
         let plan = self.apply.plan;
         let keeps_backup = self.apply.config.policy.backup;
-        let fresh = |steps: &Self, spot: &Spot| !steps.failed(*spot);
-        let mut subtrees: Vec<Spot> =
-            plan.subtrees[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
+        let fresh = |steps: &Self, path_id: &PathId| !steps.failed(*path_id);
+        let mut subtrees: Vec<PathId> =
+            plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let joins_subtrees = !subtrees.is_empty();
-        let is_odd = |steps: &Self, spot: Spot| {
-            let needs_backup = keeps_backup && steps.is_replaced(spot, side);
-            needs_backup && courier.fits(&steps.path(spot), side).is_err()
+        let is_odd = |steps: &Self, path_id: PathId| {
+            let needs_backup = keeps_backup && steps.is_replaced(path_id, side);
+            needs_backup && courier.fits(&steps.path(path_id), side).is_err()
         };
         let grouped = self.groups(side, is_odd);
-        let links: Vec<Spot> =
-            plan.links[side].iter().filter(|spot| fresh(self, spot)).copied().collect();
+        let links: Vec<PathId> =
+            plan.links[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let (mut ordinary, mut moved, mut odd) = (Vec::new(), Vec::new(), Vec::new());
-        for spot in plan.updates[side].iter().filter(|spot| !self.failed(**spot)) {
-            let in_group = grouped.get(spot);
-            if in_group.copied().unwrap_or_else(|| is_odd(self, *spot)) {
-                odd.push(*spot);
-            } else if in_group.is_none() && self.moved[side].contains(spot) {
+        for path_id in plan.updates[side].iter().filter(|path_id| !self.failed(**path_id)) {
+            let in_group = grouped.get(path_id);
+            if in_group.copied().unwrap_or_else(|| is_odd(self, *path_id)) {
+                odd.push(*path_id);
+            } else if in_group.is_none() && self.moved[side].contains(path_id) {
                 // Most of what it replaces may be the same (spec 4, "Moves").
-                moved.push(*spot);
-            } else if joins_subtrees && in_group.is_none() && self.is_new_at_the_top(*spot, side) {
-                subtrees.push(*spot);
+                moved.push(*path_id);
+            } else if joins_subtrees && in_group.is_none() && self.is_new_at_the_top(*path_id, side) {
+                subtrees.push(*path_id);
             } else {
-                ordinary.push(*spot);
+                ordinary.push(*path_id);
             }
         }
         let mut jobs = Vec::new();
@@ -168,30 +168,30 @@ impl Steps<'_, '_> {
             let replaced = ordinary.iter().chain(&moved).chain(&links);
             jobs = self.room_for_backups(courier, replaced, side);
         }
-        self.run(side, jobs, |steps, spot, result| {
+        self.run(side, jobs, |steps, path_id, result| {
             if let Err(error) = result {
-                steps.fail(side, spot, "cannot make room for its backup", &error);
+                steps.fail(side, path_id, "cannot make room for its backup", &error);
             }
         })?;
         let jobs = odd
             .iter()
-            .filter(|spot| self.is_replaced(**spot, side))
-            .filter_map(|spot| {
-                let expect = self.scanned(*spot, side)?.clone();
-                Some(Job { spot: *spot, op: Op::KeepCopy { path: self.path(*spot), expect } })
+            .filter(|path_id| self.is_replaced(**path_id, side))
+            .filter_map(|path_id| {
+                let expect = self.scanned(*path_id, side)?.clone();
+                Some(Job { path_id: *path_id, op: Op::KeepCopy { path: self.path(*path_id), expect } })
             })
             .collect();
-        self.run(side, jobs, |steps, spot, result| {
+        self.run(side, jobs, |steps, path_id, result| {
             if let Err(error) = result {
-                steps.fail(side, spot, "cannot back it up before it is replaced", &error);
+                steps.fail(side, path_id, "cannot back it up before it is replaced", &error);
             }
         })?;
         let metadata = self.attributes_to_send(side)?;
         let mut calls = Vec::new();
-        let mut add = |steps: &Self, purpose, spots: Vec<Spot>, keeps_backup| {
-            let spots: Vec<Spot> = spots.into_iter().filter(|spot| !steps.failed(*spot)).collect();
-            if !spots.is_empty() {
-                calls.push(Call { purpose, spots, keeps_backup });
+        let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, keeps_backup| {
+            let path_ids: Vec<PathId> = path_ids.into_iter().filter(|path_id| !steps.failed(*path_id)).collect();
+            if !path_ids.is_empty() {
+                calls.push(Call { purpose, path_ids, keeps_backup });
             }
         };
         add(self, Purpose::Subtrees, subtrees, keeps_backup);
@@ -206,23 +206,23 @@ impl Steps<'_, '_> {
 
     /// Whether nothing but a new name comes into the replica's root, with nothing below it.
     /// That may go with subtrees, in one call: each call costs a twentieth of a second.
-    fn is_new_at_the_top(&self, spot: Spot, to: Side) -> bool {
-        self.delta().parent(spot) == Delta::ROOT
-            && self.scanned(spot, to).is_none()
-            && self.scanned(spot, to.other()).is_some_and(|entry| !entry.kind.is_dir())
+    fn is_new_at_the_top(&self, path_id: PathId, to: Side) -> bool {
+        self.delta().parent(path_id) == Delta::ROOT
+            && self.scanned(path_id, to).is_none()
+            && self.scanned(path_id, to.other()).is_some_and(|entry| !entry.kind.is_dir())
     }
 
     /// The names that go to a side in groups, and whether one of their group is odd. A group
     /// of which one name cannot go stays behind as a whole, for the next run to decide.
-    fn groups(&mut self, side: Side, is_odd: impl Fn(&Self, Spot) -> bool) -> BTreeMap<Spot, bool> {
+    fn groups(&mut self, side: Side, is_odd: impl Fn(&Self, PathId) -> bool) -> BTreeMap<PathId, bool> {
         let plan = self.apply.plan;
         let mut grouped = BTreeMap::new();
         for group in plan.groups.iter().filter(|group| group.to == side) {
-            let odd = group.members.iter().any(|spot| is_odd(self, *spot));
-            if group.members.iter().any(|spot| self.failed(*spot)) {
+            let odd = group.members.iter().any(|path_id| is_odd(self, *path_id));
+            if group.members.iter().any(|path_id| self.failed(*path_id)) {
                 self.applied.achieved.failed.extend(&group.members);
             }
-            grouped.extend(group.members.iter().map(|spot| (*spot, odd)));
+            grouped.extend(group.members.iter().map(|path_id| (*path_id, odd)));
         }
         grouped
     }
@@ -230,19 +230,19 @@ impl Steps<'_, '_> {
     /// A backup of the same name must not be replaced by something of another kind.
     fn room_for_backups<'s>(
         &self,
-        courier: &Courier<'_>,
-        spots: impl Iterator<Item = &'s Spot>,
+        courier: &TransferScheduler<'_>,
+        path_ids: impl Iterator<Item = &'s PathId>,
         side: Side,
     ) -> Vec<Job> {
         let multiple = self.apply.config.policy.backup_multiple;
         let backup = courier.backup(side);
-        spots
-            .filter(|spot| self.is_replaced(**spot, side))
-            .filter_map(|spot| {
-                let comes = self.scanned(*spot, side)?.kind;
-                let kept = kept_name(&self.path(*spot), &backup)?;
+        path_ids
+            .filter(|path_id| self.is_replaced(**path_id, side))
+            .filter_map(|path_id| {
+                let comes = self.scanned(*path_id, side)?.kind;
+                let kept = kept_name(&self.path(*path_id), &backup)?;
                 let op = Op::MakeRoom { kept, comes, replace_older: !multiple };
-                Some(Job { spot: *spot, op })
+                Some(Job { path_id: *path_id, op })
             })
             .collect()
     }
@@ -258,21 +258,21 @@ impl Steps<'_, '_> {
             }
             paths.extend(earlier.paths.iter().cloned());
         }
-        let mut add = |spots: &[Spot], part: Part, to: Side| {
-            let path = |spot: &Spot| InflightPath { path: self.path(*spot), part, to };
-            paths.extend(spots.iter().map(path));
+        let mut add = |path_ids: &[PathId], part: Part, to: Side| {
+            let path = |path_id: &PathId| InflightPath { path: self.path(*path_id), part, to };
+            paths.extend(path_ids.iter().map(path));
         };
         for (to, calls) in calls.iter() {
             for call in calls {
-                let (trees, others): (Vec<Spot>, Vec<Spot>) =
-                    call.spots.iter().partition(|spot| self.takes_all(call, **spot, to));
+                let (trees, others): (Vec<PathId>, Vec<PathId>) =
+                    call.path_ids.iter().partition(|path_id| self.takes_all(call, **path_id, to));
                 add(&trees, Part::Subtree, to);
                 add(&others, Part::Itself, to);
             }
         }
         for to in Side::BOTH {
-            for spots in [&self.plan().metadata[to], &self.plan().counter_metadata[to]] {
-                add(spots, Part::Metadata, to);
+            for path_ids in [&self.plan().metadata[to], &self.plan().counter_metadata[to]] {
+                add(path_ids, Part::Metadata, to);
             }
         }
         let inflight = Inflight { began, paths };
@@ -336,33 +336,33 @@ impl Steps<'_, '_> {
     /// `backup/`; it is named here.
     fn name_changed_receivers(
         &mut self,
-        courier: &Courier<'_>,
+        courier: &TransferScheduler<'_>,
         calls: &Pair<Vec<Call>>,
     ) -> Result<(), Cut> {
         for side in Side::BOTH {
             let backup = courier.backup(side);
-            let spots: Vec<Spot> = calls[side]
+            let path_ids: Vec<PathId> = calls[side]
                 .iter()
                 .filter(|call| call.keeps_backup && call.replaces())
-                .flat_map(|call| call.spots.iter().copied())
-                .filter(|spot| self.is_replaced(*spot, side))
+                .flat_map(|call| call.path_ids.iter().copied())
+                .filter(|path_id| self.is_replaced(*path_id, side))
                 .collect();
-            for spots in spots.chunks(super::BATCH) {
-                let kept: Vec<RelPath> = spots
+            for path_ids in path_ids.chunks(super::BATCH) {
+                let kept: Vec<RelPath> = path_ids
                     .iter()
-                    .filter_map(|spot| kept_name(&self.path(*spot), &backup))
+                    .filter_map(|path_id| kept_name(&self.path(*path_id), &backup))
                     .map(|kept| in_backup(&kept))
                     .collect();
                 let found = self.apply.replicas[side].stat(&kept)?;
-                for (spot, found) in spots.iter().zip(found) {
-                    if let (Ok(Some(found)), Some(scanned)) = (found, self.scanned(*spot, side))
+                for (path_id, found) in path_ids.iter().zip(found) {
+                    if let (Ok(Some(found)), Some(scanned)) = (found, self.scanned(*path_id, side))
                         && !found.same_content_stamp(scanned)
                         && found.mtime > scanned.mtime
                     {
                         self.problem(
                             Level::Warn,
                             side,
-                            *spot,
+                            *path_id,
                             "it was changed while the run was going on, just before it was \
                              replaced; that version is kept in .osync_workdir/backup",
                         );

@@ -7,7 +7,7 @@
 
 use super::Wanted;
 use super::attributes::{self, Attributes};
-use super::beneath::{HANDLE, Root, split};
+use super::openat_root::{HANDLE, Root, split};
 use super::look::Look;
 use crate::rsync::End;
 use crate::tree::{Entry, Kind, RelPath};
@@ -21,12 +21,12 @@ pub const STAND_INS: &str = "_attributes";
 
 /// A directory of stand-ins; it is removed when the value is dropped.
 #[derive(Debug)]
-pub struct StandIns {
+pub struct AttributeProbe {
     dir: PathBuf,
     root: Root,
 }
 
-impl StandIns {
+impl AttributeProbe {
     /// An empty directory for them, below `place`. What a killed run left there goes.
     ///
     /// # Errors
@@ -36,7 +36,7 @@ impl StandIns {
         let dir = place.join(STAND_INS);
         remove(&dir)?;
         std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
-        Ok(StandIns { root: Root::open(&dir)?, dir })
+        Ok(AttributeProbe { root: Root::open(&dir)?, dir })
     }
 
     /// Makes the stand-ins for entries, and tells for which there is one: not for files that
@@ -133,7 +133,7 @@ impl StandIns {
     }
 }
 
-impl Drop for StandIns {
+impl Drop for AttributeProbe {
     fn drop(&mut self) {
         // what cannot be removed goes before the next ones are made
         let _ = remove(&self.dir);
@@ -194,16 +194,16 @@ mod tests {
             entry("far/too/large", Kind::File, u64::MAX, 5),
             entry("zero", Kind::File, 0, 0),
         ];
-        let stand_ins = StandIns::below(temp.path()).unwrap();
+        let attribute_probe = AttributeProbe::below(temp.path()).unwrap();
         assert!(!dir.join("left").exists());
-        assert_eq!(stand_ins.make(entries.iter()).unwrap(), [true, true, true, false, true]);
+        assert_eq!(attribute_probe.make(entries.iter()).unwrap(), [true, true, true, false, true]);
         let large = dir.join("a/b/c").metadata().unwrap();
         assert_eq!((large.size(), large.blocks(), large.mtime()), (1 << 40, 0, 0));
         assert_eq!(dir.join("a/b").metadata().unwrap().mtime(), 1);
         assert!(!dir.join("far/too/large").exists());
         let told = |(path, entry): &(RelPath, Entry)| {
             let wanted = Wanted { acl: true, xattr: true, all_spaces: false };
-            stand_ins.attributes(path, entry, wanted).unwrap()
+            attribute_probe.attributes(path, entry, wanted).unwrap()
         };
         assert!(entries.iter().all(|entry| told(entry).is_none()), "rsync was not there");
         for (at, secs) in [("a/b/c", 5), ("a/b", 0), ("zero", 0)] {
@@ -213,7 +213,7 @@ mod tests {
         std::os::unix::fs::symlink("x", dir.join("a/link")).unwrap();
         let dealt_with = entries.iter().map(|entry| told(entry).is_some());
         assert_eq!(dealt_with.collect::<Vec<_>>(), [true, true, true, false, true]);
-        drop(stand_ins);
+        drop(attribute_probe);
         assert!(!dir.exists());
     }
 }

@@ -2,7 +2,7 @@
 //! changes that the last run has seen already, from news.
 
 use crate::config::Preserve;
-use crate::state::{Baseline, Was};
+use crate::state::{Baseline, Recorded};
 use crate::tree::{Entry, Kind, RelPath, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
@@ -53,7 +53,7 @@ fn look_up(
         for known in cursor.open().ok()? {
             let known = known.ok()?;
             let path = directory.join(known.name);
-            if let (true, Was::Seen(entry) | Was::Listed(Some(entry))) =
+            if let (true, Recorded::Seen(entry) | Recorded::Listed(Some(entry))) =
                 (paths.contains(&path), known.record.was[side].clone())
             {
                 found.insert(path.clone(), entry);
@@ -197,7 +197,7 @@ pub(super) mod tests {
             fs::write(root.join("other"), "").unwrap();
             let record = |name: &str| {
                 let mut record = Record::default();
-                record.was[Side::Target] = Was::Seen(entry(&root.join(name)));
+                record.was[Side::Target] = Recorded::Seen(entry(&root.join(name)));
                 (path(name), record)
             };
             let baseline = Baseline::from_records(Header::default(), PATHS.map(record));

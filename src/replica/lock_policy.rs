@@ -152,7 +152,7 @@ impl Origin {
 /// Judges a lock that was found. `process` is what this machine knows of the process
 /// number in it, `here` is this machine.
 #[must_use]
-pub fn judge(
+pub fn decide(
     found: &Found,
     process: Process,
     here: &Origin,
@@ -250,7 +250,7 @@ mod tests {
     use Is::{Stopped, TakenOver, TakenOverWithWarning};
 
     fn decide(found: &Found, process: Process, place: Place, request: &LockRequest) -> Is {
-        match judge(found, process, &origin("here", "id:now"), place, request) {
+        match super::decide(found, process, &origin("here", "id:now"), place, request) {
             Verdict::TakeOver(Locked::TakenOver { warn: false, .. }) => TakenOver,
             Verdict::TakeOver(_) => TakenOverWithWarning,
             Verdict::Stop(_) => Stopped,

@@ -1,11 +1,11 @@
-//! Hands the calls of a step to rsync, both directions at the same time.
+//! LocalExecutor the calls of a step to rsync, both directions at the same time.
 
 use super::Apply;
 use super::shares::{self, Share};
 use crate::config::Config;
 use crate::filter::Filter;
 use crate::process::Stop;
-use crate::reconcile::{Delta, Plan, Spot};
+use crate::reconcile::{Delta, Plan, PathId};
 use crate::report::{Event, Reporter, TransferProgress};
 use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 /// One call of rsync.
 pub struct Call {
     pub purpose: Purpose,
-    pub spots: Vec<Spot>,
+    pub path_ids: Vec<PathId>,
     pub keeps_backup: bool,
 }
 
@@ -30,7 +30,7 @@ impl Call {
 }
 
 /// What a direction needs; may be used from several threads.
-pub struct Courier<'a> {
+pub struct TransferScheduler<'a> {
     config: &'a Config,
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
@@ -46,9 +46,9 @@ pub struct Courier<'a> {
     progress: Mutex<Pair<TransferProgress>>,
 }
 
-impl<'a> Courier<'a> {
+impl<'a> TransferScheduler<'a> {
     pub fn new(apply: &Apply<'a>) -> Self {
-        Courier {
+        TransferScheduler {
             config: apply.config,
             plan: apply.plan,
             trees: apply.trees,
@@ -65,13 +65,13 @@ impl<'a> Courier<'a> {
 
     /// Directories of the receiver that may not be written: rsync opens those that are
     /// listed for the time being (spec 5, "rsync calls").
-    fn closed_parents(&self, spots: &[Spot], to: Side) -> BTreeSet<Spot> {
+    fn closed_parents(&self, path_ids: &[PathId], to: Side) -> BTreeSet<PathId> {
         if self.is_root[to] {
             return BTreeSet::new();
         }
         let delta = &self.plan.delta;
-        let listed: BTreeSet<Spot> = spots.iter().copied().collect();
-        let is_closed = |dir: &Spot| {
+        let listed: BTreeSet<PathId> = path_ids.iter().copied().collect();
+        let is_closed = |dir: &PathId| {
             Side::BOTH.into_iter().all(|side| {
                 let entry = self.plan.entry(self.trees, *dir, side);
                 entry.is_some_and(|entry| {
@@ -79,7 +79,7 @@ impl<'a> Courier<'a> {
                 })
             })
         };
-        let parents: BTreeSet<Spot> = spots.iter().map(|spot| delta.parent(*spot)).collect();
+        let parents: BTreeSet<PathId> = path_ids.iter().map(|path_id| delta.parent(*path_id)).collect();
         parents
             .into_iter()
             .filter(|dir| *dir != Delta::ROOT && !listed.contains(dir) && is_closed(dir))
@@ -120,17 +120,17 @@ impl<'a> Courier<'a> {
     fn in_shares(&self, call: &Call, to: Side) -> Vec<Result<Finished, RsyncError>> {
         let mut shares = Vec::new();
         if self.may_share(call) {
-            let weigh = |spot: &Spot| (*spot, self.plan.delta.below(*spot).len() + 1);
-            shares = shares::split(call.spots.iter().map(weigh).collect(), shares::most());
+            let weigh = |path_id: &PathId| (*path_id, self.plan.delta.below(*path_id).len() + 1);
+            shares = shares::split(call.path_ids.iter().map(weigh).collect(), shares::most());
         }
         let [first, others @ ..] = shares.as_slice() else {
-            let mut spots = call.spots.clone();
+            let mut path_ids = call.path_ids.clone();
             if call.purpose != Purpose::Subtrees {
                 // All that is below a listed one would go along with a subtree, and the plan
                 // puts none there.
-                spots.splice(0..0, self.closed_parents(&call.spots, to));
+                path_ids.splice(0..0, self.closed_parents(&call.path_ids, to));
             }
-            return vec![self.call(call, &Share::alone(spots), to)];
+            return vec![self.call(call, &Share::alone(path_ids), to)];
         };
         std::thread::scope(|scope| {
             let start = |share| scope.spawn(move || self.call(call, share, to));
@@ -179,7 +179,7 @@ impl<'a> Courier<'a> {
             is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
         };
-        let paths = share.spots.iter().map(|spot| self.plan.path(*spot));
+        let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         rsync::transfer(
             &self.config.transfer,
             &self.config.preserve,
@@ -193,18 +193,18 @@ impl<'a> Courier<'a> {
 
     fn totals(&self, calls: &[Call], to: Side) -> TransferProgress {
         let mut total = TransferProgress::default();
-        let mut add = |spot: Spot| {
-            let entry = self.plan.entry(self.trees, spot, to.other());
+        let mut add = |path_id: PathId| {
+            let entry = self.plan.entry(self.trees, path_id, to.other());
             if let Some(entry) = entry.filter(|entry| entry.kind == Kind::File) {
                 total.files_total += 1;
                 total.bytes_total += entry.size;
             }
         };
         for call in calls {
-            for spot in &call.spots {
-                add(*spot);
+            for path_id in &call.path_ids {
+                add(*path_id);
                 if call.purpose == Purpose::Subtrees {
-                    self.plan.delta.below(*spot).into_iter().for_each(&mut add);
+                    self.plan.delta.below(*path_id).into_iter().for_each(&mut add);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::Task;
 use super::apply::Applied;
 use crate::reconcile::record::Achieved;
-use crate::reconcile::{Act, Plan, Spot};
+use crate::reconcile::{Act, Plan, PathId};
 use crate::report::closing::tell_changes;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -18,7 +18,7 @@ pub struct Told<'a> {
     achieved: Option<&'a Achieved>,
     keeps_backup: bool,
     /// In the order of the paths.
-    order: Vec<Spot>,
+    order: Vec<PathId>,
 }
 
 impl<'a> Told<'a> {
@@ -31,48 +31,48 @@ impl<'a> Told<'a> {
         Told { plan, trees, achieved, keeps_backup, order: plan.delta.in_path_order() }
     }
 
-    fn counts(&self, spot: Spot) -> bool {
-        self.achieved.is_none_or(|achieved| achieved.succeeded(spot))
+    fn counts(&self, path_id: PathId) -> bool {
+        self.achieved.is_none_or(|achieved| achieved.succeeded(path_id))
     }
 
-    fn each(&self, which: impl Fn(Spot) -> bool, each: &mut dyn FnMut(&RelPath)) {
-        for spot in &self.order {
-            if self.counts(*spot) && which(*spot) {
-                each(&self.plan.path(*spot));
+    fn each(&self, which: impl Fn(PathId) -> bool, each: &mut dyn FnMut(&RelPath)) {
+        for path_id in &self.order {
+            if self.counts(*path_id) && which(*path_id) {
+                each(&self.plan.path(*path_id));
             }
         }
     }
 
     /// Bytes of the files that go to a side.
     fn bytes(&self, to: Side) -> u64 {
-        let size = |spot: &Spot| {
+        let size = |path_id: &PathId| {
             self.plan
-                .entry(self.trees, *spot, to.other())
+                .entry(self.trees, *path_id, to.other())
                 .filter(|entry| entry.kind == Kind::File)
                 .map_or(0, |entry| entry.size)
         };
-        self.plan.sent(to).filter(|spot| self.counts(*spot)).map(|spot| size(&spot)).sum()
+        self.plan.sent(to).filter(|path_id| self.counts(*path_id)).map(|path_id| size(&path_id)).sum()
     }
 }
 
 impl Listing for Told<'_> {
     fn updates(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
-        let linked: BTreeSet<Spot> = self.plan.links[side].iter().copied().collect();
-        let comes = |spot| self.plan.verdict(spot).act == Act::Send { to: side };
-        self.each(|spot| comes(spot) || linked.contains(&spot), each);
+        let linked: BTreeSet<PathId> = self.plan.links[side].iter().copied().collect();
+        let comes = |path_id| self.plan.verdict(path_id).act == Act::Send { to: side };
+        self.each(|path_id| comes(path_id) || linked.contains(&path_id), each);
     }
 
     fn metadata(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
-        self.each(|spot| self.plan.verdict(spot).metadata_on == Some(side), each);
+        self.each(|path_id| self.plan.verdict(path_id).metadata_on == Some(side), each);
     }
 
     fn deletions(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
-        let goes = |spot: Spot| {
-            let verdict = self.plan.verdict(spot);
+        let goes = |path_id: PathId| {
+            let verdict = self.plan.verdict(path_id);
             verdict.act == Act::Delete { on: side }
                 || (verdict.lost_on == Some(side)
                     && verdict.act == Act::Nothing
-                    && self.plan.delta.now(spot, side).is_some())
+                    && self.plan.delta.now(path_id, side).is_some())
         };
         self.each(goes, each);
     }
@@ -88,9 +88,9 @@ impl Listing for Told<'_> {
 
     fn conflicts(&self, each: &mut dyn FnMut(&ConflictLine)) {
         for conflict in &self.plan.conflicts {
-            let path = self.plan.path(conflict.spot);
+            let path = self.plan.path(conflict.path_id);
             let loser = conflict.winner.other();
-            let was_there = self.plan.delta.now(conflict.spot, loser).is_some();
+            let was_there = self.plan.delta.now(conflict.path_id, loser).is_some();
             let kept_in = (was_there && self.keeps_backup)
                 .then(|| format!("the {loser}'s .osync_workdir/backup/{path}"));
             let mut why = conflict.reason.words().to_owned();
@@ -113,9 +113,9 @@ impl Task<'_> {
         for problem in &plan.problems {
             self.around.reporter().tell(Event::Problem(problem));
         }
-        for (side, spots) in plan.devices_left.iter() {
+        for (side, path_ids) in plan.devices_left.iter() {
             let why = "only the super-user can make devices there";
-            self.tell_left_out(side, &spots.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(), why);
+            self.tell_left_out(side, &path_ids.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(), why);
         }
         if plan.kept_newer > 0 {
             let text = format!(
