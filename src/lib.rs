@@ -22,7 +22,6 @@
 pub mod batch;
 pub mod cli;
 pub mod config;
-pub mod threads;
 pub mod filter;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -37,4 +36,5 @@ pub mod ssh;
 pub mod ssh_filter;
 pub mod state;
 pub mod task;
+pub mod threads;
 pub mod tree;

@@ -4,9 +4,9 @@
 //! matter; [`in_step`] leaves out what the last run has seen or done itself; [`pace`]
 //! decides when to run.
 
+pub mod echo_filter;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod echo_filter;
 pub mod inbox;
 pub mod notify_socket;
 pub mod pace;
@@ -277,8 +277,9 @@ impl<'a> Monitor<'a> {
         }
         paths.iter().any(|(side, paths)| {
             let Some(root) = self.eyes.root(side) else { return false };
-            let in_step =
-                |baseline| echo_filter::all_in_step(baseline, side, root, paths, self.config.preserve);
+            let in_step = |baseline| {
+                echo_filter::all_in_step(baseline, side, root, paths, self.config.preserve)
+            };
             !paths.is_empty() && !self.baseline.as_ref().is_some_and(in_step)
         })
     }

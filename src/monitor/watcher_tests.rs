@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::RuleText;
-use crate::replica::tests::mounts::{mount, with_own_mounts};
+use crate::replica::local::tests::mounts::{mount, with_own_mounts};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};

@@ -55,7 +55,9 @@ pub fn recall(
     let covers = baseline.header().covers == wanted;
     for item in baseline.records().filter(|_| covers) {
         let (path, record) = item?;
-        let (Recorded::Seen(was), Some(id)) = (&record.was[side], tree.find(&path)) else { continue };
+        let (Recorded::Seen(was), Some(id)) = (&record.was[side], tree.find(&path)) else {
+            continue;
+        };
         let now = tree.entry(id);
         let holds = now.kind == was.kind
             && now.ino == was.ino
@@ -110,7 +112,10 @@ mod tests {
                 let mut was = tree.entry(id).clone();
                 digests.put_into(&mut was);
                 change(&mut was);
-                Record { was: Pair::new(Recorded::Absent, Recorded::Seen(was)), ..Record::default() }
+                Record {
+                    was: Pair::new(Recorded::Absent, Recorded::Seen(was)),
+                    ..Record::default()
+                }
             };
             let records = [(path("a"), record(a)), (path("b"), record(b))];
             let header = Header { covers: both, ..rows.baseline.header().clone() };
@@ -139,7 +144,8 @@ mod tests {
         // a tool that tells no ctime says never that nothing was touched
         tree.entry_mut(a).ctime = Stamp::UNKNOWN;
         let was = tree.entry(a).clone();
-        let record = Record { was: Pair::new(Recorded::Absent, Recorded::Seen(was)), ..Record::default() };
+        let record =
+            Record { was: Pair::new(Recorded::Absent, Recorded::Seen(was)), ..Record::default() };
         let baseline =
             Baseline::from_records(rows.baseline.header().clone(), [(path("a"), record)]);
         let asked = recall(tree, &baseline, Side::Target, Covers::default()).unwrap().asked;

@@ -34,7 +34,12 @@ impl Change {
 /// Compares what is there with what was there. `listed_at` is the date of osync 1.3's
 /// list, for paths of which only the list tells.
 #[must_use]
-pub fn change(now: Option<&Entry>, was: &Recorded, listed_at: Stamp, preserve: &Preserve) -> Change {
+pub fn change(
+    now: Option<&Entry>,
+    was: &Recorded,
+    listed_at: Stamp,
+    preserve: &Preserve,
+) -> Change {
     let Some(now) = now else {
         return if *was == Recorded::Absent { Change::Absent } else { Change::Deleted };
     };

@@ -305,10 +305,16 @@ impl Decide<'_, '_> {
         let policy = &self.facts.rules.policy;
         let marked = self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
         if let Some(from) = policy.one_way_from {
-            return if side == from { self.send(path_id, away) } else { self.delete(path_id, side) };
+            return if side == from {
+                self.send(path_id, away)
+            } else {
+                self.delete(path_id, side)
+            };
         }
         match change[away] {
-            _ if marked && !change[side].is_new_work() => self.settle(path_id, Settle::Marked(side)),
+            _ if marked && !change[side].is_new_work() => {
+                self.settle(path_id, Settle::Marked(side))
+            }
             Change::Deleted if change[side].is_new_work() => {
                 let reason = Reason::NewWorkBeatsDeletion;
                 // Nothing of it was there before on this side: that is no conflict, only a

@@ -283,7 +283,8 @@ impl Delta {
     #[must_use]
     pub fn path(&self, path_id: PathId) -> RelPath {
         let up = |at: &PathId| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
-        let chain = std::iter::successors(Some(path_id).filter(|path_id| *path_id != Delta::ROOT), up);
+        let chain =
+            std::iter::successors(Some(path_id).filter(|path_id| *path_id != Delta::ROOT), up);
         RelPath::of_names(chain.map(|at| self.name(at)))
     }
 

@@ -95,7 +95,9 @@ pub fn mass_deletion(trees: &Pair<Tree>, plan: &Plan, policy: &Policy) -> Option
 fn emptied(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Option<Danger> {
     let deletions = plan.deletions[side.other()].len();
     let had_entries = || {
-        plan.delta.path_ids().any(|s| plan.delta.record(s).is_some_and(|record| record.existed(side)))
+        plan.delta
+            .path_ids()
+            .any(|s| plan.delta.record(s).is_some_and(|record| record.existed(side)))
     };
     (deletions > 0
         && trees[side].is_empty()

@@ -199,7 +199,8 @@ impl<'a, 'p> Links<'a, 'p> {
 
     /// Members planned in opposite directions (spec 4): told, unless that was done already.
     fn note_opposition(&mut self, class: &[PathId], to: Side) {
-        let against = class.iter().find(|path_id| self.act(**path_id) == Act::Send { to: to.other() });
+        let against =
+            class.iter().find(|path_id| self.act(**path_id) == Act::Send { to: to.other() });
         if let Some(path_id) = against {
             self.conflict(*path_id, to);
         }
@@ -214,7 +215,8 @@ impl<'a, 'p> Links<'a, 'p> {
 
     /// Names with the same contents on both sides that are linked otherwise on one.
     fn relink(&mut self, component: &[PathId]) {
-        let is_left = |path_id: &&PathId| self.is_idle(**path_id) && !self.grouped.contains(path_id);
+        let is_left =
+            |path_id: &&PathId| self.is_idle(**path_id) && !self.grouped.contains(path_id);
         let idle: Vec<PathId> = component.iter().filter(is_left).copied().collect();
         let changed = Pair::from_fn(|side| self.linkage_changed(component, side));
         let policy = &self.facts.rules.policy;

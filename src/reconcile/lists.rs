@@ -42,7 +42,8 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         }
         for side in Side::BOTH {
             if !whole[path_id.index()]
-                && let Some(time) = dir_time(facts, plan, path_id, side, touched[path_id.index()][side])
+                && let Some(time) =
+                    dir_time(facts, plan, path_id, side, touched[path_id.index()][side])
             {
                 plan.dir_times[side].push((path_id, time));
             }
@@ -103,17 +104,20 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<PathId>) ->
         let Act::Send { to } = plan.verdict(path_id).act else {
             // What stays as it is on the sending side must not go along; what is gone
             // from both sides is in nobody's way.
-            broken[parent] |= Side::BOTH.iter().any(|side| plan.delta.now(path_id, *side).is_some());
+            broken[parent] |=
+                Side::BOTH.iter().any(|side| plan.delta.now(path_id, *side).is_some());
             continue;
         };
         let from = to.other();
-        let is_new = plan.delta.now(path_id, to).is_none() || plan.verdict(path_id).lost_on == Some(to);
+        let is_new =
+            plan.delta.now(path_id, to).is_none() || plan.verdict(path_id).lost_on == Some(to);
         let is_dir = plan.entry(facts.trees, path_id, from).is_some_and(|e| e.kind.is_dir());
         let complete = plan
             .delta
             .now(path_id, from)
             .is_some_and(|id| facts.trees[from].children(id).len() == children[index]);
-        let fine = is_new && plan.verdict(path_id).metadata_on.is_none() && !grouped.contains(&path_id);
+        let fine =
+            is_new && plan.verdict(path_id).metadata_on.is_none() && !grouped.contains(&path_id);
         if !fine || (is_dir && (broken[index] || !complete || facts.frozen_below[index][from])) {
             broken[parent] = true;
         } else {
@@ -203,7 +207,12 @@ fn dir_time(
 
 /// The time of the side whose entry changed, the newer one if both did; none: each side
 /// keeps its own.
-fn wanted_time(facts: &Facts<'_>, plan: &Plan, path_id: PathId, dirs: Pair<&Entry>) -> Option<Stamp> {
+fn wanted_time(
+    facts: &Facts<'_>,
+    plan: &Plan,
+    path_id: PathId,
+    dirs: Pair<&Entry>,
+) -> Option<Stamp> {
     if let Some(from) = facts.rules.policy.one_way_from {
         return Some(dirs[from].mtime);
     }

@@ -111,7 +111,11 @@ fn is_news(record: Option<&Record>, entries: Pair<&Entry>, preserve: &Preserve) 
 fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> Moved {
     match was {
         Recorded::Seen(before) | Recorded::Listed(Some(before)) if before.kind == now.kind => {
-            if same_metadata(now, before, preserve) { Moved::No } else { Moved::Yes }
+            if same_metadata(now, before, preserve) {
+                Moved::No
+            } else {
+                Moved::Yes
+            }
         }
         _ => Moved::NoBaseline,
     }

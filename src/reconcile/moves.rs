@@ -223,7 +223,12 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
 }
 
 /// Carries the baseline, and on the following side the entries, to the new names.
-fn carry(delta: &mut Delta, from: PathId, to: PathId, follows: Option<Side>) -> Vec<(PathId, PathId)> {
+fn carry(
+    delta: &mut Delta,
+    from: PathId,
+    to: PathId,
+    follows: Option<Side>,
+) -> Vec<(PathId, PathId)> {
     let mut carried = Vec::new();
     let mut stack = vec![(from, to)];
     while let Some((old, new)) = stack.pop() {

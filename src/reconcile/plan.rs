@@ -201,7 +201,12 @@ impl Plan {
 
     /// The entry that a side has at a path, as scanned.
     #[must_use]
-    pub fn entry<'a>(&self, trees: &'a Pair<Tree>, path_id: PathId, side: Side) -> Option<&'a Entry> {
+    pub fn entry<'a>(
+        &self,
+        trees: &'a Pair<Tree>,
+        path_id: PathId,
+        side: Side,
+    ) -> Option<&'a Entry> {
         self.delta.now(path_id, side).map(|id| trees[side].entry(id))
     }
 

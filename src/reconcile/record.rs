@@ -287,7 +287,11 @@ impl<'a> Recorder<'a> {
                 if let (Some(i), Some(t)) = (entry(Side::Initiator), entry(Side::Target)) {
                     line(Record::in_step(i.clone(), t.clone()), i.kind.is_dir());
                     if i.kind.is_dir() {
-                        next.push(Step::Enter { nodes: now, path_id: None, has_block: has_old_block });
+                        next.push(Step::Enter {
+                            nodes: now,
+                            path_id: None,
+                            has_block: has_old_block,
+                        });
                     }
                 }
             }
@@ -330,7 +334,9 @@ impl<'a> Recorder<'a> {
         if !self.achieved.succeeded(path_id) || verdict.settle == Settle::KeepOld {
             return delta.record(path_id).cloned();
         }
-        let was = Pair::from_fn(|side| self.found(path_id, side).map_or(Recorded::Absent, Recorded::Seen));
+        let was = Pair::from_fn(|side| {
+            self.found(path_id, side).map_or(Recorded::Absent, Recorded::Seen)
+        });
         let mut record = Record { was, skipped: Pair::default() };
         if let Settle::Marked(side) = verdict.settle {
             record.skipped[side] = true;

@@ -3,8 +3,8 @@
 //! are looked through at the same time.
 
 use super::Rules;
-use crate::threads;
 use crate::state::{Baseline, Cursor, Damaged, Known, Recorded};
+use crate::threads;
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 

@@ -277,10 +277,9 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
     for group in &plan.groups {
         // What is there already keeps its inode, if it is to be linked only; rsync takes
         // the first.
-        let there = group
-            .members
-            .iter()
-            .find(|path_id| !group.only_names || before[group.to].contains_key(&plan.path(**path_id)));
+        let there = group.members.iter().find(|path_id| {
+            !group.only_names || before[group.to].contains_key(&plan.path(**path_id))
+        });
         let leader = files[group.to][&plan.path(*there.unwrap())].1.clone();
         for path_id in &group.members {
             let entry = &mut files[group.to].get_mut(&plan.path(*path_id)).unwrap().1;

@@ -7,8 +7,8 @@
 
 use super::Wanted;
 use super::attributes::{self, Attributes};
-use super::openat_root::{HANDLE, Root, split};
-use super::look::Look;
+use super::local::look::Look;
+use super::local::openat_root::{HANDLE, Root, split};
 use crate::rsync::End;
 use crate::tree::{Entry, Kind, RelPath};
 use rustix::fd::{AsFd, OwnedFd};

@@ -5,8 +5,8 @@
 //! both: lists in this machine's numbers of users and groups, attributes by name.
 
 use super::acl::Acl;
-use super::look::Look;
-use super::writable::set_mode;
+use super::local::look::Look;
+use super::local::writable::set_mode;
 use crate::tree::{Entry, Kind};
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;

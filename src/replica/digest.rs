@@ -1,7 +1,7 @@
 //! Digests of file contents.
 
 use super::cksum::{self, Cksum};
-use super::look;
+use super::local::look;
 use super::{DigestKind, PathError};
 use crate::process::Stop;
 use crate::tree::Kind;

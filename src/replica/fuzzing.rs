@@ -3,10 +3,11 @@
 pub(crate) use super::shell::fuzzing as remote;
 
 use super::host::{boot_time_in, started_in};
+use super::local::arrivals;
+use super::local::work_dir::identity_of;
 use super::lock_policy::{Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide};
 use super::temp::is_left_over;
-use super::work_dir::identity_of;
-use super::{Acl, LockRequest, arrivals};
+use super::{Acl, LockRequest};
 use crate::tree::Kind;
 
 /// `lock`, a NUL, and `lock.by`: one that cannot be read, or whose process runs, is never

@@ -4,7 +4,7 @@
 //! bytes, or a path the limit of the system, it is cut, and a digest of the whole takes
 //! the place of what was cut off: readable, unique, and the same each time.
 
-use super::openat_root::{LONGEST_PATH, split};
+use super::local::openat_root::{LONGEST_PATH, split};
 use crate::tree::RelPath;
 
 /// The longest file name that file systems take.

@@ -5,43 +5,26 @@
 //! and never follows a symbolic link out of the replica.
 
 mod acl;
-mod apply;
-mod arrivals;
+mod attribute_probe;
 mod attributes;
-mod openat_root;
 mod cksum;
-mod copy;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hook;
 pub mod host;
-pub mod lock_policy;
 mod kept_name;
-mod list;
-mod local;
-mod lock;
-mod look;
-mod prepare;
-mod retention;
-mod scan;
-mod set_aside;
+pub(crate) mod local;
+pub mod lock_policy;
 mod shell;
-mod attribute_probe;
-mod sweep;
 pub mod temp;
-#[cfg(test)]
-pub(crate) mod tests;
-mod walkers;
-mod work_dir;
-mod writable;
 
 pub use acl::{Acl, Whom};
+pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
+pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use shell::{ControlScripts, ShellOptions, ShellReplica};
-pub use attribute_probe::AttributeProbe;
-pub use work_dir::{TRIGGER, WORK_DIR, new_identity};
 
 use crate::filter::Filter;
 use crate::process::Stop;

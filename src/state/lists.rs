@@ -133,7 +133,10 @@ mod tests {
         let mut gone_on_target = of_kind(Kind::File);
         gone_on_target.was.target = Recorded::Absent;
         gone_on_target.skipped.initiator = true;
-        let listed = Record { was: Pair::new(Recorded::Listed(None), Recorded::Absent), ..Record::default() };
+        let listed = Record {
+            was: Pair::new(Recorded::Listed(None), Recorded::Absent),
+            ..Record::default()
+        };
         let records = [
             ("file", of_kind(Kind::File)),
             ("fifo", of_kind(Kind::Fifo)),

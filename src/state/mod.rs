@@ -125,7 +125,10 @@ impl Record {
     /// A path that both sides had in step.
     #[must_use]
     pub fn in_step(initiator: Entry, target: Entry) -> Self {
-        Record { was: Pair::new(Recorded::Seen(initiator), Recorded::Seen(target)), skipped: Pair::default() }
+        Record {
+            was: Pair::new(Recorded::Seen(initiator), Recorded::Seen(target)),
+            skipped: Pair::default(),
+        }
     }
 
     /// Whether the baseline knows nothing of the path.

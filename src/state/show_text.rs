@@ -53,7 +53,9 @@ pub(super) fn path(path: &[u8], record: &Record, out: &mut dyn Write) -> Result<
 fn about(was: &Recorded) -> Option<String> {
     match was {
         Recorded::Absent => None,
-        Recorded::Listed(_) => Some(format!("{:<16} {:>4} {:>12} {:<20}", "in the list", "", "", "")),
+        Recorded::Listed(_) => {
+            Some(format!("{:<16} {:>4} {:>12} {:<20}", "in the list", "", "", ""))
+        }
         Recorded::Seen(entry) => Some(entry_about(entry)),
     }
 }

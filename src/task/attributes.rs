@@ -5,7 +5,7 @@ use super::outcome::Halt;
 use super::{Surroundings, Task};
 use crate::config::{Config, Preserve};
 use crate::reconcile::attributes::{self, Digests, Recalled};
-use crate::replica::{Attributes, AttributeProbe, Unread, WORK_DIR, Wanted};
+use crate::replica::{AttributeProbe, Attributes, Unread, WORK_DIR, Wanted};
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
 use crate::state::{Baseline, Covers};

@@ -3,7 +3,7 @@
 use super::Task;
 use super::apply::Applied;
 use crate::reconcile::record::Achieved;
-use crate::reconcile::{Act, Plan, PathId};
+use crate::reconcile::{Act, PathId, Plan};
 use crate::report::closing::tell_changes;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -51,7 +51,11 @@ impl<'a> Told<'a> {
                 .filter(|entry| entry.kind == Kind::File)
                 .map_or(0, |entry| entry.size)
         };
-        self.plan.sent(to).filter(|path_id| self.counts(*path_id)).map(|path_id| size(&path_id)).sum()
+        self.plan
+            .sent(to)
+            .filter(|path_id| self.counts(*path_id))
+            .map(|path_id| size(&path_id))
+            .sum()
     }
 }
 
@@ -115,7 +119,11 @@ impl Task<'_> {
         }
         for (side, path_ids) in plan.devices_left.iter() {
             let why = "only the super-user can make devices there";
-            self.tell_left_out(side, &path_ids.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(), why);
+            self.tell_left_out(
+                side,
+                &path_ids.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(),
+                why,
+            );
         }
         if plan.kept_newer > 0 {
             let text = format!(

@@ -3,13 +3,13 @@
 
 use super::outcome::Halt;
 use super::{Task, left_overs};
-use crate::threads;
 use crate::filter::Filter;
 use crate::reconcile::{Doubt, guard};
 use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
+use crate::threads;
 use crate::tree::{Pair, Side, Standing, Tree};
 use std::thread::ScopedJoinHandle;
 

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attributes;
+mod change_report;
 mod checksum;
 mod closing;
 pub mod hooks;
@@ -11,7 +12,6 @@ mod look;
 pub mod outcome;
 pub mod preflight;
 mod recording;
-mod change_report;
 
 use crate::config::{Config, Location, Preserve, Watch};
 use crate::process::{Stop, fault};

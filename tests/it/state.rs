@@ -3,7 +3,7 @@
 
 use osync::state::{
     Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Part,
-    Record, RunLists, Saved, StateDir, StateStore, Verdict, Recorded, command,
+    Record, Recorded, RunLists, Saved, StateDir, StateStore, Verdict, command,
 };
 use osync::tree::{Entry, Extra, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
@@ -105,8 +105,10 @@ fn lists_of_osync_1_3_say_what_existed() {
         let Loaded { baseline, notes, .. } = store(dir.path(), id).load().unwrap();
         assert_eq!(baseline.header().origin, Origin::Lists);
         assert_eq!(baseline.header().listed_at[Side::Initiator], Stamp::new(1_650_000_000, 123));
-        let listed =
-            Record { was: Pair::new(Recorded::Listed(None), Recorded::Listed(None)), ..Record::default() };
+        let listed = Record {
+            was: Pair::new(Recorded::Listed(None), Recorded::Listed(None)),
+            ..Record::default()
+        };
         let expected = the_tree().into_iter().map(|(path, _)| (path, listed.clone())).collect();
         assert_eq!(records(&baseline), expected, "{name}");
         assert_eq!(notes.len(), 1, "{notes:?}");
@@ -504,8 +506,10 @@ fn everything() -> Baseline {
         was: Pair::new(Recorded::Listed(Some(rich.clone())), Recorded::Absent),
         skipped: Pair::new(true, false),
     };
-    let listed =
-        Record { was: Pair::new(Recorded::Absent, Recorded::Listed(None)), skipped: Pair::new(false, true) };
+    let listed = Record {
+        was: Pair::new(Recorded::Absent, Recorded::Listed(None)),
+        skipped: Pair::new(false, true),
+    };
     let odd = RelPath::new(b"dir/odd\n\xfe\\name".to_vec()).unwrap();
     let records = [
         (path("dir"), pair(&Entry::new(Kind::Dir))),

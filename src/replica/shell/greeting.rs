@@ -5,7 +5,7 @@ use super::encode::quoted_datum;
 use super::record::Style;
 use super::{IdentityThere, Link, Owners, ShellReplica};
 use crate::config::Location;
-use crate::replica::work_dir::identity_of;
+use crate::replica::local::work_dir::identity_of;
 use crate::replica::{Access, Prepared, ReplicaError};
 use crate::tree::Stamp;
 use std::ffi::OsString;

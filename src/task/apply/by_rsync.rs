@@ -5,8 +5,8 @@
 //! content comes from such a side and attributes go there, the content comes first, with the
 //! attributes that it has there, and then those that were here before are put back and sent.
 
-use super::transfer_scheduler::{Call, TransferScheduler};
 use super::metadata::differ_in_attributes;
+use super::transfer_scheduler::{Call, TransferScheduler};
 use super::{Cut, Job, Steps};
 use crate::reconcile::change::same_content_now;
 use crate::reconcile::record::arrived;
@@ -68,12 +68,14 @@ impl Steps<'_, '_> {
         }
         let preserve = self.apply.compared;
         let goes = |path_id: &PathId| {
-            let entries = (self.scanned(*path_id, Side::Initiator), self.scanned(*path_id, Side::Target));
+            let entries =
+                (self.scanned(*path_id, Side::Initiator), self.scanned(*path_id, Side::Target));
             matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve)
                 && same_content_now(a, b, &preserve))
         };
         let planned = self.plan().metadata[to].iter().copied();
-        let path_ids: Vec<PathId> = planned.filter(|path_id| !self.failed(*path_id)).filter(goes).collect();
+        let path_ids: Vec<PathId> =
+            planned.filter(|path_id| !self.failed(*path_id)).filter(goes).collect();
         let scanned = Pair::from_fn(|side: Side| {
             path_ids.iter().map(|path_id| self.scanned(*path_id, side).cloned()).collect()
         });
@@ -141,11 +143,15 @@ impl Steps<'_, '_> {
             let mode = self.scanned(*path_id, here).map_or(expect.mode, |entry| entry.mode);
             let change = kept.get(path_id).map(|kept| AttributeChange::between(&now, kept, mode));
             if let Some(change) = change.filter(|change| !change.is_empty()) {
-                jobs.push(Job { path_id: *path_id, op: Op::SetAttributes { path, expect, change } });
+                jobs.push(Job {
+                    path_id: *path_id,
+                    op: Op::SetAttributes { path, expect, change },
+                });
             }
         }
         self.run_metadata(here, jobs)?;
-        let path_ids: Vec<PathId> = path_ids.into_iter().filter(|path_id| !self.failed(*path_id)).collect();
+        let path_ids: Vec<PathId> =
+            path_ids.into_iter().filter(|path_id| !self.failed(*path_id)).collect();
         self.check_stop()?;
         let courier = TransferScheduler::new(self.apply);
         let mut calls: Pair<Vec<Call>> = Pair::default();

@@ -59,7 +59,10 @@ impl Steps<'_, '_> {
 
     fn soft_deletion(&self, path_id: PathId, expect: Entry) -> Job {
         let path = self.path(path_id);
-        Job { path_id, op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false } }
+        Job {
+            path_id,
+            op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false },
+        }
     }
 
     /// Files move away, directories are removed once they are empty.

@@ -71,7 +71,8 @@ impl Steps<'_, '_> {
             .iter()
             .filter(|path_id| !self.failed(**path_id))
             .filter(|path_id| {
-                let entries = (self.scanned(**path_id, side), self.scanned(**path_id, side.other()));
+                let entries =
+                    (self.scanned(**path_id, side), self.scanned(**path_id, side.other()));
                 matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve))
             })
             .copied()

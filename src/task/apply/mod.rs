@@ -5,11 +5,11 @@
 //! and what was done by then is recorded.
 
 mod by_rsync;
-mod transfer_scheduler;
 mod deletions;
 mod metadata;
 mod reread;
 mod shares;
+mod transfer_scheduler;
 mod transfers;
 
 use super::Surroundings;
@@ -17,7 +17,7 @@ use super::attributes::Reader;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
-use crate::reconcile::{Delta, Plan, PathId};
+use crate::reconcile::{Delta, PathId, Plan};
 use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, StateStore};
@@ -230,7 +230,9 @@ impl Steps<'_, '_> {
                 .plan()
                 .set_aside
                 .iter()
-                .filter(|step| step.on == side && when(side, step.path_id) && !self.failed(step.path_id))
+                .filter(|step| {
+                    step.on == side && when(side, step.path_id) && !self.failed(step.path_id)
+                })
                 .copied()
                 .collect();
             let tops: Vec<PathId> = steps.iter().map(|step| step.path_id).collect();
@@ -299,7 +301,12 @@ impl Steps<'_, '_> {
                 let index = index_of.next().flatten();
                 match (result, index) {
                     (Err(error), Some(index)) => {
-                        steps.fail_tree(side, path_id, "cannot follow the move to this name", &error);
+                        steps.fail_tree(
+                            side,
+                            path_id,
+                            "cannot follow the move to this name",
+                            &error,
+                        );
                         steps.applied.achieved.failed_moves.insert(index);
                     }
                     (Err(error), None) => {
@@ -322,7 +329,8 @@ impl Steps<'_, '_> {
     fn missing_parents(&self, path_id: PathId, side: Side) -> Vec<PathId> {
         let mut missing = Vec::new();
         let mut at = self.delta().parent(path_id);
-        let is_there = |path_id| self.scanned(path_id, side).is_some_and(|entry| entry.kind.is_dir());
+        let is_there =
+            |path_id| self.scanned(path_id, side).is_some_and(|entry| entry.kind.is_dir());
         while at != Delta::ROOT && !is_there(at) {
             missing.push(at);
             at = self.delta().parent(at);
@@ -362,7 +370,8 @@ impl Steps<'_, '_> {
     /// After a cut: paths that no step reached keep their old baseline.
     fn fail_what_was_not_begun(&mut self) {
         let plan = self.apply.plan;
-        let begun = |steps: &Self, side: Side, path_id: PathId| steps.touched[side].contains(&path_id);
+        let begun =
+            |steps: &Self, side: Side, path_id: PathId| steps.touched[side].contains(&path_id);
         let mut not_begun = Vec::new();
         for side in Side::BOTH {
             let lists = [
@@ -372,7 +381,11 @@ impl Steps<'_, '_> {
                 &plan.counter_metadata[side],
             ];
             not_begun.extend(
-                lists.into_iter().flatten().filter(|path_id| !begun(self, side, **path_id)).copied(),
+                lists
+                    .into_iter()
+                    .flatten()
+                    .filter(|path_id| !begun(self, side, **path_id))
+                    .copied(),
             );
             not_begun.extend(
                 plan.deletions[side].iter().map(|d| d.path_id).filter(|s| !begun(self, side, *s)),

@@ -178,7 +178,8 @@ impl Steps<'_, '_> {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
         let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
         match &found {
-            Some(found) if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
+            Some(found)
+                if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
             _ => {
                 self.explain(path_id, to, &sent, found.as_ref());
                 self.applied.achieved.failed.insert(path_id);
@@ -207,7 +208,12 @@ impl Steps<'_, '_> {
         let source = self.apply.replicas[from].stat(std::slice::from_ref(&path));
         match source.ok().and_then(|mut entries| entries.pop()) {
             Some(Ok(None)) => {
-                self.problem(Level::Notice, from, path_id, "it vanished while the run was going on");
+                self.problem(
+                    Level::Notice,
+                    from,
+                    path_id,
+                    "it vanished while the run was going on",
+                );
             }
             Some(Ok(Some(now))) if !now.same_content_stamp(sent) => self.problem(
                 Level::Notice,

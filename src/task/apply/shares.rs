@@ -1,8 +1,8 @@
 //! Shares of many new subtrees, so that several rsyncs copy at the same time. One alone is
 //! mostly busy in one of its processes, and leaves the machine's other processors idle.
 
-use crate::threads;
 use crate::reconcile::PathId;
+use crate::threads;
 
 /// More at the same time stand in each other's way on most disks.
 const MOST: usize = 2;
@@ -81,7 +81,8 @@ mod tests {
     fn every_path_is_in_one_share_and_shares_are_alike() {
         let given = weighed(&[700, 10, 900, 300, 20, 1000, 50]);
         let shares = split(given.clone(), 2);
-        let weight = |path_id: &PathId| given.iter().find(|(s, _)| s == path_id).map_or(0, |(_, w)| *w);
+        let weight =
+            |path_id: &PathId| given.iter().find(|(s, _)| s == path_id).map_or(0, |(_, w)| *w);
         for (share, entries) in shares.iter().zip([1380, 1600]) {
             assert_eq!(share.entries, entries);
             assert_eq!(share.path_ids.iter().map(weight).sum::<usize>(), entries);

@@ -5,7 +5,7 @@ use super::shares::{self, Share};
 use crate::config::Config;
 use crate::filter::Filter;
 use crate::process::Stop;
-use crate::reconcile::{Delta, Plan, PathId};
+use crate::reconcile::{Delta, PathId, Plan};
 use crate::report::{Event, Reporter, TransferProgress};
 use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -79,7 +79,8 @@ impl<'a> TransferScheduler<'a> {
                 })
             })
         };
-        let parents: BTreeSet<PathId> = path_ids.iter().map(|path_id| delta.parent(*path_id)).collect();
+        let parents: BTreeSet<PathId> =
+            path_ids.iter().map(|path_id| delta.parent(*path_id)).collect();
         parents
             .into_iter()
             .filter(|dir| *dir != Delta::ROOT && !listed.contains(dir) && is_closed(dir))

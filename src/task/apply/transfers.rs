@@ -78,9 +78,9 @@ impl Steps<'_, '_> {
         if !self.apply.config.preserve.permissions {
             return Ok(());
         }
-        let tops = calls
-            .iter()
-            .flat_map(|call| call.path_ids.iter().filter(|path_id| self.takes_all(call, **path_id, side)));
+        let tops = calls.iter().flat_map(|call| {
+            call.path_ids.iter().filter(|path_id| self.takes_all(call, **path_id, side))
+        });
         let jobs = tops
             .filter_map(|path_id| {
                 let mode = self.scanned(*path_id, side.other())?.mode | 0o700;
@@ -157,7 +157,8 @@ impl Steps<'_, '_> {
             } else if in_group.is_none() && self.moved[side].contains(path_id) {
                 // Most of what it replaces may be the same (spec 4, "Moves").
                 moved.push(*path_id);
-            } else if joins_subtrees && in_group.is_none() && self.is_new_at_the_top(*path_id, side) {
+            } else if joins_subtrees && in_group.is_none() && self.is_new_at_the_top(*path_id, side)
+            {
                 subtrees.push(*path_id);
             } else {
                 ordinary.push(*path_id);
@@ -178,7 +179,10 @@ impl Steps<'_, '_> {
             .filter(|path_id| self.is_replaced(**path_id, side))
             .filter_map(|path_id| {
                 let expect = self.scanned(*path_id, side)?.clone();
-                Some(Job { path_id: *path_id, op: Op::KeepCopy { path: self.path(*path_id), expect } })
+                Some(Job {
+                    path_id: *path_id,
+                    op: Op::KeepCopy { path: self.path(*path_id), expect },
+                })
             })
             .collect();
         self.run(side, jobs, |steps, path_id, result| {
@@ -189,7 +193,8 @@ impl Steps<'_, '_> {
         let metadata = self.attributes_to_send(side)?;
         let mut calls = Vec::new();
         let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, keeps_backup| {
-            let path_ids: Vec<PathId> = path_ids.into_iter().filter(|path_id| !steps.failed(*path_id)).collect();
+            let path_ids: Vec<PathId> =
+                path_ids.into_iter().filter(|path_id| !steps.failed(*path_id)).collect();
             if !path_ids.is_empty() {
                 calls.push(Call { purpose, path_ids, keeps_backup });
             }
@@ -214,7 +219,11 @@ impl Steps<'_, '_> {
 
     /// The names that go to a side in groups, and whether one of their group is odd. A group
     /// of which one name cannot go stays behind as a whole, for the next run to decide.
-    fn groups(&mut self, side: Side, is_odd: impl Fn(&Self, PathId) -> bool) -> BTreeMap<PathId, bool> {
+    fn groups(
+        &mut self,
+        side: Side,
+        is_odd: impl Fn(&Self, PathId) -> bool,
+    ) -> BTreeMap<PathId, bool> {
         let plan = self.apply.plan;
         let mut grouped = BTreeMap::new();
         for group in plan.groups.iter().filter(|group| group.to == side) {

@@ -1,8 +1,8 @@
 //! Lists one directory: what each entry looks like, whether it takes part, whether it can
 //! be read (spec 4, "Scanning").
 
-use super::openat_root::{LIST, LONGEST_PATH, split};
 use super::look;
+use super::openat_root::{LIST, LONGEST_PATH, split};
 use super::scan::Walk;
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::Verdict;
@@ -250,8 +250,8 @@ fn is_ours(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::openat_root::{Root, Way};
     use super::super::look::Look;
+    use super::super::openat_root::{Root, Way};
     use super::*;
     use crate::process::Stop;
     use crate::tree::Side;

@@ -1,8 +1,8 @@
 //! `.osync_workdir` of a local replica, and the small files in it (spec 3).
 
-use super::Keep;
 use super::openat_root::{HANDLE, LIST, Root};
 use crate::process::fault;
+use crate::replica::Keep;
 use crate::state::Identity;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -40,7 +40,7 @@ impl Keep {
 
 /// An open work directory.
 #[derive(Debug)]
-pub(super) struct WorkDir {
+pub(in crate::replica) struct WorkDir {
     root: Root,
 }
 
@@ -202,7 +202,7 @@ impl WorkDir {
 }
 
 /// The identity that the content of its file is: one printable word; none: it is none.
-pub(super) fn identity_of(content: &[u8]) -> Option<Identity> {
+pub(in crate::replica) fn identity_of(content: &[u8]) -> Option<Identity> {
     let text = String::from_utf8_lossy(content);
     let id = text.trim();
     let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());

@@ -43,7 +43,8 @@ pub(crate) fn mount(at: &Path, size: &str) {
 
 #[test]
 fn a_mount_point_is_entered_and_what_goes_from_it_is_copied() {
-    let name = "replica::tests::mounts::a_mount_point_is_entered_and_what_goes_from_it_is_copied";
+    let name =
+        "replica::local::tests::mounts::a_mount_point_is_entered_and_what_goes_from_it_is_copied";
     with_own_mounts(name, || {
         let mut sandbox = Sandbox::new();
         std::fs::create_dir(sandbox.path("m")).unwrap();
@@ -95,8 +96,7 @@ fn a_mount_point_is_entered_and_what_goes_from_it_is_copied() {
 
 #[test]
 fn a_move_to_another_file_system_is_a_copy_that_appears_complete() {
-    let name =
-        "replica::tests::mounts::a_move_to_another_file_system_is_a_copy_that_appears_complete";
+    let name = "replica::local::tests::mounts::a_move_to_another_file_system_is_a_copy_that_appears_complete";
     with_own_mounts(name, || {
         let mut sandbox = Sandbox::new();
         std::fs::create_dir(sandbox.path("m")).unwrap();
@@ -130,7 +130,7 @@ fn a_move_to_another_file_system_is_a_copy_that_appears_complete() {
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    with_own_mounts("replica::tests::mounts::a_full_disk_loses_nothing", || {
+    with_own_mounts("replica::local::tests::mounts::a_full_disk_loses_nothing", || {
         let dir = tempfile::tempdir().unwrap();
         mount(dir.path(), "200k");
         let mut sandbox = Sandbox::at(dir);
@@ -175,7 +175,8 @@ fn a_full_disk_loses_nothing() {
 
 #[test]
 fn a_replica_on_a_read_only_file_system_can_be_looked_at() {
-    let name = "replica::tests::mounts::a_replica_on_a_read_only_file_system_can_be_looked_at";
+    let name =
+        "replica::local::tests::mounts::a_replica_on_a_read_only_file_system_can_be_looked_at";
     with_own_mounts(name, || {
         let dir = tempfile::tempdir().unwrap();
         mount(dir.path(), "1m");

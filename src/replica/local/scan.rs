@@ -5,14 +5,14 @@
 //! is opened in the one above it when its turn comes; where too many of those would have to
 //! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
-use super::openat_root::Root;
 use super::list::Lister;
 use super::look::Look;
+use super::openat_root::Root;
 use super::walkers::{Pace, Walker};
-use crate::threads;
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Problem;
+use crate::threads;
 use crate::tree::{Children, Entry, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder};
 use rustix::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,9 +3,10 @@
 //! its turn: nobody else makes such files then.
 
 use super::copy;
-use super::attribute_probe::STAND_INS;
+use super::openat_root::Root;
 use super::work_dir::{ARRIVALS, IDENTITY, LOCK, LOCK_BY, WorkDir};
-use super::{Keep, openat_root::Root};
+use crate::replica::Keep;
+use crate::replica::attribute_probe::STAND_INS;
 use rustix::fd::AsFd;
 use rustix::fs::{Dir, Mode};
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::replica::work_dir::WorkDir;
+use crate::replica::local::work_dir::WorkDir;
 
 const DAY: i64 = 86_400;
 

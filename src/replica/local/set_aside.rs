@@ -1,11 +1,12 @@
 //! Moving things into `backup/` and `deleted/` (spec 4, "Deleting", "Overwriting").
 
-use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
-use super::kept_name::{LONGEST_NAME, with_suffix};
+use super::arrivals;
 use super::look::{self, Look};
+use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
 use super::work_dir::WorkDir;
 use super::writable::{set_mode, with_access};
-use super::{Keep, arrivals, host};
+use crate::replica::kept_name::{LONGEST_NAME, with_suffix};
+use crate::replica::{Keep, host};
 use crate::tree::{Entry, Kind, RelPath};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Gid, Mode, Uid};

@@ -1,6 +1,6 @@
 //! What one path looks like, and whether it is still what was scanned.
 
-use super::attributes::{self, Wanted};
+use crate::replica::attributes::{self, Wanted};
 use crate::tree::{Entry, Extra, Kind, Stamp};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, StatxFlags, StatxTimestamp};

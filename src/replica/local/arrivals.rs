@@ -4,15 +4,15 @@
 //! keeps its old one, so the moment is written down: `SECONDS NAME/PATH` and a NUL for
 //! each, appended before the rename.
 
-use super::Keep;
 use super::work_dir::{ARRIVALS, WorkDir};
+use crate::replica::Keep;
 use crate::tree::RelPath;
 use std::collections::BTreeMap;
 use std::io;
 
 /// The record: seconds since the epoch for paths like `deleted/some/dir`.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Arrivals(BTreeMap<Vec<u8>, i64>);
+pub(in crate::replica) struct Arrivals(BTreeMap<Vec<u8>, i64>);
 
 /// The place of a kept directory in the record.
 fn key(keep: Keep, kept: &RelPath) -> Vec<u8> {

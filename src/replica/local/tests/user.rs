@@ -9,43 +9,46 @@ fn chmod(path: &std::path::Path, mode: u32) {
 
 #[test]
 fn what_cannot_be_read_is_unknown_and_not_absent() {
-    as_ordinary_user("replica::tests::user::what_cannot_be_read_is_unknown_and_not_absent", || {
-        let mut sandbox = Sandbox::new();
-        for name in ["closed/x", "listed/x", "entered/x", "fine/x", "secret", "writeonly"] {
-            sandbox.write(name, "x");
-        }
-        for (name, mode) in
-            [("closed", 0o000), ("listed", 0o444), ("entered", 0o111), ("secret", 0o000)]
-        {
-            chmod(&sandbox.path(name), mode);
-        }
-        chmod(&sandbox.path("writeonly"), 0o244);
-        let scan = sandbox.scan();
-        use Standing::{Present, Unknown};
-        let expected = [
-            ("closed", Unknown),
-            ("entered", Unknown),
-            ("fine", Present),
-            ("fine/x", Present),
-            ("listed", Unknown),
-            ("secret", Unknown),
-            ("writeonly", Unknown),
-        ];
-        assert_eq!(listed(&scan.tree), expected.map(|(n, s)| (n.to_owned(), s)));
-        let problems: Vec<_> =
-            scan.problems.iter().map(|p| p.path.as_ref().unwrap().shown()).collect();
-        assert_eq!(problems, ["closed", "entered", "listed", "secret", "writeonly"]);
-        assert!(scan.problems.iter().all(|p| p.side == Some(Side::Target)));
-        for name in ["closed", "listed", "entered"] {
-            chmod(&sandbox.path(name), 0o755);
-        }
-    });
+    as_ordinary_user(
+        "replica::local::tests::user::what_cannot_be_read_is_unknown_and_not_absent",
+        || {
+            let mut sandbox = Sandbox::new();
+            for name in ["closed/x", "listed/x", "entered/x", "fine/x", "secret", "writeonly"] {
+                sandbox.write(name, "x");
+            }
+            for (name, mode) in
+                [("closed", 0o000), ("listed", 0o444), ("entered", 0o111), ("secret", 0o000)]
+            {
+                chmod(&sandbox.path(name), mode);
+            }
+            chmod(&sandbox.path("writeonly"), 0o244);
+            let scan = sandbox.scan();
+            use Standing::{Present, Unknown};
+            let expected = [
+                ("closed", Unknown),
+                ("entered", Unknown),
+                ("fine", Present),
+                ("fine/x", Present),
+                ("listed", Unknown),
+                ("secret", Unknown),
+                ("writeonly", Unknown),
+            ];
+            assert_eq!(listed(&scan.tree), expected.map(|(n, s)| (n.to_owned(), s)));
+            let problems: Vec<_> =
+                scan.problems.iter().map(|p| p.path.as_ref().unwrap().shown()).collect();
+            assert_eq!(problems, ["closed", "entered", "listed", "secret", "writeonly"]);
+            assert!(scan.problems.iter().all(|p| p.side == Some(Side::Target)));
+            for name in ["closed", "listed", "entered"] {
+                chmod(&sandbox.path(name), 0o755);
+            }
+        },
+    );
 }
 
 #[test]
 fn a_closed_directory_of_ours_is_opened_for_the_time_being() {
     as_ordinary_user(
-        "replica::tests::user::a_closed_directory_of_ours_is_opened_for_the_time_being",
+        "replica::local::tests::user::a_closed_directory_of_ours_is_opened_for_the_time_being",
         || {
             let mut sandbox = Sandbox::new();
             for name in ["d/remove", "d/aside", "d/rename", "d/sub/x"] {
@@ -109,7 +112,7 @@ impl ModeBits for std::fs::Metadata {
 
 #[test]
 fn what_the_system_refuses_is_said() {
-    as_ordinary_user("replica::tests::user::what_the_system_refuses_is_said", || {
+    as_ordinary_user("replica::local::tests::user::what_the_system_refuses_is_said", || {
         let mut sandbox = Sandbox::new();
         sandbox.write("f", "x");
         let expect = sandbox.entry("f");

@@ -1,5 +1,5 @@
 //! The lock of a local replica (spec 3, "Lock"). What a lock that is there already means
-//! is decided in [`super::judge`].
+//! is decided in [`crate::replica::judge`].
 //!
 //! `lock` appears with its whole content at once, by a hard link or a rename that replaces
 //! nothing. Runs that start or end at the same moment take turns, by a kernel lock on the
@@ -8,12 +8,12 @@
 //! after a power failure no lock of this machine counts.
 
 use super::openat_root::rename_to_free;
-use super::host;
-use super::lock_policy::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
 use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
-use super::{LockRequest, Locked};
 use crate::process::fault;
+use crate::replica::host;
+use crate::replica::lock_policy::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
+use crate::replica::{LockRequest, Locked};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;

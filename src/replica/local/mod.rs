@@ -1,16 +1,33 @@
 //! A replica in a directory of this machine.
 
-use super::apply::LocalExecutor;
+pub(super) mod apply;
+pub(super) mod arrivals;
+mod copy;
+mod list;
+pub(super) mod lock;
+pub(super) mod look;
+pub(super) mod openat_root;
+mod prepare;
+pub(super) mod retention;
+pub(super) mod scan;
+mod set_aside;
+pub(super) mod sweep;
+#[cfg(test)]
+pub(crate) mod tests;
+mod walkers;
+pub(super) mod work_dir;
+pub(super) mod writable;
+
+use self::apply::LocalExecutor;
+use self::lock::Held;
+use self::look::Look;
+use self::openat_root::{HANDLE, Root};
+use self::scan::Walk;
+use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
-use super::openat_root::{HANDLE, Root};
-use super::lock::{self, Held};
-use super::look::{self, Look};
-use super::scan::Walk;
-use super::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::{
     Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
-    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host, prepare,
-    retention,
+    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -109,7 +126,7 @@ impl LocalReplica {
     }
 
     fn look_at(&self, root: &Root, path: &RelPath) -> Result<Option<Entry>, PathError> {
-        let (dir, name) = super::openat_root::split(path.as_bytes());
+        let (dir, name) = openat_root::split(path.as_bytes());
         let dir = match self.place_to_look(root, dir) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             result => result.map_err(failed("open the directory that holds it"))?,
@@ -225,7 +242,7 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let unreadable = |error: Errno| self.error(format!("cannot read the directory: {error}"));
         let mut top = look::of_open(root).map_err(unreadable)?;
-        root.at(b"", super::openat_root::LIST).map_err(unreadable)?;
+        root.at(b"", openat_root::LIST).map_err(unreadable)?;
         if look.attributes.any() {
             top = look.at(root, c".").map_err(unreadable)?;
         }
@@ -260,7 +277,7 @@ impl Replica for LocalReplica {
         // Paths come in order, many of one directory in a row.
         let mut last: Option<(&[u8], OwnedFd)> = None;
         for path in paths {
-            let (dir, name) = super::openat_root::split(path.as_bytes());
+            let (dir, name) = openat_root::split(path.as_bytes());
             if last.as_ref().is_none_or(|(open, _)| *open != dir) {
                 last = self.place_to_look(root, dir).ok().map(|fd| (dir, fd));
             }
@@ -280,7 +297,7 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let mut buffer = vec![0; digest::BUFFER];
         let mut one = |path: &RelPath| {
-            let (dir, name) = super::openat_root::split(path.as_bytes());
+            let (dir, name) = openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
             // fidelity: a file behind a link counts as the file (COPY_SYMLINKS)
             let nofollow = if self.look.copy_symlinks { OFlags::empty() } else { OFlags::NOFOLLOW };
@@ -301,7 +318,7 @@ impl Replica for LocalReplica {
     ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let one = |path: &RelPath| {
-            let (dir, name) = super::openat_root::split(path.as_bytes());
+            let (dir, name) = openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir)?;
             let entry = Look { attributes: Wanted::default(), ..self.look }.at(&dir, name)?;
             attributes::read(&entry, dir.as_fd(), name, self.look)

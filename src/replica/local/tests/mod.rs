@@ -10,7 +10,8 @@ mod user;
 
 use super::*;
 use crate::filter::Filter;
-use crate::tree::{Standing, Tree};
+use crate::replica::*;
+use crate::tree::{Stamp, Standing, Tree};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;

@@ -56,7 +56,7 @@ impl Drop for Opened<'_> {
 ///
 /// # Errors
 /// What the system says.
-pub(super) fn set_mode(fd: impl AsFd, mode: u16) -> Result<()> {
+pub(in crate::replica) fn set_mode(fd: impl AsFd, mode: u16) -> Result<()> {
     let fd = fd.as_fd();
     let mode = Mode::from_raw_mode(mode.into());
     match rustix::fs::fchmod(fd, mode) {

@@ -1,7 +1,7 @@
 //! Is the replica there, and can it be used? (spec 7, "A run, start to end")
 
 use super::openat_root::{LIST, Root};
-use super::{Access, Prepared};
+use crate::replica::{Access, Prepared};
 use crate::tree::path::escape;
 use rustix::fs::{Access as Permission, AtFlags};
 use rustix::io::Errno;
@@ -46,7 +46,7 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
     Ok(Found {
         real,
         root,
-        prepared: Prepared { free_kib, created, can_chown, now: super::host::stamp() },
+        prepared: Prepared { free_kib, created, can_chown, now: crate::replica::host::stamp() },
     })
 }
 

@@ -3,14 +3,15 @@
 //! Each looks at its path again right before, in the open directory that holds it, and
 //! then changes that very name in that very directory.
 
-use super::openat_root::{Place, Root, rename_to_free};
 use super::copy::Appear;
 use super::look::{self, Look, is_same_thing, is_still};
+use super::openat_root::{Place, Root, rename_to_free};
 use super::set_aside::{Free, VersionStore, rename_into, with_moved};
 use super::work_dir::WorkDir;
 use super::writable::{only_mtime, set_mode, with_access};
-use super::{AttributeChange, Keep, Op, PathError, arrivals, attributes, copy, host, kept_name};
+use super::{arrivals, copy};
 use crate::process::fault;
+use crate::replica::{AttributeChange, Keep, Op, PathError, attributes, host, kept_name};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
