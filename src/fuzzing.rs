@@ -1,65 +1,52 @@
 //! What must hold of any bytes that come from outside, one function for each kind of them:
-//! the body of every fuzz target (`fuzz/`), and of the tests below, which try each with the
+//! what the fuzz binary (`fuzz/`) runs, and the tests below, which try each with the
 //! corpus that is kept there and with bytes made from it (docs/testing.md). Not a part of an
 //! ordinary build.
 //!
 //! The functions stand beside the parsers, each in the `fuzzing.rs` of its room; they panic
 //! where something does not hold.
 
-macro_rules! targets {
-    ($($name:ident: $check:path,)*) => {
-        $(
-            #[allow(missing_docs)] // where it is defined
-            pub fn $name(bytes: &[u8]) {
-                $check(bytes);
-            }
-        )*
-
-        /// Each of them by its name.
-        pub const TARGETS: &[(&str, fn(&[u8]))] = &[$((stringify!($name), $name),)*];
-    };
-}
-
-targets! {
-    conf: crate::config::fuzzing::conf,
-    toml: crate::config::fuzzing::toml,
-    upgrade: crate::config::fuzzing::upgrade,
-    optional_args: crate::config::fuzzing::optional_args,
-    location: crate::config::fuzzing::location,
-    wildmatch: crate::filter::fuzzing::wildmatch,
-    patterns: crate::filter::fuzzing::patterns,
-    rsync_list: crate::filter::fuzzing::rsync_list,
-    snapshot: crate::state::fuzzing::snapshot,
-    lists: crate::state::fuzzing::lists,
-    progress: crate::state::fuzzing::progress,
-    lock: crate::replica::fuzzing::lock,
-    identity: crate::replica::fuzzing::identity,
-    kept: crate::replica::fuzzing::kept,
-    acl: crate::replica::fuzzing::acl,
-    temporary: crate::replica::fuzzing::temporary,
-    remote_frames: crate::replica::fuzzing::remote::frames,
-    remote_greeting: crate::replica::fuzzing::remote::greeting,
-    remote_listing: crate::replica::fuzzing::remote::listing,
-    remote_answers: crate::replica::fuzzing::remote::answers,
-    remote_names: crate::replica::fuzzing::remote::names,
-    owners: crate::replica::fuzzing::remote::owners,
-    proc_stat: crate::replica::fuzzing::proc_stat,
-    rsync_output: crate::rsync::fuzzing::output,
-    child_lines: crate::process::fuzzing::lines,
-    askpass: crate::ssh::fuzzing::askpass,
-    known_hosts: crate::ssh::fuzzing::known_hosts,
-    ssh_options: crate::ssh::fuzzing::ssh_options,
-    rsh: crate::ssh::fuzzing::rsh,
-    account: crate::ssh::fuzzing::account,
-    private_key: crate::ssh::fuzzing::private_key,
-    filter_decision: crate::ssh_filter::fuzzing::decision,
-    filter_rsync: crate::ssh_filter::fuzzing::rsync_server,
-    filter_gate: crate::ssh_filter::fuzzing::gate,
-    metrics: crate::report::fuzzing::metrics,
-    passwd: crate::report::fuzzing::passwd,
-    mail: crate::report::mail::fuzzing::mail,
-    trigger: crate::monitor::fuzzing::trigger,
-}
+/// Each check by its name.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("conf", crate::config::fuzzing::conf),
+    ("toml", crate::config::fuzzing::toml),
+    ("upgrade", crate::config::fuzzing::upgrade),
+    ("optional_args", crate::config::fuzzing::optional_args),
+    ("location", crate::config::fuzzing::location),
+    ("wildmatch", crate::filter::fuzzing::wildmatch),
+    ("patterns", crate::filter::fuzzing::patterns),
+    ("rsync_list", crate::filter::fuzzing::rsync_list),
+    ("snapshot", crate::state::fuzzing::snapshot),
+    ("lists", crate::state::fuzzing::lists),
+    ("progress", crate::state::fuzzing::progress),
+    ("lock", crate::replica::fuzzing::lock),
+    ("identity", crate::replica::fuzzing::identity),
+    ("kept", crate::replica::fuzzing::kept),
+    ("acl", crate::replica::fuzzing::acl),
+    ("temporary", crate::replica::fuzzing::temporary),
+    ("remote_frames", crate::replica::fuzzing::remote::frames),
+    ("remote_greeting", crate::replica::fuzzing::remote::greeting),
+    ("remote_listing", crate::replica::fuzzing::remote::listing),
+    ("remote_answers", crate::replica::fuzzing::remote::answers),
+    ("remote_names", crate::replica::fuzzing::remote::names),
+    ("owners", crate::replica::fuzzing::remote::owners),
+    ("proc_stat", crate::replica::fuzzing::proc_stat),
+    ("rsync_output", crate::rsync::fuzzing::output),
+    ("child_lines", crate::process::fuzzing::lines),
+    ("askpass", crate::ssh::fuzzing::askpass),
+    ("known_hosts", crate::ssh::fuzzing::known_hosts),
+    ("ssh_options", crate::ssh::fuzzing::ssh_options),
+    ("rsh", crate::ssh::fuzzing::rsh),
+    ("account", crate::ssh::fuzzing::account),
+    ("private_key", crate::ssh::fuzzing::private_key),
+    ("filter_decision", crate::ssh_filter::fuzzing::decision),
+    ("filter_rsync", crate::ssh_filter::fuzzing::rsync_server),
+    ("filter_gate", crate::ssh_filter::fuzzing::gate),
+    ("metrics", crate::report::fuzzing::metrics),
+    ("passwd", crate::report::fuzzing::passwd),
+    ("mail", crate::report::mail::fuzzing::mail),
+    ("trigger", crate::monitor::fuzzing::trigger),
+];
 
 #[cfg(test)]
 mod tests {
@@ -85,15 +72,12 @@ mod tests {
     }
 
     #[test]
-    fn each_of_them_is_a_fuzz_target_with_a_corpus_and_nothing_else_is() {
+    fn each_of_them_has_a_corpus_and_nothing_else_has() {
         let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let found = |dir: &str, ending: &str| -> BTreeSet<String> {
-            let files = fs::read_dir(fuzz(dir)).unwrap();
-            let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-            names.map(|name| name.strip_suffix(ending).unwrap().to_owned()).collect()
-        };
-        assert_eq!(found("fuzz_targets", ".rs"), names);
-        assert_eq!(found("corpus", ""), names);
+        let dirs = fs::read_dir(fuzz("corpus")).unwrap();
+        let found: BTreeSet<String> =
+            dirs.map(|dir| dir.unwrap().file_name().into_string().unwrap()).collect();
+        assert_eq!(found, names);
     }
 
     #[test]
