@@ -8,6 +8,7 @@ mod acl;
 mod attribute_probe;
 mod attributes;
 mod cksum;
+mod connection;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -16,6 +17,7 @@ pub mod host;
 mod kept_name;
 pub(crate) mod local;
 pub mod lock_policy;
+mod owners;
 mod shell;
 pub mod temp;
 

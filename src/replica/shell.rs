@@ -18,16 +18,15 @@ mod listing;
 mod locking;
 mod looking;
 mod ops;
-mod owners;
 mod record;
 mod scan;
 mod scripts;
 
 use self::channel::{Channel, ChannelError, OnStop};
-use self::owners::Owners;
 use self::record::Style;
 pub use self::scripts::ControlScripts;
 use self::scripts::Piece;
+use super::owners::Owners;
 use super::{
     Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError,
     Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
@@ -188,7 +187,7 @@ impl ShellReplica {
     /// Bytes that went over the control connection so far: out and back.
     #[must_use]
     pub fn travelled(&self) -> (u64, u64) {
-        self.link.as_ref().map_or((0, 0), |link| link.channel.travelled)
+        self.link.as_ref().map_or((0, 0), |link| link.channel.travelled())
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {

@@ -4,8 +4,8 @@ use super::ShellReplica;
 use super::answer::of_find;
 use super::channel::OnStop;
 use super::encode::{datum, paths as encode_paths, split};
-use super::owners::Whose;
 use super::scripts::Piece;
+use crate::replica::owners::Whose;
 use crate::replica::{
     Acl, AttributeChange, Attributes, Op, PathError, ReplicaError, Unread, Wanted, Whom,
 };

@@ -1,13 +1,14 @@
 //! What must hold whatever a remote machine answers (docs/testing.md).
 
 use super::answer::{apply_changes, complaint, lines, take_apart};
-use super::channel::{Found, hand_over};
 use super::listing::{Listing, Rules};
 use super::record::{Record, Style, device, parse};
-use super::{attributes, clean, encode, greeting, hook, locking, looking, ops, owners};
+use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
 use crate::filter::Filter;
 use crate::replica::cksum::cksum;
+use crate::replica::connection::{Found, hand_over};
 use crate::replica::lock_policy::{Holder, LockedBy};
+use crate::replica::owners;
 use crate::replica::{DigestKind, Op, Retention, Wanted};
 use crate::tree::{Kind, NodeId, RelPath, Side, Tree};
 

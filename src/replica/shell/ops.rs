@@ -5,8 +5,8 @@
 
 use super::attributes;
 use super::encode::{datum, split};
-use super::owners::{Owners, Whose};
 use crate::replica::kept_name::{LONGEST_NAME, kept_path, short_kept_path, with_suffix};
+use crate::replica::owners::{Owners, Whose};
 use crate::replica::{Keep, Op, PathError};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use chrono::{DateTime, Utc};

@@ -6,12 +6,12 @@ use super::attributes::Reach;
 use super::channel::OnStop;
 use super::encode::{datum, literal_pattern, paths as encode_paths};
 use super::listing::{Listing, Rules};
-use super::owners::Owners;
 use super::record::{Record, Style, parse};
 use super::scripts::Piece;
 use super::{Links, ShellReplica};
 use crate::filter::Prune;
 use crate::replica::cksum::cksum;
+use crate::replica::owners::Owners;
 use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
 use std::collections::HashMap;
@@ -153,7 +153,8 @@ impl ShellReplica {
     fn owners_in(
         &mut self,
         old: &[u8],
-    ) -> Result<std::collections::BTreeSet<(super::owners::Whose, u32)>, ReplicaError> {
+    ) -> Result<std::collections::BTreeSet<(crate::replica::owners::Whose, u32)>, ReplicaError>
+    {
         let link = self.link()?;
         let style = link.style;
         let records: Vec<Entry> =
