@@ -38,7 +38,7 @@ pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
 pub use wire::Damaged;
 pub use writer::{BaselineWriter, Disorder};
 
-use crate::tree::{Entry, Pair, Side, Stamp};
+use crate::tree::{Entry, Inode, Pair, Side, Stamp};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -94,6 +94,9 @@ pub struct Header {
     pub listed_at: Pair<Stamp>,
     /// Which attributes the digests cover that had to be asked for through rsync.
     pub covers: Covers,
+    /// Device and inode of the roots. Where a root has others now, that replica was copied or
+    /// restored as a whole, and no inode in it means anything.
+    pub roots: Pair<Option<Inode>>,
 }
 
 /// Attributes of a remote replica without tools to read them (docs/fidelity.md). All are
@@ -117,6 +120,7 @@ impl Default for Header {
             version: String::new(),
             listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
             covers: Covers::default(),
+            roots: Pair::default(),
         }
     }
 }

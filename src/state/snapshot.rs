@@ -4,11 +4,20 @@ use super::baseline::Baseline;
 use super::files::FileStamp;
 use super::wire::{Damaged, Reader, put_number, put_string};
 use super::{Covers, Header, Identity, Origin};
-use crate::tree::{Pair, Stamp};
+use crate::tree::{Inode, Pair, Side, Stamp};
 use std::io::{self, Write};
 
-/// The version that this osync writes.
-pub const VERSION: u64 = 1;
+/// The version that this osync writes. It reads all before it.
+pub const VERSION: u64 = 2;
+
+/// What may stand at the end of a header since version 2: a tag, and a string that holds the
+/// value. Tags that are not known are passed over.
+mod tag {
+    /// Device and inode of the initiator's root.
+    pub const INITIATOR_ROOT: u64 = 1;
+    /// Device and inode of the target's root.
+    pub const TARGET_ROOT: u64 = 2;
+}
 
 const MAGIC: &[u8] = b"osync snapshot\n";
 const CHECKSUM_BYTES: usize = 32;
@@ -117,10 +126,10 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListMark>), SnapshotErro
     }
     let mut reader = Reader::new_at(content, MAGIC.len());
     let version = reader.number()?;
-    if version != VERSION {
+    if version > VERSION {
         return Err(SnapshotError::Newer(version));
     }
-    let (header, marks) = decode_header(reader.string()?)?;
+    let (header, marks) = decode_header(reader.string()?, version)?;
     let length: usize = reader.small()?;
     let start = reader.at();
     reader.take(length)?;
@@ -148,15 +157,57 @@ fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
         out.push(u8::from(marks.replaced.is_some()));
         out.extend_from_slice(marks.replaced.as_ref().map_or(&[], <[u8; 32]>::as_slice));
     }
-    // most have none, and look as they did before there was this byte
-    if header.covers != Covers::default() {
-        let Covers { acl, xattr, all_spaces } = header.covers;
-        out.push(u8::from(acl) | u8::from(xattr) << 1 | u8::from(all_spaces) << 2);
+    let Covers { acl, xattr, all_spaces } = header.covers;
+    out.push(u8::from(acl) | u8::from(xattr) << 1 | u8::from(all_spaces) << 2);
+    for (side, root) in header.roots.iter() {
+        if let Some(root) = root {
+            let mut value = Vec::new();
+            put_number(&mut value, root.dev.into());
+            put_number(&mut value, root.ino);
+            put_tagged(&mut out, root_tag(side), &value);
+        }
     }
     out
 }
 
-fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListMark>), Damaged> {
+fn root_tag(side: Side) -> u64 {
+    match side {
+        Side::Initiator => tag::INITIATOR_ROOT,
+        Side::Target => tag::TARGET_ROOT,
+    }
+}
+
+fn put_tagged(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
+    put_number(out, tag);
+    put_string(out, value);
+}
+
+/// The fields at the end of a header, into the header.
+fn take_tagged(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damaged> {
+    let mut before = 0;
+    while !reader.is_done() {
+        let tag = reader.number()?;
+        if tag <= before {
+            return Err(reader.damaged("the fields of its header are out of order"));
+        }
+        before = tag;
+        let mut value = Reader::new(reader.string()?);
+        match tag {
+            tag::INITIATOR_ROOT | tag::TARGET_ROOT => {
+                let side = if tag == tag::INITIATOR_ROOT { Side::Initiator } else { Side::Target };
+                header.roots[side] = Some(Inode { dev: value.small()?, ino: value.number()? });
+            }
+            // A later osync's, which this one can do without.
+            _ => continue,
+        }
+        if !value.is_done() {
+            return Err(reader.damaged("a field of its header is too long"));
+        }
+    }
+    Ok(())
+}
+
+fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), Damaged> {
     let mut reader = Reader::new(bytes);
     let version = text(&mut reader)?;
     let written_at = stamp(&mut reader)?;
@@ -169,20 +220,24 @@ fn decode_header(bytes: &[u8]) -> Result<(Header, Pair<ListMark>), Damaged> {
     };
     let (initiator, target) = (side()?, side()?);
     let covers = match reader.is_done() {
-        true => Covers::default(),
-        false => covers(&mut reader)?,
+        true if format == 1 => Covers::default(),
+        _ => covers(&mut reader, format)?,
     };
-    if !reader.is_done() {
-        return Err(reader.damaged("something stands behind its header"));
-    }
-    let header = Header {
+    let mut header = Header {
         origin: Origin::Snapshot,
         identities: Pair::new(initiator.0, target.0),
         written_at,
         version,
         listed_at: Pair::new(initiator.1, target.1),
         covers,
+        roots: Pair::default(),
     };
+    if format > 1 {
+        take_tagged(&mut reader, &mut header)?;
+    }
+    if !reader.is_done() {
+        return Err(reader.damaged("something stands behind its header"));
+    }
     Ok((header, Pair::new(initiator.2, target.2)))
 }
 
@@ -203,9 +258,10 @@ fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
-fn covers(reader: &mut Reader<'_>) -> Result<Covers, Damaged> {
+/// In version 1 a byte of 0 is left out.
+fn covers(reader: &mut Reader<'_>, version: u64) -> Result<Covers, Damaged> {
     let [bits] = reader.array()?;
-    if !(1..=7).contains(&bits) {
+    if bits > 7 || (bits == 0 && version == 1) {
         return Err(reader.damaged("nobody knows which attributes it covers"));
     }
     let is_set = |bit: u8| bits & bit != 0;
@@ -237,6 +293,7 @@ mod tests {
             version: "2.0.0".to_owned(),
             listed_at: Pair::new(Stamp::new(-1, 0), Stamp::UNKNOWN),
             covers: Covers { acl: true, xattr: false, all_spaces: true },
+            roots: Pair::new(Some(Inode { dev: 0x10_0003, ino: 2 }), None),
         }
     }
 
@@ -266,13 +323,15 @@ mod tests {
     }
 
     #[test]
-    fn what_the_digests_cover_is_one_more_byte_where_there_is_anything_to_tell() {
-        let plain = encode_header(&Header { covers: Covers::default(), ..header() }, &marks());
+    fn the_header_of_version_1_ends_with_what_the_digests_cover_if_anything() {
+        let none = Header { covers: Covers::default(), roots: Pair::default(), ..header() };
+        let mut plain = encode_header(&none, &marks());
+        plain.pop();
         for bits in 0..=255_u8 {
             let is_set = |bit: u8| bits & bit != 0;
             let covers = Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) };
             let bytes = [&plain[..], &[bits]].concat();
-            match decode_header(&bytes) {
+            match decode_header(&bytes, 1) {
                 Ok((back, _)) => {
                     assert!((1..=7).contains(&bits));
                     assert_eq!(back.covers, covers);
@@ -280,9 +339,34 @@ mod tests {
                 }
                 Err(_) => assert!(!(1..=7).contains(&bits), "{bits}"),
             }
+            assert_eq!(decode_header(&bytes, 2).is_ok(), bits <= 7, "{bits}");
         }
-        assert_eq!(decode_header(&plain).unwrap().0.covers, Covers::default());
-        assert!(decode_header(&[&plain[..], &[1, 1]].concat()).is_err(), "and nothing behind it");
+        assert_eq!(decode_header(&plain, 1).unwrap().0.covers, Covers::default());
+        assert!(decode_header(&plain, 2).is_err(), "version 2 always has the byte");
+        assert!(decode_header(&[&plain[..], &[1, 1]].concat(), 1).is_err(), "and nothing more");
+    }
+
+    #[test]
+    fn fields_of_a_later_osync_are_passed_over_and_those_out_of_order_are_damage() {
+        let with = |fields: &[(u64, &[u8])]| {
+            let mut bytes = encode_header(&Header { roots: Pair::default(), ..header() }, &marks());
+            for (tag, value) in fields {
+                put_tagged(&mut bytes, *tag, value);
+            }
+            decode_header(&bytes, 2).map(|(header, _)| header)
+        };
+        let known = with(&[(2, &[5, 7]), (1000, b"whatever")]).unwrap();
+        assert_eq!(known.roots, Pair::new(None, Some(Inode { dev: 5, ino: 7 })));
+        let bad: [&[(u64, &[u8])]; 5] = [
+            &[(2, &[5, 7]), (1, &[5, 7])],
+            &[(2, &[5, 7]), (2, &[5, 7])],
+            &[(0, b"")],
+            &[(1, &[5])],
+            &[(1, &[5, 7, 9])],
+        ];
+        for fields in bad {
+            assert!(with(fields).is_err(), "{fields:?}");
+        }
     }
 
     #[test]
@@ -320,12 +404,12 @@ mod tests {
 
     #[test]
     fn what_is_no_snapshot_or_a_newer_one_says_so() {
-        let newer = sealed(&[MAGIC, b"\x02whatever"].concat());
+        let newer = sealed(&[MAGIC, b"\x03whatever"].concat());
         for (bytes, expected) in [
             (b"a.txt\ndocs\n".to_vec(), "not a snapshot"),
             (Vec::new(), "cut short"),
             (b"osync snap".to_vec(), "cut short"),
-            (newer, "format 2"),
+            (newer, "format 3"),
         ] {
             let error = decode(bytes).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("away"), "{error}");

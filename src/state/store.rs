@@ -282,4 +282,5 @@ fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
         && old.identities == header.identities
         && old.listed_at == header.listed_at
         && old.covers == header.covers
+        && old.roots == header.roots
 }

@@ -96,7 +96,7 @@ impl Task<'_> {
             return Ok(());
         }
         let plan = as_found(trees);
-        let header = self.header(identities);
+        let header = self.header(trees, identities);
         let next = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
             .map_err(|error| Halt::state(&error))?;
         let before = store.start_over()?;
@@ -138,7 +138,7 @@ impl Task<'_> {
         };
         fault::point("applied");
         self.doubt_fresh_attributes(trees);
-        let header = self.header(history.identities.clone());
+        let header = self.header(trees, history.identities.clone());
         let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
             .map_err(|error| Halt::state(&error))?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
@@ -161,7 +161,7 @@ impl Task<'_> {
         self.finish(store)
     }
 
-    fn header(&self, identities: Pair<Option<Identity>>) -> Header {
+    fn header(&self, trees: &Pair<Tree>, identities: Pair<Option<Identity>>) -> Header {
         let is_asked = self.readers.iter().any(|(_, reader)| reader.is_some());
         Header {
             origin: Origin::Snapshot,
@@ -169,6 +169,7 @@ impl Task<'_> {
             written_at: host::stamp(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             covers: if is_asked { self.covers() } else { Covers::default() },
+            roots: Pair::from_fn(|side| trees[side].entry(Tree::ROOT).inode()),
             ..Header::default()
         }
     }

@@ -119,6 +119,16 @@ impl Kind {
     }
 }
 
+/// What tells an entry from all others of its replica at one time. The number of a file that
+/// is gone is soon given to another one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Inode {
+    /// The device, as in [`Entry::dev`].
+    pub dev: u32,
+    /// The number on that device.
+    pub ino: u64,
+}
+
 /// What only some entries have; kept aside so that the many stay small.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Extra {
@@ -187,6 +197,12 @@ impl Entry {
             btime: Stamp::UNKNOWN,
             extra: None,
         }
+    }
+
+    /// Device and inode number, if they are known.
+    #[must_use]
+    pub fn inode(&self) -> Option<Inode> {
+        (self.ino != 0).then_some(Inode { dev: self.dev, ino: self.ino })
     }
 
     /// What only some entries have; all empty for the others.

@@ -9,7 +9,7 @@ mod entry;
 pub mod path;
 mod side;
 
-pub use entry::{Entry, Extra, Kind, Stamp};
+pub use entry::{Entry, Extra, Inode, Kind, Stamp};
 pub use path::{BadPath, RelPath};
 pub use side::{Pair, Side};
 

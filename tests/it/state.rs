@@ -5,7 +5,7 @@ use osync::state::{
     Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightPath, Loaded, Origin, Part,
     Record, Recorded, RunLists, Saved, StateDir, StateStore, Verdict, command,
 };
-use osync::tree::{Entry, Extra, Kind, Pair, RelPath, Side, Stamp};
+use osync::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -537,14 +537,26 @@ fn everything() -> Baseline {
 #[test]
 fn format_1_stays_readable() {
     let golden = data("snapshot-format-1");
-    if std::env::var_os("OSYNC_WRITE_GOLDEN").is_some() {
-        let store = store(&golden, "golden");
-        store.save(&store.start_over().unwrap(), &everything(), &RunLists::default()).unwrap();
-    }
     let loaded = store(&golden, "golden").load().unwrap();
     assert_eq!(loaded.baseline.header(), everything().header());
     assert_eq!(records(&loaded.baseline), records(&everything()));
     assert_eq!(loaded.baseline.body(), everything().body(), "and is what this version writes");
+}
+
+#[test]
+fn format_2_stays_readable() {
+    let golden = data("snapshot-format-2");
+    let roots = Pair::new(Some(Inode { dev: 0x80_0001, ino: 2 }), Some(Inode { dev: 7, ino: 1 }));
+    let header = Header { roots, ..everything().header().clone() };
+    let wanted = everything().with_header(header);
+    if std::env::var_os("OSYNC_WRITE_GOLDEN").is_some() {
+        fs::create_dir_all(&golden).unwrap();
+        let store = store(&golden, "golden");
+        store.save(&store.start_over().unwrap(), &wanted, &RunLists::default()).unwrap();
+    }
+    let loaded = store(&golden, "golden").load().unwrap();
+    assert_eq!(loaded.baseline.header(), wanted.header());
+    assert_eq!(loaded.baseline.body(), wanted.body());
 }
 
 #[test]
