@@ -156,6 +156,8 @@ pub struct Policy {
     pub detect_moves: bool,
     /// MAX_DELETE_PERCENT; 0 off.
     pub max_delete_percent: u32,
+    /// ALLOW_EMPTY: the side may be emptied, and guard 1 does not look at it.
+    pub allow_empty: Pair<bool>,
     /// `--force-delete`.
     pub force_delete: bool,
     /// CONFLICT_BACKUP.
@@ -378,8 +380,10 @@ pub enum Watch {
     Target,
 }
 
-/// Paths that never take part: the work directory and the trigger file (spec 3).
+/// Paths that never take part: a work directory, be it this replica's or that of another task
+/// whose replica lies inside this one, and at the root the trigger file (spec 3, spec 8).
 #[must_use]
 pub fn is_ours(path: &RelPath) -> bool {
-    path.depth() == 1 && matches!(path.as_bytes(), b".osync_workdir" | b".osync-update.push")
+    path.as_bytes() == b".osync-update.push"
+        || path.components().any(|name| name == b".osync_workdir")
 }

@@ -9,7 +9,7 @@ use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
     Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, places, rsync_args,
 };
-use crate::tree::Side;
+use crate::tree::{Pair, Side};
 use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -218,6 +218,12 @@ fn policy(r: &Reading<'_>, flags: &Flags) -> Policy {
         skip_deletion: r.sides("SKIP_DELETION"),
         detect_moves: r.boolean("DETECT_MOVES"),
         max_delete_percent: r.number("MAX_DELETE_PERCENT", 100),
+        allow_empty: match r.choice("ALLOW_EMPTY") {
+            "initiator" => Pair::new(true, false),
+            "target" => Pair::new(false, true),
+            "both" => Pair::new(true, true),
+            _ => Pair::default(),
+        },
         force_delete: flags.force_delete,
         backup: r.boolean("CONFLICT_BACKUP"),
         backup_multiple: r.boolean("CONFLICT_BACKUP_MULTIPLE"),

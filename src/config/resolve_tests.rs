@@ -131,6 +131,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("SOFT_DELETE_DAYS" = "1": "30" to "1" at policy.soft_delete_days),
     row!("SKIP_DELETION" = "target": "Pair { initiator: false, target: false }" to "Pair { initiator: false, target: true }" at policy.skip_deletion),
     row!("MAX_DELETE_PERCENT" = "50": "0" to "50" at policy.max_delete_percent),
+    row!("ALLOW_EMPTY" = "Both": "Pair { initiator: false, target: false }" to "Pair { initiator: true, target: true }" at policy.allow_empty),
     row!("DETECT_MOVES" = "no": "true" to "false" at policy.detect_moves),
     row!("SYNC_TYPE" = "target2initiator": "None" to "Some(Target)" at policy.one_way_from),
     row!("RESUME_SYNC" = "no": "true" to "false" at locking.resume),

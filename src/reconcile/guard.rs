@@ -43,7 +43,8 @@ impl fmt::Display for Danger {
                 f,
                 "the {side} replica is empty, and {deletions} entries would be deleted on the \
                  {} for that. Is a disk not mounted? Nothing was changed. If it was emptied on \
-                 purpose, run once with --force-delete",
+                 purpose, run once with --force-delete; if that is ordinary here (a drop box), set \
+                 ALLOW_EMPTY={side}",
                 side.other()
             ),
             Danger::Stranger { side, bare } => write!(
@@ -100,6 +101,7 @@ fn emptied(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Opti
             .any(|s| plan.delta.record(s).is_some_and(|record| record.existed(side)))
     };
     (deletions > 0
+        && !policy.allow_empty[side]
         && trees[side].is_empty()
         // A one-way run deletes what the source lacks even at first contact.
         && (policy.one_way_from == Some(side) || had_entries()))
@@ -156,6 +158,26 @@ mod tests {
             ("everything changed across", "a: f1@1 f1@1 - f2@2"),
         ] {
             assert_eq!(danger(rows, 0), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_side_that_may_be_emptied_empties_the_other_and_no_other_side_does() {
+        let gone = "a: f1@1 f1@1 - f1@1\nb: f1@1 f1@1 - f1@1";
+        let mirrored = "a: f1@1 f1@1 f1@1 -\nb: f1@1 f1@1 f1@1 -";
+        for (side, rows) in [(Side::Initiator, gone), (Side::Target, mirrored)] {
+            for allowed in [Pair::new(true, false), Pair::new(false, true), Pair::new(true, true)] {
+                let situation = situation(rows);
+                let mut rules = rules();
+                rules.policy.allow_empty = allowed;
+                let plan = plan(&situation, &rules);
+                let found = mass_deletion(&situation.trees, &plan, &rules.policy);
+                let expected = Danger::Emptied { side, deletions: 2 };
+                assert_eq!(found, (!allowed[side]).then_some(expected), "{side} {allowed:?}");
+                rules.policy.max_delete_percent = 50;
+                let found = mass_deletion(&situation.trees, &plan, &rules.policy);
+                assert!(found.is_some(), "MAX_DELETE_PERCENT holds all the same");
+            }
         }
     }
 

@@ -44,6 +44,7 @@ pub fn rules() -> Rules {
         skip_deletion: Pair::default(),
         detect_moves: true,
         max_delete_percent: 0,
+        allow_empty: Pair::default(),
         force_delete: false,
         backup: true,
         backup_multiple: false,

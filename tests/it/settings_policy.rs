@@ -98,6 +98,22 @@ fn deletions_are_soft_skipped_or_neither() {
 }
 
 #[test]
+fn a_drop_box_may_be_emptied_again_and_again() {
+    for (allowed, status) in [("no", 1), ("target", 1), ("initiator", 0), ("both", 0)] {
+        let sandbox = Sandbox::new();
+        for _ in 0..2 {
+            sandbox.a.make("d in\nf in/one 1\nf two 2");
+            run(&sandbox, &[]);
+            sandbox.a.remove("in");
+            sandbox.a.remove("two");
+            let run = with(&sandbox, &[("ALLOW_EMPTY", allowed)]).run();
+            assert_eq!(run.status, Some(status), "{allowed} {run}");
+            assert_eq!(sandbox.b.has("two"), status == 1, "{allowed} {run}");
+        }
+    }
+}
+
+#[test]
 fn a_share_of_deletions_stops_a_run() {
     for (percent, stopped) in [("0", false), ("49", true), ("50", false)] {
         let sandbox = Sandbox::new();

@@ -126,6 +126,8 @@ pub static KEYS: &[Key] = &[
         "Sides on which nothing is deleted: initiator, target, or both with a comma between."),
     key(Section::BackupDelete, "MAX_DELETE_PERCENT", Number, "0",
         "Stop a run that would delete more than this share of the files of a replica. 0 is off.").sample("50"),
+    key(Section::BackupDelete, "ALLOW_EMPTY", Choice(&["no", "initiator", "target", "both"]), "no",
+        "A side that may be emptied, a drop box for example: its emptiness stops no run. no, initiator, target or both."),
     key(Section::BackupDelete, "DETECT_MOVES", Boolean, "yes",
         "Recognise renamed files and directories and rename them on the other side too."),
     key(Section::BackupDelete, "SYNC_TYPE", Choice(&["", "initiator2target", "target2initiator"]), "",
