@@ -164,14 +164,16 @@ impl Filter {
     /// The rules as options for rsync: for its transfers, and for the case that rsync itself
     /// has to list (see [`listing`]).
     pub fn rsync_args(&self) -> impl Iterator<Item = OsString> + '_ {
-        self.rules.iter().map(|rule| {
+        // First, so that no rule of the user outranks it: a work directory stays where it is.
+        let ours = std::iter::once(OsString::from("--exclude=- .osync_workdir"));
+        ours.chain(self.rules.iter().map(|rule| {
             // With its sign a pattern that looks like a sign or a `!` stays a pattern.
             let option: &[u8] = match rule.verdict {
                 Verdict::Included => b"--include=+ ",
                 Verdict::Excluded => b"--exclude=- ",
             };
             OsString::from_vec([option, &rule.text].concat())
-        })
+        }))
     }
 }
 

@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod absent;
 mod architecture;
 mod attributes_by_rsync;
 mod batch;

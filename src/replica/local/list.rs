@@ -115,7 +115,7 @@ impl<'a> Lister<'a> {
             };
             let name = entry.file_name().to_bytes_with_nul();
             let bare = &name[..name.len() - 1];
-            if matches!(bare, b"." | b"..") || at_top && is_ours(bare) {
+            if matches!(bare, b"." | b"..") || at_top && matches!(bare, WORK_DIR | TRIGGER) {
                 continue;
             }
             let name_at = u32::try_from(self.names.len()).map_err(|_| Errno::NOMEM)?;
@@ -131,6 +131,10 @@ impl<'a> Lister<'a> {
     fn child(&mut self, dir: BorrowedFd<'_>, name: &CStr, found: &Found) -> Result<(), NotKnown> {
         let bare = name.to_bytes();
         let unknown = || Entry::new(look::kind_of(found.file_type));
+        // The work directory of a task whose replica lies inside this one stays where it is.
+        if self.walk.hide_ours && bare == WORK_DIR {
+            return self.add(bare, Standing::Excluded, unknown());
+        }
         if self.path.len() + 1 + bare.len() > LONGEST_PATH {
             self.problem(
                 Some(bare),
@@ -242,11 +246,6 @@ impl<'a> Lister<'a> {
 
 /// Why a directory that can be listed is unknown as a whole.
 struct NotKnown(&'static str);
-
-/// The two names at the root of a replica that belong to osync.
-fn is_ours(name: &[u8]) -> bool {
-    name == WORK_DIR || name == TRIGGER
-}
 
 #[cfg(test)]
 mod tests {

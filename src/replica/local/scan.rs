@@ -36,7 +36,8 @@ pub(super) struct Walk<'a> {
     pub look: Look,
     /// What is excluded; none: nothing is.
     pub filter: Option<&'a Filter>,
-    /// Whether osync's own two names at the very root are passed over.
+    /// Whether osync's own two names at the very root are passed over, and work directories
+    /// deeper down excluded.
     pub hide_ours: bool,
     /// For problems.
     pub side: Side,

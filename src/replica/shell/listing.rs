@@ -1,8 +1,8 @@
 //! The records of a remote listing put together to a tree. Pure.
 
 use super::record::Record;
-use crate::config::is_ours;
 use crate::filter::{Filter, Verdict};
+use crate::replica::{TRIGGER, WORK_DIR};
 use crate::report::{Level, Problem};
 use crate::tree::{
     Child, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
@@ -133,16 +133,16 @@ impl Building<'_> {
     }
 
     fn is_ours(&self, dir: &[u8], name: &[u8]) -> bool {
-        self.rules.filter.is_some()
-            && dir.is_empty()
-            && RelPath::new(name).is_ok_and(|path| is_ours(&path))
+        self.rules.filter.is_some() && dir.is_empty() && matches!(name, WORK_DIR | TRIGGER)
     }
 
     fn judge(&mut self, dir: &[u8], child: &mut Child) {
         let path = join(dir, &child.name);
         let is_dir = child.entry.kind.is_dir();
         let verdict = self.rules.filter.map(|filter| filter.verdict(&path, is_dir));
-        if verdict == Some(Verdict::Excluded) {
+        // The work directory of a task whose replica lies inside this one stays where it is.
+        let is_nested = verdict.is_some() && child.name == WORK_DIR;
+        if is_nested || verdict == Some(Verdict::Excluded) {
             child.standing = Standing::Excluded;
         } else if self.rules.copy_symlinks && child.entry.kind == Kind::Symlink {
             child.standing = Standing::Unknown;
@@ -238,7 +238,7 @@ mod tests {
         let expected = [
             ("closed", Standing::Unknown),
             ("d", Standing::Present),
-            ("d/.osync_workdir", Standing::Present),
+            ("d/.osync_workdir", Standing::Excluded),
             ("d/f", Standing::Present),
             ("d/skip", Standing::Excluded),
             ("d/vanished", Standing::Unknown),

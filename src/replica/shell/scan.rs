@@ -120,7 +120,9 @@ impl ShellReplica {
         for who in self.owners_in(old)? {
             data.extend_from_slice(Owners::line(who).as_bytes());
         }
-        for prune in request.filter.prunable().into_iter().take(MOST_PRUNES) {
+        // What another task keeps in its work directory need not be listed.
+        let nested = std::iter::once(Prune::Name(WORK_DIR));
+        for prune in nested.chain(request.filter.prunable()).take(MOST_PRUNES) {
             match prune {
                 Prune::Name(name) => datum(&mut data, &literal_pattern(name)),
                 Prune::Path(path) => {

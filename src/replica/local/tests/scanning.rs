@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 fn everything_is_seen_once_but_what_belongs_to_osync() {
     let mut sandbox = Sandbox::new();
     sandbox.write("a/b/c", "1");
-    sandbox.write("a/.osync_workdir/x", "a name like ours deeper down is an ordinary one");
+    sandbox.write("a/.osync_workdir/x", "of a task inside this replica");
     sandbox.write(".osync_workdir/state/x", "ours");
     sandbox.write(".osync-update.push", "ours");
     symlink("a", sandbox.path("link")).unwrap();
@@ -17,8 +17,10 @@ fn everything_is_seen_once_but_what_belongs_to_osync() {
     let scan = sandbox.replica.scan(&request(&Filter::default(), &count)).unwrap();
     assert!(scan.problems.is_empty());
     let names: Vec<_> = listed(&scan.tree).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["a", "a/.osync_workdir", "a/.osync_workdir/x", "a/b", "a/b/c", "link"]);
-    assert_eq!(seen.into_inner(), 6);
+    assert_eq!(names, ["a", "a/.osync_workdir", "a/b", "a/b/c", "link"]);
+    let nested = scan.tree.find(&rel("a/.osync_workdir")).unwrap();
+    assert_eq!(scan.tree.standing(nested), Standing::Excluded);
+    assert_eq!(seen.into_inner(), 5);
     let std = sandbox.path("a/b/c").metadata().unwrap();
     let entry = scan.tree.entry(scan.tree.find(&rel("a/b/c")).unwrap());
     assert_eq!((entry.ino, entry.size, entry.kind), (std.ino(), 1, Kind::File));
