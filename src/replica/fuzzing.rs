@@ -5,18 +5,19 @@ pub(crate) use super::shell::fuzzing as remote;
 use super::host::{boot_time_in, started_in};
 use super::local::arrivals;
 use super::local::work_dir::identity_of;
-use super::lock_policy::{Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide};
+use super::lock_policy::{
+    Content, Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide,
+};
 use super::temp::is_left_over;
 use super::{Acl, LockRequest};
 use crate::tree::Kind;
 
 /// `lock`, a NUL, and `lock.by`: one that cannot be read, or whose process runs, is never
-/// taken over without force.
+/// taken over without force. An empty one names no process.
 pub(crate) fn lock(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 0);
     let lock = parts.next().unwrap_or_default();
-    let holder = Holder::parse(lock);
-    if let Ok(holder) = &holder {
+    if let Ok(holder) = &Holder::parse(lock) {
         assert_eq!(Holder::parse(holder.to_text().as_bytes()).as_ref(), Ok(holder));
     }
     let by = parts.next().and_then(LockedBy::parse);
@@ -24,14 +25,16 @@ pub(crate) fn lock(bytes: &[u8]) {
         assert_eq!(LockedBy::parse(by.to_text().as_bytes()).as_ref(), Some(by));
     }
     let here = Origin { host: "here".to_owned(), boot: "at:1700000000".to_owned() };
-    let found = Found { holder, by, before_boot: false };
+    let found = Found { content: Content::parse(lock, "task"), by, before_boot: false };
     for place in [Place::Here, Place::Remote] {
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
         let of = |process| decide(&found, process, &here, place, &request);
         let unheard = of(Process::Runs(None));
         let is_of_now = found.by.as_ref().is_none_or(|by| by.origin == here);
-        if found.holder.is_err() || is_of_now {
+        if found.content == Content::Empty {
+            assert!(matches!(unheard, Verdict::TakeOver(_)), "{unheard:?} from {found:?}");
+        } else if matches!(found.content, Content::Malformed(_)) || is_of_now {
             assert!(matches!(unheard, Verdict::Stop(_)), "{unheard:?} from {found:?}");
         }
         let forced = LockRequest { force: true, ..request };

@@ -36,9 +36,23 @@ pub fn process(pid: u32) -> Process {
     };
     match rustix::process::test_kill_process(id) {
         Err(rustix::io::Errno::SRCH) => Process::Gone,
+        // It has ended, and only waits for its parent to take notice.
+        Ok(()) | Err(_) if is_zombie(pid) => Process::Gone,
         // EPERM: it runs, as another user.
         Ok(()) | Err(_) => Process::Runs(started(pid)),
     }
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    state_in(&stat).is_some_and(|state| matches!(state, b'Z' | b'X' | b'x'))
+}
+
+/// The letter of a process's state, from what `/proc/PID/stat` says of it.
+fn state_in(stat: &[u8]) -> Option<u8> {
+    // The second field is the program's name in parentheses and may hold anything.
+    let end = stat.iter().rposition(|b| *b == b')')?;
+    stat[end + 1..].trim_ascii_start().first().copied()
 }
 
 /// When a process started, in the kernel's ticks since boot.

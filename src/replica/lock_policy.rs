@@ -2,6 +2,7 @@
 //! alike (spec 3, "Lock").
 
 use super::{LockRequest, Locked};
+use std::time::Duration;
 
 /// What the file `lock` says: `PID@INSTANCE_ID`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +43,27 @@ pub struct Origin {
 #[error("its content is not PID@INSTANCE_ID")]
 pub struct Malformed;
 
+/// What the content of a lock says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Nothing: the file was made, and its content never reached the disk (a power cut), or
+    /// is being written right now. See [`PATIENCE_WITH_EMPTY`].
+    Empty,
+    /// A process of a task.
+    Of(Holder),
+    /// Something else.
+    Malformed(Malformed),
+}
+
+/// A lock without content is looked at again after this time before it is judged: osync 1.3,
+/// and our shell where there are no hard links, make the file first and fill it then.
+pub const PATIENCE_WITH_EMPTY: Duration = Duration::from_secs(1);
+
 /// A lock as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Who holds it, if that can be read.
-    pub holder: Result<Holder, Malformed>,
+    /// Who holds it.
+    pub content: Content,
     /// What `lock.by` says, if there is one that can be read.
     pub by: Option<LockedBy>,
     /// Whether the lock file is older than the last boot of this machine. For a lock on
@@ -81,6 +98,25 @@ pub enum Verdict {
     Stop(String),
 }
 
+impl Content {
+    /// Reads the content of `lock`. A bare `PID`, as other tools write it, is a process of
+    /// `instance_id`, the task of this run (8-knowing, "On the disk").
+    #[must_use]
+    pub fn parse(content: &[u8], instance_id: &str) -> Self {
+        // what a file holds whose size has reached the disk, and its content has not
+        if content.iter().all(|byte| [0, b'\n'].contains(byte)) {
+            return Content::Empty;
+        }
+        match Holder::parse(content) {
+            Ok(holder) => Content::Of(holder),
+            Err(malformed) => match Holder::pid(content) {
+                Some(pid) => Content::Of(Holder { pid, instance_id: instance_id.to_owned() }),
+                None => Content::Malformed(malformed),
+            },
+        }
+    }
+}
+
 impl Holder {
     /// Reads the content of `lock`.
     ///
@@ -90,13 +126,19 @@ impl Holder {
         let text = std::str::from_utf8(content).map_err(|_| Malformed)?;
         let line = text.strip_suffix('\n').unwrap_or(text);
         let (pid, instance_id) = line.split_once('@').ok_or(Malformed)?;
-        let plain = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
-        let pid: u32 = if plain { pid.parse().map_err(|_| Malformed)? } else { 0 };
-        let possible = pid > 0 && i32::try_from(pid).is_ok();
-        if !possible || instance_id.is_empty() || instance_id.contains(char::is_control) {
+        let pid = Self::pid(pid.as_bytes()).ok_or(Malformed)?;
+        if instance_id.is_empty() || instance_id.contains(char::is_control) {
             return Err(Malformed);
         }
         Ok(Holder { pid, instance_id: instance_id.to_owned() })
+    }
+
+    /// A process number in decimal, alone on its line.
+    fn pid(text: &[u8]) -> Option<u32> {
+        let text = text.trim_ascii_end();
+        let plain = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+        let pid: u32 = std::str::from_utf8(text).ok().filter(|_| plain)?.parse().ok()?;
+        (pid > 0 && i32::try_from(pid).is_ok()).then_some(pid)
     }
 
     /// The content of `lock`.
@@ -159,12 +201,19 @@ pub fn decide(
     place: Place,
     request: &LockRequest,
 ) -> Verdict {
-    let holder = match &found.holder {
-        Ok(holder) => holder,
-        Err(malformed) if request.force => {
-            return take_over(format!("there was a lock, but {malformed} (forced)"), true);
+    let holder = match &found.content {
+        Content::Of(holder) => holder,
+        // No process can be named, so none holds it.
+        Content::Empty => {
+            return take_over(
+                "the lock is empty, as a power cut leaves it, and does not count".to_owned(),
+                false,
+            );
         }
-        Err(malformed) => {
+        Content::Malformed(malformed) if request.force => {
+            return take_over(format!("there was a lock, but {malformed} (forced)"), false);
+        }
+        Content::Malformed(malformed) => {
             return Verdict::Stop(format!(
                 "there is a lock, but {malformed}; if no other run is active, remove it or use --force-unlock"
             ));
@@ -212,7 +261,8 @@ pub fn decide(
         Err(why) if !request.force => Verdict::Stop(why),
         Ok(_) | Err(_) => take_over(
             format!("the lock of process {pid} of instance {instance_id} was forced open"),
-            true,
+            // Just what was asked for.
+            false,
         ),
     }
 }
@@ -283,7 +333,7 @@ mod tests {
             ("boot known by time, long ago", by("here", "at:5", None), false, lives, mine, [Stopped, Stopped, Stopped]),
         ];
         for (what, by, before_boot, process, instance, [here, remote, resumed]) in cases {
-            let found = Found { holder: Ok(holder(42, "task")), by, before_boot };
+            let found = Found { content: Content::Of(holder(42, "task")), by, before_boot };
             let mut request =
                 LockRequest { instance_id: instance.into(), force: false, stranger_resume: false };
             assert_eq!(decide(&found, process, Place::Here, &request), here, "here: {what}");
@@ -294,7 +344,10 @@ mod tests {
             for stranger_resume in [true, false] {
                 request.stranger_resume = stranger_resume;
                 for place in [Place::Here, Place::Remote] {
-                    assert_ne!(decide(&found, process, place, &request), Stopped, "force: {what}");
+                    let forced = decide(&found, process, place, &request);
+                    assert_ne!(forced, Stopped, "force: {what}");
+                    let is_strange = stranger_resume && resumed == TakenOverWithWarning;
+                    assert!(is_strange || forced == TakenOver, "no warning when forced: {what}");
                 }
             }
         }
@@ -304,8 +357,8 @@ mod tests {
     fn lock_by_of_another_lock_is_ignored() {
         let mut left_over = by("there", "id:then", None).unwrap();
         left_over.holder.pid = 41;
-        let found =
-            Found { holder: Ok(holder(42, "task")), by: Some(left_over), before_boot: false };
+        let content = Content::Of(holder(42, "task"));
+        let found = Found { content, by: Some(left_over), before_boot: false };
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
         assert_eq!(decide(&found, Process::Gone, Place::Here, &request), TakenOver);
@@ -333,10 +386,33 @@ mod tests {
             assert_eq!(Holder::parse(content.as_bytes()), Ok(holder(42, "task")));
         }
         assert_eq!(Holder::parse(b"42@a@b\n"), Ok(holder(42, "a@b")));
-        let found = Found { holder: Err(Malformed), by: None, before_boot: true };
-        for (force, then) in [(false, Stopped), (true, TakenOverWithWarning)] {
+        let content = Content::Malformed(Malformed);
+        let found = Found { content, by: None, before_boot: true };
+        for (force, then) in [(false, Stopped), (true, TakenOver)] {
             let request = LockRequest { instance_id: "task".into(), force, stranger_resume: true };
             assert_eq!(decide(&found, Process::Gone, Place::Here, &request), then);
+        }
+    }
+
+    #[test]
+    fn an_empty_lock_and_a_bare_number_are_of_this_task() {
+        for content in [&b""[..], b"\n", b"\0\0\0\0\n", b"\0"] {
+            assert_eq!(Content::parse(content, "task"), Content::Empty, "{content:?}");
+        }
+        for content in [&b"42"[..], b"42\n", b"42 \n", b"42@task\n"] {
+            let of = Content::Of(holder(42, "task"));
+            assert_eq!(Content::parse(content, "task"), of, "{content:?}");
+        }
+        for content in [&b"@task"[..], b"0", b"-5", b"x", b"4 2", b"42@", b"\xff", b"42@\0\0", b" "]
+        {
+            let malformed = Content::Malformed(Malformed);
+            assert_eq!(Content::parse(content, "task"), malformed, "{content:?}");
+        }
+        let request =
+            LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
+        let found = Found { content: Content::Empty, by: None, before_boot: false };
+        for place in [Place::Here, Place::Remote] {
+            assert_eq!(decide(&found, Process::Gone, place, &request), TakenOver);
         }
     }
 

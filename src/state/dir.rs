@@ -51,6 +51,15 @@ impl StateDir {
         }
     }
 
+    /// Makes the directory where it is missing: on the target too, where scripts for osync 1.3
+    /// look for it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_if_missing(&self) -> Result<(), StateError> {
+        self.make().map(drop)
+    }
+
     /// Opens the directory and makes it where it is missing (not the replica itself).
     pub(super) fn make(&self) -> Result<OwnedFd, StateError> {
         if let Some(dir) = self.open()? {

@@ -216,6 +216,7 @@ impl Task<'_> {
     fn synchronise(&mut self) -> Result<(), Halt> {
         self.check_stop()?;
         let store = self.open_store()?;
+        self.make_state_of_target()?;
         self.count_resume(&store)?;
         self.note_action(&store, Action::ReplicaTree)?;
         for side in Side::BOTH {
@@ -266,11 +267,22 @@ impl Task<'_> {
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {
-        let dir = match &self.config.state_dirs.initiator {
+        Ok(StateStore::open(self.state_dir(Side::Initiator), &self.config.instance_id)?)
+    }
+
+    fn state_dir(&self, side: Side) -> StateDir {
+        match &self.config.state_dirs[side] {
             Some(dir) => StateDir::Custom(dir.clone()),
-            None => StateDir::InReplica(self.replicas.initiator.root().to_owned()),
-        };
-        Ok(StateStore::open(dir, &self.config.instance_id)?)
+            None => StateDir::InReplica(self.replicas[side].root().to_owned()),
+        }
+    }
+
+    /// A local target has a state directory too, empty as osync 1.3 leaves it (spec 3).
+    fn make_state_of_target(&self) -> Result<(), Halt> {
+        if !self.is_dry() && !self.config.replicas.target.is_remote() {
+            self.state_dir(Side::Target).make_if_missing()?;
+        }
+        Ok(())
     }
 
     fn tell_notes(&self, notes: &[Note]) {

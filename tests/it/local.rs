@@ -492,7 +492,9 @@ fn bad_input_gets_a_clear_error() {
     fs::write(sandbox.path("b/.osync_workdir/lock"), "no lock\n").unwrap();
     failed(&osync(&["--initiator", a, "--target", b]), &["lock", "--force-unlock"]);
     let forced = osync(&["--initiator", a, "--target", b, "--force-unlock"]);
-    assert_eq!(forced.status, Some(2), "a forced lock is worth a warning: {forced}");
+    assert_eq!(forced.status, Some(0), "just what was asked for: {forced}");
+    assert!(forced.stdout.contains("forced") || forced.stderr.contains("forced"), "{forced}");
+    assert!(sandbox.path("b/.osync_workdir/state").is_dir(), "as osync 1.3 makes it");
     assert!(!sandbox.path("b/.osync_workdir/lock").exists());
 }
 

@@ -574,7 +574,12 @@ pub fn a_lock_that_is_there_counts_or_is_taken_over(sort: Sort) {
     for (content, taken, forced) in [
         (format!("{alive}@test\n"), false, true),
         (format!("{dead}@test\n"), true, true),
-        (String::new(), false, true),
+        // bare numbers, as other tools write them
+        (format!("{alive}\n"), false, true),
+        (format!("{dead}\n"), true, true),
+        // what a power cut leaves
+        (String::new(), true, true),
+        ("\0\0\0\0\0\0\0\0".to_owned(), true, true),
         ("rubbish\n".to_owned(), false, true),
     ] {
         for force in [false, true] {

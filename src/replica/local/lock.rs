@@ -1,5 +1,5 @@
 //! The lock of a local replica (spec 3, "Lock"). What a lock that is there already means
-//! is decided in [`crate::replica::judge`].
+//! is decided in [`crate::replica::lock_policy`].
 //!
 //! `lock` appears with its whole content at once, by a hard link or a rename that replaces
 //! nothing. Runs that start or end at the same moment take turns, by a kernel lock on the
@@ -12,7 +12,9 @@ use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
 use crate::replica::host;
-use crate::replica::lock_policy::{self, Found, Holder, LockedBy, Origin, Place, Process, Verdict};
+use crate::replica::lock_policy::{
+    self, Content, Found, Holder, LockedBy, Origin, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
+};
 use crate::replica::{LockRequest, Locked};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -59,18 +61,25 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
 
     // Another try is needed only if somebody who does not take turns (osync 1.3) comes
     // between our look and our link.
+    let mut waited = false;
     for _ in 0..10 {
-        let (locked, judged) = match find(work, &here) {
+        let (locked, judged) = match find(work, &here, &request.instance_id) {
             Ok(None) => (Locked::Free, None),
+            // somebody may be writing it just now
+            Ok(Some((found, ..))) if found.content == Content::Empty && !waited => {
+                waited = true;
+                std::thread::sleep(PATIENCE_WITH_EMPTY);
+                continue;
+            }
             Ok(Some((found, process, content))) => {
                 match lock_policy::decide(&found, process, &here, Place::Here, request) {
-                    Verdict::TakeOver(locked) => (locked, Some(content)),
+                    Verdict::TakeOver(locked) => (locked, Some(Judged::Content(content))),
                     Verdict::Stop(why) => return Err(LockError::Stop(why)),
                 }
             }
             Err(error) if request.force => {
                 let why = format!("there was a lock that cannot be read: {error} (forced)");
-                (Locked::TakenOver { why, warn: true }, Some(Vec::new()))
+                (Locked::TakenOver { why, warn: false }, Some(Judged::Whatever))
             }
             Err(error) => return Err(LockError::Failed("read", error)),
         };
@@ -114,44 +123,56 @@ fn appear(work: &WorkDir, aside: &str) -> Result<(), Errno> {
     }
 }
 
+/// What a lock was that does not count.
+enum Judged {
+    /// It had this content.
+    Content(Vec<u8>),
+    /// It cannot be read; it goes whatever it is (`--force-unlock`).
+    Whatever,
+}
+
 /// Takes a lock that does not count out of the way. It is renamed first, and looked at
 /// again: if it has become another one meanwhile, it goes back.
-fn remove_judged(work: &WorkDir, judged: &[u8]) -> io::Result<()> {
+fn remove_judged(work: &WorkDir, judged: &Judged) -> io::Result<()> {
     let aside = format!("{LOCK}.old.{}", std::process::id());
     match rustix::fs::renameat(work, LOCK, work, &aside) {
         Err(Errno::NOENT) => return Ok(()),
         result => result?,
     }
     fault::point("old lock aside");
-    match work.read(&aside) {
-        Ok(Some(content)) if content != judged && !judged.is_empty() => {
+    match (work.read(&aside), judged) {
+        (Ok(Some(content)), Judged::Content(judged)) if content != *judged => {
             rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)?;
             Ok(())
         }
-        Ok(_) => Ok(work.remove(&aside)?),
+        (Ok(_), _) => Ok(work.remove(&aside)?),
         // Not a file: a forced lock. A directory stays under its new name.
-        Err(_) => work.remove(&aside).or(Ok(())),
+        (Err(_), _) => work.remove(&aside).or(Ok(())),
     }
 }
 
 /// The lock that is there, with what is known of its process and its very content.
-fn find(work: &WorkDir, here: &Origin) -> io::Result<Option<(Found, Process, Vec<u8>)>> {
-    let Some((content, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
-    let holder = Holder::parse(&content);
+fn find(
+    work: &WorkDir,
+    here: &Origin,
+    instance_id: &str,
+) -> io::Result<Option<(Found, Process, Vec<u8>)>> {
+    let Some((bytes, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
+    let content = Content::parse(&bytes, instance_id);
     let by = work.read(LOCK_BY).ok().flatten().and_then(|text| LockedBy::parse(&text));
     let before_boot = host::boot_time().is_some_and(|boot| changed < boot);
-    let process = match &holder {
+    let process = match &content {
         // Our own number, but we did not write it: its process is long gone.
-        Ok(holder)
+        Content::Of(holder)
             if holder.pid == std::process::id()
                 && !by.as_ref().is_some_and(|by| by.holder == *holder && by.origin == *here) =>
         {
             Process::Gone
         }
-        Ok(holder) => host::process(holder.pid),
-        Err(_) => Process::Gone,
+        Content::Of(holder) => host::process(holder.pid),
+        Content::Empty | Content::Malformed(_) => Process::Gone,
     };
-    Ok(Some((Found { holder, by, before_boot }, process, content)))
+    Ok(Some((Found { content, by, before_boot }, process, bytes)))
 }
 
 impl Held {
@@ -232,20 +253,22 @@ mod tests {
     #[test]
     fn only_the_very_lock_that_was_judged_is_taken_out_of_the_way() {
         for (judged, there, stays) in [
-            ("41@task\n", "41@task\n", false),
-            ("41@task\n", "42@other\n", true),
-            ("", "42@other\n", false), // forced: whatever it is
+            (Judged::Content(b"41@task\n".to_vec()), "41@task\n", false),
+            (Judged::Content(b"41@task\n".to_vec()), "42@other\n", true),
+            (Judged::Content(Vec::new()), "", false),
+            (Judged::Content(Vec::new()), "42@other\n", true),
+            (Judged::Whatever, "42@other\n", false),
         ] {
             let (_dir, work, lock) = work();
             std::fs::write(&lock, there).unwrap();
-            remove_judged(&work, judged.as_bytes()).unwrap();
+            remove_judged(&work, &judged).unwrap();
             let left = std::fs::read_to_string(&lock).ok();
-            assert_eq!(left.as_deref(), stays.then_some(there), "{judged:?}, {there:?}");
+            assert_eq!(left.as_deref(), stays.then_some(there), "{there:?}");
             let others = std::fs::read_dir(lock.parent().unwrap()).unwrap().count();
             assert_eq!(others, usize::from(stays), "nothing else is left");
         }
         let (_dir, work, lock) = work();
-        remove_judged(&work, b"41@task\n").unwrap();
+        remove_judged(&work, &Judged::Content(b"41@task\n".to_vec())).unwrap();
         assert!(!lock.exists(), "one that is gone needs no removing");
     }
 
@@ -315,6 +338,58 @@ mod tests {
         assert_eq!((by.holder.pid, by.origin), (std::process::id(), host::origin()));
         held.release(&work).unwrap();
         assert_eq!(std::fs::read_dir(lock.parent().unwrap()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_lock_that_a_power_cut_emptied_and_a_bare_number_do_not_block_for_ever() {
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        for content in ["".to_owned(), "\0\0\0\0".to_owned(), format!("{}\n", gone.id())] {
+            let (_dir, work, lock) = work();
+            std::fs::write(&lock, &content).unwrap();
+            let (locked, held) = take(&work, &of_task()).unwrap();
+            assert!(
+                matches!(locked, Locked::TakenOver { warn: false, .. }),
+                "{content:?}: {locked:?}"
+            );
+            held.release(&work).unwrap();
+        }
+        let (_dir, work, lock) = work();
+        std::fs::write(&lock, "1\n").unwrap();
+        let stop = take(&work, &of_task()).unwrap_err().to_string();
+        assert!(stop.contains("already running: process 1 of instance task"), "{stop}");
+    }
+
+    #[test]
+    fn a_lock_that_is_being_written_is_waited_for() {
+        let (_dir, work, lock) = work();
+        std::fs::write(&lock, "").unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(PATIENCE_WITH_EMPTY / 4);
+                std::fs::write(&lock, "1@task\n").unwrap();
+            });
+            let stop = take(&work, &of_task()).unwrap_err().to_string();
+            assert!(stop.contains("process 1"), "{stop}");
+        });
+    }
+
+    #[test]
+    fn a_zombie_holds_no_lock() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let (_dir, work, lock) = work();
+        std::fs::write(&lock, format!("{}@task\n", child.id())).unwrap();
+        // not waited for, so it stays a zombie
+        while !std::fs::read_to_string(format!("/proc/{}/stat", child.id()))
+            .unwrap()
+            .contains(") Z")
+        {
+            std::thread::yield_now();
+        }
+        let (locked, held) = take(&work, &of_task()).unwrap();
+        assert!(matches!(locked, Locked::TakenOver { warn: false, .. }), "{locked:?}");
+        held.release(&work).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

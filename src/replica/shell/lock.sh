@@ -89,7 +89,7 @@ remove_judged() {
   is_there lock || return 0
   mv -f ./lock "./lock.old.$$" 2>&1 || return 1
   if [ -f "./lock.old.$$" ] && [ "$judged" != forced ] \
-    && [ "$(cat "./lock.old.$$")" != "${judged#lock }" ]; then
+    && [ "$(tr -d '\000' <"./lock.old.$$")" != "${judged#lock }" ]; then
     ln "./lock.old.$$" ./lock 2>/dev/null
   fi
   [ -d "./lock.old.$$" ] || rm -f "./lock.old.$$"

@@ -8,7 +8,10 @@ use super::channel::OnStop;
 use super::encode::datum;
 use super::scripts::Piece;
 use crate::replica::host;
-use crate::replica::lock_policy::{Found, Holder, LockedBy, Place, Process, Verdict, decide};
+use crate::replica::lock_policy::{
+    Content, Found, Holder, LockedBy, Malformed, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
+    decide,
+};
 use crate::replica::{LockRequest, Locked, ReplicaError};
 use crate::state::Identity;
 
@@ -20,6 +23,20 @@ pub(super) enum Shown {
     Absent,
     File(Vec<u8>),
     NoFile,
+}
+
+impl Shown {
+    fn is_empty_file(&self) -> bool {
+        matches!(self, Shown::File(content) if words_of(content).is_empty())
+    }
+}
+
+/// A lock's content as the shell compares it: it keeps no NUL (shown as 1) and no line end.
+fn words_of(content: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| [1, b'\n'].contains(byte);
+    let end = content.iter().rposition(|byte| !blank(byte)).map_or(0, |last| last + 1);
+    let start = content.iter().position(|byte| *byte != 1).unwrap_or(end).min(end);
+    content[start..end].trim_ascii_end()
 }
 
 impl ShellReplica {
@@ -34,8 +51,9 @@ impl ShellReplica {
         };
         let (content, by) = (holder.to_text(), by.to_text());
         let mut judged: Option<(Vec<u8>, Locked)> = None;
+        let mut waited = false;
         // another try is needed only if somebody else takes over the same dead lock
-        for _ in 0..5 {
+        for _ in 0..6 {
             let mut data = Vec::new();
             datum(&mut data, content.trim_end().as_bytes());
             datum(&mut data, by.trim_end().as_bytes());
@@ -63,12 +81,17 @@ impl ShellReplica {
                 return Ok(judged.map_or(Locked::Free, |(_, locked)| locked));
             }
             let (lock, lock_by) = parse(&answer).ok_or_else(|| self.garbled("lock"))?;
+            // somebody may be writing it just now
+            if lock.is_empty_file() && !std::mem::replace(&mut waited, true) {
+                std::thread::sleep(PATIENCE_WITH_EMPTY);
+                continue;
+            }
             match self.decide(&lock, &lock_by, request, &holder) {
                 Verdict::TakeOver(locked) => {
                     let content = match lock {
                         Shown::File(content) if !request.force => {
                             let mut judged = b"lock ".to_vec();
-                            judged.extend_from_slice(content.trim_ascii_end());
+                            judged.extend_from_slice(words_of(&content));
                             judged
                         }
                         _ => b"forced".to_vec(),
@@ -95,24 +118,24 @@ impl ShellReplica {
         ours: &Holder,
     ) -> Verdict {
         let content = match lock {
-            Shown::File(content) => content.as_slice(),
-            Shown::NoFile => b"",
+            Shown::File(content) if words_of(content).is_empty() => Content::Empty,
+            Shown::File(content) => Content::parse(content, &request.instance_id),
+            Shown::NoFile => Content::Malformed(Malformed),
             // gone between the two looks
             Shown::Absent => return Verdict::TakeOver(Locked::Free),
         };
-        let holder = Holder::parse(content);
         let by = match lock_by {
             Shown::File(text) => LockedBy::parse(text),
             Shown::NoFile | Shown::Absent => None,
         };
         let here = host::origin();
-        let process = match &holder {
+        let process = match &content {
             // our own number, but we hold no lock: its process is long gone
-            Ok(holder) if holder.pid == ours.pid => Process::Gone,
-            Ok(holder) => host::process(holder.pid),
-            Err(_) => Process::Gone,
+            Content::Of(holder) if holder.pid == ours.pid => Process::Gone,
+            Content::Of(holder) => host::process(holder.pid),
+            Content::Empty | Content::Malformed(_) => Process::Gone,
         };
-        let found = Found { holder, by, before_boot: false };
+        let found = Found { content, by, before_boot: false };
         decide(&found, process, &here, Place::Remote, request)
     }
 
