@@ -9,9 +9,10 @@ usage() {
 Usage: ./install.sh [OPTIONS]
 
 Installs osync to /usr/local/bin, with the names that older versions had, its man page,
-completions, example configuration and service files.
+completions, documentation, example configuration and service files.
 
   --prefix=DIR    put everything below DIR instead of /
+  --user          install for this user alone: ~/.local/bin, ~/.config/osync, user units
   --init=SYSTEM   systemd, openrc, sysv or none, instead of what is found here
   --deps          install missing rsync and ssh without asking
   --remove        remove what was installed; your configuration stays
@@ -26,6 +27,7 @@ init=
 remove=no
 deps=ask
 silent=no
+user=no
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix=*) prefix=${1#--prefix=} ;;
@@ -41,6 +43,7 @@ while [ $# -gt 0 ]; do
     --deps) deps=yes ;;
     --remove) remove=yes ;;
     --silent) silent=yes ;;
+    --user) user=yes ;;
     --no-stats) ;;
     --help | -h | '-?')
         usage
@@ -78,14 +81,24 @@ case $prefix in
 *) prefix=$(pwd)/${prefix%/} ;;
 esac
 
-bin=$prefix/usr/local/bin
-etc=$prefix/etc/osync
-share=$prefix/usr/local/share
+if [ "$user" = yes ]; then
+    [ -z "$prefix" ] || fail "--user and --prefix do not go together"
+    [ -n "${HOME:-}" ] || fail "--user needs HOME"
+    config_home=${XDG_CONFIG_HOME:-$HOME/.config}
+    bin=$HOME/.local/bin
+    etc=$config_home/osync
+    share=${XDG_DATA_HOME:-$HOME/.local/share}
+else
+    bin=$prefix/usr/local/bin
+    etc=$prefix/etc/osync
+    share=$prefix/usr/local/share
+fi
 # What was installed: checksum, size and path (without the prefix) of each file, and
 # "link" and the path of each link. By this a file that somebody changed is told from one
-# that nobody did.
+# that nobody did. "saved", a path and another: what was at the first before osync came is at
+# the second, and goes back there when osync is removed.
 manifest=$share/osync/manifest
-links="osync.sh osync-batch.sh osync-batch ssh_filter.sh upgrade-v1.0x-v1.3x.sh upgrade-v1.0x-v1.2x.sh"
+links="osync.sh osync-batch.sh osync-batch upgrade-v1.0x-v1.3x.sh upgrade-v1.0x-v1.2x.sh"
 
 checksum() {
     cksum <"$1"
@@ -131,8 +144,25 @@ keep() {
         count=$((count + 1))
         saved=$1.save.$count
     done
+    # what an installation of ours put there is nothing that --remove would put back
+    known=$(manifest_lines "${1#"$prefix"}")
     mv "$1" "$saved"
+    [ -n "$known" ] || record "saved ${1#"$prefix"} ${saved#"$prefix"}"
     say "kept what was at $1 as $saved"
+}
+
+# The lines of the last installation about a path.
+manifest_lines() {
+    [ -f "$manifest" ] || return 0
+    while read -r line; do
+        if [ "$(manifest_path "$line")" = "$1" ]; then echo "$line"; fi
+    done <"$manifest"
+}
+
+# What was saved by an earlier installation still goes back when osync is removed.
+carry_saved_over() {
+    [ -f "$manifest" ] || return 0
+    grep '^saved ' "$manifest" >>"$manifest.new" || true
 }
 
 # Something that people edit: their version stays, ours comes beside it.
@@ -152,6 +182,45 @@ install_link() {
     fi
     ln -sf osync "$link"
     record "link ${link#"$prefix"}"
+}
+
+# The forced command of authorized_keys. Whoever had closed sudo in the script of osync 1.x,
+# or had another filter there, finds sudo closed behind the same name.
+install_filter() {
+    filter=$bin/ssh_filter.sh
+    if [ ! -e "$filter" ] && [ ! -L "$filter" ]; then
+        install_link ssh_filter.sh
+    elif [ "$(readlink "$filter" 2>/dev/null || true)" = osync ]; then
+        install_link ssh_filter.sh
+    elif grep -q 'osync" ssh-filter' "$filter" 2>/dev/null; then
+        if is_untouched "$filter"; then
+            record "$(checksum "$filter") ${filter#"$prefix"}"
+        else
+            say "$filter is yours: it stays"
+        fi
+    elif allows_sudo "$filter"; then
+        install_link ssh_filter.sh
+    else
+        cat >"$pages/filter" <<'FILTER'
+#!/bin/sh
+# The script that was here before osync came did not allow sudo, and so does this one.
+# To allow it: ln -sf osync ssh_filter.sh, in this directory.
+exec "$(dirname -- "$0")/osync" ssh-filter --no-sudo "$@"
+FILTER
+        keep "$filter"
+        place "$pages/filter" "$filter" 755
+        say "$filter refuses sudo, as what was there did (to allow it: ln -sf osync $filter)"
+    fi
+}
+
+# Whether the last SUDO_EXEC that a filter script sets is yes.
+allows_sudo() {
+    word=$(sed -n "s/^[[:space:]]*\(export[[:space:]]*\)\{0,1\}SUDO_EXEC=[\"']\{0,1\}\([A-Za-z]*\).*/\2/p" \
+        "$1" 2>/dev/null | tail -n 1)
+    case $word in
+    [Yy][Ee][Ss] | [Tt][Rr][Uu][Ee]) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 find_cargo() {
@@ -190,6 +259,8 @@ who has cargo (cargo build --release --locked), or get cargo from https://rustup
 find_init() {
     if [ -n "$init" ]; then
         echo "$init"
+    elif [ "$user" = yes ] && ! command -v systemctl >/dev/null 2>&1; then
+        echo none
     elif [ -d /run/systemd/system ] || command -v systemctl >/dev/null 2>&1; then
         echo systemd
     elif command -v openrc-run >/dev/null 2>&1 || [ -x /sbin/openrc-run ]; then
@@ -202,12 +273,20 @@ find_init() {
 }
 
 install_services() {
-    case $(find_init) in
+    found=$(find_init)
+    if [ "$user" = yes ]; then
+        case $found in
+        systemd) install_user_units ;;
+        *) say "only systemd has services of users: start osync --on-changes by yourself, or use cron" ;;
+        esac
+        return 0
+    fi
+    case $found in
     systemd)
         for unit in examples/systemd/*.service examples/systemd/*.timer; do
             install_file "$unit" "$prefix/usr/lib/systemd/system/$(basename "$unit")" 644
         done
-        for unit in examples/systemd/user/*.service; do
+        for unit in examples/systemd/user/*.service examples/systemd/user/*.timer; do
             install_file "$unit" "$prefix/etc/systemd/user/$(basename "$unit")" 644
         done
         reload_systemd
@@ -224,6 +303,31 @@ install_services() {
         ;;
     none) say "no init system is known here: no service files installed" ;;
     esac
+}
+
+# The units of a user, which look for the binary where it is installed.
+install_user_units() {
+    for unit in examples/systemd/user/*.service examples/systemd/user/*.timer; do
+        name=$(basename "$unit")
+        awk -v bin="$bin/osync" '{
+            while (at = index($0, "/usr/local/bin/osync")) {
+                printf "%s%s", substr($0, 1, at - 1), bin
+                $0 = substr($0, at + 20)
+            }
+            print
+        }' "$unit" >"$pages/$name"
+        install_file "$pages/$name" "$config_home/systemd/user/$name" 644
+    done
+    systemctl --user daemon-reload >/dev/null 2>&1 || true
+    say "services: systemctl --user enable --now osync-srv@sync.conf, or osync-batch.timer"
+}
+
+install_docs() {
+    for page in README.md CHANGELOG.md LICENSE docs/*; do
+        if [ -f "$page" ]; then
+            install_file "$page" "$share/doc/osync/$(basename "$page")" 644
+        fi
+    done
 }
 
 # Only for the real thing, and only where systemd runs.
@@ -264,6 +368,9 @@ install_pages() {
 remove_left_overs() {
     [ -f "$manifest" ] || return 0
     while read -r line; do
+        case $line in
+        saved\ *) continue ;;
+        esac
         path=$(manifest_path "$line")
         if ! grep -q -- " $path\$" "$manifest.new"; then
             remove_entry "$line"
@@ -275,6 +382,7 @@ remove_left_overs() {
 manifest_path() {
     case $1 in
     link\ *) echo "${1#link }" ;;
+    saved\ *) echo "$1" | cut -d' ' -f2 ;;
     *) echo "$1" | cut -d' ' -f3- ;;
     esac
 }
@@ -282,6 +390,7 @@ manifest_path() {
 remove_entry() {
     path=$prefix$(manifest_path "$1")
     case $1 in
+    saved\ *) ;;
     link\ *)
         if [ "$(readlink "$path" 2>/dev/null || true)" = osync ]; then
             rm -f "$path"
@@ -297,8 +406,31 @@ remove_entry() {
     esac
 }
 
+# What was there before osync came, back at its place, as far as that is free. The oldest of
+# what was saved for a place is the one.
+put_back() {
+    while read -r line; do
+        case $line in
+        saved\ *) ;;
+        *) continue ;;
+        esac
+        path=$prefix$(manifest_path "$line")
+        saved=$prefix$(echo "$line" | cut -d' ' -f3)
+        if [ ! -e "$path" ] && [ ! -L "$path" ] && { [ -e "$saved" ] || [ -L "$saved" ]; }; then
+            mv "$saved" "$path"
+            say "$path is again what it was before osync came"
+        fi
+    done <"$manifest"
+}
+
 stop_services() {
     [ -z "$prefix" ] || return 0
+    if [ "$user" = yes ]; then
+        systemctl --user stop 'osync-srv@*.service' >/dev/null 2>&1 || true
+        systemctl --user disable osync-srv@.service >/dev/null 2>&1 || true
+        systemctl --user disable --now osync-batch.timer >/dev/null 2>&1 || true
+        return 0
+    fi
     if [ -d /run/systemd/system ]; then
         # disabling knows no patterns, but a template stands for all that is made from it
         for kind in osync-srv@ osync-target-helper-srv@; do
@@ -326,8 +458,9 @@ remove_all() {
     while read -r line; do
         remove_entry "$line"
     done <"$manifest"
+    put_back
     rm -f "$manifest"
-    rmdir "$share/osync" "$etc" 2>/dev/null || true
+    rmdir "$share/osync" "$share/doc/osync" "$etc" 2>/dev/null || true
     reload_systemd
     [ ! -d "$etc" ] || say "your configuration in $etc stays"
     say "osync is removed"
@@ -402,6 +535,7 @@ make_dir "$bin"
 make_dir "$(dirname "$manifest")"
 [ -w "$bin" ] || fail "cannot write to $bin; are you root? Else use --prefix=DIR"
 : >"$manifest.new"
+carry_saved_over
 pages=$(mktemp -d "${TMPDIR:-/tmp}/osync-install.XXXXXX")
 trap 'rm -rf "$manifest.new" "$pages"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -409,12 +543,21 @@ install_file "$binary" "$bin/osync" 755
 for name in $links; do
     install_link "$name"
 done
+install_filter
 for file in sync.conf.example exclude.list.example; do
     install_config "$file" "$etc/$file" 644
 done
 install_pages "$binary"
+install_docs
 install_services
 remove_left_overs
 mv -f "$manifest.new" "$manifest"
 check_deps
 say "osync is installed in $bin"
+case :$PATH: in
+*:"$bin":*) ;;
+*) [ "$user" = no ] || say "$bin is not in your PATH yet: add it there" ;;
+esac
+if [ -n "$prefix" ] && [ "$(id -u)" != 0 ] && [ "${prefix#"${HOME:-/nowhere}"}" != "$prefix" ]; then
+    say "to use osync as this user, ./install.sh --user puts everything where it is looked for"
+fi

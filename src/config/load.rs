@@ -83,19 +83,41 @@ fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
 /// The environment of this process, and `sh`.
 pub struct Shell<'a> {
     environment: &'a Environment,
+    /// The file whose settings are read.
+    file: Option<&'a Path>,
 }
 
 impl<'a> Shell<'a> {
     /// With the environment that was read at the start.
     #[must_use]
     pub fn new(environment: &'a Environment) -> Self {
-        Shell { environment }
+        Shell { environment, file: None }
+    }
+
+    /// With the file that is read: pattern files may lie beside it.
+    #[must_use]
+    pub fn for_file(environment: &'a Environment, file: &'a Path) -> Self {
+        Shell { environment, file: Some(file) }
     }
 }
 
 impl Outside for Shell<'_> {
     fn variable(&self, name: &str) -> Option<Vec<u8>> {
         self.environment.get(name).map(|value| value.as_bytes().to_vec())
+    }
+
+    fn lacks_pattern_file(&self, value: &[u8]) -> bool {
+        let name = Path::new(OsStr::from_bytes(value));
+        let home = || self.environment.filled("HOME").map(Path::new);
+        let place = match (value.strip_prefix(b"~/"), self.file.and_then(Path::parent)) {
+            (Some(below), _) => match home() {
+                Some(home) => home.join(OsStr::from_bytes(below)),
+                None => return false,
+            },
+            (None, Some(beside)) if !value.contains(&b'/') => beside.join(name),
+            _ => name.to_owned(),
+        };
+        std::fs::metadata(place).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }
 
     fn output_of(

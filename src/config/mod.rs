@@ -10,6 +10,7 @@ pub mod keys;
 pub mod load;
 mod location;
 mod patterns;
+mod placeholder;
 mod places;
 mod problem;
 mod read;
@@ -22,6 +23,7 @@ pub mod to_toml;
 pub mod toml_file;
 pub mod upgrade;
 pub use location::{Location, LocationError, SshLocation};
+pub use placeholder::Placeholder;
 pub use problem::{Origin, Problem};
 pub use resolve::{Flags, Resolution, resolve};
 pub use settings::{Environment, FileSettings, Override, Setting, Settings};
@@ -288,7 +290,7 @@ pub struct Output {
     pub summary: bool,
     /// LOG_CONFLICTS, `--log-conflicts`, or implied by ALERT_CONFLICTS.
     pub log_conflicts: bool,
-    /// `_DEBUG=yes`.
+    /// `_DEBUG=yes`, or `DEBUG=yes` with `--verbose`.
     pub debug: bool,
     /// Not NO_COLOR.
     pub color: bool,
@@ -312,6 +314,8 @@ pub enum SmtpEncryption {
 /// Mail and metrics.
 #[derive(Debug, Clone)]
 pub struct Alerts {
+    /// `_DEBUG=yes`: no mail is sent.
+    pub muted: bool,
     /// DESTINATION_MAILS.
     pub recipients: Vec<String>,
     /// ALWAYS_SEND_MAILS.
@@ -334,6 +338,8 @@ pub struct Alerts {
     pub smtp_password: Option<Secret>,
     /// METRICS_FILE.
     pub metrics_file: Option<PathBuf>,
+    /// Settings that still hold what a sample file had; they count as unset.
+    pub placeholders: Vec<Placeholder>,
 }
 
 /// Commands around a run, for `sh -c`.

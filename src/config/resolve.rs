@@ -7,7 +7,7 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::surroundings::Surroundings;
 use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
-    Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, places, rsync_args,
+    Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, placeholder, places, rsync_args,
 };
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
@@ -140,7 +140,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
             resume_try: r.number("RESUME_TRY", u32::MAX.into()),
         },
         output: output(r, flags, environment),
-        alerts: alerts(r),
+        alerts: alerts(r, environment),
         hooks: hooks(r),
         mode: Mode { dry: flags.dry, initialize: flags.initialize, watch: flags.watch },
     }
@@ -291,7 +291,7 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
         non_interactive: flags.non_interactive,
         summary: flags.summary,
         log_conflicts: r.boolean("LOG_CONFLICTS") || r.boolean("ALERT_CONFLICTS"),
-        debug: environment.says_yes("_DEBUG"),
+        debug: environment.says_yes("_DEBUG") || flags.verbose && environment.says_yes("DEBUG"),
         color: environment.filled("NO_COLOR").is_none(),
         dated_prefix: flags.dated_prefix || flags.watch != Watch::Off,
         report_file: flags
@@ -301,18 +301,38 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
     }
 }
 
-fn alerts(r: &Reading<'_>) -> Alerts {
+fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
     let smtp_port = r.number("SMTP_PORT", u16::MAX.into());
     if smtp_port == 0 && r.bytes("SMTP_PORT").trim_ascii() == b"0" {
         r.complain("SMTP_PORT", "'0' is no port");
     }
+    let mut placeholders = Vec::new();
+    let mut meant = |key: &'static str, value: &String| {
+        let found = placeholder::find(key, value);
+        let is_meant = found.is_none();
+        placeholders.extend(found);
+        is_meant
+    };
+    let recipients: Vec<String> = r
+        .words("DESTINATION_MAILS")
+        .into_iter()
+        .filter(|word| meant("DESTINATION_MAILS", word))
+        .collect();
+    let sender = r.filled("SENDER_MAIL").filter(|text| meant("SENDER_MAIL", text));
+    let smtp_server = r.filled("SMTP_SERVER").filter(|text| meant("SMTP_SERVER", text));
+    // where nobody is to get a mail, the rest of the samples does no harm
+    if recipients.is_empty() {
+        placeholders.retain(|placeholder| placeholder.key == "DESTINATION_MAILS");
+    }
     Alerts {
-        recipients: r.words("DESTINATION_MAILS"),
+        muted: environment.says_yes("_DEBUG"),
+        recipients,
+        placeholders,
         always: r.boolean("ALWAYS_SEND_MAILS"),
         conflicts: r.boolean("ALERT_CONFLICTS"),
         charset: r.text("MAIL_BODY_CHARSET"),
-        sender: r.filled("SENDER_MAIL"),
-        smtp_server: r.filled("SMTP_SERVER"),
+        sender,
+        smtp_server,
         smtp_port,
         smtp_encryption: match r.choice("SMTP_ENCRYPTION") {
             "tls" => SmtpEncryption::Tls,

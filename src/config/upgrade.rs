@@ -30,13 +30,16 @@ struct Edit {
 /// # Errors
 /// The file cannot be understood.
 pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, Vec<Trouble>> {
-    let parsed = conf_file::parse(original, outside);
-    if !parsed.errors.is_empty() {
+    let mut parsed = conf_file::parse(original, outside);
+    let is_stray = |error: &Trouble| parsed.strays.iter().any(|(line, _)| error.line == *line);
+    if !parsed.errors.iter().all(is_stray) {
+        parsed.errors.retain(|error| !parsed.strays.iter().any(|(line, _)| error.line == *line));
         return Err(parsed.errors);
     }
     let text = conf_file::normalised(original);
     let mut work = Work { text: &text, parsed: &parsed, edits: Vec::new(), notes: Vec::new() };
-    work.rewrite_settings();
+    work.comment_strays();
+    work.rewrite_settings(outside);
     work.add_missing();
     if work.edits.is_empty() {
         return Ok(Upgraded { text: original.to_vec(), notes: Vec::new() });
@@ -57,11 +60,30 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn rewrite_settings(&mut self) {
+    /// A line that sets nothing was no obstacle to osync 1.3; here it is an error.
+    fn comment_strays(&mut self) {
+        for (line, range) in &self.parsed.strays {
+            self.edits.push(Edit { range: range.start..range.start, text: b"# ".to_vec() });
+            self.notes.push(format!("line {line} is no setting; it is a comment now"));
+        }
+    }
+
+    fn rewrite_settings(&mut self, outside: &dyn Outside) {
         let far = self.remote_prefix();
         for (one, source) in self.parsed.assignments.iter().zip(&self.parsed.sources) {
             if keys::obsolete(&one.key).is_some_and(|old| old.now.is_none()) {
-                self.comment_out(source, &one.key);
+                self.notes.push(format!("{} is part of TARGET_SYNC_DIR now", one.key));
+                self.comment_out(source);
+                continue;
+            }
+            let is_pattern_file = matches!(&*one.key, "RSYNC_INCLUDE_FROM" | "RSYNC_EXCLUDE_FROM");
+            if is_pattern_file && !one.value.is_empty() && outside.lacks_pattern_file(&one.value) {
+                let file = shown(&one.value);
+                self.notes.push(format!(
+                    "{}: there is no {file}; it is empty now, as osync 1.3 went on without it",
+                    one.key
+                ));
+                self.edit(source.value.clone(), b"\"\"");
                 continue;
             }
             let key = self.new_name(&one.key);
@@ -120,8 +142,7 @@ impl Work<'_> {
         Some(format!("ssh://{user}{}{port}/", value("REMOTE_HOST")?))
     }
 
-    fn comment_out(&mut self, source: &Source, key: &str) {
-        self.notes.push(format!("{key} is part of TARGET_SYNC_DIR now"));
+    fn comment_out(&mut self, source: &Source) {
         let begin = line_begin(self.text, source.name.start);
         let comment = |setting: &[u8]| [b"#", &replaced(setting, b"\n", b"\n#")[..]].concat();
         if self.shares_its_line(source) {

@@ -131,6 +131,51 @@ fn names_that_are_no_text_stay_as_they_are_beside_what_is_changed() {
     assert_eq!(upgrade(&new, &mut Home).unwrap().text, new);
 }
 
+/// A machine on which no pattern file is there.
+struct Bare;
+
+impl crate::config::conf_file::Outside for Bare {
+    fn variable(&self, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn lacks_pattern_file(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    fn output_of(
+        &mut self,
+        _: &[u8],
+        _: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Vec<u8>, crate::config::conf_file::CommandFailure> {
+        Ok(Vec::new())
+    }
+}
+
+#[test]
+fn what_osync_1_3_went_on_without_is_taken_out_of_the_way() {
+    let old = b"INSTANCE_ID=a\nsome stray words\n= x\nRSYNC_EXCLUDE_FROM=\"gone.list\"\n\
+                LOGFILE = x\nRSYNC_INCLUDE_FROM=\"\"\n";
+    let new = upgrade(old, &mut Bare).unwrap();
+    let text = String::from_utf8(new.text.clone()).unwrap();
+    for line in [
+        "# some stray words",
+        "# = x",
+        "RSYNC_EXCLUDE_FROM=\"\"",
+        "# LOGFILE = x",
+        "RSYNC_INCLUDE_FROM=\"\"",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let told = new.notes.join("\n");
+    assert!(told.contains("line 2 is no setting") && told.contains("no gone.list"), "{told}");
+    let again = upgrade(&new.text, &mut Bare).unwrap();
+    assert_eq!((again.text, again.notes), (new.text, vec![]));
+    for code in ["if true; then\nA=1\nfi\n", "f() {\n", ". /etc/x\n", "A=(1 2)\n", "A=b c\n"] {
+        assert!(upgrade(code.as_bytes(), &mut Bare).is_err(), "{code}");
+    }
+}
+
 #[test]
 fn files_that_are_no_configuration_are_refused() {
     let errors = upgrade(b"SYNC_ID=a\nif true; then\n", &mut Home).unwrap_err();

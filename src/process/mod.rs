@@ -9,6 +9,7 @@ mod child;
 pub mod deadline;
 pub mod fault;
 mod fence;
+mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod group;
@@ -21,6 +22,7 @@ mod stop;
 mod tests;
 
 pub use child::{Child, ChildInput, ChildOutput, OnLine, spawn};
+pub use find::{HookShell, find_program};
 pub use lines::Excerpt;
 pub use own::own_program;
 pub use run::{Input, InputWriter, Output, output, output_up_to, run};

@@ -1,10 +1,10 @@
 //! Runs a user's command on this machine (spec 7, "Hooks").
 
 use super::HookResult;
-use crate::process::{self, Command, Excerpt, Exit, Input, Stop};
+use crate::process::{self, Excerpt, Exit, HookShell, Input, Stop};
 use std::time::Duration;
 
-/// Runs `sh -c command`; the limit ends it and its children. A signal counts as the shell
+/// Runs a command in a shell; the limit ends it and its children. A signal counts as the shell
 /// counts it: 128 and its number.
 ///
 /// # Errors
@@ -15,7 +15,7 @@ pub(super) fn run(
     limit: Option<Duration>,
     stop: &Stop,
 ) -> Result<HookResult, String> {
-    let mut shell = Command::new("sh").args(["-c", command]);
+    let mut shell = HookShell::of_this_machine().command(command);
     shell.env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
     shell.time_limit = limit;
     let mut said = Excerpt::default();

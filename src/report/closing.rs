@@ -45,7 +45,7 @@ pub fn mail_result(
     log: &Log,
 ) {
     let list = conflict_lines(&config.alerts, listing, frame);
-    if mail::is_wanted(&config.alerts, config.output.debug, worst, !list.is_empty()) {
+    if mail::is_wanted(&config.alerts, worst, !list.is_empty()) {
         post(config, Occasion::Finished(worst), &list, log);
     }
 }
@@ -53,7 +53,7 @@ pub fn mail_result(
 /// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
 /// It may take 30 seconds: not called from the thread that works.
 pub fn mail_soft_limit(config: &Config, log: &Log) {
-    if mail::is_wanted(&config.alerts, config.output.debug, Some(Level::Warn), false) {
+    if mail::is_wanted(&config.alerts, Some(Level::Warn), false) {
         post(config, Occasion::Running, &[], log);
     }
 }
@@ -72,6 +72,7 @@ fn post(config: &Config, occasion: Occasion, conflicts: &[String], log: &Log) {
     let letter = Letter {
         task: &config.instance_id,
         occasion,
+        dry: config.mode.dry,
         tally: &tally,
         conflicts,
         lines: &lines,

@@ -58,19 +58,25 @@ impl LogFile {
                 );
             }
         }
-        let none = "no log file can be written, neither in /var/log, nor in the home directory, nor \
-                    here; set LOGFILE to a file that can be";
+        let none = "no log file can be written, neither in /var/log, nor in the home directory, \
+                    nor here, nor in /tmp; set LOGFILE to a file that can be";
         (None, Some(trouble.map_or_else(|| none.to_owned(), |t| format!("{t}; {none}"))))
     }
 
     fn append(path: &Path, flags: OFlags) -> io::Result<LogFile> {
         #[allow(clippy::cast_possible_wrap)] // the flags are the system's own bits of an int
+        // names of private files stand in it: nothing for everybody
         let file = OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(0o640)
             .custom_flags(flags.bits() as i32)
             .open(path)?;
         let metadata = file.metadata()?;
+        if flags.contains(OFlags::NOFOLLOW) && metadata.uid() != rustix::process::geteuid().as_raw()
+        {
+            return Err(io::Error::other("somebody else has put it there"));
+        }
         let identity = identity(&metadata);
         let file = BufWriter::new(file);
         Ok(LogFile { path: path.to_owned(), file, identity, begin: metadata.len() })
@@ -126,12 +132,13 @@ impl LogFile {
 }
 
 impl LogPlace {
-    /// The usual places. The current directory may belong to anybody: no link is
-    /// followed there.
+    /// The usual places. The current directory and /tmp may belong to anybody: no link is
+    /// followed there, and nobody else's file is written to.
     fn usual(&self) -> Vec<(PathBuf, OFlags)> {
         let mut places = vec![(Path::new("/var/log").join(&self.name), OFlags::empty())];
         places.extend(self.home.iter().map(|home| (home.join(&self.name), OFlags::empty())));
         places.push((Path::new(".").join(&self.name), OFlags::NOFOLLOW));
+        places.push((Path::new("/tmp").join(&self.name), OFlags::NOFOLLOW));
         places
     }
 

@@ -188,9 +188,11 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
         args.add(&["-zz"]);
         args.0.push(format!("--skip-compress={COMPRESSED}").into());
     }
-    // Here, reading the old file costs more than writing all of the new one. But only the
-    // delta algorithm goes on with a partial file.
-    let asked = settings.delta_copies_asked && transfer.purpose == Purpose::Delta;
+    // Here, reading the old file costs more than writing all of the new one, unless "here" is
+    // a network drive: then it is asked for. And only the delta algorithm goes on with a
+    // partial file.
+    let replaces = matches!(transfer.purpose, Purpose::Content | Purpose::Delta);
+    let asked = settings.delta_copies_asked && replaces;
     let delta = settings.delta_copies && (is_remote || asked)
         || settings.partial && (is_remote || transfer.resumes)
         || transfer.purpose == Purpose::Attributes;

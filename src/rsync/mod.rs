@@ -274,7 +274,7 @@ fn call(
     reporter: &dyn Reporter,
     progress: &dyn Fn(Progress),
 ) -> Result<output::Attempt, RsyncError> {
-    reporter.say(Level::Debug, &args::shown(command));
+    reporter.say(Level::Verbose, &args::shown(command));
     let list = Input::Writer(Box::new(move |to| {
         for path in paths.filter(|path| !path.is_root()) {
             to.write_all(b"./")?;

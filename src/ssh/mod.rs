@@ -211,17 +211,14 @@ fn choose_program(transport: Transport) -> Program {
     match transport {
         Transport::OpenSsh => Program::OpenSsh,
         Transport::Libssh2 => Program::Ours(None),
-        Transport::Auto if is_in_path(OsStr::new("ssh")) => Program::OpenSsh,
+        Transport::Auto if has_openssh() => Program::OpenSsh,
         Transport::Auto => Program::Ours(None),
     }
 }
 
-fn is_in_path(name: &OsStr) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|dir| {
-        std::fs::metadata(dir.join(name))
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-    })
+fn has_openssh() -> bool {
+    let path = std::env::var_os("PATH");
+    process::find_program(OsStr::new("ssh"), path.as_deref()).is_some()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Commands before and after a run (spec 7, "Hooks").
 //!
-//! The local and the remote command run at the same time, each with `sh -c` and its own
-//! time limit. What they print is logged when they fail, or with `--verbose`.
+//! The local and the remote command run at the same time, each in `bash` where there is
+//! one, else in `sh`, and with its own time limit. What they print is logged when they fail, or with `--verbose`.
 
 use crate::config::{Config, Location};
-use crate::process::{self, Command, Excerpt, Exit, Input, Stop};
+use crate::process::{self, Excerpt, Exit, HookShell, Input, Stop};
 use crate::replica::{HookResult, Replica, ReplicaError};
 use crate::report::{Counts, Level, Reporter, spell};
 use crate::tree::path::escape;
@@ -149,6 +149,14 @@ impl Round<'_> {
             });
             let here = self.local.map(|command| {
                 self.announce("local", command, log);
+                if HookShell::of_this_machine().may_not_understand(command) {
+                    let when = self.when;
+                    let text = format!(
+                        "There is no bash here: sh runs the local command {when} the run, which \
+                         looks as if it were written for bash."
+                    );
+                    log.say(Level::Notice, &text);
+                }
                 self.tell("local", None, self.run_here(command, stop), log)
             });
             let there = there.map(|thread| match thread.join() {
@@ -165,7 +173,7 @@ impl Round<'_> {
     }
 
     fn run_here(&self, command: &str, stop: &Stop) -> Result<Ended, String> {
-        let mut shell = Command::new("sh").arg("-c").arg(command);
+        let mut shell = HookShell::of_this_machine().command(command);
         shell.env = self.env.iter().map(|(name, value)| (name.into(), value.clone())).collect();
         shell.time_limit = self.limit;
         let mut said = Excerpt::default();

@@ -8,8 +8,6 @@ use crate::replica::{Prepared, Replica};
 use crate::report::Level;
 use crate::tree::{Pair, Side};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 /// How long a ping may take.
@@ -20,7 +18,7 @@ pub fn tools(config: &Config) -> Result<(), Halt> {
     let path = std::env::var_os("PATH");
     if config.replicas.iter().any(|(_, place)| place.is_remote()) {
         let wants_ssh = config.remote.transport == Transport::OpenSsh;
-        if wants_ssh && !is_program(OsStr::new("ssh"), path.as_deref()) {
+        if wants_ssh && process::find_program(OsStr::new("ssh"), path.as_deref()).is_none() {
             return Err(Halt::fatal(
                 "there is no program 'ssh' here; install the OpenSSH client (on Debian: apt-get \
                  install openssh-client), or set SSH_TRANSPORT=auto",
@@ -28,24 +26,13 @@ pub fn tools(config: &Config) -> Result<(), Halt> {
         }
     }
     let rsync = &config.transfer.executable;
-    if is_program(OsStr::new(rsync), path.as_deref()) {
+    if process::find_program(OsStr::new(rsync), path.as_deref()).is_some() {
         return Ok(());
     }
     Err(Halt::fatal(format!(
         "there is no program '{rsync}' here; install rsync (on Debian: apt-get install rsync), or \
          set RSYNC_EXECUTABLE"
     )))
-}
-
-/// Whether a program can be run, by path or by a name looked up in PATH.
-pub fn is_program(name: &OsStr, path: Option<&OsStr>) -> bool {
-    let runs = |file: &Path| {
-        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-    };
-    if Path::new(name).components().count() > 1 {
-        return runs(Path::new(name));
-    }
-    path.is_some_and(|path| std::env::split_paths(path).any(|dir| runs(&dir.join(name))))
 }
 
 /// REMOTE_HOST_PING and REMOTE_3RD_PARTY_HOSTS (spec 2).

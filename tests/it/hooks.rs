@@ -31,6 +31,35 @@ fn before_commands_come_before_the_scan_and_after_commands_know_the_result() {
 }
 
 #[test]
+fn commands_written_for_bash_go_on_working() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    let run = sandbox
+        .quick()
+        .env("LOCAL_RUN_BEFORE_CMD", "[[ -d / ]] && a=(x y) && [ ${#a[@]} = 2 ]")
+        .env("STOP_ON_CMD_ERROR", "yes")
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(sandbox.b.has("one"));
+}
+
+#[test]
+fn a_command_for_bash_where_there_is_none_is_told_of() {
+    let sandbox = Sandbox::new();
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for name in ["sh", "rsync"] {
+        let path = std::env::var("PATH").unwrap();
+        let mut found = std::env::split_paths(&path).map(|dir| dir.join(name));
+        std::os::unix::fs::symlink(found.find(|p| p.exists()).unwrap(), bin.join(name)).unwrap();
+    }
+    for (command, told) in [("[[ -d / ]] || :", true), ("[ -d / ]", false)] {
+        let run = sandbox.quick().env("PATH", &bin).env("LOCAL_RUN_BEFORE_CMD", command).run();
+        assert_eq!(run.stdout.contains("There is no bash here"), told, "{run}");
+    }
+}
+
+#[test]
 fn a_failing_before_command_stops_the_run_only_if_asked() {
     for (stop, synchronised) in [("yes", false), ("no", true)] {
         let sandbox = Sandbox::new();

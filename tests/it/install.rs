@@ -177,11 +177,121 @@ fn programs_of_the_old_tool_are_kept_beside_the_links() {
     fs::create_dir_all(package.at("usr/local/bin")).unwrap();
     write_program(&package.at("usr/local/bin/osync.sh"), "#!/usr/bin/env bash\n");
     symlink("/opt/my/filter", package.at("usr/local/bin/ssh_filter.sh")).unwrap();
-    package.install(&["--init=none"]);
-    let files = package.files();
-    assert_eq!(files["usr/local/bin/osync.sh"], "-> osync");
-    assert_eq!(files["usr/local/bin/osync.sh.save"], "#!/usr/bin/env bash\n");
-    assert_eq!(files["usr/local/bin/ssh_filter.sh.save"], "-> /opt/my/filter");
+    let before = package.files();
+    for _ in 0..2 {
+        package.install(&["--init=none"]);
+        let files = package.files();
+        assert_eq!(files["usr/local/bin/osync.sh"], "-> osync");
+        assert_eq!(files["usr/local/bin/osync.sh.save"], "#!/usr/bin/env bash\n");
+        assert_eq!(files["usr/local/bin/ssh_filter.sh.save"], "-> /opt/my/filter");
+        assert!(!files.contains_key("usr/local/bin/osync.sh.save.1"), "{files:?}");
+    }
+    let run = package.install(&["--remove"]);
+    assert_eq!(package.files(), before, "what was there is there again: {run}");
+}
+
+#[test]
+fn a_filter_that_refused_sudo_goes_on_refusing_it() {
+    for (text, refuses) in [
+        ("#!/usr/bin/env bash\nSUDO_EXEC=true\n", false),
+        ("#!/usr/bin/env bash\n## sudo\n  export SUDO_EXEC=\"yes\"\n", false),
+        ("#!/usr/bin/env bash\nSUDO_EXEC=true\n# changed\nSUDO_EXEC=false\n", true),
+        ("#!/usr/bin/env bash\nSUDO_EXEC='no'\n", true),
+        ("#!/usr/bin/env bash\n#SUDO_EXEC=true\n", true),
+        ("#!/usr/bin/env bash\nexit 1 # nothing at all\n", true),
+    ] {
+        let package = Package::new();
+        fs::remove_file(package.source("osync")).unwrap();
+        symlink(env!("CARGO_BIN_EXE_osync"), package.source("osync")).unwrap();
+        fs::create_dir_all(package.at("usr/local/bin")).unwrap();
+        let filter = package.at("usr/local/bin/ssh_filter.sh");
+        write_program(&filter, text);
+        for _ in 0..2 {
+            package.install(&["--init=none"]);
+            let run = |command: &str| {
+                let run = package.sandbox.program(&filter).arg("TOKEN");
+                run.env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN=TOKEN {command}")).run()
+            };
+            let plain = run("env LC_ALL=C sh -c 'echo let in'");
+            assert_eq!(plain.stdout, "let in\n", "{text}: {plain}");
+            let sudo = run("sudo -n env echo let in");
+            assert_eq!(sudo.stderr.contains("sudo is not allowed"), refuses, "{text}: {sudo}");
+        }
+        let bin = package.at("usr/local/bin");
+        fs::write(bin.join("unrelated"), "").unwrap();
+        package.install(&["--remove"]);
+        assert_eq!(fs::read_to_string(&filter).unwrap(), text);
+    }
+}
+
+#[test]
+fn an_installation_for_one_user_works_as_a_whole() {
+    let package = Package::new();
+    let home = package.sandbox.path("home");
+    let bin = home.join(".local/bin");
+    let installer = package.source("install.sh");
+    let run = |args: &[&str]| {
+        let run = package.sandbox.program(&installer).args(args).arg("--init=systemd").run();
+        assert_eq!(run.status, Some(0), "{run}");
+        run
+    };
+    let first = run(&["--user"]);
+    assert!(first.stdout.contains("is not in your PATH yet"), "{first}");
+    assert_eq!(fs::read_to_string(bin.join("osync")).unwrap(), STAND_IN);
+    assert_eq!(fs::read_link(bin.join("osync.sh")).unwrap(), Path::new("osync"));
+    assert!(home.join(".config/osync/sync.conf.example").exists());
+    assert!(home.join(".local/share/man/man1/osync.1").exists());
+    let unit = home.join(".config/systemd/user/osync-srv@.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let wanted = format!("exec {} \"$$conf\"", bin.join("osync").display());
+    assert!(unit.contains(&wanted) && !unit.contains("/usr/local"), "{unit}");
+    run(&["--user", "--remove"]);
+    assert!(!bin.join("osync").exists() && !bin.join("osync.sh").exists());
+}
+
+/// The script that a unit hands to `sh`, and what stands behind it, with `%E` and `%i` put in.
+fn exec_start(unit: &str, home: &Path, etc: &Path, instance: &str) -> String {
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let text = line.replace("%E", home.to_str().unwrap()).replace("%i", instance);
+    text.replace("$$", "$").replace("\"/etc/osync", &format!("\"{}", etc.display()))
+}
+
+#[test]
+fn instances_named_as_osync_1_3_has_them_find_their_files() {
+    let sandbox = Sandbox::new();
+    let program = sandbox.path("osync");
+    write_program(&program, "#!/bin/sh\necho \"$@\"\n");
+    let (own, etc) = (sandbox.path("own"), sandbox.path("etc"));
+    fs::create_dir_all(own.join("osync")).unwrap();
+    let unit = Path::new(REPOSITORY).join("examples/systemd/user/osync-srv@.service");
+    let unit = fs::read_to_string(unit).unwrap();
+    let unit = unit.replace("/usr/local/bin/osync", program.to_str().unwrap());
+    let start =
+        |name: &str| sandbox.program("sh").args(["-c", &exec_start(&unit, &own, &etc, name)]).run();
+    fs::write(etc.join("old.conf"), "").unwrap();
+    fs::write(own.join("osync/mine.conf"), "").unwrap();
+    fs::write(etc.join("mine.conf"), "").unwrap();
+    let old = start("old.conf");
+    assert_eq!(old.stdout, format!("{}/old.conf --on-changes\n", etc.display()), "{old}");
+    let mine = start("mine.conf");
+    assert_eq!(mine.stdout, format!("{}/osync/mine.conf --on-changes\n", own.display()));
+    assert_eq!(start("none.conf").status, Some(128));
+
+    // OpenRC: osync-srv.documents reads documents.conf
+    let script = fs::read_to_string(Path::new(REPOSITORY).join("examples/openrc/osync-srv"));
+    let script = script.unwrap();
+    for (instance, file) in
+        [("old", "old.conf"), ("old.conf", "old.conf"), ("new", "new.toml"), ("no", "no")]
+    {
+        fs::write(etc.join("new.toml"), "").unwrap();
+        let run = sandbox
+            .program("sh")
+            .args(["-c", &format!("{script}\necho \"$conf\"")])
+            .env("RC_SVCNAME", format!("osync-srv.{instance}"))
+            .env("OSYNC_CONF_DIR", &etc)
+            .run();
+        assert_eq!(run.stdout, format!("{}/{file}\n", etc.display()), "{run}");
+    }
 }
 
 #[test]
@@ -376,7 +486,8 @@ fn systemd_finds_no_fault_with_the_units() {
         "osync-batch.timer",
     ];
     verify(&sandbox, "examples/systemd", &system);
-    verify(&sandbox, "examples/systemd/user", &["osync-srv@.service"]);
+    let user = ["osync-srv@.service", "osync-batch.service", "osync-batch.timer"];
+    verify(&sandbox, "examples/systemd/user", &user);
 }
 
 #[test]
@@ -384,9 +495,10 @@ fn the_init_script_starts_one_instance_a_file_and_stops_them_all() {
     let sandbox = Sandbox::new();
     let program = sandbox.path("osync");
     write_program(&program, STAND_IN);
-    for name in ["a.conf", "b c.conf", "d.toml", "sync.conf.example"] {
+    for name in ["a.conf", "b c.conf", "d.toml", "sync.conf.example", "target-helper.conf"] {
         fs::write(sandbox.path("etc").join(name), "").unwrap();
     }
+    fs::write(sandbox.path("etc/e.conf"), " INITIATOR_SYNC_DIR='ssh://h//x'\n").unwrap();
     // the settings that the script takes from /etc/default
     let script = fs::read_to_string(Path::new(REPOSITORY).join("examples/init.d/osync-srv"));
     let script = script

@@ -30,6 +30,7 @@ impl Reporter for Ear {
 
 fn alerts(server: &SmtpServer) -> Alerts {
     Alerts {
+        muted: false,
         recipients: vec!["a@example.org,b@example.org".into()],
         always: false,
         conflicts: false,
@@ -41,6 +42,7 @@ fn alerts(server: &SmtpServer) -> Alerts {
         smtp_user: None,
         smtp_password: None,
         metrics_file: None,
+        placeholders: Vec::new(),
     }
 }
 
@@ -50,6 +52,7 @@ fn post(alerts: &Alerts, patience: Patience) -> Ear {
     let letter = Letter {
         task: "t",
         occasion: Occasion::Finished(None),
+        dry: false,
         tally: &Tally::default(),
         conflicts: &[],
         lines: &lines,
@@ -71,7 +74,7 @@ fn a_mail_arrives_with_body_and_gzipped_log() {
     let mail = server.wait_for(1).remove(0);
     assert_eq!(mail.from, "osync@example.org");
     assert_eq!(mail.to, ["a@example.org", "b@example.org"]);
-    assert_eq!(mail.subject(), "Finished run - Alert for t");
+    assert_eq!(mail.subject(), on_this_host("Finished run - Alert for t"));
     assert!(mail.text().contains("\r\n.a line that begins with a dot\r\n"), "{}", mail.text());
     assert_eq!(mail.attached_log().as_deref(), Some("the whole log\n"));
 }
@@ -152,6 +155,11 @@ fn quick(sandbox: &Sandbox, server: &SmtpServer) -> Run {
         .arg("--instance-id=mailed")
 }
 
+/// A subject, with the host in it.
+fn on_this_host(subject: &str) -> String {
+    format!("{subject} on {}", rustix::system::uname().nodename().to_string_lossy())
+}
+
 #[test]
 fn runs_send_the_mail_that_their_end_deserves() {
     let server = SmtpServer::start(Behaviour::default());
@@ -162,11 +170,8 @@ fn runs_send_the_mail_that_their_end_deserves() {
         assert_eq!(run.status, Some(status), "{name}: {run}");
         let mails = server.mails();
         let subjects: Vec<String> = mails[before..].iter().map(|mail| mail.subject()).collect();
-        assert_eq!(
-            subjects,
-            subject.map(str::to_owned).into_iter().collect::<Vec<_>>(),
-            "{name}: {run}"
-        );
+        let wanted: Vec<String> = subject.into_iter().map(on_this_host).collect();
+        assert_eq!(subjects, wanted, "{name}: {run}");
         mails.last().cloned()
     };
     run("all is well", &[], 0, None);
@@ -198,7 +203,8 @@ fn a_failed_start_sends_mail_too() {
     std::fs::remove_dir(&sandbox.b.root).unwrap();
     let run = quick(&sandbox, &server).run();
     assert_eq!(run.status, Some(1), "{run}");
-    assert_eq!(server.wait_for(1)[0].subject(), "Finished run - Error alert for mailed");
+    let subject = server.wait_for(1)[0].subject();
+    assert_eq!(subject, on_this_host("Finished run - Error alert for mailed"));
 }
 
 #[test]
@@ -289,7 +295,7 @@ fn without_a_server_the_mail_goes_to_sendmail() {
     assert_eq!(args, "-oi -f me@example.org -- a@example.org\n");
     let mail = std::fs::read_to_string(mail).unwrap();
     assert!(
-        mail.contains("\nSubject: Finished run - Warning alert for quicksync_task\n"),
+        mail.contains("\nSubject: Finished run - Warning alert for quicksync_task on "),
         "{mail}"
     );
     assert!(!mail.contains('\r'), "line ends of this system");
@@ -327,10 +333,9 @@ fn passing_the_soft_limit_sends_a_mail_while_the_run_goes_on() {
     let run = quick(&sandbox, &server).env("BANDWIDTH", "200").env("SOFT_MAX_EXEC_TIME", "1").run();
     assert_eq!(run.status, Some(2), "{run}");
     let subjects: Vec<_> = server.wait_for(2).iter().map(|mail| mail.subject()).collect();
-    assert_eq!(
-        subjects,
-        ["Currently running - Warning alert for mailed", "Finished run - Warning alert for mailed"]
-    );
+    let wanted =
+        ["Currently running - Warning alert for mailed", "Finished run - Warning alert for mailed"];
+    assert_eq!(subjects, wanted.map(on_this_host));
     assert_eq!(run.stderr.matches("SOFT_MAX_EXEC_TIME").count(), 1, "{run}");
     assert!(sandbox.b.has("big"), "{run}");
 }
@@ -359,5 +364,102 @@ fn no_secret_is_in_a_mail_or_reaches_a_command() {
         for secret in ["TokenSecret91", "pass'word", "pass=27word"] {
             assert!(!text.contains(secret), "{secret} in the {place}:\n{text}");
         }
+    }
+}
+
+/// A PATH in which these programs write what they are called with, and what they read, to a
+/// file of their name in the sandbox; of the system's own, there are those a run needs.
+fn mailers(sandbox: &Sandbox, names: &[&str]) -> String {
+    let bin = sandbox.path("mailers");
+    std::fs::create_dir_all(&bin).unwrap();
+    for name in names {
+        let file = sandbox.path(name);
+        let text = format!(
+            "#!/bin/sh\nprintf '%s|' \"$@\" > '{0}'\n[ \"$5\" != -a ] && cat >> '{0}' || \
+             {{ ls \"$6\" >> '{0}'; cat >> '{0}'; }}\n",
+            file.display()
+        );
+        std::fs::write(bin.join(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join(name), mode).unwrap();
+    }
+    let needed = sandbox.path("needed");
+    std::fs::create_dir_all(&needed).unwrap();
+    for name in ["rsync", "sh", "cat", "ls"] {
+        let system = std::env::var("PATH").unwrap();
+        let mut dirs = std::env::split_paths(&system).map(|dir| dir.join(name));
+        let program = dirs.find(|program| program.exists()).unwrap();
+        let _ = std::os::unix::fs::symlink(program, needed.join(name));
+    }
+    format!("{}:{}", bin.display(), needed.display())
+}
+
+/// Whether this machine has a sendmail where it is always looked for.
+fn has_sendmail() -> bool {
+    ["/usr/sbin/sendmail", "/usr/lib/sendmail"].iter().any(|p| std::path::Path::new(p).exists())
+}
+
+#[test]
+fn a_placeholder_of_the_sample_does_not_swallow_the_alerts() {
+    let sandbox = Sandbox::new();
+    let path = mailers(&sandbox, &["sendmail"]);
+    let run = |mails: &str| {
+        let run = sandbox.quick().env("PATH", &path).env("ALWAYS_SEND_MAILS", "yes");
+        let run = run.env("SMTP_SERVER", "smtp.your.isp.tld").env("DESTINATION_MAILS", mails);
+        run.env("SENDER_MAIL", "alert@your.system.tld").run()
+    };
+    let sent = run("me@example.org");
+    assert_eq!(sent.status, Some(0), "what the sample holds is no fault of the run: {sent}");
+    assert!(sent.stderr.contains("(WARN):SMTP_SERVER: smtp.your.isp.tld is only"), "{sent}");
+    let mail = std::fs::read_to_string(sandbox.path("sendmail")).unwrap();
+    assert!(mail.contains("|me@example.org|") && mail.contains("Subject: Finished"), "{mail}");
+    let head = &mail[..mail.find("\n\n").unwrap()];
+    assert!(!head.contains("your.system.tld"), "{mail}");
+    std::fs::remove_file(sandbox.path("sendmail")).unwrap();
+
+    let nobody = run("your@alert.tld,infrastructure@example.com");
+    assert!(!sandbox.path("sendmail").exists(), "{nobody}");
+    assert_eq!(nobody.status, Some(0), "{nobody}");
+    assert!(nobody.stderr.contains("DESTINATION_MAILS: your@alert.tld is only"), "{nobody}");
+    assert!(!nobody.stderr.contains("SMTP_SERVER"), "nobody needs it then: {nobody}");
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_passed_by() {
+    let sandbox = Sandbox::new();
+    let path = mailers(&sandbox, &["sendmail"]);
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let run = sandbox.quick().env("PATH", &path).env("ALWAYS_SEND_MAILS", "yes");
+    let run = run.env("SMTP_SERVER", "127.0.0.1").env("SMTP_PORT", closed.to_string());
+    let run = run.env("DESTINATION_MAILS", "me@example.org").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(run.stderr.contains("sending the mail through"), "{run}");
+    let mail = std::fs::read_to_string(sandbox.path("sendmail")).unwrap();
+    assert!(mail.contains("Subject: Finished run - Alert for quicksync_task on "), "{mail}");
+}
+
+#[test]
+fn without_sendmail_mutt_or_mail_send_the_alert() {
+    if has_sendmail() {
+        println!("skipped: this machine has a sendmail");
+        return;
+    }
+    for (name, wanted) in [
+        ("mutt", "-n|-F|/dev/null|-s|"),
+        ("mail", "-s|Finished run - Alert for quicksync_task on "),
+    ] {
+        let sandbox = Sandbox::new();
+        let path = mailers(&sandbox, &[name]);
+        let run = sandbox.quick().env("PATH", &path).env("ALWAYS_SEND_MAILS", "yes");
+        let run = run.env("DESTINATION_MAILS", "me@example.org").run();
+        assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
+        let said = std::fs::read_to_string(sandbox.path(name)).unwrap();
+        assert!(said.starts_with(wanted) && said.contains("|me@example.org|"), "{said}");
+        assert!(said.contains("finished."), "the text: {said}");
+        let attached = said.contains("osync.quicksync_task.log.gz");
+        assert_eq!(attached, name == "mutt", "{said}");
     }
 }

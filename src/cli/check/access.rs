@@ -125,7 +125,11 @@ fn space(config: &Config, side: Side, place: &str, found: Prepared) -> Finding {
 
 fn mail_way(config: &Config) -> Vec<Finding> {
     if config.alerts.recipients.is_empty() {
-        return vec![finding("mail", Verdict::Fine, "no DESTINATION_MAILS, so none is sent")];
+        let text = match config.alerts.placeholders.first() {
+            Some(placeholder) => placeholder.to_string(),
+            None => "no DESTINATION_MAILS, so none is sent".to_owned(),
+        };
+        return vec![finding("mail", Verdict::Fine, text)];
     }
     let collector = Collector::default();
     mail::check(&config.alerts, &collector);
@@ -147,7 +151,8 @@ struct Collector(Mutex<Vec<String>>);
 impl Reporter for Collector {
     fn tell(&self, event: Event<'_>) {
         let text = match event {
-            Event::Message(Level::Warn | Level::Error | Level::Critical, text) => text.to_owned(),
+            Event::Message(Level::Warn | Level::Error | Level::Critical, text)
+            | Event::Remark(Level::Warn, text) => text.to_owned(),
             Event::Problem(problem) => problem.text.clone(),
             _ => return,
         };

@@ -66,6 +66,9 @@ fn resolved(resolution: crate::config::Resolution) -> Result<Config, Vec<String>
     for warning in &resolution.warnings {
         complain(&warning.to_string());
     }
+    for placeholder in resolution.config.iter().flat_map(|config| &config.alerts.placeholders) {
+        complain(&placeholder.to_string());
+    }
     let errors = resolution.errors;
     resolution.config.ok_or_else(|| errors.iter().map(Problem::to_string).collect())
 }

@@ -20,12 +20,14 @@ pub(super) fn file(
         return Err(vec![format!("{name}: only .conf files are upgraded")]);
     }
     let old = read(file)?;
-    let new = upgrade::upgrade(&old, &mut load::Shell::new(environment)).map_err(|errors| {
-        errors
-            .iter()
-            .map(|error| format!("{name}:{}: {}", error.line, error.text))
-            .collect::<Vec<_>>()
-    })?;
+    let new = upgrade::upgrade(&old, &mut load::Shell::for_file(environment, file)).map_err(
+        |errors| {
+            errors
+                .iter()
+                .map(|error| format!("{name}:{}: {}", error.line, error.text))
+                .collect::<Vec<_>>()
+        },
+    )?;
     if new.text == old {
         say(&format!("{name} is up to date."));
         return Ok(old);
@@ -53,7 +55,7 @@ pub(super) fn to_toml(file: &Path, environment: &Environment, way: Way) -> Resul
     }
     // A file of an older version first becomes one of today.
     let old = read(file)?;
-    let mut shell = load::Shell::new(environment);
+    let mut shell = load::Shell::for_file(environment, file);
     let errors = |errors: Vec<crate::config::conf_file::Trouble>| -> Vec<String> {
         errors.iter().map(|error| format!("{name}:{}: {}", error.line, error.text)).collect()
     };

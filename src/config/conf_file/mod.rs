@@ -25,6 +25,11 @@ pub trait Outside {
     /// The value of an environment variable.
     fn variable(&self, name: &str) -> Option<Vec<u8>>;
 
+    /// Whether a pattern file that a setting names is not there.
+    fn lacks_pattern_file(&self, _value: &[u8]) -> bool {
+        false
+    }
+
     /// What `sh -c command` prints, with `variables` beside the environment.
     ///
     /// # Errors
@@ -93,6 +98,9 @@ pub struct Parsed {
     pub sources: Vec<Source>,
     /// Where each `[HEADING]` stands.
     pub headings: Vec<Range<usize>>,
+    /// Lines that set nothing and are no shell code that others depend on, with their
+    /// numbers: osync 1.3 goes on behind them.
+    pub strays: Vec<(usize, Range<usize>)>,
 }
 
 /// The text of a file as the reader sees it: without a byte order mark, with `\n` at the
@@ -207,11 +215,34 @@ impl Reader<'_> {
                     self.parsed.headings.push(begin..self.at);
                 }
                 _ => {
+                    let (begin, before) = (self.at, self.parsed.sources.len());
                     if self.statement() == Ended::Badly {
                         self.skip_line();
+                        if self.parsed.sources.len() == before {
+                            self.keep_stray(begin..self.at);
+                        }
                     }
                 }
             }
+        }
+    }
+
+    fn keep_stray(&mut self, range: Range<usize>) {
+        const CODE: [&str; 16] = [
+            "if", "then", "else", "elif", "fi", "for", "while", "until", "do", "done", "case",
+            "esac", "function", "source", "select", "export",
+        ];
+        let line = &self.text[range.clone()];
+        let is_single = !line.contains(&b'\n');
+        let is_code = CODE.contains(&name_at(line).as_str())
+            || line.contains(&b'{')
+            || line.contains(&b'}')
+            || line.windows(2).any(|pair| pair == b"()" || pair == b";;")
+            || line.contains(&b'(')
+            || line.starts_with(b".");
+        let is_own = self.parsed.errors.last().is_some_and(|error| error.line == self.start);
+        if is_single && !is_code && is_own && self.key.is_none() {
+            self.parsed.strays.push((self.start, range));
         }
     }
 

@@ -15,7 +15,14 @@ do_hook() {
   apart=
   if command -v setsid >/dev/null 2>&1; then apart=setsid; fi
   # its output goes to a file, so that a service it leaves behind holds no connection open
-  $apart env "$@" sh -c "$command" </dev/null >"$scratch/said" 2>&1 3<&- &
+  # osync 1.3 has bash run it
+  hook_shell=bash
+  : >"$scratch/said"
+  if ! command -v bash >/dev/null 2>&1; then
+    hook_shell=sh
+    echo 'osync: there is no bash here: sh runs this command' >"$scratch/said"
+  fi
+  $apart env "$@" "$hook_shell" -c "$command" </dev/null >>"$scratch/said" 2>&1 3<&- &
   hook=$!
   # each says that it has begun to end the hook before it does, so that it is not ended
   # itself in the middle of that

@@ -29,6 +29,7 @@ pub(crate) fn mail(bytes: &[u8]) {
     let letter = Letter {
         task: said,
         occasion: Occasion::Running,
+        dry: false,
         tally: &tally,
         conflicts: &[],
         lines: &lines,

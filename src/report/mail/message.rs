@@ -22,7 +22,7 @@ pub(super) fn build(
     let envelope = Envelope::new(Some(from.clone()), to.to_vec()).map_err(|e| failed(&e))?;
     let mut builder = Message::builder()
         .from(Mailbox::new(Some("osync".to_owned()), from.clone()))
-        .subject(one_line(&subject(letter.task, letter.occasion)))
+        .subject(one_line(&subject(letter, &Who::here().host)))
         .message_id(None)
         .date_now()
         // automatic answers ("out of office") are not wanted
@@ -60,11 +60,27 @@ fn text_part(text: &str, charset: Charset) -> Result<SinglePart, Box<dyn std::er
 }
 
 fn log_part(letter: &Letter<'_>) -> Result<SinglePart, Box<dyn std::error::Error>> {
+    let kind = ContentType::parse("application/gzip")?;
+    Ok(Attachment::new(log_name(letter)).body(gzipped(letter)?, kind))
+}
+
+/// The log as an attachment, name and content, if there is any.
+pub(super) fn attachment(letter: &Letter<'_>) -> Result<Option<(String, Vec<u8>)>, String> {
+    if letter.transcript.is_empty() {
+        return Ok(None);
+    }
+    let bytes = gzipped(letter).map_err(|e| format!("cannot write the mail: {e}"))?;
+    Ok(Some((log_name(letter), bytes)))
+}
+
+fn gzipped(letter: &Letter<'_>) -> std::io::Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     gzip.write_all(letter.transcript)?;
-    let kind = ContentType::parse("application/gzip")?;
-    Ok(Attachment::new(format!("osync.{}.log.gz", file_name(letter.task)))
-        .body(gzip.finish()?, kind))
+    gzip.finish()
+}
+
+fn log_name(letter: &Letter<'_>) -> String {
+    format!("osync.{}.log.gz", file_name(letter.task))
 }
 
 /// A name every mail program takes.
@@ -74,6 +90,6 @@ fn file_name(task: &str) -> String {
 }
 
 /// Header text: no line breaks, whatever a task is called.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     crate::tree::path::escape(text.as_bytes())
 }

@@ -8,11 +8,12 @@ use std::time::Duration;
 mod charset;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod local;
 mod message;
-mod sendmail;
 mod smtp;
 
 use charset::Charset;
+use local::Mailer;
 
 /// How many problems a mail lists before it only counts.
 const LISTED: usize = 200;
@@ -33,6 +34,8 @@ pub struct Letter<'a> {
     pub task: &'a str,
     /// Why it is sent.
     pub occasion: Occasion,
+    /// It is about a dry run.
+    pub dry: bool,
     /// What went wrong.
     pub tally: &'a Tally,
     /// The list of conflicts, line by line, if it is to be in the mail (ALERT_CONFLICTS).
@@ -63,27 +66,40 @@ impl Default for Patience {
 /// (`osync check`).
 ///
 /// # Errors
-/// Why no mail would get through.
+/// Why no mail would get through, or only by another way than the settings say.
 pub fn reach(alerts: &Alerts, patience: Patience) -> Result<String, String> {
-    match &alerts.smtp_server {
-        Some(host) => {
-            smtp::reach(host, alerts, patience)?;
-            Ok(format!("{host}:{} answers", alerts.smtp_port))
-        }
-        None => Ok(format!("through {}", sendmail::program()?.display())),
+    let through = |mailer: Mailer| format!("through {}", mailer.program.display());
+    let Some(host) = &alerts.smtp_server else {
+        return Mailer::of_this_machine().map(through).ok_or_else(|| NO_MAILER.to_owned());
+    };
+    match smtp::reach(host, alerts, patience) {
+        Ok(()) => Ok(format!("{host}:{} answers", alerts.smtp_port)),
+        Err(why) => Err(match Mailer::of_this_machine() {
+            Some(mailer) => format!("{why}; mails would go {} instead", through(mailer)),
+            None => why,
+        }),
     }
 }
 
+const NO_MAILER: &str = "SMTP_SERVER is not set, and there is no sendmail in PATH, /usr/sbin or \
+                         /usr/lib, and neither mutt nor mail; set SMTP_SERVER, or install a \
+                         program that brings sendmail";
+
 /// Whether the end of a run is worth a mail. `conflicts`: whether there were any.
 #[must_use]
-pub fn is_wanted(alerts: &Alerts, debug: bool, worst: Option<Level>, conflicts: bool) -> bool {
+pub fn is_wanted(alerts: &Alerts, worst: Option<Level>, conflicts: bool) -> bool {
     let reason = worst.is_some() || alerts.always || (alerts.conflicts && conflicts);
-    reason && !debug && !alerts.recipients.is_empty()
+    reason && !alerts.muted && !alerts.recipients.is_empty()
 }
 
 /// Warns of settings with which mails would not arrive as they should. Called once, before
 /// a run, so that the warnings are in time for its exit status.
 pub fn check(alerts: &Alerts, log: &dyn Reporter) {
+    // A run that ended with status 0 before the new binary came still does, and does not
+    // send a mail each time about the sample's settings.
+    for placeholder in &alerts.placeholders {
+        remark(log, Level::Warn, &placeholder.to_string());
+    }
     for text in split(&alerts.recipients) {
         if let Err(e) = text.parse::<Address>() {
             log.say(Level::Warn, &format!("DESTINATION_MAILS: {text} is no mail address: {e}"));
@@ -101,7 +117,8 @@ pub fn check(alerts: &Alerts, log: &dyn Reporter) {
 }
 
 /// Sends a mail. Where that fails, the log says so, and nothing else happens: it does not
-/// count against the exit status (spec 6). It takes 30 seconds at the most, and a little more for a `sendmail` that has to be ended.
+/// count against the exit status (spec 6). A server may take 30 seconds, and so may a local
+/// program, and a little more if it has to be ended.
 pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) {
     send_within(alerts, letter, log, Patience::default());
 }
@@ -113,15 +130,8 @@ pub fn send_within(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter, pat
         remark(log, Level::Error, "cannot send mail: DESTINATION_MAILS holds no valid address");
         return;
     }
-    let from = sender(alerts.sender.as_deref(), &Who::here());
-    let charset = Charset::named(&alerts.charset).unwrap_or_default();
-    let sent =
-        message::build(letter, &from, &to, charset).and_then(|mail| match &alerts.smtp_server {
-            Some(server) => smtp::send(server, alerts, &from, &to, mail, patience),
-            None => sendmail::send(&from, &to, &mail, patience).map(|()| vec![]),
-        });
     let listed = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    match sent {
+    match deliver(alerts, letter, &to, log, patience) {
         Ok(refused) if refused.is_empty() => {
             remark(log, Level::Notice, &format!("Sent mail to {listed}."));
         }
@@ -131,6 +141,49 @@ pub fn send_within(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter, pat
             }
         }
         Err(why) => remark(log, Level::Error, &format!("cannot send mail to {listed}: {why}")),
+    }
+}
+
+/// By SMTP_SERVER if it is set, else by a program of this machine; by that too where the
+/// server could not be reached, so that no alert is lost to a typing error. Answers with the
+/// recipients that were refused, and why.
+fn deliver(
+    alerts: &Alerts,
+    letter: &Letter<'_>,
+    to: &[Address],
+    log: &dyn Reporter,
+    patience: Patience,
+) -> Result<Vec<String>, String> {
+    let who = Who::here();
+    let from = sender(alerts.sender.as_deref(), &who);
+    let charset = Charset::named(&alerts.charset).unwrap_or_default();
+    let whole = message::build(letter, &from, to, charset)?;
+    let by_program = |mailer: &Mailer| {
+        let attachment = message::attachment(letter)?;
+        let mail = local::Mail {
+            from: &from,
+            to,
+            subject: &message::one_line(&subject(letter, &who.host)),
+            text: &body(letter, &who),
+            attachment: attachment.as_ref().map(|(name, bytes)| (name.as_str(), bytes.as_slice())),
+            whole: &whole,
+        };
+        mailer.send(&mail, patience).map(|()| Vec::new())
+    };
+    let Some(server) = &alerts.smtp_server else {
+        return by_program(&Mailer::of_this_machine().ok_or(NO_MAILER)?);
+    };
+    match (
+        smtp::send(server, alerts, &from, to, whole.clone(), patience),
+        Mailer::of_this_machine(),
+    ) {
+        (Ok(refused), _) => Ok(refused),
+        (Err(smtp::Failure::NotReached(why)), Some(mailer)) => {
+            let program = mailer.program.display();
+            remark(log, Level::Warn, &format!("{why}; sending the mail through {program} instead"));
+            by_program(&mailer).map_err(|second| format!("{why}; {second}"))
+        }
+        (Err(smtp::Failure::NotReached(why) | smtp::Failure::Refused(why)), _) => Err(why),
     }
 }
 
@@ -153,19 +206,22 @@ fn sender(wanted: Option<&str>, who: &Who) -> Address {
         .unwrap_or_else(|| Address::new_dangerous("osync", "localhost"))
 }
 
-/// The subject (spec 6): scripts and mail filters know these.
-fn subject(task: &str, occasion: Occasion) -> String {
-    match occasion {
-        Occasion::Finished(None) => format!("Finished run - Alert for {task}"),
-        Occasion::Finished(Some(Level::Warn)) => format!("Finished run - Warning alert for {task}"),
-        Occasion::Finished(Some(_)) => format!("Finished run - Error alert for {task}"),
-        Occasion::Running => format!("Currently running - Warning alert for {task}"),
-    }
+/// The subject (spec 6): scripts and mail filters know how these begin.
+fn subject(letter: &Letter<'_>, host: &str) -> String {
+    let kind = match letter.occasion {
+        Occasion::Running => "Currently running - Warning alert",
+        Occasion::Finished(None) => "Finished run - Alert",
+        Occasion::Finished(Some(Level::Warn)) => "Finished run - Warning alert",
+        Occasion::Finished(Some(_)) => "Finished run - Error alert",
+    };
+    let dry = if letter.dry { " (dry run)" } else { "" };
+    format!("{kind} for {} on {host}{dry}", letter.task)
 }
 
 /// The text: what went wrong first, then the log.
 fn body(letter: &Letter<'_>, who: &Who) -> String {
-    let mut text = format!("osync task {} on {}: ", letter.task, who.host);
+    let dry = if letter.dry { "dry run, nothing was changed; it " } else { "" };
+    let mut text = format!("osync task {} on {}: {dry}", letter.task, who.host);
     text.push_str(match letter.occasion {
         Occasion::Finished(None) => "finished.\n",
         Occasion::Finished(Some(Level::Warn)) => "finished with warnings.\n",

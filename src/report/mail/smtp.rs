@@ -9,7 +9,8 @@ use lettre::transport::smtp::client::{SmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use std::error::Error as _;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// How to reach a server; lives on its own thread.
@@ -20,6 +21,26 @@ struct Server {
     user: Option<String>,
     password: Option<Secret>,
     step: Duration,
+    /// From here on the server may have the mail.
+    is_reached: Arc<AtomicBool>,
+}
+
+/// Why a mail was not sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Nothing was handed over: no connection, no encryption as asked for, no login.
+    NotReached(String),
+    /// The server would not take it, or it is not known whether it did.
+    Refused(String),
+}
+
+impl Failure {
+    fn with(self, place: &str) -> Failure {
+        match self {
+            Failure::NotReached(why) => Failure::NotReached(format!("mail server {place}: {why}")),
+            Failure::Refused(why) => Failure::Refused(format!("mail server {place}: {why}")),
+        }
+    }
 }
 
 /// Sends a mail and says which recipients were refused, and why, while others were not.
@@ -30,16 +51,17 @@ pub(super) fn send(
     to: &[Address],
     mail: Vec<u8>,
     patience: Patience,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Failure> {
     let (from, to) = (from.clone(), to.to_vec());
     within(host, alerts, patience, move |server| server.deliver(&from, &to, &mail))
 }
 
 /// Connects and logs in as for a mail, and sends none.
 pub(super) fn reach(host: &str, alerts: &Alerts, patience: Patience) -> Result<(), String> {
-    within(host, alerts, patience, |server| {
-        server.connect().map(|mut connection| connection.abort()).map_err(|e| server.explain(&e))
-    })
+    let reached = within(host, alerts, patience, |server| {
+        server.reached().map(|mut connection| connection.abort())
+    });
+    reached.map_err(|(Failure::NotReached(why) | Failure::Refused(why))| why)
 }
 
 /// The work is done on a thread that is left alone when the total time is up: name
@@ -48,8 +70,8 @@ fn within<T: Send + 'static>(
     host: &str,
     alerts: &Alerts,
     patience: Patience,
-    work: impl FnOnce(&Server) -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
+    work: impl FnOnce(&Server) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
     let server = Server {
         host: host.to_owned(),
         port: alerts.smtp_port,
@@ -57,7 +79,9 @@ fn within<T: Send + 'static>(
         user: alerts.smtp_user.clone(),
         password: alerts.smtp_password.clone(),
         step: patience.step,
+        is_reached: Arc::default(),
     };
+    let is_reached = Arc::clone(&server.is_reached);
     let (done, result) = mpsc::channel();
     let place = format!("{host}:{}", alerts.smtp_port);
     let deliver = move || {
@@ -66,22 +90,28 @@ fn within<T: Send + 'static>(
     std::thread::Builder::new()
         .name("mail".into())
         .spawn(deliver)
-        .map_err(|e| format!("cannot start a thread: {e}"))?;
-    match result.recv_timeout(patience.total) {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(why)) => Err(format!("mail server {place}: {why}")),
-        Err(_) => {
-            Err(format!("mail server {place}: not done after {} s", patience.total.as_secs()))
+        .map_err(|e| Failure::NotReached(format!("cannot start a thread: {e}")))?;
+    let done = result.recv_timeout(patience.total).unwrap_or_else(|_| {
+        let why = format!("not done after {} s", patience.total.as_secs());
+        match is_reached.load(Ordering::SeqCst) {
+            true => Err(Failure::Refused(why)),
+            false => Err(Failure::NotReached(why)),
         }
-    }
+    });
+    done.map_err(|failure| failure.with(&place))
 }
 
 impl Server {
-    fn deliver(&self, from: &Address, to: &[Address], mail: &[u8]) -> Result<Vec<String>, String> {
-        let mut connection = self.connect().map_err(|e| self.explain(&e))?;
+    fn deliver(&self, from: &Address, to: &[Address], mail: &[u8]) -> Result<Vec<String>, Failure> {
+        let mut connection = self.reached()?;
+        self.is_reached.store(true, Ordering::SeqCst);
         let refused = self.hand_over(&mut connection, from, to, mail);
         connection.abort();
-        refused
+        refused.map_err(Failure::Refused)
+    }
+
+    fn reached(&self) -> Result<SmtpConnection, Failure> {
+        self.connect().map_err(|e| Failure::NotReached(self.explain(&e)))
     }
 
     /// A connection that is encrypted and logged in as the settings say.

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 pub(super) fn alerts() -> Alerts {
     Alerts {
+        muted: false,
         recipients: vec!["a@example.org, b@example.org".into()],
         always: false,
         conflicts: false,
@@ -16,6 +17,7 @@ pub(super) fn alerts() -> Alerts {
         smtp_user: None,
         smtp_password: None,
         metrics_file: None,
+        placeholders: Vec::new(),
     }
 }
 
@@ -46,6 +48,7 @@ fn mails_are_sent_for_trouble_or_always_and_never_while_debugging() {
     let conflicts = Alerts { conflicts: true, ..alerts() };
     let nobody = Alerts { recipients: vec![], always: true, ..alerts() };
     let (warn, error) = (Some(Level::Warn), Some(Level::Error));
+    let muted = |alerts: &Alerts, debug| Alerts { muted: debug, ..alerts.clone() };
     for (name, alerts, debug, worst, conflict, wanted) in [
         ("all is well", &plain, false, None, true, false),
         ("a warning", &plain, false, warn, false, true),
@@ -57,20 +60,34 @@ fn mails_are_sent_for_trouble_or_always_and_never_while_debugging() {
         ("no conflict", &conflicts, false, None, false, false),
         ("nobody to send to", &nobody, false, error, false, false),
     ] {
-        assert_eq!(is_wanted(alerts, debug, worst, conflict), wanted, "{name}");
+        assert_eq!(is_wanted(&muted(alerts, debug), worst, conflict), wanted, "{name}");
     }
 }
 
 #[test]
-fn subjects_are_those_that_mail_filters_know() {
-    for (occasion, text) in [
-        (Occasion::Finished(None), "Finished run - Alert for t"),
-        (Occasion::Finished(Some(Level::Warn)), "Finished run - Warning alert for t"),
-        (Occasion::Finished(Some(Level::Error)), "Finished run - Error alert for t"),
-        (Occasion::Finished(Some(Level::Critical)), "Finished run - Error alert for t"),
-        (Occasion::Running, "Currently running - Warning alert for t"),
+fn subjects_begin_as_mail_filters_know_them_and_name_the_host() {
+    let (nothing, lines) = (Tally::default(), []);
+    for (occasion, dry, text) in [
+        (Occasion::Finished(None), false, "Finished run - Alert for t on h"),
+        (Occasion::Finished(Some(Level::Warn)), false, "Finished run - Warning alert for t on h"),
+        (Occasion::Finished(Some(Level::Error)), false, "Finished run - Error alert for t on h"),
+        (
+            Occasion::Finished(Some(Level::Critical)),
+            true,
+            "Finished run - Error alert for t on h (dry run)",
+        ),
+        (Occasion::Running, false, "Currently running - Warning alert for t on h"),
     ] {
-        assert_eq!(subject("t", occasion), text);
+        let letter = Letter {
+            task: "t",
+            occasion,
+            dry,
+            tally: &nothing,
+            conflicts: &[],
+            lines: &lines,
+            transcript: b"",
+        };
+        assert_eq!(subject(&letter, "h"), text);
     }
 }
 
@@ -99,6 +116,7 @@ fn the_body_says_first_what_went_wrong() {
     let letter = Letter {
         task: "t",
         occasion: Occasion::Finished(Some(Level::Warn)),
+        dry: false,
         tally: &tally,
         conflicts: &["/a/x << >> /b/x".to_owned()],
         lines: &lines,
@@ -138,6 +156,7 @@ fn a_mail_is_ascii_whatever_it_says() {
     let letter = Letter {
         task: "tä\nsk",
         occasion: Occasion::Finished(Some(Level::Error)),
+        dry: false,
         tally: &tally,
         conflicts: &[],
         lines: &lines,

@@ -1,0 +1,84 @@
+//! Where a program is: the one look-up in PATH.
+
+use super::Command;
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The program that a name stands for: a path as it is, a bare name looked up in the
+/// directories of PATH. None if nothing there can be run.
+#[must_use]
+pub fn find_program(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
+    let runs = |file: &PathBuf| {
+        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    };
+    if Path::new(name).components().count() > 1 {
+        return Some(PathBuf::from(name)).filter(runs);
+    }
+    std::env::split_paths(path?).map(|dir| dir.join(name)).find(runs)
+}
+
+/// Which shell runs the commands of a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookShell {
+    /// As osync 1.3 has it: `[[ … ]]` works.
+    Bash,
+    /// Where there is no bash.
+    Sh,
+}
+
+impl HookShell {
+    /// The shell of this machine.
+    #[must_use]
+    pub fn of_this_machine() -> HookShell {
+        let path = std::env::var_os("PATH");
+        match find_program(OsStr::new("bash"), path.as_deref()) {
+            Some(_) => HookShell::Bash,
+            None => HookShell::Sh,
+        }
+    }
+
+    /// The shell with a command to run.
+    #[must_use]
+    pub fn command(self, command: &str) -> Command {
+        let program = match self {
+            HookShell::Bash => "bash",
+            HookShell::Sh => "sh",
+        };
+        Command::new(program).args(["-c", command])
+    }
+
+    /// Whether a command uses what this shell may not know. A guess: it only decides whether
+    /// something is said.
+    #[must_use]
+    pub fn may_not_understand(self, command: &str) -> bool {
+        const BASH_ONLY: [&str; 9] =
+            ["[[", " ((", "<(", ">(", "<<<", "&>", "$'", "function ", "declare "];
+        self == HookShell::Sh && BASH_ONLY.iter().any(|word| command.contains(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_path_or_by_name() {
+        let path = Some(OsStr::new("/nowhere:/bin:/usr/bin"));
+        let found = |name: &str| find_program(OsStr::new(name), path).is_some();
+        assert!(found("sh") && found("/bin/sh"));
+        assert!(!found("no such program") && !found("/bin") && !found("/etc/passwd"));
+        assert_eq!(find_program(OsStr::new("sh"), None), None);
+    }
+
+    #[test]
+    fn words_of_bash_are_known() {
+        for command in ["[[ -d /x ]] && echo", "diff <(a) <(b)", "make &> log", ": && (( a++ ))"] {
+            assert!(HookShell::Sh.may_not_understand(command), "{command}");
+            assert!(!HookShell::Bash.may_not_understand(command));
+        }
+        for command in ["[ -d /x ] && echo $(date)", "a 2>&1 | b > c", "$((1 + 2))x"] {
+            assert!(!HookShell::Sh.may_not_understand(command), "{command}");
+        }
+    }
+}
