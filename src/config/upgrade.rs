@@ -38,9 +38,10 @@ pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, V
     }
     let text = conf_file::normalised(original);
     let mut work = Work { text: &text, parsed: &parsed, edits: Vec::new(), notes: Vec::new() };
-    work.comment_strays();
     work.rewrite_settings(outside);
     work.add_missing();
+    // last, so that the mark stands right before its line, behind what is added there
+    work.comment_strays();
     if work.edits.is_empty() {
         return Ok(Upgraded { text: original.to_vec(), notes: Vec::new() });
     }

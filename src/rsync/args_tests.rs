@@ -124,7 +124,7 @@ fn every_setting_reaches_rsync() {
         (|_, p, _| p.checksum = true, Purpose::Metadata, " --checksum "),
         (|s, _, _| s.bandwidth = 99, Purpose::Content, " --bwlimit=99 "),
         (|s, _, _| s.delta_copies_asked = true, Purpose::Delta, " --no-whole-file "),
-        (|s, _, _| s.delta_copies_asked = true, Purpose::Content, " --whole-file "),
+        (|s, _, _| s.delta_copies_asked = true, Purpose::Content, " --no-whole-file "),
         (|s, _, _| s.delta_copies = false, Purpose::Delta, " --whole-file "),
         (|s, _, _| s.optional_args = vec!["--fsync".into()], Purpose::Content, " --fsync --stats"),
         (
