@@ -56,7 +56,14 @@ impl<'a> Facts<'a> {
             for side in Side::BOTH {
                 let entry = delta.now(path_id, side).map(|id| trees[side].entry(id));
                 let was = &record.was[side];
-                let changed = change(entry, was, header.listed_at[side], &rules.preserve);
+                let mut changed = change(entry, was, header.listed_at[side], &rules.preserve);
+                // Only what nothing of ours can have taken away counts as deleted.
+                if changed == Change::Deleted
+                    && !rules.making_way.is_empty()
+                    && rules.explains_absence(&delta.path(path_id), side)
+                {
+                    changed = Change::Absent;
+                }
                 let index = path_id.index();
                 facts.changes[index][side] = changed;
                 facts.see_frozen_children(delta, path_id, side);

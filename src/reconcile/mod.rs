@@ -39,7 +39,7 @@ pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Ve
 
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged, InflightPath};
-use crate::tree::{Pair, RelPath, Tree};
+use crate::tree::{Pair, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
 /// The settings that decisions depend on.
@@ -55,6 +55,9 @@ pub struct Rules {
     pub longest_path: usize,
     /// What an earlier run was transferring when it was broken off, by path.
     pub interrupted: BTreeMap<RelPath, InflightPath>,
+    /// What an earlier run may have taken away on a side, or not brought there yet, when it was
+    /// broken off, by path.
+    pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
     /// Contents that were compared since the plan asked for it: whether they are equal.
     pub settled: BTreeMap<Doubt, bool>,
 }
@@ -62,6 +65,16 @@ pub struct Rules {
 impl Rules {
     fn is_too_long(&self, delta: &Delta, path_id: PathId) -> bool {
         delta.path_len(path_id) > self.longest_path
+    }
+
+    /// Whether what is missing at a path on a side is explained by a run that was broken off
+    /// (spec 8, "An interrupted run").
+    fn explains_absence(&self, path: &RelPath, side: Side) -> bool {
+        let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+        places.any(|place| {
+            let noted = self.making_way.get(&place).into_iter().flatten();
+            noted.into_iter().any(|noted| noted.explains_absence(path, side))
+        })
     }
 }
 

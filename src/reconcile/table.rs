@@ -198,6 +198,38 @@ fn what_was_on_its_way_when_a_run_was_broken_off_gets_the_metadata_of_its_sender
 }
 
 #[test]
+fn what_a_run_that_was_broken_off_had_taken_away_is_not_deleted() {
+    // the directory won against the file on the target, which has made way
+    let rows = "d: d d d d@9\nd/e: f1@1 f1@1 f2@5 -\nd/k: f1@1 f1@1 f1@1 -\nd/n: - - f1@5 -";
+    let with = |noted: &[(&str, Part, Side)]| {
+        let mut rules = rules();
+        for (name, part, to) in noted {
+            let one = InflightPath { path: path(name), part: *part, to: *to };
+            rules.making_way.entry(path(name)).or_default().push(one);
+        }
+        let mut words = words(&plan(&situation(rows), &rules));
+        words.retain(|word| word.contains("d/k"));
+        words
+    };
+    let (here, there) = (Side::Initiator, Side::Target);
+    assert_eq!(with(&[]), ["<< delete d/k"], "nothing of ours explains it");
+    for part in [Part::Subtree, Part::MakesWay] {
+        assert_eq!(with(&[("d", part, there)]), [">> send d/k"], "{part:?}");
+        assert_eq!(with(&[("d", part, here)]), ["<< delete d/k"], "{part:?} on the other side");
+        assert_eq!(with(&[("d", Part::Itself, here), ("d", part, there)]), [">> send d/k"]);
+        assert_eq!(with(&[("d/other", part, there)]), ["<< delete d/k"], "{part:?}");
+    }
+    assert_eq!(with(&[("d/k", Part::Itself, there)]), [">> send d/k"]);
+    assert_eq!(with(&[("d", Part::Itself, there)]), ["<< delete d/k"], "only d itself");
+    // as a whole it has not come back either
+    let rows = "d: d d d -\nd/k: f1@1 f1@1 f1@1 -";
+    let mut rules = rules();
+    let one = InflightPath { path: path("d"), part: Part::MakesWay, to: there };
+    rules.making_way.insert(path("d"), vec![one]);
+    assert_eq!(words(&plan(&situation(rows), &rules)), [">> tree d"]);
+}
+
+#[test]
 fn directories() {
     check_both_ways(
         &[

@@ -58,6 +58,7 @@ pub fn rules() -> Rules {
         can_chown: Pair::new(true, true),
         longest_path: 4000,
         interrupted: BTreeMap::new(),
+        making_way: BTreeMap::new(),
         settled: BTreeMap::new(),
     }
 }

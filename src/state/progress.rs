@@ -50,12 +50,12 @@ impl Action {
     }
 }
 
-/// The transfer that was under way.
+/// What a run was about to bring over, to set aside and to rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inflight {
     /// When the run began, by each side's own clock: what it left has a later ctime.
     pub began: Pair<Stamp>,
-    /// What was being transferred.
+    /// What was being transferred or made way.
     pub paths: Vec<InflightPath>,
 }
 
@@ -79,6 +79,22 @@ pub enum Part {
     Subtree,
     /// Only its metadata: nothing can be left behind that is to be removed.
     Metadata,
+    /// What stood there, with all below it, makes way: it is set aside or renamed.
+    MakesWay,
+}
+
+impl InflightPath {
+    /// Whether the run may have taken away what is missing at a path on a side, or may not have
+    /// brought it there yet: then it is not deleted (spec 8, "An interrupted run").
+    #[must_use]
+    pub fn explains_absence(&self, path: &RelPath, side: Side) -> bool {
+        self.to == side
+            && match self.part {
+                Part::Metadata => false,
+                Part::Itself => self.path == *path,
+                Part::Subtree | Part::MakesWay => path.is_within(&self.path),
+            }
+    }
 }
 
 impl StateStore {
@@ -164,7 +180,7 @@ pub(super) fn count_of(bytes: &[u8]) -> u32 {
 
 /// A digest of the rest, both times, then the paths, each followed by NUL; before each `<` or
 /// `>` for the side it goes to, the initiator or the target, or `[` or `]` if it is only
-/// metadata, and `/` behind it for all below it. With the digest because files are removed by it: a changed digit of a
+/// metadata, `(` or `)` if it makes way there, and `/` behind it for all below it. With the digest because files are removed by it: a changed digit of a
 /// time, and somebody's own file is among them.
 pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
@@ -174,6 +190,8 @@ pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
         out.push(match (to, part) {
             (Side::Initiator, Part::Metadata) => b'[',
             (Side::Target, Part::Metadata) => b']',
+            (Side::Initiator, Part::MakesWay) => b'(',
+            (Side::Target, Part::MakesWay) => b')',
             (Side::Initiator, _) => b'<',
             (Side::Target, _) => b'>',
         });
@@ -198,12 +216,13 @@ pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
     let path = |part: &[u8]| {
         let (mark, path) = part.split_first()?;
         let to = match mark {
-            b'<' | b'[' => Side::Initiator,
-            b'>' | b']' => Side::Target,
+            b'<' | b'[' | b'(' => Side::Initiator,
+            b'>' | b']' | b')' => Side::Target,
             _ => return None,
         };
         let (part, path) = match path.strip_suffix(b"/") {
             _ if b"[]".contains(mark) => (Part::Metadata, path),
+            _ if b"()".contains(mark) => (Part::MakesWay, path),
             Some(path) => (Part::Subtree, path),
             None => (Part::Itself, path),
         };
@@ -232,6 +251,8 @@ mod tests {
                 (RelPath::root(), Part::Subtree, Side::Target),
                 (path("]m"), Part::Metadata, Side::Initiator),
                 (path("m/n"), Part::Metadata, Side::Target),
+                (path(")w"), Part::MakesWay, Side::Initiator),
+                (path("w/y"), Part::MakesWay, Side::Target),
             ]
             .map(|(path, part, to)| InflightPath { path, part, to })
             .to_vec(),
@@ -248,6 +269,23 @@ mod tests {
         let nothing =
             Inflight { began: Pair::new(Stamp::new(-1, 0), Stamp::new(1, 2)), paths: vec![] };
         assert_eq!(decode_inflight(&encode_inflight(&nothing)), Some(nothing));
+    }
+
+    #[test]
+    fn what_a_run_was_about_to_move_or_bring_explains_why_it_is_missing() {
+        let about = |part| InflightPath { path: path("d"), part, to: Side::Target };
+        for (part, itself, below) in [
+            (Part::Itself, true, false),
+            (Part::Subtree, true, true),
+            (Part::MakesWay, true, true),
+            (Part::Metadata, false, false),
+        ] {
+            assert_eq!(about(part).explains_absence(&path("d"), Side::Target), itself);
+            assert_eq!(about(part).explains_absence(&path("d/e"), Side::Target), below);
+            for (other, side) in [("d", Side::Initiator), ("de", Side::Target)] {
+                assert!(!about(part).explains_absence(&path(other), side), "{part:?}");
+            }
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> 
     let finder = Finder { trees, side, inflight };
     let mut found = Vec::new();
     let mut names: BTreeMap<RelPath, Vec<Vec<u8>>> = BTreeMap::new();
-    for flying in inflight.paths.iter().filter(|flying| flying.part != Part::Metadata) {
+    for flying in inflight.paths.iter().filter(|flying| brings(flying.part)) {
         if let Some(parent) = flying.path.parent() {
             names.entry(parent).or_default().push(flying.path.name().to_vec());
         }
@@ -26,6 +26,10 @@ pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> 
     found.sort_unstable();
     found.dedup();
     found
+}
+
+fn brings(part: Part) -> bool {
+    matches!(part, Part::Itself | Part::Subtree)
 }
 
 struct Finder<'a> {

@@ -20,7 +20,7 @@ use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
 };
 use crate::report::{Level, Log, Reporter, mail};
-use crate::state::{Action, Baseline, Inflight, InflightPath, Note, StateDir, StateStore, Weight};
+use crate::state::{Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight};
 use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use attributes::Reader;
 use outcome::{Halt, Outcome};
@@ -305,6 +305,7 @@ impl Task<'_> {
             can_chown: self.can_chown,
             longest_path: self.longest_path(),
             interrupted: self.interrupted_paths(),
+            making_way: self.making_way(),
             settled: BTreeMap::new(),
         };
         loop {
@@ -324,7 +325,18 @@ impl Task<'_> {
 
     fn interrupted_paths(&self) -> BTreeMap<RelPath, InflightPath> {
         let paths = self.interrupted.iter().flat_map(|inflight| &inflight.paths);
-        paths.map(|flying| (flying.path.clone(), flying.clone())).collect()
+        let flying = paths.filter(|noted| noted.part != Part::MakesWay);
+        flying.map(|flying| (flying.path.clone(), flying.clone())).collect()
+    }
+
+    fn making_way(&self) -> BTreeMap<RelPath, Vec<InflightPath>> {
+        let mut noted: BTreeMap<RelPath, Vec<InflightPath>> = BTreeMap::new();
+        for one in self.interrupted.iter().flat_map(|inflight| &inflight.paths) {
+            if one.part != Part::Metadata {
+                noted.entry(one.path.clone()).or_default().push(one.clone());
+            }
+        }
+        noted
     }
 
     /// What is compared: of what is preserved, all that can be read on both sides.

@@ -10,7 +10,7 @@ use crate::reconcile::{Act, Plan, as_found};
 use crate::replica::host;
 use crate::report::Level;
 use crate::state::{
-    Action, Baseline, Covers, Header, Identity, Loaded, Origin, RunLists, StateError, StateStore,
+    Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError, StateStore,
 };
 use crate::tree::{Pair, Side, Tree};
 
@@ -156,7 +156,12 @@ impl Task<'_> {
         fault::point("baseline saved");
         // What an rsync that failed has left behind is found by it.
         if applied.unsettled == Pair::default() && !self.left_overs {
-            store.clear_inflight()?;
+            if applied.making_way.is_empty() {
+                store.clear_inflight()?;
+            } else {
+                let paths = applied.making_way;
+                store.set_inflight(&Inflight { began: self.began, paths })?;
+            }
         }
         self.finish(store)
     }

@@ -4,14 +4,11 @@ use super::{Cut, Job, Steps};
 use crate::config::Preserve;
 use crate::reconcile::PathId;
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
-use crate::tree::{Entry, Kind, Pair, RelPath, Side};
+use crate::tree::{Entry, Kind, RelPath, Side};
 
 impl Steps<'_, '_> {
     /// Step 4: metadata that flows against its file's content.
     pub(super) fn counter_metadata(&mut self) -> Result<(), Cut> {
-        if self.plan().counter_metadata.iter().any(|(_, path_ids)| !path_ids.is_empty()) {
-            self.note_in_flight(&Pair::default());
-        }
         for side in Side::BOTH {
             let path_ids = self.plan().counter_metadata[side].clone();
             self.set_metadata(side, &path_ids)?;

@@ -6,6 +6,7 @@
 
 mod by_rsync;
 mod deletions;
+mod in_flight;
 mod metadata;
 mod reread;
 mod shares;
@@ -20,7 +21,7 @@ use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan};
 use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
-use crate::state::{Inflight, StateStore};
+use crate::state::{Inflight, InflightPath, StateStore};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +72,8 @@ pub struct Applied {
     pub unmade: Pair<BTreeSet<RelPath>>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
     pub cut_short: bool,
+    /// What made way and was not replaced, for the next run to know.
+    pub making_way: Vec<InflightPath>,
     /// A call of rsync to a side did not end well: it may have left temporary files behind.
     pub unsettled: Pair<bool>,
 }
@@ -132,6 +135,7 @@ impl Apply<'_> {
             steps.fail_what_was_not_begun();
         }
         steps.read_again();
+        steps.applied.making_way = steps.still_making_way();
         if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
             let text = format!(
                 "{} paths of the plan are not done; the next run goes on with them",
@@ -145,6 +149,7 @@ impl Apply<'_> {
 
 impl Steps<'_, '_> {
     fn all(&mut self) -> Result<(), Cut> {
+        self.note_in_flight();
         let moved = self.places_of_moves();
         self.set_aside(|side, path_id| !moved[side].contains(&path_id))?;
         self.moves()?;
@@ -279,7 +284,7 @@ impl Steps<'_, '_> {
             let mut jobs = Vec::new();
             let mut index_of = Vec::new();
             for (index, step) in plan.moves.iter().enumerate() {
-                if step.on != Some(side) {
+                if step.on != Some(side) || self.applied.achieved.failed_moves.contains(&index) {
                     continue;
                 }
                 for parent in self.missing_parents(step.to, side) {

@@ -8,7 +8,6 @@ use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
-use crate::state::{Inflight, InflightPath, Part};
 use crate::tree::{Pair, RelPath, Side};
 use std::collections::BTreeMap;
 
@@ -21,11 +20,7 @@ impl Steps<'_, '_> {
             self.look_at_receivers(side)?;
             calls[side] = self.calls(&courier, side)?;
         }
-        let is_empty = calls.initiator.is_empty() && calls.target.is_empty();
-        if !is_empty || !self.plan().metadata.iter().all(|(_, path_ids)| path_ids.is_empty()) {
-            self.note_in_flight(&calls);
-        }
-        if is_empty {
+        if calls.initiator.is_empty() && calls.target.is_empty() {
             return Ok(());
         }
         for side in Side::BOTH {
@@ -254,42 +249,6 @@ impl Steps<'_, '_> {
                 Some(Job { path_id: *path_id, op })
             })
             .collect()
-    }
-
-    /// What is on its way, for cleaning up after a crash (spec 4, "Interruption").
-    pub(super) fn note_in_flight(&self, calls: &Pair<Vec<Call>>) {
-        let mut began = self.apply.began;
-        let mut paths = Vec::new();
-        // in this order: of what is said twice of a path, the last counts
-        if let Some(earlier) = self.apply.interrupted {
-            if self.apply.left_overs {
-                began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
-            }
-            paths.extend(earlier.paths.iter().cloned());
-        }
-        let mut add = |path_ids: &[PathId], part: Part, to: Side| {
-            let path = |path_id: &PathId| InflightPath { path: self.path(*path_id), part, to };
-            paths.extend(path_ids.iter().map(path));
-        };
-        for (to, calls) in calls.iter() {
-            for call in calls {
-                let (trees, others): (Vec<PathId>, Vec<PathId>) =
-                    call.path_ids.iter().partition(|path_id| self.takes_all(call, **path_id, to));
-                add(&trees, Part::Subtree, to);
-                add(&others, Part::Itself, to);
-            }
-        }
-        for to in Side::BOTH {
-            for path_ids in [&self.plan().metadata[to], &self.plan().counter_metadata[to]] {
-                add(path_ids, Part::Metadata, to);
-            }
-        }
-        let inflight = Inflight { began, paths };
-        if let Err(error) = self.apply.store.set_inflight(&inflight) {
-            let text =
-                format!("{error}; if this run is killed, temporary files of rsync may stay behind");
-            self.apply.around.reporter().problem(Level::Warn, None, None, &text);
-        }
     }
 
     /// What rsync complained about. Whether a path arrived is judged by looking at it.
