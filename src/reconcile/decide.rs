@@ -395,7 +395,9 @@ impl Decide<'_, '_> {
         let change = self.facts.changes[index];
         let policy = &self.facts.rules.policy;
         let away = side.other();
-        let marked = self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
+        // What was marked as a file and is a directory now has changed.
+        let marked = !change[side].is_new_work()
+            && self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
         if let Some(from) = policy.one_way_from {
             return if side == from {
                 self.send(path_id, away);

@@ -20,7 +20,9 @@ use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
 };
 use crate::report::{Level, Log, Reporter, mail};
-use crate::state::{Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight};
+use crate::state::{
+    Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
+};
 use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use attributes::Reader;
 use outcome::{Halt, Outcome};

@@ -10,7 +10,8 @@ use crate::reconcile::{Act, Plan, as_found};
 use crate::replica::host;
 use crate::report::Level;
 use crate::state::{
-    Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError, StateStore,
+    Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError,
+    StateStore,
 };
 use crate::tree::{Pair, Side, Tree};
 

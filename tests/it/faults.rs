@@ -67,6 +67,31 @@ fn a_run_killed_at_any_step_leaves_old_or_new_and_the_next_completes_it() {
 }
 
 #[test]
+fn a_run_that_keeps_nothing_killed_at_any_step_loses_nothing_that_was_to_stay() {
+    if !has_fault_points() {
+        return;
+    }
+    let story = Story::EveryUnkept;
+    let all = std::env::var_os("OSYNC_FAULT_ROUNDS").is_some();
+    let mut killed = 0;
+    let steps = Trial::prepare(&story, &Line::Local).trace();
+    for (number, (step, times)) in steps.into_iter().enumerate() {
+        // every third step at one moment, or each at each
+        let nth: Vec<u64> = match all {
+            true => (1..=times).collect(),
+            false if number % 3 == 0 => vec![1 + times / 3],
+            false => Vec::new(),
+        };
+        for nth in nth {
+            let trial = Trial::prepare(&story, &Line::Local);
+            killed += u32::from(trial.check(&Kill::At { step: step.clone(), nth }));
+        }
+    }
+    println!("killed at {killed} places of a story that keeps nothing");
+    assert!(killed > 5, "{killed}");
+}
+
+#[test]
 fn random_histories_survive_a_kill_at_random_steps() {
     if !has_fault_points() {
         return;

@@ -20,8 +20,18 @@ pub(crate) struct Settings {
     pub(crate) checksum: bool,
     pub(crate) detect_moves: bool,
     pub(crate) multiple: bool,
+    pub(crate) keeps: Keeps,
     pub(crate) skip_deletion: [bool; 2],
     pub(crate) exclude: &'static str,
+}
+
+/// Whether what goes is kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Keeps {
+    /// SOFT_DELETE.
+    pub(crate) deleted: bool,
+    /// CONFLICT_BACKUP.
+    pub(crate) replaced: bool,
 }
 
 proptest! {
@@ -56,15 +66,22 @@ pub(crate) fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
         &[[false; 2], [false; 2], [true, false], [false, true], [true; 2]][..],
     );
     let exclude = prop::sample::select(&["", "", "", "b", "/a/*", "d", "a/b;*~", "b/"][..]);
-    (yes(), prop::bool::weighted(0.2), prop::bool::weighted(0.8), yes(), skip, exclude).prop_map(
-        move |(target_prevails, force, detect_moves, multiple, skip_deletion, exclude)| Settings {
-            target_prevails,
-            force,
-            checksum,
-            detect_moves,
-            multiple,
-            skip_deletion,
-            exclude,
+    let keeps = (prop::bool::weighted(0.7), prop::bool::weighted(0.7))
+        .prop_map(|(deleted, replaced)| Keeps { deleted, replaced });
+    let often = prop::bool::weighted(0.8);
+    let all = (yes(), prop::bool::weighted(0.2), often, yes(), keeps, skip, exclude);
+    all.prop_map(
+        move |(target_prevails, force, detect_moves, multiple, keeps, skip_deletion, exclude)| {
+            Settings {
+                target_prevails,
+                force,
+                checksum,
+                detect_moves,
+                multiple,
+                keeps,
+                skip_deletion,
+                exclude,
+            }
         },
     )
 }
@@ -123,7 +140,7 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
             if untouched {
                 let [now, after] =
                     [&now, &after].map(|t| t.each_ref().map(|tree| part(tree, false)));
-                judge(&expected, &now, &after, replicas, settings.multiple)
+                judge(&expected, &now, &after, replicas, settings)
             } else {
                 Err("something that is excluded was touched".to_owned())
             }
@@ -173,6 +190,8 @@ pub(crate) fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
         .env("CHECKSUM", yes_no(settings.checksum))
         .env("DETECT_MOVES", yes_no(settings.detect_moves))
         .env("CONFLICT_BACKUP_MULTIPLE", yes_no(settings.multiple))
+        .env("SOFT_DELETE", yes_no(settings.keeps.deleted))
+        .env("CONFLICT_BACKUP", yes_no(settings.keeps.replaced))
         .env("MINIMUM_SPACE", "0")
         .env("SKIP_DELETION", skip.join(","))
         .env("RSYNC_EXCLUDE_PATTERN", settings.exclude)
@@ -184,7 +203,7 @@ pub(crate) fn judge(
     before: &[Tree; 2],
     after: &[Tree; 2],
     replicas: [&Replica; 2],
-    multiple: bool,
+    settings: &Settings,
 ) -> Result<(), String> {
     for (number, side) in ["a", "b"].iter().enumerate() {
         compare(expected, number, &after[number]).map_err(|wrong| format!("on {side}, {wrong}"))?;
@@ -193,9 +212,15 @@ pub(crate) fn judge(
         ["backup", "deleted"]
             .map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
     });
-    for gone in expected.gone.iter().filter(|gone| !expected.is_open(&gone.path)) {
+    let is_to_be_kept = |gone: &&Gone| match gone.place {
+        Place::Backup => settings.keeps.replaced,
+        Place::Deleted => settings.keeps.deleted,
+        Place::Either => settings.keeps.replaced && settings.keeps.deleted,
+    };
+    let gone = expected.gone.iter().filter(is_to_be_kept);
+    for gone in gone.filter(|gone| !expected.is_open(&gone.path)) {
         let side = gone.side.index();
-        if !is_kept(gone, &kept[side], &after[side], multiple) {
+        if !is_kept(gone, &kept[side], &after[side], settings.multiple) {
             let path = escape(&gone.path);
             let [backup, deleted] = kept[side].each_ref().map(trees::contents);
             return Err(format!(
@@ -205,7 +230,8 @@ pub(crate) fn judge(
         }
     }
     for tree in before {
-        for (path, node) in tree.iter().filter(|(_, node)| node.what != What::Dir) {
+        let files = tree.iter().filter(|(_, node)| node.what != What::Dir);
+        for (path, node) in files.filter(|(_, node)| must_stay(expected, &node.what, settings)) {
             let mut places = after.iter().chain(kept.iter().flatten());
             if !places.any(|tree| holds(tree, &node.what)) {
                 return Err(format!("the content of {} is lost", escape(path)));
@@ -218,6 +244,13 @@ pub(crate) fn judge(
         }
     }
     Ok(())
+}
+
+/// Whether a content has to be somewhere after the run: kept, or because the run is to leave it.
+pub(crate) fn must_stay(expected: &Expected, what: &What, settings: &Settings) -> bool {
+    let is_wanted =
+        || expected.trees.iter().flat_map(|tree| tree.values()).any(|w| w.what == *what);
+    settings.keeps.deleted && settings.keeps.replaced || is_wanted()
 }
 
 /// Whether something that left its path is where it must be.

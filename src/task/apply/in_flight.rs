@@ -37,6 +37,8 @@ impl Steps<'_, '_> {
             for path_id in plan.updates[to].iter().chain(&plan.links[to]) {
                 add(*path_id, Part::Itself, to);
             }
+        }
+        for to in Side::BOTH {
             for path_id in plan.metadata[to].iter().chain(&plan.counter_metadata[to]) {
                 add(*path_id, Part::Metadata, to);
             }

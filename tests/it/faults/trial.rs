@@ -1,7 +1,7 @@
 //! One history, one kill, one judgement.
 
 use super::verdict::{Before, check_completed, check_interrupted, check_work_dir};
-use crate::properties::{Settings, any_rounds, any_settings, every_detail, quick};
+use crate::properties::{Keeps, Settings, any_rounds, any_settings, every_detail, quick};
 use crate::support::history::{ANCHOR, Clock, Step};
 use crate::support::model::{Expected, Model, Rules};
 use crate::support::sandbox::{Replica, Run, Sandbox};
@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub enum Story {
     /// Something of everything, so that a run comes to every step.
     Every,
+    /// The same, and nothing is kept of what goes.
+    EveryUnkept,
     /// A random history with this seed.
     Random(u64),
 }
@@ -58,6 +60,11 @@ impl<'s> Trial<'s> {
     pub fn prepare(story: &Story, line: &'s Line<'s>) -> Self {
         let (settings, rounds, name) = match story {
             Story::Every => (plain(), Vec::new(), "the story of everything".to_owned()),
+            Story::EveryUnkept => {
+                let keeps = Keeps { deleted: false, replaced: false };
+                let name = "the story of everything, with nothing kept".to_owned();
+                (Settings { keeps, ..plain() }, Vec::new(), name)
+            }
             Story::Random(seed) => {
                 let (settings, rounds) = random(*seed);
                 (settings, rounds, format!("the random history {seed}"))
@@ -76,7 +83,7 @@ impl<'s> Trial<'s> {
             replica.write(ANCHOR, "anchor", 1_500_000_000);
         }
         match story {
-            Story::Every => trial.play_everything(),
+            Story::Every | Story::EveryUnkept => trial.play_everything(),
             Story::Random(_) => trial.play(&rounds),
         }
         trial
@@ -108,7 +115,8 @@ impl<'s> Trial<'s> {
             "f stays 1\nf edited-a 1\nf edited-b 1\nf fought 1\nf gone-a 1\nf gone-b 1\n\
              f moved/one 1\nf moved/two 2\nf renamed 77777\nf dir/a/b 1\nf dir/c 1\nf dirgone/x/y 1\n\
              f dirgone/z 1\nf to-dir 1\nd to-file\nf to-file/in/side 1\nf mode 1\nf {0} 1\n\
-             f fight/x 1\nl link stays\n",
+             f fight/x 1\n\
+             f fight2/k1 1\nf fight2/k2 22\nf fight2/deep/k3 333\nf fight2/e 4444\nl link stays\n",
             "L".repeat(250)
         ));
         self.settle();
@@ -142,6 +150,10 @@ impl<'s> Trial<'s> {
         a.remove("fight");
         a.write("fight", "a file", 1_600_000_100);
         b.make("f fight/new 1 1600000200\n");
+        // a directory of which little changed, against a file
+        a.write("fight2/e", "55555", 1_600_000_100);
+        b.remove("fight2");
+        b.write("fight2", "a file too", 1_600_000_100);
         // several megabytes: rsync is at it for some time
         b.write("big", big(), 1_600_000_300);
         self.foresee();
@@ -216,7 +228,7 @@ impl<'s> Trial<'s> {
                 self.name, self.settings
             )
         };
-        let held = check_interrupted(&self.before, &self.expected, self.replicas());
+        let held = check_interrupted(&self.before, &self.expected, self.replicas(), &self.settings);
         held.unwrap_or_else(|what| wrong(&what, "(not yet)"));
         let next = self.run().arg("--verbose").run();
         let text = next.to_string();
@@ -227,7 +239,7 @@ impl<'s> Trial<'s> {
             &self.before,
             &mut self.expected_now(),
             self.replicas(),
-            self.settings.multiple,
+            &self.settings,
         );
         completed.unwrap_or_else(|what| wrong(&what, &text));
         let after = self.replicas().map(Replica::tree);
@@ -362,6 +374,7 @@ fn plain() -> Settings {
         checksum: false,
         detect_moves: true,
         multiple: true,
+        keeps: Keeps { deleted: true, replaced: true },
         skip_deletion: [false; 2],
         exclude: "",
     }

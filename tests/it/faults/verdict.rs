@@ -1,6 +1,6 @@
 //! What must hold right after a kill, and after the next run.
 
-use crate::properties::{holds, judge};
+use crate::properties::{Settings, holds, judge, must_stay};
 use crate::support::model::Expected;
 use crate::support::sandbox::Replica;
 use crate::support::trees::{self, Tree, What, escape};
@@ -19,7 +19,12 @@ type Held = Result<(), String>;
 
 /// Every path holds its old or its new content; nothing else has come but rsync's
 /// temporary files; no content is lost.
-pub fn check_interrupted(before: &Before, expected: &Expected, replicas: [&Replica; 2]) -> Held {
+pub fn check_interrupted(
+    before: &Before,
+    expected: &Expected,
+    replicas: [&Replica; 2],
+    settings: &Settings,
+) -> Held {
     let found = replicas.map(Replica::tree);
     for (side, found) in found.iter().enumerate() {
         let (old, new) = (&before.now[side], &expected.trees[side]);
@@ -42,7 +47,8 @@ pub fn check_interrupted(before: &Before, expected: &Expected, replicas: [&Repli
     }
     let kept = replicas.map(kept).concat();
     for old in &before.now {
-        for (path, node) in old.iter().filter(|(_, node)| node.what != What::Dir) {
+        let files = old.iter().filter(|(_, node)| node.what != What::Dir);
+        for (path, node) in files.filter(|(_, node)| must_stay(expected, &node.what, settings)) {
             if !found.iter().chain(&kept).any(|tree| holds(tree, &node.what)) {
                 return Err(format!("the content of {} is lost", escape(path)));
             }
@@ -57,7 +63,7 @@ pub fn check_completed(
     before: &Before,
     expected: &mut Expected,
     replicas: [&Replica; 2],
-    multiple: bool,
+    settings: &Settings,
 ) -> Held {
     let after = replicas.map(Replica::tree);
     for (side, after) in after.iter().enumerate() {
@@ -67,7 +73,7 @@ pub fn check_completed(
             wanted.mtime = node.mtime;
         }
     }
-    judge(expected, &before.now, &after, replicas, multiple)
+    judge(expected, &before.now, &after, replicas, settings)
 }
 
 /// Nothing that is only of use during a run is left in the work directory. To be asked after
