@@ -11,6 +11,7 @@ mod files;
 mod found;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod journal;
 pub mod lists;
 pub mod merge;
 mod progress;

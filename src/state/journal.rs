@@ -1,0 +1,959 @@
+//! `history-ID.db`: what each run did, for people who look something up or take it back
+//! (spec 9, "The journal"; docs/state-format.md, "The journal").
+//!
+//! The journal is never needed to synchronise. It is written after the snapshot, in one
+//! transaction a run: a kill leaves it complete or one run behind, never ahead. A damaged one is
+//! set aside and begun anew.
+
+use super::dir::StateDir;
+use super::error::Shown;
+use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The version of the schema. A newer one is read by nobody but a newer osync.
+const VERSION: i64 = 1;
+
+/// How long a command waits for a run that is just writing.
+const BUSY: Duration = Duration::from_secs(10);
+
+const SCHEMA: &str = "
+CREATE TABLE runs (
+    number INTEGER PRIMARY KEY,
+    began INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    status INTEGER NOT NULL,
+    cause TEXT NOT NULL,
+    undoes INTEGER,
+    counts TEXT NOT NULL,
+    problems TEXT NOT NULL
+);
+CREATE TABLE changes (
+    run INTEGER NOT NULL,
+    side INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    action INTEGER NOT NULL,
+    other BLOB,
+    below INTEGER NOT NULL,
+    before BLOB,
+    after BLOB,
+    keep INTEGER
+);
+CREATE INDEX changes_by_path ON changes (path);
+CREATE INDEX changes_by_run ON changes (run);
+CREATE TABLE conflicts (
+    run INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    winner INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    won BLOB,
+    lost BLOB,
+    state INTEGER NOT NULL,
+    closed INTEGER
+);
+CREATE INDEX conflicts_by_state ON conflicts (state);
+";
+
+/// Why the journal cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A newer osync wrote it.
+    #[error(
+        "the journal {path} was written by a newer osync (schema {found}, this one knows {VERSION})"
+    )]
+    Newer {
+        /// The file.
+        path: Shown,
+        /// The version it carries.
+        found: i64,
+    },
+    /// SQLite cannot open, read or write it.
+    #[error("the journal {path}: {cause}")]
+    Database {
+        /// The file.
+        path: Shown,
+        /// What SQLite says.
+        cause: rusqlite::Error,
+    },
+    /// The state directory, or the damaged file in it, cannot be used.
+    #[error("the journal {path}: {cause}")]
+    File {
+        /// The file.
+        path: Shown,
+        /// What the system says.
+        cause: io::Error,
+    },
+}
+
+/// What a run did to one path of one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Something came where nothing was.
+    Created,
+    /// Something else replaced what was there.
+    Updated,
+    /// It was deleted.
+    Deleted,
+    /// It was renamed; `other` is the old name.
+    Moved,
+    /// Only mode, owner, group, times or attributes were set.
+    Metadata,
+}
+
+impl Action {
+    const ALL: [Action; 5] =
+        [Action::Created, Action::Updated, Action::Deleted, Action::Moved, Action::Metadata];
+
+    /// The word for people and for JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Created => "created",
+            Action::Updated => "updated",
+            Action::Deleted => "deleted",
+            Action::Moved => "moved",
+            Action::Metadata => "metadata",
+        }
+    }
+}
+
+/// What tells one version of an entry from another, as far as a person wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// What it was.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size: u64,
+    /// Last change of content.
+    pub mtime: Stamp,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner, in the numbers of the machine that runs osync.
+    pub uid: u32,
+    /// Group, in the numbers of the machine that runs osync.
+    pub gid: u32,
+}
+
+impl Look {
+    /// What the journal keeps of an entry.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let Entry { kind, size, mtime, mode, uid, gid, .. } = *entry;
+        Look { kind, size, mtime, mode, uid, gid }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(31);
+        out.push(self.kind as u8);
+        out.extend_from_slice(&self.size.to_le_bytes());
+        out.extend_from_slice(&self.mtime.secs().to_le_bytes());
+        out.extend_from_slice(&self.mtime.nanos().to_le_bytes());
+        out.extend_from_slice(&self.mode.to_le_bytes());
+        out.extend_from_slice(&self.uid.to_le_bytes());
+        out.extend_from_slice(&self.gid.to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (size, rest) = rest.split_first_chunk()?;
+        let (secs, rest) = rest.split_first_chunk()?;
+        let (nanos, rest) = rest.split_first_chunk()?;
+        let (mode, rest) = rest.split_first_chunk()?;
+        let (uid, rest) = rest.split_first_chunk()?;
+        let (gid, rest) = rest.split_first_chunk()?;
+        rest.is_empty().then_some(())?;
+        Some(Look {
+            kind: *Kind::ALL.get(usize::from(*kind))?,
+            size: u64::from_le_bytes(*size),
+            mtime: Stamp::new(i64::from_le_bytes(*secs), u32::from_le_bytes(*nanos)),
+            mode: u16::from_le_bytes(*mode),
+            uid: u32::from_le_bytes(*uid),
+            gid: u32::from_le_bytes(*gid),
+        })
+    }
+}
+
+/// Where a replaced or deleted version went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeptIn {
+    /// `backup/`.
+    Backup,
+    /// `deleted/`.
+    Deleted,
+}
+
+/// One row of what a run did. A whole new or deleted subtree is one row: its top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The side that was changed.
+    pub side: Side,
+    /// The path.
+    pub path: RelPath,
+    /// What was done.
+    pub action: Action,
+    /// The old name of something that was renamed.
+    pub other: Option<RelPath>,
+    /// How many entries below the path came, went or moved along.
+    pub below: u64,
+    /// What was there before.
+    pub before: Option<Look>,
+    /// What is there since.
+    pub after: Option<Look>,
+    /// Where the version from before is kept; none if it is not.
+    pub kept: Option<KeptIn>,
+}
+
+/// A conflict that a run decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decided {
+    /// The path.
+    pub path: RelPath,
+    /// Whose version is on both sides since.
+    pub winner: Side,
+    /// Why, in words.
+    pub reason: String,
+    /// The version that won; none: a deletion lost against nothing of this side.
+    pub won: Option<Look>,
+    /// The version that lost; none: it had been deleted there.
+    pub lost: Option<Look>,
+}
+
+/// Whether a conflict still waits for somebody's decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictState {
+    /// It does.
+    Open,
+    /// Somebody decided it, or the path is gone.
+    Resolved,
+    /// A later conflict of the same path stands in its place.
+    Superseded,
+    /// The kept copy is gone.
+    Expired,
+}
+
+impl ConflictState {
+    const ALL: [ConflictState; 4] = [
+        ConflictState::Open,
+        ConflictState::Resolved,
+        ConflictState::Superseded,
+        ConflictState::Expired,
+    ];
+
+    /// The word for people and for JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ConflictState::Open => "open",
+            ConflictState::Resolved => "resolved",
+            ConflictState::Superseded => "superseded",
+            ConflictState::Expired => "expired",
+        }
+    }
+}
+
+/// How many of each kind a run did to one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Counted {
+    /// Entries made or given new content.
+    pub updates: u64,
+    /// Entries of which only metadata was set.
+    pub metadata: u64,
+    /// Entries deleted.
+    pub deletions: u64,
+    /// Entries renamed.
+    pub moves: u64,
+    /// Bytes of content received.
+    pub bytes: u64,
+}
+
+/// A run, without its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// When it began, in milliseconds since the epoch.
+    pub began: i64,
+    /// When it was recorded, likewise.
+    pub ended: i64,
+    /// Its exit status as far as it was known then (spec 1).
+    pub status: u8,
+    /// Who and why: `cron`, `monitor`, `undo 12`.
+    pub cause: String,
+    /// The run that it took back.
+    pub undoes: Option<i64>,
+    /// What was done to each side.
+    pub counts: Pair<Counted>,
+    /// What went wrong, one line each.
+    pub problems: Vec<String>,
+}
+
+/// A run as it stands in the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedRun {
+    /// Its number.
+    pub number: i64,
+    /// What is known of it.
+    pub run: Run,
+    /// How many conflicts it decided.
+    pub conflicts: u64,
+}
+
+/// A change with the run that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedChange {
+    /// The run's number.
+    pub run: i64,
+    /// When that run began, in milliseconds since the epoch.
+    pub began: i64,
+    /// When it was recorded, likewise.
+    pub ended: i64,
+    /// What it did.
+    pub change: Change,
+}
+
+/// A conflict with the run that decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedConflict {
+    /// Its number among all conflicts.
+    pub id: i64,
+    /// The run's number.
+    pub run: i64,
+    /// When that run began, in milliseconds since the epoch.
+    pub began: i64,
+    /// When it was recorded, likewise.
+    pub ended: i64,
+    /// What was decided.
+    pub decided: Decided,
+    /// Whether it is still open.
+    pub state: ConflictState,
+}
+
+/// Which runs are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Only the run with this number.
+    pub number: Option<i64>,
+    /// Only those that ended at or after this moment (milliseconds since the epoch).
+    pub since: Option<i64>,
+    /// Only those that did not end with status 0.
+    pub only: Only,
+    /// At most so many, the newest.
+    pub limit: Option<u64>,
+}
+
+/// Which runs by their result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Only {
+    /// All of them.
+    #[default]
+    All,
+    /// Those that did not end well.
+    Failed,
+}
+
+/// An open journal.
+#[derive(Debug)]
+pub struct Journal {
+    db: Connection,
+    path: PathBuf,
+}
+
+impl Journal {
+    /// The journal's file of a task.
+    #[must_use]
+    pub fn file(dir: &StateDir, instance_id: &str) -> PathBuf {
+        dir.path().join(format!("history-{instance_id}.db"))
+    }
+
+    /// Opens the journal to read it; none if the task has none yet.
+    ///
+    /// # Errors
+    /// It is damaged, newer, or cannot be read.
+    pub fn read(dir: &StateDir, instance_id: &str) -> Result<Option<Self>, JournalError> {
+        let path = Journal::file(dir, instance_id);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let journal = Journal::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        journal.check_version()?;
+        Ok(Some(journal))
+    }
+
+    /// Opens the journal to write to it, makes a new one, or sets a damaged one aside and
+    /// makes a new one; the second value says so, for the log.
+    ///
+    /// # Errors
+    /// It is newer, or cannot be written.
+    pub fn write(
+        dir: &StateDir,
+        instance_id: &str,
+    ) -> Result<(Self, Option<String>), JournalError> {
+        let path = Journal::file(dir, instance_id);
+        match Journal::open_sound(&path) {
+            Err(JournalError::Database { cause, .. }) if is_damage(&cause) => {
+                let aside = path.with_extension("db.damaged");
+                std::fs::rename(&path, &aside).map_err(|cause| JournalError::File {
+                    path: Shown::new(path.clone()),
+                    cause,
+                })?;
+                // what belongs to the damaged file must not be taken for the new one's
+                for suffix in ["-journal", "-wal", "-shm"] {
+                    let mut name = path.clone().into_os_string();
+                    name.push(suffix);
+                    let _ = std::fs::remove_file(name);
+                }
+                let note = format!(
+                    "the journal {} is damaged ({cause}); it was kept as {} and begun anew",
+                    Shown::new(path.clone()),
+                    Shown::new(aside)
+                );
+                Ok((Journal::open_sound(&path)?, Some(note)))
+            }
+            result => Ok((result?, None)),
+        }
+    }
+
+    fn open_sound(path: &Path) -> Result<Self, JournalError> {
+        let journal = Journal::connect(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
+        )?;
+        let found = journal.check_version()?;
+        if found == 0 {
+            let make = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
+            journal.db.execute_batch(&make).map_err(|e| journal.error(e))?;
+        }
+        // a quick look at the last pages; a whole check would read all of a big file
+        let word: String = journal
+            .db
+            .query_row("SELECT coalesce(max(number), 0) || '' FROM runs", [], |row| row.get(0))
+            .map_err(|e| journal.error(e))?;
+        drop(word);
+        Ok(journal)
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Self, JournalError> {
+        let failed = |cause| JournalError::Database { path: Shown::new(path.to_owned()), cause };
+        let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags).map_err(failed)?;
+        db.busy_timeout(BUSY).map_err(failed)?;
+        Ok(Journal { db, path: path.to_owned() })
+    }
+
+    fn check_version(&self) -> Result<i64, JournalError> {
+        let found: i64 = self
+            .db
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(|e| self.error(e))?;
+        if found > VERSION {
+            return Err(JournalError::Newer { path: Shown::new(self.path.clone()), found });
+        }
+        Ok(found)
+    }
+
+    fn error(&self, cause: rusqlite::Error) -> JournalError {
+        JournalError::Database { path: Shown::new(self.path.clone()), cause }
+    }
+
+    /// Writes a run, all of it or nothing, and returns its number. Runs that ended before
+    /// `forget_before` (milliseconds since the epoch) are forgotten, but for open conflicts.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn record(
+        &mut self,
+        run: &Run,
+        changes: impl Iterator<Item = Change>,
+        conflicts: &[Decided],
+        forget_before: Option<i64>,
+    ) -> Result<i64, JournalError> {
+        let path = self.path.clone();
+        let failed = |cause| JournalError::Database { path: Shown::new(path.clone()), cause };
+        let mut write = || -> rusqlite::Result<i64> {
+            let tx = self.db.transaction()?;
+            tx.execute(
+                "INSERT INTO runs (began, ended, status, cause, undoes, counts, problems)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    run.began,
+                    run.ended,
+                    run.status,
+                    run.cause,
+                    run.undoes,
+                    json(&[run.counts.initiator, run.counts.target]),
+                    json(&run.problems),
+                ],
+            )?;
+            let number = tx.last_insert_rowid();
+            {
+                let mut insert = tx.prepare(
+                    "INSERT INTO changes (run, side, path, action, other, below, before, after, keep)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                )?;
+                for change in changes {
+                    insert.execute(params![
+                        number,
+                        side_code(change.side),
+                        change.path.as_bytes(),
+                        change.action as i64,
+                        change.other.as_ref().map(RelPath::as_bytes),
+                        i64::try_from(change.below).unwrap_or(i64::MAX),
+                        change.before.as_ref().map(Look::encode),
+                        change.after.as_ref().map(Look::encode),
+                        change.kept.map(|kept| kept as i64),
+                    ])?;
+                }
+                let mut supersede = tx.prepare(
+                    "UPDATE conflicts SET state = ?1, closed = ?2 WHERE path = ?3 AND state = 0",
+                )?;
+                let mut insert = tx.prepare(
+                    "INSERT INTO conflicts (run, path, winner, reason, won, lost, state)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+                )?;
+                for decided in conflicts {
+                    supersede.execute(params![
+                        ConflictState::Superseded as i64,
+                        number,
+                        decided.path.as_bytes()
+                    ])?;
+                    insert.execute(params![
+                        number,
+                        decided.path.as_bytes(),
+                        side_code(decided.winner),
+                        decided.reason,
+                        decided.won.as_ref().map(Look::encode),
+                        decided.lost.as_ref().map(Look::encode),
+                    ])?;
+                }
+            }
+            if let Some(before) = forget_before {
+                let old = "(SELECT number FROM runs WHERE ended < ?1)";
+                tx.execute(&format!("DELETE FROM changes WHERE run IN {old}"), [before])?;
+                tx.execute(
+                    &format!("DELETE FROM conflicts WHERE state <> 0 AND run IN {old}"),
+                    [before],
+                )?;
+                tx.execute(
+                    "DELETE FROM runs WHERE ended < ?1
+                     AND number NOT IN (SELECT run FROM conflicts) AND number <> ?2",
+                    [before, number],
+                )?;
+            }
+            tx.commit()?;
+            Ok(number)
+        };
+        write().map_err(failed)
+    }
+
+    /// Runs, the newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn runs(&self, wanted: &Wanted) -> Result<Vec<RecordedRun>, JournalError> {
+        let limit = wanted.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let failed = i64::from(wanted.only == Only::Failed);
+        let query = "SELECT number, began, ended, status, cause, undoes, counts, problems,
+                            (SELECT count(*) FROM conflicts WHERE run = number)
+                     FROM runs
+                     WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
+                       AND (?3 = 0 OR status <> 0)
+                     ORDER BY number DESC LIMIT ?4";
+        self.rows(query, params![wanted.number, wanted.since, failed, limit], |row| {
+            let counts: String = row.get(6)?;
+            let [initiator, target] = serde_json::from_str(&counts).unwrap_or_default();
+            let problems: String = row.get(7)?;
+            Ok(RecordedRun {
+                number: row.get(0)?,
+                run: Run {
+                    began: row.get(1)?,
+                    ended: row.get(2)?,
+                    status: row.get(3)?,
+                    cause: row.get(4)?,
+                    undoes: row.get(5)?,
+                    counts: Pair::new(initiator, target),
+                    problems: serde_json::from_str(&problems).unwrap_or_default(),
+                },
+                conflicts: unsigned(row.get(8)?),
+            })
+        })
+    }
+
+    /// Everything that one run changed, in the order of the paths.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn changes_of_run(&self, number: i64) -> Result<Vec<RecordedChange>, JournalError> {
+        let query = format!("{CHANGES} WHERE run = ?1 ORDER BY path, side");
+        self.rows(&query, params![number], recorded_change)
+    }
+
+    /// Everything that happened to a path, below it, or to a directory that held it, the
+    /// newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn changes_of_path(&self, path: &RelPath) -> Result<Vec<RecordedChange>, JournalError> {
+        let mut found = Vec::new();
+        // what came or went with a whole directory stands there only
+        let mut at = path.parent();
+        while let Some(above) = at {
+            let query = format!("{CHANGES} WHERE path = ?1 AND below > 0");
+            found.extend(self.rows(&query, params![above.as_bytes()], recorded_change)?);
+            at = above.parent();
+        }
+        let (low, high) = below(path);
+        let query = format!("{CHANGES} WHERE path = ?1 OR (path >= ?2 AND path < ?3)");
+        found.extend(self.rows(&query, params![path.as_bytes(), low, high], recorded_change)?);
+        let query = format!("{CHANGES} WHERE other = ?1 OR (other >= ?2 AND other < ?3)");
+        found.extend(self.rows(&query, params![path.as_bytes(), low, high], recorded_change)?);
+        found.sort_by(|a, b| (b.run, &a.change.path).cmp(&(a.run, &b.change.path)));
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Whether a later run than `number` changed a path or something below it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn was_changed_after(&self, number: i64, path: &RelPath) -> Result<bool, JournalError> {
+        let (low, high) = below(path);
+        let query = "SELECT 1 FROM changes WHERE run > ?1
+                     AND (path = ?2 OR (path >= ?3 AND path < ?4) OR other = ?2) LIMIT 1";
+        self.db
+            .query_row(query, params![number, path.as_bytes(), low, high], |_| Ok(()))
+            .optional()
+            .map(|found| found.is_some())
+            .map_err(|e| self.error(e))
+    }
+
+    /// Conflicts in a state, or all of them, the newest first.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn conflicts(
+        &self,
+        state: Option<ConflictState>,
+    ) -> Result<Vec<RecordedConflict>, JournalError> {
+        let query =
+            "SELECT conflicts.rowid, run, path, winner, reason, won, lost, state, began, ended
+                     FROM conflicts JOIN runs ON runs.number = run
+                     WHERE ?1 IS NULL OR state = ?1 ORDER BY run DESC, path";
+        self.rows(query, params![state.map(|state| state as i64)], |row| {
+            let state: i64 = row.get(7)?;
+            Ok(RecordedConflict {
+                id: row.get(0)?,
+                run: row.get(1)?,
+                began: row.get(8)?,
+                ended: row.get(9)?,
+                decided: Decided {
+                    path: path_at(row, 2)?.unwrap_or_default(),
+                    winner: side_of(row.get(3)?),
+                    reason: row.get(4)?,
+                    won: look_at(row, 5)?,
+                    lost: look_at(row, 6)?,
+                },
+                state: usize::try_from(state)
+                    .ok()
+                    .and_then(|at| ConflictState::ALL.get(at).copied())
+                    .unwrap_or(ConflictState::Resolved),
+            })
+        })
+    }
+
+    /// Notes that a conflict is no longer open.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn close_conflict(&self, id: i64, state: ConflictState) -> Result<(), JournalError> {
+        let close = "UPDATE conflicts SET state = ?1 WHERE rowid = ?2";
+        self.db.execute(close, params![state as i64, id]).map_err(|e| self.error(e))?;
+        Ok(())
+    }
+
+    /// Paths that begin with some bytes, for completion; at most `limit`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn paths_beginning(&self, start: &[u8], limit: u32) -> Result<Vec<RelPath>, JournalError> {
+        let query = "SELECT DISTINCT path FROM changes
+                     WHERE path >= ?1 AND (?2 IS NULL OR path < ?2) ORDER BY path LIMIT ?3";
+        let found = self.rows(query, params![start, after(start), limit], |row| path_at(row, 0))?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    fn rows<T>(
+        &self,
+        query: &str,
+        params: &[&dyn ToSql],
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, JournalError> {
+        let mut statement = self.db.prepare(query).map_err(|e| self.error(e))?;
+        let rows = statement.query_map(params, read).map_err(|e| self.error(e))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(|e| self.error(e))
+    }
+}
+
+const CHANGES: &str =
+    "SELECT run, began, ended, side, path, action, other, below, before, after, keep
+                       FROM changes JOIN runs ON runs.number = run";
+
+fn recorded_change(row: &Row<'_>) -> rusqlite::Result<RecordedChange> {
+    let action: i64 = row.get(5)?;
+    let keep: Option<i64> = row.get(10)?;
+    Ok(RecordedChange {
+        run: row.get(0)?,
+        began: row.get(1)?,
+        ended: row.get(2)?,
+        change: Change {
+            side: side_of(row.get(3)?),
+            path: path_at(row, 4)?.unwrap_or_default(),
+            action: usize::try_from(action)
+                .ok()
+                .and_then(|at| Action::ALL.get(at).copied())
+                .unwrap_or(Action::Metadata),
+            other: path_at(row, 6)?,
+            below: unsigned(row.get(7)?),
+            before: look_at(row, 8)?,
+            after: look_at(row, 9)?,
+            kept: match keep {
+                Some(0) => Some(KeptIn::Backup),
+                Some(_) => Some(KeptIn::Deleted),
+                None => None,
+            },
+        },
+    })
+}
+
+fn is_damage(cause: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(cause.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+        || matches!(cause, rusqlite::Error::SqliteFailure(_, Some(text)) if text.contains("no such table"))
+        || matches!(cause, rusqlite::Error::SqlInputError { msg, .. } if msg.contains("no such table"))
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn side_code(side: Side) -> i64 {
+    match side {
+        Side::Initiator => 0,
+        Side::Target => 1,
+    }
+}
+
+fn side_of(code: i64) -> Side {
+    if code == 0 { Side::Initiator } else { Side::Target }
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// A path of a row. One that leads out of the replica is none: nobody writes such a one.
+fn path_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<RelPath>> {
+    let bytes: Option<Vec<u8>> = row.get(at)?;
+    Ok(bytes.and_then(|bytes| RelPath::new(bytes).ok()))
+}
+
+fn look_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Look>> {
+    let bytes: Option<Vec<u8>> = row.get(at)?;
+    Ok(bytes.and_then(|bytes| Look::decode(&bytes)))
+}
+
+/// The bounds, lower included and upper not, of all paths below a path.
+fn below(path: &RelPath) -> (Vec<u8>, Vec<u8>) {
+    if path.is_root() {
+        return (Vec::new(), vec![0xff; 2]);
+    }
+    let with = |byte: u8| [path.as_bytes(), &[byte]].concat();
+    (with(b'/'), with(b'/' + 1))
+}
+
+/// The first bytes that are behind all that begins with some bytes; none: there is no end.
+fn after(start: &[u8]) -> Option<Vec<u8>> {
+    let at = start.iter().rposition(|byte| *byte != 0xff)?;
+    let mut end = start[..=at].to_vec();
+    end[at] += 1;
+    Some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    fn run(ended: i64) -> Run {
+        Run {
+            began: ended - 5,
+            ended,
+            status: 0,
+            cause: "command".into(),
+            undoes: None,
+            counts: Pair::new(Counted { updates: 1, ..Counted::default() }, Counted::default()),
+            problems: vec!["a \"quoted\" problem".into()],
+        }
+    }
+
+    fn change(path: RelPath, action: Action) -> Change {
+        let look = Look {
+            kind: Kind::File,
+            size: 7,
+            mtime: Stamp::new(-3, 999),
+            mode: 0o4755,
+            uid: 1000,
+            gid: u32::MAX,
+        };
+        Change {
+            side: Side::Target,
+            path,
+            action,
+            other: None,
+            below: 0,
+            before: Some(look),
+            after: None,
+            kept: Some(KeptIn::Deleted),
+        }
+    }
+
+    fn opened(dir: &Path) -> Journal {
+        Journal::write(&StateDir::Custom(dir.to_owned()), "id").unwrap().0
+    }
+
+    #[test]
+    fn a_run_comes_back_with_all_that_it_did_whatever_the_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let hostile = RelPath::new(&b"d/\xff\n'; DROP TABLE runs; --"[..]).unwrap();
+        let mut moved = change(path("new"), Action::Moved);
+        moved.other = Some(hostile.clone());
+        let changes = [change(hostile.clone(), Action::Deleted), moved];
+        let decided = Decided {
+            path: path("c"),
+            winner: Side::Target,
+            reason: "it is newer".into(),
+            won: None,
+            lost: changes[0].before.clone(),
+        };
+        let number =
+            journal.record(&run(100), changes.iter().cloned(), &[decided.clone()], None).unwrap();
+        let runs = journal.runs(&Wanted::default()).unwrap();
+        assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1 }]);
+        let of_run = journal.changes_of_run(number).unwrap();
+        let found: Vec<Change> = of_run.into_iter().map(|recorded| recorded.change).collect();
+        assert_eq!(found, changes);
+        let of_path = journal.changes_of_path(&hostile).unwrap();
+        assert_eq!(of_path.len(), 2, "by its own name and as the old name of a move");
+        let open = journal.conflicts(Some(ConflictState::Open)).unwrap();
+        assert_eq!(open.len(), 1);
+        assert_eq!(open[0].decided, decided);
+    }
+
+    #[test]
+    fn what_came_with_a_whole_directory_is_found_by_the_names_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let mut top = change(path("a/b"), Action::Created);
+        top.below = 5;
+        let beside = change(path("a/b2"), Action::Created);
+        journal.record(&run(1), [top, beside].into_iter(), &[], None).unwrap();
+        let found = |text: &str| {
+            let changes = journal.changes_of_path(&path(text)).unwrap();
+            changes.iter().map(|c| c.change.path.shown()).collect::<Vec<_>>()
+        };
+        assert_eq!(found("a/b/c/d"), ["a/b"]);
+        assert_eq!(found("a"), ["a/b", "a/b2"]);
+        assert_eq!(found("a/b2/x"), [""; 0]);
+        assert!(journal.was_changed_after(0, &path("a/b")).unwrap());
+        assert!(!journal.was_changed_after(1, &path("a/b")).unwrap());
+    }
+
+    #[test]
+    fn a_later_conflict_of_a_path_supersedes_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let decided = Decided {
+            path: path("c"),
+            winner: Side::Initiator,
+            reason: String::new(),
+            won: None,
+            lost: None,
+        };
+        for ended in [1, 2] {
+            journal.record(&run(ended), [].into_iter(), &[decided.clone()], None).unwrap();
+        }
+        let states: Vec<_> =
+            journal.conflicts(None).unwrap().iter().map(|c| (c.run, c.state)).collect();
+        assert_eq!(states, [(2, ConflictState::Open), (1, ConflictState::Superseded)]);
+        let open = journal.conflicts(Some(ConflictState::Open)).unwrap();
+        journal.close_conflict(open[0].id, ConflictState::Resolved).unwrap();
+        assert!(journal.conflicts(Some(ConflictState::Open)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn old_runs_are_forgotten_but_for_those_with_open_conflicts() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let decided = Decided {
+            path: path("c"),
+            winner: Side::Initiator,
+            reason: String::new(),
+            won: None,
+            lost: None,
+        };
+        let changes = || [change(path("x"), Action::Deleted)].into_iter();
+        journal.record(&run(10), changes(), &[], None).unwrap();
+        journal.record(&run(20), changes(), &[decided], None).unwrap();
+        journal.record(&run(100), changes(), &[], Some(50)).unwrap();
+        let numbers: Vec<i64> =
+            journal.runs(&Wanted::default()).unwrap().iter().map(|run| run.number).collect();
+        assert_eq!(numbers, [3, 2]);
+        assert_eq!(journal.changes_of_path(&path("x")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_journal_is_set_aside_and_a_newer_one_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::Custom(dir.path().to_owned());
+        let file = Journal::file(&state, "id");
+        std::fs::write(&file, vec![b'x'; 5000]).unwrap();
+        assert!(Journal::read(&state, "id").is_err(), "reading sets nothing aside");
+        let (mut journal, note) = Journal::write(&state, "id").unwrap();
+        assert!(note.is_some_and(|note| note.contains("damaged")));
+        journal.record(&run(1), [].into_iter(), &[], None).unwrap();
+        assert_eq!(std::fs::read(file.with_extension("db.damaged")).unwrap(), vec![b'x'; 5000]);
+        journal.db.execute_batch("PRAGMA user_version = 99").unwrap();
+        drop(journal);
+        assert!(matches!(Journal::write(&state, "id"), Err(JournalError::Newer { found: 99, .. })));
+        assert!(file.exists(), "a newer one is left as it is");
+    }
+
+    #[test]
+    fn a_hundred_changes_take_less_than_two_hundred_bytes_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let size = |journal: &Journal| std::fs::metadata(&journal.path).unwrap().len();
+        let empty = size(&journal);
+        let changes = (0..10_000)
+            .map(|i| change(path(&format!("some/dir/file-{i:06}")), Action::Updated))
+            .map(|change| Change { after: change.before.clone(), ..change });
+        journal.record(&run(1), changes, &[], None).unwrap();
+        let each = (size(&journal) - empty) / 10_000;
+        assert!(each <= 200, "{each} bytes a change");
+    }
+
+    #[test]
+    fn completion_finds_paths_by_their_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let names = ["a/one", "a/two", "b"].map(|name| change(path(name), Action::Created));
+        journal.record(&run(1), names.into_iter(), &[], None).unwrap();
+        let found = journal.paths_beginning(b"a/", 10).unwrap();
+        assert_eq!(found, [path("a/one"), path("a/two")]);
+        assert_eq!(journal.paths_beginning(b"", 2).unwrap().len(), 2);
+    }
+}
