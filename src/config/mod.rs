@@ -46,6 +46,8 @@ pub struct Config {
     pub minimum_space: u64,
     /// Where temporary files go (RUN_DIR, TMPDIR).
     pub temp_dir: PathBuf,
+    /// HISTORY_DAYS; 0 keeps the journal for ever.
+    pub history_days: u32,
     /// What is looked at.
     pub selection: Selection,
     /// How rsync is called.

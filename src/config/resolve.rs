@@ -126,6 +126,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         create_dirs: r.boolean("CREATE_DIRS"),
         minimum_space: r.number("MINIMUM_SPACE", u64::MAX),
         temp_dir: temp_dir(environment),
+        history_days: r.number("HISTORY_DAYS", u32::MAX.into()),
         selection: Selection { rules: super::patterns::rules(r), listing_args: Vec::new() },
         transfer: transfer(r, flags),
         preserve: preserve(r),

@@ -129,6 +129,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("FORCE_CONFLICT_PREVALANCE" = "yes": "false" to "true" at policy.force_prevalence),
     row!("SOFT_DELETE" = "no": "true" to "false" at policy.soft_delete),
     row!("SOFT_DELETE_DAYS" = "1": "30" to "1" at policy.soft_delete_days),
+    row!("HISTORY_DAYS" = "7": "90" to "7" at history_days),
     row!("SKIP_DELETION" = "target": "Pair { initiator: false, target: false }" to "Pair { initiator: false, target: true }" at policy.skip_deletion),
     row!("MAX_DELETE_PERCENT" = "50": "0" to "50" at policy.max_delete_percent),
     row!("ALLOW_EMPTY" = "Both": "Pair { initiator: false, target: false }" to "Pair { initiator: true, target: true }" at policy.allow_empty),

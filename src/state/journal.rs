@@ -100,11 +100,19 @@ pub enum Action {
     Moved,
     /// Only mode, owner, group, times or attributes were set.
     Metadata,
+    /// Only the time of a directory was set, because of what happened in it.
+    Times,
 }
 
 impl Action {
-    const ALL: [Action; 5] =
-        [Action::Created, Action::Updated, Action::Deleted, Action::Moved, Action::Metadata];
+    const ALL: [Action; 6] = [
+        Action::Created,
+        Action::Updated,
+        Action::Deleted,
+        Action::Moved,
+        Action::Metadata,
+        Action::Times,
+    ];
 
     /// The word for people and for JSON.
     #[must_use]
@@ -115,6 +123,7 @@ impl Action {
             Action::Deleted => "deleted",
             Action::Moved => "moved",
             Action::Metadata => "metadata",
+            Action::Times => "time",
         }
     }
 }
@@ -470,7 +479,7 @@ impl Journal {
     ) -> Result<i64, JournalError> {
         let path = self.path.clone();
         let failed = |cause| JournalError::Database { path: Shown::new(path.clone()), cause };
-        let mut write = || -> rusqlite::Result<i64> {
+        let write = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute(
                 "INSERT INTO runs (began, ended, status, cause, undoes, counts, problems)

@@ -12,6 +12,7 @@ mod found;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod journal;
+pub mod last_run;
 pub mod lists;
 pub mod merge;
 mod progress;

@@ -22,6 +22,7 @@ impl Task<'_> {
             }
         }
         self.outcome.status = self.status();
+        self.write_journal();
         self.after_hooks();
         self.outcome.status = self.status();
         write_reports(self.config, &self.report(), self.around.reporter());
@@ -31,7 +32,7 @@ impl Task<'_> {
         self.outcome
     }
 
-    fn status(&self) -> u8 {
+    pub(super) fn status(&self) -> u8 {
         outcome::status(self.around.log.worst(), self.around.stop.reason())
     }
 

@@ -6,6 +6,7 @@ mod change_report;
 mod checksum;
 mod closing;
 pub mod hooks;
+mod journal;
 mod left_overs;
 mod limits;
 mod look;
@@ -231,6 +232,7 @@ impl Task<'_> {
         });
         let mut trees = trees?;
         fault::point("scanned");
+        self.outcome.compared = trees.initiator.len().max(trees.target.len()) as u64;
         self.check_stop()?;
         let Some(loaded) = loaded else {
             self.take_out_left_overs(&store, &mut trees)?;

@@ -1,5 +1,6 @@
 //! How a run ends: the only place that knows exit statuses (spec 1, "Exit status").
 
+use super::journal::Done;
 use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
@@ -70,6 +71,10 @@ pub struct Outcome {
     pub counts: Pair<Counts>,
     /// Paths changed on both sides.
     pub conflicts: Vec<ConflictLine>,
+    /// What was done, for the journal; none if nothing was to be recorded.
+    pub done: Option<Done>,
+    /// How many paths were compared.
+    pub compared: u64,
     /// What was recorded, for the monitor, which compares with it what it notices.
     pub baseline: Option<Baseline>,
 }
@@ -84,6 +89,8 @@ impl Outcome {
             complete: false,
             counts: Pair::default(),
             conflicts: Vec::new(),
+            done: None,
+            compared: 0,
             baseline: None,
         }
     }

@@ -1,8 +1,8 @@
 //! Carrying a plan out and recording what was achieved (spec 4, "Recording").
 
-use super::Task;
 use super::apply::{Applied, Apply};
 use super::outcome::Halt;
+use super::{Task, journal};
 use crate::config::Watch;
 use crate::process::fault;
 use crate::reconcile::record::{Achieved, record};
@@ -147,6 +147,7 @@ impl Task<'_> {
             self.outcome.baseline = Some(next);
         }
         self.tell_done(trees, plan, &applied);
+        self.outcome.done = Some(journal::done(plan, trees, &applied, &self.config.policy));
         let conflicts: String =
             self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
         store.set_conflicts(conflicts.as_bytes())?;

@@ -122,6 +122,8 @@ pub static KEYS: &[Key] = &[
         "Move deleted files to .osync_workdir/deleted of that replica instead of removing them."),
     key(Section::BackupDelete, "SOFT_DELETE_DAYS", Number, "30",
         "Days after which deleted files are removed from there. 0 keeps them for ever."),
+    key(Section::BackupDelete, "HISTORY_DAYS", Number, "90",
+        "Days for which the journal tells what runs did (osync history). 0 keeps it for ever."),
     key(Section::BackupDelete, "SKIP_DELETION", Sides, "",
         "Sides on which nothing is deleted: initiator, target, or both with a comma between."),
     key(Section::BackupDelete, "MAX_DELETE_PERCENT", Number, "0",

@@ -1,0 +1,103 @@
+//! `last-run-ID`: when the last run was and how it ended, for `osync status` (spec 9, 10).
+//!
+//! One small file that every run replaces, also one that finds nothing to do.
+
+use super::error::StateError;
+use super::files::Durable;
+use super::store::StateStore;
+use serde::{Deserialize, Serialize};
+
+/// From so many runs the rhythm of a task is told.
+const BEGINS: usize = 10;
+
+/// What is known of the last run. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastRun {
+    /// When it began.
+    pub began: i64,
+    /// When it ended.
+    pub ended: i64,
+    /// Its exit status (spec 1).
+    pub status: u8,
+    /// How many paths it compared.
+    pub compared: u64,
+    /// When the last run with status 0 or 2 ended; none yet: 0.
+    pub last_success: i64,
+    /// Since when every run has failed; 0: the last one did not.
+    pub failing_since: i64,
+    /// How many runs in a row have failed.
+    pub failed_runs: u64,
+    /// When the last ten runs began, the newest last.
+    pub begins: Vec<i64>,
+}
+
+impl LastRun {
+    /// Adds what the runs before tell.
+    #[must_use]
+    fn after(mut self, before: Option<LastRun>) -> Self {
+        let before = before.unwrap_or_default();
+        let failed = !matches!(self.status, 0 | 2);
+        self.last_success = if failed { before.last_success } else { self.ended };
+        (self.failing_since, self.failed_runs) = match (failed, before.failing_since) {
+            (false, _) => (0, 0),
+            (true, 0) => (self.began, 1),
+            (true, since) => (since, before.failed_runs + 1),
+        };
+        self.begins = before.begins;
+        self.begins.push(self.began);
+        let too_many = self.begins.len().saturating_sub(BEGINS);
+        self.begins.drain(..too_many);
+        self
+    }
+}
+
+impl StateStore {
+    /// What is known of the last run; none before the first, or if the file is torn.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        let found = self.files.read(&self.name("last-run"))?;
+        Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Notes a run that has just ended.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_last_run(&self, last: LastRun) -> Result<(), StateError> {
+        let last = last.after(self.last_run()?);
+        let bytes = serde_json::to_vec(&last).unwrap_or_default();
+        self.files.replace(&self.name("last-run"), Durable::No, &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(began: i64, status: u8) -> LastRun {
+        LastRun { began, ended: began + 1, status, ..LastRun::default() }
+    }
+
+    #[test]
+    fn failures_are_counted_until_a_run_succeeds() {
+        let first = run(10, 0).after(None);
+        let failed = run(20, 1).after(Some(first));
+        let again = run(30, 1).after(Some(failed));
+        assert_eq!((again.last_success, again.failing_since, again.failed_runs), (11, 20, 2));
+        let well = run(40, 2).after(Some(again));
+        assert_eq!((well.last_success, well.failing_since, well.failed_runs), (41, 0, 0));
+        assert_eq!(well.begins, [10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn the_begins_of_ten_runs_are_kept() {
+        let mut last = None;
+        for began in 0..25 {
+            last = Some(run(began, 0).after(last));
+        }
+        assert_eq!(last.unwrap().begins, (15..25).collect::<Vec<i64>>());
+    }
+}

@@ -1,0 +1,258 @@
+//! What a run did, as rows of the journal (spec 9, "The journal").
+//!
+//! A whole new or deleted subtree is one row: its top and how much lies below it.
+
+use super::Task;
+use super::apply::Applied;
+use crate::config::{Policy, Watch};
+use crate::process::fault;
+use crate::reconcile::{Act, Delta, PathId, Plan};
+use crate::replica::Keep;
+use crate::report::Level;
+use crate::state::StateStore;
+use crate::state::journal::{Action, Change, Counted, Decided, Journal, KeptIn, Look, Run};
+use crate::state::last_run::LastRun;
+use crate::tree::{Entry, Pair, Side, Tree};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// So many problems of a run are kept.
+const PROBLEMS: usize = 100;
+
+const DAY: i64 = 86_400_000;
+
+/// What is written down when a run has come to its end.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// One row for each change.
+    pub changes: Vec<Change>,
+    /// Conflicts that were decided.
+    pub decided: Vec<Decided>,
+}
+
+/// What came of a plan.
+pub(super) fn done(plan: &Plan, trees: &Pair<Tree>, applied: &Applied, policy: &Policy) -> Done {
+    let rows = Rows { plan, trees, applied, policy };
+    let mut changes: Vec<Change> = Side::BOTH.into_iter().flat_map(|side| rows.of(side)).collect();
+    changes.sort_by(|a, b| (&a.path, a.side).cmp(&(&b.path, b.side)));
+    Done { changes, decided: rows.decided() }
+}
+
+struct Rows<'a> {
+    plan: &'a Plan,
+    trees: &'a Pair<Tree>,
+    applied: &'a Applied,
+    policy: &'a Policy,
+}
+
+impl Rows<'_> {
+    fn succeeded(&self, path_id: PathId) -> bool {
+        self.applied.achieved.succeeded(path_id)
+    }
+
+    fn scanned(&self, path_id: PathId, side: Side) -> Option<&Entry> {
+        self.plan.entry(self.trees, path_id, side)
+    }
+
+    /// What is there since: as it was read again, else as it was scanned.
+    fn now(&self, path_id: PathId, side: Side) -> Option<Look> {
+        match self.applied.achieved.fresh[side].get(path_id) {
+            Some(found) => found.as_ref().map(Look::of),
+            None => self.scanned(path_id, side).map(Look::of),
+        }
+    }
+
+    fn change(&self, path_id: PathId, side: Side, action: Action) -> Change {
+        Change {
+            side,
+            path: self.plan.path(path_id),
+            action,
+            other: None,
+            below: 0,
+            before: self.scanned(path_id, side).map(Look::of),
+            after: self.now(path_id, side),
+            kept: None,
+        }
+    }
+
+    /// Everything that was done to one side.
+    fn of(&self, side: Side) -> Vec<Change> {
+        let mut rows: Vec<Change> = Vec::new();
+        // for each path of the plan: the row that tells of it, its own or that of its top
+        let mut told: Vec<Option<(usize, Action)>> = vec![None; self.plan.delta.len()];
+        for path_id in self.plan.delta.path_ids() {
+            let Some(action) = self.action(path_id, side) else { continue };
+            let above = told[self.plan.delta.parent(path_id).index()];
+            let joins = above.filter(|(_, top)| *top == action && path_id != Delta::ROOT);
+            if let Some((row, _)) =
+                joins.filter(|_| matches!(action, Action::Created | Action::Deleted))
+            {
+                rows[row].below += 1;
+                told[path_id.index()] = joins;
+                continue;
+            }
+            let mut change = self.change(path_id, side, action);
+            change.kept = self.kept(path_id, side, action);
+            rows.push(change);
+            told[path_id.index()] = Some((rows.len() - 1, action));
+        }
+        rows.extend(self.moves(side));
+        rows.extend(self.times(side));
+        rows
+    }
+
+    fn action(&self, path_id: PathId, side: Side) -> Option<Action> {
+        if !self.succeeded(path_id) {
+            return None;
+        }
+        let verdict = self.plan.verdict(path_id);
+        let was_there = self.plan.delta.now(path_id, side).is_some();
+        let is_linked = || self.plan.links[side].binary_search(&path_id).is_ok();
+        match verdict.act {
+            Act::Send { to } if to == side && was_there => Some(Action::Updated),
+            Act::Send { to } if to == side => Some(Action::Created),
+            Act::Delete { on } if on == side => Some(Action::Deleted),
+            Act::Nothing if verdict.lost_on == Some(side) && was_there => Some(Action::Deleted),
+            _ if is_linked() => Some(if was_there { Action::Updated } else { Action::Created }),
+            _ if verdict.metadata_on == Some(side) => Some(Action::Metadata),
+            _ => None,
+        }
+    }
+
+    /// Where what was replaced or deleted went.
+    fn kept(&self, path_id: PathId, side: Side, action: Action) -> Option<KeptIn> {
+        let mut at = path_id;
+        // what made way went with the top of what made way
+        while self.plan.verdict(at).lost_on == Some(side) {
+            let step =
+                self.plan.set_aside.iter().find(|step| step.path_id == at && step.on == side);
+            if let Some(step) = step {
+                return Some(match step.keep {
+                    Keep::Backup => KeptIn::Backup,
+                    Keep::Deleted => KeptIn::Deleted,
+                });
+            }
+            at = self.plan.delta.parent(at);
+        }
+        match action {
+            Action::Updated if self.policy.backup => Some(KeptIn::Backup),
+            Action::Deleted if self.policy.soft_delete => Some(KeptIn::Deleted),
+            _ => None,
+        }
+    }
+
+    fn moves(&self, side: Side) -> impl Iterator<Item = Change> {
+        let failed = &self.applied.achieved.failed_moves;
+        let made = move |(index, step): (usize, &crate::reconcile::Move)| {
+            let is_made = step.on == Some(side) && !failed.contains(&index);
+            is_made.then(|| Change {
+                other: Some(self.plan.path(step.from)),
+                below: step.carried.len().saturating_sub(1) as u64,
+                ..self.change(step.to, side, Action::Moved)
+            })
+        };
+        self.plan.moves.iter().enumerate().filter_map(made)
+    }
+
+    /// Times of directories that were set.
+    fn times(&self, side: Side) -> impl Iterator<Item = Change> {
+        self.plan.dir_times[side]
+            .iter()
+            .map(|(path_id, _)| *path_id)
+            .filter(|path_id| self.succeeded(*path_id))
+            .filter(move |path_id| self.action(*path_id, side).is_none())
+            .map(move |path_id| self.change(path_id, side, Action::Times))
+    }
+
+    fn decided(&self) -> Vec<Decided> {
+        let decided = |conflict: &&crate::reconcile::Conflict| self.succeeded(conflict.path_id);
+        let row = |conflict: &crate::reconcile::Conflict| {
+            let of = |side| self.scanned(conflict.path_id, side).map(Look::of);
+            Decided {
+                path: self.plan.path(conflict.path_id),
+                winner: conflict.winner,
+                reason: conflict.reason.words().to_owned(),
+                won: of(conflict.winner),
+                lost: of(conflict.winner.other()),
+            }
+        };
+        self.plan.conflicts.iter().filter(decided).map(row).collect()
+    }
+}
+
+/// Milliseconds since the epoch.
+fn millis(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Task<'_> {
+    /// Writes down what the run did. Nothing that goes wrong here changes what it did, or
+    /// stops the next one: it is a warning.
+    pub(super) fn write_journal(&mut self) {
+        let Some(done) = self.outcome.done.take() else { return };
+        let Ok(store) = self.open_store() else { return };
+        let ended = SystemTime::now();
+        let status = self.status();
+        let is_idle = done.changes.is_empty() && done.decided.is_empty();
+        if !is_idle || status == super::outcome::ERROR {
+            self.record_run(&store, done, ended);
+            fault::point("journal written");
+        }
+        let last = LastRun {
+            began: millis(self.outcome.started),
+            ended: millis(ended),
+            status,
+            compared: self.outcome.compared,
+            ..LastRun::default()
+        };
+        if let Err(error) = store.set_last_run(last) {
+            self.around.reporter().problem(Level::Warn, None, None, &error.to_string());
+        }
+    }
+
+    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) {
+        let tally = self.around.log.tally();
+        let run = Run {
+            began: millis(self.outcome.started),
+            ended: millis(ended),
+            status: self.status(),
+            cause: self.cause().to_owned(),
+            undoes: None,
+            counts: Pair::from_fn(|side| {
+                let counts = self.outcome.counts[side];
+                Counted {
+                    updates: counts.updates,
+                    metadata: counts.metadata,
+                    deletions: counts.deletions,
+                    moves: counts.moves,
+                    bytes: counts.bytes,
+                }
+            }),
+            problems: tally.problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
+        };
+        let days = i64::from(self.config.history_days);
+        let forget_before = (days > 0).then(|| millis(ended) - days * DAY);
+        let recorded =
+            Journal::write(store.dir(), store.instance()).and_then(|(mut journal, note)| {
+                if let Some(note) = note {
+                    self.around.reporter().problem(Level::Warn, None, None, &note);
+                }
+                journal.record(&run, done.changes.into_iter(), &done.decided, forget_before)
+            });
+        if let Err(error) = recorded {
+            let text = format!("{error}; the run itself is not affected, but not to be looked up");
+            self.around.reporter().problem(Level::Warn, None, None, &text);
+        }
+    }
+
+    /// What made the run begin, as far as one can tell.
+    fn cause(&self) -> &'static str {
+        if self.config.mode.watch != Watch::Off {
+            "monitor"
+        } else if rustix::termios::isatty(rustix::stdio::stdin()) {
+            "command"
+        } else {
+            "unattended"
+        }
+    }
+}
