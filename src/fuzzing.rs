@@ -6,8 +6,11 @@
 //! The functions stand beside the parsers, each in the `fuzzing.rs` of its room; they panic
 //! where something does not hold.
 
+/// What must hold of some bytes; panics where it does not.
+pub type Check = fn(&[u8]);
+
 /// Each check by its name.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Check)] = &[
     ("conf", crate::config::fuzzing::conf),
     ("toml", crate::config::fuzzing::toml),
     ("upgrade", crate::config::fuzzing::upgrade),

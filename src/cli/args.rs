@@ -1,5 +1,6 @@
 //! What can be typed (spec 1). No input or output here, and nothing is resolved.
 
+use super::history::HistoryArgs;
 use super::run_flags::RunFlags;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use std::ffi::OsString;
@@ -77,6 +78,9 @@ pub enum Command {
     /// Rewrite a v1.0, v1.1 or v1.2 file, and its state, for today
     #[command(args_override_self = true)]
     Upgrade(UpgradeArgs),
+    /// What runs did, and what happened to a path
+    #[command(args_override_self = true)]
+    History(HistoryArgs),
     /// Show or verify what is recorded of a task
     State(StateArgs),
     /// The forced command for authorized_keys

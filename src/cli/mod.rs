@@ -4,17 +4,20 @@
 pub mod args;
 mod batch;
 mod check;
+pub mod history;
 pub mod invocation;
 mod monitor;
+mod pager;
 mod pages;
 mod refusal;
 pub mod run_flags;
 mod settings;
 mod state;
+pub mod task_args;
 mod upgrade;
 mod usage;
 
-use crate::config::{Config, Environment, Problem, Watch};
+use crate::config::{Config, Environment, Location, Problem, Watch};
 use crate::process::{
     Stop,
     signals::{Interrupt, SignalWatch},
@@ -22,6 +25,7 @@ use crate::process::{
 use crate::report::{Level, Log, Reporter, Who};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
+use crate::state::StateDir;
 use crate::task::{self, Surroundings};
 use args::{Cli, Command, SshFilterArgs, SyncArgs};
 use clap::Parser;
@@ -82,6 +86,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             }
             all_or_problems(upgrade::run(&args, environment))
         }
+        Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         // as they are: what the remote command's words mean is not ours to judge
@@ -188,6 +193,20 @@ fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
             "nothing to do: name a configuration file, or give --initiator=DIR and --target=DIR"
                 .to_owned(),
         ),
+    }
+}
+
+/// Where the state of a task lies. It lies on the initiator, which is this machine.
+///
+/// # Errors
+/// The initiator is another machine (target helper).
+fn state_dir(config: &Config) -> Result<StateDir, String> {
+    match (&config.state_dirs.initiator, &config.replicas.initiator) {
+        (Some(dir), _) => Ok(StateDir::Custom(dir.clone())),
+        (None, Location::Local(root)) => Ok(StateDir::InReplica(root.clone())),
+        (None, Location::Ssh(_)) => {
+            Err("the state lies on the remote initiator; ask there".to_owned())
+        }
     }
 }
 

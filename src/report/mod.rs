@@ -21,6 +21,7 @@ mod summary;
 mod tally;
 mod tty;
 mod who;
+pub mod words;
 
 pub use log::{Log, spell};
 pub use log_file::LogPlace;

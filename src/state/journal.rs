@@ -848,8 +848,9 @@ mod tests {
             won: None,
             lost: changes[0].before.clone(),
         };
-        let number =
-            journal.record(&run(100), changes.iter().cloned(), &[decided.clone()], None).unwrap();
+        let number = journal
+            .record(&run(100), changes.iter().cloned(), std::slice::from_ref(&decided), None)
+            .unwrap();
         let runs = journal.runs(&Wanted::default()).unwrap();
         assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1 }]);
         let of_run = journal.changes_of_run(number).unwrap();
@@ -893,7 +894,9 @@ mod tests {
             lost: None,
         };
         for ended in [1, 2] {
-            journal.record(&run(ended), [].into_iter(), &[decided.clone()], None).unwrap();
+            journal
+                .record(&run(ended), [].into_iter(), std::slice::from_ref(&decided), None)
+                .unwrap();
         }
         let states: Vec<_> =
             journal.conflicts(None).unwrap().iter().map(|c| (c.run, c.state)).collect();

@@ -7,6 +7,7 @@ mod checksum;
 mod closing;
 pub mod hooks;
 mod journal;
+pub mod kept;
 mod left_overs;
 mod limits;
 mod look;
@@ -220,6 +221,8 @@ impl Task<'_> {
         self.check_stop()?;
         let store = self.open_store()?;
         self.make_state_of_target()?;
+        // from here on there is a place to write down how the run ended
+        self.outcome.done = (!self.is_dry()).then(journal::Done::default);
         self.count_resume(&store)?;
         self.note_action(&store, Action::ReplicaTree)?;
         for side in Side::BOTH {

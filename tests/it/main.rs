@@ -22,6 +22,7 @@ mod fidelity_settings;
 mod filter;
 mod forced_command;
 mod hard_links;
+mod history;
 mod hooks;
 mod hostile_trees;
 mod immutable;

@@ -1,0 +1,348 @@
+//! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
+
+use super::ERROR;
+use super::pager::Page;
+use super::task_args::{Refused, TaskArgs, replica_path};
+use super::{bad_usage, complain, failed, state_dir};
+use crate::config::Environment;
+use crate::report::{Counts, words};
+use crate::state::StateDir;
+use crate::state::journal::{
+    Action, Journal, JournalError, KeptIn, Look, Only, RecordedChange, RecordedRun, Wanted,
+};
+use crate::tree::{Pair, RelPath, path::escape};
+use chrono::{DateTime, Local, TimeZone};
+use clap::Args;
+use serde_json::{Value, json};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  osync history /etc/osync/docs.conf                    the last runs
+  osync history /etc/osync/docs.conf --run 12           all that run 12 did
+  osync history /etc/osync/docs.conf letters/bank.odt   all that happened to a file
+  osync history /etc/osync/docs.conf --since '3 days ago' --failed
+
+Exit status: 0, or 1 if the journal cannot be read.";
+
+/// `osync history`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub task: TaskArgs,
+    /// What this run did, path by path
+    #[arg(long, value_name = "N")]
+    pub run: Option<i64>,
+    /// Only runs since then: yesterday, '3 days ago', '2026-11-20 14:00'
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Only runs that did not end well
+    #[arg(long)]
+    pub failed: bool,
+    /// At most so many, the newest [default: 30; with --json: all]
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u64>,
+    /// Print JSON lines, for other programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Answers on standard output.
+pub fn run(args: &HistoryArgs, environment: &Environment) -> ExitCode {
+    let (config, rest) = match args.task.resolve(environment) {
+        Ok(found) => found,
+        Err(refused) => return refuse(refused),
+    };
+    let paths: Result<Vec<RelPath>, String> =
+        rest.iter().map(|word| replica_path(word, &config)).collect();
+    let since = args.since.as_deref().map(|text| moment(text, Local::now())).transpose();
+    let (paths, since) = match (paths, since) {
+        (Ok(paths), Ok(since)) => (paths, since),
+        (Err(text), _) | (_, Err(text)) => return bad_usage(&text),
+    };
+    let dir = match state_dir(&config) {
+        Ok(dir) => dir,
+        Err(text) => return failed(&text),
+    };
+    let asked = Asked { args, since, paths: &paths };
+    match answer(&dir, &config.instance_id, &asked) {
+        Ok(lines) => {
+            let mut page = Page::open();
+            lines.iter().for_each(|line| page.line(line));
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error.to_string()),
+    }
+}
+
+/// What a refused command line or file ends with.
+pub(super) fn refuse(refused: Refused) -> ExitCode {
+    match refused {
+        Refused::Usage(text) => bad_usage(&text),
+        Refused::Settings(lines) => {
+            lines.iter().for_each(|line| complain(line));
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+struct Asked<'a> {
+    args: &'a HistoryArgs,
+    since: Option<i64>,
+    paths: &'a [RelPath],
+}
+
+fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<String>, JournalError> {
+    let args = asked.args;
+    let Some(journal) = Journal::read(dir, id)? else {
+        let none = format!("no run of task {} is recorded yet", escape(id.as_bytes()));
+        return Ok(if args.json { Vec::new() } else { vec![none] });
+    };
+    if !asked.paths.is_empty() {
+        let mut lines = Vec::new();
+        for path in asked.paths {
+            let mut changes = journal.changes_of_path(path)?;
+            changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
+            changes.truncate(limit(args));
+            lines.extend(told_changes(&changes, Some(path), args.json));
+        }
+        return Ok(lines);
+    }
+    if let Some(number) = args.run {
+        let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
+        let changes = journal.changes_of_run(number)?;
+        return Ok(told_run(number, runs.first(), &changes, args.json));
+    }
+    let only = if args.failed { Only::Failed } else { Only::All };
+    let limit = Some(limit(args) as u64);
+    let runs = journal.runs(&Wanted { number: None, since: asked.since, only, limit })?;
+    if args.json {
+        return Ok(runs.iter().map(|run| run_json(run).to_string()).collect());
+    }
+    if runs.is_empty() {
+        return Ok(vec!["no such run".to_owned()]);
+    }
+    let mut lines = vec!["  RUN  BEGAN                   TOOK  RESULT    WHAT IT DID".to_owned()];
+    lines.extend(runs.iter().map(run_line));
+    Ok(lines)
+}
+
+fn limit(args: &HistoryArgs) -> usize {
+    let usual = if args.json { usize::MAX } else { 30 };
+    args.limit.map_or(usual, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn result(status: u8) -> &'static str {
+    match status {
+        0 => "ok",
+        2 => "warnings",
+        _ => "failed",
+    }
+}
+
+fn did(run: &RecordedRun) -> String {
+    let counts = run.run.counts.map(|side| Counts {
+        updates: side.updates,
+        metadata: side.metadata,
+        deletions: side.deletions,
+        moves: side.moves,
+        bytes: side.bytes,
+    });
+    let done = words::what_was_done(&counts, run.conflicts);
+    match (run.run.undoes, done) {
+        (Some(number), Some(done)) => format!("undid run {number}: {done}"),
+        (Some(number), None) => format!("undid run {number}"),
+        (None, Some(done)) => done,
+        (None, None) => match run.run.problems.first() {
+            Some(problem) => problem.clone(),
+            None => "nothing to do".to_owned(),
+        },
+    }
+}
+
+fn run_line(run: &RecordedRun) -> String {
+    let took = Duration::from_millis(u64::try_from(run.run.ended - run.run.began).unwrap_or(0));
+    format!(
+        "{:>5}  {}  {:>8}  {:<8}  {}",
+        run.number,
+        local(run.run.began, "%Y-%m-%d %H:%M:%S"),
+        words::took(took),
+        result(run.run.status),
+        did(run)
+    )
+}
+
+fn told_run(
+    number: i64,
+    run: Option<&RecordedRun>,
+    changes: &[RecordedChange],
+    as_json: bool,
+) -> Vec<String> {
+    let Some(run) = run else { return vec![format!("there is no run {number} in the journal")] };
+    if as_json {
+        let mut lines = vec![run_json(run).to_string()];
+        lines.extend(told_changes(changes, None, true));
+        return lines;
+    }
+    let mut lines = vec![
+        format!("Run {number}, {}: {}", local(run.run.began, "%Y-%m-%d %H:%M:%S"), did(run)),
+        format!("  result: {}; begun by: {}", result(run.run.status), run.run.cause),
+    ];
+    lines.extend(run.run.problems.iter().map(|problem| format!("  problem: {problem}")));
+    lines.extend(told_changes(changes, None, false));
+    lines
+}
+
+fn told_changes(changes: &[RecordedChange], path: Option<&RelPath>, as_json: bool) -> Vec<String> {
+    if as_json {
+        return changes.iter().map(|change| change_json(change).to_string()).collect();
+    }
+    let shown: Vec<&RecordedChange> =
+        changes.iter().filter(|change| change.change.action != Action::Times).collect();
+    match path {
+        Some(path) if shown.is_empty() => {
+            vec![format!("nothing that happened to {} is recorded", path.shown())]
+        }
+        Some(_) => shown.iter().map(|change| change_line(change, When::Shown)).collect(),
+        None => shown.iter().map(|change| change_line(change, When::Known)).collect(),
+    }
+}
+
+/// Whether a change's line says when it was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Shown,
+    Known,
+}
+
+fn change_line(recorded: &RecordedChange, when: When) -> String {
+    let change = &recorded.change;
+    let mut line = match when {
+        When::Shown => {
+            format!("{:>5}  {}  ", recorded.run, local(recorded.began, "%Y-%m-%d %H:%M:%S"))
+        }
+        When::Known => "  ".to_owned(),
+    };
+    line.push_str(&format!("{:<9}  {:<8}  ", change.side.name(), change.action.name()));
+    if let Some(old) = &change.other {
+        line.push_str(&format!("{} -> ", old.shown()));
+    }
+    line.push_str(&change.path.shown());
+    if change.below > 0 {
+        line.push_str(&format!(
+            " and {} below",
+            words::counted(change.below, "entry").replace("entrys", "entries")
+        ));
+    }
+    if let Some(look) = change.after.as_ref().or(change.before.as_ref())
+        && !look.kind.is_dir()
+    {
+        line.push_str(&format!(" ({})", words::size(look.size)));
+    }
+    match change.kept {
+        Some(KeptIn::Backup) => line.push_str("; the version before is kept in backup/"),
+        Some(KeptIn::Deleted) => line.push_str("; kept in deleted/"),
+        None => {}
+    }
+    line
+}
+
+fn run_json(run: &RecordedRun) -> Value {
+    let counts = |side: &crate::state::journal::Counted| json!(side);
+    let Pair { initiator, target } = &run.run.counts;
+    json!({
+        "run": run.number,
+        "began": iso(run.run.began),
+        "ended": iso(run.run.ended),
+        "status": run.run.status,
+        "cause": run.run.cause,
+        "undoes": run.run.undoes,
+        "conflicts": run.conflicts,
+        "initiator": counts(initiator),
+        "target": counts(target),
+        "problems": run.run.problems,
+    })
+}
+
+fn change_json(recorded: &RecordedChange) -> Value {
+    let change = &recorded.change;
+    let look = |look: &Option<Look>| {
+        look.as_ref().map(|look| {
+            json!({
+                "kind": look.kind.name(),
+                "size": look.size,
+                "mtime": iso(look.mtime.secs().saturating_mul(1000)),
+                "mode": format!("{:04o}", look.mode),
+                "uid": look.uid,
+                "gid": look.gid,
+            })
+        })
+    };
+    json!({
+        "run": recorded.run,
+        "began": iso(recorded.began),
+        "side": change.side.name(),
+        "path": change.path.shown(),
+        "action": change.action.name(),
+        "from": change.other.as_ref().map(RelPath::shown),
+        "below": change.below,
+        "before": look(&change.before),
+        "after": look(&change.after),
+        "kept_in": change.kept.map(|kept| match kept {
+            KeptIn::Backup => "backup",
+            KeptIn::Deleted => "deleted",
+        }),
+    })
+}
+
+fn at(millis: i64) -> Option<DateTime<Local>> {
+    Local.timestamp_millis_opt(millis).single()
+}
+
+/// A moment in the local time zone, for people.
+pub(super) fn local(millis: i64, format: &str) -> String {
+    at(millis).map_or_else(|| "unknown".to_owned(), |time| time.format(format).to_string())
+}
+
+fn iso(millis: i64) -> Option<String> {
+    Some(at(millis)?.to_rfc3339_opts(chrono::SecondsFormat::Millis, false))
+}
+
+/// The moment that a person means, in milliseconds since the epoch.
+///
+/// # Errors
+/// It cannot be understood.
+pub(super) fn moment(text: &str, now: DateTime<Local>) -> Result<i64, String> {
+    interim::parse_date_string(text, now, interim::Dialect::Us)
+        .map(|time| time.timestamp_millis())
+        .map_err(|why| {
+            format!(
+                "'{text}' is no time ({why}); examples: yesterday, '3 days ago', '2026-11-20 14:00'"
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_understood_as_people_type_them() {
+        let now = Local.with_ymd_and_hms(2026, 11, 29, 15, 0, 0).unwrap();
+        let at = |text: &str| moment(text, now).map(|millis| local(millis, "%Y-%m-%d %H:%M:%S"));
+        for (text, expected) in [
+            ("yesterday", "2026-11-28 15:00:00"),
+            ("3 days ago", "2026-11-26 15:00:00"),
+            ("2 hours ago", "2026-11-29 13:00:00"),
+            ("2026-11-20 14:00", "2026-11-20 14:00:00"),
+            ("2026-11-20", "2026-11-20 00:00:00"),
+            ("2026-11-20T14:00:05", "2026-11-20 14:00:05"),
+        ] {
+            assert_eq!(at(text), Ok(expected.to_owned()), "{text}");
+        }
+        assert!(at("the day after").is_err());
+    }
+}

@@ -1,0 +1,108 @@
+//! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
+//! `conflicts`, `plan` (spec 9, "Commands").
+
+use super::run_flags::RunFlags;
+use super::settings;
+use crate::config::{Config, Environment, Location, Problem};
+use crate::tree::{RelPath, Side, path::escape};
+use clap::{Args, ValueHint};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// The task, then what the command is about.
+#[derive(Debug, Clone, Args)]
+pub struct TaskArgs {
+    /// The file of the task (not with --initiator), then paths in it
+    #[arg(value_name = "CONFIG_FILE|PATH", value_hint = ValueHint::AnyPath)]
+    pub words: Vec<OsString>,
+    /// Quicksync task: the first replica
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub initiator: Option<OsString>,
+    /// Quicksync task: the second replica
+    #[arg(long, value_name = "DIR|SSH_URI", value_hint = ValueHint::DirPath)]
+    pub target: Option<OsString>,
+    /// Quicksync task: its name [default: quicksync_task]
+    #[arg(long, value_name = "ID")]
+    pub instance_id: Option<OsString>,
+    /// Where the state of the initiator is kept
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub initiator_state_dir: Option<OsString>,
+    /// The private key for ssh
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub rsakey: Option<OsString>,
+}
+
+/// Why a command cannot begin.
+#[derive(Debug)]
+pub enum Refused {
+    /// Something is missing or wrong on the command line.
+    Usage(String),
+    /// The settings are wrong, one line each.
+    Settings(Vec<String>),
+}
+
+impl TaskArgs {
+    /// The task's settings, and the words behind the file's name.
+    ///
+    /// # Errors
+    /// No task is named, or its settings are wrong.
+    pub fn resolve(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
+        let is_quick = self.initiator.is_some() || self.target.is_some();
+        let (file, rest) = match self.words.split_first() {
+            _ if is_quick => (None, self.words.as_slice()),
+            Some((file, rest)) => (Some(file.as_os_str()), rest),
+            None => {
+                let text = "name a configuration file, or give --initiator=DIR and --target=DIR";
+                return Err(Refused::Usage(text.to_owned()));
+            }
+        };
+        let flags = RunFlags {
+            initiator: self.initiator.clone(),
+            target: self.target.clone(),
+            instance_id: self.instance_id.clone(),
+            initiator_state_dir: self.initiator_state_dir.clone(),
+            rsakey: self.rsakey.clone(),
+            ..RunFlags::default()
+        };
+        let resolution = settings::gather(file, &flags.to_flags(), environment);
+        let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
+        match resolution.config {
+            Some(config) => Ok((config, rest)),
+            None => Err(Refused::Settings(lines(&resolution.errors))),
+        }
+    }
+}
+
+/// A path in a replica, as it was typed: relative to the replica's root, or absolute below
+/// the root of a local replica.
+///
+/// # Errors
+/// It leads out of the replicas.
+pub fn replica_path(word: &OsStr, config: &Config) -> Result<RelPath, String> {
+    let shown = || escape(word.as_bytes());
+    let typed = Path::new(word);
+    let relative = if typed.is_absolute() {
+        let below = |side: Side| {
+            let Location::Local(root) = &config.replicas[side] else { return None };
+            let real = root.canonicalize().ok();
+            let roots = [Some(root.as_path()), real.as_deref()];
+            roots.into_iter().flatten().find_map(|root| typed.strip_prefix(root).ok())
+        };
+        Side::BOTH
+            .into_iter()
+            .find_map(below)
+            .ok_or_else(|| format!("{} is in neither replica", shown()))?
+    } else {
+        typed
+    };
+    let mut bytes = relative.as_os_str().as_bytes();
+    while let Some(rest) = bytes.strip_prefix(b"./") {
+        bytes = rest;
+    }
+    while let Some(rest) = bytes.strip_suffix(b"/") {
+        bytes = rest;
+    }
+    let bytes = if bytes == b"." { &[][..] } else { bytes };
+    RelPath::new(bytes).map_err(|why| format!("{}: {why}", shown()))
+}

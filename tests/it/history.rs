@@ -1,0 +1,142 @@
+//! The journal and `osync history` (spec 9).
+
+use crate::support::sandbox::{Outcome, Sandbox};
+use std::fs;
+use std::path::PathBuf;
+
+fn fine(run: &Outcome) {
+    assert_eq!(run.status, Some(0), "{run}");
+}
+
+fn history(sandbox: &Sandbox, args: &[&str]) -> Outcome {
+    let (a, b) = (sandbox.a.root.clone(), sandbox.b.root.clone());
+    let mut run = sandbox.osync().arg("history");
+    for (flag, root) in [("--initiator", a), ("--target", b)] {
+        run = run.arg(flag).arg(root);
+    }
+    run.args(args).run()
+}
+
+fn json(outcome: &Outcome) -> Vec<serde_json::Value> {
+    fine(outcome);
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn journal(sandbox: &Sandbox) -> PathBuf {
+    sandbox.path("a/.osync_workdir/state/history-quicksync_task.db")
+}
+
+#[test]
+fn what_each_run_did_is_told_by_run_and_by_path() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("d dir\nf dir/one 1\nf dir/two 22\nf gone 333");
+    sandbox.a.write(b"odd\n\xff -> x", "odd", 1_500_000_000);
+    fine(&sandbox.sync(&[]));
+    fine(&sandbox.sync(&[]));
+    sandbox.a.write("dir/one", "changed", 1_600_000_000);
+    sandbox.a.remove("gone");
+    sandbox.b.rename("dir/two", "moved");
+    fine(&sandbox.sync(&[]));
+    let runs = json(&history(&sandbox, &["--json"]));
+    let numbers: Vec<_> = runs.iter().map(|run| run["run"].as_i64().unwrap()).collect();
+    assert_eq!(numbers, [2, 1], "a run with nothing to do leaves the journal alone");
+    assert_eq!(runs[0]["target"]["updates"], 1);
+    assert_eq!(runs[0]["target"]["deletions"], 1);
+    assert_eq!(runs[0]["initiator"]["moves"], 1);
+    let of_path = |path: &str| -> Vec<String> {
+        let changes = json(&history(&sandbox, &[path, "--json"]));
+        let word = |change: &serde_json::Value| {
+            format!("{} {} {}", change["run"], change["side"], change["action"]).replace('"', "")
+        };
+        changes.iter().map(word).collect()
+    };
+    assert_eq!(of_path("dir/one"), ["2 target updated", "1 target created"]);
+    assert_eq!(of_path("gone"), ["2 target deleted", "1 target created"]);
+    let moved = json(&history(&sandbox, &["moved", "--json"]));
+    assert_eq!((&moved[0]["from"], &moved[0]["action"]), (&"dir/two".into(), &"moved".into()));
+    let odd = history(&sandbox, &["--run", "1"]);
+    fine(&odd);
+    assert!(odd.stdout.contains("odd\\n\\xFF -> x"), "{odd}");
+    let absolute = sandbox.path("a/gone").display().to_string();
+    assert_eq!(of_path(&absolute).len(), 2, "an absolute path in a replica");
+    let outside = history(&sandbox, &["/etc/passwd"]);
+    assert_eq!(outside.status, Some(128), "{outside}");
+}
+
+#[test]
+fn a_whole_new_tree_is_one_row_of_the_journal() {
+    let sandbox = Sandbox::new();
+    for i in 0..300 {
+        sandbox.a.make(&format!("f top/d{}/f{i} x", i % 7));
+    }
+    fine(&sandbox.sync(&[]));
+    let changes = json(&history(&sandbox, &["--run", "1", "--json"]));
+    let created: Vec<_> = changes.iter().filter(|row| row["action"] == "created").collect();
+    assert_eq!(created.len(), 1, "{created:?}");
+    assert_eq!(created[0]["below"], 307);
+    let inside = json(&history(&sandbox, &["top/d1/f1", "--json"]));
+    assert_eq!(inside[0]["path"], "top");
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_and_stops_no_run() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one 1");
+    fine(&sandbox.sync(&[]));
+    fs::write(journal(&sandbox), "no database at all, but long enough to be read as one").unwrap();
+    let unreadable = history(&sandbox, &[]);
+    assert_eq!(unreadable.status, Some(1), "{unreadable}");
+    sandbox.a.make("f two 2");
+    let run = sandbox.sync(&[]);
+    assert_eq!(run.status, Some(2), "a warning: {run}");
+    assert!(sandbox.b.has("two"), "{run}");
+    assert!(journal(&sandbox).with_extension("db.damaged").exists());
+    assert_eq!(json(&history(&sandbox, &["--json"])).len(), 1, "begun anew");
+}
+
+#[test]
+fn a_kill_before_the_journal_is_written_leaves_it_one_run_behind() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one 1");
+    fine(&sandbox.sync(&[]));
+    sandbox.a.make("f two 2");
+    let killed = sandbox.quick().env("OSYNC_FAULT", "recorded:1").run();
+    assert_eq!(killed.status, None, "it is killed: {killed}");
+    assert!(sandbox.b.has("two"));
+    assert_eq!(json(&history(&sandbox, &["--json"])).len(), 1, "behind");
+    sandbox.a.make("f three 3");
+    fine(&sandbox.sync(&[]));
+    let runs = json(&history(&sandbox, &["--json"]));
+    assert_eq!(runs.len(), 2, "and it goes on");
+}
+
+#[test]
+fn runs_older_than_the_days_of_the_settings_are_forgotten() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one 1");
+    fine(&sandbox.sync(&[]));
+    let aged = "UPDATE runs SET ended = ended - 3 * 86400000";
+    let db = rusqlite::Connection::open(journal(&sandbox)).unwrap();
+    db.execute(aged, []).unwrap();
+    drop(db);
+    sandbox.a.make("f two 2");
+    fine(&sandbox.quick().env("HISTORY_DAYS", "0").run());
+    assert_eq!(json(&history(&sandbox, &["--json"])).len(), 2, "0 keeps it for ever");
+    sandbox.a.make("f three 3");
+    fine(&sandbox.quick().env("HISTORY_DAYS", "2").run());
+    assert_eq!(json(&history(&sandbox, &["--json"])).len(), 2, "the first one is forgotten");
+}
+
+#[test]
+fn failed_runs_are_listed_with_their_reason() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one 1\nf two 2");
+    fine(&sandbox.sync(&[]));
+    sandbox.a.remove("one");
+    sandbox.a.remove("two");
+    let refused = sandbox.sync(&[]);
+    assert_eq!(refused.status, Some(1), "guard 1: {refused}");
+    let runs = json(&history(&sandbox, &["--failed", "--json"]));
+    assert_eq!(runs.len(), 1);
+    assert!(!runs[0]["problems"].as_array().unwrap().is_empty());
+}
