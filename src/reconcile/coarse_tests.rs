@@ -23,7 +23,7 @@ fn next(before: &Situation, plan: &Plan) -> Situation {
         achieved.fresh.target.insert(path_id, found);
     }
     let header = before.baseline.header().clone();
-    let baseline = record(&before.trees, &before.baseline, plan, &achieved, header).unwrap();
+    let (baseline, _) = record(&before.trees, &before.baseline, plan, &achieved, header).unwrap();
     Situation { trees: Pair::new(tree(&files.initiator), tree(&files.target)), files, baseline }
 }
 

@@ -332,6 +332,7 @@ mod tests {
             record(&situation.trees, &Baseline::empty(), &plan, &Achieved::default(), header);
         let found: Vec<_> = found
             .unwrap()
+            .0
             .records()
             .map(Result::unwrap)
             .map(|(at, record)| (at, Side::BOTH.map(|side| record.existed(side))))

@@ -5,7 +5,7 @@ use super::join::{Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use super::recorded;
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
-use crate::tree::{Entry, NodeId, Pair, Side, Stamp, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -112,6 +112,39 @@ fn is_rounded(sent: Stamp, found: Stamp) -> bool {
     two_seconds || cut_off
 }
 
+/// What the next baseline says otherwise than the one before. It must not be written before
+/// that is on the disk (8-knowing, "On the disk").
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims {
+    paths: Vec<RelPath>,
+    many: bool,
+}
+
+impl Claims {
+    /// More paths than that are not named one by one: a whole file system is flushed faster.
+    pub const FEW: usize = 32;
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty() && !self.many
+    }
+
+    /// The paths, if they are few.
+    #[must_use]
+    pub fn few(&self) -> Option<&[RelPath]> {
+        (!self.many).then_some(self.paths.as_slice())
+    }
+
+    fn add(&mut self, path: impl FnOnce() -> Option<RelPath>) {
+        let path = if self.paths.len() < Self::FEW { path() } else { None };
+        match path {
+            Some(path) if !self.many => self.paths.push(path),
+            _ => self.many = true,
+        }
+    }
+}
+
 enum Step {
     Enter { nodes: Pair<Option<NodeId>>, path_id: Option<PathId>, has_block: bool },
     Copy,
@@ -119,7 +152,7 @@ enum Step {
 }
 
 /// Writes the next baseline: paths in step as scanned, touched ones as achieved, failed
-/// ones as before, excluded ones not at all.
+/// ones as before, excluded ones not at all. Tells what is new in it.
 ///
 /// # Errors
 /// See [`RecordError`]; nothing was written then.
@@ -129,9 +162,9 @@ pub fn record(
     plan: &Plan,
     achieved: &Achieved,
     header: Header,
-) -> Result<Baseline, RecordError> {
+) -> Result<(Baseline, Claims), RecordError> {
     if plan.delta.is_as_recorded() {
-        return Ok(old.clone().with_header(header));
+        return Ok((old.clone().with_header(header), Claims::default()));
     }
     record_anew(trees, old, plan, achieved, header)
 }
@@ -143,7 +176,7 @@ pub(super) fn record_anew(
     plan: &Plan,
     achieved: &Achieved,
     header: Header,
-) -> Result<Baseline, RecordError> {
+) -> Result<(Baseline, Claims), RecordError> {
     let recorder = Recorder::new(trees, plan, achieved);
     let mut writer = BaselineWriter::like(old, header);
     let mut cursor = old.cursor();
@@ -151,6 +184,7 @@ pub(super) fn record_anew(
     let mut steps =
         vec![Step::Enter { nodes: both_roots, path_id: Some(Delta::ROOT), has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
+    let mut claims = Claims::default();
     while let Some(step) = steps.pop() {
         match step {
             Step::Skip => cursor.skip_subtree()?,
@@ -175,13 +209,13 @@ pub(super) fn record_anew(
                     cursor.block_into(&mut block)?;
                 }
                 let mut next = Vec::new();
-                let children = recorder.directory(nodes, path_id, &block, &mut next);
+                let children = recorder.directory(nodes, path_id, &block, &mut next, &mut claims);
                 writer.block(children.iter().map(|c| (c.name.as_slice(), &c.record, c.has_block)));
                 steps.extend(next.into_iter().rev());
             }
         }
     }
-    Ok(writer.finish()?)
+    Ok((writer.finish()?, claims))
 }
 
 fn on_both(nodes: Pair<Option<NodeId>>) -> Option<Pair<NodeId>> {
@@ -239,12 +273,18 @@ impl<'a> Recorder<'a> {
         path_id: Option<PathId>,
         block: &[Known<'_>],
         next: &mut Vec<Step>,
+        claims: &mut Claims,
     ) -> Vec<Line> {
         let delta = &self.plan.delta;
         let mut path_ids = path_id.map(|s| delta.children(s)).into_iter().flatten().peekable();
         let mut lines = Vec::new();
         let mut emit = |name: &[u8], now, known: Option<&Known<'_>>, path_id| {
+            let written = lines.len();
             self.child(name, now, known, path_id, &mut lines, next);
+            let new = lines.get(written).map(|line| &line.record);
+            if new != known.map(|known| &known.record) {
+                claims.add(|| self.path_of(now, path_id));
+            }
         };
         merge_block(self.trees, as_dirs(self.trees, nodes), block, |joined| {
             // Places that only the delta knows: new names of entries that moved.
@@ -258,6 +298,13 @@ impl<'a> Recorder<'a> {
             emit(delta.name(s), Pair::default(), None, Some(s));
         }
         lines
+    }
+
+    /// None where nothing but the old baseline knows the path.
+    fn path_of(&self, now: Pair<Option<NodeId>>, path_id: Option<PathId>) -> Option<RelPath> {
+        let of_tree = |side: Side| now[side].map(|id| self.trees[side].path(id));
+        let of_plan = path_id.map(|path_id| self.plan.path(path_id));
+        of_plan.or_else(|| of_tree(Side::Initiator)).or_else(|| of_tree(Side::Target))
     }
 
     fn child(
@@ -372,7 +419,6 @@ mod tests {
     use crate::reconcile::testing::{
         Situation, afterwards, carry_out, path, plan, rules, situation, tree, words,
     };
-    use crate::tree::RelPath;
 
     /// Plans, carries out, lets some paths fail, and records.
     fn after(situation: &Situation, mut spoil: impl FnMut(&Plan, &mut Achieved)) -> Baseline {
@@ -380,7 +426,7 @@ mod tests {
         let (_, mut achieved) = carry_out(situation, &plan);
         spoil(&plan, &mut achieved);
         let header = situation.baseline.header().clone();
-        record(&situation.trees, &situation.baseline, &plan, &achieved, header).unwrap()
+        record(&situation.trees, &situation.baseline, &plan, &achieved, header).unwrap().0
     }
 
     fn of(baseline: &Baseline, wanted: &str) -> Option<Record> {
@@ -474,7 +520,7 @@ mod tests {
             let (trees, old) = (&situation.trees, &situation.baseline);
             let bodies = [record, record_anew].map(|how| {
                 let new = how(trees, old, &plan, &achieved, old.header().clone()).unwrap();
-                new.body().to_vec()
+                new.0.body().to_vec()
             });
             assert_eq!(bodies[0], bodies[1], "{rows}");
             assert!(!is_as_recorded || bodies[0] == old.body(), "{rows}");

@@ -305,6 +305,24 @@ pub struct Unread {
     pub xattr: bool,
 }
 
+/// What has to be on the disk before a baseline claims it (8-knowing, "On the disk").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flush {
+    /// These alone, each with the directory that holds it; none: everything.
+    pub paths: Option<Vec<RelPath>>,
+    /// A directory on each file system below the root that is not the root's own.
+    pub file_systems: Vec<RelPath>,
+}
+
+/// What [`Replica::flush`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flushed {
+    /// It is on the disk, as far as the system tells.
+    Yes,
+    /// That machine has no tool for it.
+    NoTool,
+}
+
 /// How long `backup/` and `deleted/` keep things (as `find -ctime +N` counts days).
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
@@ -436,6 +454,13 @@ pub trait Replica: Send {
     /// # Errors
     /// The connection is lost; what was done by then is not known.
     fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError>;
+
+    /// Waits until what stands at some paths, or everything, is on the disk: contents, names,
+    /// and what was put into `backup/` and `deleted/` on the way. A replica may flush more.
+    ///
+    /// # Errors
+    /// The disk is gone or failed, or the connection is lost.
+    fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError>;
 
     /// Removes what `backup/` and `deleted/` have kept long enough.
     ///

@@ -10,6 +10,7 @@ mod behind_links;
 mod channel;
 mod clean;
 mod encode;
+mod flushing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod greeting;
@@ -28,8 +29,8 @@ pub use self::scripts::ControlScripts;
 use self::scripts::Piece;
 use super::owners::Owners;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError,
-    Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
+    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -355,6 +356,10 @@ impl Replica for ShellReplica {
             Some(results) if status == 0 && results.len() == ops.len() => Ok(results),
             _ => Err(self.garbled("apply")),
         }
+    }
+
+    fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
+        self.flush_there(what)
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {

@@ -5,6 +5,7 @@ mod attributes;
 mod change_report;
 mod checksum;
 mod closing;
+mod flushing;
 pub mod hooks;
 mod journal;
 pub mod kept;

@@ -98,8 +98,9 @@ impl Task<'_> {
         }
         let plan = as_found(trees);
         let header = self.header(trees, identities);
-        let next = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
+        let (next, claims) = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
             .map_err(|error| Halt::state(&error))?;
+        self.flush(trees, &claims)?;
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
         store.clear_inflight()?;
@@ -140,8 +141,15 @@ impl Task<'_> {
         fault::point("applied");
         self.doubt_fresh_attributes(trees);
         let header = self.header(trees, history.identities.clone());
-        let next = record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
-            .map_err(|error| Halt::state(&error))?;
+        let (next, claims) =
+            record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
+                .map_err(|error| Halt::state(&error))?;
+        if let Err(halt) = self.flush(trees, &claims) {
+            self.tell_done(trees, plan, &applied);
+            // A connection that was lost on the way was told then.
+            let is_told = applied.cut_short && self.around.stop.reason().is_none();
+            return Err(if is_told { Halt::Told } else { halt });
+        }
         store.save(history.loaded, &next, &lists(plan, &applied))?;
         if self.config.mode.watch != Watch::Off {
             self.outcome.baseline = Some(next);

@@ -3,6 +3,7 @@
 pub(super) mod apply;
 pub(super) mod arrivals;
 mod copy;
+mod flush;
 mod list;
 pub(super) mod lock;
 pub(super) mod look;
@@ -26,8 +27,9 @@ use self::scan::Walk;
 use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
-    Access, Cleaned, DigestKind, HookResult, Keep, LockRequest, Locked, Op, PathError, Prepared,
-    Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook, host,
+    Access, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Locked, Op,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook,
+    host,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -338,6 +340,10 @@ impl Replica for LocalReplica {
         let work = work.as_ref().map_err(|error| *error);
         let look = Look { attributes: Wanted::default(), ..self.look };
         Ok(LocalExecutor { root, work, look }.apply(ops))
+    }
+
+    fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
+        self.flush_to_disk(what).map(|()| Flushed::Yes)
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {

@@ -10,6 +10,7 @@ pub(super) enum Piece {
     List,
     Attributes,
     Apply,
+    Flush,
     Clean,
     Wake,
     Hook,
@@ -31,10 +32,10 @@ impl ControlScripts {
     /// Those of this version.
     #[must_use]
     pub fn new() -> Self {
-        use Piece::{Apply, Attributes, Clean, Core, Hook, List, Lock, Look, Prepare, Wake};
+        use Piece::{Apply, Attributes, Clean, Core, Flush, Hook, List, Lock, Look, Prepare, Wake};
         ControlScripts {
             first: Core.compact() + &Prepare.compact(),
-            loadable: [Lock, Look, List, Attributes, Apply, Clean, Wake]
+            loadable: [Lock, Look, List, Attributes, Apply, Flush, Clean, Wake]
                 .map(Piece::compact)
                 .to_vec(),
             hook: Hook.compact(),
@@ -58,6 +59,7 @@ impl Piece {
             Piece::List => include_str!("list.sh"),
             Piece::Attributes => include_str!("attributes.sh"),
             Piece::Apply => include_str!("apply.sh"),
+            Piece::Flush => include_str!("flush.sh"),
             Piece::Clean => include_str!("clean.sh"),
             Piece::Wake => include_str!("wake.sh"),
             Piece::Hook => include_str!("hook.sh"),
@@ -82,7 +84,7 @@ impl Piece {
 mod tests {
     use super::*;
 
-    const ALL: [Piece; 10] = [
+    const ALL: [Piece; 11] = [
         Piece::Core,
         Piece::Prepare,
         Piece::Lock,
@@ -90,6 +92,7 @@ mod tests {
         Piece::List,
         Piece::Attributes,
         Piece::Apply,
+        Piece::Flush,
         Piece::Clean,
         Piece::Wake,
         Piece::Hook,

@@ -30,6 +30,7 @@ pub const ALL: &[&str] = &[
     "setting a time",
     "an operation is done",
     "applied",
+    "flushed",
     "baseline saved",
     "state file removed",
     "recorded",
