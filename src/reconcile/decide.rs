@@ -13,7 +13,7 @@ use super::plan::{Act, Plan, SetAside, Settle};
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
 use crate::state::{Header, Record, Recorded};
-use crate::tree::{Entry, Kind, Pair, Side, Standing, Tree};
+use crate::tree::{Entry, Kind, Lack, Pair, Side, Standing, Tree};
 
 /// What is known of every path_id before anything is decided.
 pub struct Facts<'a> {
@@ -156,9 +156,15 @@ impl Decide<'_, '_> {
                 (Some(_), Some(_)) => self.both_there(path_id),
                 (Some(kind), None) if !kind.is_dir() => self.one_there(path_id, Side::Initiator),
                 (None, Some(kind)) if !kind.is_dir() => self.one_there(path_id, Side::Target),
-                // Directories on one side wait for what lies below; what is gone from
-                // both sides is forgotten.
-                _ => {}
+                // Directories on one side wait for what lies below, unless they cannot come;
+                // what is gone from both sides is forgotten.
+                (Some(_), None) => {
+                    self.is_left_out(path_id, Side::Target);
+                }
+                (None, Some(_)) => {
+                    self.is_left_out(path_id, Side::Initiator);
+                }
+                (None, None) => {}
             },
         }
     }
@@ -308,6 +314,9 @@ impl Decide<'_, '_> {
     /// Something that is no directory, on one side only.
     fn one_there(&mut self, path_id: PathId, side: Side) {
         let away = side.other();
+        if self.is_left_out(path_id, away) {
+            return;
+        }
         let change = self.facts.changes[path_id.index()];
         let policy = &self.facts.rules.policy;
         let marked = self.plan.delta.record(path_id).is_some_and(|record| record.skipped[side]);
@@ -351,16 +360,32 @@ impl Decide<'_, '_> {
         }
     }
 
+    /// Whether what the other side has cannot be on `on`: then it is left alone, and its
+    /// absence there says nothing.
+    fn is_left_out(&mut self, path_id: PathId, on: Side) -> bool {
+        let Some(kind) = self.entries(path_id)[on.other()].map(|entry| entry.kind) else {
+            return false;
+        };
+        let rules = self.facts.rules;
+        let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
+        let lack = if is_device && !rules.can_chown[on] {
+            Some(Lack::Devices)
+        } else {
+            rules.abilities[on].lack(kind, self.plan.delta.name(path_id))
+        };
+        if let Some(lack) = lack {
+            self.leave_alone(path_id, None);
+            self.plan.left_out[on].push((lack, path_id));
+        }
+        lack.is_some()
+    }
+
     /// Whether `to` can have what the other side has; if not, the path is left alone.
     fn can_come(&mut self, path_id: PathId, to: Side) -> bool {
         if self.contexts[path_id.index()] == Context::LeftAlone {
             return false;
         }
-        let kind = self.entries(path_id)[to.other()].map(|entry| entry.kind);
-        let is_device = matches!(kind, Some(Kind::CharDevice | Kind::BlockDevice));
-        if is_device && !self.facts.rules.can_chown[to] {
-            self.leave_alone(path_id, None);
-            self.plan.devices_left[to].push(path_id);
+        if self.is_left_out(path_id, to) {
             false
         } else if self.facts.rules.is_too_long(&self.plan.delta, path_id) {
             self.leave_alone(path_id, None);

@@ -106,15 +106,15 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
 fn devices_go_only_where_they_can_be_made_and_nothing_makes_way_for_others() {
     for (can, rows, expected) in [
         (true, "c: - - c -", &[">> send c"][..]),
-        (false, "c: - - c -", &[">> no device c"]),
+        (false, "c: - - c -", &[">> no devices c"]),
         (false, "c: - - f1 -", &[">> send c"]),
         (true, "a: d d c@5 d\na/f: f1 f1 - f1", &[">> deleted a", ">> send a"]),
-        (false, "a: d d c@5 d\na/f: f1 f1 - f1", &[">> no device a"]),
-        (false, "a: - - c@5 f2@3", &[">> no device a"]),
+        (false, "a: d d c@5 d\na/f: f1 f1 - f1", &[">> no devices a"]),
+        (false, "a: - - c@5 f2@3", &[">> no devices a"]),
         (
             false,
             "d: - - d -\nd/c: - - c -\nd/f: - - f1 -",
-            &[">> send d", ">> send d/f", ">> no device d/c"],
+            &[">> send d", ">> send d/f", ">> no devices d/c"],
         ),
     ] {
         let mut rules = rules();

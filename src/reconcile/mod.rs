@@ -28,6 +28,7 @@ mod moves_tests;
 pub mod plan;
 pub mod record;
 mod recorded;
+pub mod spelling;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
@@ -36,10 +37,11 @@ mod testing;
 pub use conflict::{Conflict, Reason};
 pub use delta::{Delta, PathId};
 pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Verdict};
+pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged, InflightPath};
-use crate::tree::{Pair, RelPath, Side, Tree};
+use crate::tree::{Abilities, Pair, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
 /// The settings that decisions depend on.
@@ -51,6 +53,8 @@ pub struct Rules {
     pub preserve: Preserve,
     /// Whether owners can be set, and devices made, on a side.
     pub can_chown: Pair<bool>,
+    /// What the file system of each side can do.
+    pub abilities: Pair<Abilities>,
     /// The longest relative path, in bytes, that rsync can handle below these replicas.
     pub longest_path: usize,
     /// What an earlier run was transferring when it was broken off, by path.

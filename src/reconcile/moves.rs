@@ -199,6 +199,9 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
     if facts.trees[other].find(&plan.path(to)).is_some() || delta.now(to, other).is_some() {
         return false;
     }
+    if !can_be_named(facts, plan, to, other) {
+        return false;
+    }
     let is_unchanged = |path_id: PathId| {
         let entry = plan.entry(facts.trees, path_id, other);
         let Some(record) = delta.record(path_id) else { return entry.is_none() };
@@ -220,6 +223,14 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         // An earlier move that went below the new name has it made as a new directory.
         && delta.below(to).into_iter().all(|path_id| delta.now(path_id, other).is_none())
         && delta.below(from).into_iter().all(is_unchanged)
+}
+
+/// Whether a side can have that name, and those above it that it does not have yet.
+fn can_be_named(facts: &Facts<'_>, plan: &Plan, path_id: PathId, on: Side) -> bool {
+    let delta = &plan.delta;
+    let new = |at: &PathId| *at != Delta::ROOT && delta.now(*at, on).is_none();
+    std::iter::successors(Some(path_id).filter(new), |at| Some(delta.parent(*at)).filter(new))
+        .all(|at| facts.rules.abilities[on].lack(Kind::Dir, delta.name(at)).is_none())
 }
 
 /// Carries the baseline, and on the following side the entries, to the new names.

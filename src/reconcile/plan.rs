@@ -4,9 +4,10 @@
 
 use super::conflict::Conflict;
 use super::delta::{Delta, PathId};
+use super::spelling::Respelling;
 use crate::replica::Keep;
 use crate::report::Problem;
-use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, Lack, Pair, RelPath, Side, Stamp, Tree};
 
 /// What happens to the content at a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -144,8 +145,10 @@ pub struct Plan {
     pub kept_newer: u64,
     /// How many owners or groups differ that this user cannot set.
     pub owners_left: u64,
-    /// Devices that this user cannot make on a side: they are left alone.
-    pub devices_left: Pair<Vec<PathId>>,
+    /// What cannot be on a side, and why: it is left alone.
+    pub left_out: Pair<Vec<(Lack, PathId)>>,
+    /// Step 0: spellings that become those of the other side.
+    pub respellings: Vec<Respelling>,
     /// What must be compared before it can be decided; see [`Doubt`].
     pub doubts: Vec<Doubt>,
 }
@@ -172,7 +175,8 @@ impl Plan {
             problems: Vec::new(),
             kept_newer: 0,
             owners_left: 0,
-            devices_left: Pair::default(),
+            left_out: Pair::default(),
+            respellings: Vec::new(),
             doubts: Vec::new(),
         }
     }
@@ -181,6 +185,7 @@ impl Plan {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set_aside.is_empty()
+            && self.respellings.is_empty()
             && self.moves.iter().all(|m| m.on.is_none())
             && Side::BOTH.iter().all(|side| {
                 self.counter_metadata[*side].is_empty()

@@ -56,6 +56,7 @@ pub fn rules() -> Rules {
         policy,
         preserve: preserve_all(),
         can_chown: Pair::new(true, true),
+        abilities: Pair::default(),
         longest_path: 4000,
         interrupted: BTreeMap::new(),
         making_way: BTreeMap::new(),
@@ -213,9 +214,9 @@ pub fn words(plan: &Plan) -> Vec<String> {
         let path = plan.path(conflict.path_id);
         lines.push(format!("conflict {path} {} {:?}", conflict.winner, conflict.reason));
     }
-    for (side, devices) in plan.devices_left.iter() {
-        for path_id in devices {
-            lines.push(format!("{} no device {}", side.arrow(), plan.path(*path_id)));
+    for (side, left_out) in plan.left_out.iter() {
+        for (lack, path_id) in left_out {
+            lines.push(format!("{} no {} {}", side.arrow(), lack.what(), plan.path(*path_id)));
         }
     }
     for problem in &plan.problems {

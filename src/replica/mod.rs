@@ -20,6 +20,7 @@ pub mod lock_policy;
 mod owners;
 mod shell;
 pub mod temp;
+mod trials;
 
 pub use acl::{Acl, Whom};
 pub use attribute_probe::AttributeProbe;
@@ -33,7 +34,7 @@ use crate::process::Stop;
 use crate::report::Problem;
 use crate::rsync::End;
 use crate::state::Identity;
-use crate::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
+use crate::tree::{Abilities, Entry, Kind, RelPath, Side, Stamp, Tree};
 use std::path::Path;
 use std::time::Duration;
 
@@ -234,7 +235,7 @@ pub enum Access {
 }
 
 /// What [`Replica::prepare`] found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
     /// KiB free for this user where the replica lives.
     pub free_kib: u64,
@@ -244,6 +245,8 @@ pub struct Prepared {
     pub can_chown: bool,
     /// What time it is there: what this run makes has a later ctime.
     pub now: Stamp,
+    /// What tells its file system from another; none if that cannot be found out.
+    pub file_system: Option<String>,
 }
 
 /// What a lock is asked for with.
@@ -386,6 +389,13 @@ pub trait Replica: Send {
     /// # Errors
     /// It cannot be removed.
     fn unlock(&mut self) -> Result<(), ReplicaError>;
+
+    /// What its file system can do, found out by trying in the work directory; that is there
+    /// after [`Replica::lock`], or made.
+    ///
+    /// # Errors
+    /// Nothing can be tried there, or the connection is lost.
+    fn abilities(&mut self) -> Result<Abilities, ReplicaError>;
 
     /// The identity this replica carries, if any.
     ///

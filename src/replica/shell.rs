@@ -4,6 +4,7 @@
 //! line: [`channel`](shell/channel.rs) frames, `encode` and `ops` make data, `record`,
 //! `answer` and `listing` read it.
 
+mod abilities;
 mod answer;
 mod attributes;
 mod behind_links;
@@ -38,7 +39,7 @@ use crate::report::{Level, Reporter};
 use crate::rsync::{End, RemoteEnd};
 use crate::ssh::{Ssh, Use};
 use crate::state::Identity;
-use crate::tree::{Entry, RelPath, Side, Tree};
+use crate::tree::{Abilities, Entry, RelPath, Side, Tree};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -286,6 +287,10 @@ impl Replica for ShellReplica {
 
     fn unlock(&mut self) -> Result<(), ReplicaError> {
         self.give_lock_back()
+    }
+
+    fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
+        self.try_abilities()
     }
 
     fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {

@@ -7,6 +7,7 @@ mod cursor;
 mod dir;
 mod entry_code;
 mod error;
+mod file_systems;
 mod files;
 mod found;
 #[cfg(any(test, fuzzing))]
@@ -33,6 +34,7 @@ pub use block::Known;
 pub use cursor::{Block, Cursor};
 pub use dir::StateDir;
 pub use error::{Shown, StateError};
+pub use file_systems::KnownFileSystem;
 pub use files::FileStamp;
 pub use progress::{Action, Inflight, InflightPath, Part};
 pub use show::{Ask, Form, ShowError, Verdict, command};

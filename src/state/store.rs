@@ -42,6 +42,15 @@ pub struct Loaded {
     complete: bool,
 }
 
+impl Loaded {
+    /// Puts the same baseline in its place, with other spellings of some names.
+    pub fn respell(&mut self, baseline: Baseline) {
+        self.baseline = baseline;
+        // the files say something else now
+        self.complete = false;
+    }
+}
+
 /// What a run did beside its baseline.
 #[derive(Debug, Default)]
 pub struct RunLists {
@@ -254,7 +263,8 @@ impl StateStore {
     /// All names that files of this task have.
     fn names(&self) -> Vec<String> {
         let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
-        let of_task = ["snapshot", "inflight", "resume-count", "conflicts", "last-run"];
+        let of_task =
+            ["snapshot", "inflight", "resume-count", "conflicts", "last-run", "file-systems"];
         let both = Side::BOTH.into_iter();
         both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))
             .chain(of_task.map(|what| self.name(what)))

@@ -82,6 +82,9 @@ impl Listing for Told<'_> {
     }
 
     fn moves(&self, side: Side, each: &mut dyn FnMut(&RelPath, &RelPath)) {
+        for step in self.plan.respellings.iter().filter(|step| step.on == side) {
+            each(&step.from, &step.to);
+        }
         for (index, step) in self.plan.moves.iter().enumerate() {
             let made = self.achieved.is_none_or(|a| !a.failed_moves.contains(&index));
             if step.on == Some(side) && made {
@@ -113,18 +116,11 @@ impl Task<'_> {
     }
 
     /// What the plan leaves alone, and what it decided between.
-    pub(super) fn tell_of_plan(&self, plan: &Plan) {
+    pub(super) fn tell_of_plan(&mut self, plan: &Plan) {
         for problem in &plan.problems {
             self.around.reporter().tell(Event::Problem(problem));
         }
-        for (side, path_ids) in plan.devices_left.iter() {
-            let why = "only the super-user can make devices there";
-            self.tell_left_out(
-                side,
-                &path_ids.iter().map(|s| plan.path(*s)).collect::<Vec<_>>(),
-                why,
-            );
-        }
+        self.tell_what_cannot_be_there(plan);
         if plan.kept_newer > 0 {
             let text = format!(
                 "{} newer entries on the receiving side were kept as they are (SYNC_TYPE)",

@@ -5,6 +5,7 @@ mod attributes;
 mod change_report;
 mod checksum;
 mod closing;
+mod file_systems;
 mod flushing;
 pub mod hooks;
 mod journal;
@@ -28,6 +29,7 @@ use crate::state::{
 };
 use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use attributes::Reader;
+use file_systems::FileSystems;
 use outcome::{Halt, Outcome};
 use recording::History;
 use std::collections::BTreeMap;
@@ -60,6 +62,10 @@ struct Task<'a> {
     around: Surroundings<'a>,
     replicas: Pair<Box<dyn Replica>>,
     can_chown: Pair<bool>,
+    /// What the file systems can do.
+    file_systems: FileSystems,
+    /// What is preserved: of what is asked for, all that both file systems keep.
+    preserve: Preserve,
     /// Attributes that could not be read on a side.
     unread: Pair<Unread>,
     /// How attributes are read of a side that has no tools for that.
@@ -84,6 +90,8 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
         around,
         replicas,
         can_chown: Pair::new(false, false),
+        file_systems: FileSystems::default(),
+        preserve: config.preserve,
         unread: Pair::default(),
         readers: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
@@ -184,6 +192,7 @@ impl Task<'_> {
             let prepared = self.replicas[side].prepare(access)?;
             self.can_chown[side] = prepared.can_chown;
             self.began[side] = prepared.now;
+            self.file_systems.ids[side].clone_from(&prepared.file_system);
             if prepared.created {
                 let text = format!("made the {side} directory {}", self.replicas[side].location());
                 self.say(Level::Notice, &text);
@@ -224,6 +233,7 @@ impl Task<'_> {
         self.make_state_of_target()?;
         // from here on there is a place to write down how the run ended
         self.outcome.done = (!self.is_dry()).then(journal::Done::default);
+        self.look_up_abilities(&store)?;
         self.count_resume(&store)?;
         self.note_action(&store, Action::ReplicaTree)?;
         for side in Side::BOTH {
@@ -241,18 +251,25 @@ impl Task<'_> {
         let Some(loaded) = loaded else {
             self.take_out_left_overs(&store, &mut trees)?;
             let identities = self.identities(None)?;
+            let (mut trees, _) = self.agree_on_spelling(trees, &Baseline::empty())?;
             self.read_attributes(&mut trees, &Baseline::empty())?;
             self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
         };
-        let loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
+        let mut loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
         self.tell_notes(&loaded.notes);
         let identities = self.identities(Some(&loaded.baseline))?;
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
+        let (mut trees, spelled) = self.agree_on_spelling(trees, &loaded.baseline)?;
+        if let Some(baseline) = spelled.baseline {
+            loaded.respell(baseline);
+        }
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
-        let plan = self.plan(&trees, &loaded.baseline)?;
+        let mut plan = self.plan(&trees, &loaded.baseline)?;
+        plan.respellings = spelled.respellings;
+        plan.problems.extend(spelled.problems);
         if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
             return Err(Halt::Danger(danger));
         }
@@ -311,6 +328,7 @@ impl Task<'_> {
             policy: self.config.policy.clone(),
             preserve: self.compared(),
             can_chown: self.can_chown,
+            abilities: self.file_systems.abilities.clone(),
             longest_path: self.longest_path(),
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
@@ -349,7 +367,7 @@ impl Task<'_> {
 
     /// What is compared: of what is preserved, all that can be read on both sides.
     fn compared(&self) -> Preserve {
-        let mut preserve = self.config.preserve;
+        let mut preserve = self.preserve;
         // rsync's -A brings the permissions along: a list holds them
         preserve.permissions |= preserve.acl;
         for (_, unread) in self.unread.iter() {

@@ -127,6 +127,8 @@ impl Task<'_> {
                 trees,
                 plan,
                 can_chown: self.can_chown,
+                preserve: self.preserve,
+                naming: self.file_systems.abilities.as_ref().map(|abilities| abilities.naming),
                 compared: self.compared(),
                 store,
                 began: self.began,
@@ -151,6 +153,7 @@ impl Task<'_> {
             return Err(if is_told { Halt::Told } else { halt });
         }
         store.save(history.loaded, &next, &lists(plan, &applied))?;
+        self.remember_what_was_told(store)?;
         if self.config.mode.watch != Watch::Off {
             self.outcome.baseline = Some(next);
         }

@@ -5,14 +5,18 @@
 //! somebody asks for one, and only directories know what they hold. That keeps a file at
 //! about 110 bytes and lets two trees be compared name by name instead of path by path.
 
+mod abilities;
 mod entry;
+pub mod names;
 pub mod path;
 mod side;
 
+pub use abilities::{Abilities, Lack, NameLimit};
 pub use entry::{Entry, Extra, Inode, Kind, Stamp};
 pub use path::{BadPath, RelPath};
 pub use side::{Pair, Side};
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -254,6 +258,42 @@ impl Tree {
         RelPath::of_names(chain.map(|at| self.name(at)))
     }
 
+    /// The same tree with other names for some entries. No two entries of a directory may
+    /// come to one name.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when the 32-bit numbers run out.
+    pub fn with_names(mut self, names: &BTreeMap<NodeId, Vec<u8>>) -> Result<Tree, TooLarge> {
+        if names.is_empty() {
+            return Ok(self);
+        }
+        let take = |tree: &mut Tree, id: NodeId| {
+            std::mem::replace(&mut tree.nodes[id.index()].entry, Entry::new(Kind::File))
+        };
+        let mut builder = TreeBuilder::new(take(&mut self, Tree::ROOT));
+        builder.tree.standings[0] = self.standings[0];
+        let mut new_ids = vec![Tree::ROOT; self.nodes.len()];
+        let mut children = Children::default();
+        // parents come before their children
+        for group in 0..self.groups.len() {
+            let dir = self.groups[group].dir;
+            let mut named: Vec<(Vec<u8>, NodeId)> = self
+                .children(dir)
+                .map(|id| (names.get(&id).map_or(self.name(id), Vec::as_slice).to_vec(), id))
+                .collect();
+            named.sort();
+            for (name, id) in &named {
+                let standing = self.standing(*id);
+                children.push(name, standing, take(&mut self, *id))?;
+            }
+            let ids = builder.fill_from(new_ids[dir.index()], &mut children)?;
+            for ((_, old), new) in named.iter().zip(ids) {
+                new_ids[old.index()] = new;
+            }
+        }
+        Ok(builder.finish())
+    }
+
     /// Every entry below the root, each directory's children side by side.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         #[allow(clippy::cast_possible_truncation)] // `fill` refuses more than u32::MAX nodes
@@ -432,6 +472,28 @@ mod tests {
             assert!(ids.iter().map(|id| tree.name(*id)).eq(sorted));
             assert!(ids.iter().all(|id| tree.entry(*id).size == tree.name(*id).len() as u64));
         }
+    }
+
+    #[test]
+    fn an_entry_with_another_name_keeps_all_else_and_what_lies_below_it() {
+        let mut builder = TreeBuilder::new(Entry::new(Kind::Dir));
+        let top: Vec<NodeId> = builder
+            .fill(Tree::ROOT, vec![child("A", Kind::Dir), child("b", Kind::Dir)])
+            .unwrap()
+            .collect();
+        let _ = builder.fill(top[1], vec![child("x", Kind::File)]).unwrap();
+        let _ = builder.fill(top[0], vec![child("y", Kind::Fifo), child("z", Kind::File)]).unwrap();
+        let mut tree = builder.finish();
+        let y = tree.find(&RelPath::new("A/y").unwrap()).unwrap();
+        tree.exclude(y);
+        let names = [(top[0], b"c".to_vec()), (y, b"zz".to_vec())].into();
+        let tree = tree.with_names(&names).unwrap();
+        let mut paths: Vec<String> = tree.ids().map(|id| tree.path(id).shown()).collect();
+        paths.sort();
+        assert_eq!(paths, ["b", "b/x", "c", "c/z", "c/zz"]);
+        let moved = tree.find(&RelPath::new("c/zz").unwrap()).unwrap();
+        assert_eq!(tree.entry(moved).kind, Kind::Fifo);
+        assert_eq!(tree.standing(moved), Standing::Excluded);
     }
 
     #[test]

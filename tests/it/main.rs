@@ -19,6 +19,7 @@ mod disk_gone;
 mod faults;
 mod fidelity;
 mod fidelity_settings;
+mod file_systems;
 mod filter;
 mod forced_command;
 mod hard_links;

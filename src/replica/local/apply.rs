@@ -12,6 +12,7 @@ use super::writable::{only_mtime, set_mode, with_access};
 use super::{arrivals, copy};
 use crate::process::fault;
 use crate::replica::{AttributeChange, Keep, Op, PathError, attributes, host, kept_name};
+use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
@@ -41,6 +42,49 @@ fn of_the_root() -> PathError {
 
 fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
     move |error| PathError::Failed { action, cause: error.to_string() }
+}
+
+/// Whether what is at the new name is the entry itself, because the file system takes both
+/// spellings for one: then only one of them is listed. (Inode numbers do not tell: some file
+/// systems make one up for each spelling.)
+fn is_itself(old: &Place<'_>, new: &Place<'_>) -> bool {
+    const EVERY: Naming = Naming { case: Case::Folded, forms: Forms::Folded };
+    if !EVERY.is_one(old.name, new.name) {
+        return false;
+    }
+    let id = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+    let is_same_dir = id(&old.dir).is_some_and(|dir| Some(dir) == id(&new.dir));
+    is_same_dir && is_listed(&old.dir, old.name) && !is_listed(&new.dir, new.name)
+}
+
+/// Whether a directory has an entry of just this spelling.
+fn is_listed(dir: &OwnedFd, name: &[u8]) -> bool {
+    let list = || -> rustix::io::Result<bool> {
+        let dir = rustix::fs::openat(dir, c".", super::openat_root::LIST, Mode::empty())?;
+        for entry in rustix::fs::Dir::new(dir)? {
+            if entry?.file_name().to_bytes() == name {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    list().unwrap_or(false)
+}
+
+/// Gives an entry another spelling of its own name. Some file systems do nothing when both
+/// names are one entry; there it takes a way over a third name.
+fn respell(place: &Place<'_>, new: &[u8]) -> rustix::io::Result<()> {
+    let Place { dir, name } = place;
+    rustix::fs::renameat(dir, *name, dir, new)?;
+    if is_listed(dir, new) {
+        return Ok(());
+    }
+    let between = [new, b".osync-renames"].concat();
+    rename_to_free(dir, name, dir, &between, true)?;
+    fault::point("between two spellings");
+    rename_to_free(dir, &between, dir, new, true).inspect_err(|_| {
+        let _ = rename_to_free(dir, &between, dir, name, true);
+    })
 }
 
 impl LocalExecutor<'_> {
@@ -213,6 +257,9 @@ impl LocalExecutor<'_> {
         let rename =
             || rename_to_free(&place.dir, place.name, &new.dir, new.name, now.kind.is_dir());
         match with_moved(&place, now.kind, &new.dir, rename) {
+            Err(Errno::EXIST | Errno::NOTEMPTY) if is_itself(&place, &new) => {
+                respell(&place, new.name).map_err(failed("spell its name anew"))
+            }
             Err(Errno::EXIST | Errno::NOTEMPTY) => Err(PathError::Occupied(to.clone())),
             Err(Errno::XDEV) => self.move_across(&place, &now, to, &new),
             result => result.map_err(failed("rename it")),

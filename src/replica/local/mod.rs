@@ -1,5 +1,6 @@
 //! A replica in a directory of this machine.
 
+mod abilities;
 pub(super) mod apply;
 pub(super) mod arrivals;
 mod copy;
@@ -34,7 +35,7 @@ use super::{
 use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::Identity;
-use crate::tree::{Entry, RelPath, Side, Tree, path};
+use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -217,6 +218,14 @@ impl Replica for LocalReplica {
             Some(work) => held.release(&work).map_err(|error| self.error(error.to_string())),
             None => Ok(()),
         }
+    }
+
+    fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
+        let work = WorkDir::open_or_make(self.open_root()?)
+            .map_err(|error| self.work_dir_error("make", error))?;
+        abilities::look_up(&work).map_err(|error| {
+            self.error(format!("cannot try in .osync_workdir what its file system can do: {error}"))
+        })
     }
 
     fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {

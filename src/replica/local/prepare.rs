@@ -43,11 +43,10 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
         .map_err(|error| format!("cannot find out the free space: {error}"))?;
     let free_kib = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
     let can_chown = rustix::process::geteuid().is_root();
-    Ok(Found {
-        real,
-        root,
-        prepared: Prepared { free_kib, created, can_chown, now: crate::replica::host::stamp() },
-    })
+    let file_system = super::abilities::file_system(&root).ok();
+    let now = crate::replica::host::stamp();
+    let prepared = Prepared { free_kib, created, can_chown, now, file_system };
+    Ok(Found { real, root, prepared })
 }
 
 fn make(location: &Path, access: Access) -> Result<(), String> {

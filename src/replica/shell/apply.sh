@@ -335,7 +335,7 @@ act_rename() {
     esac
     if ! enter "$parent"; then
       eval "r_$i='f rename it:the directory of the new name is not there'"
-    elif is_there "${to##*/}"; then
+    elif is_there "${to##*/}" && ! is_itself; then
       eval "r_$i=b"
     else
       if open_dir .; then parent_mode=$mode; else parent_mode=; fi
@@ -347,6 +347,22 @@ act_rename() {
     fi
     enter "$here"
   done
+}
+
+# is_itself: whether what is at the new name in this directory is the entry $name itself,
+# because the file system takes both spellings for one: then only one of them is listed.
+is_itself() {
+  [ "$parent" = "$here" ] && is_there "$name" || return 1
+  set +f
+  itself=no
+  for listed in ./* ./.*; do
+    case $listed in
+      "./$name") [ "$itself" = other ] || itself=yes ;;
+      "./${to##*/}") itself=other ;;
+    esac
+  done
+  set -f
+  [ "$itself" = yes ]
 }
 
 # Where mv can, it also refuses by itself to go into or over something.

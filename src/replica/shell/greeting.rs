@@ -25,6 +25,7 @@ pub(super) struct Greeting {
     has_kept: bool,
     has_sha256: bool,
     identity: Option<Vec<u8>>,
+    file_system: Option<String>,
     root: Vec<u8>,
 }
 
@@ -100,6 +101,7 @@ impl ShellReplica {
             can_chown: greeting.uid == 0,
             // whole seconds only, rounded down: what is made from now on is not older
             now: Stamp::new(greeting.now, 0),
+            file_system: greeting.file_system.map(|id| format!("{id} {}", greeting.uid)),
         })
     }
 }
@@ -158,6 +160,9 @@ pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
                 greeting.has_work_dir = text == "yes";
             }
             b"sha256" => greeting.has_sha256 = text == "yes",
+            b"filesystem" => {
+                greeting.file_system = Some(text.to_owned()).filter(|text| !text.is_empty());
+            }
             b"kept" => greeting.has_kept = text == "yes",
             b"identity" => greeting.identity = Some(value.to_vec()),
             _ => return None,

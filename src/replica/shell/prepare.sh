@@ -45,6 +45,18 @@ free_space() {
   esac
 }
 
+# What tells the file system from another: its device, and what else can be told.
+file_system() {
+  case $style in
+    gnu) device=$(find . -maxdepth 0 -printf '%D %F' 2>/dev/null) ;;
+    stat) device=$(stat -c %d . 2>/dev/null) ;;
+    *) device=$(stat -f %d . 2>/dev/null) ;;
+  esac
+  volume=
+  [ "$style" = bsd ] || volume=$(stat -f -c '%i %t' . 2>/dev/null)
+  file_system=$device${volume:+" $volume"}
+}
+
 # go PATH: resolves it once, like the login shell would.
 go() {
   start=$PWD
@@ -87,7 +99,8 @@ hello() {
   done
   find_style
   free_space
-  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "style $style"
+  file_system
+  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "style $style" "filesystem $file_system"
   if [ -L .osync_workdir ]; then
     echo 'workdir link'
   elif [ -d .osync_workdir ]; then

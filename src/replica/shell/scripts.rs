@@ -14,6 +14,7 @@ pub(super) enum Piece {
     Clean,
     Wake,
     Hook,
+    Abilities,
 }
 
 /// The pieces as a client of this version sends them, for whoever has to know them: the
@@ -32,10 +33,12 @@ impl ControlScripts {
     /// Those of this version.
     #[must_use]
     pub fn new() -> Self {
-        use Piece::{Apply, Attributes, Clean, Core, Flush, Hook, List, Lock, Look, Prepare, Wake};
+        use Piece::{
+            Abilities, Apply, Attributes, Clean, Core, Flush, Hook, List, Lock, Look, Prepare, Wake,
+        };
         ControlScripts {
             first: Core.compact() + &Prepare.compact(),
-            loadable: [Lock, Look, List, Attributes, Apply, Flush, Clean, Wake]
+            loadable: [Lock, Look, List, Attributes, Apply, Flush, Clean, Wake, Abilities]
                 .map(Piece::compact)
                 .to_vec(),
             hook: Hook.compact(),
@@ -63,6 +66,7 @@ impl Piece {
             Piece::Clean => include_str!("clean.sh"),
             Piece::Wake => include_str!("wake.sh"),
             Piece::Hook => include_str!("hook.sh"),
+            Piece::Abilities => include_str!("abilities.sh"),
         }
     }
 
@@ -84,7 +88,7 @@ impl Piece {
 mod tests {
     use super::*;
 
-    const ALL: [Piece; 11] = [
+    const ALL: [Piece; 12] = [
         Piece::Core,
         Piece::Prepare,
         Piece::Lock,
@@ -96,6 +100,7 @@ mod tests {
         Piece::Clean,
         Piece::Wake,
         Piece::Hook,
+        Piece::Abilities,
     ];
 
     #[test]

@@ -18,6 +18,12 @@ impl Steps<'_, '_> {
             paths.extend(earlier.paths.iter().cloned());
         }
         let known = paths.len();
+        let respelled = plan.respellings.iter().map(|step| InflightPath {
+            path: step.to.clone(),
+            part: Part::MakesWay,
+            to: step.on,
+        });
+        paths.extend(respelled);
         let mut add = |path_id: PathId, part: Part, to: Side| {
             paths.push(InflightPath { path: self.path(path_id), part, to });
         };

@@ -18,10 +18,11 @@ use super::attributes::Reader;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
-use crate::reconcile::{Delta, PathId, Plan};
+use crate::reconcile::{Delta, PathId, Plan, Respelling};
 use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, InflightPath, StateStore};
+use crate::tree::names::Naming;
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,6 +41,10 @@ pub struct Apply<'a> {
     pub plan: &'a Plan,
     /// Whether owners can be set on a side.
     pub can_chown: Pair<bool>,
+    /// Which spellings each side takes for one name.
+    pub naming: Pair<Naming>,
+    /// What is preserved: of what is asked for, all that both file systems keep.
+    pub preserve: Preserve,
     /// What is compared: of what is preserved, all that can be read on both sides.
     pub compared: Preserve,
     /// Where what is under way is noted.
@@ -88,6 +93,12 @@ impl From<ReplicaError> for Cut {
     fn from(error: ReplicaError) -> Self {
         Cut::Lost(error)
     }
+}
+
+/// Gives the directory of a renamed entry its time back. (The root has none of its own.)
+fn dir_time(step: &Respelling) -> Option<Op> {
+    let path = step.to.parent().filter(|dir| !dir.is_root())?;
+    Some(Op::SetMtime { path, mtime: step.dir_mtime })
 }
 
 /// The steps under way.
@@ -150,6 +161,7 @@ impl Apply<'_> {
 impl Steps<'_, '_> {
     fn all(&mut self) -> Result<(), Cut> {
         self.note_in_flight();
+        self.respell()?;
         let moved = self.places_of_moves();
         self.set_aside(|side, path_id| !moved[side].contains(&path_id))?;
         self.moves()?;
@@ -269,6 +281,49 @@ impl Steps<'_, '_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Before everything else: all paths of the plan are spelled as they will be.
+    fn respell(&mut self) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        for side in Side::BOTH {
+            let steps: Vec<_> = plan.respellings.iter().filter(|step| step.on == side).collect();
+            for steps in steps.chunks(BATCH) {
+                self.check_stop()?;
+                let rename = |step: &&Respelling| Op::Rename {
+                    from: step.from.clone(),
+                    to: step.to.clone(),
+                    expect: step.expect.clone(),
+                };
+                let ops: Vec<Op> = steps.iter().map(rename).collect();
+                fault::point("before a batch");
+                let results = self.apply.replicas[side].apply(&ops)?;
+                fault::point("after a batch");
+                let mut times = Vec::new();
+                for (step, result) in steps.iter().zip(results) {
+                    match result {
+                        Ok(()) => times.extend(dir_time(step)),
+                        Err(error) => self.fail_respelling(step, &error),
+                    }
+                }
+                // A directory that vanished meanwhile needs no time.
+                self.apply.replicas[side].apply(&times)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A folding side finds the entry under either spelling. The other one has nothing there
+    /// under the new one: what was planned for that cannot be done.
+    fn fail_respelling(&mut self, step: &Respelling, error: &PathError) {
+        let text = format!("cannot spell it '{}' as on the other side: {error}", step.to.shown());
+        let reporter = self.apply.around.reporter();
+        reporter.problem(Level::Warn, Some(step.on), Some(&step.from), &text);
+        if let Some(path_id) =
+            self.delta().find(&step.to).filter(|_| !self.apply.naming[step.on].folds())
+        {
+            self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
+        }
     }
 
     fn fail_tree(&mut self, side: Side, top: PathId, what: &str, error: &PathError) {

@@ -6,7 +6,7 @@ use crate::reconcile::record::arrived;
 use crate::reconcile::{Act, PathId};
 use crate::replica::ReplicaError;
 use crate::report::Level;
-use crate::tree::{Entry, Kind, RelPath, Side, Tree};
+use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
 
 /// About so many entries below whole subtrees are looked at in one go. All of them would be
 /// held twice for a while, which is the most memory that a first run needs.
@@ -87,10 +87,26 @@ impl Steps<'_, '_> {
             for child in plan.delta.children(path_id) {
                 let name = plan.delta.name(child);
                 while below.next_if(|(tree, id)| tree.name(*id) < name).is_some() {}
-                stack.push((child, below.next_if(|(tree, id)| tree.name(*id) == name)));
+                let found = below.next_if(|(tree, id)| tree.name(*id) == name);
+                stack.push((
+                    child,
+                    found.or_else(|| self.under_another_spelling(side, there, name)),
+                ));
             }
             self.applied.achieved.fresh[side].insert(path_id, entry);
         }
+    }
+
+    /// What arrived in a directory under a spelling that its file system made of the name.
+    fn under_another_spelling<'t>(
+        &self,
+        side: Side,
+        there: Option<(&'t Tree, NodeId)>,
+        name: &[u8],
+    ) -> Option<(&'t Tree, NodeId)> {
+        let naming = self.apply.naming[side];
+        let (tree, dir) = there.filter(|_| naming.folds())?;
+        tree.children(dir).find(|id| naming.is_one(tree.name(*id), name)).map(|id| (tree, id))
     }
 
     /// The replica cannot be asked any more: nothing touched on it counts as achieved,

@@ -2,7 +2,7 @@
 
 use super::Apply;
 use super::shares::{self, Share};
-use crate::config::Config;
+use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::reconcile::{Delta, PathId, Plan};
@@ -32,6 +32,7 @@ impl Call {
 /// What a direction needs; may be used from several threads.
 pub struct TransferScheduler<'a> {
     config: &'a Config,
+    preserve: Preserve,
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
     stop: &'a Stop,
@@ -50,6 +51,7 @@ impl<'a> TransferScheduler<'a> {
     pub fn new(apply: &Apply<'a>) -> Self {
         TransferScheduler {
             config: apply.config,
+            preserve: apply.preserve,
             plan: apply.plan,
             trees: apply.trees,
             stop: apply.around.stop,
@@ -154,7 +156,7 @@ impl<'a> TransferScheduler<'a> {
             && self.ends.iter().all(|(_, end)| matches!(end, End::Local { .. }))
             && transfer.bandwidth == 0
             && !transfer.partial
-            && !self.config.preserve.hardlinks
+            && !self.preserve.hardlinks
     }
 
     fn call(&self, call: &Call, share: &Share, to: Side) -> Result<Finished, RsyncError> {
@@ -183,7 +185,7 @@ impl<'a> TransferScheduler<'a> {
         let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         rsync::transfer(
             &self.config.transfer,
-            &self.config.preserve,
+            &self.preserve,
             &transfer,
             paths,
             self.stop,

@@ -70,7 +70,7 @@ impl Steps<'_, '_> {
     /// all of them closed to others and sets their modes later: killed in between, the next
     /// run would find them on both sides, and could take the closed one for the right one.
     fn make_tops(&mut self, side: Side, calls: &[Call]) -> Result<(), Cut> {
-        if !self.apply.config.preserve.permissions {
+        if !self.apply.preserve.permissions {
             return Ok(());
         }
         let tops = calls.iter().flat_map(|call| {

@@ -1,0 +1,166 @@
+//! What the file systems of both sides can do: looked up once, and remembered
+//! (spec 8, "What a file system can do").
+
+use super::Task;
+use super::outcome::Halt;
+use crate::config::Preserve;
+use crate::reconcile::spelling::{self, SpellingError};
+use crate::reconcile::{Plan, SpellingRules};
+use crate::report::Level;
+use crate::state::{Baseline, KnownFileSystem, StateStore};
+use crate::tree::{Abilities, Lack, Pair, RelPath, Side, Tree};
+use std::collections::BTreeMap;
+
+/// The file systems of a run.
+#[derive(Debug, Default)]
+pub(super) struct FileSystems {
+    /// What tells each from another; none if it cannot be told.
+    pub ids: Pair<Option<String>>,
+    /// What each can do.
+    pub abilities: Pair<Abilities>,
+    /// What an earlier run knew of these very file systems, and this one found out.
+    known: Pair<Option<KnownFileSystem>>,
+}
+
+impl From<SpellingError> for Halt {
+    fn from(error: SpellingError) -> Self {
+        Halt::state(&error)
+    }
+}
+
+impl Task<'_> {
+    /// Finds out what is not known yet. A dry run writes nothing: it takes what is not known
+    /// for an ordinary file system.
+    pub(super) fn look_up_abilities(&mut self, store: &StateStore) -> Result<(), Halt> {
+        let mut remembered = store.file_systems()?;
+        for side in Side::BOTH {
+            let id = self.file_systems.ids[side].clone();
+            let known = remembered[side].take();
+            let known = known.filter(|known| id.as_ref() == Some(&known.file_system));
+            if known.is_none() && !self.is_dry() {
+                match self.replicas[side].abilities() {
+                    Ok(abilities) => self.learn(side, id, abilities),
+                    // Without them everything is tried, and told where it fails.
+                    Err(error) => self.say(Level::Verbose, &error.to_string()),
+                }
+            } else if let Some(known) = known {
+                self.file_systems.abilities[side] = known.abilities.clone();
+                self.file_systems.known[side] = Some(known);
+            }
+        }
+        self.restrict_preserved();
+        if !self.is_dry() && self.file_systems.known != store.file_systems()? {
+            store.set_file_systems(&self.file_systems.known)?;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, side: Side, id: Option<String>, abilities: Abilities) {
+        let wanted = &self.config.preserve;
+        let mut lacks = Vec::new();
+        if !abilities.modes && (wanted.permissions || wanted.executability) {
+            lacks.push("permissions");
+        }
+        if !abilities.owners && (wanted.owner || wanted.group) {
+            lacks.push("owners and groups");
+        }
+        if !abilities.hard_links && wanted.hardlinks {
+            lacks.push("hard links");
+        }
+        if !lacks.is_empty() {
+            let text = format!(
+                "the {side}'s file system keeps no {}: they are neither compared nor brought over",
+                lacks.join(", no ")
+            );
+            self.say(Level::Notice, &text);
+        }
+        if abilities.naming.folds() {
+            let text = format!(
+                "the {side}'s file system takes names for one that differ in case or in the form \
+                 of their letters only; names are compared accordingly"
+            );
+            self.say(Level::Notice, &text);
+        }
+        self.file_systems.known[side] = id.map(|file_system| KnownFileSystem {
+            file_system,
+            abilities: abilities.clone(),
+            left_out: BTreeMap::new(),
+        });
+        self.file_systems.abilities[side] = abilities;
+    }
+
+    /// What is preserved is what both file systems keep.
+    fn restrict_preserved(&mut self) {
+        let Pair { initiator, target } = &self.file_systems.abilities;
+        let modes = initiator.modes && target.modes;
+        let owners = initiator.owners && target.owners;
+        let preserve = &mut self.preserve;
+        *preserve = Preserve {
+            permissions: preserve.permissions && modes,
+            executability: preserve.executability && modes,
+            owner: preserve.owner && owners,
+            group: preserve.group && owners,
+            hardlinks: preserve.hardlinks && initiator.hard_links && target.hard_links,
+            ..*preserve
+        };
+    }
+
+    /// Gives both trees and the baseline one spelling for each name, where a side folds.
+    pub(super) fn agree_on_spelling(
+        &mut self,
+        trees: Pair<Tree>,
+        baseline: &Baseline,
+    ) -> Result<(Pair<Tree>, spelling::Spelled), Halt> {
+        let Pair { initiator, target } = &self.file_systems.abilities;
+        let rules = SpellingRules {
+            naming: Pair::new(initiator.naming, target.naming),
+            prevalence: self.config.policy.prevalence,
+            one_way_from: self.config.policy.one_way_from,
+        };
+        Ok(spelling::agree(trees, baseline, rules)?)
+    }
+
+    /// What cannot be on a side: a warning in the run that meets it first, or meets more of
+    /// it. A cron job must not fail every night for what cannot change.
+    pub(super) fn tell_what_cannot_be_there(&mut self, plan: &Plan) {
+        for (side, left_out) in plan.left_out.iter() {
+            let mut counts: BTreeMap<Lack, (u64, RelPath)> = BTreeMap::new();
+            for (lack, path_id) in left_out {
+                let path = plan.path(*path_id);
+                self.say(Level::Verbose, &format!("{side}: {path}: left out: {}", lack.why()));
+                let (count, first) = counts.entry(*lack).or_insert_with(|| (0, path.clone()));
+                *count += 1;
+                if path < *first {
+                    *first = path;
+                }
+            }
+            let told = self.file_systems.known[side].as_ref().map(|known| known.left_out.clone());
+            let told = told.unwrap_or_default();
+            for (lack, (count, first)) in &counts {
+                let others = if *count > 1 { " and others" } else { "" };
+                let what = lack.what();
+                if *count > told.get(lack).copied().unwrap_or(0) {
+                    let text = format!(
+                        "{what} left out: {count} ('{first}'{others}): {}. They are never taken \
+                         for deleted; exclude them to hear no more of them",
+                        lack.why()
+                    );
+                    self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+                } else {
+                    let text =
+                        format!("{side}: {what} left out as before: {count} ('{first}'{others})");
+                    self.say(Level::Notice, &text);
+                }
+            }
+            if let Some(known) = &mut self.file_systems.known[side] {
+                known.left_out =
+                    counts.into_iter().map(|(lack, (count, _))| (lack, count)).collect();
+            }
+        }
+    }
+
+    /// Keeps the numbers that were told.
+    pub(super) fn remember_what_was_told(&self, store: &StateStore) -> Result<(), Halt> {
+        Ok(store.set_file_systems(&self.file_systems.known)?)
+    }
+}

@@ -1,0 +1,194 @@
+//! File systems that fold names, refuse some, and lack what others have (spec 8, "What a file
+//! system can do"): real exFAT and NTFS through FUSE. Where these cannot be mounted, the tests
+//! say so and pass.
+
+use crate::support::images::{Image, Kind};
+use crate::support::sandbox::Replica;
+use crate::support::ways::{Way, each};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use std::os::unix::fs::symlink;
+
+/// Plays a scenario in which `there` is on such a file system.
+fn on(kind: Kind, settings: &str, play: impl Fn(&Way, &Replica, &Replica)) {
+    each(settings, |way| {
+        let (here, there) = (way.here(), way.there());
+        if let Some(_mounted) = Image::mount(kind, &way.sandbox.path("image"), &there.root) {
+            play(way, here, there);
+        }
+    });
+}
+
+fn names(side: &Replica) -> Vec<String> {
+    side.tree().into_keys().map(|name| String::from_utf8(name).unwrap()).collect()
+}
+
+/// Both sides hold the same under the same names, and a further run does nothing.
+fn alike(way: &Way) {
+    assert_eq!(way.sandbox.a.contents(), way.sandbox.b.contents(), "{}", way.name);
+    way.idle();
+}
+
+/// The same where a side spells names as it likes.
+fn alike_but_for_case(way: &Way) {
+    let of = |side: &Replica| {
+        let mut lines: Vec<String> = side.contents().lines().map(str::to_lowercase).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(of(&way.sandbox.a), of(&way.sandbox.b), "{}", way.name);
+    way.idle();
+}
+
+#[test]
+fn two_names_that_are_one_across_lose_nothing() {
+    for kind in [Kind::ExFat, Kind::FoldingNtfs] {
+        on(kind, "", |way, here, there| {
+            here.make("f File one\nf file other\nd Dir\nf Dir/a A\nd dir\nf dir/b B\nf z z");
+            let before = here.contents();
+            for _ in 0..2 {
+                let run = way.run();
+                assert_eq!(run.status, Some(1), "{run}");
+                for names in ["File", "'file'", "Dir", "'dir'"] {
+                    assert!(run.stderr.contains(names), "{run}");
+                }
+                assert_eq!(here.contents(), before, "{}", way.name);
+                assert_eq!(there.contents(), "f z z\n", "{}", way.name);
+            }
+            here.remove("file");
+            here.rename("dir", "other");
+            way.fine();
+            alike_but_for_case(way);
+            // one that is there already is no reason to touch it when another comes
+            here.make("f FILE third");
+            there.write("File", "edited", 1_700_000_000);
+            assert_eq!(way.run().status, Some(1));
+            assert_eq!(there.read("File").unwrap(), b"edited");
+            assert_eq!(here.read("File").unwrap(), b"one");
+            here.remove("FILE");
+            way.fine();
+            assert_eq!(here.read("File").unwrap(), b"edited");
+            alike_but_for_case(way);
+        });
+    }
+}
+
+#[test]
+fn a_rename_that_changes_only_the_case_is_a_rename_on_the_other_side_too() {
+    on(Kind::ExFat, "", |way, here, there| {
+        here.make("f readme x\nd dir\nf dir/caf\u{e9} y\nf dir/z z");
+        way.fine();
+        alike(way);
+        here.rename("readme", "README");
+        here.rename("dir", "Dir");
+        here.rename("Dir/caf\u{e9}", "Dir/CAF\u{c9}");
+        way.fine();
+        assert!(names(there).contains(&"Dir/CAF\u{c9}".to_owned()), "{:?}", names(there));
+        alike(way);
+        there.rename("README", "ReadMe");
+        there.rename("Dir/z", "Dir/Z");
+        way.fine();
+        assert!(here.has("ReadMe") && here.has("Dir/Z") && !here.has("README"));
+        alike(way);
+        // a rename and an edit, on either side
+        here.rename("ReadMe", "readme");
+        here.write("readme", "edited", 1_700_000_001);
+        there.rename("Dir", "DIR");
+        there.write("DIR/Z", "edited too", 1_700_000_003);
+        way.fine();
+        assert_eq!(here.read("DIR/Z").unwrap(), b"edited too");
+        assert_eq!(there.read("readme").unwrap(), b"edited");
+        assert_eq!((here.deleted(), there.deleted()), (String::new(), String::new()));
+        alike(way);
+    });
+}
+
+#[test]
+fn where_a_file_system_spells_names_as_it_likes_the_other_side_keeps_its_spelling() {
+    on(Kind::FoldingNtfs, "", |way, here, there| {
+        here.make("f README x\nd Dir\nf Dir/File y");
+        way.fine();
+        alike_but_for_case(way);
+        assert_eq!(names(here), ["Dir", "Dir/File", "README"]);
+        here.rename("README", "ReadMe");
+        there.write("Dir/File", "edited", 1_700_000_000);
+        there.write("New", "n", 1_700_000_000);
+        way.fine();
+        assert_eq!(here.read("Dir/File").unwrap(), b"edited");
+        assert_eq!(names(here)[..3], ["Dir", "Dir/File", "ReadMe"]);
+        alike_but_for_case(way);
+        here.remove("Dir/File");
+        way.fine();
+        assert!(!there.has("Dir/File"));
+        alike_but_for_case(way);
+    });
+}
+
+#[test]
+fn where_both_spell_a_name_differently_prevalence_gives_the_spelling() {
+    for (settings, wins) in [("", "README"), ("CONFLICT_PREVALANCE=target", "Readme")] {
+        on(Kind::ExFat, settings, |way, here, there| {
+            let (initiator, target) =
+                if way.here_is() == "initiator" { (here, there) } else { (there, here) };
+            initiator.make("f README same 1500000000");
+            target.make("f Readme same 1500000000");
+            way.fine();
+            assert_eq!((names(here), names(there)), (vec![wins.to_owned()], vec![wins.to_owned()]));
+            alike(way);
+        });
+    }
+}
+
+#[test]
+fn what_cannot_be_there_is_left_out_and_never_deleted() {
+    on(Kind::ExFat, "", |way, here, there| {
+        let long = "n".repeat(200);
+        here.make(&format!("f plain x\nd d\nf d/a:b y\nd e?\nf e?/inside z\nf {long} l"));
+        symlink("plain", here.at("link")).unwrap();
+        mknodat(CWD, here.at("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let before = here.contents();
+        let run = way.run();
+        assert_eq!(run.status, Some(2), "{run}");
+        for words in [
+            "links left out: 1 ('link')",
+            "fifos left out: 1 ('pipe')",
+            "names left out: 2 ('d/a:b' and others)",
+        ] {
+            assert!(run.stderr.contains(words), "{words}: {run}");
+        }
+        assert_eq!(run.stderr.matches("(WARN)").count(), 4, "{run}");
+        let there_now = format!("d d\nf {long} l\nf plain x\n");
+        for _ in 0..2 {
+            assert_eq!(here.contents(), before, "{}", way.name);
+            assert_eq!(there.contents(), there_now, "{}", way.name);
+            way.fine();
+        }
+        // more of them: said again
+        symlink("plain", here.at("d/second")).unwrap();
+        let run = way.run();
+        assert!(run.status == Some(2) && run.stderr.contains("links left out: 2"), "{run}");
+        way.fine();
+        // a file becomes a link, and a name becomes one that is refused
+        here.remove("plain");
+        symlink("d", here.at("plain")).unwrap();
+        way.run();
+        assert_eq!(there.read("plain").unwrap(), b"x", "nothing makes way for what cannot come");
+        assert!(here.at("plain").is_symlink());
+        way.idle();
+    });
+}
+
+#[test]
+fn ntfs_takes_names_as_they_are() {
+    on(Kind::Ntfs, "", |way, here, there| {
+        here.make("f File one\nf file other\nf a:b y\nf caf\u{e9} z");
+        symlink("File", here.at("link")).unwrap();
+        way.fine();
+        assert_eq!(here.contents(), there.contents(), "{}", way.name);
+        alike(way);
+        here.rename("a:b", "A:B");
+        there.write("file", "edited", 1_700_000_000);
+        way.fine();
+        assert_eq!(here.read("file").unwrap(), b"edited");
+        alike(way);
+    });
+}
