@@ -147,14 +147,18 @@ impl Connection {
         delimiter: &[u8],
         most: u64,
         wait: &mut Wait,
-        sink: &mut dyn FnMut(&[u8]),
+        sink: &mut Sink<'_>,
     ) -> Result<(), ConnectionError> {
         let mut handed = 0;
         loop {
+            let mut taken = Ok(());
             let found = hand_over(&mut self.buffer, delimiter, &mut |bytes| {
                 handed += bytes.len() as u64;
-                sink(bytes);
+                taken = sink(bytes);
             });
+            if let Err(Excess(what_it_does)) = taken {
+                return Err(self.given_up(what_it_does));
+            }
             if found == Found::Here {
                 return Ok(());
             }
@@ -312,6 +316,13 @@ fn excerpt(said: &str) -> String {
         .collect();
     lines[lines.len().saturating_sub(4)..].join(" / ")
 }
+
+/// What comes is more than can be, or not what can be; the words say what the other side does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Excess(pub &'static str);
+
+/// What takes an answer as it comes.
+pub(super) type Sink<'a> = dyn FnMut(&[u8]) -> std::result::Result<(), Excess> + 'a;
 
 /// Whether a delimiter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

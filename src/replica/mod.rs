@@ -247,6 +247,8 @@ pub struct Prepared {
     pub now: Stamp,
     /// What tells its file system from another; none if that cannot be found out.
     pub file_system: Option<String>,
+    /// What of ours others could write to, and cannot any more (spec 5).
+    pub closed: Option<String>,
 }
 
 /// What a lock is asked for with.

@@ -24,7 +24,8 @@ mod record;
 mod scan;
 mod scripts;
 
-use self::channel::{Channel, ChannelError, OnStop};
+use self::answer::Checker;
+use self::channel::{Channel, ChannelError, OnStop, Room};
 use self::record::Style;
 pub use self::scripts::ControlScripts;
 use self::scripts::Piece;
@@ -67,6 +68,7 @@ pub struct ShellReplica {
 struct Link {
     channel: Channel,
     style: Style,
+    checker: Checker,
     owners: Owners,
     identity: IdentityThere,
     has_work_dir: bool,
@@ -215,7 +217,19 @@ impl ShellReplica {
         data: &[u8],
         on_stop: OnStop,
     ) -> Result<(u8, Vec<u8>), ReplicaError> {
-        let asked = self.link()?.channel.ask(pieces, words, data, on_stop);
+        self.ask_with(pieces, words, data, on_stop, Room::AsAsked)
+    }
+
+    /// The same with an answer of another length.
+    fn ask_with(
+        &mut self,
+        pieces: &[Piece],
+        words: &str,
+        data: &[u8],
+        on_stop: OnStop,
+        room: Room,
+    ) -> Result<(u8, Vec<u8>), ReplicaError> {
+        let asked = self.link()?.channel.ask(pieces, words, data, on_stop, room);
         asked.map_err(|cause| self.broken(&cause))
     }
 

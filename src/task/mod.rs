@@ -197,6 +197,13 @@ impl Task<'_> {
                 let text = format!("made the {side} directory {}", self.replicas[side].location());
                 self.say(Level::Notice, &text);
             }
+            if let Some(what) = &prepared.closed {
+                let text = format!(
+                    "{side} replica {}: others could write to {what}; closed it for them (go-w)",
+                    self.replicas[side].location()
+                );
+                self.say(Level::Notice, &text);
+            }
             preflight::space(self.config, &self.around, side, &prepared);
         }
         preflight::distinct(&self.replicas, self.config)

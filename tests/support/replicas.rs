@@ -188,6 +188,7 @@ fn bsd_tools(has_sha256: bool) -> tempfile::TempDir {
         "dash", "sh", "env", "cat", "ls", "mv", "rm", "rmdir", "mkdir", "ln", "cp", "dd", "tr",
         "df", "tail", "head", "id", "date", "touch", "chmod", "chown", "sort", "cksum", "diff",
         "sed", "sleep", "ps", "readlink", "rsync", "true", "false", "kill", "shasum", "openssl",
+        "wc", "printf", "pwd",
     ] {
         let is_sum = matches!(name, "shasum" | "openssl");
         if !is_sum || has_sha256 && Path::new("/usr/bin").join(name).exists() {

@@ -45,7 +45,7 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
     let can_chown = rustix::process::geteuid().is_root();
     let file_system = super::abilities::file_system(&root).ok();
     let now = crate::replica::host::stamp();
-    let prepared = Prepared { free_kib, created, can_chown, now, file_system };
+    let prepared = Prepared { free_kib, created, can_chown, now, file_system, closed: None };
     Ok(Found { real, root, prepared })
 }
 

@@ -30,32 +30,45 @@ choose() {
   esac
 }
 
-# tell ARGUMENTS...: of all that find finds with these.
+# tell ARGUMENTS...: of all that find finds with these. What is complained about travels by
+# a pipe: a full disk loses nothing of it.
 tell() {
+  {
+    words=$(tell_all "$@" 2>&1 >&4 4>&-)
+    status=$?
+  } 4>&1
+  if [ "$status" -ne 0 ] && [ -z "$words" ]; then
+    words="a program that reads ACLs or attributes ended with status $status"
+  fi
+  complained=$complained${words:+$words$nl}
+}
+complained=
+
+tell_all() {
+  worst=0
   if [ -n "$with_acl" ]; then
     echo '#acl'
-    find "$@" ! -type l -exec getfacl -nspE -- {} + 2>>"$scratch/attr"
+    find "$@" ! -type l -exec getfacl -nspE -- {} + || worst=$?
   fi
   if [ -n "$with_xattr" ]; then
     echo '#xattr'
-    find "$@" -type l -exec getfattr -h -d -e hex -m "$spaces" --absolute-names -- {} + \
-      2>>"$scratch/attr"
+    find "$@" -type l -exec getfattr -h -d -e hex -m "$spaces" --absolute-names -- {} + || worst=$?
     # also one that is a link, where find was told to follow it
-    find "$@" ! -type l -exec getfattr -d -e hex -m "$spaces" --absolute-names -- {} + \
-      2>>"$scratch/attr"
+    find "$@" ! -type l -exec getfattr -d -e hex -m "$spaces" --absolute-names -- {} + || worst=$?
   fi
+  return "$worst"
 }
 
 told() {
-  sed 's/^/#error /' "$scratch/attr"
-  rm -f "$scratch/attr"
+  ifs=$IFS IFS=$nl
+  for line in $complained; do printf '#error %s\n' "$line"; done
+  IFS=$ifs complained=
   echo '#end'
 }
 
 # attributes KINDS SPACES one|below LINKS: the data are directories behind '>' and names in
 # them. '#dir' begins each directory.
 do_attributes() {
-  make_scratch 2>&1 || return 1
   choose "$1" "$2"
   choose_links "$4"
   deep=$3
@@ -79,10 +92,10 @@ do_attributes() {
         entry "$line" || return 1
         if [ -n "$why" ]; then
           :
-        elif [ "$walk" = -P ] && follows "./$datum"; then
+        elif [ -z "$walk" ] && follows "./$datum"; then
           walk=-H
           tell_named "./$datum"
-          walk=-P
+          walk=
         elif is_there "$datum"; then
           set -- "$@" "./$datum"
         fi
@@ -99,8 +112,8 @@ do_attributes() {
 tell_named() {
   [ $# -gt 0 ] || return 0
   case $deep in
-    one) tell "$walk" "$@" -maxdepth 0 ;;
-    *) tell "$walk" "$@" ;;
+    one) tell ${walk:+"$walk"} "$@" -maxdepth 0 ;;
+    *) tell ${walk:+"$walk"} "$@" ;;
   esac
 }
 

@@ -14,7 +14,9 @@
 use super::scripts::Piece;
 use crate::process::{Stop, fault};
 use crate::replica::connection::Connection;
-pub(super) use crate::replica::connection::{ConnectionError as ChannelError, OnStop};
+pub(super) use crate::replica::connection::{
+    ConnectionError as ChannelError, Excess, OnStop, Sink,
+};
 use crate::ssh::Ssh;
 use std::collections::HashSet;
 
@@ -24,6 +26,47 @@ const MOST_NOISE: u64 = 1 << 30;
 const MOST_BANNER: u64 = 16 << 20;
 /// How much of what a host says instead of answering is shown.
 const SHOWN_NOISE: usize = 2048;
+
+/// The longest record that can be: a path and the target of a link, each with all its bytes
+/// escaped, and the numbers before them.
+const LONGEST_RECORD: u64 = 4 * 4096 + 1024;
+/// What an answer may hold beside its records, in bytes.
+const SPARE: u64 = 1 << 20;
+
+/// How long an answer can be; a longer one ends the connection, so that no other side can
+/// fill our memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// A record for each line of the request.
+    AsAsked,
+    /// Any number of records, in lines or behind NUL.
+    Records,
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// Measures records as they come.
+#[derive(Debug, Default)]
+pub(super) struct RecordLength {
+    so_far: u64,
+}
+
+impl RecordLength {
+    /// # Errors
+    /// A record is longer than any can be.
+    pub fn pass(&mut self, bytes: &[u8]) -> Result<(), Excess> {
+        for piece in bytes.split_inclusive(|b| matches!(b, b'\n' | 0)) {
+            self.so_far += piece.len() as u64;
+            if self.so_far > LONGEST_RECORD {
+                return Err(Excess("sends a line that is longer than any can be"));
+            }
+            if matches!(piece.last(), Some(b'\n' | 0)) {
+                self.so_far = 0;
+            }
+        }
+        Ok(())
+    }
+}
 
 /// The connection.
 #[derive(Debug)]
@@ -45,7 +88,7 @@ impl Channel {
         ssh: &Ssh,
         stop: &Stop,
         greeting: &str,
-        answer: &mut dyn FnMut(&[u8]),
+        answer: &mut Sink<'_>,
     ) -> Result<(Self, u8), ChannelError> {
         let line = Connection::open(ssh, &ssh.control_shell(), stop)?;
         let random = crate::replica::new_identity()
@@ -77,7 +120,7 @@ impl Channel {
         words: &str,
         data: &[u8],
         on_stop: OnStop,
-        answer: &mut dyn FnMut(&[u8]),
+        answer: &mut Sink<'_>,
     ) -> Result<u8, ChannelError> {
         let mut message = Vec::with_capacity(data.len() + 64);
         for piece in pieces {
@@ -107,10 +150,25 @@ impl Channel {
         words: &str,
         data: &[u8],
         on_stop: OnStop,
+        room: Room,
     ) -> Result<(u8, Vec<u8>), ChannelError> {
+        let lines = data.iter().filter(|b| **b == b'\n').count() as u64;
+        let most = match room {
+            Room::AsAsked => SPARE + lines * LONGEST_RECORD,
+            Room::Records => u64::MAX,
+            Room::Bytes(most) => most,
+        };
         let mut whole = Vec::new();
+        let mut length = RecordLength::default();
         let status = self.request(pieces, words, data, on_stop, &mut |bytes| {
+            if room == Room::Records {
+                length.pass(bytes)?;
+            }
+            if (whole.len() + bytes.len()) as u64 > most {
+                return Err(Excess("sends an answer that is longer than it can be"));
+            }
             whole.extend_from_slice(bytes);
+            Ok(())
         })?;
         Ok((status, whole))
     }
@@ -126,7 +184,7 @@ impl Channel {
         &mut self,
         number: u32,
         on_stop: OnStop,
-        sink: &mut dyn FnMut(&[u8]),
+        sink: &mut Sink<'_>,
     ) -> Result<u8, ChannelError> {
         let begin = format!("\n{} {number} begin\n", self.mark).into_bytes();
         let mut wait = self.line.patience(on_stop);
@@ -135,6 +193,7 @@ impl Channel {
         let begun = self.line.up_to(&begin, most, &mut wait, &mut |noise| {
             let room = SHOWN_NOISE - start.len().min(SHOWN_NOISE);
             start.extend_from_slice(&noise[..noise.len().min(room)]);
+            Ok(())
         });
         begun.map_err(|cause| {
             start.extend_from_slice(self.line.untaken());
@@ -144,7 +203,10 @@ impl Channel {
         let end = format!("\n{} {number} end ", self.mark).into_bytes();
         self.line.up_to(&end, u64::MAX, &mut wait, sink)?;
         let mut status = Vec::new();
-        self.line.up_to(b"\n", 16, &mut wait, &mut |bytes| status.extend_from_slice(bytes))?;
+        self.line.up_to(b"\n", 16, &mut wait, &mut |bytes| {
+            status.extend_from_slice(bytes);
+            Ok(())
+        })?;
         let status = std::str::from_utf8(&status).ok().and_then(|status| status.parse().ok());
         status.ok_or_else(|| self.line.given_up("answers with nonsense"))
     }
@@ -167,5 +229,21 @@ impl Channel {
     /// Closes the input: the remote shell gives back its lock and ends.
     pub fn close(&mut self) {
         self.line.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_never_ends_is_noticed_in_time() {
+        let mut length = RecordLength::default();
+        for _ in 0..100 {
+            assert_eq!(length.pass(&[b'x'; 1000]), Ok(()));
+            assert_eq!(length.pass(b"x\nyy\0"), Ok(()));
+        }
+        let passed = (0..100).take_while(|_| length.pass(&[b'x'; 1000]).is_ok()).count();
+        assert_eq!(passed as u64, LONGEST_RECORD / 1000);
     }
 }

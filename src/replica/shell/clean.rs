@@ -4,7 +4,7 @@
 //! that was moved there whole counts from that moment, which stands in `arrivals`.
 
 use super::ShellReplica;
-use super::channel::OnStop;
+use super::channel::{OnStop, Room};
 use super::encode::datum;
 use super::record::parse;
 use super::scripts::Piece;
@@ -34,7 +34,8 @@ impl ShellReplica {
         let style = link.style;
         let words = format!("aged {} {}", retention.backup_days, retention.deleted_days);
         let pieces = [Piece::Look, Piece::List, Piece::Lock, Piece::Clean];
-        let (status, answer) = self.ask(&pieces, &words, b"", OnStop::GiveUp)?;
+        let (status, answer) =
+            self.ask_with(&pieces, &words, b"", OnStop::GiveUp, Room::Records)?;
         let aged =
             read(&answer, style).filter(|_| status == 0).ok_or_else(|| self.garbled("aged"))?;
         let victims = old_enough(&aged, retention);
@@ -139,7 +140,16 @@ pub(super) fn read(answer: &[u8], style: super::record::Style) -> Option<Aged> {
     aged.now = std::str::from_utf8(now).ok()?.parse().ok()?;
     for piece in pieces.by_ref() {
         if piece == b"#" {
-            aged.arrivals = pieces.filter_map(arrival).collect();
+            let arrivals: Vec<&[u8]> = pieces.collect();
+            // the end is a record of its own, so that none is missing unnoticed
+            let (end, arrivals) = arrivals
+                .split_last()
+                .filter(|(last, _)| last.is_empty())
+                .and_then(|(_, rest)| rest.split_last())?;
+            if *end != b"." {
+                return None;
+            }
+            aged.arrivals = arrivals.iter().filter_map(|piece| arrival(piece)).collect();
             return Some(aged);
         }
         let record = parse(piece, style).ok()?;
@@ -180,8 +190,9 @@ mod tests {
 
     fn aged(arrivals: &str) -> Aged {
         let facts = "644 0 0 1 2 1 5 5.0 6.0 ";
-        let text =
-            format!("=10000000\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0{arrivals}");
+        let text = format!(
+            "=10000000\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0{arrivals}\0.\0"
+        );
         read(text.as_bytes(), Style::Gnu).unwrap()
     }
 
@@ -208,5 +219,7 @@ mod tests {
     fn a_cut_answer_is_none() {
         assert!(read(b"=5\0", Style::Gnu).is_none());
         assert!(read(b"", Style::Gnu).is_none());
+        assert!(read(b"=5\0#\x005 deleted/d\0", Style::Gnu).is_none());
+        assert!(read(b"=5\0#\0\0.\0", Style::Gnu).is_some());
     }
 }

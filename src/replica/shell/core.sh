@@ -51,21 +51,110 @@ entry() {
   case $datum in */* | ..) return 1 ;; esac
 }
 
-# Goes to a directory of the replica, and nowhere if a link is on the way there.
+# Some shells do not ask the kernel where a 'cd' has led, but put it together from the path
+# and what stood there a moment ago. For these a program asks.
+sure=yes
+case ${BASH_VERSION-}${KSH_VERSION-}${ZSH_VERSION-} in ?*) sure='' ;; esac
+
+# at PATH: whether this is where we are, by the word of the kernel.
+at() {
+  [ "$PWD" = "$1" ] || return 1
+  [ -n "$sure" ] || [ "$(env pwd -P && echo .)" = "$1$nl." ]
+}
+
+# Goes to a directory of the replica, and nowhere if a link is on the way there. Entries
+# are then named by themselves ('./name'): whatever happens to the way, this is the place.
 enter() {
-  cd -P "$root" 2>/dev/null && [ "$PWD" = "$root" ] || return 1
-  [ -n "$1" ] || return 0
-  cd -P "./$1" 2>/dev/null && [ "$PWD" = "$base/$1" ]
+  cd -P "$root" 2>/dev/null || return 1
+  if [ -z "$1" ]; then
+    at "$root"
+  else
+    [ "$PWD" = "$root" ] && cd -P "./$1" 2>/dev/null && at "$base/$1"
+  fi
 }
 
 # The same only to look: also through links, where these count as directories.
 enter_to_look() {
-  if [ "$links" = plain ]; then
-    enter "$1"
-    return
-  fi
   cd -P "$root" 2>/dev/null && [ "$PWD" = "$root" ] || return 1
-  [ -z "$1" ] || cd -P "./$1" 2>/dev/null || return 1
+  [ -n "$1" ] || return 0
+  cd -P "./$1" 2>/dev/null || return 1
+  [ "$links" != plain ] || [ "$PWD" = "$base/$1" ]
+}
+
+# Whether nobody but root and us may exchange what is in the directory we are in.
+ours() {
+  [ -n "$(find . -prune \( -user "$uid" -o -user 0 \) ! -perm -020 ! -perm -002 -print 2>/dev/null)" ]
+}
+
+# Goes to the work directory. It is made for us alone, and must have stayed that.
+enter_work() {
+  enter .osync_workdir && ours
+}
+
+# enter_state DIR: goes to a state directory, and makes it. 1: it cannot be had; 2: it is
+# not safe.
+enter_state() {
+  if [ "$1" = "$base/.osync_workdir/state" ]; then
+    enter_work || return 1
+    [ -d ./state ] || mkdir -m 700 ./state 2>/dev/null || return 1
+    cd -P ./state 2>/dev/null || return 1
+    at "$1" && ours && return 0
+  else
+    # this way is of the user's making; links on it are meant
+    [ -d "$1" ] || (umask 077 && mkdir -p "$1") 2>/dev/null || return 1
+    cd -P "$1" 2>/dev/null || return 1
+    ours && return 0
+  fi
+  echo "$1: it must be a real directory that belongs to this user or to root and that nobody else may write to"
+  return 2
+}
+
+# checksum: of standard input, as one word.
+checksum() {
+  found=$("$checker") || return 1
+  # shellcheck disable=SC2086 # words
+  set -- $found
+  case $checker in
+    cksum) echo "$1-$2" ;;
+    *) echo "$1" ;;
+  esac
+}
+
+# sweep_names BEGINNING: removes files here whose name is this and the number of a process
+# that is gone: what shells that were killed have left.
+sweep_names() {
+  set +f
+  for left in "./$1"*; do
+    case ${left##*.} in '' | *[!0-9]*) continue ;; esac
+    if [ -f "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -f "$left"; fi
+  done
+  set -f
+}
+
+# A private directory for what a hook says, and for listings that have no other place. It
+# goes with this shell; what a shell that was killed has left, the next one removes.
+make_scratch() {
+  [ -z "$scratch" ] || return 0
+  for place in "${TMPDIR:-/tmp}" "$base/.osync_workdir"; do
+    cd -P "$place" 2>/dev/null || continue
+    set +f
+    for left in "./osync.$uid".*; do
+      number=${left#"./osync.$uid."}
+      number=${number%%.*}
+      case $number in '' | *[!0-9]*) continue ;; esac
+      if ! kill -0 "$number" 2>/dev/null \
+        && [ -n "$(find "$left" -prune -type d -user "$uid" ! -perm -020 ! -perm -002 -print)" ]; then
+        rm -rf "$left"
+      fi
+    done
+    set -f
+    if mkdir -m 700 "./osync.$uid.$$.$mark" 2>/dev/null; then
+      scratch=$PWD/osync.$uid.$$.$mark
+      return 0
+    fi
+  done
+  echo 'there is no place for temporary files: neither /tmp nor the work directory can be written; set TMPDIR'
+  return 1
 }
 
 # Why that failed: 'gone' (nothing, or no directory, is there), 'link' (one that counts as
@@ -133,7 +222,7 @@ leave() {
 }
 
 drop_lock() {
-  cd -P "$base/.osync_workdir" && [ "$PWD" = "$base/.osync_workdir" ] || return 1
+  enter_work || return 1
   if [ "$(cat lock 2>/dev/null)" = "$held" ]; then
     rm -f lock.by && rm -f lock || return 1
   fi

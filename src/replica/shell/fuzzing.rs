@@ -1,11 +1,11 @@
 //! What must hold whatever a remote machine answers (docs/testing.md).
 
-use super::answer::{apply_changes, complaint, lines, take_apart};
-use super::listing::{Listing, Rules};
-use super::record::{Record, Style, device, parse};
+use super::answer::{Form, apply_changes, complaint, is_sum_of, take_apart};
+use super::listing::Rules;
+use super::record::{Style, device, parse};
+use super::scan::{blocks, listing_from};
 use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
 use crate::filter::Filter;
-use crate::replica::cksum::cksum;
 use crate::replica::connection::{Found, hand_over};
 use crate::replica::lock_policy::{Holder, LockedBy};
 use crate::replica::owners;
@@ -50,37 +50,38 @@ pub(crate) fn listing(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == 1);
     let (answer, old) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let Some(mut answer) = take_apart(answer) else { return };
-    if answer.is_changes {
-        let sum = answer.sum.clone().unwrap_or_default();
-        match apply_changes(old, &answer.lines, &sum) {
-            Some(whole) => {
-                assert_eq!(cksum(&whole), sum);
-                answer.lines = whole;
-            }
-            None => answer.lines.extend_from_slice(old),
+    if answer.form == Form::Changes {
+        match apply_changes(old, &answer.lines, &answer.sum) {
+            Some(whole) => answer.lines = whole,
+            None => return,
         }
     }
+    assert!(is_sum_of(&answer.lines, &answer.sum));
     let _ = attributes::parse(&answer.attributes, wanted());
+    lines_of_a_listing(&answer.lines);
+}
+
+/// The lines of a listing, however they came.
+fn lines_of_a_listing(lines: &[u8]) {
+    let _ = blocks(lines);
+    for line in lines.split(|byte| *byte == b'\n') {
+        let _ = complaint(line);
+    }
     for style in STYLES {
-        let mut listing = Listing::default();
-        let odd = answer.odd.split(|byte| *byte == 0);
-        let records: Vec<Record> = lines(&answer.lines)
-            .chain(odd)
-            .filter_map(|record| parse(record, style).ok())
-            .collect();
-        listing.records = records;
-        listing.closed.extend(answer.complaints.iter().filter_map(|line| complaint(line)));
-        let filter = Filter::default();
-        let base = RelPath::root();
-        for filter in [None, Some(&filter)] {
-            let rules = Rules { filter, copy_symlinks: false, side: Side::Target, base: &base };
-            let listing =
-                Listing { records: listing.records.clone(), closed: listing.closed.clone() };
-            if let Ok((tree, _)) = listing.into_tree(&rules) {
+        for filter in [None, Some(&Filter::default())] {
+            if let Some(tree) = tree_of(lines, style, filter) {
                 is_one(&tree);
             }
         }
     }
+}
+
+/// The tree that the lines of a listing are; none: they are not a whole one.
+fn tree_of(lines: &[u8], style: Style, filter: Option<&Filter>) -> Option<Tree> {
+    let listing = listing_from(lines, style).ok()?;
+    let base = RelPath::root();
+    let rules = Rules { filter, copy_symlinks: false, side: Side::Target, base: &base };
+    listing.into_tree(&rules).ok().map(|(tree, _)| tree)
 }
 
 fn is_one(tree: &Tree) {
@@ -142,6 +143,7 @@ pub(crate) fn answers(bytes: &[u8]) {
             }
         }
     }
+    lines_of_a_listing(bytes);
     let _ = attributes::parse(bytes, wanted());
     if let Some(result) = hook::split(bytes) {
         assert!(bytes.starts_with(&result.output));
@@ -181,5 +183,134 @@ pub(crate) fn owners(bytes: &[u8]) {
     if let Some(name) = name {
         let line = whole.find(|line| line.split(':').nth(2) == Some(key));
         assert!(line.is_some_and(|line| line.starts_with(&format!("{name}:"))), "{name}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::Checker;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sums(lines: &str, count: usize) -> String {
+        format!("#sum {} {count}\n", Checker::Cksum.sum(lines.as_bytes()))
+    }
+
+    /// A listing with all sorts of lines, sorted as bytes.
+    fn listing() -> String {
+        let facts = "644 1000 100 2049 77 1 12 1700000000.1 1700000000.5 1690000000.0";
+        let mut lines: Vec<String> =
+            ["", "d", "d/e", "z"].map(|path| format!("d {facts}/{path}//")).into();
+        lines.extend(["a", "b c", "d/f", "d/e/g", "z/\u{e4}"].map(|p| format!("f {facts}/{p}//")));
+        lines.push(format!("l {facts}/d/l//a//b"));
+        lines.push(format!("+f {facts}/./d/new\\nline//"));
+        lines.push(format!("!d {facts}/d/closed//"));
+        lines.push("?find: './d/closed': Permission denied".to_owned());
+        lines.push("~end 1".to_owned());
+        lines.sort();
+        lines.iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn rest() -> String {
+        let rest = "#owner u1000 alice\n#attributes\n#acl\n# file: ./a\nuser::rw-\n#end\n";
+        format!("{rest}#rest {}\n", Checker::Sha256.sum(rest.as_bytes()))
+    }
+
+    /// What the tree and the rest of an answer hold, as text; none: it is no answer.
+    fn told(answer: &[u8], old: &str) -> Option<String> {
+        let mut answer = take_apart(answer)?;
+        if answer.form == Form::Changes {
+            answer.lines = apply_changes(old.as_bytes(), &answer.lines, &answer.sum)?;
+        }
+        let tree = tree_of(&answer.lines, Style::Gnu, Some(&Filter::default()))?;
+        let mut all: Vec<String> = tree
+            .ids()
+            .map(|id| format!("{} {:?} {:?}", tree.path(id), tree.standing(id), tree.entry(id)))
+            .collect();
+        all.sort();
+        Some(format!("{all:?} {:?} {:?}", answer.owners, answer.attributes))
+    }
+
+    /// Answers in every form, and the listing that we have.
+    fn answers() -> Vec<(Vec<u8>, String)> {
+        let whole = listing();
+        let count = whole.lines().count();
+        let old: String =
+            whole.lines().filter(|l| !l.contains("z/")).map(|l| format!("{l}\n")).collect();
+        let added: String =
+            whole.lines().filter(|l| l.contains("z/")).map(|l| format!("\t{l}\n")).collect();
+        let once =
+            format!("#once\n{whole}#sum {}\n{}", Checker::Cksum.sum(whole.as_bytes()), rest());
+        vec![
+            (format!("#full\n{whole}{}{}", sums(&whole, count), rest()).into(), String::new()),
+            (format!("#changes\n{added}{}{}", sums(&whole, count), rest()).into(), old),
+            (once.into(), String::new()),
+        ]
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_changed_anywhere_is_none_or_the_right_tree() {
+        for (answer, old) in answers() {
+            let right = told(&answer, &old);
+            assert!(right.is_some());
+            let check = |mutant: &[u8], what: &str| {
+                let told = told(mutant, &old);
+                assert!(told.is_none() || told == right, "{what}: {told:?}");
+            };
+            for at in 0..answer.len() {
+                check(&answer[..at], "cut");
+                check(&answer[at..], "beheaded");
+                check(&[&answer[..at], &answer[at + 1..]].concat(), "a byte less");
+                check(&[&answer[..at], &answer[at.saturating_sub(9)..]].concat(), "repeated");
+                for byte in [b'\n', 0, b'/', b'#', b'x', answer[at] ^ 1] {
+                    let mut mutant = answer.clone();
+                    mutant[at] = byte;
+                    check(&mutant, "another byte");
+                    check(&[&answer[..at], &[byte], &answer[at..]].concat(), "a byte more");
+                }
+            }
+            check(&[&answer[..], &answer[..]].concat(), "twice");
+        }
+    }
+
+    #[test]
+    fn a_line_less_or_twice_is_no_listing() {
+        let whole = listing();
+        let right = tree_of(whole.as_bytes(), Style::Gnu, None);
+        assert!(right.is_some());
+        let lines: Vec<&str> = whole.lines().collect();
+        let join = |lines: &[&str]| lines.iter().map(|l| format!("{l}\n")).collect::<String>();
+        for at in 0..lines.len() {
+            let twice = [&lines[..=at], &lines[at..]].concat();
+            let is_complaint = lines[at].starts_with('?');
+            let tree = tree_of(join(&twice).as_bytes(), Style::Gnu, None);
+            assert!(tree.is_none() || is_complaint, "{}", lines[at]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn answers_cut_and_mixed_at_random_are_none_or_the_right_tree(
+            which in 0usize..3,
+            other in 0usize..3,
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 1..6),
+        ) {
+            let all = answers();
+            let (answer, old) = &all[which];
+            let right = told(answer, old);
+            let mut mutant = Vec::new();
+            for (number, cut) in cuts.iter().enumerate() {
+                let from = if number % 2 == 0 { answer } else { &all[other].0 };
+                let at = cut.index(from.len());
+                if number % 3 == 0 {
+                    mutant.extend_from_slice(&from[..at]);
+                } else {
+                    mutant.extend_from_slice(&from[at..]);
+                }
+            }
+            let told = told(&mutant, old);
+            // a mixture may by chance be another whole answer, to the same tree
+            prop_assert!(told.is_none() || told == right, "{told:?}");
+        }
     }
 }

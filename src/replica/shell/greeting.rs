@@ -1,6 +1,7 @@
 //! The first question and its answer: is the replica there, and what can its machine do?
 
-use super::channel::{Channel, ChannelError};
+use super::answer::Checker;
+use super::channel::{Channel, ChannelError, Excess};
 use super::encode::quoted_datum;
 use super::record::Style;
 use super::{IdentityThere, Link, Owners, ShellReplica};
@@ -11,6 +12,9 @@ use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// How long a greeting can be: it holds a path, and a few words.
+const MOST_GREETING: usize = 1 << 20;
+
 /// What the other machine told.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Greeting {
@@ -20,7 +24,8 @@ pub(super) struct Greeting {
     now: i64,
     has_rsync: bool,
     style: Option<Style>,
-    work_dir_is_link: bool,
+    checker: Option<Checker>,
+    closed: Option<String>,
     has_work_dir: bool,
     has_kept: bool,
     has_sha256: bool,
@@ -54,7 +59,11 @@ impl ShellReplica {
         );
         let mut said = Vec::new();
         let opened = Channel::open(&self.ssh, &self.stop, &questions, &mut |bytes| {
+            if said.len() + bytes.len() > MOST_GREETING {
+                return Err(Excess("sends a greeting without end"));
+            }
             said.extend_from_slice(bytes);
+            Ok(())
         });
         let (channel, status) = opened.map_err(|cause: ChannelError| self.broken(&cause))?;
         if status != 0 {
@@ -68,11 +77,6 @@ impl ShellReplica {
                 rsync.to_string_lossy()
             )));
         }
-        if greeting.work_dir_is_link {
-            return Err(
-                self.error("its .osync_workdir is a symbolic link; it must be a real directory")
-            );
-        }
         let Some(style) = greeting.style else {
             return Err(self.error(
                 "neither its find (-printf) nor its stat (-c or -f) can tell about files; install \
@@ -84,9 +88,11 @@ impl ShellReplica {
             None => IdentityThere::None,
             Some(bytes) => identity_from(&bytes),
         };
+        let checker = greeting.checker.ok_or_else(|| self.garbled("greet"))?;
         self.link = Some(Link {
             channel,
             style,
+            checker,
             owners: Owners::default(),
             identity,
             has_work_dir: greeting.has_work_dir,
@@ -102,6 +108,7 @@ impl ShellReplica {
             // whole seconds only, rounded down: what is made from now on is not older
             now: Stamp::new(greeting.now, 0),
             file_system: greeting.file_system.map(|id| format!("{id} {}", greeting.uid)),
+            closed: greeting.closed,
         })
     }
 }
@@ -109,6 +116,11 @@ impl ShellReplica {
 pub(super) fn identity_from(bytes: &[u8]) -> IdentityThere {
     identity_of(bytes).map_or(IdentityThere::Unreadable, IdentityThere::Known)
 }
+
+/// What must hold for the work directory.
+const ONLY_OURS: &str = "what osync keeps there must be real files and directories that belong to \
+     the user it runs as, or to root, and that nobody else may write to; look who made it, and \
+     move it away or mend it (chown, chmod go-w)";
 
 /// The words for a refusal: its kind stands on the last line, the system's words before.
 pub(super) fn refusal(said: &[u8]) -> String {
@@ -129,6 +141,16 @@ pub(super) fn refusal(said: &[u8]) -> String {
         "unwritable" => "cannot write the directory: the remote user needs write permission \
                          (chmod, chown, or SUDO_EXEC), and its file system must not be read-only"
             .to_owned(),
+        "strange" => {
+            let what = text.lines().rev().nth(1).unwrap_or_default();
+            format!("{what}; {ONLY_OURS}")
+        }
+        "tools" => {
+            let names = text.lines().rev().nth(1).unwrap_or_default().trim();
+            format!(
+                "these programs are not there: {names}; install them (coreutils, findutils or busybox)"
+            )
+        }
         _ => format!("the host answered: {}", text.trim()),
     }
 }
@@ -154,11 +176,12 @@ pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
             b"now" => greeting.now = text.parse().unwrap_or(0),
             b"uid" => greeting.uid = text.parse().ok()?,
             b"rsync" => greeting.has_rsync = text == "yes",
+            b"checker" => greeting.checker = Checker::from_word(text),
             b"style" => greeting.style = Style::from_word(text),
             b"workdir" => {
-                greeting.work_dir_is_link = text == "link";
                 greeting.has_work_dir = text == "yes";
             }
+            b"closed" => greeting.closed = Some(text.to_owned()),
             b"sha256" => greeting.has_sha256 = text == "yes",
             b"filesystem" => {
                 greeting.file_system = Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -198,6 +221,8 @@ mod tests {
             ),
             ("nodir\n", "not a directory"),
             ("unwritable\n", "write permission"),
+            ("x\n.osync_workdir/state is a symbolic link\nstrange\n", "state is a symbolic link;"),
+            (" sort tr\ntools\n", "not there: sort tr;"),
             ("what\n", "what"),
         ] {
             assert!(refusal(said.as_bytes()).contains(expected), "{said}");

@@ -1,11 +1,14 @@
 //! Commands of the user's on the other machine (spec 7, "Hooks").
 
 use super::ShellReplica;
-use super::channel::{ChannelError, OnStop};
+use super::channel::{ChannelError, OnStop, Room};
 use super::encode::datum;
 use super::scripts::Piece;
 use crate::replica::{HookResult, ReplicaError};
 use std::time::Duration;
+
+/// How much a command may print.
+const MOST_OUTPUT: Room = Room::Bytes(256 << 20);
 
 impl ShellReplica {
     pub(super) fn hook(
@@ -21,9 +24,9 @@ impl ShellReplica {
         }
         data.extend_from_slice(b".\n");
         let seconds = limit.map_or(0, |limit| limit.as_secs().max(1));
-        let pieces = [Piece::Look, Piece::List, Piece::Hook];
+        let pieces = [Piece::Hook];
         let words = format!("hook {seconds}");
-        let asked = self.link()?.channel.ask(&pieces, &words, &data, OnStop::GiveUp);
+        let asked = self.link()?.channel.ask(&pieces, &words, &data, OnStop::GiveUp, MOST_OUTPUT);
         let (status, answer) = asked.map_err(|cause| {
             if let (ChannelError::Stopped(_), Some(link)) = (&cause, &mut self.link) {
                 link.channel.say("enough\n");

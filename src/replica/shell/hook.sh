@@ -1,5 +1,5 @@
 # shellcheck shell=sh disable=SC2154 # variables shared with core.sh
-# Runs a command of the user's. Expects core.sh, list.sh (for make_scratch).
+# Runs a command of the user's. Expects core.sh.
 
 # hook LIMIT: the data are the command and variables, NAME=VALUE each. What it printed,
 # then NUL and its status, or 'timeout'. It is ended, with its children, after LIMIT

@@ -1,6 +1,6 @@
 //! The records of a remote listing put together to a tree. Pure.
 
-use super::record::Record;
+use super::record::{Place, Record};
 use crate::filter::{Filter, Verdict};
 use crate::replica::{TRIGGER, WORK_DIR};
 use crate::report::{Level, Problem};
@@ -36,6 +36,9 @@ pub(super) enum NoTree {
     /// The listing does not begin with the root.
     #[error("the listing does not hold the directory itself")]
     NoRoot,
+    /// A record without the directory it stands in, or two of one entry.
+    #[error("the listing is not sound: {0}")]
+    Unsound(String),
     /// Too many entries.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -44,17 +47,48 @@ pub(super) enum NoTree {
 type Children = HashMap<Vec<u8>, Vec<Child>>;
 
 impl Listing {
+    /// Takes in the records of a listing. Where several walks made it, a later one may tell of
+    /// an entry again, and then counts more than the first.
+    pub fn take_all(&mut self, records: impl Iterator<Item = Record>) {
+        let mut later: HashMap<Vec<u8>, Record> = HashMap::new();
+        let first = self.records.len();
+        for record in records {
+            // told without facts: only that it is there and closed
+            if record.closed && record.entry.kind == Kind::File && record.entry.ino == 0 {
+                self.closed.entry(record.path).or_insert_with(closed_words);
+            } else if record.place == Place::Later {
+                // one more of the same is one too many: it will be noticed
+                self.records.extend(later.insert(record.path.clone(), record));
+            } else {
+                self.records.push(record);
+            }
+        }
+        let mut at = 0;
+        self.records.retain(|record| {
+            at += 1;
+            at <= first || record.place == Place::Later || !later.contains_key(&record.path)
+        });
+        for record in &self.records[first..] {
+            if record.place == Place::First {
+                self.closed.entry(record.path.clone()).or_insert_with(|| CHANGED.to_owned());
+            }
+        }
+        self.records.extend(later.into_values());
+    }
+
     /// Builds the tree. What cannot be read becomes unknown and a problem.
     pub fn into_tree(self, rules: &Rules<'_>) -> Result<(Tree, Vec<Problem>), NoTree> {
         let Listing { records, mut closed } = self;
         let mut children = Children::new();
         let mut root = None;
-        for Record { path, closed: is_closed, entry } in records {
+        for Record { path, closed: is_closed, entry, .. } in records {
             if is_closed {
-                closed.entry(path.clone()).or_insert_with(|| "Permission denied".to_owned());
+                closed.entry(path.clone()).or_insert_with(closed_words);
             }
             if path.is_empty() {
-                root = Some(entry);
+                if root.replace(entry).is_some() {
+                    return Err(unsound("the directory itself stands in it twice", &path));
+                }
             } else {
                 add(&mut children, &path, entry);
             }
@@ -64,10 +98,19 @@ impl Listing {
         let builder = TreeBuilder::new(root.ok_or(NoTree::NoRoot)?);
         let mut building = Building { builder, children, closed, rules, problems: Vec::new() };
         building.fill_all()?;
+        building.check_left()?;
         let mut problems = building.problems;
         problems.sort_by(|a, b| a.path.cmp(&b.path));
         Ok((building.builder.finish(), problems))
     }
+}
+
+fn closed_words() -> String {
+    "Permission denied".to_owned()
+}
+
+fn unsound(what: &str, path: &[u8]) -> NoTree {
+    NoTree::Unsound(format!("{what}: {}", crate::tree::path::escape(path)))
 }
 
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
@@ -108,7 +151,21 @@ struct Building<'a> {
 }
 
 impl Building<'_> {
-    fn fill_all(&mut self) -> Result<(), TooLarge> {
+    /// What is left stands below directories that were not entered, and these are there.
+    fn check_left(&self) -> Result<(), NoTree> {
+        let is_there = |dir: &[u8]| {
+            let (parent, name) = split(dir);
+            let beside = self.children.get(parent);
+            beside.is_some_and(|list| list.iter().any(|child| child.name == name))
+                || RelPath::new(dir).is_ok_and(|dir| self.builder.tree().find(&dir).is_some())
+        };
+        match self.children.keys().find(|dir| !dir.is_empty() && !is_there(dir)) {
+            Some(dir) => Err(unsound("a directory is missing", dir)),
+            None => Ok(()),
+        }
+    }
+
+    fn fill_all(&mut self) -> Result<(), NoTree> {
         if let Some(words) = self.closed.get(&b""[..]).cloned() {
             self.problem(b"", &cannot_list(&words));
             self.builder.mark_unknown(Tree::ROOT);
@@ -121,7 +178,11 @@ impl Building<'_> {
             for child in &mut children {
                 self.judge(&path, child);
             }
+            let expected = children.len();
             let ids: Vec<NodeId> = self.builder.fill(dir, children)?.collect();
+            if ids.len() != expected {
+                return Err(unsound("an entry stands in it twice, in the directory", &path));
+            }
             for id in ids {
                 let tree = self.builder.tree();
                 if tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present {
@@ -174,6 +235,9 @@ impl Building<'_> {
     }
 }
 
+/// What is said of a link whose target no walk told.
+pub(super) const CHANGED: &str = "it changed while it was looked at";
+
 /// What find says of a link in a circle.
 pub(super) const LOOP: &str = "file system loop";
 
@@ -194,8 +258,14 @@ mod tests {
     use super::*;
     use crate::config::RuleText;
 
+    fn entry(kind: Kind) -> Entry {
+        let mut entry = Entry::new(kind);
+        entry.ino = 7;
+        entry
+    }
+
     fn record(path: &str, kind: Kind, closed: bool) -> Record {
-        Record { path: path.into(), closed, entry: Entry::new(kind) }
+        Record { path: path.into(), closed, place: Place::Only, entry: entry(kind) }
     }
 
     fn build(listing: Listing, filter: &Filter) -> Vec<(String, Standing)> {
@@ -258,6 +328,54 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].path, RelPath::new("below/here/f").ok());
         assert_eq!(problems[0].level, Level::Error);
+    }
+
+    #[test]
+    fn a_record_too_many_or_without_its_directory_makes_it_no_listing() {
+        let rules = Rules {
+            filter: None,
+            copy_symlinks: false,
+            side: Side::Target,
+            base: &RelPath::root(),
+        };
+        let dir = |path| record(path, Kind::Dir, false);
+        let file = |path| record(path, Kind::File, false);
+        for records in [
+            vec![dir(""), dir("d"), file("d/f"), file("d/f")],
+            vec![dir(""), file("d/f")],
+            vec![dir(""), dir("d"), file("d/e/f")],
+            vec![dir(""), dir(""), dir("d")],
+        ] {
+            let listing = Listing { records, closed: HashMap::new() };
+            assert!(matches!(listing.into_tree(&rules), Err(NoTree::Unsound(_))));
+        }
+    }
+
+    #[test]
+    fn a_later_walk_counts_more_and_what_only_a_first_one_saw_of_a_link_is_not_known() {
+        let of = |path: &str, kind, place| Record { place, ..record(path, kind, false) };
+        let mut listing = Listing::default();
+        listing.take_all(
+            [
+                of("", Kind::Dir, Place::Only),
+                of("a", Kind::Symlink, Place::First),
+                of("b", Kind::Symlink, Place::First),
+                of("c", Kind::File, Place::Only),
+                of("a", Kind::Symlink, Place::Later),
+                of("c", Kind::Symlink, Place::Later),
+            ]
+            .into_iter(),
+        );
+        let filter = Filter::new(&[]);
+        let kinds: Vec<(String, Kind)> = listing
+            .records
+            .iter()
+            .map(|r| (String::from_utf8_lossy(&r.path).into(), r.entry.kind))
+            .collect();
+        assert!(kinds.contains(&("c".into(), Kind::Symlink)) && kinds.len() == 4, "{kinds:?}");
+        let expected =
+            [("a", Standing::Present), ("b", Standing::Unknown), ("c", Standing::Present)];
+        assert_eq!(build(listing, &filter), expected.map(|(p, s)| (p.to_owned(), s)));
     }
 
     #[test]

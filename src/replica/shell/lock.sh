@@ -1,17 +1,15 @@
 # shellcheck shell=sh disable=SC2154 # variables shared with core.sh
 # The lock, the identity and other small files of the work directory. Expects core.sh.
 
-enter_work() {
-  cd -P "$base/.osync_workdir" 2>/dev/null && [ "$PWD" = "$base/.osync_workdir" ]
-}
-
 make_work() {
-  if [ -L "$base/.osync_workdir" ]; then
-    echo "$base/.osync_workdir: it is a symbolic link, no directory"
+  enter '' || { echo "$root: it cannot be entered any more" && return 1; }
+  is_there .osync_workdir || mkdir -m 700 ./.osync_workdir 2>&1 || return 1
+  # somebody may have made it or put another in its place since the greeting
+  if [ -L ./.osync_workdir ] || ! enter .osync_workdir; then
+    echo "$base/.osync_workdir: it is no real directory"
     return 1
   fi
-  [ -d "$base/.osync_workdir" ] || mkdir -m 700 "$base/.osync_workdir" 2>&1 || return 1
-  enter_work || { echo "$base/.osync_workdir: cannot enter it" && return 1; }
+  inspect .osync_workdir
 }
 
 # write_file NAME CONTENT: at every moment it is the old or the new one.
@@ -72,10 +70,10 @@ do_lock() {
 # What shells that were killed have left half made: theirs are the numbers of processes
 # that are gone.
 sweep() {
-  for left in ./lock.new.* ./lock.by.new.* ./lock.mine.*.new.* ./lock.mine.* ./lock.old.* \
-    ./identity.new.* ./arrivals.new; do
-    if [ -f "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -f "$left"; fi
+  for left in lock.new. lock.by.new. lock.mine. lock.old. identity.new. arrivals.new.; do
+    sweep_names "$left"
   done
+  rm -f ./arrivals.new
 }
 
 # For file systems without hard links: the shell makes a new file or fails.

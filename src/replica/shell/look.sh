@@ -19,7 +19,7 @@ look_as() {
   shift
   case $style in
     gnu)
-      find "$as" "$@" -maxdepth 0 \( -type f -printf '%y %i %s %T@\n' -o -printf '%y %i - %T@\n' \) \
+      find ${as:+"$as"} "$@" -maxdepth 0 \( -type f -printf '%y %i %s %T@\n' -o -printf '%y %i - %T@\n' \) \
         2>/dev/null
       ;;
     stat) stat ${deref:+"$deref"} -c '%f %i %s %Y %y' "$@" 2>/dev/null | look_normal ;;
@@ -27,10 +27,11 @@ look_as() {
   esac
 }
 
-# as -P|-H|-L: find's option, and the one of stat that means the same.
+# as -P|-H|-L: find's option, and the one of stat that means the same. Following nothing is
+# what both do without: not every find knows -P.
 as() {
   as=$1 deref=
-  [ "$as" = -P ] || deref=-L
+  if [ "$as" = -P ]; then as=; else deref=-L; fi
 }
 
 look_normal() {
@@ -75,8 +76,10 @@ describe() {
   if [ "$links" = plain ]; then
     describe_as -P "$@"
   else
-    describe_some -P "$@"
-    describe_some -H "$@"
+    some=0
+    describe_some -P "$@" || some=1
+    describe_some -H "$@" || some=1
+    return "$some"
   fi
 }
 
@@ -93,19 +96,24 @@ describe_some() {
   [ $# -eq 0 ] || describe_as "$how" "$@"
 }
 
+# The status tells whether all were there to be described.
 describe_as() {
   as "$1"
   shift
   case $style in
-    gnu) find "$as" "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
+    gnu) find ${as:+"$as"} "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
     *)
+      missed=0
       for name in "$@"; do
-        told=$(facts "$name")
-        [ -n "$told" ] || continue
-        printf '%s/%s//' "$told" "$name"
-        if [ -z "$deref" ] && [ -L "$name" ]; then readlink -n "$name" 2>/dev/null || :; fi
-        printf '\000'
+        told=$(facts "$name") || missed=1
+        [ -n "$told" ] || { missed=1 && continue; }
+        target=.
+        if [ -z "$deref" ] && [ -L "$name" ]; then
+          target=$(readlink -n "$name" 2>/dev/null && echo .) || { missed=1 && continue; }
+        fi
+        printf '%s/%s//%s\000' "$told" "$name" "${target%.}"
       done
+      return "$missed"
       ;;
   esac
 }
@@ -124,9 +132,9 @@ facts() {
   esac
 }
 
-# stat LINKS: the data are directories (behind '>') and names of entries. The records of those
-# that are there; each directory begins with a record '>', or '!' and why it cannot be
-# entered.
+# stat LINKS: the data are directories (behind '>') and names of entries. Each directory
+# begins with a record '>', or '!' and why it cannot be entered. Of each name in it there
+# is its record, or '-' and the name where nothing is.
 do_stat() {
   set_links "${1-}"
   set --
@@ -134,27 +142,42 @@ do_stat() {
   while next_line; do
     case $line in
       '>'*)
-        [ $# -eq 0 ] || describe "$@"
+        describe_or_say "$@"
         set --
         decode "${line#>}"
         look_or_why "$datum"
         if [ -z "$why" ]; then printf '>\000'; else printf '!%s\000' "$why"; fi
         ;;
       .)
-        [ $# -eq 0 ] || describe "$@"
+        describe_or_say "$@"
         return 0
         ;;
       *)
         entry "$line" || return 1
-        if [ -z "$why" ] && is_there "$datum"; then set -- "$@" "./$datum"; fi
+        if [ -n "$why" ]; then
+          :
+        elif is_there "$datum"; then
+          set -- "$@" "./$datum"
+        else
+          printf '%s\000' "-$datum"
+        fi
         if [ $# -ge 100 ]; then
-          describe "$@"
+          describe_or_say "$@"
           set --
         fi
         ;;
     esac
   done
   return 1
+}
+
+describe_or_say() {
+  [ $# -gt 0 ] || return 0
+  describe "$@" && return 0
+  for name in "$@"; do
+    name=${name#./}
+    is_there "$name" || printf '%s\000' "-$name"
+  done
 }
 
 # digest LINKS sha256|cksum: the same data, regular files; a line for each: its digest (of

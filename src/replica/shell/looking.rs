@@ -10,7 +10,7 @@ use super::scripts::Piece;
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
 use crate::tree::{Entry, Extra, Kind, RelPath};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 type Looks = Vec<Result<Option<Entry>, PathError>>;
 
@@ -19,6 +19,10 @@ type Looks = Vec<Result<Option<Entry>, PathError>>;
 pub(super) struct Told {
     /// What is there of what was asked for.
     pub found: HashMap<RelPath, Entry>,
+    /// What is not there.
+    pub gone: HashSet<RelPath>,
+    /// Directories that are not there.
+    pub gone_dirs: HashSet<RelPath>,
     /// Directories that could not be entered.
     pub denied: Vec<RelPath>,
 }
@@ -34,7 +38,19 @@ pub(super) fn told(
     let mut here = RelPath::root();
     for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
         match piece {
-            b">" | b"!gone" => here = dirs.next()?,
+            b">" => here = dirs.next()?,
+            b"!gone" => {
+                here = dirs.next()?;
+                told.gone_dirs.insert(here.clone());
+            }
+            [b'-', name @ ..] => {
+                let path = match name {
+                    b"." => here.clone(),
+                    name if !name.contains(&b'/') => here.join(name),
+                    _ => return None,
+                };
+                told.gone.insert(path);
+            }
             b"!denied" => {
                 here = dirs.next()?;
                 told.denied.push(here.clone());
@@ -76,22 +92,30 @@ impl ShellReplica {
             self.ask(&[Piece::Look], &self.asking("stat"), &data, OnStop::Finish)?;
         let style = self.link()?.style;
         let told = told(&answer, &mut directories(paths), style).filter(|_| status == 0);
-        let Told { mut found, denied } = told.ok_or_else(|| self.garbled("stat"))?;
+        let Told { mut found, gone, gone_dirs, denied } =
+            told.ok_or_else(|| self.garbled("stat"))?;
         self.complete(
             &mut found.iter_mut().map(|(path, entry)| (path.clone(), entry)).collect::<Vec<_>>(),
         )?;
-        let look = |path: &RelPath| {
-            let (parent, _) = split(path);
-            match found.remove(path) {
-                Some(entry) => Ok(Some(entry)),
-                None if denied.contains(&parent) => {
-                    Err(failed("enter its directory", "Permission denied"))
-                }
-                None => Ok(None),
+        // what is not told of is not gone: something over there did not do its work
+        let untold = paths.iter().find(|path| {
+            let dir = split(path).0;
+            !found.contains_key(*path)
+                && !gone.contains(*path)
+                && !gone_dirs.contains(&dir)
+                && !denied.contains(&dir)
+        });
+        if let Some(path) = untold {
+            return Err(self.error(format!("the programs over there did not tell about {path}")));
+        }
+        let mut look = |path: &RelPath| match found.remove(path) {
+            _ if gone.contains(path) => Ok(None),
+            None if denied.contains(&split(path).0) => {
+                Err(failed("enter its directory", "Permission denied"))
             }
+            entry => Ok(entry),
         };
         // a path asked for twice is answered twice
-        let mut look = look;
         let mut answers: HashMap<&RelPath, Result<Option<Entry>, PathError>> = HashMap::new();
         Ok(paths
             .iter()
@@ -129,8 +153,11 @@ impl ShellReplica {
         let mut data = Vec::new();
         encode_paths(&mut data, devices.iter().map(|(path, _)| path));
         let pieces = [Piece::Look, Piece::List];
-        let (_, answer) = self.ask(&pieces, &self.asking("devices"), &data, OnStop::Finish)?;
+        let (status, answer) = self.ask(&pieces, &self.asking("devices"), &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
+        if status != 0 || text.lines().count() != devices.len() {
+            return Err(self.garbled("devices"));
+        }
         for (line, (_, entry)) in text.lines().zip(&mut devices) {
             let (major, minor) = line.split_once(' ').unwrap_or_default();
             entry.set_extra(Extra { rdev: device(major, minor, 16), ..entry.extra().clone() });
@@ -146,10 +173,14 @@ impl ShellReplica {
         if unknown.is_empty() {
             return Ok(());
         }
+        let count = unknown.len();
         let mut data: String = unknown.into_iter().map(Owners::line).collect();
         data.push_str(".\n");
         let pieces = [Piece::Look, Piece::List];
-        let (_, answer) = self.ask(&pieces, "owners", data.as_bytes(), OnStop::Finish)?;
+        let (status, answer) = self.ask(&pieces, "owners", data.as_bytes(), OnStop::Finish)?;
+        if status != 0 || String::from_utf8_lossy(&answer).lines().count() != count {
+            return Err(self.garbled("owners"));
+        }
         let owners = &mut self.link()?.owners;
         for line in String::from_utf8_lossy(&answer).lines() {
             if let Some(line) = line.strip_prefix("#owner ") {
@@ -235,11 +266,12 @@ mod tests {
         let (a, itself) = (record("a"), record(""));
         let answer = format!(">\0{a}{itself}!denied\0");
         assert_eq!(told(&answer), Some(("d d/a".to_owned(), vec![dirs[1].clone()])));
-        assert_eq!(told("!gone\0>\0"), Some((String::new(), Vec::new())));
+        assert_eq!(told("!gone\0>\0-x\0"), Some((String::new(), Vec::new())));
         for bad in [
             format!(">\0{}>\0", record("a/b")),
             format!(">\0{}>\0", record("..")),
             format!(">\0{}>\0", record("/a")),
+            ">\0-a/b\0>\0".to_owned(),
             ">\0".to_owned(),
             ">\0>\0>\0".to_owned(),
             ">\0nonsense\0>\0".to_owned(),

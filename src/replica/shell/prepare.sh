@@ -8,10 +8,16 @@ record='%y %m %U %G %D %i %n %s %T@ %C@ %B@/%P//%l'
 # Which way of looking at files works here.
 find_style() {
   style=none
-  case $(find . -maxdepth 0 -printf "$record" 2>/dev/null) in
-    'd '[0-7]*' '*' '*' '*' '*' '*' '*' '*.*' '*.*' '*///)
-      style=gnu
-      return
+  # shellcheck disable=SC2185 # it finds nothing
+  case $(find --version 2>/dev/null) in
+    *GNU*)
+      # others that know -printf print something else, or at another time
+      case $(find . -maxdepth 0 \( -readable -o -executable -o -lname . -o -type d \) -printf "$record" 2>/dev/null) in
+        'd '[0-7]*' '*' '*' '*' '*' '*' '*' '*.*' '*.*' '*///)
+          style=gnu
+          return
+          ;;
+      esac
       ;;
   esac
   case $(stat -c '%f %u %g %d %i %h %s %Y' . 2>/dev/null) in
@@ -84,11 +90,77 @@ go() {
   fi
 }
 
+# What POSIX gives and the scripts use. One that is missing is named; nothing is guessed
+# from its missing answer.
+missing_tools() {
+  missing=
+  for name in cat chmod chown cp date dd env find id ln ls mkdir mv printf rm rmdir sort touch tr wc; do
+    command -v "$name" >/dev/null 2>&1 || missing="$missing $name"
+  done
+  checker="cksum"
+  command -v cksum >/dev/null 2>&1 || checker=sha256sum
+  command -v "$checker" >/dev/null 2>&1 || missing="$missing cksum"
+}
+
+# inspect NAME: the directory we are in, which is NAME below the root, and what is in it: all
+# must be real, belong to us or to root, and be writable by nobody else. What is ours and
+# only too open is closed ($closed), in a run that may write. Says what is wrong.
+inspect() {
+  if [ "$may_write" = write ]; then
+    # the directory first: then nobody can exchange what is in it
+    if [ -n "$(find . -prune -user "$uid" \( -perm -020 -o -perm -002 \) -print)" ]; then
+      chmod go-w . 2>/dev/null && closed="${closed:+$closed, }$1"
+    fi
+    if [ -n "$(find . ! -name . -prune -user "$uid" \( -type f -o -type d \) \( -perm -020 -o -perm -002 \) -print)" ]; then
+      find . ! -name . -prune -user "$uid" \( -type f -o -type d \) \( -perm -020 -o -perm -002 \) \
+        -exec chmod go-w {} + 2>/dev/null && closed="${closed:+$closed, }what is in $1"
+    fi
+    bad=$(find . ! -name . -prune \( ! -type f ! -type d -o ! -user "$uid" ! -user 0 -o \
+      -perm -020 -o -perm -002 \) -print -o -name . \( ! -user "$uid" ! -user 0 -o \
+      -perm -020 -o -perm -002 \) -print)
+  else
+    bad=$(find . ! -name . -prune \( ! -type f ! -type d -o ! -user "$uid" ! -user 0 -o \
+      ! -user "$uid" \( -perm -020 -o -perm -002 \) \) -print -o -name . \( ! -user "$uid" ! -user 0 -o \
+      ! -user "$uid" \( -perm -020 -o -perm -002 \) \) -print)
+  fi
+  [ -n "$bad" ] || return 0
+  bad=${bad%%"$nl"*}
+  if [ -L "$bad" ]; then
+    wrong='is a symbolic link'
+  elif [ ! -f "$bad" ] && [ ! -d "$bad" ]; then
+    wrong='is neither a file nor a directory'
+  elif [ -n "$(find "$bad" -prune ! -user "$uid" ! -user 0 -print)" ]; then
+    wrong='belongs to another user'
+  else
+    wrong='can be written by others'
+  fi
+  echo "$1${bad#.} $wrong"
+  return 1
+}
+
+# inspect_work: the work directory and its state directory, if they are there.
+inspect_work() {
+  is_there .osync_workdir || return 0
+  if [ -L .osync_workdir ]; then
+    echo '.osync_workdir is a symbolic link'
+    return 1
+  fi
+  enter .osync_workdir || { echo '.osync_workdir cannot be entered, or is no directory' && return 1; }
+  inspect .osync_workdir || return 1
+  [ -d ./state ] || return 0
+  enter .osync_workdir/state || { echo '.osync_workdir/state cannot be entered' && return 1; }
+  inspect .osync_workdir/state
+}
+
 # hello PATH RSYNC CREATE WRITE SUDO: the first answer. A refusal is one word on the last
 # line.
 hello() {
-  home=$HOME
+  missing_tools
+  [ -z "$missing" ] || { echo "$missing" && echo tools && return 1; }
+  home=$HOME may_write=$4 closed=''
   if [ "$5" = sudo ] || [ -z "$home" ]; then home=$PWD; fi
+  uid=$(id -u)
+  [ -n "$uid" ] || { echo 'id -u says nothing' && return 1; }
   decode "$1" && go "$datum" "$3" "$4" || return 1
   decode "$2"
   rsync=no
@@ -100,21 +172,28 @@ hello() {
   find_style
   free_space
   file_system
-  printf '%s\n' "created $created" "free $free" "uid $(id -u)" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "style $style" "filesystem $file_system"
-  if [ -L .osync_workdir ]; then
-    echo 'workdir link'
-  elif [ -d .osync_workdir ]; then
+  printf '%s\n' "created $created" "free $free" "uid $uid" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "checker $checker" "style $style" "filesystem $file_system"
+  if ! strange=$(inspect_work && echo "closed $closed"); then
+    printf '%s\n' "$strange" strange
+    return 1
+  fi
+  case $strange in
+    'closed '?*) printf '%s\n' "$strange" ;;
+  esac
+  enter '' || { echo unreadable && return 1; }
+  if [ -d .osync_workdir ]; then
     echo 'workdir yes'
-    if [ -n "$(find .osync_workdir/backup .osync_workdir/deleted ! -type d 2>/dev/null | head -n 1)" ]; then
+    enter .osync_workdir || { echo unreadable && return 1; }
+    if [ -n "$(ls -A ./backup 2>/dev/null)$(ls -A ./deleted 2>/dev/null)" ]; then
       echo 'kept yes'
     fi
-    if [ -e .osync_workdir/identity ] || [ -L .osync_workdir/identity ]; then
-      if [ -f .osync_workdir/identity ] && [ ! -L .osync_workdir/identity ]; then
-        printf 'identity %s\n' "$(head -n 1 .osync_workdir/identity 2>/dev/null)"
-      else
-        echo 'identity '
-      fi
+    if [ -f ./identity ]; then
+      IFS= read -r line <./identity || :
+      printf 'identity %s\n' "$line"
+    elif [ -e ./identity ]; then
+      echo 'identity '
     fi
+    enter ''
   fi
   printf 'root\n%s' "$root"
 }

@@ -31,8 +31,21 @@ pub(super) struct Record {
     pub path: Vec<u8>,
     /// It cannot be read by the remote user.
     pub closed: bool,
+    /// What it is among the records of its listing.
+    pub place: Place,
     /// What it looks like, owners in the numbers of the other machine.
     pub entry: Entry,
+}
+
+/// What a record is among those of a listing that several walks may have made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// All that is told of its entry.
+    Only,
+    /// Of a first walk, which does not tell where a link leads; another walk does.
+    First,
+    /// Of a later walk: it counts more than what a first one told.
+    Later,
 }
 
 impl Style {
@@ -47,8 +60,38 @@ impl Style {
     }
 }
 
+/// Reads one line of a listing: a record, or behind `+` an escaped one.
+pub(super) fn parse_line(line: &[u8], style: Style) -> Result<Record, Garbled> {
+    match line.strip_prefix(b"+") {
+        Some(escaped) => parse_record(&unescape(escaped)?, style, Place::Later),
+        None if style == Style::Gnu => parse_record(line, style, Place::Only),
+        None => parse_record(line, style, Place::First),
+    }
+}
+
+/// Undoes `\n` and `\\`.
+fn unescape(text: &[u8]) -> Result<Vec<u8>, Garbled> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'\\' => match bytes.next() {
+                Some(b'n') => b'\n',
+                Some(b'\\') => b'\\',
+                _ => return Err(Garbled),
+            },
+            other => *other,
+        });
+    }
+    Ok(out)
+}
+
 /// Reads one record. A plain name without facts (behind `!/`) has an entry of kind file.
 pub(super) fn parse(bytes: &[u8], style: Style) -> Result<Record, Garbled> {
+    parse_record(bytes, style, Place::Only)
+}
+
+fn parse_record(bytes: &[u8], style: Style, place: Place) -> Result<Record, Garbled> {
     let (closed, bytes) = match bytes.strip_prefix(b"!") {
         Some(rest) => (true, rest),
         None => (false, bytes),
@@ -73,11 +116,17 @@ pub(super) fn parse(bytes: &[u8], style: Style) -> Result<Record, Garbled> {
             Style::Stat | Style::Bsd => from_stat(facts, style)?,
         }
     };
-    if entry.kind == Kind::Symlink {
-        let target = link.ok_or(Garbled)?;
-        entry.set_extra(Extra { link: Some(target.into()), ..Extra::default() });
-    }
-    Ok(Record { path: path.to_vec(), closed, entry })
+    let place = match (entry.kind, place) {
+        (Kind::Symlink, Place::First) => Place::First,
+        (kind, place) => {
+            if kind == Kind::Symlink {
+                let target = link.ok_or(Garbled)?;
+                entry.set_extra(Extra { link: Some(target.into()), ..Extra::default() });
+            }
+            if place == Place::First { Place::Only } else { place }
+        }
+    };
+    Ok(Record { path: path.to_vec(), closed, place, entry })
 }
 
 fn from_find(facts: &str) -> Result<Entry, Garbled> {
@@ -252,6 +301,21 @@ mod tests {
         let text = "21b6 0 0 5 9 1 0 1 1 1 3|1970-01-01 00:00:01.0 +0000|x|/./null//";
         let entry = parse(text.as_bytes(), Style::Stat).unwrap().entry;
         assert_eq!((entry.kind, entry.extra().rdev), (Kind::CharDevice, 1 << 32 | 3));
+    }
+
+    #[test]
+    fn what_does_not_fit_a_line_is_escaped_and_what_a_first_walk_tells_of_links_is_not_all() {
+        let facts = "777 0 0 1 2 1 4 5.0 6.0 ";
+        let line = format!("+l {facts}/./a\\nb//t\\\\o\\n");
+        let record = parse_line(line.as_bytes(), Style::Gnu).unwrap();
+        assert_eq!((&record.path[..], record.place), (&b"a\nb"[..], Place::Later));
+        assert_eq!(record.entry.link(), Some(&b"t\\o\n"[..]));
+        let line = b"a1ff 0 0 5 9 1 4 1 1 0 0|x|x|/./l";
+        let record = parse_line(line, Style::Stat).unwrap();
+        assert!(record.place == Place::First && record.entry.link().is_none());
+        for line in ["+f 644 0 0 1 2 1 0 5 6 /a\\tb//", "+f 644 0 0 1 2 1 0 5 6 /a\\", "+"] {
+            assert_eq!(parse_line(line.as_bytes(), Style::Gnu), Err(Garbled), "{line}");
+        }
     }
 
     #[test]

@@ -1,16 +1,15 @@
 //! Scanning a remote replica: the whole tree is listed over there, and where both sides
 //! have the last listing, only what differs from it travels.
 
-use super::answer::{Answer, apply_changes, complaint, lines, take_apart};
+use super::answer::{Answer, Form, apply_changes, complaint, lines, take_apart, whole};
 use super::attributes::Reach;
-use super::channel::OnStop;
+use super::channel::{Excess, OnStop, RecordLength, Room};
 use super::encode::{datum, literal_pattern, paths as encode_paths};
-use super::listing::{Listing, Rules};
-use super::record::{Record, Style, parse};
+use super::listing::{CHANGED, Listing, NoTree, Rules};
+use super::record::{Record, Style, parse_line};
 use super::scripts::Piece;
 use super::{Links, ShellReplica};
 use crate::filter::Prune;
-use crate::replica::cksum::cksum;
 use crate::replica::owners::Owners;
 use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
 use crate::tree::{Entry, RelPath, Tree};
@@ -22,38 +21,62 @@ use std::path::Path;
 /// More directories than this are not named to the other side: its command line is finite.
 const MOST_PRUNES: usize = 200;
 
+/// How often a tree is listed that changes while it is.
+const MOST_TRIES: usize = 3;
+
+/// What came of one listing.
+enum Listed {
+    /// All of it.
+    Whole(Listing, Unread),
+    /// It does not count, and why. What we have of the last one may be to blame, or a change
+    /// in its midst.
+    Not(String),
+}
+
 impl ShellReplica {
+    /// Lists everything. What is not a whole listing is none: it never becomes a smaller
+    /// tree (spec 8, "Absent").
     pub(super) fn list_all(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
         (self.wanted, self.links) = (request.attributes, Links::of(request));
-        let old = self.last_listing();
-        let mut listing = self.listing_with(request, &old)?;
-        if listing.is_none() {
-            listing = self.listing_with(request, &[])?;
+        let asked_for = self.wanted;
+        let mut old = self.last_listing();
+        let mut why = String::new();
+        for _ in 0..MOST_TRIES {
+            self.wanted = asked_for;
+            let (mut listing, unread) = match self.listing_with(request, &old)? {
+                Listed::Whole(listing, unread) => (listing, unread),
+                Listed::Not(cause) => {
+                    why = cause;
+                    old.clear();
+                    continue;
+                }
+            };
+            self.wanted.acl &= !unread.acl;
+            self.wanted.xattr &= !unread.xattr;
+            self.add_behind_links(&mut listing, &RelPath::root(), Some(request.filter))?;
+            (request.seen)(listing.records.len() as u64);
+            let base = RelPath::root();
+            let rules = Rules {
+                filter: Some(request.filter),
+                copy_symlinks: request.copy_symlinks,
+                side: self.side,
+                base: &base,
+            };
+            match listing.into_tree(&rules) {
+                Ok((tree, problems)) => return Ok(Scan { tree, problems, unread }),
+                Err(NoTree::TooLarge(cause)) => return Err(self.error(cause.to_string())),
+                Err(cause) => why = cause.to_string(),
+            }
         }
-        let (mut listing, unread) = listing.ok_or_else(|| self.garbled("scan"))?;
-        self.wanted.acl &= !unread.acl;
-        self.wanted.xattr &= !unread.xattr;
-        self.add_behind_links(&mut listing, &RelPath::root(), Some(request.filter))?;
-        (request.seen)(listing.records.len() as u64);
-        let base = RelPath::root();
-        let rules = Rules {
-            filter: Some(request.filter),
-            copy_symlinks: request.copy_symlinks,
-            side: self.side,
-            base: &base,
-        };
-        let (tree, problems) =
-            listing.into_tree(&rules).map_err(|cause| self.error(cause.to_string()))?;
-        Ok(Scan { tree, problems, unread })
+        Err(self.error(format!("cannot list it, so nothing is decided and nothing touched: {why}")))
     }
 
-    /// One listing. `old` is what we have of the last one; none: it does not fit what the
-    /// other side sent, so everything has to be asked for.
+    /// One listing. `old` is what we have of the last one.
     fn listing_with(
         &mut self,
         request: &ScanRequest<'_>,
         old: &[u8],
-    ) -> Result<Option<(Listing, Unread)>, ReplicaError> {
+    ) -> Result<Listed, ReplicaError> {
         let write = if self.read_only { "look" } else { "write" };
         let data = self.scan_data(request, old)?;
         let pieces = [Piece::Look, Piece::List, Piece::Attributes];
@@ -62,34 +85,43 @@ impl ShellReplica {
         let mut said = Vec::new();
         let mut seen = 0;
         let mut told = 0;
+        let mut order = Order::default();
         let asked =
             self.link()?.channel.request(pieces, &words, &data, OnStop::GiveUp, &mut |bytes| {
+                order.pass(bytes)?;
                 seen += bytes.iter().filter(|b| **b == b'\n').count() as u64;
                 if seen / 4096 != told / 4096 {
                     (request.seen)(seen);
                     told = seen;
                 }
                 said.extend_from_slice(bytes);
+                Ok(())
             });
         let status = asked.map_err(|cause| self.broken(&cause))?;
         if status != 0 {
             let said = String::from_utf8_lossy(&said);
             return Err(self.error(format!("cannot list it: {}", said.trim())));
         }
-        let mut answer = take_apart(&said).ok_or_else(|| self.garbled("scan"))?;
+        let Some(mut answer) = take_apart(&said) else {
+            return Ok(Listed::Not("its answer is not whole".to_owned()));
+        };
         drop(said);
-        if answer.is_changes {
-            let sum = answer.sum.as_deref().unwrap_or_default();
-            match apply_changes(old, &answer.lines, sum) {
+        if answer.form == Form::Changes {
+            match apply_changes(old, &answer.lines, &answer.sum) {
                 Some(whole) => answer.lines = whole,
-                None => return Ok(None),
+                None => {
+                    return Ok(Listed::Not("its changes do not fit the last listing".to_owned()));
+                }
             }
         }
-        if answer.sum.is_some() && answer.lines != old {
+        let told = std::mem::take(&mut answer.attributes);
+        let mut listing = match self.read_listing(&answer)? {
+            Ok(listing) => listing,
+            Err(cause) => return Ok(Listed::Not(cause)),
+        };
+        if answer.form != Form::Once && answer.lines != old {
             self.keep_listing(&answer.lines);
         }
-        let told = std::mem::take(&mut answer.attributes);
-        let mut listing = self.read_listing(answer)?;
         let mut unread = Unread::default();
         if self.wanted.any() {
             let mut told = self.read_attributes(&told)?;
@@ -104,7 +136,7 @@ impl ShellReplica {
             }
         }
         (request.seen)(listing.records.len() as u64);
-        Ok(Some((listing, unread)))
+        Ok(Listed::Whole(listing, unread))
     }
 
     fn scan_data(
@@ -115,7 +147,8 @@ impl ShellReplica {
         let mut data = Vec::new();
         let cached = self.remote_cache().filter(|_| self.cache.is_some());
         datum(&mut data, &cached.unwrap_or_default());
-        let known = if old.is_empty() { String::new() } else { cksum(old) };
+        let checker = self.link()?.checker;
+        let known = if old.is_empty() { String::new() } else { checker.sum(old) };
         datum(&mut data, known.as_bytes());
         for who in self.owners_in(old)? {
             data.extend_from_slice(Owners::line(who).as_bytes());
@@ -160,7 +193,7 @@ impl ShellReplica {
         let link = self.link()?;
         let style = link.style;
         let records: Vec<Entry> =
-            lines(old).filter_map(|line| parse(line, style).ok()).map(|r| r.entry).collect();
+            lines(old).filter_map(|line| parse_line(line, style).ok()).map(|r| r.entry).collect();
         Ok(link.owners.unknown(records.iter()))
     }
 
@@ -180,47 +213,23 @@ impl ShellReplica {
         }
     }
 
-    /// Records and complaints of an answer, owners in this machine's numbers.
-    fn read_listing(&mut self, answer: Answer) -> Result<Listing, ReplicaError> {
+    /// Records and complaints of an answer, owners in this machine's numbers; or why it does
+    /// not count.
+    fn read_listing(
+        &mut self,
+        answer: &Answer,
+    ) -> Result<std::result::Result<Listing, String>, ReplicaError> {
         let link = self.link()?;
         let style = link.style;
         for owner in &answer.owners {
             link.owners.learn(owner);
         }
-        let mut listing = Listing::default();
-        for line in lines(&answer.lines) {
-            let record = parse(line, style).map_err(|_| self.garbled("scan"))?;
-            listing.records.push(record);
-        }
-        for piece in answer.odd.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
-            self.add_odd(&mut listing, piece, style)?;
-        }
-        for line in &answer.complaints {
-            if let Some((path, words)) = complaint(line) {
-                listing.closed.entry(path).or_insert(words);
-            } else if !line.is_empty() && !line.starts_with(b"find: warning") {
-                // what cannot be laid at any path's door concerns them all
-                let said = String::from_utf8_lossy(line);
-                return Err(self.error(format!("cannot list it: {said}")));
-            }
-        }
+        let mut listing = match listing_from(&answer.lines, style) {
+            Ok(listing) => listing,
+            Err(cause) => return Ok(Err(cause)),
+        };
         self.complete_listing(&mut listing)?;
-        Ok(listing)
-    }
-
-    fn add_odd(
-        &mut self,
-        listing: &mut Listing,
-        piece: &[u8],
-        style: Style,
-    ) -> Result<(), ReplicaError> {
-        let record = parse(piece, style).map_err(|_| self.garbled("scan"))?;
-        if piece.starts_with(b"!/") {
-            listing.closed.entry(record.path).or_insert_with(|| "Permission denied".to_owned());
-        } else {
-            listing.records.push(record);
-        }
-        Ok(())
+        Ok(Ok(listing))
     }
 
     fn complete_listing(&mut self, listing: &mut Listing) -> Result<(), ReplicaError> {
@@ -287,40 +296,30 @@ impl ShellReplica {
             Reach::Behind => "below behind".to_owned(),
             _ => self.asking("below"),
         };
-        let (status, answer) = self.ask(&pieces, &words, &data, OnStop::GiveUp)?;
-        let mut found = Vec::new();
-        for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
-            match piece {
-                b">" | b"!gone" => found.push(Ok(Vec::new())),
-                b"!denied" => {
-                    found.push(Err(super::ops::failed("enter its directory", "Permission denied")));
-                }
-                record => {
-                    if let Some(Ok(list)) = found.last_mut() {
-                        list.push(record);
-                    }
-                }
-            }
-        }
-        if status != 0 || found.len() != paths.len() {
-            return Err(self.garbled("below"));
-        }
+        let (status, answer) =
+            self.ask_with(&pieces, &words, &data, OnStop::GiveUp, Room::Records)?;
+        let found = blocks(&answer).filter(|found| status == 0 && found.len() == paths.len());
+        let found = found.ok_or_else(|| self.garbled("below"))?;
         let attributes = self.ask_attributes(paths, reach)?;
         let mut listings = Vec::new();
         for (path, records) in paths.iter().zip(found) {
             listings.push(match records {
-                Ok(records) => Ok(self.listing_of(path, &records, &attributes)?),
-                Err(error) => Err(error),
+                Block::Told(lines) => Ok(self.listing_of(path, lines, reach, &attributes)?),
+                Block::Gone => Ok(None),
+                Block::Denied => {
+                    Err(super::ops::failed("enter its directory", "Permission denied"))
+                }
             });
         }
         Ok(listings)
     }
 
-    /// The listing of one path from its records, which all begin with its name.
+    /// The listing of one path from its lines, whose paths all begin with its name.
     fn listing_of(
         &mut self,
         path: &RelPath,
-        records: &[&[u8]],
+        lines: &[u8],
+        reach: Reach,
         attributes: &HashMap<RelPath, Attributes>,
     ) -> Result<Option<Listing>, ReplicaError> {
         let style = self.link()?.style;
@@ -331,24 +330,20 @@ impl ShellReplica {
             }
             found.strip_prefix(name.as_slice())?.strip_prefix(b"/").map(<[u8]>::to_vec)
         };
+        let found = listing_from(lines, style);
+        let found = found.map_err(|cause| self.error(format!("cannot list {path}: {cause}")))?;
         let mut listing = Listing::default();
-        for piece in records {
-            if let Some(said) = piece.strip_prefix(b"?") {
-                let about = complaint(said).and_then(|(path, words)| Some((strip(&path)?, words)));
-                let (path, words) =
-                    about.unwrap_or_else(|| (Vec::new(), String::from_utf8_lossy(said).into()));
-                listing.closed.entry(path).or_insert(words);
+        for mut record in found.records {
+            record.path = strip(&record.path).ok_or_else(|| self.garbled("below"))?;
+            listing.records.push(record);
+        }
+        for (path, words) in found.closed {
+            // the record of the link itself is known already
+            if reach == Reach::Behind && path == name && words == CHANGED {
                 continue;
             }
-            let mut one = Listing::default();
-            self.add_odd(&mut one, piece, style)?;
-            for mut record in one.records {
-                record.path = strip(&record.path).ok_or_else(|| self.garbled("below"))?;
-                listing.records.push(record);
-            }
-            for (path, words) in one.closed {
-                listing.closed.extend(strip(&path).map(|path| (path, words)));
-            }
+            let path = strip(&path).ok_or_else(|| self.garbled("below"))?;
+            listing.closed.insert(path, words);
         }
         if !listing.records.iter().any(|record| record.path.is_empty()) {
             return Ok(None);
@@ -361,5 +356,150 @@ impl ShellReplica {
             }
         }
         Ok(Some(listing))
+    }
+}
+
+/// The listing that these lines are; or why they are none.
+pub(super) fn listing_from(text: &[u8], style: Style) -> Result<Listing, String> {
+    let whole = whole(text).map_err(|cause| cause.to_string())?;
+    let mut listing = Listing::default();
+    let records: Result<Vec<Record>, _> =
+        whole.records.iter().map(|line| parse_line(line, style)).collect();
+    let records = records.map_err(|_| "a line of its listing is not understood".to_owned())?;
+    listing.take_all(records.into_iter());
+    for line in whole.complaints {
+        if let Some((path, words)) = complaint(line) {
+            listing.closed.entry(path).or_insert(words);
+        } else if !line.starts_with(b"find: warning") {
+            // what cannot be laid at any path's door concerns them all
+            return Err(String::from_utf8_lossy(line).into_owned());
+        }
+    }
+    Ok(listing)
+}
+
+/// What was told of one path of a request for what is below.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Block<'a> {
+    /// The lines of its listing.
+    Told(&'a [u8]),
+    /// Its directory is not there.
+    Gone,
+    /// Its directory cannot be entered.
+    Denied,
+}
+
+/// The answer to such a request; none: it is none, or not whole.
+pub(super) fn blocks(answer: &[u8]) -> Option<Vec<Block<'_>>> {
+    let mut found = Vec::new();
+    let mut rest = answer;
+    while !rest.is_empty() {
+        let end = rest.iter().position(|b| *b == b'\n')?;
+        let head = &rest[..end];
+        rest = &rest[end + 1..];
+        match head {
+            b"<gone" => found.push(Block::Gone),
+            b"<denied" => found.push(Block::Denied),
+            b">" => {
+                let mut length = 0;
+                loop {
+                    let line = rest[length..].iter().position(|b| *b == b'\n')?;
+                    let is_last = rest[length..].starts_with(b"~end ");
+                    length += line + 1;
+                    if is_last {
+                        break;
+                    }
+                }
+                found.push(Block::Told(&rest[..length]));
+                rest = &rest[length..];
+            }
+            _ => return None,
+        }
+    }
+    Some(found)
+}
+
+/// Watches a listing as it comes: its lines are no longer than any can be, and a sorted one
+/// never says the same again, so no other side can go on for ever.
+#[derive(Debug, Default)]
+struct Order {
+    length: RecordLength,
+    line: Vec<u8>,
+    last: Vec<u8>,
+    part: Part,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Part {
+    #[default]
+    Head,
+    Sorted,
+    Other,
+}
+
+impl Order {
+    fn pass(&mut self, bytes: &[u8]) -> Result<(), Excess> {
+        self.length.pass(bytes)?;
+        if self.part == Part::Other {
+            return Ok(());
+        }
+        for piece in bytes.split_inclusive(|b| *b == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.last() != Some(&b'\n') {
+                continue;
+            }
+            match self.part {
+                Part::Head if self.line == b"#full\n" => self.part = Part::Sorted,
+                Part::Sorted if !self.line.starts_with(b"#") => {
+                    if self.line <= self.last {
+                        return Err(Excess("sends a listing that is not in order"));
+                    }
+                    std::mem::swap(&mut self.last, &mut self.line);
+                }
+                _ => {
+                    self.part = Part::Other;
+                    return Ok(());
+                }
+            }
+            self.line.clear();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_path_is_told_whole_or_not_at_all() {
+        let text = b">\nf x/a//\n~end 0\n<denied\n>\n~end 0\n<gone\n";
+        let expected = [
+            Block::Told(b"f x/a//\n~end 0\n"),
+            Block::Denied,
+            Block::Told(b"~end 0\n"),
+            Block::Gone,
+        ];
+        assert_eq!(blocks(text).unwrap(), expected);
+        for bad in [&b">\n"[..], b">\nf x/a//\n", b"f x/a//\n~end 0\n", b">\n~end 0", b"<\n"] {
+            assert_eq!(blocks(bad), None);
+        }
+    }
+
+    #[test]
+    fn a_sorted_listing_that_goes_back_is_given_up_while_it_comes() {
+        for (text, fine) in [
+            ("#full\na\nb\n~end 0\n#sum x\na\n", true),
+            ("#full\nb\na\n", false),
+            ("#full\na\na\n", false),
+            ("#once\nb\na\n", true),
+            ("#changes\nb\na\n", true),
+        ] {
+            for size in [1, 3, 100] {
+                let mut order = Order::default();
+                let all = text.as_bytes().chunks(size).all(|piece| order.pass(piece).is_ok());
+                assert_eq!(all, fine, "{text} {size}");
+            }
+        }
     }
 }
