@@ -142,6 +142,13 @@ pub fn listing_args(args: &[String]) -> Vec<String> {
     kept
 }
 
+/// Whether [`listing_args`] keep rsync on one file system (`-x`): what is mounted below a replica
+/// is excluded then, as a whole.
+#[must_use]
+pub fn stays_on_one_file_system(listing_args: &[String]) -> bool {
+    listing_args.iter().any(|arg| matches!(arg.as_str(), "-x" | "--one-file-system"))
+}
+
 /// What the argument behind an option is.
 enum Next {
     /// An argument of its own.

@@ -27,6 +27,8 @@ pub struct Facts<'a> {
     pub fresh_below: Vec<Pair<bool>>,
     /// Whether something below is excluded or unknown on that side.
     pub frozen_below: Vec<Pair<bool>>,
+    /// Whether another file system is mounted at the path or below it, and stays there.
+    pub mounted_within: Vec<Pair<bool>>,
     /// Whether what is frozen below is unknown rather than excluded.
     pub unknown_below: Vec<Pair<bool>>,
 }
@@ -47,6 +49,7 @@ impl<'a> Facts<'a> {
             changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
             fresh_below: vec![nothing; delta.len()],
             frozen_below: vec![nothing; delta.len()],
+            mounted_within: vec![nothing; delta.len()],
             unknown_below: vec![nothing; delta.len()],
         };
         let none = Record::default();
@@ -67,6 +70,8 @@ impl<'a> Facts<'a> {
                 let index = path_id.index();
                 facts.changes[index][side] = changed;
                 facts.see_frozen_children(delta, path_id, side);
+                facts.mounted_within[index][side] |= facts.is_mounted(delta, path_id, side);
+                facts.mounted_within[parent][side] |= facts.mounted_within[index][side];
                 facts.fresh_below[parent][side] |=
                     changed.is_new_work() || facts.fresh_below[index][side];
                 facts.frozen_below[parent][side] |= facts.frozen_below[index][side];
@@ -74,6 +79,14 @@ impl<'a> Facts<'a> {
             }
         }
         facts
+    }
+
+    /// Whether something is mounted at a path itself. Where links are followed, what lies behind
+    /// one looks the same, and is no mount point.
+    pub fn is_mounted(&self, delta: &Delta, path_id: PathId, side: Side) -> bool {
+        let preserve = &self.rules.preserve;
+        let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
+        !follows && delta.now(path_id, side).is_some_and(|id| self.trees[side].is_mount_point(id))
     }
 
     fn see_frozen_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
@@ -203,6 +216,17 @@ impl Decide<'_, '_> {
                     "the kind of this path changed, but the directory in the way holds excluded \
                      or unreadable entries; both sides were left alone. Move these entries away \
                      or change the filter",
+                )),
+            );
+        }
+        if self.facts.mounted_within[index][loser] {
+            return self.leave_alone(
+                path_id,
+                Some((
+                    loser,
+                    "the kind of this path changed, but a file system is mounted at or below what \
+                     is in the way; both sides were left alone. Unmount it, or move its content \
+                     away",
                 )),
             );
         }
@@ -347,7 +371,10 @@ impl Decide<'_, '_> {
     }
 
     fn delete(&mut self, path_id: PathId, on: Side) {
-        if self.facts.rules.policy.skip_deletion[on] {
+        // What is mounted on cannot go; what was planned for it is done below it.
+        let stays = self.facts.rules.policy.skip_deletion[on]
+            || self.facts.is_mounted(&self.plan.delta, path_id, on);
+        if stays {
             self.settle(path_id, Settle::Marked(on));
         } else {
             self.set_act(path_id, Act::Delete { on });

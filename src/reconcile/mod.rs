@@ -22,6 +22,7 @@ pub mod join;
 mod links;
 mod lists;
 mod metadata;
+pub mod mounts;
 mod moves;
 #[cfg(test)]
 mod moves_tests;

@@ -220,6 +220,7 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         && [(from, other), (to, side)].into_iter().all(|(path_id, side)| {
             facts.frozen_below.get(path_id.index()).is_none_or(|frozen| !frozen[side])
         })
+        && facts.mounted_within.get(from.index()).is_none_or(|mounted| !mounted[other])
         // An earlier move that went below the new name has it made as a new directory.
         && delta.below(to).into_iter().all(|path_id| delta.now(path_id, other).is_none())
         && delta.below(from).into_iter().all(is_unchanged)

@@ -42,7 +42,7 @@ pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
 pub use wire::Damaged;
 pub use writer::{BaselineWriter, Disorder};
 
-use crate::tree::{Entry, Inode, Pair, Side, Stamp};
+use crate::tree::{Entry, Inode, Pair, RelPath, Side, Stamp};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -96,6 +96,8 @@ pub struct Header {
     pub version: String,
     /// For [`Recorded::Listed`]: the mtime of the list file; what is newer counts as modified.
     pub listed_at: Pair<Stamp>,
+    /// Where another file system was mounted, in the order of the paths.
+    pub mounts: Pair<Vec<RelPath>>,
     /// Which attributes the digests cover that had to be asked for through rsync.
     pub covers: Covers,
     /// Device and inode of the roots. Where a root has others now, that replica was copied or
@@ -123,6 +125,7 @@ impl Default for Header {
             written_at: Stamp::UNKNOWN,
             version: String::new(),
             listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            mounts: Pair::default(),
             covers: Covers::default(),
             roots: Pair::default(),
         }

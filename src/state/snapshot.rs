@@ -4,7 +4,7 @@ use super::baseline::Baseline;
 use super::files::FileStamp;
 use super::wire::{Damaged, Reader, put_number, put_string};
 use super::{Covers, Header, Identity, Origin};
-use crate::tree::{Inode, Pair, Side, Stamp};
+use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
 
 /// The version that this osync writes. It reads all before it.
@@ -17,6 +17,10 @@ mod tag {
     pub const INITIATOR_ROOT: u64 = 1;
     /// Device and inode of the target's root.
     pub const TARGET_ROOT: u64 = 2;
+    /// Where file systems were mounted on the initiator.
+    pub const INITIATOR_MOUNTS: u64 = 3;
+    /// Where file systems were mounted on the target.
+    pub const TARGET_MOUNTS: u64 = 4;
 }
 
 const MAGIC: &[u8] = b"osync snapshot\n";
@@ -167,7 +171,21 @@ fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
             put_tagged(&mut out, root_tag(side), &value);
         }
     }
+    for (side, mounts) in header.mounts.iter() {
+        if !mounts.is_empty() {
+            let mut value = Vec::new();
+            mounts.iter().for_each(|path| put_string(&mut value, path.as_bytes()));
+            put_tagged(&mut out, mounts_tag(side), &value);
+        }
+    }
     out
+}
+
+fn mounts_tag(side: Side) -> u64 {
+    match side {
+        Side::Initiator => tag::INITIATOR_MOUNTS,
+        Side::Target => tag::TARGET_MOUNTS,
+    }
 }
 
 fn root_tag(side: Side) -> u64 {
@@ -196,6 +214,15 @@ fn take_tagged(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damag
             tag::INITIATOR_ROOT | tag::TARGET_ROOT => {
                 let side = if tag == tag::INITIATOR_ROOT { Side::Initiator } else { Side::Target };
                 header.roots[side] = Some(Inode { dev: value.small()?, ino: value.number()? });
+            }
+            tag::INITIATOR_MOUNTS | tag::TARGET_MOUNTS => {
+                let side =
+                    if tag == tag::INITIATOR_MOUNTS { Side::Initiator } else { Side::Target };
+                while !value.is_done() {
+                    let path = RelPath::new(value.string()?).ok().filter(|path| !path.is_root());
+                    let path = path.ok_or_else(|| value.damaged("a mount point is no path"))?;
+                    header.mounts[side].push(path);
+                }
             }
             // A later osync's, which this one can do without.
             _ => continue,
@@ -231,6 +258,7 @@ fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), 
         listed_at: Pair::new(initiator.1, target.1),
         covers,
         roots: Pair::default(),
+        mounts: Pair::default(),
     };
     if format > 1 {
         take_tagged(&mut reader, &mut header)?;
@@ -294,6 +322,7 @@ mod tests {
             listed_at: Pair::new(Stamp::new(-1, 0), Stamp::UNKNOWN),
             covers: Covers { acl: true, xattr: false, all_spaces: true },
             roots: Pair::new(Some(Inode { dev: 0x10_0003, ino: 2 }), None),
+            mounts: Pair::new(vec![path("disk"), path("m/n")], Vec::new()),
         }
     }
 
@@ -324,7 +353,12 @@ mod tests {
 
     #[test]
     fn the_header_of_version_1_ends_with_what_the_digests_cover_if_anything() {
-        let none = Header { covers: Covers::default(), roots: Pair::default(), ..header() };
+        let none = Header {
+            covers: Covers::default(),
+            roots: Pair::default(),
+            mounts: Pair::default(),
+            ..header()
+        };
         let mut plain = encode_header(&none, &marks());
         plain.pop();
         for bits in 0..=255_u8 {
@@ -349,7 +383,8 @@ mod tests {
     #[test]
     fn fields_of_a_later_osync_are_passed_over_and_those_out_of_order_are_damage() {
         let with = |fields: &[(u64, &[u8])]| {
-            let mut bytes = encode_header(&Header { roots: Pair::default(), ..header() }, &marks());
+            let (roots, mounts) = (Pair::default(), Pair::default());
+            let mut bytes = encode_header(&Header { roots, mounts, ..header() }, &marks());
             for (tag, value) in fields {
                 put_tagged(&mut bytes, *tag, value);
             }
@@ -357,7 +392,12 @@ mod tests {
         };
         let known = with(&[(2, &[5, 7]), (1000, b"whatever")]).unwrap();
         assert_eq!(known.roots, Pair::new(None, Some(Inode { dev: 5, ino: 7 })));
-        let bad: [&[(u64, &[u8])]; 5] = [
+        let mounts = with(&[(4, b"\x01a\x03b/c")]).unwrap().mounts;
+        assert_eq!(mounts, Pair::new(Vec::new(), vec![path("a"), path("b/c")]));
+        let bad: [&[(u64, &[u8])]; 8] = [
+            &[(3, b"\x02a")],
+            &[(3, b"\x00")],
+            &[(4, b"\x02..")],
             &[(2, &[5, 7]), (1, &[5, 7])],
             &[(2, &[5, 7]), (2, &[5, 7])],
             &[(0, b"")],

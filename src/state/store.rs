@@ -291,6 +291,7 @@ fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
     before.body() == after.body()
         && old.identities == header.identities
         && old.listed_at == header.listed_at
+        && old.mounts == header.mounts
         && old.covers == header.covers
         && old.roots == header.roots
 }

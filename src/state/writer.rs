@@ -29,7 +29,7 @@ pub struct BaselineWriter {
 /// piece of memory.
 #[derive(Debug)]
 enum Out {
-    Alike { old: Baseline, agreed: usize },
+    Alike { old: Box<Baseline>, agreed: usize },
     Own(Vec<u8>),
 }
 
@@ -61,7 +61,7 @@ impl BaselineWriter {
     /// The same for a baseline that is likely to be much like `old`.
     #[must_use]
     pub fn like(old: &Baseline, header: Header) -> Self {
-        Self::to(Out::Alike { old: old.clone(), agreed: 0 }, header)
+        Self::to(Out::Alike { old: Box::new(old.clone()), agreed: 0 }, header)
     }
 
     fn to(out: Out, header: Header) -> Self {

@@ -3,14 +3,14 @@
 
 use super::outcome::Halt;
 use super::{Task, left_overs};
-use crate::filter::Filter;
-use crate::reconcile::{Doubt, guard};
+use crate::filter::{Filter, listing};
+use crate::reconcile::{Doubt, guard, mounts};
 use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
 use crate::threads;
-use crate::tree::{Pair, Side, Standing, Tree};
+use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::thread::ScopedJoinHandle;
 
 impl Task<'_> {
@@ -83,6 +83,15 @@ impl Task<'_> {
         for id in hidden {
             tree.exclude(id);
         }
+        if listing::stays_on_one_file_system(args) {
+            // rsync lists a mount point, and nothing in it; what is beneath was not deleted.
+            let device = tree.entry(Tree::ROOT).dev;
+            let other = |id: &NodeId| tree.entry(*id).dev != device;
+            let mounts: Vec<NodeId> = tree.mount_points().iter().copied().filter(other).collect();
+            for id in mounts {
+                tree.exclude(id);
+            }
+        }
         Ok(())
     }
 
@@ -128,6 +137,32 @@ impl Task<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// Where a file system is missing, or another one has come, nothing is known of that side:
+    /// nothing is touched there on either side. `--force-delete` takes what is there (spec 8,
+    /// "Mount points").
+    pub(super) fn leave_alone_what_is_not_mounted(
+        &mut self,
+        trees: &mut Pair<Tree>,
+        baseline: &Baseline,
+    ) -> Result<(), Halt> {
+        if self.config.policy.force_delete {
+            return Ok(());
+        }
+        let found = mounts::not_mounted(trees, baseline).map_err(|e| Halt::state(&e))?;
+        for one in found {
+            let reporter = self.around.reporter();
+            reporter.problem(Level::Error, Some(one.side), Some(&one.path), &one.to_string());
+            // Where not even the directory is left, the other side's stands for it.
+            for side in [one.side, one.side.other()] {
+                if let Some(id) = trees[side].find(&one.path) {
+                    trees[side].mark_unknown(id);
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Temporary files of a transfer that was broken off: they are removed, and in any case

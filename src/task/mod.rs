@@ -272,6 +272,7 @@ impl Task<'_> {
         if let Some(baseline) = spelled.baseline {
             loaded.respell(baseline);
         }
+        self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
         let mut plan = self.plan(&trees, &loaded.baseline)?;

@@ -6,7 +6,7 @@ use super::{Task, journal};
 use crate::config::Watch;
 use crate::process::fault;
 use crate::reconcile::record::{Achieved, record};
-use crate::reconcile::{Act, Plan, as_found};
+use crate::reconcile::{Act, Plan, as_found, mounts};
 use crate::replica::host;
 use crate::report::Level;
 use crate::state::{
@@ -97,7 +97,7 @@ impl Task<'_> {
             return Ok(());
         }
         let plan = as_found(trees);
-        let header = self.header(trees, identities);
+        let header = self.header(trees, &Baseline::empty(), identities);
         let (next, claims) = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
             .map_err(|error| Halt::state(&error))?;
         self.flush(trees, &claims)?;
@@ -142,7 +142,7 @@ impl Task<'_> {
         };
         fault::point("applied");
         self.doubt_fresh_attributes(trees);
-        let header = self.header(trees, history.identities.clone());
+        let header = self.header(trees, &history.loaded.baseline, history.identities.clone());
         let (next, claims) =
             record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
                 .map_err(|error| Halt::state(&error))?;
@@ -179,7 +179,12 @@ impl Task<'_> {
         self.finish(store)
     }
 
-    fn header(&self, trees: &Pair<Tree>, identities: Pair<Option<Identity>>) -> Header {
+    fn header(
+        &self,
+        trees: &Pair<Tree>,
+        before: &Baseline,
+        identities: Pair<Option<Identity>>,
+    ) -> Header {
         let is_asked = self.readers.iter().any(|(_, reader)| reader.is_some());
         Header {
             origin: Origin::Snapshot,
@@ -188,6 +193,7 @@ impl Task<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             covers: if is_asked { self.covers() } else { Covers::default() },
             roots: Pair::from_fn(|side| trees[side].entry(Tree::ROOT).inode()),
+            mounts: mounts::known_next(trees, &before.header().mounts),
             ..Header::default()
         }
     }

@@ -84,6 +84,8 @@ pub struct Children {
     entries: Vec<(Standing, Entry)>,
     /// One for each entry; put in order by `sort`.
     order: Vec<Named>,
+    /// Entries that are known to be mounted on, by their place in `entries`.
+    mounted: Vec<u32>,
 }
 
 /// A name among [`Children`]. The first bytes tell most names apart.
@@ -113,6 +115,14 @@ impl Children {
         self.names.clear();
         self.entries.clear();
         self.order.clear();
+        self.mounted.clear();
+    }
+
+    /// The child that was added last is mounted on, whatever its device says: a part of the same
+    /// file system can be mounted too.
+    pub fn mark_mounted(&mut self) {
+        self.mounted
+            .extend(self.entries.len().checked_sub(1).and_then(|at| u32::try_from(at).ok()));
     }
 
     /// Adds a child.
@@ -159,11 +169,27 @@ pub struct Tree {
     names: Vec<u8>,
     /// In the order of their first children; none is empty.
     groups: Vec<Group>,
+    /// Where another file system is mounted, in the order of the ids.
+    mounts: Vec<NodeId>,
 }
 
 impl Tree {
     /// The replica's root directory.
     pub const ROOT: NodeId = NodeId(NonZeroU32::MIN);
+
+    /// The entries at which another file system is mounted, in the order of the ids: directories
+    /// whose device is not that of the directory that holds them, and what the scan found to be
+    /// mounted on in another way.
+    #[must_use]
+    pub fn mount_points(&self) -> &[NodeId] {
+        &self.mounts
+    }
+
+    /// Whether another file system is mounted at the entry.
+    #[must_use]
+    pub fn is_mount_point(&self, id: NodeId) -> bool {
+        self.mounts.binary_search(&id).is_ok()
+    }
 
     /// How many entries there are below the root, excluded and unknown ones included.
     #[must_use]
@@ -284,7 +310,11 @@ impl Tree {
             named.sort();
             for (name, id) in &named {
                 let standing = self.standing(*id);
-                children.push(name, standing, take(&mut self, *id))?;
+                let entry = take(&mut self, *id);
+                children.push(name, standing, entry)?;
+                if self.is_mount_point(*id) {
+                    children.mark_mounted();
+                }
             }
             let ids = builder.fill_from(new_ids[dir.index()], &mut children)?;
             for ((_, old), new) in named.iter().zip(ids) {
@@ -327,7 +357,7 @@ impl TreeBuilder {
     pub fn new(root: Entry) -> Self {
         let nodes = vec![Node { entry: root, name_at: 0, children: NO_GROUP }];
         let (standings, names, groups) = (vec![Standing::Present], Vec::new(), Vec::new());
-        TreeBuilder { tree: Tree { nodes, standings, names, groups } }
+        TreeBuilder { tree: Tree { nodes, standings, names, groups, mounts: Vec::new() } }
     }
 
     /// Adds all entries of one directory, in any order, and returns their ids sorted by
@@ -362,6 +392,7 @@ impl TreeBuilder {
         let first = u32::try_from(tree.nodes.len()).map_err(|_| TooLarge)?;
         let count = u32::try_from(children.order.len()).map_err(|_| TooLarge)?;
         let end = first.checked_add(count).ok_or(TooLarge)?;
+        let dev = tree.nodes[dir.index()].entry.dev;
         for at in 0..children.order.len() {
             let named = children.order[at];
             let name_at = u32::try_from(tree.names.len()).map_err(|_| TooLarge)?;
@@ -369,6 +400,13 @@ impl TreeBuilder {
             let place = &mut children.entries[named.entry as usize];
             let (standing, entry) =
                 std::mem::replace(place, (Standing::Unknown, Entry::new(Kind::File)));
+            let is_told = !children.mounted.is_empty() && children.mounted.contains(&named.entry);
+            if standing == Standing::Present && (is_told || entry.kind.is_dir() && entry.dev != dev)
+            {
+                // not more than `end`, which is counted in 32 bits
+                tree.mounts
+                    .push(NodeId::at(u32::try_from(tree.nodes.len()).map_err(|_| TooLarge)?));
+            }
             tree.nodes.push(Node { entry, name_at, children: NO_GROUP });
             tree.standings.push(standing);
         }

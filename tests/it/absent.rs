@@ -1,5 +1,6 @@
 //! What counts as deleted (spec 8, "Absent").
 
+use crate::support::mounts::{Disk, Mounted};
 use crate::support::ways::each;
 
 #[test]
@@ -82,5 +83,198 @@ fn a_run_killed_while_a_directory_makes_way_deletes_nothing_of_what_won() {
                 }
             }
         }
+    });
+}
+
+/// Takes a disk away, and says so if that fails.
+fn pull_out(disk: &Disk) {
+    let done = std::process::Command::new("sh").args(["-c", &disk.pull_out()]).status().unwrap();
+    assert!(done.success());
+}
+
+#[test]
+fn a_disk_below_the_root_that_is_not_mounted_deletes_nothing() {
+    each("SOFT_DELETE=no", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nd disk");
+        let Some(mut disk) = Disk::plug_in(way.sandbox.path("plugged"), &here.at("disk")) else {
+            return;
+        };
+        here.make("f disk/one 1\nf disk/sub/two 2");
+        way.fine();
+        assert!(there.has("disk/sub/two"), "{}", way.name);
+        way.idle();
+        pull_out(&disk);
+        here.write("f", "22", 1_700_000_000);
+        there.write("disk/one", "edited", 1_700_000_000);
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("not mounted"), "{}: {run}", way.name);
+            assert!(run.stderr.contains(way.here_is()), "{}: {run}", way.name);
+            assert_eq!(there.read("f").unwrap(), b"22", "{}: the rest is done", way.name);
+            assert!(there.has("disk/sub/two"), "{}: {run}", way.name);
+            assert!(!here.has("disk/one"), "{}: {run}", way.name);
+        }
+        // it is there again, and nothing was forgotten
+        disk.put_back();
+        way.fine();
+        assert_eq!(here.read("disk/one").unwrap(), b"edited", "{}", way.name);
+        here.remove("disk/sub/two");
+        way.fine();
+        assert!(!there.has("disk/sub/two"), "{}: a deletion counts", way.name);
+        // taken as it is
+        pull_out(&disk);
+        let run = way.run_with(&["--force-delete"]);
+        assert_eq!(run.status, Some(0), "{}: {run}", way.name);
+        assert!(!there.has("disk/one"), "{}: {run}", way.name);
+        way.idle();
+    });
+}
+
+#[test]
+fn a_mount_point_that_went_with_its_disk_deletes_nothing() {
+    each("SOFT_DELETE=no", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nd media/disk");
+        let inside = way.sandbox.path("plugged");
+        let Some(disk) = Disk::plug_in(inside, &here.at("media/disk")) else { return };
+        here.make("f media/disk/one 1");
+        way.fine();
+        pull_out(&disk);
+        here.remove("media/disk");
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        assert!(there.has("media/disk/one"), "{}: {run}", way.name);
+        assert!(!here.has("media/disk"), "{}: {run}", way.name);
+    });
+}
+
+#[test]
+fn another_disk_in_the_place_of_the_known_one_deletes_nothing_and_takes_nothing() {
+    each("SOFT_DELETE=no", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nd disk\nf plain/kept 1");
+        let at = here.at("disk");
+        let Some(first) = Mounted::tmpfs(&at, "size=1m") else { return };
+        here.make("f disk/one 1\nf disk/two 2");
+        way.fine();
+        drop(first);
+        let second = Mounted::tmpfs(&at, "size=1m").unwrap();
+        here.make("f disk/one 1\nf disk/stranger 3");
+        // and over what is an ordinary directory
+        let over = Mounted::tmpfs(&here.at("plain"), "size=1m").unwrap();
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        for name in ["disk/two", "plain/kept"] {
+            assert!(there.has(name), "{}: {run}", way.name);
+        }
+        assert!(!there.has("disk/stranger"), "{}: {run}", way.name);
+        drop(over);
+        // with all that was known it is taken for a new home of the same files
+        here.make("f disk/two 2");
+        way.fine();
+        assert!(there.has("disk/stranger"), "{}", way.name);
+        drop(second);
+    });
+}
+
+#[test]
+fn what_is_planned_for_a_mount_point_is_done_below_it() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        there.make("f f 1\nd disk");
+        let Some(_disk) = Mounted::tmpfs(&there.at("disk"), "size=1m") else { return };
+        there.make("f disk/one 1\nf disk/sub/two 2");
+        way.fine();
+        here.remove("disk");
+        way.fine();
+        assert!(there.has("disk") && !there.has("disk/one"), "{}", way.name);
+        assert!(!there.has("disk/sub"), "{}", way.name);
+        way.idle();
+        assert!(!here.has("disk"), "{}: it is remembered", way.name);
+        // something new below brings it back
+        there.make("f disk/three 3");
+        way.fine();
+        assert_eq!(here.read("disk/three").unwrap(), b"3", "{}", way.name);
+        // a renaming becomes one of what is in it
+        here.rename("disk", "other");
+        way.fine();
+        assert!(there.has("other/three") && there.has("disk"), "{}", way.name);
+        assert!(!there.has("disk/three"), "{}", way.name);
+        way.idle();
+        // and nothing takes its place
+        here.make("f disk a-file");
+        let run = way.run();
+        assert_eq!(run.status, Some(2), "{}: {run}", way.name);
+        assert!(there.at("disk").is_dir(), "{}: {run}", way.name);
+        assert!(here.at("disk").is_file(), "{}: {run}", way.name);
+    });
+}
+
+#[test]
+fn a_directory_mounted_from_the_same_file_system_is_a_mount_point_too() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        if way.is_remote() {
+            return; // find and stat tell nothing of it
+        }
+        there.make("f f 1\nd disk");
+        let from = way.sandbox.path("from");
+        std::fs::create_dir(&from).unwrap();
+        let Some(disk) = Mounted::bound(&from, &there.at("disk")) else { return };
+        there.make("f disk/one 1");
+        way.fine();
+        here.remove("disk");
+        way.fine();
+        assert!(there.has("disk") && !there.has("disk/one"), "{}", way.name);
+        there.make("f disk/two 2");
+        way.fine();
+        drop(disk);
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        assert!(here.has("disk/two"), "{}: {run}", way.name);
+    });
+}
+
+#[test]
+fn what_cannot_leave_a_read_only_mount_is_an_error_and_leaks_no_copy() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        there.make("f f 1\nd ro");
+        let from = way.sandbox.path("from");
+        std::fs::create_dir(&from).unwrap();
+        let Some(_bound) = Mounted::bound(&from, &there.at("ro")) else { return };
+        there.make("f ro/one 1\nf ro/two 2");
+        way.fine();
+        let script = format!("mount -o remount,ro,bind '{}'", there.at("ro").display());
+        let frozen = std::process::Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert!(frozen.success());
+        here.remove("ro/one");
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("ead-only"), "{}: {run}", way.name);
+            assert!(!there.has(".osync_workdir/deleted/ro/one"), "{}: {run}", way.name);
+            assert!(there.has("ro/one"), "{}: {run}", way.name);
+        }
+    });
+}
+
+#[test]
+fn with_one_file_system_only_a_mount_that_comes_deletes_nothing() {
+    each("SOFT_DELETE=no\nRSYNC_OPTIONAL_ARGS=-x", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nf disk/one 1");
+        way.fine();
+        let Some(disk) = Mounted::tmpfs(&here.at("disk"), "size=1m") else { return };
+        here.make("f disk/two 2");
+        here.write("f", "22", 1_700_000_000);
+        way.fine();
+        assert!(there.has("disk/one") && !there.has("disk/two"), "{}", way.name);
+        assert_eq!(there.read("f").unwrap(), b"22", "{}", way.name);
+        drop(disk);
+        way.fine();
+        assert!(here.has("disk/one") && there.has("disk/one"), "{}", way.name);
     });
 }

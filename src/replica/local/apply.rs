@@ -15,7 +15,7 @@ use crate::replica::{AttributeChange, Keep, Op, PathError, attributes, host, kep
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 type Outcome = Result<(), PathError>;
@@ -296,9 +296,24 @@ impl LocalExecutor<'_> {
             Err(Errno::XDEV) => {}
             result => return result.map_err(failed("move it to where it is kept")),
         }
+        // A copy of what cannot be removed would be one more at each run.
+        let is_writable =
+            rustix::fs::accessat(&place.dir, c".", Access::WRITE_OK, AtFlags::empty());
+        if is_writable == Err(Errno::ROFS) {
+            return Err(failed("remove it")(Errno::ROFS));
+        }
         let copied = self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
         fault::point("copied, not removed");
-        copy::remove_copied(&place, &copied)
+        if now.kind.is_dir() {
+            return copy::remove_copied(&place, &copied);
+        }
+        copy::remove(&place, &now).map_err(|error| {
+            if error == Errno::STALE {
+                return PathError::Changed;
+            }
+            let _ = rustix::fs::unlinkat(&free.dir, kept.name(), AtFlags::empty());
+            failed("remove it")(error)
+        })
     }
 
     fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Outcome {

@@ -219,7 +219,10 @@ pub(super) fn remove_copied(place: &Place<'_>, copied: &Copied) -> Result<(), Pa
 }
 
 /// Removes one entry that still looks like `entry`.
-fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
+///
+/// # Errors
+/// `ESTALE` if it looks otherwise; what the system says.
+pub(super) fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
     let now = Look::default().at(&place.dir, place.name)?;
     if !is_still(entry, &now) {
         return Err(Errno::STALE);

@@ -151,8 +151,8 @@ impl<'a> Lister<'a> {
         if told.is_some_and(|is_dir| self.is_excluded(bare, is_dir)) {
             return self.add(bare, Standing::Excluded, unknown());
         }
-        let entry = match self.walk.look.at(dir, name) {
-            Ok(entry) => entry,
+        let (entry, mount) = match self.walk.look.at_with_mount(dir, name) {
+            Ok(found) => found,
             Err(error) => {
                 if told.is_none() && self.is_excluded(bare, false) {
                     return self.add(bare, Standing::Excluded, unknown());
@@ -183,7 +183,11 @@ impl<'a> Lister<'a> {
             self.problem(Some(bare), "cannot read the file: Permission denied");
             return self.add(bare, Standing::Unknown, entry);
         }
-        self.add(bare, Standing::Present, entry)
+        self.add(bare, Standing::Present, entry)?;
+        if mount == look::Mount::Root {
+            self.children.mark_mounted();
+        }
+        Ok(())
     }
 
     fn add(&mut self, name: &[u8], standing: Standing, entry: Entry) -> Result<(), NotKnown> {

@@ -3,7 +3,7 @@
 use crate::replica::attributes::{self, Wanted};
 use crate::tree::{Entry, Extra, Kind, Stamp};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FileType, StatxFlags, StatxTimestamp};
+use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags, StatxTimestamp};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 
@@ -32,10 +32,18 @@ impl Look {
     /// What the system says; `ENOENT` or `ELOOP` also for a link that leads nowhere and is
     /// to be followed.
     pub fn at<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<Entry> {
+        self.at_with_mount(dir, name).map(|(entry, _)| entry)
+    }
+
+    /// The same, and what is known of whether something is mounted there.
+    ///
+    /// # Errors
+    /// As [`Look::at`].
+    pub fn at_with_mount<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<(Entry, Mount)> {
         let dir = dir.as_fd();
         // changed where it is, and not moved about: this is done for each file of a replica
-        let mut found = stat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        if let Ok(entry) = &mut found {
+        let mut found = stat_with_mount(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        if let Ok((entry, _)) = &mut found {
             if entry.kind == Kind::Symlink {
                 self.add_what_is_behind(entry, dir, name)?;
             }
@@ -80,7 +88,24 @@ pub fn of_open(fd: impl AsFd) -> Result<Entry> {
     stat(fd.as_fd(), c"", AtFlags::EMPTY_PATH)
 }
 
+/// Whether an entry is the root of something mounted there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mount {
+    /// It is.
+    Root,
+    /// It is not, or this kernel does not tell.
+    NotKnown,
+}
+
 fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
+    stat_with_mount(dir, name, flags).map(|(entry, _)| entry)
+}
+
+fn stat_with_mount<N: Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    name: N,
+    flags: AtFlags,
+) -> Result<(Entry, Mount)> {
     let mask = StatxFlags::TYPE
         | StatxFlags::MODE
         | StatxFlags::NLINK
@@ -93,8 +118,14 @@ fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<E
         | StatxFlags::BTIME;
     let flags = flags | AtFlags::NO_AUTOMOUNT;
     match rustix::fs::statx(dir, name, flags, mask) {
-        Ok(found) => Ok(from_statx(&found)),
-        Err(Errno::NOSYS) => stat_the_old_way(dir, name, flags),
+        Ok(found) => {
+            let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+            let mount = if is_root { Mount::Root } else { Mount::NotKnown };
+            Ok((from_statx(&found), mount))
+        }
+        Err(Errno::NOSYS) => {
+            stat_the_old_way(dir, name, flags).map(|entry| (entry, Mount::NotKnown))
+        }
         Err(other) => Err(other),
     }
 }

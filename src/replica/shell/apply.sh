@@ -381,7 +381,7 @@ mv_options=
 act_aside() {
   check
   doing='set it aside'
-  if ! make_dest "$first" "$third"; then
+  if ! can_leave || ! make_dest "$first" "$third"; then
     i=0
     while [ "$i" -lt "$count" ]; do
       i=$((i + 1))
@@ -400,6 +400,15 @@ act_aside() {
   done
   many into_dest
   again one_into_dest
+}
+
+# Where nothing can be removed, as on a read-only mount, mv would copy across to another file
+# system first, and leave the copy behind.
+can_leave() {
+  if [ -w . ] || words=$(chmod u+w . 2>&1); then return 0; fi
+  failed "$doing" "$words"
+  dest_answer=$answer
+  return 1
 }
 
 into_dest() {
