@@ -142,6 +142,10 @@ pub struct Preserve {
     pub hardlinks: bool,
     /// CHECKSUM.
     pub checksum: bool,
+    /// Modification times (RSYNC_OPTIONAL_ARGS may hold `--no-times`).
+    pub times: bool,
+    /// Those of directories (`--omit-dir-times`).
+    pub dir_times: bool,
 }
 
 /// How changes turn into a plan.

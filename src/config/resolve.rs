@@ -154,6 +154,8 @@ impl Config {
     fn with_rsync_arguments(mut self, r: &Reading<'_>) -> Self {
         match rsync_args::read(&r.text("RSYNC_OPTIONAL_ARGS")) {
             Ok(groups) => {
+                let kept = rsync_args::times(&groups);
+                (self.preserve.times, self.preserve.dir_times) = (kept.files, kept.dirs);
                 self.transfer.optional_args = groups.into_iter().flatten().collect();
             }
             Err(problems) => {
@@ -201,6 +203,8 @@ fn preserve(r: &Reading<'_>) -> Preserve {
         keep_dirlinks: r.boolean("KEEP_DIRLINKS"),
         hardlinks: r.boolean("PRESERVE_HARDLINKS"),
         checksum: r.boolean("CHECKSUM"),
+        times: true,
+        dir_times: true,
     }
 }
 

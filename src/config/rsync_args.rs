@@ -129,6 +129,42 @@ pub fn read(text: &str) -> Result<Vec<Vec<String>>, Vec<String>> {
     if problems.is_empty() { Ok(groups) } else { Err(problems) }
 }
 
+/// Which modification times rsync sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// Those of everything but directories.
+    pub files: bool,
+    /// Those of directories.
+    pub dirs: bool,
+}
+
+/// What the arguments leave of times: the last word on each counts, as for rsync.
+#[must_use]
+pub fn times(groups: &[Vec<String>]) -> Times {
+    let (mut times, mut omits_dirs) = (true, false);
+    for word in groups.iter().filter_map(|group| group.first()) {
+        match word.as_str() {
+            "--times" => times = true,
+            "--no-times" | "--no-t" => times = false,
+            "--omit-dir-times" => omits_dirs = true,
+            "--no-omit-dir-times" | "--no-O" => omits_dirs = false,
+            word => {
+                let cluster = word.strip_prefix('-').filter(|rest| !rest.starts_with('-'));
+                for byte in cluster.unwrap_or_default().bytes() {
+                    match byte {
+                        b't' | b'a' => times = true,
+                        b'O' => omits_dirs = true,
+                        // the rest is a value
+                        byte if SHORT_WITH_VALUE.contains(&byte) => break,
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    Times { files: times, dirs: times && !omits_dirs }
+}
+
 /// Whether the word is an option that takes the next word as its value.
 fn examine(word: &str) -> Result<bool, String> {
     let refused = |what: &str| Err(format!("{what} is refused: it would break the plan of a run"));
@@ -186,6 +222,23 @@ mod tests {
             let expected: Vec<Vec<String>> =
                 expected.into_iter().map(|g| g.into_iter().map(str::to_owned).collect()).collect();
             assert_eq!(read(text), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_kept_unless_the_last_word_on_them_says_no() {
+        for (text, files, dirs) in [
+            ("", true, true),
+            ("--no-times", false, false),
+            ("--no-t", false, false),
+            ("--no-times -vt", true, true),
+            ("-O", true, false),
+            ("-vO", true, false),
+            ("--omit-dir-times", true, false),
+            ("-O --no-O", true, true),
+            ("--filter '-O' -e -O", true, true),
+        ] {
+            assert_eq!(times(&read(text).unwrap()), Times { files, dirs }, "{text}");
         }
     }
 

@@ -156,6 +156,8 @@ pub(super) mod tests {
         keep_dirlinks: false,
         hardlinks: false,
         checksum: false,
+        times: true,
+        dir_times: true,
     };
 
     /// What a scan would record.

@@ -5,7 +5,7 @@
 //! files that look as they did but were touched.
 
 use crate::state::{Baseline, Damaged, Recorded};
-use crate::tree::{Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
+use crate::tree::{Abilities, Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
@@ -34,6 +34,7 @@ pub fn recall(
     trees: &mut Pair<Tree>,
     baseline: &Baseline,
     sort: u8,
+    abilities: &Pair<Abilities>,
 ) -> Result<Pair<BTreeSet<NodeId>>, Damaged> {
     let mut wanted: Pair<BTreeSet<NodeId>> = Pair::default();
     for item in baseline.records() {
@@ -49,7 +50,9 @@ pub fn recall(
             if !now.same_content_stamp(before) {
                 continue;
             }
-            if now.ctime == before.ctime && now.ino == before.ino {
+            // A ctime that is a copy of the mtime tells nothing.
+            let is_untouched = now.ctime == before.ctime && now.ino == before.ino;
+            if is_untouched && abilities[side].own_ctime {
                 set_digest(now, sort, digest);
             } else {
                 wanted[side].insert(id);
@@ -124,7 +127,8 @@ mod tests {
             let id = situation.trees[side].find(&path("a")).unwrap();
             situation.trees[side].entry_mut(id).ctime = Stamp::new(ctime, 0);
         }
-        let wanted = recall(&mut situation.trees, &situation.baseline, SORT).unwrap();
+        let wanted =
+            recall(&mut situation.trees, &situation.baseline, SORT, &Pair::default()).unwrap();
         let mut read = Vec::new();
         for (side, (digest, _)) in [(Side::Initiator, now[0]), (Side::Target, now[1])] {
             for id in &wanted[side] {
@@ -204,7 +208,8 @@ mod tests {
              f: - - f0@1 x
              l: - - l:a@1 l:a@1",
         );
-        let wanted = recall(&mut situation.trees, &situation.baseline, SORT).unwrap();
+        let wanted =
+            recall(&mut situation.trees, &situation.baseline, SORT, &Pair::default()).unwrap();
         for side in Side::BOTH {
             let tree = &situation.trees[side];
             let names: Vec<_> = wanted[side].iter().map(|id| tree.name(*id)).collect();

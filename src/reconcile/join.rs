@@ -257,11 +257,14 @@ impl Walk<'_> {
         let preserve = &self.rules.preserve;
         let same_now = same_content_now(i, t, preserve)
             && same_metadata(i, t, preserve)
-            && same_time_of_dirs(i, t);
+            && (!self.rules.keeps_dir_times() || same_time_of_dirs(i, t));
         if same_now {
             return true;
         }
         let Some(record) = record else { return false };
+        if !same_metadata(i, t, &self.rules.newly) {
+            return false;
+        }
         let unchanged = |now: &Entry, was: &Recorded| match was {
             Recorded::Seen(before) => {
                 now.same_content_stamp(before)

@@ -176,6 +176,9 @@ fn dir_time(
     side: Side,
     is_touched: bool,
 ) -> Option<Stamp> {
+    if !facts.rules.preserve.dir_times || !facts.rules.abilities[side].sets_times {
+        return None;
+    }
     if plan.verdict(path_id).lost_on.is_some() {
         let sent_here = plan.verdict(path_id).act == Act::Send { to: side };
         let mine = plan.entry(facts.trees, path_id, side.other()).filter(|e| e.kind.is_dir());

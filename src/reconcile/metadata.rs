@@ -46,7 +46,8 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan, path_id: PathId) {
     if !facts.rules.can_chown[on] {
         // Told when it is news, and not by every one-way run. Groups are tried once: some may
         // be given.
-        let is_news = is_news(plan.delta.record(path_id), entries, preserve);
+        let is_news =
+            is_news(plan.delta.record(path_id), entries, preserve) || differs_newly(facts, entries);
         let owner = Preserve { owner: false, ..*preserve };
         let both = Preserve { group: false, ..owner };
         let alone = |others| same_metadata(entries.initiator, entries.target, others);
@@ -77,6 +78,10 @@ fn winner(
         (Moved::NoBaseline, Moved::NoBaseline) => {
             Some(source.or_else(sender).unwrap_or(policy.prevalence))
         }
+        // Nobody changed anything since, but then it was not compared.
+        (Moved::No, Moved::No) if differs_newly(facts, entries) => {
+            source.or(Some(policy.prevalence))
+        }
         // Recorded as different: nobody changed anything since.
         (Moved::No, Moved::No) => source,
         (_, Moved::No) => Some(Side::Initiator),
@@ -90,6 +95,11 @@ fn winner(
             }
         })),
     }
+}
+
+/// Whether something differs that is compared for the first time.
+fn differs_newly(facts: &Facts<'_>, entries: Pair<&Entry>) -> bool {
+    !same_metadata(entries.initiator, entries.target, &facts.rules.newly)
 }
 
 /// Whose metadata a run was bringing over when it was broken off: what the receiver has now may

@@ -133,3 +133,22 @@ fn a_one_way_run_sets_nothing_on_directories_that_are_alike() {
     let now = situation("d: d d d d\nd/a: f1@1 f1@1 f2@2 f1@1");
     assert_eq!(words(&plan(&now, &one_way)), [">> send d/a"]);
 }
+
+#[test]
+fn what_is_compared_for_the_first_time_comes_from_the_prevailing_side_or_from_who_changed_it() {
+    use Side::{Initiator, Target};
+    let (one, other) = ((0, 0, 0o640, 1), (0, 0, 0o604, 1));
+    let apart = Some([one, other]);
+    let mut switched_on = rules();
+    assert_eq!(goes_to(apart, [one, other], &switched_on), None, "recorded as different");
+    switched_on.newly.permissions = true;
+    assert_eq!(goes_to(apart, [one, other], &switched_on), Some(Target));
+    assert_eq!(goes_to(apart, [one, (0, 0, 0o600, 9)], &switched_on), Some(Initiator));
+    switched_on.policy.prevalence = Target;
+    assert_eq!(goes_to(apart, [one, other], &switched_on), Some(Initiator));
+    assert_eq!(goes_to(apart, [(0, 0, 0o600, 9), other], &switched_on), Some(Target));
+    // another field than the one that differs
+    let mut owners = rules();
+    owners.newly.owner = true;
+    assert_eq!(goes_to(apart, [one, other], &owners), None);
+}

@@ -52,6 +52,9 @@ pub struct Rules {
     pub policy: Policy,
     /// What is compared.
     pub preserve: Preserve,
+    /// What is compared in this run and was not in the last one: that may differ without
+    /// anybody having changed it. Only permissions, owner and group.
+    pub newly: Preserve,
     /// Whether owners can be set, and devices made, on a side.
     pub can_chown: Pair<bool>,
     /// What the file system of each side can do.
@@ -68,6 +71,11 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether directories get the times of those on the other side, both ways.
+    fn keeps_dir_times(&self) -> bool {
+        self.preserve.dir_times && self.abilities.iter().all(|(_, side)| side.sets_times)
+    }
+
     fn is_too_long(&self, delta: &Delta, path_id: PathId) -> bool {
         delta.path_len(path_id) > self.longest_path
     }
@@ -80,6 +88,20 @@ impl Rules {
             let noted = self.making_way.get(&place).into_iter().flatten();
             noted.into_iter().any(|noted| noted.explains_absence(path, side))
         })
+    }
+}
+
+/// Of permissions, owner and group what is compared now and was not before.
+#[must_use]
+pub fn newly_compared(now: &Preserve, before: &Preserve) -> Preserve {
+    Preserve {
+        permissions: now.permissions && !before.permissions,
+        owner: now.owner && !before.owner,
+        group: now.group && !before.group,
+        executability: now.executability && !before.executability && !before.permissions,
+        acl: false,
+        xattr: false,
+        ..*now
     }
 }
 

@@ -36,7 +36,10 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
         return;
     }
     for dirs in [true, false] {
-        for side in Side::BOTH.into_iter().filter(|s| policy.one_way_from != Some(s.other())) {
+        let tells = |side: &Side| {
+            policy.one_way_from != Some(side.other()) && facts.rules.abilities[*side].keeps_inodes
+        };
+        for side in Side::BOTH.into_iter().filter(tells) {
             // What was in a directory that moved, and moved out of it, starts from there.
             let mut taken_along: HashMap<PathId, PathId> = HashMap::new();
             for mut candidate in candidates(facts, &plan.delta, side, dirs) {

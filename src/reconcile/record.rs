@@ -99,6 +99,14 @@ pub fn arrived(sent: &Entry, found: &Entry) -> bool {
                     || is_rounded(sent.mtime, found.mtime))))
 }
 
+/// The same where a time is not kept: what cannot be set is recorded as it came to be.
+#[must_use]
+pub fn arrived_but_for_its_time(sent: &Entry, found: &Entry) -> bool {
+    let mut timed = found.clone();
+    timed.mtime = sent.mtime;
+    arrived(sent, &timed)
+}
+
 /// File systems with a precision of two seconds (FAT) keep even seconds; others with a
 /// precision between that and a nanosecond cut the rest off.
 fn is_rounded(sent: Stamp, found: Stamp) -> bool {

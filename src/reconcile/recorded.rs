@@ -19,7 +19,12 @@ const FEW: u64 = 4000;
 /// be missing.
 pub fn suffices(rules: &Rules) -> bool {
     let preserve = &rules.preserve;
-    rules.policy.one_way_from.is_none() && !preserve.hardlinks && !preserve.checksum
+    let newly = &rules.newly;
+    let nothing_newly = !(newly.permissions || newly.owner || newly.group || newly.executability);
+    rules.policy.one_way_from.is_none()
+        && !preserve.hardlinks
+        && !preserve.checksum
+        && nothing_newly
 }
 
 /// A directory of both trees, and where the baseline tells of what lies below it.

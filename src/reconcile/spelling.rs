@@ -45,6 +45,8 @@ pub struct Spelled {
 pub struct SpellingRules {
     /// Which spellings each side takes for one name.
     pub naming: Pair<Naming>,
+    /// Whether an entry has one inode number under all its spellings.
+    pub one_inode: Pair<bool>,
     /// Whose spelling holds where nothing else tells.
     pub prevalence: Side,
     /// The side whose tree is brought over (SYNC_TYPE).
@@ -78,11 +80,16 @@ pub fn agree(
     let joint = rules.naming.initiator.with(rules.naming.target);
     let mut walk = Walk { trees: &trees, rules, joint, found: Found::default() };
     walk.all(baseline)?;
-    let Found { names, unknown, excluded, known_names, respellings, problems } = walk.found;
+    let Found { names, unknown, excluded, numberless, known_names, respellings, problems } =
+        walk.found;
     let Pair { mut initiator, mut target } = trees;
     for (side, tree) in [(Side::Initiator, &mut initiator), (Side::Target, &mut target)] {
         unknown[side].iter().for_each(|id| tree.mark_unknown(*id));
         excluded[side].iter().for_each(|id| tree.exclude(*id));
+        for id in &numberless[side] {
+            let entry = tree.entry_mut(*id);
+            (entry.ino, entry.shared_inode) = (0, false);
+        }
     }
     let trees =
         Pair::new(initiator.with_names(&names.initiator)?, target.with_names(&names.target)?);
@@ -116,6 +123,8 @@ struct Found {
     unknown: Pair<Vec<NodeId>>,
     /// Entries that would meet an excluded one on the other side.
     excluded: Pair<Vec<NodeId>>,
+    /// Entries that have another inode number under their new name.
+    numberless: Pair<Vec<NodeId>>,
     /// New names for paths of the baseline, by their old path.
     known_names: BTreeMap<RelPath, Vec<u8>>,
     respellings: Vec<Respelling>,
@@ -288,6 +297,10 @@ impl<'a> Walk<'a> {
         for side in Side::BOTH {
             if let Some(id) = now[side].filter(|id| self.name(side, *id) != name) {
                 self.found.names[side].insert(id, name.clone());
+                // What is renamed keeps its number; what is only looked up otherwise may not.
+                if !self.rules.one_inode[side] && !self.is_renamed(side, id, &name) {
+                    self.found.numberless[side].push(id);
+                }
             }
         }
         if frozen(self.trees, now).is_none()
@@ -307,12 +320,11 @@ impl<'a> Walk<'a> {
     /// Notes what is to be renamed so that both sides spell a name alike.
     fn rename(&mut self, dir: &Dir, now: Pair<Option<NodeId>>, name: &[u8]) {
         for side in Side::BOTH {
-            let naming = self.rules.naming[side];
             let (Some(id), Some(dir_id)) = (now[side], dir.nodes[side]) else { continue };
-            let stored = self.name(side, id);
-            if naming.case == Case::Rewritten || naming.stores(name, stored) {
+            if !self.is_renamed(side, id, name) {
                 continue;
             }
+            let stored = self.name(side, id);
             let respelling = Respelling {
                 on: side,
                 from: dir.path.join(stored),
@@ -322,6 +334,12 @@ impl<'a> Walk<'a> {
             };
             self.found.respellings.push(respelling);
         }
+    }
+
+    /// Whether an entry has to be renamed to have that name; else its file system spells it so.
+    fn is_renamed(&self, side: Side, id: NodeId, name: &[u8]) -> bool {
+        let naming = self.rules.naming[side];
+        naming.case != Case::Rewritten && !naming.stores(name, self.name(side, id))
     }
 
     /// The spelling that both sides are to have.
@@ -467,6 +485,7 @@ mod tests {
     fn target(naming: Naming) -> SpellingRules {
         SpellingRules {
             naming: Pair::new(Naming::default(), naming),
+            one_inode: Pair::new(true, false),
             prevalence: Side::Initiator,
             one_way_from: None,
         }

@@ -32,7 +32,14 @@ pub fn preserve_all() -> Preserve {
         keep_dirlinks: false,
         hardlinks: false,
         checksum: false,
+        times: true,
+        dir_times: true,
     }
+}
+
+/// Nothing is compared that was not before.
+fn nothing_newly() -> Preserve {
+    crate::reconcile::newly_compared(&preserve_all(), &preserve_all())
 }
 
 /// The defaults of the spec, for a user who may change owners.
@@ -55,6 +62,7 @@ pub fn rules() -> Rules {
     Rules {
         policy,
         preserve: preserve_all(),
+        newly: nothing_newly(),
         can_chown: Pair::new(true, true),
         abilities: Pair::default(),
         longest_path: 4000,

@@ -50,6 +50,8 @@ pub(super) fn transfer_args(
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);
+    // the other side's file system lets nobody set them, or the user wants none
+    args.add_if(!preserve.times, "--no-times");
     if transfer.purpose != Purpose::Attributes {
         // the first rule that matches decides, and the keys come first
         args.0.extend_from_slice(transfer.rules);
@@ -151,7 +153,9 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
         Purpose::Links => args.add(&["--modify-window=-1", "--dirs", "-O"]),
         Purpose::Metadata => {
             // -u: what was edited just now is not to be replaced
-            args.add(&["--modify-window=-1", "--dirs", "-O", "-u"]);
+            args.add(&["--modify-window=-1", "--dirs", "-O"]);
+            // where times are not kept, the receiver's are always the newer ones
+            args.add(&[if preserve.times { "-u" } else { "--size-only" }]);
             // elsewhere the plan knows already that contents differ: reading every file
             // once more would tell nothing new
             args.add_if(preserve.checksum, "--checksum");

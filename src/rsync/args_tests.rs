@@ -27,6 +27,8 @@ const NOTHING: config::Preserve = config::Preserve {
     keep_dirlinks: false,
     hardlinks: false,
     checksum: false,
+    times: true,
+    dir_times: true,
 };
 
 fn local(root: &str) -> End {

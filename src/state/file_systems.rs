@@ -21,6 +21,19 @@ pub struct KnownFileSystem {
     pub left_out: BTreeMap<Lack, u64>,
 }
 
+/// What of the metadata a run compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// Permissions.
+    pub permissions: bool,
+    /// Whether files can be executed; matters only without permissions.
+    pub executability: bool,
+    /// Owners.
+    pub owner: bool,
+    /// Groups.
+    pub group: bool,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Written {
     trials: u32,
@@ -41,6 +54,24 @@ impl StateStore {
             .filter(|written| written.trials == TRIALS)
             .map(|written| Pair::new(written.initiator, written.target))
             .unwrap_or_default())
+    }
+
+    /// What the last run that came to its end compared; none if that is not known.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn compared(&self) -> Result<Option<Compared>, StateError> {
+        let found = self.files.read(&self.name("compared"))?;
+        Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Keeps what this run compared.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_compared(&self, compared: Compared) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(&compared).unwrap_or_default();
+        self.files.update(&self.name("compared"), &bytes)
     }
 
     /// Keeps what is known of the file systems.

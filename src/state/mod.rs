@@ -34,7 +34,7 @@ pub use block::Known;
 pub use cursor::{Block, Cursor};
 pub use dir::StateDir;
 pub use error::{Shown, StateError};
-pub use file_systems::KnownFileSystem;
+pub use file_systems::{Compared, KnownFileSystem};
 pub use files::FileStamp;
 pub use progress::{Action, Inflight, InflightPath, Part};
 pub use show::{Ask, Form, ShowError, Verdict, command};

@@ -263,8 +263,15 @@ impl StateStore {
     /// All names that files of this task have.
     fn names(&self) -> Vec<String> {
         let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
-        let of_task =
-            ["snapshot", "inflight", "resume-count", "conflicts", "last-run", "file-systems"];
+        let of_task = [
+            "snapshot",
+            "inflight",
+            "resume-count",
+            "conflicts",
+            "last-run",
+            "file-systems",
+            "compared",
+        ];
         let both = Side::BOTH.into_iter();
         both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))
             .chain(of_task.map(|what| self.name(what)))

@@ -168,6 +168,13 @@ impl Task<'_> {
             let why = "neither this user nor this file system may be able to make them there";
             self.tell_left_out(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
         }
+        for (side, count) in applied.untimed.iter().filter(|(_, count)| **count > 0) {
+            let text = format!(
+                "{count} entries have the time of their arrival there: its file system does not \
+                 let times be set. They are taken as they are"
+            );
+            self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+        }
         let left = plan.owners_left + applied.refused.len() as u64;
         if left > 0 {
             let text = format!(

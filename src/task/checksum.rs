@@ -31,7 +31,8 @@ impl Task<'_> {
                         sha256 or openssl), so contents are compared by size and the CRC of cksum";
             self.say(Level::Notice, text);
         }
-        let wanted = contents::recall(trees, baseline, sort(kind)).map_err(|e| Halt::state(&e))?;
+        let wanted = contents::recall(trees, baseline, sort(kind), &self.file_systems.abilities)
+            .map_err(|e| Halt::state(&e))?;
         let stop = self.around.stop;
         let found = {
             let Pair { initiator, target } = self.replicas.as_mut();

@@ -5,9 +5,9 @@ use super::Task;
 use super::outcome::Halt;
 use crate::config::Preserve;
 use crate::reconcile::spelling::{self, SpellingError};
-use crate::reconcile::{Plan, SpellingRules};
+use crate::reconcile::{Plan, SpellingRules, newly_compared};
 use crate::report::Level;
-use crate::state::{Baseline, KnownFileSystem, StateStore};
+use crate::state::{Baseline, Compared, KnownFileSystem, StateStore};
 use crate::tree::{Abilities, Lack, Pair, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
@@ -105,6 +105,24 @@ impl Task<'_> {
         };
     }
 
+    /// What is compared in this run and was not in the last one.
+    pub(super) fn newly_compared(&self, store: &StateStore) -> Result<Preserve, Halt> {
+        let now = self.compared();
+        let before = match store.compared()? {
+            Some(Compared { permissions, executability, owner, group }) => {
+                Preserve { permissions, executability, owner, group, ..now }
+            }
+            None => now,
+        };
+        Ok(newly_compared(&now, &before))
+    }
+
+    /// Keeps what this run compared; what failed is compared anew by the next run.
+    pub(super) fn remember_compared(&self, store: &StateStore) -> Result<(), Halt> {
+        let Preserve { permissions, executability, owner, group, .. } = self.compared();
+        Ok(store.set_compared(Compared { permissions, executability, owner, group })?)
+    }
+
     /// Gives both trees and the baseline one spelling for each name, where a side folds.
     pub(super) fn agree_on_spelling(
         &mut self,
@@ -114,6 +132,7 @@ impl Task<'_> {
         let Pair { initiator, target } = &self.file_systems.abilities;
         let rules = SpellingRules {
             naming: Pair::new(initiator.naming, target.naming),
+            one_inode: Pair::new(initiator.one_inode, target.one_inode),
             prevalence: self.config.policy.prevalence,
             one_way_from: self.config.policy.one_way_from,
         };

@@ -275,7 +275,7 @@ impl Task<'_> {
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
-        let mut plan = self.plan(&trees, &loaded.baseline)?;
+        let mut plan = self.plan(&store, &trees, &loaded.baseline)?;
         plan.respellings = spelled.respellings;
         plan.problems.extend(spelled.problems);
         if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
@@ -331,10 +331,16 @@ impl Task<'_> {
 
     /// Asks the pure room what should happen; where it must know whether two files hold
     /// the same, they are compared and it is asked again.
-    fn plan(&mut self, trees: &Pair<Tree>, baseline: &Baseline) -> Result<Plan, Halt> {
+    fn plan(
+        &mut self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
+        baseline: &Baseline,
+    ) -> Result<Plan, Halt> {
         let mut rules = Rules {
             policy: self.config.policy.clone(),
             preserve: self.compared(),
+            newly: self.newly_compared(store)?,
             can_chown: self.can_chown,
             abilities: self.file_systems.abilities.clone(),
             longest_path: self.longest_path(),

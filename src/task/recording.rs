@@ -104,6 +104,7 @@ impl Task<'_> {
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
         store.clear_inflight()?;
+        self.remember_compared(store)?;
         self.finish(store)?;
         self.say(Level::Notice, &format!("recorded the present trees as the baseline: {counts}"));
         Ok(())
@@ -128,7 +129,7 @@ impl Task<'_> {
                 plan,
                 can_chown: self.can_chown,
                 preserve: self.preserve,
-                naming: self.file_systems.abilities.as_ref().map(|abilities| abilities.naming),
+                abilities: self.file_systems.abilities.as_ref(),
                 compared: self.compared(),
                 store,
                 began: self.began,
@@ -167,6 +168,9 @@ impl Task<'_> {
             return Err(Halt::Told);
         }
         fault::point("baseline saved");
+        if applied.achieved.failed.is_empty() {
+            self.remember_compared(store)?;
+        }
         // What an rsync that failed has left behind is found by it.
         if applied.unsettled == Pair::default() && !self.left_overs {
             if applied.making_way.is_empty() {

@@ -43,6 +43,9 @@ pub struct Abilities {
     pub own_ctime: bool,
     /// A renamed file keeps its inode number.
     pub keeps_inodes: bool,
+    /// An entry has the same inode number under all its spellings. (Some file systems make
+    /// one up for each.)
+    pub one_inode: bool,
 }
 
 /// How long a name may be.
@@ -92,6 +95,7 @@ impl Default for Abilities {
             time_step: 1,
             own_ctime: true,
             keeps_inodes: true,
+            one_inode: true,
         }
     }
 }

@@ -3,7 +3,8 @@
 //! say so and pass.
 
 use crate::support::images::{Image, Kind};
-use crate::support::sandbox::Replica;
+use crate::support::sandbox::{Replica, Sandbox};
+use crate::support::trees::set_mode;
 use crate::support::ways::{Way, each};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::os::unix::fs::symlink;
@@ -191,4 +192,74 @@ fn ntfs_takes_names_as_they_are() {
         assert_eq!(here.read("file").unwrap(), b"edited");
         alike(way);
     });
+}
+
+#[test]
+fn without_times_everything_converges_and_deletions_stay() {
+    for settings in ["RSYNC_OPTIONAL_ARGS=--no-times", "RSYNC_OPTIONAL_ARGS='-v --no-t'"] {
+        each(settings, |way| {
+            let (here, there) = (way.here(), way.there());
+            here.make("f a one 1500000000\nd d 1500000000\nf d/b two 1500000000\nf gone x");
+            symlink("a", here.at("link")).unwrap();
+            way.fine();
+            assert_eq!(here.contents(), there.contents(), "{}", way.name);
+            way.idle();
+            here.remove("gone");
+            here.write("a", "edited", 1_400_000_000);
+            there.write("d/b", "edited there", 1_400_000_000);
+            way.fine();
+            assert_eq!(there.read("a").unwrap(), b"edited", "{}", way.name);
+            assert_eq!(here.read("d/b").unwrap(), b"edited there", "{}", way.name);
+            assert!(!here.has("gone") && !there.has("gone"), "{}", way.name);
+            way.idle();
+        });
+    }
+}
+
+#[test]
+fn times_of_directories_are_left_alone_where_they_are_to_be() {
+    each("RSYNC_OPTIONAL_ARGS=--omit-dir-times", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("d d 1500000000\nf d/b two 1500000000\nd whole 1500000000\nf whole/x x");
+        there.make("d d 1400000000");
+        way.fine();
+        let time = |side: &Replica, path: &str| side.tree()[path.as_bytes()].mtime.secs;
+        assert_eq!(time(there, "d/b"), 1_500_000_000, "{}", way.name);
+        assert_ne!(time(there, "d"), 1_500_000_000, "{}", way.name);
+        assert_ne!(time(there, "whole"), 1_500_000_000, "{}", way.name);
+        way.idle();
+    });
+}
+
+#[test]
+fn what_is_preserved_from_now_on_is_brought_over_where_it_differs() {
+    for mirrored in [false, true] {
+        let sandbox = Sandbox::new();
+        let winner = if mirrored { "target" } else { "initiator" };
+        let plain = format!("CONFLICT_PREVALANCE={winner}\n");
+        let off = format!("{plain}PRESERVE_PERMISSIONS=no\nPRESERVE_EXECUTABILITY=no\n");
+        let (wins, loses) =
+            if mirrored { (&sandbox.b, &sandbox.a) } else { (&sandbox.a, &sandbox.b) };
+        sandbox.a.make("f x one 1500000000 640\nf y two 1500000000 640\nd d 1500000000 750");
+        sandbox.b.make("f x one 1500000000 604\nf y two 1500000000 604\nd d 1500000000 705");
+        let run = |settings: &str| {
+            let run = sandbox.osync().arg(sandbox.config("task.conf", settings)).run();
+            assert_eq!(run.status, Some(0), "{run}");
+        };
+        let mode = |side: &Replica, path: &str| side.tree()[path.as_bytes()].mode;
+        run(&off);
+        run(&off);
+        assert_ne!(mode(&sandbox.a, "x"), mode(&sandbox.b, "x"), "it is not preserved");
+        set_mode(&loses.at("y"), 0o600);
+        let (kept, kept_dir) = (mode(wins, "x"), mode(wins, "d"));
+        run(&plain);
+        assert_eq!((mode(loses, "x"), mode(wins, "x")), (kept, kept));
+        assert_eq!(mode(loses, "d"), kept_dir);
+        // what one side's changed since, goes that way
+        assert_eq!((mode(&sandbox.a, "y"), mode(&sandbox.b, "y")), (0o600, 0o600));
+        assert_eq!(sandbox.a.details(), sandbox.b.details());
+        let before = sandbox.a.details();
+        run(&plain);
+        assert_eq!((sandbox.a.details(), sandbox.b.details()), (before.clone(), before));
+    }
 }

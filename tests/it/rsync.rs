@@ -73,6 +73,8 @@ impl Bench {
             keep_dirlinks: false,
             hardlinks: false,
             checksum: false,
+            times: true,
+            dir_times: true,
         };
         Bench { dir, settings, preserve, said: Said::default() }
     }

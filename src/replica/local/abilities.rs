@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 /// The directory in the work directory where this is tried.
 const TRIALS: &str = "trials";
 
+const COMPOSED: &[u8] = "\u{e9}".as_bytes();
+const DECOMPOSED: &[u8] = "e\u{301}".as_bytes();
+
 /// What file systems of Windows refuse in names.
 const SUSPECTS: [u8; 40] = {
     let mut bytes = [0; 40];
@@ -81,6 +84,8 @@ impl Trials {
         let fifos = self.is_made(b"fifo", Kind::Fifo, FileType::Fifo);
         Ok(Abilities {
             naming: Naming { case: self.case()?, forms: self.forms()? },
+            one_inode: self.is_one_inode(b"Plain", b"pLAIN")
+                && self.is_one_inode(COMPOSED, DECOMPOSED),
             longest_name: self.longest_name()?,
             refused_bytes: self.refused_bytes()?,
             any_bytes: self.holds(b"byte\xff")?,
@@ -152,8 +157,6 @@ impl Trials {
     }
 
     fn forms(&self) -> Result<Forms> {
-        const COMPOSED: &[u8] = "\u{e9}".as_bytes();
-        const DECOMPOSED: &[u8] = "e\u{301}".as_bytes();
         const OTHER: &[u8] = "o\u{308}".as_bytes();
         if self.make(COMPOSED).is_err() || self.make(OTHER).is_err() {
             return Ok(Forms::Distinct);
@@ -168,6 +171,14 @@ impl Trials {
         } else {
             Forms::Distinct
         })
+    }
+
+    /// Whether two spellings, if they are one entry, have one inode number.
+    fn is_one_inode(&self, a: &[u8], b: &[u8]) -> bool {
+        match (self.look(a), self.look(b)) {
+            (Ok(a), Ok(b)) => a.ino == b.ino,
+            _ => true,
+        }
     }
 
     fn longest_name(&self) -> Result<NameLimit> {

@@ -36,6 +36,7 @@ pub(super) fn read(answer: &[u8], style: Style) -> Option<Abilities> {
         .collect();
     let [first, second, renamed] = entries?.try_into().ok()?;
     let mut found = Abilities {
+        one_inode: false,
         any_bytes: false,
         any_end: false,
         device_names: false,
@@ -65,6 +66,7 @@ pub(super) fn read(answer: &[u8], style: Style) -> Option<Abilities> {
                     _ => Forms::Distinct,
                 }
             }
+            "inodes" => found.one_inode = value == "one",
             "bytes" => found.any_bytes = is_yes,
             "ends" => found.any_end = is_yes,
             "devicenames" => found.device_names = is_yes,
@@ -103,7 +105,7 @@ mod tests {
     use super::*;
 
     const ORDINARY: &[u8] =
-        b"case distinct\nforms distinct\nbytes yes\nends yes\ndevicenames yes\n\
+        b"case distinct\nforms distinct\ninodes one\nbytes yes\nends yes\ndevicenames yes\n\
         longest 255\nunits no\nsymlinks yes\nhardlinks yes\nfifos yes\nuid 0\n\
         touched fine\nrecords\n\
         f 600 0 0 7 77 1 0 1700000000.5 1700000000.5 0/metadata//\0\

@@ -50,6 +50,7 @@ try_names() {
     echo 'case rewritten'
   fi
   try_forms
+  if one_inode Plain pLAIN && one_inode "$composed" "$decomposed"; then echo 'inodes one'; fi
   holds bytes "$(printf 'byte\377')"
   holds ends dot. 'space '
   holds devicenames con com1.txt
@@ -71,6 +72,13 @@ try_forms() {
   else
     echo 'forms distinct'
   fi
+}
+
+# one_inode SPELLING SPELLING: whether they have one inode number, if they are one entry.
+one_inode() {
+  [ -e "./$1" ] && [ -e "./$2" ] || return 0
+  one=$(ls -di "./$1" 2>/dev/null) two=$(ls -di "./$2" 2>/dev/null)
+  [ "${one%%./*}" = "${two%%./*}" ]
 }
 
 # What file systems of Windows refuse, as octal numbers.

@@ -22,8 +22,7 @@ use crate::reconcile::{Delta, PathId, Plan, Respelling};
 use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, InflightPath, StateStore};
-use crate::tree::names::Naming;
-use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many operations go to a replica at once; between two batches the run may stop.
@@ -41,8 +40,8 @@ pub struct Apply<'a> {
     pub plan: &'a Plan,
     /// Whether owners can be set on a side.
     pub can_chown: Pair<bool>,
-    /// Which spellings each side takes for one name.
-    pub naming: Pair<Naming>,
+    /// What the file system of each side can do.
+    pub abilities: Pair<&'a Abilities>,
     /// What is preserved: of what is asked for, all that both file systems keep.
     pub preserve: Preserve,
     /// What is compared: of what is preserved, all that can be read on both sides.
@@ -73,6 +72,8 @@ pub struct Applied {
     pub bytes: Pair<u64>,
     /// Paths whose metadata could not be set because this user, or the file system, may not.
     pub refused: BTreeSet<PathId>,
+    /// How many entries have the time of their arrival on a side, because it lets none be set.
+    pub untimed: Pair<u64>,
     /// Devices, fifos and sockets that could not be made on a side. They are tried again.
     pub unmade: Pair<BTreeSet<RelPath>>,
     /// The steps were cut short: a replica was lost, or the run was stopped.
@@ -320,7 +321,7 @@ impl Steps<'_, '_> {
         let reporter = self.apply.around.reporter();
         reporter.problem(Level::Warn, Some(step.on), Some(&step.from), &text);
         if let Some(path_id) =
-            self.delta().find(&step.to).filter(|_| !self.apply.naming[step.on].folds())
+            self.delta().find(&step.to).filter(|_| !self.apply.abilities[step.on].naming.folds())
         {
             self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
         }

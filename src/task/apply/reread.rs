@@ -2,7 +2,7 @@
 //! achieved (spec 4, "Recording").
 
 use super::Steps;
-use crate::reconcile::record::arrived;
+use crate::reconcile::record::{arrived, arrived_but_for_its_time};
 use crate::reconcile::{Act, PathId};
 use crate::replica::ReplicaError;
 use crate::report::Level;
@@ -104,7 +104,7 @@ impl Steps<'_, '_> {
         there: Option<(&'t Tree, NodeId)>,
         name: &[u8],
     ) -> Option<(&'t Tree, NodeId)> {
-        let naming = self.apply.naming[side];
+        let naming = self.apply.abilities[side].naming;
         let (tree, dir) = there.filter(|_| naming.folds())?;
         tree.children(dir).find(|id| naming.is_one(tree.name(*id), name)).map(|id| (tree, id))
     }
@@ -196,11 +196,24 @@ impl Steps<'_, '_> {
         match &found {
             Some(found)
                 if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
+            // It is recorded with the time that it came to have.
+            Some(found)
+                if !self.keeps_times(to)
+                    && arrived_but_for_its_time(&sent, found)
+                    && self.was_replaced(path_id, to, &sent, found) =>
+            {
+                self.applied.untimed[to] += u64::from(self.apply.preserve.times);
+            }
             _ => {
                 self.explain(path_id, to, &sent, found.as_ref());
                 self.applied.achieved.failed.insert(path_id);
             }
         }
+    }
+
+    /// Whether what comes to a side gets the time of its source there.
+    fn keeps_times(&self, to: Side) -> bool {
+        self.apply.preserve.times && self.apply.abilities[to].sets_times
     }
 
     /// What looked just like the sent entry before, with other content (CHECKSUM), or as a

@@ -33,6 +33,8 @@ impl Call {
 pub struct TransferScheduler<'a> {
     config: &'a Config,
     preserve: Preserve,
+    /// Whether a side lets times be set.
+    sets_times: Pair<bool>,
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
     stop: &'a Stop,
@@ -52,6 +54,7 @@ impl<'a> TransferScheduler<'a> {
         TransferScheduler {
             config: apply.config,
             preserve: apply.preserve,
+            sets_times: apply.abilities.map(|abilities| abilities.sets_times),
             plan: apply.plan,
             trees: apply.trees,
             stop: apply.around.stop,
@@ -185,7 +188,7 @@ impl<'a> TransferScheduler<'a> {
         let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         rsync::transfer(
             &self.config.transfer,
-            &self.preserve,
+            &Preserve { times: self.preserve.times && self.sets_times[to], ..self.preserve },
             &transfer,
             paths,
             self.stop,
