@@ -396,9 +396,8 @@ impl<'a> Walk<'a> {
         let first = paths.next();
         let others: Vec<String> = paths.map(|path| format!("'{}'", path.shown())).collect();
         let text = format!(
-            "on the {across}, whose file system takes spellings for one name, this and {} would \
-             be one entry; all of them, and what lies below them, were left alone on both sides. \
-             Rename all but one",
+            "the {across}'s file system takes this and {} for one name; they, with all that lies \
+             below them, were left alone on both sides. Rename all but one",
             others.join(", ")
         );
         self.found.problems.push(Problem {

@@ -76,8 +76,8 @@ impl Task<'_> {
         }
         if abilities.naming.folds() {
             let text = format!(
-                "the {side}'s file system takes names for one that differ in case or in the form \
-                 of their letters only; names are compared accordingly"
+                "the {side}'s file system takes names that differ only in case, or in the form of \
+                 an accented letter, for one; names are compared accordingly"
             );
             self.say(Level::Notice, &text);
         }

@@ -23,7 +23,7 @@ use crate::reconcile::{Plan, Rules, guard, reconcile};
 use crate::replica::{
     Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
 };
-use crate::report::{Level, Log, Reporter, mail};
+use crate::report::{Event, Level, Log, Reporter, mail};
 use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
 };
@@ -258,7 +258,10 @@ impl Task<'_> {
         let Some(loaded) = loaded else {
             self.take_out_left_overs(&store, &mut trees)?;
             let identities = self.identities(None)?;
-            let (mut trees, _) = self.agree_on_spelling(trees, &Baseline::empty())?;
+            let (mut trees, spelled) = self.agree_on_spelling(trees, &Baseline::empty())?;
+            for problem in &spelled.problems {
+                self.around.reporter().tell(Event::Problem(problem));
+            }
             self.read_attributes(&mut trees, &Baseline::empty())?;
             self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
