@@ -10,7 +10,7 @@ unset CDPATH
 set -f
 nl='
 '
-root='' base='' held='' scratch=''
+root='' base='' held='' scratch='' has_private=''
 # What symbolic links count as: 'plain', themselves; 'dirs', those to directories as the
 # directories (KEEP_DIRLINKS); 'follow', all as what they point at (COPY_SYMLINKS).
 links=plain
@@ -81,8 +81,31 @@ enter_to_look() {
   [ "$links" != plain ] || [ "$PWD" = "$base/$1" ]
 }
 
+# hold NUMBER: keeps the directory we are in open, and sets $held_at to a path that leads to
+# it whatever becomes of its name: by way of /proc, where there is one; else its name, and
+# whoever uses it looks again afterwards ($is_held is empty then). Descriptors go on to
+# programs only by a redirection of their own, in some shells.
+# shellcheck disable=SC2034 # used by other pieces
+hold() {
+  held_at=$PWD is_held=''
+  # a failed exec ends some shells
+  [ -r . ] || return 0
+  case $1 in
+    7) exec 7<. ;;
+    8) exec 8<. ;;
+    9) exec 9<. ;;
+  esac
+  if [ -n "$proc" ]; then held_at=$proc/$1 is_held=yes; fi
+}
+# Whether an open directory can be reached by its number, and not only looked at.
+proc=
+for name in /proc/self/fd /dev/fd; do
+  if [ -z "$proc" ] && (cd -P / && exec 7<. && cd -P "$name/7/." && at /) 2>/dev/null; then proc=$name; fi
+done
+
 # Whether nobody but root and us may exchange what is in the directory we are in.
 ours() {
+  [ -z "$modeless" ] || return 0
   [ -n "$(find . -prune \( -user "$uid" -o -user 0 \) ! -perm -020 ! -perm -002 -print 2>/dev/null)" ]
 }
 
@@ -218,6 +241,7 @@ do_load() {
 leave() {
   trap '' HUP INT TERM PIPE
   [ -z "$scratch" ] || rm -rf "$scratch" >/dev/null 2>&1
+  if [ -n "$has_private" ] && enter_work; then rm -rf "./private.$$"; fi >/dev/null 2>&1
   [ -z "$held" ] || drop_lock >/dev/null 2>&1
 }
 
@@ -237,7 +261,7 @@ do_unlock() {
 serve() {
   trap leave EXIT
   trap 'exit 1' HUP INT TERM PIPE
-  exec 3<&0 </dev/null
+  exec 3<&0 </dev/null 7<&0 8<&0 9<&0
   while next_line; do
     case $line in
       "$mark "*) ;;

@@ -22,13 +22,13 @@ do_hook() {
     hook_shell=sh
     echo 'osync: there is no bash here: sh runs this command' >"$scratch/said"
   fi
-  $apart env "$@" "$hook_shell" -c "$command" </dev/null >>"$scratch/said" 2>&1 3<&- &
+  $apart env "$@" "$hook_shell" -c "$command" </dev/null >>"$scratch/said" 2>&1 3<&- 7<&- 8<&- 9<&- &
   hook=$!
   # each says that it has begun to end the hook before it does, so that it is not ended
   # itself in the middle of that
   {
     if [ "$limit" -gt 0 ]; then
-      sleep "$limit" 3<&-
+      sleep "$limit" 3<&- 7<&- 8<&- 9<&-
       mkdir "$scratch/timeout" && end_hook
     fi
   } >/dev/null 2>&1 &

@@ -102,11 +102,21 @@ missing_tools() {
   command -v "$checker" >/dev/null 2>&1 || missing="$missing cksum"
 }
 
+# Whether the file system keeps owners and modes: where a mount gives all files the same, they
+# say nothing of who may write, and cannot be set. FAT, exFAT, NTFS, SMB, FUSE.
+keeps_modes() {
+  case $(stat -f -c %t . 2>/dev/null) in
+    4d44 | 2011bab0 | 7366746e | 5346544e | ff534d42 | fe534d42 | 65735546) return 1 ;;
+  esac
+}
+
 # inspect NAME: the directory we are in, which is NAME below the root, and what is in it: all
 # must be real, belong to us or to root, and be writable by nobody else. What is ours and
 # only too open is closed ($closed), in a run that may write. Says what is wrong.
 inspect() {
-  if [ "$may_write" = write ]; then
+  if [ -n "$modeless" ]; then
+    bad=$(find . ! -name . -prune ! -type f ! -type d -print)
+  elif [ "$may_write" = write ]; then
     # the directory first: then nobody can exchange what is in it
     if [ -n "$(find . -prune -user "$uid" \( -perm -020 -o -perm -002 \) -print)" ]; then
       chmod go-w . 2>/dev/null && closed="${closed:+$closed, }$1"
@@ -170,6 +180,8 @@ hello() {
     if command -v "$name" >/dev/null 2>&1; then sha256=yes; fi
   done
   find_style
+  modeless=
+  keeps_modes || modeless=yes
   free_space
   file_system
   printf '%s\n' "created $created" "free $free" "uid $uid" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "checker $checker" "style $style" "filesystem $file_system"
