@@ -30,6 +30,8 @@ command openssl     openssl
 command ps          procps
 command mkfs.vfat   dosfstools
 command mkfs.ext4   e2fsprogs
+command mkfs.xfs    xfsprogs
+command mkfs.btrfs  btrfs-progs
 command systemd-analyze systemd
 NEEDS
 }

@@ -150,6 +150,11 @@ impl StateStore {
     pub fn inflight(&self) -> Result<Option<Inflight>, StateError> {
         let name = self.name("inflight");
         let Some((bytes, _)) = self.files.read(&name)? else { return Ok(None) };
+        // What a power cut leaves of a note that was being written: it was to be on the disk
+        // before anything was begun, so nothing had been.
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(None);
+        }
         let what = "it does not say what a broken-off run was transferring. Look for left-over \
                     temporary files of rsync (.NAME.XXXXXX) in both replicas, then remove this file";
         let path = Shown::new(self.files.path(&name));

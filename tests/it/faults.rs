@@ -12,7 +12,7 @@
 //! ```
 
 mod places;
-mod trial;
+pub mod trial;
 mod verdict;
 
 use crate::support::sandbox::{Replica, Sandbox};

@@ -38,6 +38,7 @@ mod modes;
 mod monitor;
 mod moves;
 mod output;
+mod power_cut;
 mod properties;
 mod remote;
 mod replica_links;

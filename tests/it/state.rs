@@ -421,6 +421,10 @@ fn what_is_under_way_is_known_after_a_crash() {
     };
     store.set_inflight(&inflight).unwrap();
     assert_eq!(store.inflight().unwrap(), Some(inflight));
+    for cut_off in [&b""[..], &[0; 40]] {
+        fs::write(dir.path().join("inflight-t"), cut_off).unwrap();
+        assert_eq!(store.inflight().unwrap(), None, "what a power cut leaves blocks no task");
+    }
     fs::write(dir.path().join("inflight-t"), "../x").unwrap();
     let error = store.inflight().unwrap_err().to_string();
     assert!(error.contains("inflight-t") && error.contains("remove this file"), "{error}");

@@ -10,6 +10,7 @@ pub mod model;
 pub mod mounts;
 pub mod no_landlock;
 pub mod over_ssh;
+pub mod power;
 pub mod replicas;
 pub mod sandbox;
 pub mod smtp;

@@ -324,7 +324,7 @@ impl<'s> Trial<'s> {
 }
 
 /// Kills a process's descendants, and itself if wanted, all at the same moment.
-fn end_all(top: Pid, with_top: bool) {
+pub fn end_all(top: Pid, with_top: bool) {
     let mut stopped = Vec::new();
     if with_top {
         let _ = kill_process(top, Signal::STOP);
