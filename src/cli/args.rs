@@ -88,6 +88,9 @@ pub enum Command {
     /// rsync's remote shell over libssh2
     #[command(hide = true, disable_help_flag = true)]
     Rsh(RshArgs),
+    /// The other end of an osync that works on a replica of this machine
+    #[command(hide = true)]
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -209,6 +212,14 @@ pub struct SshFilterArgs {
     /// Allow only osync's own work, and only in this directory
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub restrict: Option<OsString>,
+}
+
+/// `osync serve` (spec 5).
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Print the version of the protocol
+    #[arg(long)]
+    pub protocol: bool,
 }
 
 /// `osync rsh`.

@@ -11,6 +11,7 @@ mod pager;
 mod pages;
 mod refusal;
 pub mod run_flags;
+mod serve;
 mod settings;
 mod state;
 pub mod task_args;
@@ -89,6 +90,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
+        Some(Command::Serve(args)) => serve::run(&args),
         // as they are: what the remote command's words mean is not ours to judge
         Some(Command::Rsh(_)) => ExitCode::from(libssh2::main(args.get(2..).unwrap_or_default())),
     }
@@ -119,7 +121,7 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
 fn filter_ssh(args: SshFilterArgs) -> ExitCode {
     let SshFilterArgs { token, no_sudo, restrict } = args;
     let options = ssh_filter::Options { token, no_sudo, restrict: restrict.map(Into::into) };
-    status(ssh_filter::run(&options))
+    status(ssh_filter::run(&options, &crate::monitor::far::watch_for))
 }
 
 /// Runs a resolved task, once or, in monitor mode, again and again. `warnings` are about

@@ -1,6 +1,7 @@
 //! What the user wants: every setting of a task, typed and resolved (spec 2).
 
 use crate::tree::{Pair, RelPath, Side};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 pub mod conf_file;
@@ -84,7 +85,7 @@ pub struct Selection {
 }
 
 /// One pattern as configured, before it is parsed by the filter room.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleText {
     /// Whether the key it came from includes or excludes.
     pub include: bool,
@@ -191,6 +192,17 @@ pub enum Transport {
     Libssh2,
 }
 
+/// Which osync over there is spoken with (REMOTE_OSYNC).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RemoteOsync {
+    /// The one in PATH, if there is one.
+    Auto,
+    /// None: the bare shell does the work.
+    No,
+    /// The one at this path, if it is there.
+    At(PathBuf),
+}
+
 /// The way to a remote side (spec 5).
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
@@ -215,6 +227,8 @@ pub struct Remote {
     pub control_master: Option<bool>,
     /// SSH_TRANSPORT.
     pub transport: Transport,
+    /// REMOTE_OSYNC.
+    pub osync: RemoteOsync,
     /// REMOTE_HOST_PING.
     pub ping: bool,
     /// REMOTE_3RD_PARTY_HOSTS.

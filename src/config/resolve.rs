@@ -2,12 +2,13 @@
 //! spec 2, all problems at once. Pure but for the questions to [`Surroundings`].
 
 use super::problem::Origin;
-use super::read::Reading;
+use super::read::{Reading, read_boolean};
 use super::settings::{Environment, FileSettings, Override, Settings};
 use super::surroundings::Surroundings;
 use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
-    Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, placeholder, places, rsync_args,
+    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, placeholder,
+    places, rsync_args,
 };
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
@@ -260,8 +261,23 @@ fn remote(r: &Reading<'_>, environment: &Environment, from_file: bool) -> Remote
             "libssh2" => Transport::Libssh2,
             _ => Transport::Auto,
         },
+        osync: remote_osync(r),
         ping: r.boolean("REMOTE_HOST_PING"),
         third_party_hosts: r.words("REMOTE_3RD_PARTY_HOSTS"),
+    }
+}
+
+fn remote_osync(r: &Reading<'_>) -> RemoteOsync {
+    let text = r.text("REMOTE_OSYNC");
+    match (text.trim(), read_boolean(text.as_bytes())) {
+        (_, Some(false)) => RemoteOsync::No,
+        ("", _) | (_, Some(true)) => RemoteOsync::Auto,
+        (word, _) if word.eq_ignore_ascii_case("auto") => RemoteOsync::Auto,
+        (path, _) if path.starts_with('/') => RemoteOsync::At(path.into()),
+        (word, _) => {
+            r.complain("REMOTE_OSYNC", format!("'{word}' is not auto, no or a path from /"));
+            RemoteOsync::No
+        }
     }
 }
 

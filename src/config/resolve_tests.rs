@@ -101,6 +101,8 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("SSH_IGNORE_KNOWN_HOSTS" = "yes": "false" to "true" at remote.ignore_known_hosts),
     row!("SSH_CONTROLMASTER" = "yes": "Some(false)" to "Some(true)" at remote.control_master),
     row!("SSH_TRANSPORT" = "LibSSH2": "Auto" to "Libssh2" at remote.transport),
+    row!("REMOTE_OSYNC" = "NO": "Auto" to "No" at remote.osync),
+    row!("REMOTE_OSYNC" = "/opt/osync": "Auto" to "At(\"/opt/osync\")" at remote.osync),
     row!("REMOTE_HOST_PING" = "yes": "false" to "true" at remote.ping),
     row!("REMOTE_3RD_PARTY_HOSTS" = "a b": "[]" to "[\"a\", \"b\"]" at remote.third_party_hosts),
     row!("RSYNC_OPTIONAL_ARGS" = "-v --x=1": "[]" to "[\"-v\", \"--x=1\"]" at transfer.optional_args),

@@ -161,6 +161,20 @@ impl Filter {
         &self.problems
     }
 
+    /// The rules as they would have to be configured to be these, one by one.
+    #[must_use]
+    pub fn rule_texts(&self) -> Vec<RuleText> {
+        let text = |rule: &Rule| {
+            let (include, sign) = match rule.verdict {
+                Verdict::Included => (true, b"+ "),
+                Verdict::Excluded => (false, b"- "),
+            };
+            // With its sign a pattern that looks like a sign or a `!` stays a pattern.
+            RuleText { include, from_file: false, pattern: [sign, &rule.text[..]].concat() }
+        };
+        self.rules.iter().map(text).collect()
+    }
+
     /// The rules as options for rsync: for its transfers, and for the case that rsync itself
     /// has to list (see [`listing`]).
     pub fn rsync_args(&self) -> impl Iterator<Item = OsString> + '_ {

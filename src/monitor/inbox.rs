@@ -30,11 +30,13 @@ pub struct Noticed {
     pub missed: bool,
     /// A directory could not be watched for want of watches.
     pub limited: bool,
+    /// A replica behind ssh has changed.
+    pub far: bool,
 }
 
 impl Noticed {
     fn is_empty(&self) -> bool {
-        self.paths.is_empty() && !self.missed && !self.limited
+        self.paths.is_empty() && !self.missed && !self.limited && !self.far
     }
 }
 
@@ -68,6 +70,12 @@ impl Inbox {
         if was_empty && !state.noticed.is_empty() {
             self.changed.notify_all();
         }
+    }
+
+    /// Whoever watches the replica behind ssh has seen something.
+    pub fn far_side_changed(&self) {
+        self.lock().noticed.far = true;
+        self.changed.notify_all();
     }
 
     /// The monitor is to end.

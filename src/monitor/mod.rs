@@ -5,6 +5,7 @@
 //! decides when to run.
 
 pub mod echo_filter;
+pub mod far;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod inbox;
@@ -62,7 +63,13 @@ pub fn watch(
     let limits = config.limits;
     let pace =
         Pace::new(Duration::from_secs(limits.min_wait), Duration::from_secs(limits.max_wait));
-    play(Monitor::new(config, local_roots(config), pace, stop, reporter), &WORDS, run);
+    let monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
+    let inbox = Arc::clone(&monitor.inbox);
+    std::thread::scope(|scope| {
+        // both end when they are to stop
+        scope.spawn(|| far::follow(config, &inbox, stop, reporter));
+        play(monitor, &WORDS, run);
+    });
 }
 
 /// What a monitor says of itself.
@@ -244,7 +251,11 @@ impl<'a> Monitor<'a> {
     /// directories are watched.
     fn take_in(&mut self, only_watch: bool) -> bool {
         let noticed = self.inbox.take();
-        let any = !noticed.paths.is_empty();
+        let any = !noticed.paths.is_empty() || noticed.far;
+        // What a run does over there itself is told too: one more run finds nothing to do.
+        if noticed.far && !self.pace.has_change() {
+            self.pace.changed(self.now());
+        }
         if noticed.missed {
             self.pace.missed(self.now());
             self.rewatch();

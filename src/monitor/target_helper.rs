@@ -2,16 +2,12 @@
 //! changes (spec 7, `--on-changes-target`).
 
 use super::pace::{Pace, Why};
-use super::trigger::NAME;
 use super::{Monitor, RunResult, Words, play};
 use crate::config::{Config, Location};
 use crate::process::Stop;
-use crate::replica::{Access, Replica as _, ShellReplica};
+use crate::replica::{self, Access};
 use crate::report::{Level, Reporter};
 use crate::tree::Side;
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 const WORDS: Words = Words {
@@ -57,17 +53,9 @@ fn wake(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> u8 {
         reporter.say(Level::Notice, &format!("Dry run: the initiator would be told '{line}'."));
         return 0;
     }
-    let told = match &config.replicas[Side::Initiator] {
-        Location::Local(root) => append(root, &line)
-            .map_err(|cause| format!("{}: cannot write: {cause}", root.join(NAME).display())),
-        Location::Ssh(to) => {
-            let mut initiator =
-                ShellReplica::new(Side::Initiator, to, config, stop.clone(), reporter);
-            let access = Access::ReadWrite { create: false };
-            let told = initiator.prepare(access).and_then(|_| initiator.wake(&line));
-            told.map_err(|cause| cause.to_string())
-        }
-    };
+    let mut initiator = replica::at(config, Side::Initiator, stop, reporter);
+    let access = Access::ReadWrite { create: false };
+    let told = initiator.prepare(access).and_then(|_| initiator.wake(&line));
     match told {
         Ok(()) => 0,
         // The helper ends; when it begins again, it begins by waking.
@@ -76,39 +64,5 @@ fn wake(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> u8 {
             reporter.say(Level::Warn, &format!("cannot wake the initiator: {cause}"));
             1
         }
-    }
-}
-
-/// Adds a line to the trigger file; a link or a fifo there is not written to.
-fn append(root: &Path, line: &str) -> io::Result<()> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let mut options = std::fs::File::options();
-    let mut file = options.append(true).create(true).custom_flags(flags).open(root.join(NAME))?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    file.write_all(format!("{line}\n").as_bytes())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_added_and_nothing_but_a_file_is_written_to() {
-        let temp = tempfile::tempdir().unwrap();
-        let file = temp.path().join(NAME);
-        append(temp.path(), "task#1").unwrap();
-        append(temp.path(), "task#2").unwrap();
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "task#1\ntask#2\n");
-        std::fs::remove_file(&file).unwrap();
-        std::os::unix::fs::symlink(temp.path().join("elsewhere"), &file).unwrap();
-        assert!(append(temp.path(), "task#3").is_err());
-        assert!(!temp.path().join("elsewhere").exists());
-        std::fs::remove_file(&file).unwrap();
-        std::fs::create_dir(&file).unwrap();
-        assert!(append(temp.path(), "task#4").is_err());
-        assert!(append(&temp.path().join("missing"), "task#5").is_err());
     }
 }

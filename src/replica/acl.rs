@@ -1,10 +1,11 @@
 //! Access control lists as values: from and to the bytes of Linux, from the words of
 //! `getfacl -n`, to the words of `setfacl`. Pure.
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Whom an entry of a list is for. The order is that of the system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Whom {
     /// The owner.
     Owner,
@@ -21,7 +22,7 @@ pub enum Whom {
 }
 
 /// An access control list: permission bits (0 to 7) by whom they are for.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct Acl(BTreeSet<(Whom, u8)>);
 
 const VERSION: u32 = 2;
@@ -160,6 +161,13 @@ impl Acl {
     #[must_use]
     pub fn renumbered(&self, mut number: impl FnMut(Whom) -> Whom) -> Self {
         Acl(self.0.iter().map(|(whom, bits)| (number(*whom), *bits)).collect())
+    }
+}
+
+impl Acl {
+    /// Everybody whom it names.
+    pub fn whom(&self) -> impl Iterator<Item = Whom> {
+        self.0.iter().map(|(whom, _)| *whom)
     }
 }
 

@@ -12,13 +12,14 @@ use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 const ACCESS: &[u8] = b"system.posix_acl_access";
 const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 /// What an entry has beyond mode, owner and group.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attributes {
     /// The access control list; none: nothing beyond the mode.
     pub access: Option<Acl>,
@@ -29,7 +30,7 @@ pub struct Attributes {
 }
 
 /// Which attributes are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Wanted {
     /// Access control lists.
     pub acl: bool,
@@ -59,7 +60,7 @@ impl Wanted {
 }
 
 /// How an entry's attributes become those of its counterpart.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttributeChange {
     /// The access control list, whole; none: it stays.
     pub access: Option<Acl>,

@@ -72,6 +72,8 @@ pub(super) struct Connection {
     /// Whether the first answer has come: until then the words of an error are those of a
     /// connection that cannot be made.
     has_answered: bool,
+    /// Who is on the other side, for errors.
+    speaker: &'static str,
     /// Bytes that travelled, for tests and measurements: out, back.
     pub travelled: (u64, u64),
 }
@@ -111,6 +113,7 @@ impl Connection {
             stop: stop.clone(),
             to: ssh.location().clone(),
             has_answered: false,
+            speaker: "remote shell",
             travelled: (0, 0),
         })
     }
@@ -131,6 +134,11 @@ impl Connection {
     /// How long an answer is waited for: the first one for a time, later ones for ever.
     pub fn patience(&self, on_stop: OnStop) -> Wait {
         Wait::new(on_stop, (!self.has_answered).then(|| Instant::now() + FIRST_ANSWER))
+    }
+
+    /// From now on somebody else answers.
+    pub fn speaks_to(&mut self, speaker: &'static str) {
+        self.speaker = speaker;
     }
 
     /// The first answer has come.
@@ -167,6 +175,18 @@ impl Connection {
             }
             self.receive(wait)?;
         }
+    }
+
+    /// The next so many bytes, which the caller has capped.
+    ///
+    /// # Errors
+    /// The connection is lost or given up, or the run is to stop.
+    pub fn exactly(&mut self, count: usize, wait: &mut Wait) -> Result<Vec<u8>, ConnectionError> {
+        while self.buffer.len() < count {
+            self.receive(wait)?;
+        }
+        let rest = self.buffer.split_off(count);
+        Ok(std::mem::replace(&mut self.buffer, rest))
     }
 
     /// What has come and was not taken, for an error's words.
@@ -207,7 +227,7 @@ impl Connection {
     /// What is on the other side is no shell or peer of ours, or hangs: ends the connection.
     pub fn given_up(&mut self, what_it_does: &str) -> ConnectionError {
         self.close_within(LAST_PATIENCE);
-        let mut text = format!("the remote shell on {} {what_it_does}", self.to.host);
+        let mut text = format!("the {} on {} {what_it_does}", self.speaker, self.to.host);
         if !self.has_answered {
             text.push_str(A_SHELL_IS_NEEDED);
         }

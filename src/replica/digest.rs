@@ -55,7 +55,7 @@ pub(super) fn of_open(
     buffer: &mut [u8],
     stop: &Stop,
 ) -> Result<[u8; 32], PathError> {
-    let failed = |cause: String| PathError::Failed { action: "read it", cause };
+    let failed = |cause: String| PathError::Failed { action: "read it".into(), cause };
     let seen = look::of_open(&fd).map_err(|error| failed(error.to_string()))?;
     if seen.kind != Kind::File {
         return Err(PathError::Changed);

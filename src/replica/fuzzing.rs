@@ -1,5 +1,6 @@
 //! What must hold of any bytes in the small files of a replica (docs/testing.md).
 
+pub(crate) use super::peer::fuzzing as peer;
 pub(crate) use super::shell::fuzzing as remote;
 
 use super::host::{boot_time_in, started_in};

@@ -18,6 +18,8 @@ mod kept_name;
 pub(crate) mod local;
 pub mod lock_policy;
 mod owners;
+pub mod peer;
+mod remote;
 mod shell;
 pub mod temp;
 mod trials;
@@ -27,14 +29,18 @@ pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use local::LocalReplica;
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
-pub use shell::{ControlScripts, ShellOptions, ShellReplica};
+pub use remote::RemoteReplica;
+pub use shell::{ShellOptions, ShellReplica};
 
+use crate::config::{Config, Location};
 use crate::filter::Filter;
 use crate::process::Stop;
-use crate::report::Problem;
+use crate::report::{Problem, Reporter};
 use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Abilities, Entry, Kind, RelPath, Side, Stamp, Tree};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,7 +58,7 @@ pub struct ReplicaError {
 }
 
 /// A failure with one path; the run goes on with the others.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum PathError {
     /// The path is no longer what was scanned. It was left alone.
     #[error("it changed since it was scanned and was left alone; the next run decides anew")]
@@ -70,14 +76,14 @@ pub enum PathError {
     #[error("cannot {action}: {cause}")]
     Failed {
         /// What was tried.
-        action: &'static str,
+        action: Cow<'static, str>,
         /// The system's words.
         cause: String,
     },
 }
 
 /// Which part of the work directory keeps something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Keep {
     /// `backup/`: what updates and conflicts replace.
     Backup,
@@ -87,7 +93,7 @@ pub enum Keep {
 
 /// What a batch can ask of a replica, one entry each. Paths are never followed through
 /// symbolic links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Op {
     /// Make a directory with these permission bits; its parent exists. A directory that
     /// is there already is fine.
@@ -211,7 +217,7 @@ impl Op {
 }
 
 /// How contents are told apart. Both sides of a comparison must use the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DigestKind {
     /// Ours, and fast.
     Blake3,
@@ -223,7 +229,7 @@ pub enum DigestKind {
 }
 
 /// Whether a replica may be changed by this run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// A dry run: nothing is created, locked or written.
     ReadOnly,
@@ -235,7 +241,7 @@ pub enum Access {
 }
 
 /// What [`Replica::prepare`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
     /// KiB free for this user where the replica lives.
     pub free_kib: u64,
@@ -249,10 +255,25 @@ pub struct Prepared {
     pub file_system: Option<String>,
     /// What of ours others could write to, and cannot any more (spec 5).
     pub closed: Option<String>,
+    /// Who does the work there.
+    pub way: Way,
+}
+
+/// Who does the work on a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Way {
+    /// This program itself.
+    Here,
+    /// A shell behind ssh.
+    Shell,
+    /// A shell, although there is an osync over there: it speaks another version of the protocol.
+    ShellBesideOsync(u32),
+    /// An osync over there.
+    Osync,
 }
 
 /// What a lock is asked for with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LockRequest {
     /// INSTANCE_ID.
     pub instance_id: String,
@@ -263,7 +284,7 @@ pub struct LockRequest {
 }
 
 /// How a lock was got.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Locked {
     /// It was free.
     Free,
@@ -302,7 +323,7 @@ pub struct Scan {
 }
 
 /// Attributes that a replica's machine has no tool to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Unread {
     /// Access control lists.
     pub acl: bool,
@@ -311,7 +332,7 @@ pub struct Unread {
 }
 
 /// What has to be on the disk before a baseline claims it (8-knowing, "On the disk").
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flush {
     /// These alone, each with the directory that holds it; none: everything.
     pub paths: Option<Vec<RelPath>>,
@@ -320,7 +341,7 @@ pub struct Flush {
 }
 
 /// What [`Replica::flush`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flushed {
     /// It is on the disk, as far as the system tells.
     Yes,
@@ -329,7 +350,7 @@ pub enum Flushed {
 }
 
 /// How long `backup/` and `deleted/` keep things (as `find -ctime +N` counts days).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retention {
     /// Days; 0 keeps for ever.
     pub backup_days: u32,
@@ -338,7 +359,7 @@ pub struct Retention {
 }
 
 /// What [`Replica::clean`] removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cleaned {
     /// Files, links and special files removed.
     pub entries: u64,
@@ -346,13 +367,31 @@ pub struct Cleaned {
     pub bytes: u64,
 }
 
+/// What whoever watches a replica tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Watched {
+    /// From now on nothing goes unnoticed.
+    Begun,
+    /// Something has changed.
+    Changed,
+}
+
 /// How a hook ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookResult {
     /// Exit status, or none if it was ended for its time limit.
     pub status: Option<i32>,
     /// What it printed on both streams.
     pub output: Vec<u8>,
+}
+
+/// The replica at a location. When `stop` is requested, what only looks is given up.
+#[must_use]
+pub fn at(config: &Config, side: Side, stop: &Stop, reporter: &dyn Reporter) -> Box<dyn Replica> {
+    match &config.replicas[side] {
+        Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
+        Location::Ssh(to) => Box::new(RemoteReplica::new(side, to, config, stop.clone(), reporter)),
+    }
 }
 
 /// One replica. Methods are called from one thread at a time.
@@ -372,6 +411,11 @@ pub trait Replica: Send {
     /// Where a remote replica may keep a copy of its listing on this machine, so that on a
     /// thin line only changes travel.
     fn keep_listing_in(&mut self, _dir: &Path) {}
+
+    /// Something has changed since the scan, by this run: brings what is kept of the listing up
+    /// to date, so that the next run need not be told. What goes wrong with that costs the next
+    /// run some time, and nothing else.
+    fn refresh_listing(&mut self) {}
 
     /// Looks whether the replica is there and can be used, and makes it where that is
     /// allowed.
@@ -479,6 +523,26 @@ pub trait Replica: Send {
     /// # Errors
     /// They cannot be read, or the connection is lost.
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError>;
+
+    /// Adds a line to the trigger file, which wakes the monitor that watches this replica
+    /// (spec 7).
+    ///
+    /// # Errors
+    /// It cannot be written, or the connection is lost.
+    fn wake(&mut self, line: &str) -> Result<(), ReplicaError>;
+
+    /// Tells when something changes on a remote replica that takes part by these rules, until it
+    /// is to stop; comes back at once where nobody over there can tell.
+    ///
+    /// # Errors
+    /// It cannot be watched, or the connection is lost.
+    fn watch(
+        &mut self,
+        _filter: &Filter,
+        _tell: &mut dyn FnMut(Watched),
+    ) -> Result<(), ReplicaError> {
+        Ok(())
+    }
 
     /// From now on this word, and no longer the one it was made with, ends what it does.
     fn set_stop(&mut self, stop: &Stop);

@@ -4,12 +4,15 @@
 use crate::process::{self, Command, Input, Stop};
 use crate::replica::Whom;
 use crate::tree::Entry;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 
 /// A user or a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Whose {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Whose {
+    /// A user.
     User,
+    /// A group.
     Group,
 }
 
@@ -107,8 +110,23 @@ impl Owners {
             _ => return,
         };
         let Ok(number) = who[1..].parse::<u32>() else { return };
+        self.learn_name(whose, number, name);
+    }
+
+    /// Takes in the name that a number has over there; empty: none.
+    pub fn learn_name(&mut self, whose: Whose, number: u32, name: &str) {
         let here = if name.is_empty() { None } else { number_of(whose, name) };
         self.here.insert((whose, number), here.unwrap_or(number));
+    }
+
+    /// Whether all that were asked for have the same numbers on both machines.
+    pub fn are_the_same(&self) -> bool {
+        self.here.iter().all(|((_, there), here)| there == here)
+    }
+
+    /// A number here as it is over there.
+    pub fn number_there(&self, whose: Whose, id: u32) -> u32 {
+        self.there.get(&(whose, id)).copied().unwrap_or(id)
     }
 
     /// Puts this machine's numbers into an entry.
@@ -134,7 +152,8 @@ fn renumber(whom: Whom, table: &HashMap<(Whose, u32), u32>) -> Whom {
     }
 }
 
-fn number_of(whose: Whose, name: &str) -> Option<u32> {
+/// The number of somebody with this name on this machine.
+pub(super) fn number_of(whose: Whose, name: &str) -> Option<u32> {
     // getent takes digits for a number
     if name.bytes().all(|b| b.is_ascii_digit()) {
         return None;
@@ -142,7 +161,8 @@ fn number_of(whose: Whose, name: &str) -> Option<u32> {
     field(whose, name, named(name), 2)?.parse().ok()
 }
 
-fn name_of(whose: Whose, number: u32) -> Option<String> {
+/// The name that a number has on this machine.
+pub(super) fn name_of(whose: Whose, number: u32) -> Option<String> {
     let text = number.to_string();
     field(whose, &text, numbered(&text), 0)
 }

@@ -14,7 +14,7 @@ mod encode;
 mod flushing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod greeting;
+pub(super) mod greeting;
 mod hook;
 mod listing;
 mod locking;
@@ -26,10 +26,11 @@ mod scripts;
 
 use self::answer::Checker;
 use self::channel::{Channel, ChannelError, OnStop, Room};
+use self::greeting::Reached;
 use self::record::Style;
-pub use self::scripts::ControlScripts;
 use self::scripts::Piece;
 use super::owners::Owners;
+use super::peer::client::Way;
 use super::{
     Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
     PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
@@ -41,6 +42,8 @@ use crate::rsync::{End, RemoteEnd};
 use crate::ssh::{Ssh, Use};
 use crate::state::Identity;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -129,6 +132,29 @@ pub struct ShellOptions {
     pub rsync_dir: Option<PathBuf>,
 }
 
+impl ShellOptions {
+    /// What a task says of it.
+    #[must_use]
+    pub fn of(config: &Config, side: Side) -> Self {
+        let executable = Path::new(&config.transfer.executable);
+        let name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
+        ShellOptions {
+            instance_id: config.instance_id.clone(),
+            state_dir: config.state_dirs[side].clone(),
+            rsync_name: name.into_owned(),
+            rsync_dir: config.transfer.remote_path.clone(),
+        }
+    }
+
+    /// The rsync over there: a name, or a path.
+    pub(super) fn rsync(&self) -> OsString {
+        match &self.rsync_dir {
+            Some(dir) => dir.join(&self.rsync_name).into_os_string(),
+            None => OsString::from(&self.rsync_name),
+        }
+    }
+}
+
 impl ShellReplica {
     /// The replica at `to`. Nothing is connected before [`Replica::prepare`]. When `stop`
     /// is requested, what only looks is given up; the connection stays for what closes a
@@ -140,14 +166,7 @@ impl ShellReplica {
         stop: Stop,
         reporter: &dyn Reporter,
     ) -> Self {
-        let executable = Path::new(&config.transfer.executable);
-        let name = executable.file_name().map_or("rsync".into(), |name| name.to_string_lossy());
-        let options = ShellOptions {
-            instance_id: config.instance_id.clone(),
-            state_dir: config.state_dirs[side].clone(),
-            rsync_name: name.into_owned(),
-            rsync_dir: config.transfer.remote_path.clone(),
-        };
+        let options = ShellOptions::of(config, side);
         Self::with(side, to, &config.remote, options, stop, reporter)
     }
 
@@ -186,6 +205,20 @@ impl ShellReplica {
     pub fn with_own_binary(mut self, binary: &Path) -> Self {
         self.ssh.use_binary(binary);
         self
+    }
+
+    /// The way to the osync over there that has taken the place of the shell.
+    pub(super) fn peer_way(&self) -> Way {
+        Way {
+            side: self.side,
+            location: self.location.to_string(),
+            path: self.ssh.location().path.as_os_str().as_bytes().to_vec(),
+            sudo: self.ssh.uses_sudo(),
+            rsync: self.options.rsync().into_encoded_bytes(),
+            instance_id: self.options.instance_id.clone(),
+            end: self.rsync_end(),
+            kept_in: None,
+        }
     }
 
     /// Bytes that went over the control connection so far: out and back.
@@ -292,7 +325,10 @@ impl Replica for ShellReplica {
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
-        self.connect(access)
+        match self.connect(access, None)? {
+            Reached::Shell { prepared, .. } => Ok(prepared),
+            Reached::Peer(_) => Err(self.garbled("greet")),
+        }
     }
 
     fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
@@ -383,6 +419,10 @@ impl Replica for ShellReplica {
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
         self.clean_kept(retention)
+    }
+
+    fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {
+        self.append_to_trigger(line)
     }
 
     fn set_stop(&mut self, stop: &Stop) {

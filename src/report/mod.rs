@@ -1,6 +1,7 @@
 //! Tell: the one way in which anything below `cli` speaks (spec 6).
 
 use crate::tree::{Pair, RelPath, Side};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
@@ -34,7 +35,7 @@ pub use tally::Tally;
 pub use who::Who;
 
 /// How much a message matters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// The run cannot go on.
     Critical,
@@ -53,7 +54,7 @@ pub enum Level {
 }
 
 /// Something that went wrong and decides the exit status; the run goes on.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Problem {
     /// [`Level::Critical`], [`Level::Error`] or [`Level::Warn`].
     pub level: Level,

@@ -45,6 +45,7 @@ pub(crate) fn ssh_options(bytes: &[u8]) {
         ignore_known_hosts: true,
         control_master: None,
         transport: Transport::OpenSsh,
+        osync: crate::config::RemoteOsync::No,
         ping: false,
         third_party_hosts: Vec::new(),
     };

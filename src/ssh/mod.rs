@@ -14,7 +14,7 @@ mod shared;
 pub use refusal::explain;
 pub use shared::SharedConnection;
 
-use crate::config::{Remote, Secret, SshLocation, Transport};
+use crate::config::{Remote, RemoteOsync, Secret, SshLocation, Transport};
 use crate::process;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -171,11 +171,20 @@ impl Ssh {
         command
     }
 
-    /// The remote command line that starts the control shell.
+    /// The remote command line that starts the control shell. A shell whose first words are to
+    /// make way for an osync of this protocol version says so in its arguments: where a filter
+    /// stands in its place, that is all it need understand.
     #[must_use]
-    pub fn control_shell(&self) -> String {
+    pub fn control_shell(&self, peer: Option<u32>) -> String {
         let sudo = if self.remote.sudo { "sudo -E " } else { "" };
-        format!("{}{sudo}sh", self.token_words())
+        let peer = peer.map(|version| format!(" -s osync-peer-{version}")).unwrap_or_default();
+        format!("{}{sudo}sh{peer}", self.token_words())
+    }
+
+    /// Which osync over there is spoken with.
+    #[must_use]
+    pub fn osync(&self) -> &RemoteOsync {
+        &self.remote.osync
     }
 
     /// rsync's `--rsync-path`: which rsync is started over there, and how. `name` is
@@ -237,6 +246,7 @@ pub(crate) mod tests {
             ignore_known_hosts: false,
             control_master: Some(false),
             transport: Transport::OpenSsh,
+            osync: crate::config::RemoteOsync::No,
             ping: false,
             third_party_hosts: Vec::new(),
         }
@@ -272,7 +282,7 @@ pub(crate) mod tests {
         ] {
             let remote = Remote { token: token.map(Secret::new), sudo, ..plain() };
             let ssh = Ssh::new(&remote, &somewhere());
-            assert_eq!(ssh.control_shell(), shell);
+            assert_eq!(ssh.control_shell(None), shell);
             assert_eq!(ssh.rsync_path("rsync", None), rsync);
         }
     }

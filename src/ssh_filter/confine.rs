@@ -2,7 +2,7 @@
 //! enforces from then on.
 
 use super::rsync_args::Confinement;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 /// Where a path leads once every link in it is followed, if that is inside `root` (which
@@ -48,6 +48,36 @@ fn resolve(path: &Path) -> std::io::Result<PathBuf> {
     Ok(resolved)
 }
 
+/// Whoever may write to what gives a login, or to what runs with the rights of this user, is
+/// not kept in a directory.
+///
+/// # Errors
+/// The directory holds such a thing.
+pub fn holds_no_login(root: &Path, home: Option<&Path>) -> Result<(), String> {
+    let held = |what: &Path| what.canonicalize().is_ok_and(|what| what.starts_with(root));
+    let refused = |what: &str| {
+        Err(format!(
+            "--restrict {}: it holds {what}, and whoever has the key could open a login with that; \
+             name a directory that holds data only",
+            root.display()
+        ))
+    };
+    if let Some(home) = home {
+        let keys = home.join(".ssh");
+        if held(home) {
+            return refused(&format!("the home directory {}", home.display()));
+        }
+        if held(&keys) || keys.canonicalize().is_ok_and(|keys| root.starts_with(keys)) {
+            return refused(&format!("{}, or lies in it", keys.display()));
+        }
+    }
+    let own = crate::process::own_program();
+    if held(&own) {
+        return refused(&format!("the filter's own program {}", own.display()));
+    }
+    Ok(())
+}
+
 /// What rsync needs to read beside its directory: libraries, time zones, and the names
 /// of users and groups.
 #[cfg(target_os = "linux")]
@@ -78,25 +108,8 @@ pub struct Openings {
     /// Programs that may be started: files, or directories that hold them. What does not
     /// exist is passed over.
     pub programs: Vec<PathBuf>,
-    /// A directory for temporary files.
-    pub scratch: Option<PathBuf>,
-}
-
-/// Where the tools of a system are. The store is where Nix keeps what its links lead to.
-const TOOLS: &[&str] =
-    &["/bin", "/sbin", "/usr/bin", "/usr/sbin", "/usr/local/bin", "/nix/store", "/gnu/store"];
-
-/// Directories of tools: those of PATH that a client could have put nothing into, and the
-/// system's own. The first are for PATH, all are to be open in a cage.
-#[must_use]
-pub fn find_tools(path_variable: &OsStr, root: &Path) -> (OsString, Vec<PathBuf>) {
-    let is_outside = |dir: &PathBuf| {
-        dir.is_absolute() && dir.canonicalize().is_ok_and(|dir| !dir.starts_with(root))
-    };
-    let own: Vec<PathBuf> = std::env::split_paths(path_variable).filter(is_outside).collect();
-    let searched = std::env::join_paths(&own).unwrap_or_default();
-    let all = own.into_iter().chain(TOOLS.iter().map(PathBuf::from)).filter(is_outside).collect();
-    (searched, all)
+    /// Files that may be read.
+    pub readable: Vec<PathBuf>,
 }
 
 /// A cage of the kernel's, built but not yet entered.
@@ -136,7 +149,7 @@ impl Cage {
                 .scope(Scope::from_all(ABI::V6))?
                 .create()?
                 .add_rule(PathBeneath::new(directory, inside))?
-                .add_rules(path_beneath_rules(&openings.scratch, inside))?
+                .add_rules(path_beneath_rules(&openings.readable, read))?
                 .add_rules(path_beneath_rules(&openings.programs, read | AccessFs::Execute))?
                 .add_rules(path_beneath_rules(LIBRARIES, read | AccessFs::Execute))?
                 .add_rules(path_beneath_rules(READABLE, read))?
@@ -193,13 +206,13 @@ impl Cage {
     }
 }
 
-/// The first rsync of PATH that does not lie inside the directory, where the client could
-/// have put it.
+/// The first program of this name in PATH that does not lie inside the directory, where the
+/// client could have put it.
 #[must_use]
-pub fn find_rsync(path_variable: &OsStr, root: &Path) -> Option<PathBuf> {
+pub fn find_program(name: &str, path_variable: &OsStr, root: &Path) -> Option<PathBuf> {
     std::env::split_paths(path_variable)
         .filter(|directory| directory.is_absolute())
-        .filter_map(|directory| directory.join("rsync").canonicalize().ok())
+        .filter_map(|directory| directory.join(name).canonicalize().ok())
         .find(|program| program.is_file() && !program.starts_with(root))
 }
 
@@ -270,15 +283,16 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let base = temp.path().canonicalize().unwrap();
         let (root, outside) = (base.join("root"), base.join("outside"));
-        for dir in [&root, &outside, &base.join("scratch")] {
+        std::fs::write(base.join("readable"), "").unwrap();
+        for dir in [&root, &outside] {
             std::fs::create_dir(dir).unwrap();
         }
         std::fs::write(outside.join("secret"), "secret").unwrap();
         std::fs::write(root.join("file"), "inside").unwrap();
         std::fs::copy("/bin/true", root.join("program")).unwrap();
         symlink(&outside, root.join("door")).unwrap();
-        let (_, programs) = find_tools(OsStr::new("/usr/bin:/bin"), &root);
-        let openings = Openings { programs, scratch: Some(base.join("scratch")) };
+        let programs = ["/bin", "/usr/bin"].map(PathBuf::from).to_vec();
+        let openings = Openings { programs, readable: vec![base.join("readable")] };
         let cage = Cage::around(&root, &openings).unwrap();
         if cage.confinement() == Confinement::ArgumentsOnly {
             eprintln!("not tried: this kernel has no Landlock");
@@ -296,7 +310,7 @@ mod tests {
                 for script in [
                     "cat file && echo more >>file && mkdir d && mv file d/ && rm -r d",
                     "ls -la . && find . -name x && id -u && date && df -P -k . | cat",
-                    &format!("echo x >'{base}/scratch/x' && rm '{base}/scratch/x'"),
+                    &format!("cat '{base}/readable'"),
                     "getent passwd 0 || true",
                 ] {
                     assert!(works(script), "{script}");
@@ -312,6 +326,7 @@ mod tests {
                     format!("cat '{base}/outside/secret'"),
                     "cat ../outside/secret".to_owned(),
                     format!("echo x >'{base}/new'"),
+                    format!("echo x >'{base}/readable'"),
                     "cat /etc/shadow".to_owned(),
                     "cat /proc/self/environ".to_owned(),
                     "ls /home /root".to_owned(),
@@ -346,7 +361,7 @@ mod tests {
             base.join("bin"),
         ])
         .unwrap();
-        let found = find_rsync(&path, &base.join("root"));
+        let found = find_program("rsync", &path, &base.join("root"));
         assert_eq!(found, Some(base.join("bin/rsync")));
     }
 }

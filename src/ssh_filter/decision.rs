@@ -1,6 +1,7 @@
 //! What a command that arrives over ssh is allowed to do. Pure (spec 7, "ssh filter").
 
 use super::words;
+use crate::replica::peer::protocol::VERSION;
 
 /// What the line in `authorized_keys` says.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub enum Sudo {
 pub enum Reach {
     /// Whatever the user may: hooks and osync 1.3 need a shell.
     Everything,
-    /// `--restrict`: our control shell and `rsync --server`, without a shell.
+    /// `--restrict`: the protocol between two osyncs and `rsync --server`, without a shell.
     OneDirectory,
 }
 
@@ -39,8 +40,8 @@ pub enum Decision {
         /// The command.
         command: Vec<u8>,
     },
-    /// The filter itself serves our control shell.
-    Control,
+    /// The filter itself is the other end of the client's osync.
+    Peer,
     /// An `rsync --server`; its arguments have yet to be checked.
     Rsync {
         /// The arguments behind the program's name.
@@ -69,8 +70,23 @@ pub enum Refusal {
     #[error("sudo is not allowed with this key")]
     Sudo,
     /// `--restrict`.
-    #[error("with --restrict, only osync's own shell and rsync --server are allowed")]
+    #[error("with --restrict, only osync itself and its rsync --server are allowed")]
     NotOurs,
+    /// `--restrict`, and a client without our protocol, or told not to use it.
+    #[error(
+        "with --restrict, no shell is opened for osync any more: the other side needs an osync \
+         that speaks protocol {VERSION}, and must not be told REMOTE_OSYNC=no"
+    )]
+    BareShell,
+    /// `--restrict`, and a client of another version.
+    #[error(
+        "the other side speaks osync's protocol {0}, this one {VERSION}: install the same version \
+         of osync on both"
+    )]
+    OtherVersion(String),
+    /// What a client says is no message of ours.
+    #[error("it does not speak osync's protocol: {0}")]
+    Protocol(String),
     /// The arguments of rsync leave the directory, or cannot be judged.
     #[error("rsync: {0}")]
     Rsync(String),
@@ -179,13 +195,24 @@ fn without_shell(command: &[u8]) -> Decision {
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
     match words.as_slice() {
         [b"sudo", ..] => Decision::Refuse(Refusal::Sudo),
-        [b"sh"] => Decision::Control,
+        [b"sh"] => Decision::Refuse(Refusal::BareShell),
+        [b"sh", b"-s", version] if version.starts_with(PEER) => {
+            let version = String::from_utf8_lossy(&version[PEER.len()..]).into_owned();
+            if version == VERSION.to_string() {
+                Decision::Peer
+            } else {
+                Decision::Refuse(Refusal::OtherVersion(version))
+            }
+        }
         [program, b"--server", ..] if base_name(program) == b"rsync" => {
             Decision::Rsync { args: words[1..].iter().map(|word| word.to_vec()).collect() }
         }
         _ => Decision::Refuse(Refusal::NotOurs),
     }
 }
+
+/// What stands before the version in the argument of a shell that is to make way.
+const PEER: &[u8] = b"osync-peer-";
 
 /// RSYNC_REMOTE_PATH puts a directory before the name. It is dropped: which rsync runs is
 /// never for the client to say.

@@ -144,14 +144,19 @@ fn sudo_is_refused_wherever_it_is_named() {
 }
 
 #[test]
-fn a_restricted_key_has_the_control_shell_and_rsync_alone() {
+fn a_restricted_key_has_our_protocol_and_rsync_alone() {
     let behind =
         |command: &str| restricted(&format!("env LC_ALL=C env _REMOTE_TOKEN={TOKEN} {command}"));
     let rsync = |args: &[&str]| Decision::Rsync {
         args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
     };
     let cases = [
-        ("sh", Decision::Control),
+        ("sh -s osync-peer-1", Decision::Peer),
+        ("sh", Decision::Refuse(Refusal::BareShell)),
+        ("sh -s osync-peer-2", Decision::Refuse(Refusal::OtherVersion("2".to_owned()))),
+        ("sh -s osync-peer-", Decision::Refuse(Refusal::OtherVersion(String::new()))),
+        ("sh -s osync-peer-1 x", Decision::Refuse(Refusal::NotOurs)),
+        ("sh -s x", Decision::Refuse(Refusal::NotOurs)),
         ("rsync --server -s", rsync(&["--server", "-s"])),
         ("/opt/bin/rsync --server -s", rsync(&["--server", "-s"])),
         (r"rsync --server -lt . /a\ b/", rsync(&["--server", "-lt", ".", "/a b/"])),

@@ -1,7 +1,6 @@
 //! What must hold whatever a client sends (docs/testing.md). /data is the directory.
 
 use super::decision::{Decision, Policy, Reach, Sudo, decide};
-use super::gate::{Gate, Scripts, Step};
 use super::rsync_args::{Confinement, announces_more, check};
 use super::{refusals, words};
 use std::ffi::OsStr;
@@ -48,7 +47,7 @@ pub(crate) fn decision(bytes: &[u8]) {
                 assert!(!behind.is_empty() && bytes.ends_with(behind), "{command:?}");
             }
             (Decision::Shell { .. }, Reach::OneDirectory) => panic!("a free shell"),
-            (Decision::Rsync { .. } | Decision::Control, Reach::Everything) => panic!("restricted"),
+            (Decision::Rsync { .. } | Decision::Peer, Reach::Everything) => panic!("restricted"),
             (Decision::Rsync { args }, Reach::OneDirectory) => {
                 assert_eq!(args.first().map(Vec::as_slice), Some(&b"--server"[..]));
                 judged(args);
@@ -131,91 +130,5 @@ fn stays_inside(option: &[u8], confinement: Confinement) {
     }
     if name == b"suffix" {
         assert!(value.is_some_and(|value| !value.contains(&b'/')), "{shown}");
-    }
-}
-
-fn scripts() -> Scripts {
-    Scripts {
-        first: "first() {\n:\n}\n".to_owned(),
-        loadable: vec!["do_stat() {\n:\n}\n".to_owned()],
-        hook: "do_hook() {\nsh -c x\n}\n".to_owned(),
-    }
-}
-
-/// What a client says to the control shell behind a first line that tells how it is cut, with
-/// an opening of ours before it or without: it is the same however it is cut, and no name that
-/// passes leads out.
-pub(crate) fn gate(bytes: &[u8]) {
-    let Some((length, said)) = bytes.split_first() else { return };
-    let scripts = scripts();
-    let opening = [
-        b"mark=01234567\nmark=${mark}89abcdef\n".as_slice(),
-        scripts.first.as_bytes(),
-        b"greet '%/data/x' '%rsync' find look plain; serve\n",
-        said,
-    ];
-    for said in [said, &opening.concat()] {
-        let whole = play(said, said.len());
-        let cut = play(said, usize::from(*length) + 1);
-        assert_eq!((cut.refused, &cut.script), (whole.refused, &whole.script));
-        assert!(cut.refused || cut.passed == whole.passed);
-        passes_inside(&play(said, 1));
-    }
-}
-
-/// The script that is started, and what is passed on before a refusal.
-#[derive(Default)]
-struct Played {
-    script: Vec<u8>,
-    passed: Vec<u8>,
-    refused: bool,
-}
-
-fn play(said: &[u8], at_once: usize) -> Played {
-    let scripts = scripts();
-    let mut gate = Gate::new(&scripts, false, &lexical);
-    let mut played = Played::default();
-    for mut piece in said.chunks(at_once.max(1)) {
-        while !piece.is_empty() {
-            match gate.take(piece) {
-                Err(_) => return Played { refused: true, ..played },
-                Ok((taken, step)) => {
-                    piece = &piece[taken..];
-                    match step {
-                        Step::More => {}
-                        Step::Open(opening) => played.script = opening.script,
-                        Step::Pass(bytes) => played.passed.extend(bytes),
-                    }
-                }
-            }
-        }
-    }
-    played
-}
-
-fn passes_inside(played: &Played) {
-    let Played { script, passed, .. } = played;
-    let mut lines = script.split(|byte| *byte == b'\n');
-    // the client's own: a line that begins with another is no request
-    let mark = lines.next().and_then(|line| line.strip_prefix(b"mark="));
-    assert!(mark.is_some() || passed.is_empty());
-    if let Some(greet) = lines.find(|line| line.starts_with(b"greet ")) {
-        assert!(greet.starts_with(b"greet '%/data"), "{}", greet.escape_ascii());
-        let name = greet.split(|byte| *byte == b'\'').nth(1).unwrap_or_default();
-        let leads_up = name.split(|byte| *byte == b'/').any(|part| part == b"..");
-        assert!(!leads_up, "{}", greet.escape_ascii());
-    }
-    for line in passed.split(|byte| *byte == b'\n') {
-        let shown = line.escape_ascii();
-        if mark.is_some_and(|mark| line.starts_with(mark)) {
-            assert!(line.iter().all(|byte| byte.is_ascii_alphanumeric() || b" ._-".contains(byte)));
-            // MARK NUMBER REQUEST ARGUMENTS…: an argument may have any name
-            let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
-            assert_ne!({ words }.nth(2), Some(&b"hook"[..]), "{shown}");
-        } else if let [b'=', name @ ..] | [_, b'=', name @ ..] = line {
-            let leads_up = name.split(|byte| *byte == b'/').any(|part| part == b"..");
-            assert!(!leads_up, "{shown}");
-            assert!(name.first() != Some(&b'/') || is_inside(name), "{shown}");
-        }
     }
 }

@@ -3,22 +3,23 @@
 //! What it decides is pure ([`decide`], [`rsync_args`]). This file is its edge: it reads
 //! the environment that sshd made, and becomes what was allowed.
 
+use crate::replica::peer::serve::Watch;
 use confine::{Cage, Openings};
 use rsync_args::Confinement;
 use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 mod confine;
-mod control;
 mod decision;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod gate;
 mod refusals;
 pub mod rsync_args;
+mod served;
 pub mod words;
 
 pub use decision::{Decision, Policy, Reach, Refusal, Sudo, decide};
@@ -62,9 +63,9 @@ impl Session {
     }
 }
 
-/// Runs what the client asked for, if it may; returns an exit status only when it may not.
+/// Runs what the client asked for, if it may (`watch` watches a directory for it); returns an exit status only when it may not.
 #[must_use]
-pub fn run(options: &Options) -> i32 {
+pub fn run(options: &Options, watch: &Watch<'_>) -> i32 {
     let session = Session::from_environment();
     let policy = Policy {
         token: options.token.as_bytes().to_vec(),
@@ -76,7 +77,7 @@ pub fn run(options: &Options) -> i32 {
         (Decision::Rsync { args }, Some(directory)) => {
             become_rsync(args, directory, &session).err().unwrap_or(Refusal::NotOurs)
         }
-        (Decision::Control, Some(directory)) => match control::serve(directory, &session) {
+        (Decision::Peer, Some(directory)) => match served::serve(directory, &session, watch) {
             Ok(status) => return status,
             Err(refusal) => refusal,
         },
@@ -88,7 +89,8 @@ pub fn run(options: &Options) -> i32 {
 }
 
 fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
-    eprintln!("ssh_filter: refused: {refusal}.");
+    // nobody may be left to hear it
+    let _ = writeln!(std::io::stderr(), "ssh_filter: refused: {refusal}.");
     if let Some(home) = &session.home {
         let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string();
         let reason = refusal.to_string();
@@ -131,18 +133,21 @@ fn become_rsync(
     session: &Session,
 ) -> Result<(), Refusal> {
     let root = root_of(directory)?;
-    let program = confine::find_rsync(&session.path, &root)
+    confine::holds_no_login(&root, session.home.as_deref()).map_err(Refusal::Setup)?;
+    let program = confine::find_program("rsync", &session.path, &root)
         .ok_or_else(|| Refusal::Setup("there is no rsync on this machine".to_owned()))?;
     if rsync_args::announces_more(&args) {
         args.extend(arguments_from_input().map_err(Refusal::Rsync)?);
     }
-    let openings = Openings { programs: vec![program.clone()], scratch: None };
+    let openings = Openings { programs: vec![program.clone()], readable: Vec::new() };
     let cage = Cage::around(&root, &openings).map_err(Refusal::Setup)?;
     let home = session.home.as_deref();
     let argv = rsync_args::check(&args, cage.confinement(), &|path| {
         confine::resolve_inside(&root, home, path)
     })?;
-    tell_if_open(&cage);
+    if cage.confinement() == Confinement::ArgumentsOnly {
+        served::keeps_inside(&program, &session.path)?;
+    }
     // Started from inside: the place it was started from may be one it cannot read.
     let mut rsync = Command::new(&program);
     rsync.args(argv).current_dir(&root).env_clear().env("LC_ALL", "C").env("PATH", &session.path);
@@ -155,12 +160,6 @@ fn root_of(directory: &Path) -> Result<PathBuf, Refusal> {
     directory
         .canonicalize()
         .map_err(|cause| Refusal::Setup(format!("--restrict {}: {cause}", directory.display())))
-}
-
-fn tell_if_open(cage: &Cage) {
-    if cage.confinement() == Confinement::ArgumentsOnly {
-        eprintln!("ssh_filter: this system has no Landlock; see docs/security.md");
-    }
 }
 
 /// With `-s` the rest of the arguments comes first on standard input: each ended by a

@@ -17,7 +17,7 @@ const OWNED_MAX: usize = 64;
 
 /// What the next entry of a block is written relative to.
 #[derive(Debug, Default)]
-pub(super) struct Context {
+pub(crate) struct Context {
     owned: Vec<Owned>,
     before: Pair<Before>,
 }
@@ -30,7 +30,7 @@ struct Before {
 }
 
 impl Context {
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.owned.clear();
         self.before = Pair::default();
     }
@@ -63,7 +63,7 @@ const CONTENT: u8 = 16;
 
 /// Writes what one side has at a path; `other` is what the other side has, which is
 /// often the same.
-pub(super) fn put_entry(
+pub(crate) fn put_entry(
     out: &mut Vec<u8>,
     context: &mut Context,
     side: Side,
@@ -127,7 +127,7 @@ fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
 
 /// Reads what [`put_entry`] has written, over whatever the entry says.
 #[inline]
-pub(super) fn read_entry(
+pub(crate) fn read_entry(
     reader: &mut Reader<'_>,
     context: &mut Context,
     side: Side,

@@ -5,7 +5,7 @@ mod baseline;
 mod block;
 mod cursor;
 mod dir;
-mod entry_code;
+pub(crate) mod entry_code;
 mod error;
 mod file_systems;
 mod files;
@@ -26,7 +26,7 @@ mod store;
 #[cfg(test)]
 mod testing;
 mod walk;
-mod wire;
+pub(crate) mod wire;
 mod writer;
 
 pub use baseline::Baseline;
@@ -43,6 +43,7 @@ pub use wire::Damaged;
 pub use writer::{BaselineWriter, Disorder};
 
 use crate::tree::{Entry, Inode, Pair, RelPath, Side, Stamp};
+use serde::{Deserialize, Serialize};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -68,7 +69,7 @@ pub struct Record {
 }
 
 /// The random id that a replica got when it was first synchronised (`identity`).
-#[derive(Clone, PartialEq, Eq, Debug, Hash)]
+#[derive(Clone, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct Identity(pub String);
 
 /// Where a baseline came from.

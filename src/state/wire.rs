@@ -13,35 +13,35 @@ pub struct Damaged {
 
 /// Reads from a slice, front to back.
 #[derive(Debug, Clone)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Reader { bytes, at: 0 }
     }
 
     /// Reads on from some position.
-    pub(super) fn new_at(bytes: &'a [u8], at: usize) -> Self {
+    pub(crate) fn new_at(bytes: &'a [u8], at: usize) -> Self {
         Reader { bytes, at }
     }
 
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.at >= self.bytes.len()
     }
 
-    pub(super) fn damaged(&self, what: &'static str) -> Damaged {
+    pub(crate) fn damaged(&self, what: &'static str) -> Damaged {
         Damaged { at: self.at, what }
     }
 
     #[inline]
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], Damaged> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = rest.get(..count).ok_or_else(|| self.damaged("it ends too early"))?;
         self.at += count;
@@ -49,21 +49,21 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Damaged> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
     #[inline]
-    pub(super) fn byte(&mut self) -> Result<u8, Damaged> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Damaged> {
         let byte = *self.bytes.get(self.at).ok_or_else(|| self.damaged("it ends too early"))?;
         self.at += 1;
         Ok(byte)
     }
 
     /// Yes or no.
-    pub(super) fn flag(&mut self) -> Result<bool, Damaged> {
+    pub(crate) fn flag(&mut self) -> Result<bool, Damaged> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
 
     /// Seven bits a byte, the lowest first, the high bit saying that more follow.
     #[inline]
-    pub(super) fn number(&mut self) -> Result<u64, Damaged> {
+    pub(crate) fn number(&mut self) -> Result<u64, Damaged> {
         let first = self.byte()?;
         if first < 0x80 { Ok(u64::from(first)) } else { self.long_number(first) }
     }
@@ -95,26 +95,26 @@ impl<'a> Reader<'a> {
 
     /// A number that has to fit a smaller type.
     #[inline]
-    pub(super) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Damaged> {
+    pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, Damaged> {
         T::try_from(self.number()?).map_err(|_| self.damaged("a number is too large"))
     }
 
     /// A number near another one: the difference, zigzag so that small ones stay short.
     #[inline]
-    pub(super) fn near(&mut self, base: u64) -> Result<u64, Damaged> {
+    pub(crate) fn near(&mut self, base: u64) -> Result<u64, Damaged> {
         let coded = self.number()?;
         Ok(base.wrapping_add((coded >> 1) ^ (coded & 1).wrapping_neg()))
     }
 
     /// A length and that many bytes.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<&'a [u8], Damaged> {
+    pub(crate) fn string(&mut self) -> Result<&'a [u8], Damaged> {
         let length = self.small()?;
         self.take(length)
     }
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         #[allow(clippy::cast_possible_truncation)] // the low seven bits are what is meant
         out.push(value as u8 | 0x80);
@@ -124,13 +124,13 @@ pub(super) fn put_number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_near(out: &mut Vec<u8>, value: u64, base: u64) {
+pub(crate) fn put_near(out: &mut Vec<u8>, value: u64, base: u64) {
     let difference = value.wrapping_sub(base);
     let sign = if difference >> 63 == 1 { u64::MAX } else { 0 };
     put_number(out, (difference << 1) ^ sign);
 }
 
-pub(super) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     put_number(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }

@@ -17,12 +17,10 @@ pub mod outcome;
 pub mod preflight;
 mod recording;
 
-use crate::config::{Config, Location, Preserve, Watch};
+use crate::config::{Config, Preserve, Watch};
 use crate::process::{Stop, fault};
 use crate::reconcile::{Plan, Rules, guard, reconcile};
-use crate::replica::{
-    Access, LocalReplica, LockRequest, Locked, Replica, Retention, ShellReplica, Unread,
-};
+use crate::replica::{self, Access, LockRequest, Locked, Replica, Retention, Unread, Way};
 use crate::report::{Event, Level, Log, Reporter, mail};
 use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
@@ -84,7 +82,7 @@ struct Task<'a> {
 pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = limits::watch(config, &around);
-    let replicas = Pair::from_fn(|side| replica(config, side, around));
+    let replicas = Pair::from_fn(|side| replica::at(config, side, around.stop, around.reporter()));
     let mut task = Task {
         config,
         around,
@@ -102,18 +100,6 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
     let halted = task.stages().err();
     drop(deadlines);
     task.close(halted)
-}
-
-fn replica(config: &Config, side: Side, around: Surroundings<'_>) -> Box<dyn Replica> {
-    match &config.replicas[side] {
-        Location::Local(path) => {
-            Box::new(LocalReplica::new(side, path).with_stop(around.stop.clone()))
-        }
-        Location::Ssh(to) => {
-            let stop = around.stop.clone();
-            Box::new(ShellReplica::new(side, to, config, stop, around.reporter()))
-        }
-    }
 }
 
 /// The replica behind ssh, if there is one.
@@ -204,9 +190,24 @@ impl Task<'_> {
                 );
                 self.say(Level::Notice, &text);
             }
+            self.tell_way(side, prepared.way);
             preflight::space(self.config, &self.around, side, &prepared);
         }
         preflight::distinct(&self.replicas, self.config)
+    }
+
+    /// Who does the work on a remote replica.
+    fn tell_way(&self, side: Side, way: Way) {
+        let text = match way {
+            Way::Here | Way::Shell => return,
+            Way::Osync => format!("{side}: the osync on that machine does the work there"),
+            Way::ShellBesideOsync(version) => format!(
+                "{side}: the osync on that machine speaks version {version} of the protocol, this \
+                 one version {}; the shell does the work there",
+                crate::replica::peer::protocol::VERSION
+            ),
+        };
+        self.say(Level::Verbose, &text);
     }
 
     fn lock(&mut self) -> Result<(), Halt> {

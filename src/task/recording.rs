@@ -155,6 +155,10 @@ impl Task<'_> {
         }
         store.save(history.loaded, &next, &lists(plan, &applied))?;
         self.remember_what_was_told(store)?;
+        if !plan.is_empty() && !applied.cut_short {
+            self.replicas.initiator.refresh_listing();
+            self.replicas.target.refresh_listing();
+        }
         if self.config.mode.watch != Watch::Off {
             self.outcome.baseline = Some(next);
         }

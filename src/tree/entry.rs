@@ -1,5 +1,6 @@
 //! What a replica has at one path.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// A point in time as a file system stores it. Ordered; 12 bytes.
@@ -60,8 +61,21 @@ impl fmt::Debug for Stamp {
     }
 }
 
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        (self.secs(), self.nanos()).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stamp {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (secs, nanos) = <(i64, u32)>::deserialize(from)?;
+        Ok(Stamp::new(secs, nanos))
+    }
+}
+
 /// What kind of thing stands at a path.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// A regular file.
@@ -130,7 +144,7 @@ pub struct Inode {
 }
 
 /// What only some entries have; kept aside so that the many stay small.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Extra {
     /// Where a symbolic link points to, byte for byte.
     pub link: Option<Box<[u8]>>,
@@ -152,7 +166,7 @@ impl Extra {
 
 /// All that is kept of one file, directory, link or special file: kind, content stamp
 /// and metadata. Names stand in the [`Tree`](super::Tree).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// What it is.
     pub kind: Kind,

@@ -16,6 +16,7 @@ pub use entry::{Entry, Extra, Inode, Kind, Stamp};
 pub use path::{BadPath, RelPath};
 pub use side::{Pair, Side};
 
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -37,7 +38,7 @@ impl NodeId {
 }
 
 /// How much a scan could say about an entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Standing {
     /// Seen and part of the synchronisation.
     Present,

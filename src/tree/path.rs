@@ -1,5 +1,6 @@
 //! Relative paths as bytes. A name is whatever the file system says it is.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -26,6 +27,20 @@ pub enum BadPath {
     /// The path holds a NUL byte.
     #[error("the path holds a NUL byte")]
     Nul,
+}
+
+impl Serialize for RelPath {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(to)
+    }
+}
+
+/// What comes from elsewhere is checked like any other bytes: no message holds a path that
+/// leads out of a replica.
+impl<'de> Deserialize<'de> for RelPath {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        RelPath::new(Vec::<u8>::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 impl RelPath {

@@ -134,18 +134,27 @@ fn steps_of_everything(line: &Line<'_>) -> Vec<(String, u64)> {
 
 #[test]
 fn a_run_over_ssh_killed_at_random_steps_survives() {
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    kill_at_random_steps(&Line::Ssh(&server));
+}
+
+#[test]
+fn a_run_by_an_osync_over_there_killed_at_random_steps_survives() {
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    kill_at_random_steps(&Line::Peer(&server));
+}
+
+fn kill_at_random_steps(line: &Line<'_>) {
     if !has_fault_points() {
         return;
     }
-    let server = Sshd::start("SetEnv HOME=/nonexistent");
-    let line = Line::Ssh(&server);
-    let steps = steps_of_everything(&line);
+    let steps = steps_of_everything(line);
     let (first, rounds) = (first_seed() as usize, rounds(5));
     let mut killed = 0;
     for number in first..first + rounds {
         let (step, times) = &steps[(number * 7) % steps.len()];
         let nth = 1 + (number as u64).wrapping_mul(0x9E37_79B9) % times;
-        let trial = Trial::prepare(&Story::Every, &line);
+        let trial = Trial::prepare(&Story::Every, line);
         killed += usize::from(trial.check(&Kill::At { step: step.clone(), nth }));
     }
     println!("killed {killed} of {rounds} runs over ssh");
@@ -240,14 +249,25 @@ fn a_server_whose_processes_are_killed_at_random_times_loses_nothing() {
 /// connection; or the line freezes, and ssh gives it up.
 #[test]
 fn a_server_that_loses_one_of_its_processes_at_a_step_loses_nothing() {
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let kinds = [("sh", false), ("rsync", false), ("sshd", false), ("sshd", true)];
+    kill_over_there(&Line::Ssh(&server), &kinds, rounds(4));
+}
+
+/// The same with an osync instead of the shell.
+#[test]
+fn a_server_that_loses_its_osync_at_a_step_loses_nothing() {
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let kinds = [("osync", false), ("rsync", false), ("osync", false), ("sshd", false)];
+    kill_over_there(&Line::Peer(&server), &kinds, rounds(4));
+}
+
+fn kill_over_there(line: &Line<'_>, kinds: &[(&'static str, bool)], rounds: usize) {
     if !has_fault_points() {
         return;
     }
-    let server = Sshd::start("SetEnv HOME=/nonexistent");
-    let line = Line::Ssh(&server);
-    let steps = steps_of_everything(&line);
-    let kinds = [("sh", false), ("rsync", false), ("sshd", false), ("sshd", true)];
-    let (first, rounds) = (first_seed() as usize, rounds(4));
+    let steps = steps_of_everything(line);
+    let first = first_seed() as usize;
     let mut hit = 0;
     for number in first..first + rounds {
         let (name, frozen) = kinds[number % kinds.len()];
@@ -256,7 +276,7 @@ fn a_server_that_loses_one_of_its_processes_at_a_step_loses_nothing() {
         let step = if name == "rsync" { "rsync named an item" } else { step };
         let nth = 1 + (number as u64).wrapping_mul(0x9E37_79B9) % times;
         let nth = if name == "rsync" { 1 + number as u64 % 8 } else { nth };
-        let trial = Trial::prepare(&Story::Every, &line);
+        let trial = Trial::prepare(&Story::Every, line);
         let kill = Kill::Server { step: step.to_owned(), nth, name, frozen };
         hit += usize::from(trial.check(&kill));
     }

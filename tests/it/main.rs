@@ -38,6 +38,7 @@ mod modes;
 mod monitor;
 mod moves;
 mod output;
+mod peer;
 mod power_cut;
 mod properties;
 mod remote;

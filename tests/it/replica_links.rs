@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 const WRITE: Access = Access::ReadWrite { create: false };
-const REMOTE: [Sort; 4] = [Sort::Ssh, Sort::BusyBox, Sort::Bsd, Sort::Libssh2];
+const REMOTE: [Sort; 5] = [Sort::Ssh, Sort::BusyBox, Sort::Bsd, Sort::Libssh2, Sort::Peer];
 
 /// A replica, and beside it a local one of the same directory.
 struct Ground {
@@ -131,7 +131,7 @@ fn a_remote_replica_sees_behind_links_what_a_local_one_sees() {
         for mode in [Mode::Keep, Mode::Copy] {
             let mut ground = Ground::new(sort);
             ground.furnish();
-            let has_tools = matches!(sort, Sort::Ssh | Sort::Libssh2);
+            let has_tools = matches!(sort, Sort::Ssh | Sort::Libssh2 | Sort::Peer);
             for path in ["real", "real/f", "near/sub"].into_iter().filter(|_| has_tools) {
                 let mut set = Command::new("setfattr");
                 set.args(["-n", "user.x", "-v", "1"]).arg(ground.at(path));
@@ -208,7 +208,7 @@ fn single_looks_and_digests_agree_with_the_scan() {
 
 #[test]
 fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
-    for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd] {
+    for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd, Sort::Peer] {
         for mode in [Mode::Keep, Mode::Copy] {
             let mut ground = Ground::new(sort);
             ground.furnish();
@@ -257,7 +257,7 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
 
 #[test]
 fn metadata_of_a_kept_link_is_that_of_the_directory_and_of_a_copied_one_stays() {
-    for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd] {
+    for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd, Sort::Peer] {
         for mode in [Mode::Keep, Mode::Copy] {
             let mut ground = Ground::new(sort);
             ground.furnish();

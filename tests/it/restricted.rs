@@ -1,18 +1,19 @@
 //! A key that `osync ssh-filter --restrict DIR` stands before: our own client works over
-//! it, and nobody gets out of DIR by its control shell. (Its rsync is in security.rs.)
+//! it, and nobody gets out of DIR by its protocol. (Its rsync is in security.rs.)
 
 use crate::support::no_landlock::without_landlock;
-use crate::support::replicas::busybox_tools;
-use crate::support::sandbox::{Outcome, PATIENCE, Replica, Run, Sandbox};
+use crate::support::sandbox::{Outcome, Replica, Run, Sandbox};
 use crate::support::sshd::Sshd;
-use osync::replica::ControlScripts;
+use osync::replica::peer::protocol::{
+    Hook, Prepare, Request, Response, START, decode, encode, length,
+};
+use osync::replica::{Access, AttributeChange, DigestKind, Keep, LockRequest, Op};
+use osync::tree::{Entry, Kind, RelPath, Stamp};
 use std::fs;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 const TOKEN: &str = "SomeAlphaNumericToken9";
 
@@ -24,18 +25,12 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Place::with_tools_in(None)
-    }
-
-    /// With other programs on the server's path.
-    fn with_tools_in(dir: Option<&Path>) -> Self {
         let sandbox = Sandbox::new();
-        let path = dir.map(|dir| format!("PATH={}", dir.display())).unwrap_or_default();
         fs::create_dir_all(sandbox.path("data/b")).unwrap();
         fs::create_dir_all(sandbox.path("outside")).unwrap();
         fs::write(sandbox.path("outside/secret"), "secret").unwrap();
         let server = Sshd::start(&format!(
-            "ForceCommand {path} HOME={} {} ssh-filter {TOKEN} --restrict={}",
+            "ForceCommand HOME={} {} ssh-filter {TOKEN} --restrict={}",
             sandbox.path("home").display(),
             env!("CARGO_BIN_EXE_osync"),
             sandbox.path("data").display()
@@ -59,6 +54,7 @@ impl Place {
             .arg(format!("--remote-token={token}"))
             .env("SSH_OPTIONAL_ARGS", self.server.options().join(" "))
             .env("REMOTE_HOST_PING", "no")
+            .env("REMOTE_OSYNC", "auto")
     }
 
     fn sync(&self) -> Outcome {
@@ -132,13 +128,7 @@ fn lists_and_attributes(replica: &Path, name: &str) -> String {
 
 #[test]
 fn access_lists_and_attributes_go_over_a_restricted_key_both_ways() {
-    carry_lists_and_attributes(&Place::new());
-    // without getfacl and its like there, by rsync
-    let tools = busybox_tools();
-    carry_lists_and_attributes(&Place::with_tools_in(Some(tools.path())));
-}
-
-fn carry_lists_and_attributes(place: &Place) {
+    let place = Place::new();
     let (a, b) = (&place.sandbox.a, &Replica { root: place.target() });
     let sync = || {
         let run = place
@@ -188,17 +178,30 @@ fn carry_lists_and_attributes(place: &Place) {
     assert_eq!(place.log(), "");
 }
 
+/// Whether rsync keeps to its directory by itself.
+fn rsync_keeps_inside() -> bool {
+    let said = std::process::Command::new("rsync").arg("--version").output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let version = said.split("version ").nth(1).unwrap_or_default().trim_start_matches('v');
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or_default());
+    (parts.next(), parts.next()) >= (Some(3), Some(5))
+}
+
 /// The kernel is only the last of the walls; what the others hold off stays off.
 #[test]
-fn without_landlock_a_client_works_and_is_told() {
+fn without_landlock_a_client_works_if_its_rsync_keeps_inside() {
     without_landlock(|| {
         let place = Place::new();
         place.sandbox.a.make("f dir/file one\nf other two");
         fs::write(place.target().join("there"), "three").unwrap();
         symlink("other", place.sandbox.a.at("link")).unwrap();
         let run = place.to(&place.target(), TOKEN).args(["--summary", "--verbose"]).run();
+        if !rsync_keeps_inside() {
+            assert_eq!(run.status, Some(1), "{run}");
+            assert!(run.stderr.contains("its rsync is older than 3.5"), "{run}");
+            return;
+        }
         assert_eq!(run.status, Some(0), "{run} {}", place.log());
-        assert!(run.stdout.contains("no Landlock") || run.stderr.contains("no Landlock"), "{run}");
         assert_eq!(place.read("data/b/dir/file"), "one");
         assert_eq!(place.sandbox.a.read("there").as_deref(), Some(&b"three"[..]));
         place.sandbox.a.remove("dir");
@@ -210,6 +213,7 @@ fn without_landlock_a_client_works_and_is_told() {
         // links out of the directory would be followed with nobody to stop it
         let run = place.to(&place.target(), TOKEN).env("COPY_SYMLINKS", "yes").run();
         assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains("follows no links"), "{run}");
         assert!(!place.target().join(".osync_workdir/lock").exists(), "a lock is left");
     });
 }
@@ -233,7 +237,7 @@ fn kept_links_to_directories_work_over_a_restricted_key_as_far_as_they_stay_insi
     symlink(place.sandbox.path("outside"), place.target().join("far")).unwrap();
     let run = sync();
     assert_eq!(run.status, Some(1), "{run}");
-    assert!(run.stderr.contains("far: cannot list the directory"), "{run}");
+    assert!(run.stderr.contains("far: cannot open the directory"), "{run}");
     assert!(!place.sandbox.a.has("far"), "{run}");
 }
 
@@ -276,7 +280,7 @@ struct Intruder {
     sandbox: Sandbox,
 }
 
-const MARK: &str = "0123456789abcdef0123456789abcdef";
+const MARK: &str = "mark=0123456789abcdef\nmark=${mark}0123456789abcdef\necho a script\n";
 
 impl Intruder {
     fn new() -> Self {
@@ -293,25 +297,18 @@ impl Intruder {
         Intruder { sandbox }
     }
 
-    fn opening(&self) -> Vec<u8> {
-        let (left, right) = MARK.split_at(16);
-        let first = ControlScripts::new().first;
-        let path = self.sandbox.path("data/b");
-        let octal: String =
-            path.as_os_str().as_bytes().iter().map(|byte| format!("\\0{byte:03o}")).collect();
-        format!(
-            "mark={left}\nmark=${{mark}}{right}\n{first}greet '%{octal}' '%rsync' find write plain; serve\n"
-        )
-        .into_bytes()
+    fn prepare(&self, path: &str, create: bool) -> Request {
+        Request::Prepare(Prepare {
+            path: self.sandbox.path(path).into_os_string().into_encoded_bytes(),
+            sudo: false,
+            access: Access::ReadWrite { create },
+            rsync: b"rsync".to_vec(),
+            instance_id: "../../stolen".to_owned(),
+        })
     }
 
     /// Says all of it at once; what comes back.
-    fn says(&self, said: &[u8]) -> Outcome {
-        self.says_then(said, "", b"")
-    }
-
-    /// Says something, and something more once this is answered.
-    fn says_then(&self, said: &[u8], answer: &str, more: &[u8]) -> Outcome {
+    fn says(&self, said: &[u8]) -> (Outcome, Vec<Response>) {
         let (out, err) = (self.sandbox.path("out"), self.sandbox.path("err"));
         let mut command = self
             .sandbox
@@ -319,7 +316,7 @@ impl Intruder {
             .dir(self.sandbox.path("home"))
             .args(["ssh-filter", TOKEN, "--restrict"])
             .arg(self.sandbox.path("data"))
-            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh"))
+            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh -s osync-peer-1"))
             .into_command();
         command.stdin(Stdio::piped());
         command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
@@ -327,140 +324,203 @@ impl Intruder {
         // it may refuse before it has read everything
         let mut input = child.stdin.take().unwrap();
         let _ = input.write_all(said);
-        let begun = Instant::now();
-        while !String::from_utf8_lossy(&fs::read(&out).unwrap()).contains(answer) {
-            assert!(begun.elapsed() < PATIENCE, "no {answer}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = input.write_all(more);
         drop(input);
         let status = child.wait().unwrap();
-        let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-        Outcome { status: status.code(), signal: None, stdout: read(&out), stderr: read(&err) }
+        let (out, err) = (fs::read(&out).unwrap(), fs::read(&err).unwrap());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let run =
+            Outcome { status: status.code(), signal: None, stdout: text(&out), stderr: text(&err) };
+        (run, responses(&out))
     }
 
-    fn asks(&self, requests: &str) -> Outcome {
-        self.says(&[self.opening(), requests.as_bytes().to_vec()].concat())
+    /// Asks all of it behind a beginning like that of a client, and waits for the answers.
+    fn asks(&self, requests: &[Request]) -> (Outcome, Vec<Response>) {
+        let mut said = [MARK.as_bytes(), START].concat();
+        for (number, request) in requests.iter().enumerate() {
+            said.extend(encode(u32::try_from(number).unwrap() + 1, request).unwrap());
+        }
+        self.says(&said)
     }
 
     #[track_caller]
-    fn assert_nothing_happened(&self, what: &str, run: &Outcome) {
+    fn assert_nothing_happened(&self, what: &str, said: &(Outcome, Vec<Response>)) {
         let outside = self.sandbox.path("outside");
         let names: Vec<_> =
             fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(names, ["secret"], "{what}: something was made outside {run}");
+        assert_eq!(names, ["secret"], "{what}: something was made outside {said:?}");
         let secret = outside.join("secret");
-        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret", "{what} {run}");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret", "{what} {said:?}");
         let now = fs::metadata(&secret).unwrap();
-        assert_eq!(now.mode() & 0o7777, 0o600, "{what}: its mode was changed {run}");
-        let digest = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
-        assert!(!run.stdout.contains(digest), "{what}: its digest was told {run}");
-        for place in ["home", "data", "data/b", "data/b/dir"] {
-            assert!(!self.sandbox.path(place).join("stolen").exists(), "{what} {run}");
+        assert_eq!(now.mode() & 0o7777, 0o600, "{what}: its mode was changed {said:?}");
+        let digest = Response::Digests(vec![Ok(SECRET)]);
+        assert!(!said.1.contains(&digest), "{what}: its digest was told {said:?}");
+        for place in ["home", "data", "data/b", "data/b/dir", ""] {
+            assert!(!self.sandbox.path(place).join("stolen").exists(), "{what} {said:?}");
         }
     }
 }
 
-fn loads() -> String {
-    let pieces = ControlScripts::new().loadable;
-    pieces.iter().map(|piece| format!("{MARK} 1 load\n{piece}{MARK}\n")).collect()
+/// SHA-256 of `secret`.
+const SECRET: [u8; 32] = [
+    0x2b, 0xb8, 0x0d, 0x53, 0x7b, 0x1d, 0xa3, 0xe3, 0x8b, 0xd3, 0x03, 0x61, 0xaa, 0x85, 0x56, 0x86,
+    0xbd, 0xe0, 0xea, 0xcd, 0x71, 0x62, 0xfe, 0xf6, 0xa2, 0x5f, 0xe9, 0x7b, 0xf5, 0x27, 0xa2, 0x5b,
+];
+
+/// The frames behind the greeting.
+fn responses(out: &[u8]) -> Vec<Response> {
+    let Some(at) = out.windows(9).position(|bytes| bytes == b" end 100\n") else {
+        return Vec::new();
+    };
+    let (mut rest, mut found) = (&out[at + 9..], Vec::new());
+    while let Some((head, behind)) = rest.split_first_chunk() {
+        let (frame, behind) = behind.split_at(length(*head).unwrap());
+        found.push(decode(frame).unwrap().1);
+        rest = behind;
+    }
+    found
+}
+
+fn rel(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+fn file() -> Entry {
+    Entry::new(Kind::File)
 }
 
 #[test]
 fn whoever_speaks_like_a_client_is_served() {
     let intruder = Intruder::new();
-    let run = intruder.asks(&format!("{}{MARK} 2 digest\n>=dir\n=file\n.\n", loads()));
+    let digest = Request::Digest(DigestKind::Sha256, vec![rel("dir/file")]);
+    // the answers of requests that nobody waits for are not made
+    let (run, said) = intruder.asks(&[intruder.prepare("data/b", false), digest]);
     assert_eq!(run.status, Some(0), "{run}");
-    let answer = format!(
-        "{MARK} 2 begin\n106b086224a4d945eae25f7be3805a931a873270326dd868b0e41f71ee9fff72\n\n{MARK} 2 end 0\n"
-    );
-    assert!(run.stdout.contains(&answer), "{run}");
+    assert!(run.stdout.starts_with('\n') && run.stdout.contains(" 0 begin\npeer\n"), "{run}");
+    assert!(said.iter().all(|said| !matches!(said, Response::Failed(_))), "{said:?}");
 }
 
 #[test]
-fn the_control_shell_of_a_restricted_key_does_not_leave_the_directory() {
-    attack_by_the_control_shell();
+fn a_client_of_a_restricted_key_does_not_leave_the_directory() {
+    attack_by_messages();
 }
 
 #[test]
 fn nor_does_it_without_landlock() {
-    without_landlock(attack_by_the_control_shell);
+    without_landlock(attack_by_messages);
 }
 
-fn attack_by_the_control_shell() {
+fn attack_by_messages() {
     let intruder = Intruder::new();
-    let outside = intruder.sandbox.path("outside").display().to_string();
-    let door = intruder.sandbox.path("data/b/door").display().to_string();
-    let ask = |text: &str| format!("{}{text}", loads()).replace("MARK", MARK);
-    let apply = |text: &str| ask(&format!("MARK 2 apply\n{text}.\n"));
-    let attacks = [
-        ("shell text", "touch stolen\n".to_owned()),
-        ("shell text behind a request", ask("MARK 2 unlock\ntouch stolen; id\n")),
-        ("shell text in a request", ask("MARK 2 unlock;touch stolen\n")),
-        ("a script of one's own", ask("MARK 2 load\ntouch stolen\nMARK\n")),
-        ("the script that runs commands", {
-            ask(&format!("MARK 2 load\n{}MARK\n", ControlScripts::new().hook))
+    let apply = |op: Op| Request::Apply(vec![op]);
+    let hook = Hook { command: "touch stolen".to_owned(), env: Vec::new(), limit: None };
+    let set = AttributeChange {
+        set: [(b"user.stolen".to_vec(), b"x".to_vec())].into(),
+        ..AttributeChange::default()
+    };
+    let attacks: Vec<(&str, Request)> = vec![
+        ("a command", Request::Hook(hook)),
+        ("a digest through a link", Request::Digest(DigestKind::Sha256, vec![rel("door/secret")])),
+        ("a digest of a link", Request::Digest(DigestKind::Sha256, vec![rel("window")])),
+        (
+            "a directory through a link",
+            apply(Op::MakeDir { path: rel("door/stolen"), mode: 0o755 }),
+        ),
+        (
+            "a removal through a link",
+            apply(Op::Remove { path: rel("door/secret"), expect: file() }),
+        ),
+        ("a move through a link", {
+            let (from, to) = (rel("dir/file"), rel("door/stolen"));
+            apply(Op::Rename { from, to, expect: file() })
         }),
-        ("a command", ask("MARK 2 hook 0\n=touch stolen\n.\n")),
-        ("a request that is a path", ask("MARK 2 x/../../../bin/sh -c id\n")),
-        (
-            "an operation that is a path",
-            apply(">=\n*x/../../../../bin/touch stolen\n:\n@=\n=stolen\n"),
-        ),
-        ("a digest by ..", ask("MARK 2 digest\n>=\n=../../outside/secret\n.\n")),
-        ("a digest of an absolute path", ask(&format!("MARK 2 digest\n>={outside}\n=secret\n.\n"))),
-        ("a digest through a link", ask("MARK 2 digest\n>=door\n=secret\n=x\n.\n")),
-        ("a digest of a link", ask("MARK 2 digest\n>=\n=window\n.\n")),
-        ("a digest by an odd word", ask("MARK 2 digest odd sha256\n>=door\n=secret\n.\n")),
-        ("a digest of a link by an odd word", ask("MARK 2 digest odd\n>=\n=window\n.\n")),
-        ("a look by an odd word", ask("MARK 2 stat odd\n>=door\n=secret\n.\n")),
-        ("a listing by an odd word", ask("MARK 2 below odd\n>=\n=door\n.\n")),
-        ("a digest of a path in a name", ask("MARK 2 digest\n>=\n=door/secret\n.\n")),
-        ("a removal through a link", apply(">=door\n*remove file\n:f\n@=\n=secret\n")),
-        ("a removal of a path in a name", apply(">=\n*remove file\n:f\n@=\n=door/secret\n")),
-        ("a directory through a link", apply(">=door\n*mkdir 0755\n:\n@=\n=stolen\n")),
-        ("a directory in a path in a name", apply(">=\n*mkdir 0755\n:\n@=\n=door/stolen\n")),
-        ("a rename through a link", apply(">=dir\n*rename\n:f\n@=door/stolen\n=file\n")),
-        ("a rename by ..", apply(">=dir\n*rename\n:f\n@=../../outside/stolen\n=file\n")),
-        ("a mode through a link", apply(">=\n*meta 0666 - -\n:l\n@=\n=window\n")),
-        ("a mode through a linked directory", apply(">=door\n*meta 0666 - -\n:f\n@=\n=secret\n")),
-        ("a mode of a path in a name", apply(">=\n*meta 0666 - -\n:f\n@=\n=door/secret\n")),
-        ("a backup elsewhere", {
-            apply(">=dir\n*aside ../../../outside keep .x\nK=\n:f\n@=file.x\n=file\n")
+        ("a move from behind a link", {
+            let (from, to) = (rel("door/secret"), rel("stolen"));
+            apply(Op::Rename { from, to, expect: file() })
         }),
-        ("a backup through a link", apply(">=dir\n*aside door keep .x\nK=\n:f\n@=file.x\n=file\n")),
-        (
-            "a backup below ..",
-            apply(">=dir\n*aside backup keep .x\nK=../../../outside/stolen\n:f\n@=file.x\n=file\n"),
-        ),
-        (
-            "a listing kept outside",
-            ask(&format!("MARK 2 scan plain write\n={outside}/stolen\n=\n.\n")),
-        ),
-        (
-            "a listing kept through a link",
-            ask(&format!("MARK 2 scan plain write\n={door}/stolen\n=\n.\n")),
-        ),
-        ("a listing kept by ..", ask("MARK 2 scan plain write\n=../../outside/stolen\n=\n.\n")),
-        ("names with bytes that shells drop", ask("\u{81}MARK 2 load\ntouch stolen\n\u{81}MARK\n")),
+        ("a soft deletion from behind a link", {
+            let (path, keep) = (rel("door/secret"), Keep::Deleted);
+            apply(Op::SetAside { path, keep, expect: file(), replace_older: false })
+        }),
+        ("a mode through a link", {
+            let (mode, uid, gid) = (Some(0o777), None, None);
+            apply(Op::SetMetadata { path: rel("door/secret"), expect: file(), mode, uid, gid })
+        }),
+        ("a mode of a link", {
+            let (mode, uid, gid) = (Some(0o777), None, None);
+            apply(Op::SetMetadata { path: rel("window"), expect: file(), mode, uid, gid })
+        }),
+        ("attributes through a link", {
+            apply(Op::SetAttributes { path: rel("door/secret"), expect: file(), change: set })
+        }),
+        ("a time through a link", {
+            apply(Op::SetMtime { path: rel("door/secret"), mtime: Stamp::new(1, 1) })
+        }),
+        ("another replica", intruder.prepare("outside", false)),
+        ("another replica by ..", intruder.prepare("data/b/../../outside", false)),
+        ("another replica through a link", intruder.prepare("data/b/door", false)),
+        ("a new replica outside", intruder.prepare("outside/stolen", true)),
+        ("a new replica through a link", intruder.prepare("data/b/door/stolen", true)),
     ];
-    for (name, said) in &attacks {
-        let run = intruder.asks(said);
-        intruder.assert_nothing_happened(name, &run);
-        assert!(!run.stdout.contains("uid="), "{name} {run}");
+    for (what, attack) in attacks {
+        let lock = Request::Lock(LockRequest {
+            instance_id: "test".into(),
+            force: false,
+            stranger_resume: false,
+        });
+        let said = intruder.asks(&[intruder.prepare("data/b", false), lock, attack]);
+        intruder.assert_nothing_happened(what, &said);
+        assert!(intruder.sandbox.path("data/b/dir/file").exists(), "{what} {said:?}");
+    }
+    for (what, said) in [
+        ("shell text", b"touch stolen\n".to_vec()),
+        ("shell text behind a mark", format!("{MARK}touch stolen\n").into_bytes()),
+        ("an endless frame", [MARK.as_bytes(), START, &[0xff; 4], &[7; 1 << 16]].concat()),
+        ("a frame that is none", [MARK.as_bytes(), START, &[3, 0, 0, 0, 1, 99, 99]].concat()),
+        ("a frame that was cut", [MARK.as_bytes(), START, &[100, 0, 0, 0, 1]].concat()),
+        ("nothing", Vec::new()),
+    ] {
+        let said = intruder.says(&said);
+        intruder.assert_nothing_happened(what, &said);
     }
 }
 
 #[test]
-fn a_lock_is_given_back_when_the_client_is_refused_or_goes_away() {
-    let intruder = Intruder::new();
-    let lock = format!("{}{MARK} 2 lock\n=mine\n=by\n.\n", loads());
-    let lock = [intruder.opening(), lock.into_bytes()].concat();
-    let work = intruder.sandbox.path("data/b/.osync_workdir");
-    for (end, status) in [("", 0), ("no request\u{0}\n", 1)] {
-        let run = intruder.says_then(&lock, "\ntaken\n", end.as_bytes());
-        assert_eq!(run.status, Some(status), "{run}");
-        assert!(run.stdout.contains("taken"), "{run}");
-        assert!(work.is_dir() && !work.join("lock").exists(), "a lock is left {run}");
+fn a_client_that_asks_for_the_bare_shell_or_speaks_another_protocol_is_told_so() {
+    let place = Place::new();
+    place.sandbox.a.make("f file one");
+    let run = place.to(&place.target(), TOKEN).env("REMOTE_OSYNC", "no").run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("REMOTE_OSYNC=no"), "{run}");
+    assert!(place.log().contains("no shell is opened"), "{}", place.log());
+    assert_eq!(fs::read_dir(place.target()).unwrap().count(), 0, "nothing was made");
+}
+
+#[test]
+fn a_directory_that_holds_what_gives_a_login_is_refused() {
+    let sandbox = Sandbox::new();
+    let home = sandbox.path("home");
+    fs::create_dir_all(home.join(".ssh/below")).unwrap();
+    fs::create_dir_all(home.join("data")).unwrap();
+    symlink(&home, sandbox.path("link")).unwrap();
+    let own = Path::new(env!("CARGO_BIN_EXE_osync")).parent().unwrap();
+    for command in ["sh -s osync-peer-1", "rsync --server -t . ."] {
+        for dir in [
+            home.clone(),
+            home.join(".ssh"),
+            home.join(".ssh/below"),
+            sandbox.path("link"),
+            sandbox.root().to_owned(),
+            "/".into(),
+            own.to_owned(),
+        ] {
+            let run = sandbox
+                .osync()
+                .args(["ssh-filter", TOKEN, "--restrict"])
+                .arg(&dir)
+                .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} {command}"))
+                .run();
+            assert_eq!(run.status, Some(1), "{} {run}", dir.display());
+            assert!(run.stderr.contains("it holds"), "{} {run}", dir.display());
+        }
     }
 }

@@ -3,9 +3,9 @@
 
 use super::sshd::{Sshd, user};
 use super::trees::set_mode;
-use osync::config::{Location, Remote, SshLocation, Transport};
+use osync::config::{Location, Remote, RemoteOsync, SshLocation, Transport};
 use osync::process::Stop;
-use osync::replica::{LocalReplica, Replica, ShellOptions, ShellReplica};
+use osync::replica::{LocalReplica, RemoteReplica, Replica, ShellOptions};
 use osync::report::{Event, Reporter};
 use osync::tree::Side;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,12 @@ pub enum Sort {
     Nobody,
     /// The same with the tools of BusyBox.
     BusyBoxNobody,
+    /// Behind ssh, by the osync over there.
+    Peer,
+    /// The same over our own transport.
+    PeerLibssh2,
+    /// The same, as a user who is not root.
+    PeerNobody,
 }
 
 /// A replica and what it needs to exist.
@@ -55,10 +61,24 @@ impl Sort {
             return Reached { replica, server: None, tools: None };
         }
         let (server, tools) = self.serve();
-        let transport = if self == Sort::Libssh2 { Transport::Libssh2 } else { Transport::OpenSsh };
-        let settings = Remote { transport, ..remote(&server) };
+        let transport = if matches!(self, Sort::Libssh2 | Sort::PeerLibssh2) {
+            Transport::Libssh2
+        } else {
+            Transport::OpenSsh
+        };
+        let settings = Remote { transport, osync: self.osync(), ..remote(&server) };
         let replica = Box::new(by(&settings, server.port, root));
         Reached { replica, server: Some(server), tools }
+    }
+
+    /// The osync that it is reached by.
+    pub fn osync(self) -> RemoteOsync {
+        match self {
+            Sort::Peer | Sort::PeerLibssh2 | Sort::PeerNobody => {
+                RemoteOsync::At(env!("CARGO_BIN_EXE_osync").into())
+            }
+            _ => RemoteOsync::No,
+        }
     }
 
     /// A server of this sort, and the tools it needs for as long as it runs.
@@ -75,11 +95,13 @@ impl Sort {
             (line, Some(dir))
         };
         match self {
-            Sort::Local | Sort::Ssh | Sort::Libssh2 => (String::new(), None),
+            Sort::Local | Sort::Ssh | Sort::Libssh2 | Sort::Peer | Sort::PeerLibssh2 => {
+                (String::new(), None)
+            }
             Sort::BusyBox => with_tools(busybox_tools(), "sh"),
             Sort::Bsd => with_tools(bsd_tools(true), "sh"),
             Sort::Posix => with_tools(bsd_tools(false), "sh"),
-            Sort::Nobody => {
+            Sort::Nobody | Sort::PeerNobody => {
                 (format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody()), None)
             }
             Sort::BusyBoxNobody => {
@@ -116,6 +138,7 @@ pub fn remote(server: &Sshd) -> Remote {
         ignore_known_hosts: false,
         control_master: Some(false),
         transport: Transport::OpenSsh,
+        osync: RemoteOsync::No,
         ping: false,
         third_party_hosts: Vec::new(),
     }
@@ -141,14 +164,14 @@ pub fn options() -> ShellOptions {
 }
 
 /// A replica behind a server, through a port.
-pub fn behind(server: &Sshd, port: u16, root: &Path) -> ShellReplica {
+pub fn behind(server: &Sshd, port: u16, root: &Path) -> RemoteReplica {
     by(&remote(server), port, root)
 }
 
 /// A replica by these settings.
-pub fn by(remote: &Remote, port: u16, root: &Path) -> ShellReplica {
+pub fn by(remote: &Remote, port: u16, root: &Path) -> RemoteReplica {
     let place = place(port, root);
-    ShellReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
+    RemoteReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
         .with_own_binary(Path::new(env!("CARGO_BIN_EXE_osync")))
 }
 

@@ -5,7 +5,7 @@ use super::{Finding, Verdict};
 use crate::config::{Config, Location};
 use crate::process::signals::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
-use crate::replica::{Access, LocalReplica, Prepared, Replica, ReplicaError, ShellReplica};
+use crate::replica::{self, Access, Prepared, ReplicaError};
 use crate::report::{Event, Level, Reporter, mail};
 use crate::task::preflight;
 use crate::tree::Side;
@@ -104,10 +104,7 @@ fn reach(
     stop: &Stop,
     reporter: &dyn Reporter,
 ) -> Result<(String, Prepared), ReplicaError> {
-    let mut replica: Box<dyn Replica> = match &config.replicas[side] {
-        Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
-        Location::Ssh(to) => Box::new(ShellReplica::new(side, to, config, stop.clone(), reporter)),
-    };
+    let mut replica = replica::at(config, side, stop, reporter);
     let prepared = replica.prepare(Access::ReadWrite { create: false })?;
     Ok((replica.location(), prepared))
 }

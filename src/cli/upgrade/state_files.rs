@@ -103,7 +103,7 @@ fn there(
     let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
     let way = if way == Way::Do { "rename" } else { "say" };
     let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
-    let command = ssh.command(Use::Control, &ssh.control_shell());
+    let command = ssh.command(Use::Control, &ssh.control_shell(None));
     let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -64,6 +64,8 @@ pub static KEYS: &[Key] = &[
         "Let all ssh calls of a run share one connection. Quicksync tasks try it unless this is set."),
     key(Section::Remote, "SSH_TRANSPORT", Choice(&["auto", "openssh", "libssh2"]), "auto",
         "Which ssh is used: openssh (the ssh command), libssh2 (built in), or auto (ssh where there is one)."),
+    key(Section::Remote, "REMOTE_OSYNC", Text, "auto",
+        "The osync over there that does the work on the spot: auto (one in PATH, if there is one), no, or its path."),
     key(Section::Remote, "REMOTE_HOST_PING", Boolean, "no",
         "Ping the remote machine first. If it does not answer, nothing is done and the exit status is 1."),
     key(Section::Remote, "REMOTE_3RD_PARTY_HOSTS", Words, "",

@@ -35,13 +35,13 @@ const BEHIND_A_LINK: &str = "a directory above it is a symbolic link, and nothin
 
 fn of_the_root() -> PathError {
     PathError::Failed {
-        action: "change the root of the replica",
+        action: "change the root of the replica".into(),
         cause: "only what is in it is synchronised".to_owned(),
     }
 }
 
 fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
-    move |error| PathError::Failed { action, cause: error.to_string() }
+    move |error| PathError::Failed { action: action.into(), cause: error.to_string() }
 }
 
 /// Whether what is at the new name is the entry itself, because the file system takes both
@@ -94,7 +94,7 @@ impl LocalExecutor<'_> {
         match error {
             Errno::NOENT => PathError::Vanished,
             Errno::NOTDIR | Errno::LOOP if self.look.follows() => {
-                PathError::Failed { action: "reach it", cause: BEHIND_A_LINK.to_owned() }
+                PathError::Failed { action: "reach it".into(), cause: BEHIND_A_LINK.to_owned() }
             }
             Errno::NOTDIR | Errno::LOOP => PathError::Changed,
             other => failed("open the directory that holds it")(other),
@@ -167,7 +167,7 @@ impl LocalExecutor<'_> {
         let kept: Vec<_> = kept.collect();
         let what = kept.iter().map(|(keep, path)| (*keep, path));
         arrivals::note(self.work()?, what, host::now()).map_err(|error| PathError::Failed {
-            action: "note in the work directory when it is set aside",
+            action: "note in the work directory when it is set aside".into(),
             cause: error.to_string(),
         })
     }
@@ -382,7 +382,7 @@ impl LocalExecutor<'_> {
         if self.look.follows() && self.is_followed(&place) {
             if self.look.copy_symlinks {
                 return Err(PathError::Failed {
-                    action: "change what a link points at",
+                    action: "change what a link points at".into(),
                     cause: "Operation not supported (COPY_SYMLINKS)".to_owned(),
                 });
             }

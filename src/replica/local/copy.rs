@@ -29,7 +29,7 @@ pub(super) enum Appear {
 }
 
 fn failed(error: Errno) -> PathError {
-    PathError::Failed { action: "copy it", cause: error.to_string() }
+    PathError::Failed { action: "copy it".into(), cause: error.to_string() }
 }
 
 fn open_dir(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Root, PathError> {
@@ -77,7 +77,8 @@ pub(super) fn tree(
 
 /// All below a directory; an error if anything of it cannot be seen.
 fn everything_in(root: &Root, top: &Entry) -> Result<Tree, PathError> {
-    let unseen = |cause: String| PathError::Failed { action: "look at all that is in it", cause };
+    let unseen =
+        |cause: String| PathError::Failed { action: "look at all that is in it".into(), cause };
     let (tree, problems) = everything(root, top.clone()).map_err(|e| unseen(e.to_string()))?;
     match problems.first() {
         Some(problem) => Err(unseen(problem.text.clone())),
@@ -146,8 +147,10 @@ fn file(
         Appear::Anyhow => named(to, new_name),
         Appear::Complete => nameless(to),
     }?);
-    let io =
-        |error: std::io::Error| PathError::Failed { action: "copy it", cause: error.to_string() };
+    let io = |error: std::io::Error| PathError::Failed {
+        action: "copy it".into(),
+        cause: error.to_string(),
+    };
     let unchanged = || look::of_open(&source).is_ok_and(|now| is_still(entry, &now));
     if !unchanged() {
         return Err(PathError::Changed);

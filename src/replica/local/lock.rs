@@ -40,16 +40,54 @@ pub(super) enum LockError {
     /// Somebody has it, or it is not understood.
     #[error("{0}")]
     Stop(String),
+    /// It says nothing of a process of this machine: `lock` and `lock.by`, which whoever asks
+    /// for it may know more of.
+    #[error("the lock was taken on another machine")]
+    Elsewhere {
+        #[allow(missing_docs)]
+        content: Vec<u8>,
+        #[allow(missing_docs)]
+        by: Vec<u8>,
+    },
     /// The system refused.
     #[error("cannot {0} the lock: {1}")]
     Failed(&'static str, io::Error),
+}
+
+/// Who judges a lock that is there.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::replica) enum Judge<'a> {
+    /// This machine alone.
+    Here,
+    /// Whoever asks from another machine judges a lock that is not of this one, and has found
+    /// that a lock of this content does not count.
+    Client(Option<&'a [u8]>),
+}
+
+impl Judge<'_> {
+    /// Whether somebody else has to look at this lock.
+    fn leaves(self, found: &Found, here: &Origin, content: &[u8]) -> bool {
+        let Judge::Client(judged) = self else { return false };
+        // one that names no process is the same wherever it is judged
+        let Content::Of(holder) = &found.content else { return false };
+        let by = found.by.as_ref().filter(|by| by.holder == *holder);
+        judged != Some(content) && by.is_none_or(|by| by.origin.host != here.host)
+    }
+
+    fn has_judged(self, content: &[u8]) -> bool {
+        matches!(self, Judge::Client(Some(judged)) if judged == content)
+    }
 }
 
 /// Takes the lock for this process.
 ///
 /// # Errors
 /// It is held by another run, malformed, or cannot be read or written.
-pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Held), LockError> {
+pub(super) fn take(
+    work: &WorkDir,
+    request: &LockRequest,
+    judge: Judge<'_>,
+) -> Result<(Locked, Held), LockError> {
     let pid = std::process::id();
     let holder = Holder { pid, instance_id: request.instance_id.clone() };
     let here = host::origin();
@@ -70,6 +108,15 @@ pub(super) fn take(work: &WorkDir, request: &LockRequest) -> Result<(Locked, Hel
                 waited = true;
                 std::thread::sleep(PATIENCE_WITH_EMPTY);
                 continue;
+            }
+            Ok(Some((_, _, content))) if judge.has_judged(&content) => {
+                (Locked::Free, Some(Judged::Content(content)))
+            }
+            Ok(Some((found, _, content)))
+                if !request.force && judge.leaves(&found, &here, &content) =>
+            {
+                let by = work.read(LOCK_BY).ok().flatten().unwrap_or_default();
+                return Err(LockError::Elsewhere { content, by });
             }
             Ok(Some((found, process, content))) => {
                 match lock_policy::decide(&found, process, &here, Place::Here, request) {
@@ -291,7 +338,7 @@ mod tests {
                 given_up.store(true, std::sync::atomic::Ordering::SeqCst);
                 drop(turn);
             });
-            let (locked, held) = take(&work, &of_task()).unwrap();
+            let (locked, held) = take(&work, &of_task(), Judge::Here).unwrap();
             after(&locked);
             given_up.store(false, std::sync::atomic::Ordering::SeqCst);
             let turn = Turn::take(&work).unwrap();
@@ -324,7 +371,7 @@ mod tests {
             let (_dir, work, lock) = work();
             written(&lock, &format!("{ours}\n"), SystemTime::now());
             std::fs::write(lock.with_file_name(LOCK_BY), by).unwrap();
-            let taken = take(&work, &of_task());
+            let taken = take(&work, &of_task(), Judge::Here);
             assert_eq!(taken.is_ok(), dead, "{what}: {taken:?}");
         }
     }
@@ -332,7 +379,7 @@ mod tests {
     #[test]
     fn a_lock_has_its_lock_by_and_leaves_nothing_behind() {
         let (_dir, work, lock) = work();
-        let (_, held) = take(&work, &of_task()).unwrap();
+        let (_, held) = take(&work, &of_task(), Judge::Here).unwrap();
         let by = std::fs::read(lock.with_file_name(LOCK_BY)).unwrap();
         let by = LockedBy::parse(&by).unwrap();
         assert_eq!((by.holder.pid, by.origin), (std::process::id(), host::origin()));
@@ -347,7 +394,7 @@ mod tests {
         for content in ["".to_owned(), "\0\0\0\0".to_owned(), format!("{}\n", gone.id())] {
             let (_dir, work, lock) = work();
             std::fs::write(&lock, &content).unwrap();
-            let (locked, held) = take(&work, &of_task()).unwrap();
+            let (locked, held) = take(&work, &of_task(), Judge::Here).unwrap();
             assert!(
                 matches!(locked, Locked::TakenOver { warn: false, .. }),
                 "{content:?}: {locked:?}"
@@ -356,7 +403,7 @@ mod tests {
         }
         let (_dir, work, lock) = work();
         std::fs::write(&lock, "1\n").unwrap();
-        let stop = take(&work, &of_task()).unwrap_err().to_string();
+        let stop = take(&work, &of_task(), Judge::Here).unwrap_err().to_string();
         assert!(stop.contains("already running: process 1 of instance task"), "{stop}");
     }
 
@@ -369,7 +416,7 @@ mod tests {
                 std::thread::sleep(PATIENCE_WITH_EMPTY / 4);
                 std::fs::write(&lock, "1@task\n").unwrap();
             });
-            let stop = take(&work, &of_task()).unwrap_err().to_string();
+            let stop = take(&work, &of_task(), Judge::Here).unwrap_err().to_string();
             assert!(stop.contains("process 1"), "{stop}");
         });
     }
@@ -386,7 +433,7 @@ mod tests {
         {
             std::thread::yield_now();
         }
-        let (locked, held) = take(&work, &of_task()).unwrap();
+        let (locked, held) = take(&work, &of_task(), Judge::Here).unwrap();
         assert!(matches!(locked, Locked::TakenOver { warn: false, .. }), "{locked:?}");
         held.release(&work).unwrap();
         child.wait().unwrap();
@@ -399,7 +446,7 @@ mod tests {
         for (at, dead) in [(UNIX_EPOCH, true), (SystemTime::now(), false)] {
             let (_dir, work, lock) = work();
             written(&lock, "1@task\n", at);
-            match take(&work, &request) {
+            match take(&work, &request, Judge::Here) {
                 Ok((Locked::TakenOver { why, warn: false }, _)) => {
                     assert!(dead && why.contains("before the last boot"), "{why}");
                 }

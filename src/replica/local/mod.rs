@@ -21,7 +21,8 @@ pub(super) mod work_dir;
 pub(super) mod writable;
 
 use self::apply::LocalExecutor;
-use self::lock::Held;
+pub(super) use self::lock::Judge;
+use self::lock::{Held, LockError};
 use self::look::Look;
 use self::openat_root::{HANDLE, Root};
 use self::scan::Walk;
@@ -42,6 +43,20 @@ use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What became of a wish for the lock.
+#[derive(Debug)]
+pub(super) enum Asked {
+    /// It was taken.
+    Locked(Locked),
+    /// It is that of a process that this machine knows nothing of: `lock` and `lock.by`.
+    Held {
+        #[allow(missing_docs)]
+        content: Vec<u8>,
+        #[allow(missing_docs)]
+        by: Vec<u8>,
+    },
+}
 
 /// A directory of this machine as one side of a task.
 #[derive(Debug)]
@@ -77,6 +92,50 @@ impl LocalReplica {
         self
     }
 
+    /// As [`Replica::lock`], for somebody on another machine perhaps.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn lock_judged_by(
+        &mut self,
+        judge: Judge<'_>,
+        request: &LockRequest,
+    ) -> Result<Asked, ReplicaError> {
+        if self.held.is_some() {
+            return Err(self.error("this run has locked it already"));
+        }
+        let work = WorkDir::open_or_make(self.open_root()?)
+            .map_err(|error| self.work_dir_error("make", error))?;
+        let (locked, held) = match lock::take(&work, request, judge) {
+            Ok(taken) => taken,
+            Err(LockError::Elsewhere { content, by }) => return Ok(Asked::Held { content, by }),
+            Err(error) => {
+                let file = self.real.join(".osync_workdir/lock");
+                let file = path::escape(file.as_os_str().as_bytes());
+                return Err(self.error(format!("{error} ({file})")));
+            }
+        };
+        self.held = Some(held);
+        self.check_kept(&work)?;
+        Ok(Asked::Locked(locked))
+    }
+
+    /// The path of the directory that is open, as the kernel knows it; where it does not tell,
+    /// the one by which it was opened.
+    ///
+    /// # Errors
+    /// It has not been prepared.
+    pub(super) fn opened(&self) -> Result<PathBuf, ReplicaError> {
+        use std::os::fd::AsRawFd;
+        let fd = self.open_root()?.as_fd().as_raw_fd();
+        Ok(std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_else(|_| self.real.clone()))
+    }
+
+    /// Whether this run has locked it.
+    pub(super) fn is_locked(&self) -> bool {
+        self.held.is_some()
+    }
+
     fn error(&self, what: impl Into<String>) -> ReplicaError {
         ReplicaError { side: self.side, location: self.location(), what: what.into() }
     }
@@ -85,7 +144,7 @@ impl LocalReplica {
         self.root.as_ref().ok_or_else(|| self.error("it has not been prepared"))
     }
 
-    fn open_work_dir(&self) -> Result<Option<WorkDir>, ReplicaError> {
+    pub(super) fn open_work_dir(&self) -> Result<Option<WorkDir>, ReplicaError> {
         match WorkDir::open(self.open_root()?) {
             Ok(work) => Ok(Some(work)),
             Err(Errno::NOENT) => Ok(None),
@@ -162,7 +221,7 @@ impl LocalReplica {
         };
         // What cannot be seen stands as unknown in the tree; that is answer enough.
         let (tree, _problems) = walk.run(top).map_err(|error| PathError::Failed {
-            action: "look at all below it",
+            action: "look at all below it".into(),
             cause: error.to_string(),
         })?;
         Ok(Some(tree))
@@ -170,7 +229,7 @@ impl LocalReplica {
 }
 
 fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
-    move |error| PathError::Failed { action, cause: error.to_string() }
+    move |error| PathError::Failed { action: action.into(), cause: error.to_string() }
 }
 
 impl Replica for LocalReplica {
@@ -198,18 +257,10 @@ impl Replica for LocalReplica {
     }
 
     fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
-        if self.held.is_some() {
-            return Err(self.error("this run has locked it already"));
+        match self.lock_judged_by(Judge::Here, request)? {
+            Asked::Locked(locked) => Ok(locked),
+            Asked::Held { .. } => Err(self.error("its lock was taken on another machine")),
         }
-        let work = WorkDir::open_or_make(self.open_root()?)
-            .map_err(|error| self.work_dir_error("make", error))?;
-        let (locked, held) = lock::take(&work, request).map_err(|error| {
-            let file = self.real.join(".osync_workdir/lock");
-            self.error(format!("{error} ({})", path::escape(file.as_os_str().as_bytes())))
-        })?;
-        self.held = Some(held);
-        self.check_kept(&work)?;
-        Ok(locked)
     }
 
     fn unlock(&mut self) -> Result<(), ReplicaError> {
@@ -359,6 +410,12 @@ impl Replica for LocalReplica {
         let Some(work) = self.open_work_dir()? else { return Ok(Cleaned::default()) };
         retention::clean(&work, retention, host::now())
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
+    }
+
+    fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {
+        let root = self.open_root()?;
+        work_dir::append_to_trigger(root, line)
+            .map_err(|error| self.error(format!("cannot write its trigger file: {error}")))
     }
 
     fn set_stop(&mut self, stop: &Stop) {

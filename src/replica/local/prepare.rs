@@ -1,7 +1,7 @@
 //! Is the replica there, and can it be used? (spec 7, "A run, start to end")
 
 use super::openat_root::{LIST, Root};
-use crate::replica::{Access, Prepared};
+use crate::replica::{Access, Prepared, Way};
 use crate::tree::path::escape;
 use rustix::fs::{Access as Permission, AtFlags};
 use rustix::io::Errno;
@@ -45,7 +45,8 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
     let can_chown = rustix::process::geteuid().is_root();
     let file_system = super::abilities::file_system(&root).ok();
     let now = crate::replica::host::stamp();
-    let prepared = Prepared { free_kib, created, can_chown, now, file_system, closed: None };
+    let (closed, way) = (None, Way::Here);
+    let prepared = Prepared { free_kib, created, can_chown, now, file_system, closed, way };
     Ok(Found { real, root, prepared })
 }
 

@@ -24,6 +24,22 @@ pub const IDENTITY: &str = "identity";
 /// When directories were moved whole into `backup/` and `deleted/`.
 pub const ARRIVALS: &str = "arrivals";
 
+/// Adds a line to the trigger file of a replica; a link or a fifo there is not written to.
+pub(super) fn append_to_trigger(replica: &Root, line: &str) -> std::io::Result<()> {
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::APPEND
+        | OFlags::NONBLOCK
+        | OFlags::NOFOLLOW
+        | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(replica, TRIGGER, flags, Mode::from_raw_mode(0o666))?;
+    let mut file = File::from(fd);
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
 /// More than any of the small files ever holds; a bigger one is not ours.
 const LARGEST: u64 = 1 << 26;
 

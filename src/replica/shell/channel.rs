@@ -87,10 +87,11 @@ impl Channel {
     pub fn open(
         ssh: &Ssh,
         stop: &Stop,
+        peer: Option<u32>,
         greeting: &str,
         answer: &mut Sink<'_>,
     ) -> Result<(Self, u8), ChannelError> {
-        let line = Connection::open(ssh, &ssh.control_shell(), stop)?;
+        let line = Connection::open(ssh, &ssh.control_shell(peer), stop)?;
         let random = crate::replica::new_identity()
             .map_err(|cause| ChannelError::Lost(format!("cannot read random numbers: {cause}")))?;
         let mark = random.0;
@@ -98,8 +99,11 @@ impl Channel {
         let mut script = format!("mark={left}\nmark=${{mark}}{right}\n");
         script.push_str(&Piece::Core.compact());
         script.push_str(&Piece::Prepare.compact());
+        if peer.is_some() {
+            script.push_str(&Piece::Peer.compact());
+        }
         // one line: when it answers, nothing of the script is on its way any more
-        script.push_str(&format!("greet {greeting}; serve\n"));
+        script.push_str(&format!("{greeting}; serve\n"));
         let known = HashSet::from([Piece::Core, Piece::Prepare]);
         let mut channel = Channel { line, mark, number: 0, known };
         channel.line.send(script.as_bytes())?;
@@ -209,6 +213,11 @@ impl Channel {
         })?;
         let status = std::str::from_utf8(&status).ok().and_then(|status| status.parse().ok());
         status.ok_or_else(|| self.line.given_up("answers with nonsense"))
+    }
+
+    /// The connection, on whose other end no shell listens any more.
+    pub fn into_connection(self) -> Connection {
+        self.line
     }
 
     /// Bytes that travelled so far: out, back.

@@ -5,9 +5,10 @@ use super::channel::{Channel, ChannelError, Excess};
 use super::encode::quoted_datum;
 use super::record::Style;
 use super::{IdentityThere, Link, Owners, ShellReplica};
-use crate::config::Location;
+use crate::config::{Location, RemoteOsync};
+use crate::replica::connection::Connection;
 use crate::replica::local::work_dir::identity_of;
-use crate::replica::{Access, Prepared, ReplicaError};
+use crate::replica::{Access, Prepared, ReplicaError, Way};
 use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,12 +32,35 @@ pub(super) struct Greeting {
     has_sha256: bool,
     identity: Option<Vec<u8>>,
     file_system: Option<String>,
+    /// The protocol of an osync over there that is not of ours.
+    peer: Option<u32>,
     root: Vec<u8>,
 }
 
+/// The status with which the shell says that an osync takes its place.
+const MADE_WAY: u8 = 100;
+
+/// Who answers.
+pub(in crate::replica) enum Reached {
+    /// The shell.
+    Shell {
+        #[allow(missing_docs)]
+        prepared: Prepared,
+        /// The protocol of an osync over there that is not of ours.
+        other_peer: Option<u32>,
+    },
+    /// An osync of our protocol version.
+    Peer(Connection),
+}
+
 impl ShellReplica {
-    /// Connects, unless that is done, and asks.
-    pub(super) fn connect(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
+    /// Connects, unless that is done, and asks. With a protocol version, an osync over there that
+    /// speaks it may answer instead.
+    pub(in crate::replica) fn connect(
+        &mut self,
+        access: Access,
+        peer: Option<u32>,
+    ) -> Result<Reached, ReplicaError> {
         self.link = None;
         let (create, write) = match access {
             Access::ReadOnly => ("find", "look"),
@@ -47,18 +71,24 @@ impl ShellReplica {
             return Err(self.error("it is not behind ssh"));
         };
         self.ssh.check().map_err(|cause| self.error(cause.to_string()))?;
-        let rsync = match &self.options.rsync_dir {
-            Some(dir) => dir.join(&self.options.rsync_name).into_os_string(),
-            None => OsString::from(&self.options.rsync_name),
+        let rsync = self.options.rsync();
+        let make_way = match (peer, self.ssh.osync()) {
+            (None, _) | (_, RemoteOsync::No) => String::new(),
+            (Some(version), RemoteOsync::Auto) => {
+                format!("make_way {} {version}; ", quoted_datum(b"osync"))
+            }
+            (Some(version), RemoteOsync::At(path)) => {
+                format!("make_way {} {version}; ", quoted_datum(path.as_os_str().as_bytes()))
+            }
         };
         let questions = format!(
-            "{} {} {create} {write} {}",
+            "{make_way}greet {} {} {create} {write} {}",
             quoted_datum(to.path.as_os_str().as_bytes()),
             quoted_datum(rsync.as_bytes()),
             if self.ssh.uses_sudo() { "sudo" } else { "plain" },
         );
         let mut said = Vec::new();
-        let opened = Channel::open(&self.ssh, &self.stop, &questions, &mut |bytes| {
+        let opened = Channel::open(&self.ssh, &self.stop, peer, &questions, &mut |bytes| {
             if said.len() + bytes.len() > MOST_GREETING {
                 return Err(Excess("sends a greeting without end"));
             }
@@ -66,6 +96,9 @@ impl ShellReplica {
             Ok(())
         });
         let (channel, status) = opened.map_err(|cause: ChannelError| self.broken(&cause))?;
+        if status == MADE_WAY && said.starts_with(b"peer") {
+            return Ok(Reached::Peer(channel.into_connection()));
+        }
         if status != 0 {
             return Err(self.error(refusal(&said)));
         }
@@ -101,7 +134,7 @@ impl ShellReplica {
             free_kib: greeting.free_kib,
             locked: false,
         });
-        Ok(Prepared {
+        let prepared = Prepared {
             free_kib: greeting.free_kib,
             created: greeting.created,
             can_chown: greeting.uid == 0,
@@ -109,7 +142,9 @@ impl ShellReplica {
             now: Stamp::new(greeting.now, 0),
             file_system: greeting.file_system.map(|id| format!("{id} {}", greeting.uid)),
             closed: greeting.closed,
-        })
+            way: Way::Shell,
+        };
+        Ok(Reached::Shell { prepared, other_peer: greeting.peer })
     }
 }
 
@@ -186,6 +221,7 @@ pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
             b"filesystem" => {
                 greeting.file_system = Some(text.to_owned()).filter(|text| !text.is_empty());
             }
+            b"peer" => greeting.peer = text.parse().ok(),
             b"kept" => greeting.has_kept = text == "yes",
             b"identity" => greeting.identity = Some(value.to_vec()),
             _ => return None,

@@ -156,12 +156,7 @@ impl ShellReplica {
         Err(self.error(format!("cannot remove its lock {}: {}", self.lock_path(), said.trim())))
     }
 
-    /// Adds a line to the trigger file of this replica, which wakes the monitor that
-    /// watches it (spec 7).
-    ///
-    /// # Errors
-    /// The connection is lost, or the file cannot be written.
-    pub fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {
+    pub(super) fn append_to_trigger(&mut self, line: &str) -> Result<(), ReplicaError> {
         let mut data = Vec::new();
         datum(&mut data, line.as_bytes());
         data.extend_from_slice(b".\n");

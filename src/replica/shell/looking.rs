@@ -245,7 +245,7 @@ pub(super) fn digest(line: &str, kind: DigestKind) -> Option<Result<[u8; 32], Pa
 }
 
 fn unreadable(words: &str) -> PathError {
-    PathError::Failed { action: "read it", cause: words.to_owned() }
+    PathError::Failed { action: "read it".into(), cause: words.to_owned() }
 }
 
 #[cfg(test)]

@@ -206,7 +206,7 @@ const ACTIONS: [&str; 13] = [
 /// A failure in the system's words.
 pub(super) fn failed(action: &str, cause: &str) -> PathError {
     let known = ACTIONS.into_iter().find(|known| *known == action);
-    PathError::Failed { action: known.unwrap_or("set it aside"), cause: cause.to_owned() }
+    PathError::Failed { action: known.unwrap_or("set it aside").into(), cause: cause.to_owned() }
 }
 
 #[cfg(test)]
@@ -272,7 +272,7 @@ mod tests {
             (
                 "f rename it:No space left on device",
                 Some(Err(PathError::Failed {
-                    action: "rename it",
+                    action: "rename it".into(),
                     cause: "No space left on device".into(),
                 })),
             ),

@@ -184,6 +184,7 @@ hello() {
   keeps_modes || modeless=yes
   free_space
   file_system
+  if [ -n "${peer-}" ]; then echo "peer $peer"; fi
   printf '%s\n' "created $created" "free $free" "uid $uid" "now $(date +%s)" "rsync $rsync" "sha256 $sha256" "checker $checker" "style $style" "filesystem $file_system"
   if ! strange=$(inspect_work && echo "closed $closed"); then
     printf '%s\n' "$strange" strange

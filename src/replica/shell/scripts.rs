@@ -5,6 +5,7 @@
 pub(super) enum Piece {
     Core,
     Prepare,
+    Peer,
     Lock,
     Look,
     List,
@@ -17,46 +18,12 @@ pub(super) enum Piece {
     Abilities,
 }
 
-/// The pieces as a client of this version sends them, for whoever has to know them: the
-/// filter of a restricted key (spec 7).
-#[derive(Debug, Clone)]
-pub struct ControlScripts {
-    /// What comes first, up to the greeting.
-    pub first: String,
-    /// What may follow, in an order in which each finds what it builds upon.
-    pub loadable: Vec<String>,
-    /// The one that runs commands of the user's.
-    pub hook: String,
-}
-
-impl ControlScripts {
-    /// Those of this version.
-    #[must_use]
-    pub fn new() -> Self {
-        use Piece::{
-            Abilities, Apply, Attributes, Clean, Core, Flush, Hook, List, Lock, Look, Prepare, Wake,
-        };
-        ControlScripts {
-            first: Core.compact() + &Prepare.compact(),
-            loadable: [Lock, Look, List, Attributes, Apply, Flush, Clean, Wake, Abilities]
-                .map(Piece::compact)
-                .to_vec(),
-            hook: Hook.compact(),
-        }
-    }
-}
-
-impl Default for ControlScripts {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Piece {
     fn text(self) -> &'static str {
         match self {
             Piece::Core => include_str!("core.sh"),
             Piece::Prepare => include_str!("prepare.sh"),
+            Piece::Peer => include_str!("peer.sh"),
             Piece::Lock => include_str!("lock.sh"),
             Piece::Look => include_str!("look.sh"),
             Piece::List => include_str!("list.sh"),
@@ -88,9 +55,10 @@ impl Piece {
 mod tests {
     use super::*;
 
-    const ALL: [Piece; 12] = [
+    const ALL: [Piece; 13] = [
         Piece::Core,
         Piece::Prepare,
+        Piece::Peer,
         Piece::Lock,
         Piece::Look,
         Piece::List,
@@ -102,17 +70,6 @@ mod tests {
         Piece::Hook,
         Piece::Abilities,
     ];
-
-    #[test]
-    fn a_filter_knows_every_piece() {
-        let known = ControlScripts::new();
-        for piece in ALL {
-            let text = piece.compact();
-            let is_known =
-                known.first.contains(&text) || known.loadable.contains(&text) || known.hook == text;
-            assert!(is_known, "{piece:?}");
-        }
-    }
 
     #[test]
     fn every_shell_here_can_read_every_piece() {

@@ -31,7 +31,7 @@ impl Steps<'_, '_> {
         let entries: Vec<(RelPath, Entry)> =
             places.into_iter().filter_map(|(path, entry)| Some((path, entry?))).collect();
         let failed = |cause: &str| PathError::Failed {
-            action: "read its attributes",
+            action: "read its attributes".into(),
             cause: cause.to_owned(),
         };
         let answer = |found: Option<Attributes>| match found {

@@ -99,7 +99,7 @@ impl Steps<'_, '_> {
     fn let_nothing_make_way(&mut self) {
         let plan = self.apply.plan;
         let unnoted = PathError::Failed {
-            action: "note in the state directory that it makes way",
+            action: "note in the state directory that it makes way".into(),
             cause: "see above; it was left alone".to_owned(),
         };
         for step in &plan.set_aside {

@@ -29,6 +29,8 @@ pub enum Story {
 pub enum Line<'s> {
     Local,
     Ssh(&'s Sshd),
+    /// By the osync over there.
+    Peer(&'s Sshd),
 }
 
 /// How a run ends too soon.
@@ -184,12 +186,17 @@ impl<'s> Trial<'s> {
 
     fn run(&self) -> Run {
         let run = quick(&self.sandbox, &self.settings);
-        let Line::Ssh(server) = self.line else { return run };
+        let (server, osync) = match self.line {
+            Line::Local => return run,
+            Line::Ssh(server) => (server, "no"),
+            Line::Peer(server) => (server, env!("CARGO_BIN_EXE_osync")),
+        };
         run.arg(format!("--target={}", server.uri(&self.sandbox.b.root)))
             .env("SSH_RSA_PRIVATE_KEY", server.key())
             .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
             .env("SSH_COMPRESSION", "no")
             .env("REMOTE_HOST_PING", "no")
+            .env("REMOTE_OSYNC", osync)
     }
 
     /// The steps of an undisturbed run, and how often it comes to each.
@@ -273,7 +280,9 @@ impl<'s> Trial<'s> {
                 (run.signal == Some(9), run.to_string())
             }
             Kill::Server { step, nth, name, frozen } => {
-                let Line::Ssh(server) = self.line else { panic!("there is no server") };
+                let (Line::Ssh(server) | Line::Peer(server)) = self.line else {
+                    panic!("there is no server")
+                };
                 let victims = self.sandbox.path("victims");
                 let signal = if *frozen { "STOP" } else { "KILL" };
                 let command = format!(
@@ -305,7 +314,7 @@ impl<'s> Trial<'s> {
                 std::thread::sleep(*delay);
                 let ours = matches!(kill, Kill::After(_));
                 let top = match (ours, self.line) {
-                    (false, Line::Ssh(server)) => server.pid(),
+                    (false, Line::Ssh(server) | Line::Peer(server)) => server.pid(),
                     _ => Pid::from_child(&child),
                 };
                 end_all(top, ours);

@@ -1,0 +1,39 @@
+//! `osync serve`: works on a replica of this machine for an osync on another one, over standard
+//! input and output (spec 5, "A peer, where there is one").
+
+use super::args::ServeArgs;
+use super::{ERROR, complain, print};
+use crate::monitor::far::watch_for;
+use crate::replica::peer::{protocol::VERSION, serve};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub fn run(args: &ServeArgs) -> ExitCode {
+    if args.protocol {
+        print(&format!("{VERSION}\n"));
+        return ExitCode::SUCCESS;
+    }
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            complain(&format!("serve: {why}"));
+            ExitCode::from(ERROR)
+        }
+    }
+}
+
+fn serve() -> Result<(), String> {
+    // without the buffers of the standard library, which know lines only
+    let own = |fd: io::Result<_>| fd.map(File::from).map_err(|cause| cause.to_string());
+    let input = own(io::stdin().as_fd().try_clone_to_owned())?;
+    let output = own(io::stdout().as_fd().try_clone_to_owned())?;
+    let place = |path: &Path| Ok(path.to_owned());
+    serve::serve(
+        input,
+        output,
+        &serve::Limits { place: &place, no_hooks: None, no_following: None, watch: &watch_for },
+    )
+}
