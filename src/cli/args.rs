@@ -1,6 +1,7 @@
 //! What can be typed (spec 1). No input or output here, and nothing is resolved.
 
 use super::history::HistoryArgs;
+use super::plan::{ApplyArgs, PlanArgs};
 use super::run_flags::RunFlags;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use std::ffi::OsString;
@@ -78,6 +79,11 @@ pub enum Command {
     /// Rewrite a v1.0, v1.1 or v1.2 file, and its state, for today
     #[command(args_override_self = true)]
     Upgrade(UpgradeArgs),
+    /// Show what the next run would do, and keep it for 'osync apply'
+    #[command(args_override_self = true)]
+    Plan(PlanArgs),
+    /// Do what a plan says, where nothing has changed since
+    Apply(ApplyArgs),
     /// What runs did, and what happened to a path
     #[command(args_override_self = true)]
     History(HistoryArgs),

@@ -9,6 +9,7 @@ pub mod invocation;
 mod monitor;
 mod pager;
 mod pages;
+pub mod plan;
 mod refusal;
 pub mod run_flags;
 mod serve;
@@ -27,6 +28,8 @@ use crate::report::{Level, Log, Reporter, Who};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
+use crate::task::intent::Intent;
+use crate::task::outcome::Outcome;
 use crate::task::{self, Surroundings};
 use args::{Cli, Command, SshFilterArgs, SyncArgs};
 use clap::Parser;
@@ -87,6 +90,8 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             }
             all_or_problems(upgrade::run(&args, environment))
         }
+        Some(Command::Plan(args)) => plan::plan(&args, environment),
+        Some(Command::Apply(args)) => plan::apply(&args, environment),
         Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
@@ -147,6 +152,15 @@ fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode 
         }
         Watch::Target => status(crate::monitor::target_helper::help(config, &stop, log.as_ref())),
     }
+}
+
+/// A run of a command that is about one task.
+fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> Outcome {
+    let log = Arc::new(Log::for_task(config, started));
+    let stop = Stop::new();
+    let _signals = listen(&log, &stop, Interrupt::Twice);
+    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
+    task::run_as(config, Surroundings { log: &log, stop: &stop, started }, intent)
 }
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or

@@ -29,6 +29,7 @@ mod moves_tests;
 pub mod plan;
 pub mod record;
 mod recorded;
+pub mod saved_plan;
 pub mod spelling;
 #[cfg(test)]
 mod table;
@@ -43,6 +44,7 @@ pub use spelling::{Respelling, SpellingRules};
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged, InflightPath};
 use crate::tree::{Abilities, Pair, RelPath, Side, Tree};
+use saved_plan::SavedPlan;
 use std::collections::BTreeMap;
 
 /// The settings that decisions depend on.
@@ -68,6 +70,8 @@ pub struct Rules {
     pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
     /// Contents that were compared since the plan asked for it: whether they are equal.
     pub settled: BTreeMap<Doubt, bool>,
+    /// `osync apply`: nothing is done but what this plan says.
+    pub saved: Option<SavedPlan>,
 }
 
 impl Rules {
@@ -125,7 +129,13 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     };
     decide::decide(&facts, &mut plan);
     links::settle(&facts, &mut plan);
+    if let Some(saved) = &rules.saved {
+        saved.restrict(&mut plan, trees);
+    }
     lists::fill(&facts, &mut plan);
+    if let Some(saved) = &rules.saved {
+        saved.restrict_times(&mut plan);
+    }
     Ok(plan)
 }
 

@@ -161,6 +161,15 @@ fn accept(
             }
         }
     }
+    // a saved plan that does not rename it leaves both names alone
+    if let (Some(on), Some(saved)) = (follows, &facts.rules.saved) {
+        let names = [from, to];
+        let entries =
+            Pair::from_fn(|at: Side| plan.entry(facts.trees, names[usize::from(at == side)], at));
+        if !saved.has_move(&(on, plan.path(from), plan.path(to)), entries) {
+            return None;
+        }
+    }
     let carried = carry(&mut plan.delta, from, to, follows);
     Some(Move { on: follows, from, to, carried })
 }

@@ -69,6 +69,7 @@ pub fn rules() -> Rules {
         interrupted: BTreeMap::new(),
         making_way: BTreeMap::new(),
         settled: BTreeMap::new(),
+        saved: None,
     }
 }
 

@@ -26,7 +26,7 @@ pub mod words;
 
 pub use log::{Log, spell};
 pub use log_file::LogPlace;
-pub use run::RunReport;
+pub use run::{RunReport, write_whole};
 pub use summary::{
     Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdict,
     verdicts,

@@ -52,7 +52,7 @@ impl RunReport {
 /// Replaces a file as a whole: readers see the old content or the new one. A new file gets
 /// the permission bits any new file gets, as others are meant to read it. Links are
 /// followed, and what is no regular file (`/dev/stdout`) is written to, not replaced.
-pub(super) fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let (path, mode) = match std::fs::metadata(path) {
         Ok(there) if there.is_file() => (path.canonicalize()?, Some(there.permissions())),
         Ok(_) => return write_into(path, content),

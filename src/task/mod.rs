@@ -8,6 +8,7 @@ mod closing;
 mod file_systems;
 mod flushing;
 pub mod hooks;
+pub mod intent;
 mod journal;
 pub mod kept;
 mod left_overs;
@@ -28,6 +29,7 @@ use crate::state::{
 use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use attributes::Reader;
 use file_systems::FileSystems;
+use intent::Intent;
 use outcome::{Halt, Outcome};
 use recording::History;
 use std::collections::BTreeMap;
@@ -57,6 +59,7 @@ impl Surroundings<'_> {
 /// A run under way.
 struct Task<'a> {
     config: &'a Config,
+    intent: Intent<'a>,
     around: Surroundings<'a>,
     replicas: Pair<Box<dyn Replica>>,
     can_chown: Pair<bool>,
@@ -77,14 +80,21 @@ struct Task<'a> {
     outcome: Outcome,
 }
 
-/// Runs a task once.
+/// Runs a task once, to bring both sides in step.
 #[must_use]
 pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+    run_as(config, around, Intent::Synchronise)
+}
+
+/// Runs a task once.
+#[must_use]
+pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = limits::watch(config, &around);
     let replicas = Pair::from_fn(|side| replica::at(config, side, around.stop, around.reporter()));
     let mut task = Task {
         config,
+        intent,
         around,
         replicas,
         can_chown: Pair::new(false, false),
@@ -276,6 +286,7 @@ impl Task<'_> {
         if let Some(baseline) = spelled.baseline {
             loaded.respell(baseline);
         }
+        self.check_saved_plan(&loaded.baseline, &identities)?;
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
@@ -286,10 +297,11 @@ impl Task<'_> {
             return Err(Halt::Danger(danger));
         }
         self.tell_of_plan(&plan);
+        self.tell_left(&plan);
         fault::point("planned");
         if self.is_dry() {
             self.tell_dry(&trees, &plan);
-            return Ok(());
+            return self.save_plan(&plan, &trees, &loaded.baseline, &identities);
         }
         self.check_stop()?;
         self.forget_fresh_contents(&mut trees);
@@ -351,6 +363,7 @@ impl Task<'_> {
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
             settled: BTreeMap::new(),
+            saved: self.intent.saved().cloned(),
         };
         loop {
             let plan = reconcile(trees, baseline, &rules).map_err(|e| Halt::state(&e))?;

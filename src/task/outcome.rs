@@ -1,5 +1,6 @@
 //! How a run ends: the only place that knows exit statuses (spec 1, "Exit status").
 
+use super::intent::Work;
 use super::journal::Done;
 use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
@@ -73,6 +74,8 @@ pub struct Outcome {
     pub conflicts: Vec<ConflictLine>,
     /// What was done, for the journal; none if nothing was to be recorded.
     pub done: Option<Done>,
+    /// What the plan comes to (`osync plan`).
+    pub work: Option<Work>,
     /// How many paths were compared.
     pub compared: u64,
     /// What was recorded, for the monitor, which compares with it what it notices.
@@ -90,6 +93,7 @@ impl Outcome {
             counts: Pair::default(),
             conflicts: Vec::new(),
             done: None,
+            work: None,
             compared: 0,
             baseline: None,
         }

@@ -39,6 +39,7 @@ mod monitor;
 mod moves;
 mod output;
 mod peer;
+mod plan;
 mod power_cut;
 mod properties;
 mod remote;

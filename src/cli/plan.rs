@@ -1,0 +1,160 @@
+//! `osync plan` and `osync apply`: a plan that is looked at first and carried out later, exactly
+//! (spec 9, "Commands").
+
+use super::history::refuse;
+use super::task_args::TaskArgs;
+use super::{bad_usage, failed, run_once};
+use crate::config::{Config, Environment};
+use crate::reconcile::saved_plan::{SavedPlan, from_hex, word_to_text};
+use crate::task::intent::{Intent, Work};
+use clap::{Args, Parser, ValueHint};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+const PLAN_EXAMPLES: &str = "\
+Examples:
+  osync plan /etc/osync/docs.conf                what the next run would do
+  osync plan /etc/osync/docs.conf -o tonight     the same, kept for 'osync apply'
+  osync apply tonight                            does just that
+
+Exit status: 0 nothing to do, 3 there is work, 4 there is work and a conflict in it,
+1 errors, 2 warnings, 128 bad usage.";
+
+/// `osync plan`.
+#[derive(Debug, Args)]
+#[command(after_help = PLAN_EXAMPLES)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub task: TaskArgs,
+    /// Keep the plan in a file, for 'osync apply'
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: Option<OsString>,
+    /// Every kind of change, every path
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+const APPLY_EXAMPLES: &str = "\
+What has changed, appeared or gone since the plan was made is named and left for the next
+run; then the exit status is 2. A plan of another task, or from before another run, is refused.
+
+Exit status: 0 all of it was done, 1 errors, 2 something was left, 128 bad usage.";
+
+/// `osync apply`.
+#[derive(Debug, Args)]
+#[command(after_help = APPLY_EXAMPLES)]
+pub struct ApplyArgs {
+    /// A file that 'osync plan -o' wrote
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: OsString,
+    /// Let the plan pass the guards against mass deletion
+    #[arg(long)]
+    pub force_delete: bool,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry: bool,
+}
+
+/// There is work.
+const WORK: u8 = 3;
+/// There is work, and a conflict in it.
+const CONFLICT: u8 = 4;
+
+/// Shows what the next run would do.
+pub fn plan(args: &PlanArgs, environment: &Environment) -> ExitCode {
+    let started = Instant::now();
+    let mut config = match args.task.resolve(environment) {
+        Ok((config, [])) => config,
+        Ok((_, [word, ..])) => {
+            return bad_usage(&format!("'{}' is too much", word.to_string_lossy()));
+        }
+        Err(refused) => return refuse(refused),
+    };
+    config.mode.dry = true;
+    config.output.verbose |= args.verbose;
+    let task = match words(&args.task) {
+        Ok(task) => task,
+        Err(text) => return failed(&text),
+    };
+    let file = args.output.as_deref().map(Path::new);
+    let outcome = run_once(&config, started, Intent::Plan { file, task: &task });
+    match (outcome.status, outcome.work) {
+        (0, Some(Work::Some)) => ExitCode::from(WORK),
+        (0, Some(Work::WithConflict)) => ExitCode::from(CONFLICT),
+        (status, _) => ExitCode::from(status),
+    }
+}
+
+/// The words that name the task, with absolute paths: `apply` may run elsewhere.
+fn words(task: &TaskArgs) -> Result<Vec<String>, String> {
+    let absolute = |word: &OsStr| {
+        std::path::absolute(word)
+            .map(std::path::PathBuf::into_os_string)
+            .map_err(|error| format!("{}: {error}", word.to_string_lossy()))
+    };
+    let mut words: Vec<OsString> = Vec::new();
+    let flags = [
+        ("--initiator", &task.initiator),
+        ("--target", &task.target),
+        ("--instance-id", &task.instance_id),
+        ("--initiator-state-dir", &task.initiator_state_dir),
+        ("--rsakey", &task.rsakey),
+    ];
+    for (flag, value) in flags {
+        let Some(value) = value else { continue };
+        let is_name = flag == "--instance-id" || value.as_bytes().starts_with(b"ssh://");
+        words.push(flag.into());
+        words.push(if is_name { value.clone() } else { absolute(value)? });
+    }
+    if let (Some(file), None) = (task.words.first(), &task.initiator) {
+        words.push("--".into());
+        words.push(absolute(file)?);
+    }
+    Ok(words.iter().map(|word| word_to_text(word.as_bytes())).collect())
+}
+
+/// The words of a plan, as they were typed.
+#[derive(Debug, Parser)]
+struct Named {
+    #[command(flatten)]
+    task: TaskArgs,
+}
+
+/// Carries a saved plan out.
+pub fn apply(args: &ApplyArgs, environment: &Environment) -> ExitCode {
+    let started = Instant::now();
+    let file = Path::new(&args.file);
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) => return failed(&format!("cannot read {}: {error}", file.display())),
+    };
+    let (plan, origin) = match SavedPlan::decode(&bytes) {
+        Ok(found) => found,
+        Err(why) => return failed(&format!("{}: {why}", file.display())),
+    };
+    let mut config = match task_of(&origin.task, environment) {
+        Ok(config) => config,
+        Err(code) => return code,
+    };
+    config.mode.dry = args.dry;
+    config.policy.force_delete |= args.force_delete;
+    let outcome = run_once(&config, started, Intent::Apply { plan: &plan, origin: &origin });
+    ExitCode::from(outcome.status)
+}
+
+fn task_of(words: &[String], environment: &Environment) -> Result<Config, ExitCode> {
+    let words: Option<Vec<OsString>> =
+        words.iter().map(|word| from_hex(word).map(OsString::from_vec)).collect();
+    let words = std::iter::once(OsString::from("osync")).chain(words.unwrap_or_default());
+    let Ok(named) = Named::try_parse_from(words) else {
+        return Err(failed("the plan does not say which task it is for"));
+    };
+    match named.task.resolve(environment) {
+        Ok((config, _)) => Ok(config),
+        Err(refused) => Err(refuse(refused)),
+    }
+}

@@ -1,0 +1,124 @@
+//! What a run is for: to synchronise, to show and save a plan, or to carry a saved one out
+//! (spec 9, `osync plan`, `osync apply`).
+
+use super::Task;
+use super::outcome::Halt;
+use crate::reconcile::Plan;
+use crate::reconcile::saved_plan::{Origin, SavedPlan};
+use crate::report::Level;
+use crate::state::{Baseline, Identity};
+use crate::tree::{Pair, Tree};
+use std::path::Path;
+
+/// What a run is for.
+#[derive(Debug, Clone, Copy)]
+pub enum Intent<'a> {
+    /// To bring both sides in step.
+    Synchronise,
+    /// To show what would be done; with `--dry` set in the configuration.
+    Plan {
+        /// Where the plan is saved.
+        file: Option<&'a Path>,
+        /// The words of the command line that name the task.
+        task: &'a [String],
+    },
+    /// To do what was planned, where nothing has changed since.
+    Apply {
+        /// What is to be done.
+        plan: &'a SavedPlan,
+        /// What it was made for.
+        origin: &'a Origin,
+    },
+}
+
+/// What a plan comes to, for the exit status of `osync plan`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing is to be done.
+    Nothing,
+    /// Something is.
+    Some,
+    /// Something is, and a conflict is among it.
+    WithConflict,
+}
+
+impl<'a> Intent<'a> {
+    /// The plan that is to be carried out, if it is one that was saved.
+    pub(super) fn saved(self) -> Option<&'a SavedPlan> {
+        match self {
+            Intent::Apply { plan, .. } => Some(plan),
+            Intent::Synchronise | Intent::Plan { .. } => None,
+        }
+    }
+}
+
+impl Task<'_> {
+    /// Whether the saved plan, if there is one, is for this task as it stands.
+    pub(super) fn check_saved_plan(
+        &self,
+        baseline: &Baseline,
+        identities: &Pair<Option<Identity>>,
+    ) -> Result<(), Halt> {
+        let Intent::Apply { origin, .. } = self.intent else { return Ok(()) };
+        let now = self.origin(baseline, identities, &[]);
+        let refused = if origin.instance != now.instance {
+            format!("it was made for task {}", origin.instance)
+        } else if origin.identities != now.identities {
+            "it was made for other replicas".to_owned()
+        } else if origin.baseline != now.baseline {
+            "a run has recorded something since it was made; make a new plan".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Halt::fatal(format!("this plan cannot be carried out: {refused}")))
+    }
+
+    fn origin(
+        &self,
+        baseline: &Baseline,
+        identities: &Pair<Option<Identity>>,
+        task: &[String],
+    ) -> Origin {
+        let identity = |identity: &Option<Identity>| identity.as_ref().map(|id| id.0.clone());
+        Origin {
+            instance: self.config.instance_id.clone(),
+            identities: [identity(&identities.initiator), identity(&identities.target)],
+            baseline: blake3::hash(baseline.body()).to_hex().to_string(),
+            made: chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, false),
+            task: task.to_vec(),
+        }
+    }
+
+    /// Names what the saved plan has and what is no longer done, because it changed.
+    pub(super) fn tell_left(&self, plan: &Plan) {
+        let Some(saved) = self.intent.saved() else { return };
+        for path in saved.left(plan) {
+            let text = "it changed since the plan was made; it is left for the next run";
+            self.around.reporter().problem(Level::Warn, None, Some(&path), text);
+        }
+    }
+
+    /// Keeps the plan of a dry run in its file, if it is to be kept.
+    pub(super) fn save_plan(
+        &mut self,
+        plan: &Plan,
+        trees: &Pair<Tree>,
+        baseline: &Baseline,
+        identities: &Pair<Option<Identity>>,
+    ) -> Result<(), Halt> {
+        let Intent::Plan { file, task } = self.intent else { return Ok(()) };
+        self.outcome.work = Some(if plan.is_empty() {
+            Work::Nothing
+        } else if plan.conflicts.is_empty() {
+            Work::Some
+        } else {
+            Work::WithConflict
+        });
+        let Some(file) = file else { return Ok(()) };
+        let origin = self.origin(baseline, identities, task);
+        let bytes = SavedPlan::of(plan, trees).encode(&origin);
+        crate::report::write_whole(file, &bytes).map_err(|error| {
+            Halt::fatal(format!("cannot write the plan {}: {error}", file.display()))
+        })
+    }
+}
