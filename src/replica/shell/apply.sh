@@ -11,7 +11,8 @@
 # their answers r_1 and so on.
 do_apply() {
   set_links "${1-}"
-  count=0 act='' why='' here='' dest_of='' expect='' extra=''
+  count=0 act='' why='' here='' dest_of='' expect='' extra='' links_to_dirs=''
+  [ "$links" != dirs ] || links_to_dirs=yes
   while next_line; do
     case $line in
       '>'*)
@@ -78,37 +79,57 @@ flush() {
   count=0
 }
 
-# A directory of ours that may not be written is opened for the time being.
+# A directory of ours that may not be written is opened for the time being. This is only
+# ever done to the directory we are in: its name may lead elsewhere by now.
 open_here() {
-  if open_dir .; then opened=$mode; else opened=; fi
+  if open_dir; then opened=$mode; else opened=; fi
 }
 
 close_here() {
   [ -z "$opened" ] || { enter "$here" && chmod "$opened" .; }
 }
 
-# open_dir DIR: whether it may not be written and has been opened; $mode is what it had.
+# open_dir: whether this directory may not be written and has been opened; $mode is what it
+# had.
 open_dir() {
-  [ ! -w "$1" ] || return 1
+  [ ! -w . ] || return 1
   case $style in
-    gnu) mode=$(find "$1" -maxdepth 0 -printf %m) ;;
-    stat) mode=$(stat -c %a "$1") ;;
-    bsd) mode=$(stat -f %Lp "$1") ;;
+    gnu) mode=$(find . -maxdepth 0 -printf %m) ;;
+    stat) mode=$(stat -c %a .) ;;
+    bsd) mode=$(stat -f %Lp .) ;;
   esac
-  [ -n "$mode" ] && chmod u+w "$1" 2>/dev/null
+  [ -n "$mode" ] && chmod u+w . 2>/dev/null
 }
 
-# move FROM TO: '..' of a directory changes, so one that may not be written is opened for the
-# time being.
+# below NAME: its path from the root, for an entry of $here.
+below() {
+  if [ -n "$here" ]; then below=$here/$1; else below=$1; fi
+}
+
+# move ./NAME TO: '..' of a directory changes, so one that may not be written is opened for
+# the time being. TO is in a directory that is held.
 move() {
-  if is_no_dir "$1" || ! open_dir "$1"; then
+  if is_no_dir "$1" || [ -w "$1" ]; then
     mv_new "$1" "$2"
-  elif mv_new "$1" "$2"; then
-    chmod "$mode" "$2"
-  else
-    chmod "$mode" "$1"
-    return 1
+    return
   fi
+  below "${1#./}"
+  if ! { enter "$below" && open_dir; }; then
+    enter "$here" && mv_new "$1" "$2"
+    return
+  fi
+  hold 9
+  enter "$here" && mv_new "$1" "$2"
+  moved=$?
+  # the directory itself, wherever it is now
+  if [ -n "$is_held" ]; then
+    chmod "$mode" "$held_at/." 9<&9
+  elif [ "$moved" -eq 0 ]; then
+    (cd -P "$2" && chmod "$mode" .)
+  else
+    (cd -P "$1" && chmod "$mode" .)
+  fi
+  return "$moved"
 }
 
 all_answer() {
@@ -129,7 +150,7 @@ failed() {
 # 'f' and $doing if it fails.
 one() {
   eval "name=\$n_$i"
-  if ! words=$("$@" "./$name" 2>&1); then
+  if ! words=$("$@" "./$name" 7<&7 8<&8 9<&9 2>&1); then
     failed "$doing" "$words"
     eval "r_$i=\$answer"
   fi
@@ -145,7 +166,7 @@ many() {
     set -- "$@" "./$name"
     going=$((going + 1))
   done
-  [ "$going" -eq 0 ] || "$@" >/dev/null 2>&1
+  [ "$going" -eq 0 ] || "$@" 7<&7 8<&8 9<&9 >/dev/null 2>&1
 }
 
 # check: answers 'v' for what is not there and 'c' for what looks otherwise than expected.
@@ -247,7 +268,8 @@ act_remove() {
   esac
 }
 
-# mkdir MODE: a directory that is there already is fine.
+# mkdir MODE: a directory that is there already is fine. Where others may put a link in its
+# place meanwhile, it gets its mode from inside.
 act_mkdir() {
   doing='make the directory'
   i=0
@@ -262,6 +284,20 @@ act_mkdir() {
       eval "r_$i=b"
     fi
   done
+  if ! ours; then
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i name=\$n_$i"
+      [ -z "$answer" ] || continue
+      one mkdir -m 700
+      eval "answer=\$r_$i"
+      below "$name"
+      if [ -z "$answer" ] && ! { enter "$below" && chmod "$first" .; } 2>/dev/null; then eval "r_$i=c"; fi
+      enter "$here" || return
+    done
+    return
+  fi
   many mkdir -m "$first"
   i=0
   while [ "$i" -lt "$count" ]; do
@@ -269,6 +305,121 @@ act_mkdir() {
     eval "answer=\$r_$i name=\$n_$i"
     if [ -z "$answer" ] && [ ! -d "./$name" ]; then one mkdir -m "$first"; fi
   done
+}
+
+# safely COMMAND...: runs a command that follows links, for all names that have no answer
+# yet. Where only we and root can exchange what is here, on the names themselves. Elsewhere
+# they are first linked into a directory that nobody else can enter, and looked at there: a
+# file that is no link, and the one that was scanned, cannot become another one any more.
+# Directories get it from inside.
+safely() {
+  if ours; then
+    many "$@" || again "$@"
+    return
+  fi
+  i=0 files=
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i expect=\$e_$i"
+    [ -z "$answer" ] || continue
+    case $name in
+      */.)
+        # a link that counts as a directory; metadata takes nothing away
+        one "$@"
+        ;;
+      *)
+        if [ -d "./$name" ] && [ ! -L "./$name" ]; then
+          below "$name"
+          answer=c
+          if enter "$below" && still_is .; then
+            answer=
+            words=$("$@" . 2>&1) || failed "$doing" "$words"
+          fi
+          eval "r_$i=\$answer"
+          enter "$here" || return
+        else
+          files=yes
+        fi
+        ;;
+    esac
+  done
+  [ -z "$files" ] || in_private "$@"
+  enter "$here"
+}
+
+# still_is ./NAME: whether it looks as the entry at $i was expected to.
+still_is() {
+  case $(look_as -P "$1") in "$expect"*) return 0 ;; esac
+  return 1
+}
+
+# in_private COMMAND...: for what has no answer yet.
+in_private() {
+  if ! hold_private; then
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i expect=\$e_$i"
+      case $answer:$expect in :d\ *) ;; :*) eval "r_$i=\$cannot" ;; esac
+    done
+    return
+  fi
+  many into_private
+  cd -P "$private_place" && at "$private_place" || return
+  looks=$(
+    set --
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i name=\$n_$i"
+      if [ -z "$answer" ] && is_there "$name"; then set -- "$@" "./$name"; fi
+    done
+    [ $# -eq 0 ] || look_as -P "$@"
+  )
+  i=0 left=$looks$nl
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i expect=\$e_$i"
+    [ -z "$answer" ] || continue
+    # directories have had theirs
+    case $expect in 'd '*) continue ;; esac
+    if ! is_there "$name"; then
+      eval "r_$i=\$cannot"
+      continue
+    fi
+    now=${left%%"$nl"*} left=${left#*"$nl"}
+    case $now in "$expect"*) [ ! -L "./$name" ] || eval "r_$i=c" ;; *) eval "r_$i=c" ;; esac
+  done
+  many "$@" || again "$@"
+  enter_work && rm -rf "./private.$$"
+}
+cannot='f change it:others may write to its directory, and nothing on this machine can do it there without following a link that they put in its place; with an osync on that machine (REMOTE_OSYNC) it is done'
+
+into_private() {
+  ln "$@" "$private/" 9<&9
+}
+
+# hold_private: $private is a path to a directory that only we can enter, in the work
+# directory; it goes with this shell.
+hold_private() {
+  enter_work || return 1
+  sweep_private
+  # what it held last time is gone from it
+  rm -rf "./private.$$"
+  mkdir -m 700 "./private.$$" 2>/dev/null || return 1
+  cd -P "./private.$$" && ours || return 1
+  hold 9
+  private=$held_at private_place=$PWD has_private=yes
+  enter "$here"
+}
+
+sweep_private() {
+  [ -z "$has_private" ] || return 0
+  set +f
+  for left in ./private.*; do
+    if [ -d "$left" ] && [ ! -L "$left" ] && ! kill -0 "${left##*.}" 2>/dev/null; then rm -rf "$left"; fi
+  done
+  set -f
 }
 
 # meta MODE UID GID, '-' for what stays; names in $user and $group outrank numbers. Owners
@@ -297,7 +448,7 @@ act_meta() {
     if [ -z "$answer" ] && [ -L "./$name" ]; then eval "r_$i=c"; fi
   done
   doing='change the permissions'
-  many chmod "$first" || again chmod "$first"
+  safely chmod "$first"
 }
 
 # mtime: the further name is '@SECONDS.NANOS YYYY-MM-DDThh:mm:ss.nanosZ YYYYMMDDhhmm.ss'.
@@ -312,12 +463,30 @@ act_mtime() {
     [ -z "$answer" ] || continue
     # shellcheck disable=SC2086 # our own words
     set -- $times
-    touch -h -m -d "$1" "./$name" 2>/dev/null \
-      || touch -h -m -d "$2" "./$name" 2>/dev/null \
-      || touch -h -m -d "${1%.*}" "./$name" 2>/dev/null \
-      || { TZ=UTC0 && export TZ && one touch -h -m -t "$3"; }
+    # -c: what is gone by now is not made anew
+    touch -c -h -m -d "$1" "./$name" 2>/dev/null \
+      || touch -c -h -m -d "$2" "./$name" 2>/dev/null \
+      || touch -c -h -m -d "${1%.*}" "./$name" 2>/dev/null \
+      || { TZ=UTC0 && export TZ && touch -c -h -m -t "$3" "./$name" 2>/dev/null; } \
+      || touch_following "$@"
     unset TZ
   done
+}
+
+# touch_following: where touch knows no -h. The time of a link stays as it is.
+touch_following() {
+  unset TZ
+  if [ -L "./$name" ] && [ -z "$links_to_dirs" ]; then return 0; fi
+  if ours; then
+    touch -c -m -d "$2" "./$name" 2>/dev/null || { TZ=UTC0 && export TZ && one touch -c -m -t "$3"; }
+  elif [ -d "./$name" ] && [ ! -L "./$name" ]; then
+    below "${name%/.}"
+    { enter "$below" && { touch -c -m -d "$2" . || TZ=UTC0 touch -c -m -t "$3" .; }; } 2>/dev/null \
+      || eval "r_$i='f set its time:Permission denied'"
+    enter "$here"
+  else
+    eval "r_$i=\$cannot"
+  fi
 }
 
 # rename: the further name is the new path. Nothing may be there, and no link on its way.
@@ -338,10 +507,13 @@ act_rename() {
     elif is_there "${to##*/}" && ! is_itself; then
       eval "r_$i=b"
     else
-      if open_dir .; then parent_mode=$mode; else parent_mode=; fi
-      if enter "$here" && ! words=$(move "./$name" "$base/$to" 2>&1); then
+      if open_dir; then parent_mode=$mode; else parent_mode=; fi
+      hold 7
+      if enter "$here" && ! words=$(move "./$name" "$held_at/${to##*/}" 7<&7 2>&1); then
         failed "$doing" "$words"
         eval "r_$i=\$answer"
+      elif [ -z "$proc" ] && ! { enter "$parent" && is_there "${to##*/}"; }; then
+        eval "r_$i='f rename it:its new directory was exchanged meanwhile'"
       fi
       [ -z "$parent_mode" ] || { enter "$parent" && chmod "$parent_mode" .; }
     fi
@@ -371,7 +543,7 @@ mv_new() {
     mv_options=-f
     case $(mv --help 2>&1) in *-T*) mv_options=-fT ;; esac
   fi
-  mv "$mv_options" "$1" "$2"
+  mv "$mv_options" "$1" "$2" 7<&7 8<&8 9<&9
 }
 mv_options=
 
@@ -412,7 +584,7 @@ can_leave() {
 }
 
 into_dest() {
-  mv -f "$@" "$dest/"
+  mv -f "$@" "$dest/" 8<&8
 }
 
 one_into_dest() {
@@ -434,7 +606,11 @@ is_no_dir() {
 note_arrival() {
   if is_no_dir "./$1"; then return 0; fi
   [ -n "$now" ] || now=$(date +%s)
-  printf '%s %s\000' "$now" "${dest#"$base/.osync_workdir/"}/$1" >>"$base/.osync_workdir/arrivals"
+  enter_work || return 1
+  # nobody but us can put a link there
+  [ ! -L ./arrivals ] && printf '%s %s\000' "$now" "$dest_place/$1" >>./arrivals
+  noted=$?
+  enter "$here" && return "$noted"
 }
 
 # rename_older PATH NEW: and a number if that is taken too.
@@ -444,33 +620,37 @@ rename_older() {
     number=$((number + 1))
     newer=$2.$number
   done
-  mv -f "$1" "$newer" 2>/dev/null
+  mv_new "$1" "$newer" 2>/dev/null
 }
 
-# make_dest KEEP SUFFIX: sets $dest to the directory $kept in backup/ or deleted/ and
-# makes it, without following a link on the way; directories are made like those they
-# stand for, as far as we may.
+# make_dest KEEP SUFFIX: makes the directory $kept in backup/ or deleted/, without following
+# a link on the way, and holds it: $dest is the way to it, $dest_place its path from the
+# work directory. Directories are made like those they stand for, as far as we may.
 make_dest() {
   case $1 in backup | deleted) ;; *) return 1 ;; esac
-  dest=$base/.osync_workdir/$1
-  [ -z "$kept" ] || dest=$dest/$kept
-  [ "$dest_of" != "$dest" ] || return 0
-  dest_answer='f set it aside:cannot make its place in the work directory'
-  cd -P "$base/.osync_workdir" 2>/dev/null && [ "$PWD" = "$base/.osync_workdir" ] || return 1
+  dest_place=$1${kept:+/$kept}
+  [ "$dest_of" != "$dest_place" ] || return 0
+  dest_of='' dest_answer='f set it aside:cannot make its place in the work directory'
+  if ! enter_work; then
+    dest_answer='f set it aside:the work directory is not ours alone any more'
+    enter "$here"
+    return 1
+  fi
   if [ -L "./$1" ]; then
     dest_answer="f set it aside:$1 in the work directory is a symbolic link"
     enter "$here"
     return 1
   fi
-  rest=$1/ done=$base
-  [ -z "$kept" ] || rest=$rest$kept/
+  rest=$dest_place/ done='' way=.osync_workdir
   while [ -n "$rest" ]; do
     part=${rest%%/*}
     rest=${rest#*/}
-    [ "$PWD" = "$base/.osync_workdir" ] || done=$done/$part
+    way=$way/$part
+    [ "$way" = ".osync_workdir/$1" ] || done=${done:+$done/}$part
     if [ -L "./$part" ] || { [ -e "./$part" ] && [ ! -d "./$part" ]; }; then
       rename_older "./$part" "./$part$2"
     fi
+    new=
     if [ ! -d "./$part" ]; then
       if ! words=$(mkdir -m 700 "./$part" 2>&1); then
         failed "$doing" "$words"
@@ -478,25 +658,32 @@ make_dest() {
         enter "$here"
         return 1
       fi
-      [ "$done" = "$base" ] || imitate "$done" "./$part"
+      new=yes
     fi
-    cd -P "./$part" 2>/dev/null || break
+    if ! { cd -P "./$part" 2>/dev/null && at "$base/$way"; }; then break; fi
+    if [ "$way" = ".osync_workdir/$1" ] && ! ours; then
+      dest_answer="f set it aside:$1 in the work directory is not ours alone"
+      break
+    fi
+    if [ -n "$new" ] && [ -n "$done" ]; then imitate "$done"; fi
   done
-  reached=$PWD
-  enter "$here" || return 1
-  [ "$reached" = "$dest" ] && dest_of=$dest
+  if at "$base/.osync_workdir/$dest_place"; then
+    hold 8
+    dest=$held_at dest_of=$dest_place
+  fi
+  enter "$here" && [ -n "$dest_of" ]
 }
 
-# imitate DIR NEW
+# imitate DIR: the directory we are in becomes like that one of the replica.
 imitate() {
-  if [ -L "$1" ] || [ ! -d "$1" ]; then return 0; fi
+  if [ -L "$base/$1" ] || [ ! -d "$base/$1" ]; then return 0; fi
   case $style in
-    gnu) like=$(find "$1" -maxdepth 0 -printf '%m %U:%G') ;;
-    stat) like=$(stat -c '%a %u:%g' "$1") ;;
-    bsd) like=$(stat -f '%Lp %u:%g' "$1") ;;
+    gnu) like=$(find "$base/$1" -maxdepth 0 -printf '%m %U:%G') ;;
+    stat) like=$(stat -c '%a %u:%g' "$base/$1") ;;
+    bsd) like=$(stat -f '%Lp %u:%g' "$base/$1") ;;
   esac
   # group bits mean the group, so without the right one only our own bits count
-  chown "${like#* }" "$2" 2>/dev/null && chmod "${like%% *}" "$2" && chmod u+rwx "$2"
+  chown "${like#* }" . 2>/dev/null && chmod "${like%% *}" . && chmod u+rwx .
 }
 
 # room KEEP replace|keep SUFFIX file|other: for what rsync will put into the directory $kept
@@ -538,7 +725,7 @@ act_copy() {
     elif { [ -L "$dest/$to" ] || [ -e "$dest/$to" ]; } \
       && ! rename_older "$dest/$to" "$dest/$to$third"; then
       eval "r_$i='f copy it to backup/:cannot make room for it there'"
-    elif ! words=$(cp -p "./$name" "$dest/$to" 2>&1); then
+    elif ! words=$(cp -pP "./$name" "$dest/$to" 8<&8 2>&1); then
       failed "$doing" "$words"
       eval "r_$i=\$answer"
     fi

@@ -153,12 +153,12 @@ act_attr() {
   through_links "$not_through"
   doing='set its ACL or extended attributes'
   if [ -n "$access" ]; then
-    many setfacl -n "--set=$access" -- || again setfacl -n "--set=$access" --
+    safely setfacl -n "--set=$access" --
   fi
   case $default in
     '') ;;
-    -) many setfacl -k -- || again setfacl -k -- ;;
-    *) many setfacl -n -d "--set=$default" -- || again setfacl -n -d "--set=$default" -- ;;
+    -) safely setfacl -k -- ;;
+    *) safely setfacl -n -d "--set=$default" -- ;;
   esac
   i=0
   while [ "$i" -lt "$count" ]; do
@@ -172,27 +172,10 @@ act_attr() {
   done
 }
 
-# change_named NAME: who may not write a file may not change its attributes, so it is
-# opened for the time being.
+# change_named NAME: who may not write a file may not change its attributes. (Of root's
+# none is like that.)
 change_named() {
-  if [ -L "$1" ] || [ -w "$1" ]; then
-    change_all "$1"
-    return
-  fi
-  mode_of "$1"
-  chmod u+w "$1" 2>/dev/null
   change_all "$1"
-  changed=$?
-  chmod "$mode" "$1"
-  return "$changed"
-}
-
-mode_of() {
-  case $style in
-    gnu) mode=$(find "$1" -maxdepth 0 -printf %m) ;;
-    stat) mode=$(stat -c %a "$1") ;;
-    bsd) mode=$(stat -f %Lp "$1") ;;
-  esac
 }
 
 change_all() {

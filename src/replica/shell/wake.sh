@@ -11,5 +11,19 @@ do_wake() {
     echo "$base/.osync-update.push: it is no regular file"
     return 1
   fi
-  (printf '%s\n' "$text" >>./.osync-update.push) 2>&1
+  if ours; then
+    (printf '%s\n' "$text" >>./.osync-update.push) 2>&1
+    return
+  fi
+  # others could put a link there in the meantime: a new file takes the place of whatever is
+  # there
+  enter_work || { echo "$base/.osync_workdir: it is not there, or not ours alone" && return 1; }
+  printf '%s\n' "$text" >"./push.$$" && hold 9 && enter '' && mv_whole "$held_at/push.$$" ./.osync-update.push 2>&1
+}
+
+mv_whole() {
+  case $(mv --help 2>&1) in
+    *-T*) mv -fT "$1" "$2" 9<&9 ;;
+    *) mv -f "$1" "$2" 9<&9 ;;
+  esac
 }
