@@ -176,9 +176,9 @@ impl Ssh {
     /// stands in its place, that is all it need understand.
     #[must_use]
     pub fn control_shell(&self, peer: Option<u32>) -> String {
-        let sudo = if self.remote.sudo { "sudo -E " } else { "" };
         let peer = peer.map(|version| format!(" -s osync-peer-{version}")).unwrap_or_default();
-        format!("{}{sudo}sh{peer}", self.token_words())
+        let shell = if self.remote.sudo { sudo_shell(&peer) } else { format!("sh{peer}") };
+        format!("{}{shell}", self.token_words())
     }
 
     /// Which osync over there is spoken with.
@@ -214,6 +214,16 @@ impl Ssh {
     pub fn uses_sudo(&self) -> bool {
         self.remote.sudo
     }
+}
+
+/// The control shell as root, with these arguments. sudoers may name `sh`, or `bash` as the
+/// manual always did. Which it is, is found out before: a second shell must never read what was
+/// meant for a first one. The quotes are the same to every login shell.
+fn sudo_shell(arguments: &str) -> String {
+    format!(
+        "sh -c 'sudo -n -E sh -c : </dev/null >/dev/null 2>&1 && exec sudo -n -E sh{arguments}; \
+         exec sudo -n -E bash{arguments}'"
+    )
 }
 
 fn choose_program(transport: Transport) -> Program {
@@ -258,21 +268,17 @@ pub(crate) mod tests {
 
     #[test]
     fn tokens_and_sudo_stand_where_filters_look_for_them() {
+        let token_sudo = format!("env _REMOTE_TOKEN=Tok9 {}", sudo_shell(""));
         for (token, sudo, shell, rsync) in [
             (None, false, "sh", "rsync"),
-            (None, true, "sudo -E sh", "sudo rsync"),
+            (None, true, &sudo_shell(""), "sudo rsync"),
             (
                 Some("Tok9"),
                 false,
                 "env _REMOTE_TOKEN=Tok9 sh",
                 "env LC_ALL=C env _REMOTE_TOKEN=Tok9 rsync",
             ),
-            (
-                Some("Tok9"),
-                true,
-                "env _REMOTE_TOKEN=Tok9 sudo -E sh",
-                "env LC_ALL=C env _REMOTE_TOKEN=Tok9 sudo rsync",
-            ),
+            (Some("Tok9"), true, &token_sudo, "env LC_ALL=C env _REMOTE_TOKEN=Tok9 sudo rsync"),
             (
                 Some("a b;c"),
                 false,

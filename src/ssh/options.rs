@@ -40,6 +40,14 @@ pub(super) fn openssh(
             option(format!("{name}={value}"));
         }
     }
+    // what the user's ssh_config asks for when he logs in by hand
+    if !sets(&remote.optional_args, "RemoteCommand") {
+        option("RemoteCommand=none".into());
+    }
+    // the first connection holds the ports that a second one would ask for again
+    if for_what == Use::Transfer && !sets(&remote.optional_args, "ClearAllForwardings") {
+        option("ClearAllForwardings=yes".into());
+    }
     if !remote.compression {
         option("Compression=no".into());
     }
@@ -180,7 +188,7 @@ mod tests {
     use super::*;
 
     const ALWAYS: &str = "ssh -T -o BatchMode=yes -o ConnectTimeout=30 \
-                          -o ServerAliveInterval=15 -o ServerAliveCountMax=4";
+                          -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o RemoteCommand=none";
 
     fn line(remote: &Remote, to: &SshLocation) -> String {
         let words = openssh(remote, to, Use::Control, None);

@@ -88,7 +88,7 @@ pub fn explain(said: &str, to: &SshLocation) -> Option<String> {
     );
     let sudo = format!(
         "sudo on the host wants a password or does not allow it. This line in its sudoers file \
-         (visudo) helps: {user} ALL=(root) NOPASSWD:SETENV: /bin/sh, /usr/bin/rsync"
+         (visudo) helps: {user} ALL=(root) NOPASSWD:SETENV: /usr/bin/rsync, /usr/bin/bash"
     );
     let silent = "the host does not answer: check its name and port, the network and firewalls";
     Some(
@@ -128,7 +128,7 @@ mod tests {
             ("ssh: connect to host h port 2222: Connection timed out", "does not answer"),
             (
                 "sudo: a password is required",
-                "u ALL=(root) NOPASSWD:SETENV: /bin/sh, /usr/bin/rsync",
+                "u ALL=(root) NOPASSWD:SETENV: /usr/bin/rsync, /usr/bin/bash",
             ),
             ("sudo: a terminal is required to read the password; either", "NOPASSWD"),
             ("Timeout, server h not responding.", "went dead"),

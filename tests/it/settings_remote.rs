@@ -91,7 +91,7 @@ fn settings_of_ssh_reach_its_command_line() {
         ("SSH_CONTROLMASTER", "yes", "ControlPath="),
         ("_REMOTE_TOKEN", "Tok9", "env _REMOTE_TOKEN=Tok9 sh"),
         ("_REMOTE_TOKEN", "Tok9", "env LC_ALL=C env _REMOTE_TOKEN=Tok9 rsync"),
-        ("SUDO_EXEC", "yes", "sudo -E sh"),
+        ("SUDO_EXEC", "yes", "sudo -n -E sh"),
         ("SUDO_EXEC", "yes", "sudo rsync --server"),
     ] {
         let (run, notes) = far.run(&[(setting, value)], 0);

@@ -333,9 +333,25 @@ fn a_sudo_that_wants_a_password_is_told_with_the_sudoers_line() {
     let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
     let task = task(&format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""));
     let failed = task.run().env("SUDO_EXEC", "yes").run();
-    let line = format!("{} ALL=(root) NOPASSWD:SETENV: /bin/sh, /usr/bin/rsync", user());
+    let line = format!("{} ALL=(root) NOPASSWD:SETENV: /usr/bin/rsync, /usr/bin/bash", user());
     assert_refused(&task, &failed, &["a password is required", &line]);
     assert_completes(&task, task.run());
+}
+
+/// The line of osync 1.3's manual names bash and not sh.
+#[test]
+fn a_sudo_that_allows_bash_and_not_sh_serves_too() {
+    let tools = tempfile::tempdir().unwrap();
+    let sudo = tools.path().join("sudo");
+    let script = "#!/bin/sh\nwhile :; do case $1 in -n|-E) shift;; *) break;; esac; done\n\
+                  case $1 in bash|rsync) exec \"$@\";; esac\n\
+                  echo 'sudo: a password is required' >&2\nexit 1\n";
+    fs::write(&sudo, script).unwrap();
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+    let task = task(&format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""));
+    task.fine(task.run().env("SUDO_EXEC", "yes"));
+    task.assert_in_step();
 }
 
 /// A proxy that forwards nothing is a host whose network is gone.
