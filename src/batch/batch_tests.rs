@@ -15,6 +15,10 @@ impl Reporter for Heard {
             self.0.lock().unwrap().push(format!("{level:?}: {text}"));
         }
     }
+
+    fn relay(&self, stream: Stream, line: &str) {
+        self.0.lock().unwrap().push(format!("{stream:?}: {line}"));
+    }
 }
 
 /// A directory with a program that writes the name of each task into `order`, and ends
@@ -28,8 +32,10 @@ struct Stage {
 const PROGRAM: &str = r#"#!/bin/sh
 task=$1; shift
 cd "$(dirname "$0")" || exit 9
-echo "$(basename "$task") $*" >> order
-run=$(grep -c "^$(basename "$task") " order)
+line="$(basename "$task") $*"
+echo "${line%% --usual-wait=*}" >> order
+echo "$(basename "$task")" >> runs
+run=$(grep -Fcx -- "$(basename "$task")" runs)
 . "$task"
 eval "exit \${run$run-1}"
 "#;
@@ -48,7 +54,11 @@ impl Stage {
     }
 
     fn run(&self, change: impl FnOnce(&mut Options)) -> i32 {
-        let mut options = Options { path: self.temp.path().join("tasks"), ..Options::default() };
+        let mut options = Options {
+            path: self.temp.path().join("tasks"),
+            retry_delay: Duration::ZERO,
+            ..Options::default()
+        };
         change(&mut options);
         let around = Surroundings {
             program: &|| self.temp.path().join("program"),
@@ -56,6 +66,8 @@ impl Stage {
                 let name = file.file_name().unwrap().to_str().unwrap();
                 Footprint::new(name, [crate::config::Location::Local(file.to_owned())])
             },
+            is_same_task: &|_, _| true,
+            alert: &|_, _| (),
             stop: &self.stop,
             reporter: &self.heard,
         };
@@ -73,7 +85,7 @@ impl Stage {
 }
 
 #[test]
-fn tasks_run_in_name_order_silently_with_the_options_passed_on() {
+fn tasks_run_in_name_order_with_the_options_passed_on() {
     let stage = Stage::new(&[
         ("b.conf", "run1=0"),
         ("a.toml", "run1=0"),
@@ -87,7 +99,7 @@ fn tasks_run_in_name_order_silently_with_the_options_passed_on() {
         options.passed_on = vec!["--summary".into(), "--silent".into(), "--dry".into()];
     });
     assert_eq!(status, 0, "{}", stage.heard());
-    let expected = ["B.conf", "a.toml", "b.conf"].map(|n| format!("{n} --silent --summary --dry"));
+    let expected = ["B.conf", "a.toml", "b.conf"].map(|n| format!("{n} --summary --silent --dry"));
     assert_eq!(stage.order(), expected);
 }
 
@@ -135,12 +147,15 @@ fn monitor_mode_is_no_batch() {
 }
 
 #[test]
-fn what_a_task_says_in_spite_of_silence_is_logged_with_its_name() {
+fn what_a_task_says_is_shown_as_it_is_and_is_the_reason_if_it_fails() {
     let stage = Stage::new(&[("a.conf", "echo oh dear >&2; run1=1 run2=0")]);
     assert_eq!(stage.run(|_| ()), 0);
     let heard = stage.heard();
-    assert!(heard.contains("Notice: a.conf: oh dear"), "{heard}");
-    assert!(heard.contains("Notice: a.conf: has failed with exit status 1"), "{heard}");
+    assert!(heard.contains("\nErr: oh dear"), "{heard}");
+    assert!(
+        heard.contains("Notice: a.conf: has failed with exit status 1 (0 s): oh dear"),
+        "{heard}"
+    );
     assert!(!heard.contains("Error"), "a task that succeeds in the end is no error: {heard}");
 }
 
@@ -168,4 +183,19 @@ fn disjoint_tasks_run_at_the_same_time() {
     let b = "touch b; until [ -e a ]; do sleep 0.01; done; run1=0";
     let stage = Stage::new(&[("a.conf", a), ("b.conf", b)]);
     assert_eq!(stage.run(|options| options.parallel = 2), 0, "{}", stage.heard());
+}
+
+#[test]
+fn files_of_target_helpers_and_second_files_of_a_task_are_no_tasks() {
+    let stage = Stage::new(&[
+        ("a.conf", "run1=0"),
+        ("a.toml", "run1=0"),
+        ("b.conf", "run1=0"),
+        ("target-helper.conf", "run1=1"),
+        ("c.conf", " export INITIATOR_SYNC_DIR='ssh://h//x'\nrun1=1"),
+        ("d.toml", "initiator_sync_dir = \"ssh://h//x\"\nrun1=1"),
+        ("e.conf", "TARGET_SYNC_DIR=ssh://h//x\nrun1=0"),
+    ]);
+    assert_eq!(stage.run(|_| ()), 0, "{}", stage.heard());
+    assert_eq!(stage.order(), ["a.toml", "b.conf", "e.conf"]);
 }

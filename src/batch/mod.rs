@@ -11,18 +11,23 @@ pub use footprint::Footprint;
 pub use schedule::{Allowance, Next, RunEnd, Schedule};
 
 use crate::process::{self, Command, Exit, Input, Stop, Stream};
-use crate::report::{Level, LogPlace, Reporter};
+use crate::report::words::counted;
+use crate::report::{Level, LogPlace, Reporter, json};
 use crate::tree::path::escape;
+use serde_json::Value;
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// How long a task is given to end by itself once the batch is stopped: it ends its
 /// transfers, records what was achieved and unlocks.
 const GRACE: Duration = Duration::from_secs(60);
+/// How many lines of a run are kept for a mail.
+const KEPT_LINES: usize = 1000;
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -35,7 +40,11 @@ pub struct Options {
     pub max_exec_time: u64,
     /// `--parallel`: how many tasks may run at the same time.
     pub parallel: usize,
-    /// Options that every task gets, `--silent` aside.
+    /// `--retry-delay`: how long after its failure a task runs again at the earliest.
+    pub retry_delay: Duration,
+    /// `--report`: where the reports of all tasks go, as a list.
+    pub report: Option<PathBuf>,
+    /// Options that every task gets.
     pub passed_on: Vec<OsString>,
 }
 
@@ -46,6 +55,8 @@ impl Default for Options {
             max_runs: 3,
             max_exec_time: 3600,
             parallel: 1,
+            retry_delay: Duration::from_secs(30),
+            report: None,
             passed_on: Vec::new(),
         }
     }
@@ -63,6 +74,11 @@ pub struct Surroundings<'a> {
     pub program: &'a (dyn Fn() -> PathBuf + Sync),
     /// Tells where a task works; asked only with `--parallel`.
     pub footprint: &'a (dyn Fn(&Path) -> Footprint + Sync),
+    /// Whether two files of one name, `.conf` and `.toml`, are the same task.
+    pub is_same_task: &'a (dyn Fn(&Path, &Path) -> bool + Sync),
+    /// Sends the mail about a task that has failed, which its own runs were to hold back. Gets
+    /// what its last run said.
+    pub alert: &'a (dyn Fn(&Path, &[String]) + Sync),
     /// Ends the batch.
     pub stop: &'a Stop,
     /// Hears about every run.
@@ -89,12 +105,15 @@ pub fn run(options: &Options, around: &Surroundings<'_>) -> i32 {
             return 1;
         }
     };
+    let files = tasks_among(files, around);
     if files.is_empty() {
         let path = escape(options.path.as_os_str().as_bytes());
         say(Level::Warn, &format!("there is no *.conf and no *.toml in {path}: nothing to do"));
         return 2;
     }
-    Batch { options, around, files, begun: Instant::now() }.run()
+    let reports = tempfile::Builder::new().prefix("osync-batch-").tempdir().ok();
+    let told = Mutex::new(vec![Told::default(); files.len()]);
+    Batch { options, around, files, begun: Instant::now(), reports, told }.run()
 }
 
 /// Monitor mode makes no batch.
@@ -126,11 +145,98 @@ fn task_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Files that are tasks: not those of target helpers, and of a task that has two files only
+/// the one that was made from the other.
+fn tasks_among(files: Vec<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
+    let name = |file: &Path| escape(file.file_name().unwrap_or(file.as_os_str()).as_bytes());
+    let mut kept = Vec::new();
+    for file in &files {
+        if is_of_helper(file) {
+            let text = format!("{}: for a target helper, and no task", name(file));
+            around.reporter.say(Level::Notice, &text);
+            continue;
+        }
+        let toml = file.with_extension("toml");
+        let is_conf = file.extension().is_some_and(|extension| extension == "conf");
+        if is_conf && files.contains(&toml) && (around.is_same_task)(file, &toml) {
+            let text = format!("{}: not run, as {} is the same task", name(file), name(&toml));
+            around.reporter.say(Level::Notice, &text);
+            continue;
+        }
+        kept.push(file.clone());
+    }
+    kept
+}
+
+/// Whether a file is for `--on-changes-target`: by its name, or as its initiator is elsewhere.
+/// It is only looked at: what it has in `$(…)` is not for a batch to run.
+fn is_of_helper(file: &Path) -> bool {
+    let is_named =
+        file.file_name().is_some_and(|name| name.as_bytes().starts_with(b"target-helper"));
+    let text = std::fs::read(file).unwrap_or_default();
+    let names_a_host = |line: &[u8]| {
+        let line = line.trim_ascii();
+        let line = line.strip_prefix(b"export ").unwrap_or(line).trim_ascii_start();
+        const KEY: &[u8] = b"INITIATOR_SYNC_DIR";
+        line.len() > KEY.len()
+            && line[..KEY.len()].eq_ignore_ascii_case(KEY)
+            && line[KEY.len()..]
+                .trim_ascii_start()
+                .strip_prefix(b"=")
+                .map(|value| value.trim_ascii_start())
+                .map(|value| {
+                    value.strip_prefix(b"\"").or(value.strip_prefix(b"'")).unwrap_or(value)
+                })
+                .is_some_and(|value| value.starts_with(b"ssh://"))
+    };
+    is_named || text.split(|byte| *byte == b'\n').any(names_a_host)
+}
+
+/// What is known of a task's last run.
+#[derive(Debug, Default, Clone)]
+struct Told {
+    /// Its report, if it got so far.
+    report: Option<Value>,
+    /// What it said.
+    lines: VecDeque<String>,
+    /// The last it said on standard error.
+    complaint: Option<String>,
+    /// It was not to send a mail about its failure.
+    held: bool,
+}
+
+impl Told {
+    /// Why it failed.
+    fn reason(&self) -> Option<String> {
+        let problems = self.report.as_ref().and_then(|report| report["problems"].as_array());
+        let is_worse = |problem: &&Value| problem["level"] != "warning";
+        let first = |problems: &Vec<Value>| {
+            problems.iter().find(is_worse).or(problems.first())?["text"].as_str().map(str::to_owned)
+        };
+        problems.and_then(first).or_else(|| self.complaint.clone())
+    }
+
+    /// Where to read more.
+    fn log(&self) -> Option<&str> {
+        self.report.as_ref()?["log"].as_str()
+    }
+
+    /// What is told of a task that did not end well.
+    fn ending(&self) -> String {
+        let reason = self.reason().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let log = self.log().map(|log| format!(" (its log is {log})")).unwrap_or_default();
+        format!("{reason}{log}")
+    }
+}
+
 struct Batch<'a> {
     options: &'a Options,
     around: &'a Surroundings<'a>,
     files: Vec<PathBuf>,
     begun: Instant,
+    /// Where runs put their reports; none if there is no room for that.
+    reports: Option<tempfile::TempDir>,
+    told: Mutex<Vec<Told>>,
 }
 
 impl Batch<'_> {
@@ -145,9 +251,13 @@ impl Batch<'_> {
             max_runs: self.options.max_runs.max(1),
             max_time: (max_time > 0).then(|| Duration::from_secs(max_time)),
             parallel,
+            retry_delay: self.options.retry_delay,
         };
         let mut schedule = Schedule::new(self.files.iter().map(footprint), allowance);
-        self.say(Level::Notice, &format!("Batch of {} begins.", tasks(self.files.len())));
+        self.say(
+            Level::Notice,
+            &format!("Batch of {} begins.", counted(self.files.len() as u64, "task")),
+        );
         let last = self.play(&mut schedule);
         self.conclude(&schedule, last)
     }
@@ -172,10 +282,16 @@ impl Batch<'_> {
                         });
                     }
                     Next::Wait => match ended.recv() {
-                        Ok((index, end)) => schedule.ended(index, end),
+                        Ok((index, end)) => schedule.ended(index, end, self.begun.elapsed()),
                         // Cannot be: this function holds a sender itself.
                         Err(mpsc::RecvError) => return Next::TimeUp,
                     },
+                    Next::WaitFor(time) if schedule.is_running() => {
+                        if let Ok((index, end)) = ended.recv_timeout(time) {
+                            schedule.ended(index, end, self.begun.elapsed());
+                        }
+                    }
+                    Next::WaitFor(time) => drop(self.around.stop.wait(time)),
                     Next::Done | Next::TimeUp => return next,
                 }
             }
@@ -185,16 +301,25 @@ impl Batch<'_> {
     fn run_task(&self, index: usize, run: u32) -> RunEnd {
         let name = self.name(index);
         let begun = Instant::now();
-        self.say(Level::Notice, &format!("{name}: run {run} of at most {}", self.options.max_runs));
-        let command = Command {
-            grace: Some(GRACE),
-            ..Command::new((self.around.program)())
-                .arg(&self.files[index])
-                .arg("--silent")
-                .args(self.options.passed_on.iter().filter(|arg| *arg != "--silent"))
-        };
-        let mut heard = |_: Stream, line: &[u8]| {
-            self.say(Level::Notice, &format!("{name}: {}", escape(line)));
+        let max_runs = self.options.max_runs.max(1);
+        self.say(Level::Notice, &format!("{name}: run {run} of at most {max_runs}"));
+        let report = self.reports.as_ref().map(|dir| dir.path().join(format!("{index}.json")));
+        let mut told = Told { held: run < max_runs, ..Told::default() };
+        let command = self.command(index, report.as_deref(), told.held);
+        let is_shared = self.options.parallel > 1;
+        let mut heard = |stream: Stream, line: &[u8]| {
+            let text = escape(line);
+            match is_shared {
+                true => self.around.reporter.relay(stream, &format!("{name}: {text}")),
+                false => self.around.reporter.relay(stream, &text),
+            }
+            if told.lines.len() == KEPT_LINES {
+                told.lines.pop_front();
+            }
+            if stream == Stream::Err {
+                told.complaint = Some(text.clone());
+            }
+            told.lines.push_back(text);
         };
         let exit = process::run(&command, Input::Nothing, self.around.stop, &mut heard);
         let seconds = begun.elapsed().as_secs();
@@ -210,26 +335,72 @@ impl Batch<'_> {
             Ok(Exit::TimedOut | Exit::Stopped(_)) => (RunEnd::Failure, "was stopped".to_owned()),
             Err(cause) => (RunEnd::Failure, cause.to_string()),
         };
-        self.say(Level::Notice, &format!("{name}: {how} ({seconds} s)"));
+        let written = report.and_then(|file| {
+            let text = std::fs::read(&file).ok()?;
+            // of the next run there may be none
+            let _ = std::fs::remove_file(&file);
+            serde_json::from_slice(&text).ok()
+        });
+        told.report = written;
+        let why = if end == RunEnd::Failure { told.ending() } else { String::new() };
+        self.say(Level::Notice, &format!("{name}: {how} ({seconds} s){why}"));
+        self.told()[index] = told;
         end
+    }
+
+    /// A run of a task. LOGFILE of the environment is the batch's own log.
+    fn command(&self, index: usize, report: Option<&Path>, holds_mail: bool) -> Command {
+        let limit = self.options.max_exec_time;
+        let left = match limit {
+            0 => 0,
+            _ => limit.saturating_sub(self.begun.elapsed().as_secs()).max(1),
+        };
+        let mut command = Command {
+            grace: Some(GRACE),
+            env_remove: vec!["LOGFILE".into()],
+            ..Command::new((self.around.program)())
+                .arg(&self.files[index])
+                .args(&self.options.passed_on)
+                .arg(format!("--usual-wait={left}"))
+        };
+        if let Some(report) = report {
+            let mut arg = OsString::from("--batch-report=");
+            arg.push(report);
+            command = command.arg(arg);
+        }
+        if holds_mail {
+            command = command.arg("--hold-alert");
+        }
+        command
+    }
+
+    fn told(&self) -> MutexGuard<'_, Vec<Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says what has become of every task, once, and what that makes of the batch.
     fn conclude(&self, schedule: &Schedule, last: Next) -> i32 {
         let (mut failed, mut warned) = (0, 0);
-        for (index, result) in schedule.results().enumerate() {
+        let told = self.told().clone();
+        for (index, (result, told)) in schedule.results().zip(&told).enumerate() {
             let name = self.name(index);
             let runs = schedule.runs(index);
             match result {
                 Some(RunEnd::Success) => {}
                 Some(RunEnd::Warnings) => {
                     warned += 1;
-                    self.say(Level::Warn, &format!("{name}: done, with warnings; see its own log"));
+                    let text = format!("{name}: done, with warnings{}", told.ending());
+                    self.say(Level::Warn, &text);
                 }
                 Some(RunEnd::Failure) => {
                     failed += 1;
-                    let text = format!("{name}: has not succeeded in {runs} runs; see its own log");
-                    self.say(Level::Error, &text.replace(" 1 runs", " 1 run"));
+                    let runs = counted(runs.into(), "run");
+                    let text = format!("{name}: has not succeeded in {runs}{}", told.ending());
+                    self.say(Level::Error, &text);
+                    if told.held {
+                        let lines: Vec<String> = told.lines.iter().cloned().collect();
+                        (self.around.alert)(&self.files[index], &lines);
+                    }
                 }
                 None => {
                     failed += 1;
@@ -244,12 +415,19 @@ impl Batch<'_> {
             let seconds = self.options.max_exec_time;
             self.say(Level::Warn, &format!("no run begins after {seconds} s (--max-exec-time)"));
         }
+        if let Some(file) = &self.options.report {
+            let list: Vec<&Value> = told.iter().filter_map(|told| told.report.as_ref()).collect();
+            if let Err(error) = json::write_list(file, &list) {
+                let file = escape(file.as_os_str().as_bytes());
+                self.say(Level::Warn, &format!("cannot write the report file {file}: {error}"));
+            }
+        }
         let good = self.files.len() - failed - warned;
         self.say(
             Level::Notice,
             &format!(
                 "Batch of {} ends after {} s: {good} succeeded, {warned} with warnings, {failed} not.",
-                tasks(self.files.len()),
+                counted(self.files.len() as u64, "task"),
                 self.begun.elapsed().as_secs()
             ),
         );
@@ -269,10 +447,6 @@ impl Batch<'_> {
     fn say(&self, level: Level, text: &str) {
         self.around.reporter.say(level, text);
     }
-}
-
-fn tasks(count: usize) -> String {
-    if count == 1 { "1 task".to_owned() } else { format!("{count} tasks") }
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ pub struct Allowance {
     pub max_time: Option<Duration>,
     /// How many tasks may run at the same time; at least 1.
     pub parallel: usize,
+    /// How long after its failure a task runs again at the earliest, unless nothing else is
+    /// to be done and the time would be up by then.
+    pub retry_delay: Duration,
 }
 
 /// How a run of a task ended.
@@ -33,6 +36,8 @@ pub enum Next {
     Start(usize),
     /// Wait until a running task ends.
     Wait,
+    /// Wait this long, or until a running task ends: then one may run again.
+    WaitFor(Duration),
     /// Everything has had its turns.
     Done,
     /// The time is up, and tasks that could still run do not.
@@ -45,6 +50,8 @@ struct Task {
     runs: u32,
     running: bool,
     last: Option<RunEnd>,
+    /// When it may run (again).
+    ready: Duration,
 }
 
 /// All tasks of a batch, in the order they are to run.
@@ -60,7 +67,13 @@ impl Schedule {
     pub fn new(tasks: impl IntoIterator<Item = Footprint>, allowance: Allowance) -> Self {
         let tasks = tasks
             .into_iter()
-            .map(|footprint| Task { footprint, runs: 0, running: false, last: None })
+            .map(|footprint| Task {
+                footprint,
+                runs: 0,
+                running: false,
+                last: None,
+                ready: Duration::ZERO,
+            })
             .collect();
         Schedule { tasks, allowance }
     }
@@ -83,10 +96,20 @@ impl Schedule {
         if running >= self.allowance.parallel || earlier {
             return Next::Wait;
         }
-        let free = self
+        let mut free = self
             .waiting()
-            .find(|(_, task)| task.runs == round && !self.is_hindered(&task.footprint));
-        free.map_or(Next::Wait, |(index, _)| Next::Start(index))
+            .filter(|(_, task)| task.runs == round && !self.is_hindered(&task.footprint));
+        let Some((first, task)) = free.clone().min_by_key(|(_, task)| task.ready) else {
+            return Next::Wait;
+        };
+        if let Some((index, _)) = free.find(|(_, task)| task.ready <= elapsed) {
+            return Next::Start(index);
+        }
+        let is_too_late = self.allowance.max_time.is_some_and(|max| task.ready >= max);
+        if running == 0 && is_too_late {
+            return Next::Start(first);
+        }
+        Next::WaitFor(task.ready.saturating_sub(elapsed))
     }
 
     /// A task has been started.
@@ -97,11 +120,12 @@ impl Schedule {
         }
     }
 
-    /// A running task has ended.
-    pub fn ended(&mut self, index: usize, end: RunEnd) {
+    /// A running task has ended, this long after the batch began.
+    pub fn ended(&mut self, index: usize, end: RunEnd, elapsed: Duration) {
         if let Some(task) = self.tasks.get_mut(index) {
             task.running = false;
             task.last = Some(end);
+            task.ready = elapsed + self.allowance.retry_delay;
         }
     }
 
@@ -123,7 +147,7 @@ impl Schedule {
     }
 
     /// Tasks that are to run (again), in order.
-    fn waiting(&self) -> impl Iterator<Item = (usize, &Task)> {
+    fn waiting(&self) -> impl Iterator<Item = (usize, &Task)> + Clone {
         let max_runs = self.allowance.max_runs.max(1);
         self.tasks.iter().enumerate().filter(move |(_, task)| {
             let again = matches!(task.last, None | Some(RunEnd::Failure));

@@ -13,7 +13,7 @@ fn footprints(directories: &[&str]) -> Vec<Footprint> {
 
 fn allowance(max_runs: u32, max_time: u64, parallel: usize) -> Allowance {
     let max_time = (max_time > 0).then(|| Duration::from_secs(max_time));
-    Allowance { max_runs, max_time, parallel }
+    Allowance { max_runs, max_time, parallel, retry_delay: Duration::ZERO }
 }
 
 /// Plays a batch of tasks, each with the ends of its runs and ten seconds a run, one
@@ -28,7 +28,7 @@ fn play(ends: &[&[RunEnd]], allowance: Allowance) -> (Vec<usize>, Next) {
             Next::Start(index) => {
                 schedule.started(index);
                 let run = schedule.runs(index) as usize - 1;
-                schedule.ended(index, ends[index][run]);
+                schedule.ended(index, ends[index][run], NOW);
                 order.push(index);
             }
             end => return (order, end),
@@ -117,18 +117,18 @@ fn tasks_run_beside_each_other_only_when_they_share_nothing() {
     assert_eq!(schedule.next(NOW), Next::Start(2));
     schedule.started(2);
     assert_eq!(schedule.next(NOW), Next::Wait, "two at a time");
-    schedule.ended(2, Success);
+    schedule.ended(2, Success, NOW);
     assert_eq!(schedule.next(NOW), Next::Start(3));
     schedule.started(3);
-    schedule.ended(0, Failure);
+    schedule.ended(0, Failure, NOW);
     assert_eq!(schedule.next(NOW), Next::Start(1), "first turns come before second ones");
     schedule.started(1);
-    schedule.ended(3, Success);
+    schedule.ended(3, Success, NOW);
     assert_eq!(schedule.next(NOW), Next::Wait, "0 waits until 1 has had its turn");
-    schedule.ended(1, Success);
+    schedule.ended(1, Success, NOW);
     assert_eq!(schedule.next(NOW), Next::Start(0));
     schedule.started(0);
-    schedule.ended(0, Success);
+    schedule.ended(0, Success, NOW);
     assert_eq!(schedule.next(NOW), Next::Done);
     assert!(schedule.results().all(|end| end == Some(Success)));
 }
@@ -139,7 +139,7 @@ fn running_tasks_are_waited_for_when_the_time_is_up() {
     schedule.started(0);
     let late = Duration::from_secs(6);
     assert_eq!(schedule.next(late), Next::Wait);
-    schedule.ended(0, Success);
+    schedule.ended(0, Success, NOW);
     assert_eq!(schedule.next(late), Next::TimeUp);
     assert_eq!(schedule.results().collect::<Vec<_>>(), [Some(Success), None, None]);
 }
@@ -153,7 +153,30 @@ fn a_task_that_nobody_can_read_runs_alone() {
     assert_eq!(schedule.next(NOW), Next::Start(2));
     schedule.started(2);
     assert_eq!(schedule.next(NOW), Next::Wait);
-    schedule.ended(0, Success);
-    schedule.ended(2, Success);
+    schedule.ended(0, Success, NOW);
+    schedule.ended(2, Success, NOW);
     assert_eq!(schedule.next(NOW), Next::Start(1));
+}
+
+#[test]
+fn a_task_runs_again_some_time_after_its_failure_unless_it_is_too_late_then() {
+    let seconds = Duration::from_secs;
+    let with_delay = |max_time| Allowance { retry_delay: seconds(30), ..allowance(3, max_time, 1) };
+    for (max_time, next) in [
+        (0, Next::WaitFor(seconds(20))),
+        (41, Next::WaitFor(seconds(20))),
+        (40, Next::Start(0)),
+        (19, Next::TimeUp),
+    ] {
+        let mut schedule = Schedule::new(footprints(&["/a", "/b"]), with_delay(max_time));
+        schedule.started(0);
+        schedule.ended(0, Failure, seconds(10));
+        assert_eq!(schedule.next(seconds(11)), Next::Start(1), "others come first");
+        schedule.started(1);
+        schedule.ended(1, Success, seconds(20));
+        assert_eq!(schedule.next(seconds(20)), next, "{max_time}");
+        if max_time == 0 {
+            assert_eq!(schedule.next(seconds(40)), Next::Start(0));
+        }
+    }
 }

@@ -128,6 +128,9 @@ pub struct BatchArgs {
     /// Seconds after which nothing is started any more, 0 for ever [default: 3600]
     #[arg(long, value_name = "S")]
     pub max_exec_time: Option<u64>,
+    /// Seconds after which a task that failed runs again [default: 30]
+    #[arg(long, value_name = "S")]
+    pub retry_delay: Option<u64>,
     /// How many tasks with different replicas may run at once [default: 1]
     #[arg(long, value_name = "N")]
     pub parallel: Option<usize>,

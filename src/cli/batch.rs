@@ -6,14 +6,22 @@ use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::signals::SignalWatch;
 use crate::process::{Stop, own_program};
-use crate::report::Log;
+use crate::report::{Log, closing::mail_failure};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Flags of the batch itself; all others go on to its tasks.
-const OWN: &[&str] = &["--path", "--max-runs", "--max-retries", "--max-exec-time", "--parallel"];
+const OWN: &[&str] = &[
+    "--path",
+    "--max-runs",
+    "--max-retries",
+    "--max-exec-time",
+    "--parallel",
+    "--retry-delay",
+    "--report",
+];
 
 /// Runs the batch; `args` is the whole command line. Returns the exit status.
 ///
@@ -28,6 +36,8 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
         max_runs: batch.max_runs.unwrap_or(usual.max_runs),
         max_exec_time: batch.max_exec_time.unwrap_or(usual.max_exec_time),
         parallel: batch.parallel.unwrap_or(usual.parallel),
+        retry_delay: batch.retry_delay.map_or(usual.retry_delay, Duration::from_secs),
+        report: batch.passed_on.report.as_ref().map(PathBuf::from),
         passed_on: passed_on(args),
     };
     let home = environment.filled("HOME").map(PathBuf::from);
@@ -38,8 +48,25 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     let watch =
         SignalWatch::stopping(&stop).map_err(|e| format!("cannot listen to signals: {e}"))?;
     let footprint = |file: &Path| footprint(file, &flags, environment);
-    let around =
-        Surroundings { program: &own_program, footprint: &footprint, stop: &stop, reporter: &log };
+    let gathered =
+        |file: &Path| settings::gather(Some(file.as_os_str()), &flags, environment).config;
+    let is_same_task = |one: &Path, other: &Path| match (gathered(one), gathered(other)) {
+        (Some(one), Some(other)) => one.instance_id == other.instance_id,
+        _ => false,
+    };
+    let alert = |file: &Path, lines: &[String]| {
+        if let Some(config) = gathered(file) {
+            mail_failure(&config, lines, &log);
+        }
+    };
+    let around = Surroundings {
+        program: &own_program,
+        footprint: &footprint,
+        is_same_task: &is_same_task,
+        alert: &alert,
+        stop: &stop,
+        reporter: &log,
+    };
     let status = batch::run(&options, &around);
     drop(watch);
     Ok(status)
@@ -94,6 +121,7 @@ fn output(flags: &Flags, environment: &Environment) -> Output {
         color: environment.filled("NO_COLOR").is_none(),
         dated_prefix: true,
         report_file: None,
+        batch_report: None,
     }
 }
 
@@ -108,7 +136,7 @@ mod tests {
             ("osync batch --path=/x --dry", "--dry --dated-prefix"),
             ("osync batch --path /x --dry", "--dry --dated-prefix"),
             ("osync batch --max-retries 3 --summary", "--summary --dated-prefix"),
-            ("osync batch --report --pathx --parallel=2", "--report --pathx --dated-prefix"),
+            ("osync batch --pathx --parallel=2 --report f", "--pathx --dated-prefix"),
         ] {
             let words = |text: &str| -> Vec<OsString> {
                 text.split_whitespace().map(OsString::from).collect()

@@ -232,10 +232,7 @@ fn change_line(recorded: &RecordedChange, when: When) -> String {
     }
     line.push_str(&change.path.shown());
     if change.below > 0 {
-        line.push_str(&format!(
-            " and {} below",
-            words::counted(change.below, "entry").replace("entrys", "entries")
-        ));
+        line.push_str(&format!(" and {} below", words::counted(change.below, "entry")));
     }
     if let Some(look) = change.after.as_ref().or(change.before.as_ref())
         && !look.kind.is_dir()

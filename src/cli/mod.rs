@@ -19,12 +19,12 @@ pub mod task_args;
 mod upgrade;
 mod usage;
 
-use crate::config::{Config, Environment, Location, Problem, Watch};
+use crate::config::{Config, Environment, Location, Problem, Watch, WhenLocked};
 use crate::process::{
     Stop,
     signals::{Interrupt, SignalWatch},
 };
-use crate::report::{Level, Log, Reporter, Who};
+use crate::report::{Level, Log, Reporter, Stamped, Who};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
@@ -113,7 +113,12 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
         Some(config) => {
             let warnings: Vec<String> =
                 resolution.warnings.iter().map(Problem::to_string).collect();
-            run_task(&config, &warnings, started)
+            let settings = if config.output.verbose {
+                settings::not_default(&resolution.settings)
+            } else {
+                Vec::new()
+            };
+            run_task(&config, &warnings, &settings, started)
         }
         None => {
             refusal::tell(&resolution, &flags, environment, started);
@@ -130,15 +135,28 @@ fn filter_ssh(args: SshFilterArgs) -> ExitCode {
 }
 
 /// Runs a resolved task, once or, in monitor mode, again and again. `warnings` are about
-/// the configuration; they are logged and make the exit status 2 at best.
-fn run_task(config: &Config, warnings: &[String], started: Instant) -> ExitCode {
+/// the configuration; they are logged and make the exit status 2 at best. `settings` are the
+/// lines about what is not at its default.
+fn run_task(
+    config: &Config,
+    warnings: &[String],
+    settings: &[String],
+    started: Instant,
+) -> ExitCode {
     let log = Arc::new(Log::for_task(config, started));
     let stop = Stop::new();
     let interrupt =
         if config.mode.watch == Watch::Off { Interrupt::Twice } else { Interrupt::Once };
     let _signals = listen(&log, &stop, interrupt);
     let once = |started, stop: &Stop| {
-        Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
+        if config.locking.when_locked == WhenLocked::Skip {
+            log.hold();
+        }
+        let prefix = if log.is_dated() { Stamped::Yes } else { Stamped::No };
+        Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry, prefix);
+        for line in settings {
+            log.say(Level::Verbose, line);
+        }
         for warning in warnings {
             log.problem(Level::Warn, None, None, warning);
         }

@@ -57,5 +57,6 @@ fn output(flags: &Flags) -> Output {
         color: false,
         dated_prefix: flags.dated_prefix,
         report_file: None,
+        batch_report: None,
     }
 }

@@ -5,6 +5,7 @@ use crate::config::{Flags, Override, Watch};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 const RUN: &str = "What a run does";
 const OUTPUT: &str = "What is shown";
@@ -30,6 +31,12 @@ pub struct RunFlags {
     /// Neither look at locks nor take any
     #[arg(long, help_heading = RUN)]
     pub no_locks: bool,
+    /// Wait so many seconds for another run to end that has locked a replica
+    #[arg(long, help_heading = RUN, value_name = "SECONDS")]
+    pub wait: Option<OsString>,
+    /// Do nothing, and be content, while another run has locked a replica
+    #[arg(long, help_heading = RUN)]
+    pub skip_if_running: bool,
     /// Do not take up an interrupted run
     #[arg(long, help_heading = RUN)]
     pub no_resume: bool,
@@ -122,6 +129,15 @@ pub struct RunFlags {
     /// Lines carry date and time; set by the batch runner
     #[arg(long, hide = true)]
     pub dated_prefix: bool,
+    /// How long to wait for locks unless told otherwise; set by the batch runner
+    #[arg(long, hide = true)]
+    pub usual_wait: Option<u64>,
+    /// A report of the run for the batch runner; set by it
+    #[arg(long, hide = true)]
+    pub batch_report: Option<OsString>,
+    /// No mail about errors: this run is made again; set by the batch runner
+    #[arg(long, hide = true)]
+    pub hold_alert: bool,
 }
 
 fn sides(text: &str) -> Result<String, String> {
@@ -149,6 +165,8 @@ impl RunFlags {
             stats: self.stats,
             force_unlock: self.force_unlock,
             no_locks: self.no_locks,
+            skip_if_running: self.skip_if_running,
+            usual_wait: self.usual_wait,
             initialize: self.initialize,
             force_delete: self.force_delete,
             watch: match (self.on_changes, self.on_changes_target) {
@@ -158,6 +176,8 @@ impl RunFlags {
             },
             dated_prefix: self.dated_prefix,
             report_file: self.report.clone(),
+            batch_report: self.batch_report.as_ref().map(PathBuf::from),
+            hold_alert: self.hold_alert,
         }
     }
 
@@ -186,6 +206,7 @@ impl RunFlags {
             ("PARTIAL", "--partial", when(self.partial, "yes")),
             ("SOFT_MAX_EXEC_TIME", "--no-maxtime", when(self.no_maxtime, "0")),
             ("HARD_MAX_EXEC_TIME", "--no-maxtime", when(self.no_maxtime, "0")),
+            ("LOCK_WAIT", "--wait", self.wait.clone()),
             ("RESUME_TRY", "--no-resume", when(self.no_resume, "0")),
             ("LOG_CONFLICTS", "--log-conflicts", when(log_conflicts, "yes")),
             ("ALERT_CONFLICTS", "--alert-conflicts", when(self.alert_conflicts, "yes")),

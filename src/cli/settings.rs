@@ -1,10 +1,60 @@
 //! Reads and resolves the settings of a task: files here, meaning in `config`.
 
-use crate::config::{Environment, FileSettings, Flags, Problem, Resolution, Settings};
+use crate::config::keys::{Key, Kind};
+use crate::config::{
+    Environment, FileSettings, Flags, Origin, Problem, Resolution, Setting, Settings,
+};
 use crate::config::{ThisMachine, load, resolve};
 use crate::filter::{Filter, listing};
+use crate::tree::path::escape;
 use std::ffi::OsStr;
 use std::path::Path;
+
+/// Where the origins begin, if values leave room.
+const COLUMN: usize = 56;
+
+/// A line for each setting that is not at its default.
+#[must_use]
+pub fn not_default(settings: &Settings) -> Vec<String> {
+    let other = |(key, setting): &(&Key, &Setting)| is_not_default(key, setting);
+    settings.iter().filter(other).map(|(key, setting)| line(settings, key, setting)).collect()
+}
+
+/// Whether a setting means something else than its default.
+#[must_use]
+pub fn is_not_default(key: &Key, setting: &Setting) -> bool {
+    let bytes = setting.value.trim_ascii();
+    let is_on =
+        |value: &[u8]| value.eq_ignore_ascii_case(b"yes") || value.eq_ignore_ascii_case(b"true");
+    match key.kind {
+        Kind::Boolean => is_on(bytes) != is_on(key.default.as_bytes()),
+        _ => bytes != key.default.as_bytes(),
+    }
+}
+
+/// A setting, its value and where that comes from.
+#[must_use]
+pub fn line(settings: &Settings, key: &Key, setting: &Setting) -> String {
+    let left = format!("{} = {}", key.name, shown(key, setting));
+    let origin = match setting.origin {
+        Origin::Default => "default".to_owned(),
+        origin => settings.place(origin),
+    };
+    format!("{left:<COLUMN$}  {origin}")
+}
+
+/// The value; secrets stay secret.
+#[must_use]
+pub fn shown(key: &Key, setting: &Setting) -> String {
+    match key.kind {
+        Kind::Secret if !setting.value.is_empty() => "(not shown)".to_owned(),
+        _ => {
+            // Lists of TOML carry NULs between their parts.
+            let parts = setting.value.split(|b| *b == 0).filter(|part| !part.is_empty());
+            parts.map(escape).collect::<Vec<_>>().join(" | ")
+        }
+    }
+}
 
 /// Everything that was typed, set and written, resolved.
 #[must_use]

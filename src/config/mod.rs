@@ -274,12 +274,26 @@ pub struct Limits {
     pub max_wait: u64,
 }
 
+/// What a run does while another one holds a lock that it needs (spec 10, "Waiting instead of
+/// failing").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenLocked {
+    /// It fails.
+    Fail,
+    /// It waits for its turn, so long at most; none: for ever.
+    Wait(Option<std::time::Duration>),
+    /// It is left out, and that is no failure (`--skip-if-running`).
+    Skip,
+}
+
 /// Locks and resuming.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
 pub struct Locking {
     /// Not `--no-locks`.
     pub use_locks: bool,
+    /// LOCK_WAIT, `--wait`, `--skip-if-running`; monitors and batches wait by themselves.
+    pub when_locked: WhenLocked,
     /// `--force-unlock`.
     pub force_unlock: bool,
     /// FORCE_STRANGER_LOCK_RESUME.
@@ -318,6 +332,8 @@ pub struct Output {
     pub dated_prefix: bool,
     /// `--report`.
     pub report_file: Option<PathBuf>,
+    /// Where the batch that started this run wants to read of it.
+    pub batch_report: Option<PathBuf>,
 }
 
 /// How the connection to the mail server is protected.
@@ -334,6 +350,8 @@ pub enum SmtpEncryption {
 /// Mail and metrics.
 #[derive(Debug, Clone)]
 pub struct Alerts {
+    /// No mail about errors: the batch that started this run sees to it.
+    pub hold_errors: bool,
     /// `_DEBUG=yes`: no mail is sent.
     pub muted: bool,
     /// DESTINATION_MAILS.

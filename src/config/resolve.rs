@@ -7,7 +7,7 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::surroundings::Surroundings;
 use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
-    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, placeholder,
+    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, WhenLocked, placeholder,
     places, rsync_args,
 };
 use crate::tree::{Pair, Side};
@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the flags of the command line ask for.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +43,10 @@ pub struct Flags {
     pub force_unlock: bool,
     /// `--no-locks`
     pub no_locks: bool,
+    /// `--skip-if-running`
+    pub skip_if_running: bool,
+    /// How long a run waits for a lock unless told otherwise, in seconds: one of a batch.
+    pub usual_wait: Option<u64>,
     /// `--initialize`
     pub initialize: bool,
     /// `--force-delete`
@@ -52,6 +57,10 @@ pub struct Flags {
     pub dated_prefix: bool,
     /// `--report`
     pub report_file: Option<OsString>,
+    /// Where the batch that started this run wants to read of it.
+    pub batch_report: Option<PathBuf>,
+    /// No mail about errors: the batch that started this run sees to it.
+    pub hold_alert: bool,
 }
 
 /// What came of the settings: a configuration, or what is wrong with them.
@@ -136,13 +145,14 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         limits: limits(r),
         locking: Locking {
             use_locks: !flags.no_locks,
+            when_locked: when_locked(r, flags),
             force_unlock: flags.force_unlock,
             stranger_resume: r.boolean("FORCE_STRANGER_LOCK_RESUME"),
             resume: r.boolean("RESUME_SYNC"),
             resume_try: r.number("RESUME_TRY", u32::MAX.into()),
         },
         output: output(r, flags, environment),
-        alerts: alerts(r, environment),
+        alerts: alerts(r, flags, environment),
         hooks: hooks(r),
         mode: Mode { dry: flags.dry, initialize: flags.initialize, watch: flags.watch },
     }
@@ -166,6 +176,24 @@ impl Config {
             }
         }
         self
+    }
+}
+
+/// A monitor waits as long as it would wait for a change, a batch as it says; 0, which sample
+/// files hold, is no wish of its own.
+fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
+    let wanted: u64 = r.number("LOCK_WAIT", u32::MAX.into());
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    match (flags.skip_if_running, wanted, flags.watch, flags.usual_wait) {
+        (true, ..) => WhenLocked::Skip,
+        (_, 1.., ..) => WhenLocked::Wait(seconds(wanted)),
+        (_, 0, Watch::Initiator, _) => {
+            let max_wait: u64 = r.number("MAX_WAIT", u32::MAX.into());
+            WhenLocked::Wait(seconds(max_wait).filter(|limit| !limit.is_zero()))
+        }
+        (.., Some(0)) => WhenLocked::Wait(None),
+        (.., Some(usual)) => WhenLocked::Wait(seconds(usual)),
+        _ => WhenLocked::Fail,
     }
 }
 
@@ -315,6 +343,7 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
         debug: environment.says_yes("_DEBUG") || flags.verbose && environment.says_yes("DEBUG"),
         color: environment.filled("NO_COLOR").is_none(),
         dated_prefix: flags.dated_prefix || flags.watch != Watch::Off,
+        batch_report: flags.batch_report.clone(),
         report_file: flags
             .report_file
             .as_ref()
@@ -322,7 +351,7 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
     }
 }
 
-fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
+fn alerts(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Alerts {
     let smtp_port = r.number("SMTP_PORT", u16::MAX.into());
     if smtp_port == 0 && r.bytes("SMTP_PORT").trim_ascii() == b"0" {
         r.complain("SMTP_PORT", "'0' is no port");
@@ -346,6 +375,7 @@ fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
         placeholders.retain(|placeholder| placeholder.key == "DESTINATION_MAILS");
     }
     Alerts {
+        hold_errors: flags.hold_alert,
         muted: environment.says_yes("_DEBUG"),
         recipients,
         placeholders,

@@ -140,6 +140,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("RESUME_SYNC" = "no": "true" to "false" at locking.resume),
     row!("RESUME_TRY" = "9": "1" to "9" at locking.resume_try),
     row!("FORCE_STRANGER_LOCK_RESUME" = "yes": "false" to "true" at locking.stranger_resume),
+    row!("LOCK_WAIT" = "5": "Fail" to "Wait(Some(5s))" at locking.when_locked),
     row!("PARTIAL" = "yes": "false" to "true" at transfer.partial),
     row!("DELTA_COPIES" = "no": "true" to "false" at transfer.delta_copies),
     row!("DESTINATION_MAILS" = "a@b, c@d": "[]" to "[\"a@b\", \"c@d\"]" at alerts.recipients),

@@ -36,7 +36,10 @@ pub(crate) fn lock(bytes: &[u8]) {
         if found.content == Content::Empty {
             assert!(matches!(unheard, Verdict::TakeOver(_)), "{unheard:?} from {found:?}");
         } else if matches!(found.content, Content::Malformed(_)) || is_of_now {
-            assert!(matches!(unheard, Verdict::Stop(_)), "{unheard:?} from {found:?}");
+            assert!(
+                matches!(unheard, Verdict::Stop(_) | Verdict::Busy(_)),
+                "{unheard:?} from {found:?}"
+            );
         }
         let forced = LockRequest { force: true, ..request };
         let verdict = decide(&found, Process::Gone, &here, place, &forced);

@@ -94,8 +94,10 @@ pub enum Place {
 pub enum Verdict {
     /// It does not count: take it over and say so.
     TakeOver(Locked),
-    /// It counts; why, and what to do about it.
+    /// It counts, and will not go away by itself; why, and what to do about it.
     Stop(String),
+    /// A run that lives holds it, or one of another host may; waiting may help.
+    Busy(String),
 }
 
 impl Content {
@@ -258,7 +260,7 @@ pub fn decide(
             "locked by another instance, {instance_id}; its process {pid} {why}, but it may have been \
              started elsewhere; set FORCE_STRANGER_LOCK_RESUME=yes or use --force-unlock if no run is active"
         )),
-        Err(why) if !request.force => Verdict::Stop(why),
+        Err(why) if !request.force => Verdict::Busy(why),
         Ok(_) | Err(_) => take_over(
             format!("the lock of process {pid} of instance {instance_id} was forced open"),
             // Just what was asked for.
@@ -303,7 +305,7 @@ mod tests {
         match super::decide(found, process, &origin("here", "id:now"), place, request) {
             Verdict::TakeOver(Locked::TakenOver { warn: false, .. }) => TakenOver,
             Verdict::TakeOver(_) => TakenOverWithWarning,
-            Verdict::Stop(_) => Stopped,
+            Verdict::Stop(_) | Verdict::Busy(_) => Stopped,
         }
     }
 

@@ -22,6 +22,7 @@ pub mod peer;
 mod remote;
 mod shell;
 pub mod temp;
+mod to_be_made;
 mod trials;
 
 pub use acl::{Acl, Whom};
@@ -31,6 +32,7 @@ pub use local::LocalReplica;
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use remote::RemoteReplica;
 pub use shell::{ShellOptions, ShellReplica};
+pub use to_be_made::ToBeMade;
 
 use crate::config::{Config, Location};
 use crate::filter::Filter;
@@ -55,6 +57,20 @@ pub struct ReplicaError {
     pub location: String,
     /// What failed, why, and what to do about it.
     pub what: String,
+    /// What kind of failure it is, where the run can do something about it.
+    pub trouble: Trouble,
+}
+
+/// What a run can do about a failure of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trouble {
+    /// Nothing.
+    #[default]
+    Other,
+    /// The replica's directory is not there: CREATE_DIRS would make it.
+    Missing,
+    /// Another run holds its lock, and may give it back.
+    Locked,
 }
 
 /// A failure with one path; the run goes on with the others.

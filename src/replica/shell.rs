@@ -33,7 +33,7 @@ use super::owners::Owners;
 use super::peer::client::Way;
 use super::{
     Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Wanted,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Wanted,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -228,7 +228,12 @@ impl ShellReplica {
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
-        ReplicaError { side: self.side, location: self.location.to_string(), what: what.into() }
+        ReplicaError {
+            side: self.side,
+            location: self.location.to_string(),
+            what: what.into(),
+            trouble: Trouble::Other,
+        }
     }
 
     fn link(&mut self) -> Result<&mut Link, ReplicaError> {
@@ -239,6 +244,7 @@ impl ShellReplica {
             side: self.side,
             location: self.location.to_string(),
             what: String::new(),
+            trouble: Trouble::Other,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::mail::{self, Letter, Occasion};
 use super::{Frame, Level, Listing, Log, Reporter, RunReport, Tally};
-use super::{conflicts, json, metrics, summary, verdicts};
+use super::{conflicts, json, metrics, record, summary, verdicts};
 use crate::config::{Alerts, Config, Output};
 use std::io;
 use std::path::Path;
@@ -13,11 +13,15 @@ pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: 
     let dry = frame.duration.is_none();
     if output.summary || dry {
         log.say_all(Level::Always, &mut |line| summary(listing, frame, line));
+    } else {
+        log.say_all(Level::Notice, &mut |line| record::removals(listing, line));
+        log.say_all(Level::Verbose, &mut |line| record::updates(listing, line));
     }
-    if output.log_conflicts || dry {
+    let wanted = output.log_conflicts || dry;
+    if wanted {
         log.say_all(Level::Always, &mut |line| conflicts(listing, frame, line));
     }
-    let level = if dry { Level::Always } else { Level::Verbose };
+    let level = if dry { Level::Always } else { Level::Notice };
     log.say_all(level, &mut |line| verdicts(listing, line));
 }
 
@@ -31,22 +35,29 @@ pub fn write_reports(config: &Config, run: &RunReport, log: &dyn Reporter) {
                 log.say(Level::Warn, &format!("cannot write the {what} {path}: {e}"));
             }
         };
+    write(config.output.batch_report.as_deref(), "report for the batch", json::write);
     write(config.output.report_file.as_deref(), "report file", json::write);
     write(config.alerts.metrics_file.as_deref(), "metrics file", metrics::write);
 }
 
 /// Sends the mail about a finished run, if it deserves one. `worst` is what its exit
-/// status says. With ALERT_CONFLICTS the conflicts of the listing come along.
+/// status says; `summed_up` is its line. With ALERT_CONFLICTS the conflicts of the listing come along.
 pub fn mail_result(
     config: &Config,
     worst: Option<Level>,
     listing: &dyn Listing,
     frame: &Frame,
+    summed_up: &str,
     log: &Log,
 ) {
+    let is_failure = worst.is_some_and(|level| level != Level::Warn);
+    if is_failure && config.alerts.hold_errors {
+        // the batch runs it again, or sends the mail itself
+        return;
+    }
     let list = conflict_lines(&config.alerts, listing, frame);
     if mail::is_wanted(&config.alerts, worst, !list.is_empty()) {
-        post(config, Occasion::Finished(worst), &list, log);
+        post(config, Occasion::Finished(worst), &list, summed_up, log);
     }
 }
 
@@ -54,7 +65,25 @@ pub fn mail_result(
 /// It may take 30 seconds: not called from the thread that works.
 pub fn mail_soft_limit(config: &Config, log: &Log) {
     if mail::is_wanted(&config.alerts, Some(Level::Warn), false) {
-        post(config, Occasion::Running, &[], log);
+        post(config, Occasion::Running, &[], "", log);
+    }
+}
+
+/// Sends the mail about a task that a batch has given up, with what its last run said.
+pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
+    let worst = Some(Level::Error);
+    if mail::is_wanted(&config.alerts, worst, false) {
+        let letter = Letter {
+            task: &config.instance_id,
+            occasion: Occasion::Finished(worst),
+            dry: config.mode.dry,
+            summed_up: "",
+            tally: &Tally::default(),
+            conflicts: &[],
+            lines,
+            transcript: b"",
+        };
+        mail::send(&config.alerts, &letter, log);
     }
 }
 
@@ -63,16 +92,18 @@ fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<
     listing.conflicts(&mut |_| any = true);
     if alerts.conflicts && any {
         conflicts(listing, frame, &mut |line| lines.push(line.to_owned()));
+        verdicts(listing, &mut |line| lines.push(line.to_owned()));
     }
     lines
 }
 
-fn post(config: &Config, occasion: Occasion, conflicts: &[String], log: &Log) {
+fn post(config: &Config, occasion: Occasion, conflicts: &[String], summed_up: &str, log: &Log) {
     let (tally, lines, transcript): (Tally, _, _) = (log.tally(), log.lines(), log.transcript());
     let letter = Letter {
         task: &config.instance_id,
         occasion,
         dry: config.mode.dry,
+        summed_up,
         tally: &tally,
         conflicts,
         lines: &lines,

@@ -18,6 +18,8 @@ pub(crate) fn metrics(bytes: &[u8]) {
         replicas: Pair::default(),
         status: 1,
         complete: true,
+        summed_up: String::new(),
+        log: None,
         dry: false,
         counts: Pair::new(Counts::default(), Counts::default()),
         tally: Tally::default(),

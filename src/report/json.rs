@@ -19,6 +19,16 @@ pub fn write(path: &Path, run: &RunReport) -> io::Result<()> {
     write_whole(path, &text)
 }
 
+/// Writes the reports of several runs as one list.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_list(path: &Path, runs: &[&Value]) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(runs)?;
+    text.push(b'\n');
+    write_whole(path, &text)
+}
+
 /// The report as a value.
 #[must_use]
 pub fn to_json(run: &RunReport) -> Value {
@@ -33,6 +43,8 @@ pub fn to_json(run: &RunReport) -> Value {
         "status": run.status,
         "result": result(run.status),
         "complete": run.complete,
+        "summary": run.summed_up,
+        "log": run.log.as_ref().map(|log| log.to_string_lossy()),
         "initiator": side(run, Side::Initiator),
         "target": side(run, Side::Target),
         "conflict_count": run.conflicts.len(),
@@ -136,6 +148,8 @@ mod tests {
             replicas: Pair::new("/a".into(), "ssh://h//b".into()),
             status: 1,
             complete: true,
+            summed_up: "nothing to do".into(),
+            log: Some("/var/log/l".into()),
             dry: false,
             counts: Pair::new(
                 Counts::default(),

@@ -7,6 +7,7 @@ use super::progress::Progress;
 use super::screen::Screen;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Location, Output, Secret};
+use crate::process::Stream;
 use crate::ssh;
 use chrono::Local;
 use std::collections::VecDeque;
@@ -41,7 +42,16 @@ struct Inner {
     /// None with `--silent`.
     screen: Option<Screen>,
     kept: VecDeque<String>,
+    /// What was said and is not shown yet ([`Log::hold`]).
+    held: Option<Vec<Held>>,
     tally: Tally,
+}
+
+/// A line with what stood before it when it was said.
+struct Held {
+    level: Level,
+    prefix: String,
+    line: String,
 }
 
 impl Log {
@@ -93,6 +103,7 @@ impl Log {
             file,
             screen: (!output.silent).then_some(screen),
             kept: VecDeque::new(),
+            held: None,
             tally: Tally::default(),
         };
         let mark = if place.dry { DRY } else { "" };
@@ -112,6 +123,28 @@ impl Log {
     #[must_use]
     pub fn masked(&self, text: &str) -> String {
         self.inner().masks.apply(text)
+    }
+
+    /// From now on lines are held back, until it is known whether there is a run to speak of.
+    pub fn hold(&self) {
+        self.inner().held.get_or_insert_default();
+    }
+
+    /// Shows what was held back, and everything from now on.
+    pub fn release(&self) {
+        let mut inner = self.inner();
+        for Held { level, prefix, line } in inner.held.take().unwrap_or_default() {
+            inner.show(level, &prefix, &line);
+        }
+        inner.flush();
+    }
+
+    /// Forgets what was held back, with what it counted for.
+    pub fn forget_held(&self) {
+        let mut inner = self.inner();
+        if inner.held.take().is_some() {
+            inner.tally = Tally::default();
+        }
     }
 
     /// Forgets the problems and lines of the run before. The warning that no log file can
@@ -160,6 +193,12 @@ impl Log {
         self.inner().file.as_ref().map(|file| file.path().to_owned())
     }
 
+    /// Whether every line begins with date and time.
+    #[must_use]
+    pub fn is_dated(&self) -> bool {
+        self.prefix == Prefix::Dated
+    }
+
     /// Time since the program began.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
@@ -205,11 +244,10 @@ impl Log {
         let text = inner.masks.apply(text);
         for line in line::tidy(&text) {
             let line = format!("{}{line}", self.mark);
-            let plain = line::plain(&prefix, level, &line);
-            if let Some(screen) = &mut inner.screen {
-                screen.show(level, &prefix, &line, &plain);
+            match &mut inner.held {
+                Some(held) => held.push(Held { level, prefix: prefix.clone(), line }),
+                None => inner.show(level, &prefix, &line),
             }
-            inner.keep(plain);
         }
     }
 
@@ -246,6 +284,15 @@ impl Log {
 }
 
 impl Inner {
+    /// Puts a line on the screen and into the file.
+    fn show(&mut self, level: Level, prefix: &str, line: &str) {
+        let plain = line::plain(prefix, level, line);
+        if let Some(screen) = &mut self.screen {
+            screen.show(level, prefix, line, &plain);
+        }
+        self.keep(plain);
+    }
+
     /// Keeps a line in the file and for mail.
     fn keep(&mut self, plain: String) {
         if let Some(file) = &mut self.file {
@@ -318,6 +365,14 @@ impl Reporter for Log {
 
     fn shows_progress(&self) -> bool {
         self.inner().screen.as_ref().is_some_and(|screen| screen.progress.is_some())
+    }
+
+    fn relay(&self, stream: Stream, line: &str) {
+        let mut inner = self.inner();
+        if let Some(screen) = &mut inner.screen {
+            screen.relay(stream, line);
+            screen.flush();
+        }
     }
 
     fn say_all(&self, level: Level, lines: &mut Lines<'_>) {

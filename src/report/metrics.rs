@@ -154,6 +154,8 @@ mod tests {
             replicas: Pair::default(),
             status,
             complete: true,
+            summed_up: String::new(),
+            log: None,
             dry: false,
             counts: Pair::new(Counts { updates: 4, ..Counts::default() }, Counts::default()),
             tally: Tally::default(),

@@ -1,5 +1,6 @@
 //! Tell: the one way in which anything below `cli` speaks (spec 6).
 
+use crate::process::Stream;
 use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -16,6 +17,7 @@ pub mod mail;
 mod mask;
 pub mod metrics;
 mod progress;
+pub mod record;
 mod run;
 mod screen;
 mod summary;
@@ -32,7 +34,7 @@ pub use summary::{
     verdicts,
 };
 pub use tally::Tally;
-pub use who::Who;
+pub use who::{Stamped, Who};
 
 /// How much a message matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -139,6 +141,9 @@ pub trait Reporter: Send + Sync {
     fn say_all(&self, level: Level, lines: &mut Lines<'_>) {
         lines(&mut |text| self.say(level, text));
     }
+
+    /// A line of a child that speaks for itself, as it is, for the screen.
+    fn relay(&self, _stream: Stream, _line: &str) {}
 
     /// A problem.
     fn problem(&self, level: Level, side: Option<Side>, path: Option<&RelPath>, text: &str) {

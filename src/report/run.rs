@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// A finished run.
@@ -25,6 +25,10 @@ pub struct RunReport {
     pub status: u8,
     /// The run came to its end; false if it was stopped before.
     pub complete: bool,
+    /// What it did, in a line.
+    pub summed_up: String,
+    /// Its log file, if there is one.
+    pub log: Option<PathBuf>,
     /// Nothing was changed, only planned.
     pub dry: bool,
     /// What was done on each side.

@@ -4,6 +4,7 @@ use super::Level;
 use super::line;
 use super::progress::Progress;
 use crate::config::Output;
+use crate::process;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
 /// Where people look.
@@ -50,7 +51,16 @@ impl Screen {
         }
     }
 
-    /// LocalExecutor everything to the system.
+    /// A line of somebody else's, as it is.
+    pub(super) fn relay(&mut self, from: process::Stream, line: &str) {
+        let to = match from {
+            process::Stream::Out => &mut self.out,
+            process::Stream::Err => &mut self.err,
+        };
+        let _ = writeln!(to.to, "{line}");
+    }
+
+    /// Gives everything to the system.
     pub(super) fn flush(&mut self) {
         let _ = self.out.to.flush();
         let _ = self.err.to.flush();

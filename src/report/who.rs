@@ -3,6 +3,15 @@
 use super::{Level, Reporter};
 use chrono::Local;
 
+/// Whether lines carry date and time anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamped {
+    /// They do: the first line needs none of its own.
+    Yes,
+    /// They do not.
+    No,
+}
+
 /// User, host and process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who {
@@ -28,10 +37,13 @@ impl Who {
     }
 
     /// The first lines of a run (spec 6, "Log lines").
-    pub fn open_run(&self, log: &dyn Reporter, instance_id: &str, dry: bool) {
-        let now = Local::now().format("%Y-%m-%d %H:%M:%S %z");
+    pub fn open_run(&self, log: &dyn Reporter, instance_id: &str, dry: bool, stamped: Stamped) {
         let version = env!("CARGO_PKG_VERSION");
-        log.say(Level::Notice, &format!("{now} - osync {version} starts."));
+        let now = match stamped {
+            Stamped::Yes => String::new(),
+            Stamped::No => format!("{} - ", Local::now().format("%Y-%m-%d %H:%M:%S %z")),
+        };
+        log.say(Level::Notice, &format!("{now}osync {version} starts."));
         let Who { user, host, pid } = self;
         log.say(
             Level::Notice,

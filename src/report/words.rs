@@ -5,10 +5,15 @@ use super::Counts;
 use crate::tree::Pair;
 use std::time::Duration;
 
-/// `1 update`, `4 updates`.
+/// `1 update`, `4 updates`, `2 entries`.
 #[must_use]
 pub fn counted(count: u64, noun: &str) -> String {
-    format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+    let number = grouped(count);
+    match (count, noun.strip_suffix('y')) {
+        (1, _) => format!("{number} {noun}"),
+        (_, Some(stem)) => format!("{number} {stem}ies"),
+        (_, None) => format!("{number} {noun}s"),
+    }
 }
 
 /// `12,345`.
@@ -105,6 +110,7 @@ mod tests {
     #[test]
     fn numbers_sizes_and_times_read_as_people_say_them() {
         assert_eq!([counted(1, "path"), counted(12_345, "path")], ["1 path", "12,345 paths"]);
+        assert_eq!([counted(1, "entry"), counted(2, "entry")], ["1 entry", "2 entries"]);
         let sizes = [0, 1, 1023, 1024, 3_250_586, 1_073_741_823, u64::MAX].map(size);
         let expected =
             ["0 bytes", "1 byte", "1,023 bytes", "1.0 KiB", "3.1 MiB", "1.0 GiB", "16384.0 PiB"];

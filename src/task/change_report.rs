@@ -5,9 +5,14 @@ use super::apply::Applied;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Act, PathId, Plan};
 use crate::report::closing::tell_changes;
+use crate::report::words::counted;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
+use crate::tree::path::escape;
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A plan, or what was achieved of it.
@@ -16,19 +21,47 @@ pub struct Told<'a> {
     trees: &'a Pair<Tree>,
     /// None: all of it, as in a dry run.
     achieved: Option<&'a Achieved>,
-    keeps_backup: bool,
+    /// Entries that keep other metadata, because it may not be set there.
+    refused: Option<&'a BTreeSet<PathId>>,
+    /// Where what lost is kept on each side; none if it is not.
+    kept: Option<Kept>,
     /// In the order of the paths.
     order: Vec<PathId>,
+}
+
+/// Where CONFLICT_BACKUP keeps what an update replaces.
+pub struct Kept {
+    /// The roots of both replicas.
+    roots: Pair<PathBuf>,
+    /// What stands behind each name (CONFLICT_BACKUP_MULTIPLE).
+    suffix: String,
+}
+
+impl Kept {
+    fn place(&self, side: Side, path: &RelPath) -> String {
+        let mut place = self.roots[side].join(".osync_workdir/backup").into_os_string();
+        place.push("/");
+        place.push(OsStr::from_bytes(path.as_bytes()));
+        place.push(&self.suffix);
+        escape(place.as_bytes())
+    }
 }
 
 impl<'a> Told<'a> {
     fn new(
         plan: &'a Plan,
         trees: &'a Pair<Tree>,
-        achieved: Option<&'a Achieved>,
-        keeps_backup: bool,
+        applied: Option<&'a Applied>,
+        kept: Option<Kept>,
     ) -> Self {
-        Told { plan, trees, achieved, keeps_backup, order: plan.delta.in_path_order() }
+        Told {
+            plan,
+            trees,
+            achieved: applied.map(|applied| &applied.achieved),
+            refused: applied.map(|applied| &applied.refused),
+            kept,
+            order: plan.delta.in_path_order(),
+        }
     }
 
     fn counts(&self, path_id: PathId) -> bool {
@@ -67,7 +100,11 @@ impl Listing for Told<'_> {
     }
 
     fn metadata(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
-        self.each(|path_id| self.plan.verdict(path_id).metadata_on == Some(side), each);
+        let is_set = |path_id| {
+            self.plan.verdict(path_id).metadata_on == Some(side)
+                && self.refused.is_none_or(|refused| !refused.contains(&path_id))
+        };
+        self.each(is_set, each);
     }
 
     fn deletions(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
@@ -98,8 +135,8 @@ impl Listing for Told<'_> {
             let path = self.plan.path(conflict.path_id);
             let loser = conflict.winner.other();
             let was_there = self.plan.delta.now(conflict.path_id, loser).is_some();
-            let kept_in = (was_there && self.keeps_backup)
-                .then(|| format!("the {loser}'s .osync_workdir/backup/{path}"));
+            let kept = self.kept.as_ref().filter(|_| was_there);
+            let kept_in = kept.map(|kept| kept.place(loser, &path));
             let mut why = conflict.reason.words().to_owned();
             if conflict.first_contact {
                 why.push_str("; the replicas met here for the first time");
@@ -123,8 +160,8 @@ impl Task<'_> {
         self.tell_what_cannot_be_there(plan);
         if plan.kept_newer > 0 {
             let text = format!(
-                "{} newer entries on the receiving side were kept as they are (SYNC_TYPE)",
-                plan.kept_newer
+                "{} on the receiving side, newer than the source's, kept as it is (SYNC_TYPE)",
+                counted(plan.kept_newer, "entry")
             );
             self.say(Level::Notice, &text);
         }
@@ -154,7 +191,7 @@ impl Task<'_> {
 
     /// The complete plan (spec 6, "Dry run").
     pub(super) fn tell_dry(&mut self, trees: &Pair<Tree>, plan: &Plan) {
-        let told = Told::new(plan, trees, None, self.config.policy.backup);
+        let told = Told::new(plan, trees, None, self.kept());
         let bytes = Pair::from_fn(|side| told.bytes(side));
         let frame = self.frame(bytes, None);
         tell_changes(&self.config.output, &told, &frame, self.around.reporter());
@@ -163,7 +200,7 @@ impl Task<'_> {
 
     /// Summary, conflicts and counters of a run (spec 6).
     pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
-        let told = Told::new(plan, trees, Some(&applied.achieved), self.config.policy.backup);
+        let told = Told::new(plan, trees, Some(applied), self.kept());
         for (side, paths) in applied.unmade.iter() {
             let why = "neither this user nor this file system may be able to make them there";
             self.tell_left_out(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
@@ -177,10 +214,15 @@ impl Task<'_> {
         }
         let left = plan.owners_left + applied.refused.len() as u64;
         if left > 0 {
+            let (keep, they) = match left {
+                1 => ("keeps", "it is taken as it is"),
+                _ => ("keep", "they are taken as they are"),
+            };
             let text = format!(
-                "{left} entries keep other metadata on one side (owner, group, mode, ACL, extended \
+                "{} {keep} other metadata on one side (owner, group, mode, ACL, extended \
                  attributes), because this user may not set it there or the file system has none; \
-                 they are taken as they are"
+                 {they}",
+                counted(left, "entry")
             );
             self.around.reporter().tell(Event::Problem(&Problem {
                 level: Level::Warn,
@@ -189,17 +231,18 @@ impl Task<'_> {
                 text,
             }));
         }
-        let frame = self.frame(applied.bytes, Some(self.around.log.elapsed()));
+        let frame = self.frame(applied.bytes, Some(self.around.started.elapsed()));
         tell_changes(&self.config.output, &told, &frame, self.around.reporter());
-        if !plan.conflicts.is_empty() && !self.config.output.log_conflicts {
-            let text = format!(
-                "{} paths were changed on both sides and decided by the rules; --log-conflicts \
-                 lists them",
-                plan.conflicts.len()
-            );
-            self.say(Level::Notice, &text);
-        }
         self.remember(&told, applied.bytes);
+    }
+
+    /// Where the losers of conflicts lie, if they are kept.
+    fn kept(&self) -> Option<Kept> {
+        let policy = &self.config.policy;
+        policy.backup.then(|| Kept {
+            roots: Pair::from_fn(|side| self.replicas[side].root().to_owned()),
+            suffix: if policy.backup_multiple { self.stamp.clone() } else { String::new() },
+        })
     }
 
     fn remember(&mut self, told: &Told<'_>, bytes: Pair<u64>) {

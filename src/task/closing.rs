@@ -4,6 +4,7 @@ use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
 use crate::process::{StopReason, fault, signals};
 use crate::report::closing::{mail_result, write_reports};
+use crate::report::record::{Reach, sum_up};
 use crate::report::{Achievements, Level, RunReport};
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
@@ -13,6 +14,16 @@ impl Task<'_> {
     /// exit status.
     pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
         self.outcome.complete = halted.is_none();
+        if let Some(Halt::Skipped(text)) = &halted {
+            self.around.log.forget_held();
+            self.say(Level::Notice, text);
+            self.outcome.skipped = true;
+            return self.outcome;
+        }
+        self.around.log.release();
+        if halted.is_none() && self.outcome.reach == Reach::Part {
+            self.outcome.reach = Reach::All;
+        }
         self.tell_halt(halted);
         for side in Side::BOTH {
             fault::point("unlocking");
@@ -25,9 +36,11 @@ impl Task<'_> {
         self.write_journal();
         self.after_hooks();
         self.outcome.status = self.status();
-        write_reports(self.config, &self.report(), self.around.reporter());
-        self.send_mail();
+        let summed_up = self.summed_up();
+        write_reports(self.config, &self.report(&summed_up), self.around.reporter());
+        self.send_mail(&summed_up);
         self.outcome.status = self.status();
+        self.say(Level::Notice, &summed_up);
         self.around.log.close_run(self.around.log.worst());
         self.outcome
     }
@@ -51,7 +64,7 @@ impl Task<'_> {
         hooks::after(self.config, &result, remote, self.around.log.as_ref(), &stop);
     }
 
-    fn report(&self) -> RunReport {
+    fn report(&self, summed_up: &str) -> RunReport {
         RunReport {
             task: self.config.instance_id.clone(),
             started: self.outcome.started,
@@ -59,6 +72,8 @@ impl Task<'_> {
             replicas: Pair::from_fn(|side| self.replicas[side].location()),
             status: self.outcome.status,
             complete: self.outcome.complete,
+            summed_up: summed_up.to_owned(),
+            log: self.around.log.path(),
             dry: self.is_dry(),
             counts: self.outcome.counts,
             tally: self.around.log.tally(),
@@ -66,18 +81,25 @@ impl Task<'_> {
         }
     }
 
-    fn send_mail(&self) {
+    /// The line that sums the run up (spec 10, "The record of a run").
+    fn summed_up(&self) -> String {
+        let Outcome { counts, conflicts, files, reach, .. } = &self.outcome;
+        let time = self.around.started.elapsed();
+        sum_up(counts, conflicts.len() as u64, *files, *reach, time)
+    }
+
+    fn send_mail(&self, summed_up: &str) {
         let listing =
             Achievements { conflicts: self.outcome.conflicts.clone(), ..Achievements::default() };
         let frame = self.frame(Pair::default(), None);
         let log = self.around.log;
-        mail_result(self.config, log.worst(), &listing, &frame, log);
+        mail_result(self.config, log.worst(), &listing, &frame, summed_up, log);
     }
 
     fn tell_halt(&self, halted: Option<Halt>) {
         let reporter = self.around.reporter();
         match halted {
-            None | Some(Halt::Told) => {}
+            None | Some(Halt::Told | Halt::Skipped(_)) => {}
             Some(Halt::Replica(error)) => match self.around.stop.reason() {
                 // what was asked of a replica when the word came was given up
                 Some(reason) => {

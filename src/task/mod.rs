@@ -17,16 +17,21 @@ mod look;
 pub mod outcome;
 pub mod preflight;
 mod recording;
+mod turn;
 
-use crate::config::{Config, Preserve, Watch};
+use crate::config::{Config, Location, Preserve, Watch, WhenLocked};
 use crate::process::{Stop, fault};
 use crate::reconcile::{Plan, Rules, guard, reconcile};
-use crate::replica::{self, Access, LockRequest, Locked, Replica, Retention, Unread, Way};
+use crate::replica::{
+    self, Access, LockRequest, Locked, Prepared, Replica, Retention, ToBeMade, Trouble, Unread, Way,
+};
+use crate::report::record::Reach;
+use crate::report::words::{counted, size};
 use crate::report::{Event, Level, Log, Reporter, mail};
 use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
 };
-use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use attributes::Reader;
 use file_systems::FileSystems;
 use intent::Intent;
@@ -36,6 +41,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
+use turn::{Turn, Wait};
 
 /// What a run needs beside its settings.
 #[derive(Clone, Copy)]
@@ -77,6 +83,8 @@ struct Task<'a> {
     interrupted: Option<Inflight>,
     /// Not all that it left behind could be removed.
     left_overs: bool,
+    /// What stands behind the names of what this run keeps.
+    stamp: String,
     outcome: Outcome,
 }
 
@@ -105,11 +113,19 @@ pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
         interrupted: None,
         left_overs: false,
+        stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
         outcome: Outcome::new(SystemTime::now()),
     };
     let halted = task.stages().err();
     drop(deadlines);
     task.close(halted)
+}
+
+/// How many files a tree holds that take part.
+fn files(tree: &Tree) -> u64 {
+    let is_file =
+        |id: &NodeId| tree.entry(*id).kind == Kind::File && tree.standing(*id) == Standing::Present;
+    tree.ids().filter(is_file).count() as u64
 }
 
 /// The replica behind ssh, if there is one.
@@ -128,8 +144,15 @@ impl Task<'_> {
         preflight::connectivity(self.config, &self.around)?;
         self.prepare()?;
         fault::point("prepared");
-        self.before_hooks()?;
-        self.lock()?;
+        if self.config.locking.when_locked == WhenLocked::Skip {
+            // before anything is said or run for a run that is not to be
+            self.lock()?;
+            self.around.log.release();
+            self.before_hooks()?;
+        } else {
+            self.before_hooks()?;
+            self.lock()?;
+        }
         self.synchronise()?;
         fault::point("recorded");
         self.clean()
@@ -150,8 +173,9 @@ impl Task<'_> {
             fault::point("cleaned");
             if cleaned.entries > 0 {
                 let text = format!(
-                    "{side}: removed {} old entries from backup/ and deleted/ ({} bytes)",
-                    cleaned.entries, cleaned.bytes
+                    "{side}: removed {} from backup/ and deleted/, old enough to go ({})",
+                    counted(cleaned.entries, "entry"),
+                    size(cleaned.bytes)
                 );
                 self.say(Level::Notice, &text);
             }
@@ -185,12 +209,22 @@ impl Task<'_> {
             Access::ReadWrite { create: self.config.create_dirs }
         };
         for side in Side::BOTH {
-            let prepared = self.replicas[side].prepare(access)?;
+            let prepared = self.prepare_side(side, access)?;
             self.can_chown[side] = prepared.can_chown;
             self.began[side] = prepared.now;
             self.file_systems.ids[side].clone_from(&prepared.file_system);
             if prepared.created {
-                let text = format!("made the {side} directory {}", self.replicas[side].location());
+                let place = self.replicas[side].location();
+                let mut text = format!("made the {side} directory {place}");
+                if let Location::Ssh(to) = &self.config.replicas[side]
+                    && to.path.is_relative()
+                    && !to.path.starts_with("~")
+                {
+                    text.push_str(
+                        " in the login directory (a path from the root has two slashes behind the \
+                         host)",
+                    );
+                }
                 self.say(Level::Notice, &text);
             }
             if let Some(what) = &prepared.closed {
@@ -220,10 +254,62 @@ impl Task<'_> {
         self.say(Level::Verbose, &text);
     }
 
+    /// Makes one replica ready. In a dry run, one that CREATE_DIRS would make stands there
+    /// as an empty one.
+    fn prepare_side(&mut self, side: Side, access: Access) -> Result<Prepared, Halt> {
+        let error = match self.replicas[side].prepare(access) {
+            Ok(prepared) => return Ok(prepared),
+            Err(error) => error,
+        };
+        let is_to_be_made =
+            self.is_dry() && self.config.create_dirs && error.trouble == Trouble::Missing;
+        if !is_to_be_made {
+            return Err(error.into());
+        }
+        let text = format!(
+            "{side} replica {}: it is not there; what follows is the plan for the empty directory \
+             that CREATE_DIRS makes",
+            error.location
+        );
+        self.say(Level::Notice, &text);
+        let root = match &self.config.replicas[side] {
+            Location::Local(path) => path.clone(),
+            Location::Ssh(to) => to.path.clone(),
+        };
+        let stand_in = ToBeMade::new(side, error.location, root);
+        let prepared = stand_in.prepared();
+        self.replicas[side] = Box::new(stand_in);
+        Ok(prepared)
+    }
+
+    /// Takes both locks. While another run has one, none is kept: two runs that wait for each
+    /// other would wait for ever.
     fn lock(&mut self) -> Result<(), Halt> {
         if self.is_dry() || !self.config.locking.use_locks {
             return Ok(());
         }
+        let mut turn = Turn::new(self.config.locking.when_locked);
+        loop {
+            let busy = match self.try_lock() {
+                Err(Halt::Replica(error)) if error.trouble == Trouble::Locked => error,
+                done => return done,
+            };
+            self.replicas.initiator.unlock()?;
+            match turn.after(busy) {
+                Wait::Over(halt) => return Err(halt),
+                Wait::For { pause, word } => {
+                    if let Some(word) = word {
+                        self.say(Level::Notice, &word);
+                    }
+                    if self.around.stop.wait(pause).is_some() {
+                        self.check_stop()?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_lock(&mut self) -> Result<(), Halt> {
         let request = LockRequest {
             instance_id: self.config.instance_id.clone(),
             force: self.config.locking.force_unlock,
@@ -252,7 +338,7 @@ impl Task<'_> {
         // from here on there is a place to write down how the run ended
         self.outcome.done = (!self.is_dry()).then(journal::Done::default);
         self.look_up_abilities(&store)?;
-        self.count_resume(&store)?;
+        let last_was_whole = self.count_resume(&store)?;
         self.note_action(&store, Action::ReplicaTree)?;
         for side in Side::BOTH {
             self.replicas[side].keep_listing_in(&store.dir().path());
@@ -263,6 +349,8 @@ impl Task<'_> {
             (self.scan(), loading.map(ScopedJoinHandle::join))
         });
         let mut trees = trees?;
+        self.outcome.reach = Reach::Part;
+        self.outcome.files = files(&trees.initiator).max(files(&trees.target));
         fault::point("scanned");
         self.outcome.compared = trees.initiator.len().max(trees.target.len()) as u64;
         self.check_stop()?;
@@ -279,7 +367,20 @@ impl Task<'_> {
         };
         let mut loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
         self.tell_notes(&loaded.notes);
-        let identities = self.identities(Some(&loaded.baseline))?;
+        let identities = self.identities(Some(&loaded.baseline));
+        let mut danger = None;
+        let identities = match identities {
+            // a dry run shows what is at stake
+            Err(Halt::Danger(found)) if self.is_dry() => {
+                danger = Some(found);
+                Pair::default()
+            }
+            Err(Halt::Danger(found)) => {
+                self.note_nothing_begun(&store, last_was_whole)?;
+                return Err(Halt::Danger(found));
+            }
+            found => found?,
+        };
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
         let (mut trees, spelled) = self.agree_on_spelling(trees, &loaded.baseline)?;
@@ -293,7 +394,14 @@ impl Task<'_> {
         let mut plan = self.plan(&store, &trees, &loaded.baseline)?;
         plan.respellings = spelled.respellings;
         plan.problems.extend(spelled.problems);
-        if let Some(danger) = guard::mass_deletion(&trees, &plan, &self.config.policy) {
+        let danger = danger.or_else(|| guard::mass_deletion(&trees, &plan, &self.config.policy));
+        if let Some(danger) = danger {
+            if self.is_dry() {
+                self.tell_of_plan(&plan);
+                self.tell_dry(&trees, &plan);
+            } else {
+                self.note_nothing_begun(&store, last_was_whole)?;
+            }
             return Err(Halt::Danger(danger));
         }
         self.tell_of_plan(&plan);
@@ -313,6 +421,11 @@ impl Task<'_> {
             std::mem::forget((trees, plan, loaded));
         }
         Ok(())
+    }
+
+    /// A run that a guard stopped has begun nothing that the next one could resume.
+    fn note_nothing_begun(&self, store: &StateStore, last_was_whole: bool) -> Result<(), Halt> {
+        if last_was_whole { self.note_action(store, Action::Synced) } else { Ok(()) }
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {

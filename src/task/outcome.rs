@@ -5,6 +5,7 @@ use super::journal::Done;
 use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
+use crate::report::record::Reach;
 use crate::report::{ConflictLine, Counts, Level};
 use crate::state::Baseline;
 use crate::tree::{Pair, Side};
@@ -35,6 +36,8 @@ pub enum Halt {
     },
     /// What it was is reported already.
     Told,
+    /// Another run holds a lock, and this one is not to wait nor to fail (`--skip-if-running`).
+    Skipped(String),
     /// A limit or a signal.
     Stopped(StopReason),
 }
@@ -68,6 +71,12 @@ pub struct Outcome {
     pub started: SystemTime,
     /// Whether it came to its end: false if it was stopped or could not begin.
     pub complete: bool,
+    /// How far it came.
+    pub reach: Reach,
+    /// How many files were compared: those of the side that has more.
+    pub files: u64,
+    /// It was skipped, because another run holds a lock.
+    pub skipped: bool,
     /// What was done on each side.
     pub counts: Pair<Counts>,
     /// Paths changed on both sides.
@@ -90,6 +99,9 @@ impl Outcome {
             status: SUCCESS,
             started,
             complete: false,
+            reach: Reach::Nothing,
+            files: 0,
+            skipped: false,
             counts: Pair::default(),
             conflicts: Vec::new(),
             done: None,

@@ -9,6 +9,8 @@ use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::{Act, Plan, as_found, mounts};
 use crate::replica::host;
 use crate::report::Level;
+use crate::report::record::Reach;
+use crate::report::words::counted;
 use crate::state::{
     Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError,
     StateStore,
@@ -35,7 +37,8 @@ impl Task<'_> {
     /// RESUME_SYNC and RESUME_TRY: whether this run goes on with one that did not come to
     /// its end. The plan is made afresh in any case; what a limit is for is that somebody
     /// gets to know.
-    pub(super) fn count_resume(&self, store: &StateStore) -> Result<(), Halt> {
+    /// Answers whether the last run did come to its end.
+    pub(super) fn count_resume(&self, store: &StateStore) -> Result<bool, Halt> {
         let unfinished = Side::BOTH.into_iter().any(|side| {
             matches!(store.last_action(side), Ok(Some(word)) if word != Action::Synced.name())
         });
@@ -54,11 +57,13 @@ impl Task<'_> {
         } else {
             let text = if locking.resume && locking.resume_try > 0 {
                 format!(
-                    "the last run did not come to its end, and {tried} tries to resume it did \
-                     not either; starting afresh"
+                    "the last run did not come to its end, nor did {} to resume it; this one goes \
+                     on from what they achieved",
+                    counted(tried.into(), "try")
                 )
             } else {
-                "the last run did not come to its end; starting afresh".to_owned()
+                "the last run did not come to its end; this one goes on from what it achieved"
+                    .to_owned()
             };
             self.say(Level::Notice, &text);
             0
@@ -66,7 +71,7 @@ impl Task<'_> {
         if !self.is_dry() && count != tried {
             store.set_resume_count(count)?;
         }
-        Ok(())
+        Ok(!unfinished)
     }
 
     /// Notes for people and for osync 1.3 how far the run has come.
@@ -106,6 +111,7 @@ impl Task<'_> {
         store.clear_inflight()?;
         self.remember_compared(store)?;
         self.finish(store)?;
+        self.outcome.reach = Reach::Recorded;
         self.say(Level::Notice, &format!("recorded the present trees as the baseline: {counts}"));
         Ok(())
     }
@@ -135,7 +141,7 @@ impl Task<'_> {
                 began: self.began,
                 interrupted: self.interrupted.as_ref(),
                 left_overs: self.left_overs,
-                stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+                stamp: self.stamp.clone(),
                 readers: &self.readers,
                 replicas: &mut self.replicas,
             }

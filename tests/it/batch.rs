@@ -1,10 +1,11 @@
 //! Batches with the real program.
 
 use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::smtp::{Behaviour, SmtpServer};
 use crate::support::sshd::Sshd;
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A directory of tasks, each with two replicas of its own.
 struct Tasks {
@@ -40,7 +41,8 @@ impl Tasks {
 
     fn run(&self, args: &[&str]) -> Outcome {
         let path = format!("--path={}", self.sandbox.path("etc").display());
-        self.sandbox.osync().arg("batch").arg(path).args(args).run()
+        let run = self.sandbox.osync().arg("batch").arg(path).arg("--retry-delay=0");
+        run.args(args).run()
     }
 
     fn is_done(&self, name: &str) -> bool {
@@ -66,7 +68,8 @@ fn all_tasks_run_one_after_the_other() {
     let position = |text: &str| run.stdout.find(text).unwrap_or_else(|| panic!("{text} {run}"));
     assert!(position("one.conf: has succeeded") < position("three.conf: run 1"));
     assert!(position("three.conf: has succeeded") < position("two.conf: run 1"));
-    assert!(!run.stdout.contains("osync finished"), "tasks are silent {run}");
+    assert_eq!(run.stdout.matches("osync finished.").count(), 3, "as without a batch: {run}");
+    assert!(run.stdout.contains("1 update to the target"), "{run}");
 }
 
 #[test]
@@ -91,7 +94,8 @@ fn the_worst_task_decides_the_exit_status() {
     assert_eq!(run.status, Some(1), "{run}");
     assert!(tasks.is_done("good"));
     assert_eq!(run.stdout.matches("bad.conf: run ").count(), 2, "{run}");
-    assert!(run.stderr.contains("bad.conf: has not succeeded in 2 runs"), "{run}");
+    let why = "bad.conf: has not succeeded in 2 runs: osync: ";
+    assert!(run.stderr.contains(why) && run.stderr.contains("INITIATOR_SYNC_DIR"), "{run}");
 }
 
 #[test]
@@ -202,7 +206,10 @@ fn when_the_time_is_up_what_runs_goes_on_and_nothing_else_begins() {
     fs::remove_file(tasks.sandbox.path("etc/c.conf")).unwrap();
     let run = tasks.run(&["--max-exec-time=1"]);
     assert_eq!((run.status, tasks.begun("b")), (Some(1), 1), "{run}");
-    assert!(run.stderr.contains("b.conf: has not succeeded in 1 run;"), "{run}");
+    let (why, log) = ("the local command before the run", tasks.sandbox.path("b.log"));
+    let text = format!("b.conf: has not succeeded in 1 run: {why}");
+    assert!(run.stderr.contains(&text), "{run}");
+    assert!(run.stderr.contains(&format!("(its log is {})", log.display())), "{run}");
     // and no limit is none
     let run = tasks.run(&["--max-exec-time=0", "--max-runs=2"]);
     assert_eq!((run.status, tasks.begun("b")), (Some(1), 3), "{run}");
@@ -257,4 +264,52 @@ fn one_file_is_a_batch_and_a_configuration_may_be_named_batch() {
     let run = tasks.sandbox.osync().dir(tasks.sandbox.path("etc")).arg("batch.conf").run();
     assert_eq!(run.status, Some(0), "{run}");
     assert!(tasks.is_done("batch"));
+}
+
+#[test]
+fn a_task_that_fails_again_and_again_sends_one_mail() {
+    let server = SmtpServer::start(Behaviour::default());
+    let tasks = Tasks::new(&[]);
+    let mail = format!(
+        "DESTINATION_MAILS=me@example.org\nSMTP_SERVER=localhost\nSMTP_PORT={}\n",
+        server.port()
+    );
+    tasks.add("a", &format!("{mail}STOP_ON_CMD_ERROR=yes\nLOCAL_RUN_BEFORE_CMD=\"exit 1\""));
+    let run = tasks.run(&["--max-runs=3"]);
+    assert_eq!((run.status, tasks.begun("a")), (Some(1), 3), "{run}");
+    let mails = server.wait_for(1);
+    assert_eq!(mails.len(), 1);
+    assert!(mails[0].subject().starts_with("Finished run - Error alert for a on "));
+    // a batch whose time is up sends what the run was to hold back
+    let run = tasks.run(&["--max-runs=3", "--retry-delay=600", "--max-exec-time=1", "--silent"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(server.wait_for(2).len() >= 2);
+}
+
+#[test]
+fn the_report_of_a_batch_is_a_list() {
+    let tasks = Tasks::new(&["one", "two"]);
+    let file = tasks.sandbox.path("report.json");
+    let run = tasks.run(&["--report", file.to_str().unwrap(), "--dry"]);
+    assert_eq!(run.status, Some(0), "{run}");
+    let list: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let names: Vec<_> = list.as_array().unwrap().iter().map(|of| of["task"].clone()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert!(list[0]["summary"].as_str().unwrap().starts_with("1 update to the target"), "{list}");
+    assert!(run.stdout.contains("(dry run) UPDATE >> "), "the plan is shown: {run}");
+}
+
+#[test]
+fn the_log_of_the_batch_is_not_the_log_of_its_tasks() {
+    let tasks = Tasks::new(&["one"]);
+    let own = tasks.sandbox.path("etc/one.conf");
+    let text = fs::read_to_string(&own).unwrap().replace("LOGFILE=", "#");
+    fs::write(&own, text).unwrap();
+    let home = tasks.sandbox.path("home");
+    let run = tasks.run(&[]);
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(!tasks.sandbox.log().contains(" starts."), "{}", tasks.sandbox.log());
+    for place in [Path::new("/var/log/osync.one.log"), &home.join("osync.one.log")] {
+        let _ = fs::remove_file(place);
+    }
 }

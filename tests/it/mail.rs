@@ -31,6 +31,7 @@ impl Reporter for Ear {
 fn alerts(server: &SmtpServer) -> Alerts {
     Alerts {
         muted: false,
+        hold_errors: false,
         recipients: vec!["a@example.org,b@example.org".into()],
         always: false,
         conflicts: false,
@@ -53,6 +54,7 @@ fn post(alerts: &Alerts, patience: Patience) -> Ear {
         task: "t",
         occasion: Occasion::Finished(None),
         dry: false,
+        summed_up: "",
         tally: &Tally::default(),
         conflicts: &[],
         lines: &lines,

@@ -188,7 +188,7 @@ fn conflicts_are_listed_when_asked_for() {
     assert_eq!(run.stdout, expected, "{run}");
 
     let run = with_changes().sync(&["--verbose", "--no-prefix"]);
-    assert!(run.stdout.contains("(VERBOSE):conflict on both: the target's version wins"), "{run}");
+    assert!(run.stdout.contains("\nconflict on both: the target's version wins"), "{run}");
     assert!(run.stdout.contains("the initiator's version is kept in "), "{run}");
 }
 

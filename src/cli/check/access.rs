@@ -5,10 +5,11 @@ use super::{Finding, Verdict};
 use crate::config::{Config, Location};
 use crate::process::signals::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
-use crate::replica::{self, Access, Prepared, ReplicaError};
+use crate::replica::{self, Access, Prepared, ReplicaError, Trouble};
 use crate::report::{Event, Level, Reporter, mail};
 use crate::task::preflight;
 use crate::tree::Side;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -87,14 +88,46 @@ fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {
         said.into_iter().map(|text| finding(side.name(), Verdict::Warning, text)).collect();
     findings.push(match prepared {
         Ok((place, prepared)) => space(config, side, &place, prepared),
-        // That is the error which names the setting that would help.
-        Err(error) if config.create_dirs && error.what.contains("CREATE_DIRS") => {
-            let text = format!("{} is missing and will be created", error.location);
-            finding(side.name(), Verdict::Fine, text)
+        Err(error) if config.create_dirs && error.trouble == Trouble::Missing => {
+            to_be_made(config, side, stop, &error)
         }
         Err(error) => finding(side.name(), Verdict::Error, error.to_string()),
     });
     findings
+}
+
+/// A run would make this directory: whether it could shows the nearest one that is there,
+/// where rsync is looked for, too.
+fn to_be_made(config: &Config, side: Side, stop: &Stop, missing: &ReplicaError) -> Finding {
+    let path = match &config.replicas[side] {
+        Location::Local(path) => path,
+        Location::Ssh(to) => &to.path,
+    };
+    let collector = Collector::default();
+    let mut config = config.clone();
+    let up = path.ancestors().skip(1);
+    let up = up.map(|dir| if dir.as_os_str().is_empty() { Path::new("~") } else { dir });
+    for above in up {
+        match &mut config.replicas[side] {
+            Location::Local(path) => *path = above.to_owned(),
+            Location::Ssh(to) => to.path = above.to_owned(),
+        }
+        match reach(&config, side, stop, &collector) {
+            Ok(_) => {
+                let text = format!("{} is missing and will be created", missing.location);
+                return finding(side.name(), Verdict::Fine, text);
+            }
+            Err(error) if error.trouble == Trouble::Missing => {}
+            Err(error) => {
+                let text = format!(
+                    "{} is missing and cannot be created: {}: {}",
+                    missing.location, error.location, error.what
+                );
+                return finding(side.name(), Verdict::Error, text);
+            }
+        }
+    }
+    finding(side.name(), Verdict::Error, missing.to_string())
 }
 
 /// Asks the replica as a run would, without making anything; also says where it is.

@@ -7,6 +7,7 @@ mod show;
 use super::args::CheckArgs;
 use super::{print, settings};
 use crate::config::{Environment, Resolution};
+use show::Detail;
 
 /// How a finding counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +37,18 @@ pub fn run(args: &CheckArgs, environment: &Environment) -> u8 {
     let resolution = settings::gather(args.sync.config_file.as_deref(), &flags, environment);
     let findings = resolution.config.as_ref().map(access::try_all).unwrap_or_default();
     let status = status(&resolution, &findings);
-    print(&match args.json {
-        true => show::json(&resolution, &findings, status),
-        false => show::text(&resolution, &findings, status),
-    });
+    let run = &args.sync.run;
+    let detail = match (run.errors_only, run.verbose) {
+        (true, _) => Detail::Problems,
+        (false, true) => Detail::Everything,
+        (false, false) => Detail::Usual,
+    };
+    if !run.silent {
+        print(&match args.json {
+            true => show::json(&resolution, &findings, status),
+            false => show::text(&resolution, &findings, status, detail),
+        });
+    }
     status
 }
 

@@ -1,69 +1,71 @@
 //! What `osync check` found, for people and for programs.
 
 use super::{Finding, Verdict};
-use crate::config::keys::{Key, Kind, Section};
-use crate::config::{Origin, Problem, Resolution, Setting, Settings};
-use crate::tree::path::escape;
+use crate::cli::settings;
+use crate::config::keys::Section;
+use crate::config::{Origin, Problem, Resolution};
 use serde_json::{Value, json};
 use std::fmt::Write;
 
-/// Where the origins begin, if values leave room.
-const COLUMN: usize = 56;
+/// How much people want to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Detail {
+    /// Problems alone (`--errors-only`).
+    Problems,
+    /// What was tried, and the settings that are not at their defaults.
+    Usual,
+    /// Every setting (`--verbose`).
+    Everything,
+}
 
-/// For people.
-pub(super) fn text(resolution: &Resolution, findings: &[Finding], status: u8) -> String {
+/// For people: the verdict first, and what speaks against a run.
+pub(super) fn text(
+    resolution: &Resolution,
+    findings: &[Finding],
+    status: u8,
+    detail: Detail,
+) -> String {
     let mut out = String::new();
-    for section in Section::ALL {
-        let of_section = resolution.settings.iter().filter(|(key, _)| key.section == section);
-        for (index, (key, setting)) in of_section.enumerate() {
-            if index == 0 {
-                let _ = writeln!(out, "[{}]", section.name());
-            }
-            let _ = writeln!(out, "{}", line(&resolution.settings, key, setting));
-        }
-    }
-    let problems = resolution.warnings.iter().map(|problem| ("warning", problem));
-    let errors = resolution.errors.iter().map(|problem| ("error", problem));
-    for (index, (kind, problem)) in problems.chain(errors).enumerate() {
-        if index == 0 {
-            out.push_str("\nProblems\n");
-        }
-        let _ = writeln!(out, "{kind}: {problem}");
-    }
-    if !findings.is_empty() {
-        out.push_str("\nAccess\n");
-    }
-    for finding in findings {
-        let _ = writeln!(out, "{:<8} {}: {}", word(finding.verdict), finding.what, finding.text);
-    }
     let verdict = match status {
         0 => "Everything is fine.",
         2 => "A run would work, with warnings.",
         _ => "A run would fail.",
     };
-    let _ = writeln!(out, "\n{verdict}");
-    out
-}
-
-fn line(settings: &Settings, key: &Key, setting: &Setting) -> String {
-    let left = format!("{} = {}", key.name, shown(key, setting));
-    let origin = match setting.origin {
-        Origin::Default => "default".to_owned(),
-        origin => settings.place(origin),
-    };
-    format!("{left:<COLUMN$}  {origin}")
-}
-
-/// The value; secrets stay secret.
-fn shown(key: &Key, setting: &Setting) -> String {
-    match key.kind {
-        Kind::Secret if !setting.value.is_empty() => "(not shown)".to_owned(),
-        _ => {
-            // Lists of TOML carry NULs between their parts.
-            let parts = setting.value.split(|b| *b == 0).filter(|part| !part.is_empty());
-            parts.map(escape).collect::<Vec<_>>().join(" | ")
+    if status != 0 || detail != Detail::Problems {
+        let _ = writeln!(out, "{verdict}");
+    }
+    let errors = resolution.errors.iter().map(|problem| ("error", problem));
+    let warnings = resolution.warnings.iter().map(|problem| ("warning", problem));
+    for (kind, problem) in errors.chain(warnings) {
+        let _ = writeln!(out, "{kind:<8} {problem}");
+    }
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    let is_shown =
+        |finding: &&&Finding| detail != Detail::Problems || finding.verdict != Verdict::Fine;
+    for finding in sorted.iter().filter(is_shown) {
+        let _ = writeln!(out, "{:<8} {}: {}", word(finding.verdict), finding.what, finding.text);
+    }
+    if detail == Detail::Problems {
+        return out;
+    }
+    let all = detail == Detail::Everything;
+    out.push_str(match all {
+        true => "\nSettings\n",
+        false => "\nSettings that are not at their defaults (--verbose shows all)\n",
+    });
+    for section in Section::ALL {
+        let of_section = resolution.settings.iter().filter(|(key, setting)| {
+            key.section == section && (all || settings::is_not_default(key, setting))
+        });
+        for (index, (key, setting)) in of_section.enumerate() {
+            if index == 0 {
+                let _ = writeln!(out, "[{}]", section.name());
+            }
+            let _ = writeln!(out, "{}", settings::line(&resolution.settings, key, setting));
         }
     }
+    out
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -89,7 +91,7 @@ pub(super) fn json(resolution: &Resolution, findings: &[Finding], status: u8) ->
             json!({
                 "key": key.name,
                 "section": key.section.name(),
-                "value": shown(key, setting),
+                "value": settings::shown(key, setting),
                 "origin": origin,
                 "place": place,
             })

@@ -143,6 +143,8 @@ pub static KEYS: &[Key] = &[
         "How often an interrupted run is taken up before a fresh one is made.").sample("2"),
     key(Section::Resume, "FORCE_STRANGER_LOCK_RESUME", Boolean, "no",
         "Take over the dead lock of another task on a remote target. Dangerous where several machines use one target."),
+    key(Section::Resume, "LOCK_WAIT", Number, "0",
+        "Seconds that a run waits for its turn while another run has locked a replica. 0: it fails at once; in monitor mode and in a batch it waits all the same."),
     key(Section::Resume, "PARTIAL", Boolean, "no",
         "Keep files that were transferred in part and go on from there in the next run."),
     key(Section::Resume, "DELTA_COPIES", Boolean, "yes",

@@ -37,7 +37,7 @@ pub(super) struct Held {
 /// Why a lock could not be taken: it is held, or the work directory fails us.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LockError {
-    /// Somebody has it, or it is not understood.
+    /// It is not understood, or only a person can tell whether it counts.
     #[error("{0}")]
     Stop(String),
     /// It says nothing of a process of this machine: `lock` and `lock.by`, which whoever asks
@@ -49,6 +49,9 @@ pub(super) enum LockError {
         #[allow(missing_docs)]
         by: Vec<u8>,
     },
+    /// Another run has it, and may give it back.
+    #[error("{0}")]
+    Busy(String),
     /// The system refused.
     #[error("cannot {0} the lock: {1}")]
     Failed(&'static str, io::Error),
@@ -122,6 +125,7 @@ pub(super) fn take(
                 match lock_policy::decide(&found, process, &here, Place::Here, request) {
                     Verdict::TakeOver(locked) => (locked, Some(Judged::Content(content))),
                     Verdict::Stop(why) => return Err(LockError::Stop(why)),
+                    Verdict::Busy(why) => return Err(LockError::Busy(why)),
                 }
             }
             Err(error) if request.force => {
@@ -156,7 +160,7 @@ pub(super) fn take(
             Err(other) => return Err(failed(other.into())),
         }
     }
-    Err(LockError::Stop("other runs keep taking the lock at the same moment".to_owned()))
+    Err(LockError::Busy("other runs keep taking the lock at the same moment".to_owned()))
 }
 
 /// Gives `aside` its name, unless that is taken.
@@ -450,7 +454,7 @@ mod tests {
                 Ok((Locked::TakenOver { why, warn: false }, _)) => {
                     assert!(dead && why.contains("before the last boot"), "{why}");
                 }
-                Err(LockError::Stop(why)) => assert!(!dead && why.contains("process 1"), "{why}"),
+                Err(LockError::Busy(why)) => assert!(!dead && why.contains("process 1"), "{why}"),
                 other => panic!("{other:?}"),
             }
         }

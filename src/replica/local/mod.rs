@@ -30,8 +30,8 @@ use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
     Access, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Unread, digest, hook,
-    host,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread,
+    digest, hook, host,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -112,7 +112,11 @@ impl LocalReplica {
             Err(error) => {
                 let file = self.real.join(".osync_workdir/lock");
                 let file = path::escape(file.as_os_str().as_bytes());
-                return Err(self.error(format!("{error} ({file})")));
+                let trouble = match error {
+                    LockError::Busy(_) => Trouble::Locked,
+                    _ => Trouble::Other,
+                };
+                return Err(ReplicaError { trouble, ..self.error(format!("{error} ({file})")) });
             }
         };
         self.held = Some(held);
@@ -137,7 +141,12 @@ impl LocalReplica {
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
-        ReplicaError { side: self.side, location: self.location(), what: what.into() }
+        ReplicaError {
+            side: self.side,
+            location: self.location(),
+            what: what.into(),
+            trouble: Trouble::Other,
+        }
     }
 
     fn open_root(&self) -> Result<&Root, ReplicaError> {
@@ -250,7 +259,13 @@ impl Replica for LocalReplica {
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
-        let found = prepare::prepare(&self.location, access).map_err(|what| self.error(what))?;
+        let found = prepare::prepare(&self.location, access).map_err(|what| {
+            let trouble = match self.location.symlink_metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Trouble::Missing,
+                _ => Trouble::Other,
+            };
+            ReplicaError { trouble, ..self.error(what) }
+        })?;
         self.real = found.real;
         self.root = Some(found.root);
         Ok(found.prepared)

@@ -62,12 +62,9 @@ fn make(location: &Path, access: Access) -> Result<(), String> {
     match access {
         Access::ReadWrite { create: true } => std::fs::create_dir_all(location)
             .map_err(|error| format!("there is no such directory and it cannot be made: {error}")),
-        Access::ReadWrite { create: false } => {
+        Access::ReadWrite { create: false } | Access::ReadOnly => {
             Err("there is no such directory; make it, or set CREATE_DIRS=yes if it should be made"
                 .to_owned())
-        }
-        Access::ReadOnly => {
-            Err("there is no such directory, and a dry run makes nothing".to_owned())
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{
     Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, TRIGGER, WORK_DIR,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, TRIGGER, WORK_DIR,
     Watched, Whom, host,
 };
 use crate::report::Problem;
@@ -97,7 +97,13 @@ impl PeerReplica {
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
-        ReplicaError { side: self.way.side, location: self.way.location.clone(), what: what.into() }
+        let what = what.into();
+        // over there it is told in words alone
+        let trouble = match what.starts_with("there is no such directory; make it") {
+            true => Trouble::Missing,
+            false => Trouble::Other,
+        };
+        ReplicaError { side: self.way.side, location: self.way.location.clone(), what, trouble }
     }
 
     /// The other side says what ours never would.
@@ -157,6 +163,7 @@ impl PeerReplica {
             side: self.way.side,
             location: self.way.location.clone(),
             what: cause.to_string(),
+            trouble: Trouble::Other,
         };
         let head = read(&mut self.line, 4).map_err(lost)?;
         let head = head.first_chunk().copied().unwrap_or([0xff; 4]);
@@ -386,6 +393,11 @@ impl PeerReplica {
                     Verdict::Stop(why) => {
                         let lock = self.root.join(".osync_workdir/lock");
                         return Err(self.error(format!("{why} ({})", lock.display())));
+                    }
+                    Verdict::Busy(why) => {
+                        let lock = self.root.join(".osync_workdir/lock");
+                        let text = format!("{why} ({})", lock.display());
+                        return Err(ReplicaError { trouble: Trouble::Locked, ..self.error(text) });
                     }
                 },
                 _ => return Err(self.nonsense("an answer to another question")),

@@ -8,7 +8,7 @@ use super::{IdentityThere, Link, Owners, ShellReplica};
 use crate::config::{Location, RemoteOsync};
 use crate::replica::connection::Connection;
 use crate::replica::local::work_dir::identity_of;
-use crate::replica::{Access, Prepared, ReplicaError, Way};
+use crate::replica::{Access, Prepared, ReplicaError, Trouble, Way};
 use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -100,7 +100,11 @@ impl ShellReplica {
             return Ok(Reached::Peer(channel.into_connection()));
         }
         if status != 0 {
-            return Err(self.error(refusal(&said)));
+            let trouble = match last_line(&said) {
+                "missing" | "missing-here" => Trouble::Missing,
+                _ => Trouble::Other,
+            };
+            return Err(ReplicaError { trouble, ..self.error(refusal(&said)) });
         }
         let greeting = parse(&said).ok_or_else(|| self.garbled("greet"))?;
         if !greeting.has_rsync {
@@ -157,6 +161,11 @@ const ONLY_OURS: &str = "what osync keeps there must be real files and directori
      the user it runs as, or to root, and that nobody else may write to; look who made it, and \
      move it away or mend it (chown, chmod go-w)";
 
+fn last_line(said: &[u8]) -> &str {
+    let line = said.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    std::str::from_utf8(line).unwrap_or_default()
+}
+
 /// The words for a refusal: its kind stands on the last line, the system's words before.
 pub(super) fn refusal(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
@@ -165,7 +174,11 @@ pub(super) fn refusal(said: &[u8]) -> String {
     let cause = lines.next().and_then(|line| line.rsplit(": ").next()).unwrap_or_default();
     match kind {
         "missing" => "there is no such directory; make it, or set CREATE_DIRS=yes if it should be \
-                      made (not in a dry run)"
+                      made"
+            .to_owned(),
+        "missing-here" => "there is no such directory in the login directory, but there is one \
+                           of this path from the root: write two slashes behind the host \
+                           (ssh://host//path) if that is meant"
             .to_owned(),
         "uncreatable" => format!("there is no such directory and it cannot be made: {cause}"),
         "dangling" => "it is a link that leads nowhere; is something not mounted?".to_owned(),

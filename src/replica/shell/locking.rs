@@ -12,7 +12,7 @@ use crate::replica::lock_policy::{
     Content, Found, Holder, LockedBy, Malformed, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
     decide,
 };
-use crate::replica::{LockRequest, Locked, ReplicaError};
+use crate::replica::{LockRequest, Locked, ReplicaError, Trouble};
 use crate::state::Identity;
 
 /// Two small files, in blocks of any size.
@@ -100,6 +100,10 @@ impl ShellReplica {
                 }
                 Verdict::Stop(why) => {
                     return Err(self.error(format!("{why} ({})", self.lock_path())));
+                }
+                Verdict::Busy(why) => {
+                    let text = format!("{why} ({})", self.lock_path());
+                    return Err(ReplicaError { trouble: Trouble::Locked, ..self.error(text) });
                 }
             }
         }

@@ -75,7 +75,15 @@ go() {
   created=0
   if [ -L "$place" ] && [ ! -e "$place" ]; then echo dangling && return 1; fi
   if [ ! -e "$place" ]; then
-    [ "$2" = create ] || { echo missing && return 1; }
+    if [ "$2" != create ]; then
+      # ssh://host/srv/x is srv/x in the login directory; somebody may have meant /srv/x
+      case $1 in
+        /* | '~' | '~/'*) ;;
+        *) [ ! -d "/$1" ] || { echo missing-here && return 1; } ;;
+      esac
+      echo missing
+      return 1
+    fi
     mkdir -p "$place" 2>&1 || { echo uncreatable && return 1; }
     created=1
   fi

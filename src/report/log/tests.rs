@@ -50,6 +50,7 @@ fn output() -> Output {
         color: true,
         dated_prefix: false,
         report_file: None,
+        batch_report: None,
     }
 }
 

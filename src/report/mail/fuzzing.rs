@@ -30,6 +30,7 @@ pub(crate) fn mail(bytes: &[u8]) {
         task: said,
         occasion: Occasion::Running,
         dry: false,
+        summed_up: "",
         tally: &tally,
         conflicts: &[],
         lines: &lines,

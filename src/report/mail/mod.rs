@@ -36,6 +36,8 @@ pub struct Letter<'a> {
     pub occasion: Occasion,
     /// It is about a dry run.
     pub dry: bool,
+    /// What the run did, in a line; empty if it goes on.
+    pub summed_up: &'a str,
     /// What went wrong.
     pub tally: &'a Tally,
     /// The list of conflicts, line by line, if it is to be in the mail (ALERT_CONFLICTS).
@@ -228,6 +230,9 @@ fn body(letter: &Letter<'_>, who: &Who) -> String {
         Occasion::Finished(Some(_)) => "finished with errors.\n",
         Occasion::Running => "still running, longer than its soft limit.\n",
     });
+    if !letter.summed_up.is_empty() {
+        text.push_str(&format!("It did: {}.\n", letter.summed_up));
+    }
     let problems = &letter.tally.problems;
     if !problems.is_empty() {
         text.push_str("\nWhat went wrong:\n");

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 pub(super) fn alerts() -> Alerts {
     Alerts {
         muted: false,
+        hold_errors: false,
         recipients: vec!["a@example.org, b@example.org".into()],
         always: false,
         conflicts: false,
@@ -82,6 +83,7 @@ fn subjects_begin_as_mail_filters_know_them_and_name_the_host() {
             task: "t",
             occasion,
             dry,
+            summed_up: "",
             tally: &nothing,
             conflicts: &[],
             lines: &lines,
@@ -117,6 +119,7 @@ fn the_body_says_first_what_went_wrong() {
         task: "t",
         occasion: Occasion::Finished(Some(Level::Warn)),
         dry: false,
+        summed_up: "",
         tally: &tally,
         conflicts: &["/a/x << >> /b/x".to_owned()],
         lines: &lines,
@@ -157,6 +160,7 @@ fn a_mail_is_ascii_whatever_it_says() {
         task: "tä\nsk",
         occasion: Occasion::Finished(Some(Level::Error)),
         dry: false,
+        summed_up: "",
         tally: &tally,
         conflicts: &[],
         lines: &lines,

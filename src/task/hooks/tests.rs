@@ -156,7 +156,12 @@ fn a_remote_command_that_fails_or_cannot_be_run_is_an_error_with_its_side() {
     let keys = [("REMOTE_RUN_BEFORE_CMD", "there"), ("MAX_EXEC_TIME_PER_CMD_BEFORE", "60")];
     let config = config(dir.path(), &keys);
     let lost = || {
-        Err(ReplicaError { side: Side::Target, location: "h".into(), what: "it is gone".into() })
+        Err(ReplicaError {
+            side: Side::Target,
+            location: "h".into(),
+            what: "it is gone".into(),
+            trouble: crate::replica::Trouble::Other,
+        })
     };
     let ended = |status| Ok(HookResult { status, output: b"words\xff\n".to_vec() });
     for (result, error) in [

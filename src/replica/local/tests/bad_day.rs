@@ -94,7 +94,7 @@ fn a_replica_that_cannot_be_used_says_why() {
     let (read, keep) = (Access::ReadOnly, Access::ReadWrite { create: false });
     let make = Access::ReadWrite { create: true };
     for (path, access, words) in [
-        (&missing, read, "dry run"),
+        (&missing, read, "CREATE_DIRS"),
         (&missing, keep, "CREATE_DIRS"),
         (&dangling, make, "leads nowhere"),
         (&file, make, "not a directory"),
