@@ -2,13 +2,14 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Attributes, Cleaned, DigestKind, HookResult, LockRequest, Locked, Op, PathError,
-    Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread, host,
+    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread,
+    host,
 };
 use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::Identity;
-use crate::tree::{Entry, Kind, RelPath, Side, Tree, TreeBuilder};
+use crate::tree::{Abilities, Entry, Kind, RelPath, Side, Tree, TreeBuilder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ impl ToBeMade {
             created: false,
             can_chown: rustix::process::geteuid().is_root(),
             now: host::stamp(),
+            file_system: None,
         }
     }
 
@@ -75,6 +77,10 @@ impl Replica for ToBeMade {
 
     fn unlock(&mut self) -> Result<(), ReplicaError> {
         Ok(())
+    }
+
+    fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
+        self.refuse()
     }
 
     fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
@@ -120,6 +126,10 @@ impl Replica for ToBeMade {
     }
 
     fn apply(&mut self, _: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+        self.refuse()
+    }
+
+    fn flush(&mut self, _: &Flush) -> Result<Flushed, ReplicaError> {
         self.refuse()
     }
 

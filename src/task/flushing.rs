@@ -61,6 +61,7 @@ fn nothing_recorded(error: &ReplicaError) -> ReplicaError {
             "{}; nothing of this run is recorded, and the next run decides anew",
             error.what
         ),
+        trouble: error.trouble,
     }
 }
 
