@@ -7,8 +7,8 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::surroundings::Surroundings;
 use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
-    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, WhenLocked, placeholder,
-    places, rsync_args,
+    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, WhenLocked,
+    placeholder, places, rsync_args,
 };
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;

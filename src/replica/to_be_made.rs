@@ -3,7 +3,7 @@
 
 use super::{
     Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread, Way,
     host,
 };
 use crate::process::Stop;
@@ -37,6 +37,7 @@ impl ToBeMade {
             can_chown: rustix::process::geteuid().is_root(),
             now: host::stamp(),
             file_system: None,
+            way: Way::Here,
             closed: None,
         }
     }
@@ -136,6 +137,10 @@ impl Replica for ToBeMade {
 
     fn clean(&mut self, _: Retention) -> Result<Cleaned, ReplicaError> {
         Ok(Cleaned::default())
+    }
+
+    fn wake(&mut self, _: &str) -> Result<(), ReplicaError> {
+        self.refuse()
     }
 
     fn set_stop(&mut self, _: &Stop) {}

@@ -11,8 +11,8 @@ use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{
     Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, TRIGGER, WORK_DIR,
-    Watched, Whom, host,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, TRIGGER, Trouble,
+    WORK_DIR, Watched, Whom, host,
 };
 use crate::report::Problem;
 use crate::rsync::End;
