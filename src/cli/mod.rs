@@ -177,7 +177,11 @@ fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> Outcome {
     let log = Arc::new(Log::for_task(config, started));
     let stop = Stop::new();
     let _signals = listen(&log, &stop, Interrupt::Twice);
-    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry);
+    if config.locking.when_locked == WhenLocked::Skip {
+        log.hold();
+    }
+    let stamped = if log.is_dated() { Stamped::Yes } else { Stamped::No };
+    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry, stamped);
     task::run_as(config, Surroundings { log: &log, stop: &stop, started }, intent)
 }
 
