@@ -15,12 +15,15 @@ do_hook() {
   apart=
   if command -v setsid >/dev/null 2>&1; then apart=setsid; fi
   # its output goes to a file, so that a service it leaves behind holds no connection open
-  # osync 1.3 has bash run it
-  hook_shell=bash
   : >"$scratch/said"
+  # osync 1.3 has bash run it
+  hook_shell='bash'
   if ! command -v bash >/dev/null 2>&1; then
-    hook_shell=sh
-    echo 'osync: there is no bash here: sh runs this command' >"$scratch/said"
+    hook_shell='sh'
+    case $command in
+    *'[['* | *'<('* | *'>('* | *'&>'* | *'(('*)
+      echo 'osync: there is no bash here: sh runs this command' >"$scratch/said" ;;
+    esac
   fi
   $apart env "$@" "$hook_shell" -c "$command" </dev/null >>"$scratch/said" 2>&1 3<&- 7<&- 8<&- 9<&- &
   hook=$!
