@@ -2,14 +2,13 @@
 //! changes that the last run has seen already, from news.
 
 use crate::config::Preserve;
+use crate::reconcile::change::same_metadata;
+use crate::replica;
 use crate::state::{Baseline, Recorded};
+use crate::tree::same::{Inodes, Since, since};
 use crate::tree::{Entry, Kind, RelPath, Side};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
-use std::io;
 use std::ops::Bound;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// Whether all these paths of one side are as the baseline has them. What cannot be read
@@ -23,14 +22,12 @@ pub fn all_in_step(
     preserve: Preserve,
 ) -> bool {
     let Some(recorded) = look_up(baseline, side, paths) else { return false };
-    paths.iter().all(|path| {
-        let full = root.join(path.as_path());
-        let was = recorded.get(path);
-        match (std::fs::symlink_metadata(&full), was) {
-            (Ok(now), Some(was)) => is_same(&full, &now, was, preserve),
-            (Err(cause), None) => is_absence(&cause),
-            _ => false,
-        }
+    let asked: Vec<RelPath> = paths.iter().cloned().collect();
+    let Ok(found) = replica::look_at(root, &preserve, &asked) else { return false };
+    asked.iter().zip(found).all(|(path, now)| match (now, recorded.get(path)) {
+        (Ok(Some(now)), Some(was)) => is_same(&now, was, &preserve),
+        (Ok(None), None) => true,
+        _ => false,
     })
 }
 
@@ -76,74 +73,27 @@ fn has_any_below(paths: &BTreeSet<RelPath>, directory: &RelPath) -> bool {
 }
 
 /// Everything that a run would act upon; the mtime of a directory follows what is in it
-/// and is no news of its own.
-fn is_same(path: &Path, now: &Metadata, was: &Entry, preserve: Preserve) -> bool {
-    let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
-    if now.is_symlink() && was.kind != Kind::Symlink && follows {
-        return std::fs::metadata(path).is_ok_and(|now| is_same(path, &now, was, preserve));
-    }
-    let content = match was.kind {
-        Kind::Dir => true,
-        Kind::File => now.size() == was.size && same_mtime(now, was),
-        Kind::Symlink => {
-            same_mtime(now, was)
-                && std::fs::read_link(path)
-                    .is_ok_and(|link| Some(link.as_os_str().as_bytes()) == was.link())
-        }
-        _ => same_mtime(now, was),
+/// and is no news of its own. A doubt is news: the run settles it.
+fn is_same(now: &Entry, was: &Entry, preserve: &Preserve) -> bool {
+    // ACLs and attributes, contents and links are not looked at here; when they change, so does
+    // the ctime.
+    let is_hidden = match was.kind {
+        Kind::Dir => false,
+        Kind::File if preserve.checksum || preserve.hardlinks => true,
+        _ => preserve.acl || preserve.xattr,
     };
-    // ACLs and attributes are not looked at here; when they change, so does the ctime.
-    let carried =
-        !(preserve.acl || preserve.xattr) || was.kind == Kind::Dir || same_ctime(now, was);
-    let mode = was.kind == Kind::Symlink
-        || !(preserve.permissions || preserve.executability)
-        || now.mode() & 0o7777 == u32::from(was.mode);
-    kind(now) == was.kind
-        && content
-        && carried
-        && mode
-        && (!preserve.owner || now.uid() == was.uid)
-        && (!preserve.group || now.gid() == was.gid)
-}
-
-fn same_mtime(now: &Metadata, was: &Entry) -> bool {
-    now.mtime() == was.mtime.secs() && now.mtime_nsec() == i64::from(was.mtime.nanos())
-}
-
-fn same_ctime(now: &Metadata, was: &Entry) -> bool {
-    now.ctime() == was.ctime.secs() && now.ctime_nsec() == i64::from(was.ctime.nanos())
-}
-
-fn kind(metadata: &Metadata) -> Kind {
-    let kind = metadata.file_type();
-    if kind.is_dir() {
-        Kind::Dir
-    } else if kind.is_symlink() {
-        Kind::Symlink
-    } else if kind.is_fifo() {
-        Kind::Fifo
-    } else if kind.is_socket() {
-        Kind::Socket
-    } else if kind.is_char_device() {
-        Kind::CharDevice
-    } else if kind.is_block_device() {
-        Kind::BlockDevice
-    } else {
-        Kind::File
-    }
-}
-
-fn is_absence(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    let shown = Preserve { acl: false, xattr: false, ..*preserve };
+    since(now, was, Inodes::Count) == Since::Unchanged
+        && same_metadata(now, was, &shown)
+        && (!is_hidden || now.ctime == was.ctime)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::state::{Header, Record};
-    use crate::tree::{Extra, Stamp};
     use std::fs;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     const PRESERVE: Preserve = Preserve {
         permissions: true,
@@ -162,20 +112,9 @@ pub(super) mod tests {
 
     /// What a scan would record.
     pub fn entry(path: &Path) -> Entry {
-        let now = fs::symlink_metadata(path).unwrap();
-        let mut entry = Entry::new(kind(&now));
-        entry.mode = u16::try_from(now.mode() & 0o7777).unwrap();
-        (entry.uid, entry.gid) = (now.uid(), now.gid());
-        if now.is_file() {
-            entry.size = now.size();
-        }
-        entry.mtime = Stamp::new(now.mtime(), u32::try_from(now.mtime_nsec()).unwrap());
-        entry.ctime = Stamp::new(now.ctime(), u32::try_from(now.ctime_nsec()).unwrap());
-        if now.is_symlink() {
-            let link = fs::read_link(path).unwrap().into_os_string();
-            entry.set_extra(Extra { link: Some(link.as_bytes().into()), ..Extra::default() });
-        }
-        entry
+        let name = RelPath::new(path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        let found = replica::look_at(path.parent().unwrap(), &PRESERVE, &[name]);
+        found.unwrap().remove(0).unwrap().unwrap()
     }
 
     fn path(text: &str) -> RelPath {
@@ -249,6 +188,14 @@ pub(super) mod tests {
                 fs::remove_file(root.join("dir/link")).unwrap();
                 symlink("other", root.join("dir/link")).unwrap();
             }),
+            ("another file of that size and time", "dir/file", |root| {
+                let (file, new) = (root.join("dir/file"), root.join("new"));
+                fs::write(&new, "CONTENT").unwrap();
+                let time = fs::metadata(&file).unwrap().modified().unwrap();
+                fs::File::options().write(true).open(&new).unwrap().set_modified(time).unwrap();
+                fs::set_permissions(&new, fs::metadata(&file).unwrap().permissions()).unwrap();
+                fs::rename(new, file).unwrap();
+            }),
         ];
         for (name, about, change) in cases {
             let place = Place::new();
@@ -273,5 +220,20 @@ pub(super) mod tests {
         mode(now).unwrap();
         let with_acls = Preserve { acl: true, ..careless };
         assert!(!place.in_step(&["dir/file"], with_acls), "the ctime stands in for ACLs");
+    }
+
+    #[test]
+    fn where_contents_or_links_count_a_touched_file_is_news() {
+        let place = Place::new();
+        let file = place.temp.path().join("dir/file");
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "CONTENT").unwrap();
+        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        assert!(place.in_step(&["dir/file"], PRESERVE), "nothing tells");
+        assert!(!place.in_step(&["dir/file"], Preserve { checksum: true, ..PRESERVE }));
+        let place = Place::new();
+        fs::hard_link(place.temp.path().join("other"), place.temp.path().join("twin")).unwrap();
+        assert!(place.in_step(&["other"], PRESERVE));
+        assert!(!place.in_step(&["other"], Preserve { hardlinks: true, ..PRESERVE }));
     }
 }

@@ -1,10 +1,9 @@
 //! An entry against its own side's baseline (spec 4, "Deciding one path").
 
-use super::contents::same_digest;
 use crate::config::Preserve;
 use crate::state::Recorded;
+use crate::tree::same::{Inodes, Since, since};
 use crate::tree::{Entry, Kind, Stamp};
-use std::cmp::Ordering;
 
 /// What happened to a path on one side since the last run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,50 +30,48 @@ impl Change {
     }
 }
 
-/// Compares what is there with what was there. `listed_at` is the date of osync 1.3's
-/// list, for paths of which only the list tells.
+/// What a comparison with a side's own baseline is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure<'a> {
+    /// The date of osync 1.3's list, for paths of which only the list tells.
+    pub listed_at: Stamp,
+    /// Which metadata counts.
+    pub preserve: &'a Preserve,
+    /// Whether inode numbers count.
+    pub inodes: Inodes,
+}
+
+/// Compares what is there with what was there; none: a doubt, which only content can settle.
 #[must_use]
-pub fn change(
-    now: Option<&Entry>,
-    was: &Recorded,
-    listed_at: Stamp,
-    preserve: &Preserve,
-) -> Change {
+pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Change> {
     let Some(now) = now else {
-        return if *was == Recorded::Absent { Change::Absent } else { Change::Deleted };
+        return Some(if *was == Recorded::Absent { Change::Absent } else { Change::Deleted });
     };
     match was {
-        Recorded::Absent => Change::Created,
-        Recorded::Seen(before) => against(now, before, preserve),
-        Recorded::Listed(Some(before)) if same_content_as_before(now, before, preserve) => {
-            against(now, before, preserve)
+        Recorded::Absent => Some(Change::Created),
+        Recorded::Seen(before) => against(now, before, by),
+        Recorded::Listed(Some(before)) if since(now, before, by.inodes) == Since::Unchanged => {
+            against(now, before, by)
         }
-        Recorded::Listed(_) if !now.kind.is_dir() && now.mtime > listed_at => Change::Modified,
-        Recorded::Listed(_) => Change::Unchanged,
+        Recorded::Listed(_) if !now.kind.is_dir() && now.mtime > by.listed_at => {
+            Some(Change::Modified)
+        }
+        Recorded::Listed(_) => Some(Change::Unchanged),
     }
 }
 
-fn against(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
-    if !same_content_as_before(now, before, preserve) {
-        Change::Modified
-    } else if same_metadata(now, before, preserve) {
-        Change::Unchanged
-    } else {
-        Change::Metadata
+fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<Change> {
+    match since(now, before, by.inodes) {
+        Since::Changed => Some(Change::Modified),
+        Since::Unchanged => Some(with_that_content(now, before, by.preserve)),
+        Since::Doubt => None,
     }
 }
 
-/// Size and time tell, and with CHECKSUM the content where both digests are known.
-fn same_content_as_before(now: &Entry, before: &Entry, preserve: &Preserve) -> bool {
-    if !now.same_content_stamp(before) {
-        return false;
-    }
-    if !preserve.checksum {
-        return true;
-    }
-    // A file that was read now and never before: only its ctime tells.
-    let untouched = now.extra().content.is_none() || now.ctime == before.ctime;
-    same_digest(now, before).unwrap_or(untouched)
+/// The change of an entry whose content is what it was.
+#[must_use]
+pub fn with_that_content(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
+    if same_metadata(now, before, preserve) { Change::Unchanged } else { Change::Metadata }
 }
 
 /// Whether two entries of one side, or of both, agree in all metadata that is preserved.
@@ -98,19 +95,6 @@ fn same_mode(a: u16, b: u16, kind: Kind, preserve: &Preserve) -> bool {
     }
 }
 
-/// Whether both sides hold the same now: kind, size, link target, mtime to the coarser
-/// precision of the two, and with CHECKSUM the content. Directories have no content.
-#[must_use]
-pub fn same_content_now(initiator: &Entry, target: &Entry, preserve: &Preserve) -> bool {
-    initiator.kind == target.kind
-        && (initiator.kind.is_dir()
-            || (initiator.size == target.size
-                && initiator.link() == target.link()
-                && initiator.extra().rdev == target.extra().rdev
-                && initiator.mtime.compare_coarsely(target.mtime) == Ordering::Equal
-                && !(preserve.checksum && same_digest(initiator, target) == Some(false))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +105,10 @@ mod tests {
         let mut entry = Entry::new(Kind::File);
         (entry.size, entry.mtime, entry.mode) = (size, Stamp::new(mtime, 5), mode);
         entry
+    }
+
+    fn by(listed_at: i64, preserve: &Preserve) -> Measure<'_> {
+        Measure { listed_at: Stamp::new(listed_at, 0), preserve, inodes: Inodes::Count }
     }
 
     #[test]
@@ -152,11 +140,11 @@ mod tests {
                 Change::Metadata,
             ),
         ] {
-            let got = change(now, &was, Stamp::new(20, 0), &preserve_all());
-            assert_eq!(got, expected, "{case}");
+            let got = change(now, &was, by(20, &preserve_all()));
+            assert_eq!(got, Some(expected), "{case}");
         }
-        let listed = change(Some(&now), &Recorded::Listed(None), Stamp::new(9, 0), &preserve_all());
-        assert_eq!(listed, Change::Modified, "newer than the list");
+        let listed = change(Some(&now), &Recorded::Listed(None), by(9, &preserve_all()));
+        assert_eq!(listed, Some(Change::Modified), "newer than the list");
     }
 
     #[test]
@@ -217,35 +205,24 @@ mod tests {
     }
 
     #[test]
-    fn contents_are_compared_by_digest_where_both_are_known_and_asked_for() {
-        let with = |digest: Option<[u8; 32]>| {
+    fn another_file_of_the_same_size_and_time_is_in_doubt() {
+        let with = |ino| {
             let mut entry = file(1, 10, 0o644);
-            entry.set_extra(Extra { content: digest, ..Extra::default() });
+            entry.ino = ino;
             entry
         };
-        let on = Preserve { checksum: true, ..preserve_all() };
-        let mut other = [1; 32];
-        other[31] = 2; // the first byte is the sort of digest
-        let (one, two) = (Some([1; 32]), Some(other));
-        for (case, a, b, preserve, same) in [
-            ("equal digests", one, one, &on, true),
-            ("other digests", one, two, &on, false),
-            ("not asked for", one, two, &preserve_all(), true),
-            ("one is unknown", one, None, &on, true),
-        ] {
-            let (a, b) = (with(a), with(b));
-            assert_eq!(same_content_now(&a, &b, preserve), same, "{case}: both sides");
-            let change = change(Some(&a), &Recorded::Seen(b), Stamp::new(0, 0), preserve);
-            let expected = if same { Change::Unchanged } else { Change::Modified };
-            assert_eq!(change, expected, "{case}: one side");
-        }
+        let (now, was) = (with(7), Recorded::Seen(with(8)));
+        assert_eq!(change(Some(&now), &was, by(0, &preserve_all())), None);
+        let preserve = preserve_all();
+        let copied = Measure { inodes: Inodes::Meaningless, ..by(0, &preserve) };
+        assert_eq!(change(Some(&now), &was, copied), Some(Change::Unchanged));
     }
 
     #[test]
     fn a_file_of_the_very_time_of_the_list_was_in_it() {
-        let listed_at = Stamp::new(10, 5);
-        let change =
-            change(Some(&file(1, 10, 0o644)), &Recorded::Listed(None), listed_at, &preserve_all());
-        assert_eq!(change, Change::Unchanged);
+        let preserve = preserve_all();
+        let by = Measure { listed_at: Stamp::new(10, 5), ..by(0, &preserve) };
+        let change = change(Some(&file(1, 10, 0o644)), &Recorded::Listed(None), by);
+        assert_eq!(change, Some(Change::Unchanged));
     }
 }

@@ -5,19 +5,9 @@
 //! files that look as they did but were touched.
 
 use crate::state::{Baseline, Damaged, Recorded};
+use crate::tree::same::{stamps_agree, times_agree};
 use crate::tree::{Abilities, Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
-
-/// Whether two digests are equal; none if one is not known or they are of different sorts.
-/// The first byte of a digest is its sort.
-#[must_use]
-pub fn same_digest(a: &Entry, b: &Entry) -> Option<bool> {
-    match (a.extra().content, b.extra().content) {
-        (Some(a), Some(b)) if a[0] == b[0] => Some(a == b),
-        _ => None,
-    }
-}
 
 /// Gives an entry a digest of a sort.
 pub fn set_digest(entry: &mut Entry, sort: u8, mut digest: [u8; 32]) {
@@ -47,7 +37,7 @@ pub fn recall(
             let tree = &mut trees[side];
             let Some(id) = tree.find(&path).filter(|id| is_file(tree, *id)) else { continue };
             let now = tree.entry_mut(id);
-            if !now.same_content_stamp(before) {
+            if !stamps_agree(now, before) {
                 continue;
             }
             // A ctime that is a copy of the mtime tells nothing.
@@ -64,7 +54,7 @@ pub fn recall(
         let across = target.find(&initiator.path(id)).filter(|id| is_file(target, *id));
         let Some(across) = across else { continue };
         let (a, b) = (initiator.entry(id), target.entry(across));
-        if a.size == b.size && a.mtime.compare_coarsely(b.mtime) == Ordering::Equal {
+        if a.size == b.size && times_agree(a, b) {
             for (side, id, entry) in [(Side::Initiator, id, a), (Side::Target, across, b)] {
                 if entry.extra().content.is_none() {
                     wanted[side].insert(id);
@@ -100,6 +90,7 @@ mod tests {
     use super::*;
     use crate::reconcile::testing::{path, plan, rules, situation, words};
     use crate::state::Record;
+    use crate::tree::same::digests_agree;
 
     const SORT: u8 = 2;
 
@@ -159,14 +150,14 @@ mod tests {
                 [(7, 1), (7, 1)],
                 [(9, 5), (7, 1)],
                 &[Initiator],
-                &[">> send a"],
+                &[">> send a", "Warn a"],
             ),
             (
                 "likewise on the target",
                 [(7, 1), (7, 1)],
                 [(7, 1), (9, 5)],
                 &[Target],
-                &["<< send a"],
+                &["<< send a", "Warn a"],
             ),
             (
                 "never read before, the same",
@@ -221,11 +212,11 @@ mod tests {
     fn a_digest_of_another_sort_says_nothing_and_a_fresh_one_is_forgotten() {
         let (mut a, mut b) =
             (with("f1@1", Side::Initiator, 7, 1), with("f1@1", Side::Target, 7, 1));
-        assert_eq!(same_digest(&a, &b), Some(true));
+        assert_eq!(digests_agree(&a, &b), Some(true));
         set_digest(&mut b, SORT, [8; 32]);
-        assert_eq!(same_digest(&a, &b), Some(false));
+        assert_eq!(digests_agree(&a, &b), Some(false));
         set_digest(&mut a, 1, [7; 32]);
-        assert_eq!(same_digest(&a, &b), None);
+        assert_eq!(digests_agree(&a, &b), None);
         let mut situation = situation("a: - - f1@1 -\nb: - - f1@9 -");
         let tree = &mut situation.trees.initiator;
         let ids: Vec<NodeId> = tree.ids().collect();

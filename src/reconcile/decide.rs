@@ -4,16 +4,19 @@
 //! settles directories that exist on one side only, whose fate follows their content.
 
 use super::Rules;
-use super::change::{Change, change, same_content_now};
+use super::change::{Change, Measure, change, with_that_content};
 use super::conflict::{Conflict, Reason, winner};
-use super::contents::same_digest;
 use super::delta::{Delta, PathId};
 use super::metadata;
-use super::plan::{Act, Plan, SetAside, Settle};
+use super::plan::{Act, Doubt, Plan, SetAside, Settle};
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
 use crate::state::{Header, Record, Recorded};
-use crate::tree::{Entry, Kind, Lack, Pair, Side, Standing, Tree};
+use crate::tree::same::{
+    Across, Answer, Inodes, Past, across, digests_agree, is_silently_changed, looks_alike,
+    times_agree,
+};
+use crate::tree::{Entry, Kind, Lack, NodeId, Pair, Side, Standing, Tree};
 
 /// What is known of every path_id before anything is decided.
 pub struct Facts<'a> {
@@ -21,6 +24,15 @@ pub struct Facts<'a> {
     pub trees: &'a Pair<Tree>,
     /// The settings.
     pub rules: &'a Rules,
+    /// Whether the inode numbers of a side count.
+    pub inodes: Pair<Inodes>,
+    /// Whether a file is the one of the baseline only its content can tell, and that is not
+    /// known yet, or cannot be known; by [`PathId::index`].
+    pub in_doubt: Vec<bool>,
+    /// What must be compared to settle these doubts.
+    pub doubts: Vec<Doubt>,
+    /// How many of them cannot be settled.
+    pub unsettled: u64,
     /// What each side did to each path since the last run, by [`PathId::index`].
     pub changes: Vec<Pair<Change>>,
     /// Whether something below was created or modified on that side.
@@ -41,34 +53,36 @@ impl<'a> Facts<'a> {
         trees: &'a Pair<Tree>,
         header: &Header,
         rules: &'a Rules,
+        inodes: Pair<Inodes>,
     ) -> Facts<'a> {
         let nothing = Pair::new(false, false);
         let mut facts = Facts {
             trees,
             rules,
+            inodes,
+            in_doubt: vec![false; delta.len()],
+            doubts: Vec::new(),
+            unsettled: 0,
             changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
             fresh_below: vec![nothing; delta.len()],
             frozen_below: vec![nothing; delta.len()],
             mounted_within: vec![nothing; delta.len()],
             unknown_below: vec![nothing; delta.len()],
         };
-        let none = Record::default();
         for path_id in delta.path_ids().rev() {
-            let record = delta.record(path_id).unwrap_or(&none);
             let parent = delta.parent(path_id).index();
+            let index = path_id.index();
+            facts.changes[index] = facts.changes_of(delta, header, path_id);
             for side in Side::BOTH {
-                let entry = delta.now(path_id, side).map(|id| trees[side].entry(id));
-                let was = &record.was[side];
-                let mut changed = change(entry, was, header.listed_at[side], &rules.preserve);
+                let mut changed = facts.changes[index][side];
                 // Only what nothing of ours can have taken away counts as deleted.
                 if changed == Change::Deleted
                     && !rules.making_way.is_empty()
                     && rules.explains_absence(&delta.path(path_id), side)
                 {
                     changed = Change::Absent;
+                    facts.changes[index][side] = changed;
                 }
-                let index = path_id.index();
-                facts.changes[index][side] = changed;
                 facts.see_frozen_children(delta, path_id, side);
                 facts.mounted_within[index][side] |= facts.is_mounted(delta, path_id, side);
                 facts.mounted_within[parent][side] |= facts.mounted_within[index][side];
@@ -87,6 +101,84 @@ impl<'a> Facts<'a> {
         let preserve = &self.rules.preserve;
         let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
         !follows && delta.now(path_id, side).is_some_and(|id| self.trees[side].is_mount_point(id))
+    }
+
+    /// What a side's changes are measured with.
+    #[must_use]
+    pub fn measure(&self, header: &Header, side: Side) -> Measure<'a> {
+        Measure {
+            listed_at: header.listed_at[side],
+            preserve: &self.rules.preserve,
+            inodes: self.inodes[side],
+        }
+    }
+
+    /// What each side did to a path. A side in doubt is compared with the other side's file, if
+    /// that one is unchanged; else it counts as changed.
+    fn changes_of(&mut self, delta: &Delta, header: &Header, path_id: PathId) -> Pair<Change> {
+        let none = Record::default();
+        let record = delta.record(path_id).unwrap_or(&none);
+        let trees = self.trees;
+        let entry = |side: Side| delta.now(path_id, side).map(|id| trees[side].entry(id));
+        let found = Pair::from_fn(|side| {
+            change(entry(side), &record.was[side], self.measure(header, side))
+        });
+        let Some(doubtful) = Side::BOTH.into_iter().find(|side| found[*side].is_none()) else {
+            return found.map(|change| change.unwrap_or(Change::Modified));
+        };
+        let across = found[doubtful.other()];
+        let nodes = (delta.now(path_id, Side::Initiator), delta.now(path_id, Side::Target));
+        let (Some(Change::Unchanged | Change::Metadata), (Some(i), Some(t))) = (across, nodes)
+        else {
+            return found.map(|change| change.unwrap_or(Change::Modified));
+        };
+        let settled = match (entry(doubtful), &record.was[doubtful], self.answer(Pair::new(i, t))) {
+            (Some(now), Recorded::Seen(before), Some(Answer::Same)) => {
+                with_that_content(now, before, &self.rules.preserve)
+            }
+            (_, _, Some(Answer::Different)) => Change::Modified,
+            (_, _, answer) => {
+                self.in_doubt[path_id.index()] = true;
+                match answer {
+                    None => self.doubts.push(Pair::new(i, t)),
+                    Some(_) => self.unsettled += 1,
+                }
+                Change::Unchanged
+            }
+        };
+        found.map(|change| change.unwrap_or(settled))
+    }
+
+    /// A doubt about the file of one side and the file of the other one.
+    #[must_use]
+    pub fn doubt(&self, side: Side, here: NodeId, across: NodeId) -> Doubt {
+        Pair::from_fn(|of| if of == side { here } else { across })
+    }
+
+    /// Whether the contents of two files are the same, by what is known by now; none: they have
+    /// not been compared yet.
+    #[must_use]
+    pub fn answer(&self, files: Doubt) -> Option<Answer> {
+        let entries = Pair::from_fn(|side: Side| self.trees[side].entry(files[side]));
+        let (i, t) = (entries.initiator, entries.target);
+        if i.kind != t.kind || i.size != t.size || digests_agree(i, t) == Some(false) {
+            return Some(Answer::Different);
+        }
+        if digests_agree(i, t) == Some(true) {
+            return Some(Answer::Same);
+        }
+        self.rules.settled.get(&files).copied()
+    }
+
+    /// Whether both sides of a path hold the same: by the look of it, or because they were
+    /// compared.
+    #[must_use]
+    pub fn holds_the_same(&self, plan: &Plan, path_id: PathId) -> bool {
+        let (i, t) =
+            (plan.delta.now(path_id, Side::Initiator), plan.delta.now(path_id, Side::Target));
+        let (Some(i), Some(t)) = (i, t) else { return false };
+        looks_alike(self.trees.initiator.entry(i), self.trees.target.entry(t))
+            || self.rules.settled.get(&Pair::new(i, t)) == Some(&Answer::Same)
     }
 
     fn see_frozen_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
@@ -113,6 +205,15 @@ enum Context {
     LeftAlone,
 }
 
+/// What is known of the contents of both sides of a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compared {
+    Same,
+    Different,
+    /// Not compared yet, or not to be compared: the path is left alone.
+    Unknown,
+}
+
 struct Decide<'a, 'p> {
     facts: &'a Facts<'a>,
     plan: &'p mut Plan,
@@ -121,6 +222,7 @@ struct Decide<'a, 'p> {
 
 /// Fills in the verdicts of a plan, its conflicts, and what is set aside.
 pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
+    plan.unsettled = facts.unsettled;
     let contexts = vec![Context::Free; plan.delta.len()];
     let mut decide = Decide { facts, plan, contexts };
     for path_id in decide.plan.delta.path_ids() {
@@ -131,8 +233,8 @@ pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
     }
 }
 
-impl Decide<'_, '_> {
-    fn entries(&self, path_id: PathId) -> Pair<Option<&Entry>> {
+impl<'a> Decide<'a, '_> {
+    fn entries(&self, path_id: PathId) -> Pair<Option<&'a Entry>> {
         Pair::from_fn(|side| self.plan.entry(self.facts.trees, path_id, side))
     }
 
@@ -162,6 +264,9 @@ impl Decide<'_, '_> {
                 if kinds[side.other()].is_some() {
                     self.plan.verdicts[path_id.index()].lost_on = Some(side.other());
                 }
+            }
+            Context::Free if self.facts.in_doubt[path_id.index()] => {
+                self.leave_alone(path_id, None);
             }
             Context::Free => match (kinds.initiator, kinds.target) {
                 (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(path_id, kinds),
@@ -288,10 +393,16 @@ impl Decide<'_, '_> {
         };
         let entries = Pair::new(initiator, target);
         let rules = self.facts.rules;
-        if same_content_now(initiator, target, &rules.preserve) {
-            return self.metadata(path_id);
-        }
         let changes = self.facts.changes[path_id.index()];
+        self.look_for_damage(path_id);
+        match self.compare(path_id, entries) {
+            Compared::Same => {
+                self.bring_time_over(path_id);
+                return self.metadata(path_id);
+            }
+            Compared::Unknown => return self.leave_alone(path_id, None),
+            Compared::Different => {}
+        }
         if let Some(from) = rules.policy.one_way_from {
             let to = from.other();
             if changes[to].is_new_work() && self.is_newer(path_id, to) {
@@ -301,14 +412,12 @@ impl Decide<'_, '_> {
             self.send(path_id, to);
             return self.metadata(path_id);
         }
-        let by_list_only = self.plan.delta.record(path_id).is_some_and(|record| {
-            Side::BOTH.iter().any(|side| matches!(record.was[*side], Recorded::Listed(_)))
-        });
         match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
             (true, false) => self.send(path_id, Side::Target),
             (false, true) => self.send(path_id, Side::Initiator),
-            // Recorded as different by --initialize: nobody changed anything since.
-            (false, false) if !by_list_only && !self.differ_unseen(path_id, entries) => {}
+            // Recorded as different: nobody changed anything since.
+            (false, false)
+                if !self.is_only_listed(path_id) && !self.differ_unseen(path_id, entries) => {}
             // Both changed; or a list says that both existed, but not what they held.
             _ => {
                 let (winner, reason) = winner(entries, &rules.policy);
@@ -323,15 +432,116 @@ impl Decide<'_, '_> {
         self.metadata(path_id);
     }
 
+    /// Whether only osync 1.3's list tells of a path, on a side at least: that it existed, and
+    /// not what it held.
+    fn is_only_listed(&self, path_id: PathId) -> bool {
+        self.plan.delta.record(path_id).is_some_and(|record| {
+            Side::BOTH.iter().any(|side| matches!(record.was[*side], Recorded::Listed(_)))
+        })
+    }
+
+    /// Whether both sides hold the same, as far as that matters for what becomes of the path.
+    fn compare(&mut self, path_id: PathId, entries: Pair<&Entry>) -> Compared {
+        let changes = self.facts.changes[path_id.index()];
+        let created = Side::BOTH.iter().any(|side| changes[*side] == Change::Created);
+        let past = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
+            (true, true) if self.is_known_on_both(path_id) => Past::BothChanged,
+            (true, true) => Past::Unknown,
+            _ if self.is_only_listed(path_id) || created => Past::Unknown,
+            (false, false) => {
+                let same = looks_alike(entries.initiator, entries.target);
+                return if same { Compared::Same } else { Compared::Different };
+            }
+            // Only one of them changed. That both look alike now is no proof: a time without
+            // nanoseconds agrees with a whole second.
+            _ => return Compared::Different,
+        };
+        let alike = looks_alike(entries.initiator, entries.target);
+        match across(entries.initiator, entries.target, past) {
+            Across::InStep => return Compared::Same,
+            Across::Different => return Compared::Different,
+            Across::Doubt => {}
+        }
+        // Of which only one side changed, that one goes over.
+        let one_changed = changes.initiator.is_new_work() != changes.target.is_new_work();
+        if one_changed && !alike {
+            return Compared::Different;
+        }
+        let now = |side| self.plan.delta.now(path_id, side);
+        let (Some(i), Some(t)) = (now(Side::Initiator), now(Side::Target)) else {
+            return Compared::Different;
+        };
+        match self.facts.answer(Pair::new(i, t)) {
+            Some(Answer::Same) => Compared::Same,
+            Some(Answer::Different) => Compared::Different,
+            // Where the times differ they decide, as they did before contents were compared.
+            Some(Answer::Unknown) if !alike => {
+                self.plan.unsettled += 1;
+                Compared::Different
+            }
+            Some(Answer::Unknown) => {
+                self.plan.unsettled += 1;
+                Compared::Unknown
+            }
+            None => {
+                self.plan.doubts.push(Pair::new(i, t));
+                Compared::Unknown
+            }
+        }
+    }
+
+    fn is_known_on_both(&self, path_id: PathId) -> bool {
+        let is_seen = |record: &Record, side: Side| matches!(record.was[side], Recorded::Seen(_));
+        let record = self.plan.delta.record(path_id);
+        record.is_some_and(|record| Side::BOTH.iter().all(|side| is_seen(record, *side)))
+    }
+
+    /// Files of the same content get the newer time, or that of the side that is brought over.
+    fn bring_time_over(&mut self, path_id: PathId) {
+        let (Some(i), Some(t)) = (self.entries(path_id).initiator, self.entries(path_id).target)
+        else {
+            return;
+        };
+        if times_agree(i, t) {
+            return;
+        }
+        let newer = if i.mtime > t.mtime { Side::Initiator } else { Side::Target };
+        let rules = self.facts.rules;
+        let from = rules.policy.one_way_from.unwrap_or(newer);
+        if !rules.preserve.times || !rules.abilities[from.other()].sets_times {
+            return;
+        }
+        self.plan.verdicts[path_id.index()].time_on = Some(from.other());
+    }
+
+    /// A file whose content is another one, although neither its size nor its time tells, goes
+    /// over: somebody may have edited it. But nobody can tell that from damage on the disk.
+    fn look_for_damage(&mut self, path_id: PathId) {
+        for side in Side::BOTH {
+            let was = self.plan.delta.record(path_id).map(|record| &record.was[side]);
+            let is_silent = match (self.entries(path_id)[side], was) {
+                (Some(now), Some(Recorded::Seen(before))) => is_silently_changed(now, before),
+                _ => false,
+            };
+            if is_silent {
+                self.plan.always_kept.insert(path_id);
+                let text = "its content changed, but neither its size nor its time: an edit that \
+                            kept the time, or damage on the disk. What it replaces on the other \
+                            side is kept in .osync_workdir/backup; compare the two";
+                self.problem(Level::Warn, side, path_id, text);
+            }
+        }
+    }
+
     /// Whether the contents are known to differ, and were never compared before: nobody can
     /// tell who changed them (CHECKSUM).
     fn differ_unseen(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
         let read_before = |side: Side| match self.plan.delta.record(path_id).map(|r| &r.was[side]) {
-            Some(Recorded::Seen(before)) => same_digest(entries[side], before).is_some(),
+            Some(Recorded::Seen(before)) => digests_agree(entries[side], before).is_some(),
             _ => false,
         };
         self.facts.rules.preserve.checksum
-            && same_digest(entries.initiator, entries.target) == Some(false)
+            && digests_agree(entries.initiator, entries.target) == Some(false)
             && !Side::BOTH.into_iter().all(read_before)
     }
 

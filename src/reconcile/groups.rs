@@ -4,8 +4,8 @@
 //! A name that is in step by itself may belong to a group that is not: another name joined
 //! it, left it, or got new content. Such names need thought too.
 
-use super::change::same_content_now;
 use crate::config::Preserve;
+use crate::tree::same::looks_alike;
 use crate::tree::{Entry, Kind, NodeId, Pair, Side, Standing, Tree};
 use std::collections::{HashMap, HashSet};
 
@@ -45,7 +45,7 @@ pub fn out_of_step(trees: &Pair<Tree>, preserve: &Preserve) -> OutOfStep {
     for side in Side::BOTH {
         let differing = groups.of[side]
             .iter()
-            .filter(|(_, names)| !groups.is_in_step(side, names, preserve))
+            .filter(|(_, names)| !groups.is_in_step(side, names))
             .map(|(inode, _)| (side, *inode));
         pending.extend(differing);
     }
@@ -85,14 +85,14 @@ impl Groups<'_> {
             .filter(|across| tree.standing(*across) == Standing::Present)
     }
 
-    fn is_in_step(&self, side: Side, names: &[NodeId], preserve: &Preserve) -> bool {
+    fn is_in_step(&self, side: Side, names: &[NodeId]) -> bool {
         let (mine, others) = (&self.trees[side], &self.trees[side.other()]);
         let mut inode = None;
         names.iter().all(|name| {
             let Some(across) = self.across(side, *name) else { return false };
             let (here, there) = (mine.entry(*name), others.entry(across));
             let Some(shared) = shared(there) else { return false };
-            *inode.get_or_insert(shared) == shared && same_content_now(here, there, preserve)
+            *inode.get_or_insert(shared) == shared && looks_alike(here, there)
         }) && inode
             .and_then(|inode| self.of[side.other()].get(&inode))
             .is_some_and(|there| there.len() == names.len())

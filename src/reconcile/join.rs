@@ -4,10 +4,11 @@
 //! follow each other, so that the baseline is read as a stream.
 
 use super::Rules;
-use super::change::{same_content_now, same_metadata};
+use super::change::same_metadata;
 use super::delta::{Delta, PathId};
 use super::groups::{OutOfStep, out_of_step};
 use crate::state::{Baseline, Damaged, Known, Record, Recorded};
+use crate::tree::same::{Across, Inodes, Past, Since, across, looks_alike, since, times_agree};
 use crate::tree::{Entry, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
 
@@ -131,6 +132,7 @@ enum Step {
 struct Walk<'a> {
     trees: &'a Pair<Tree>,
     rules: &'a Rules,
+    inodes: Pair<Inodes>,
     delta: Delta,
     dirs: Vec<Dir>,
     /// Hard links that are not in step, whatever their names look like by themselves.
@@ -143,7 +145,12 @@ struct Walk<'a> {
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
-pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Delta, Damaged> {
+pub fn join(
+    trees: &Pair<Tree>,
+    baseline: &Baseline,
+    rules: &Rules,
+    inodes: Pair<Inodes>,
+) -> Result<Delta, Damaged> {
     let root = Dir {
         parent: 0,
         nodes: Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)),
@@ -152,8 +159,15 @@ pub fn join(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<De
         hint: None,
     };
     let links = out_of_step(trees, &rules.preserve);
-    let mut walk =
-        Walk { trees, rules, delta: Delta::new(), dirs: vec![root], links, found: Vec::new() };
+    let mut walk = Walk {
+        trees,
+        rules,
+        inodes,
+        delta: Delta::new(),
+        dirs: vec![root],
+        links,
+        found: Vec::new(),
+    };
     let mut cursor = baseline.cursor();
     let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
     let mut block: Vec<Known<'_>> = Vec::new();
@@ -255,44 +269,62 @@ impl Walk<'_> {
         }
         let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));
         let preserve = &self.rules.preserve;
-        let same_now = same_content_now(i, t, preserve)
-            && same_metadata(i, t, preserve)
-            && (!self.rules.keeps_dir_times() || same_time_of_dirs(i, t));
-        if same_now {
+        let agrees_beside_content = || {
+            same_metadata(i, t, preserve)
+                && (!self.rules.keeps_dir_times() || same_time_of_dirs(i, t))
+        };
+        let was = record.map(|record| record.was.as_ref());
+        let Some(Pair { initiator: Recorded::Seen(was_i), target: Recorded::Seen(was_t) }) = was
+        else {
+            // Nobody knows who changed it last. Of what is only listed both sides may have been
+            // changed, so equal times count there as well.
+            let is_news = |side: Side, now: &Entry| match was.map(|was| was[side]) {
+                Some(Recorded::Seen(before)) => self.since(side, now, before) != Since::Unchanged,
+                _ => false,
+            };
+            return !is_news(Side::Initiator, i)
+                && !is_news(Side::Target, t)
+                && across(i, t, Past::Unknown) == Across::InStep
+                && times_agree(i, t)
+                && agrees_beside_content();
+        };
+        if self.since(Side::Initiator, i, was_i) != Since::Unchanged
+            || self.since(Side::Target, t, was_t) != Since::Unchanged
+        {
+            return false;
+        }
+        if looks_alike(i, t) && agrees_beside_content() {
             return true;
         }
-        let Some(record) = record else { return false };
         if !same_metadata(i, t, &self.rules.newly) {
             return false;
         }
-        let unchanged = |now: &Entry, was: &Recorded| match was {
-            Recorded::Seen(before) => {
-                now.same_content_stamp(before)
-                    && now.mtime == before.mtime
-                    && same_metadata(now, before, preserve)
-                    && (!preserve.checksum || now.extra().content == before.extra().content)
-            }
-            _ => false,
+        // Recorded as different, and nobody changed anything since. One-way runs bring a tree
+        // over even then.
+        let is_as_recorded = |now: &Entry, before: &Entry| {
+            now.mtime == before.mtime
+                && same_metadata(now, before, preserve)
+                && (!preserve.checksum || now.extra().content == before.extra().content)
         };
-        // One-way runs bring a tree over even where nothing changed since.
         self.rules.policy.one_way_from.is_none()
-            && record.skipped == Pair::default()
-            && unchanged(i, &record.was.initiator)
-            && unchanged(t, &record.was.target)
+            && record.is_some_and(|record| record.skipped == Pair::default())
+            && is_as_recorded(i, was_i)
+            && is_as_recorded(t, was_t)
+    }
+
+    fn since(&self, side: Side, now: &Entry, before: &Entry) -> Since {
+        since(now, before, self.inodes[side])
     }
 }
 
 fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
-    !a.kind.is_dir() || a.mtime.compare_coarsely(b.mtime) == Ordering::Equal
+    !a.kind.is_dir() || times_agree(a, b)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::as_found;
-    use crate::reconcile::record::{Achieved, record};
-    use crate::reconcile::testing::{path, rules, situation};
-    use crate::state::Baseline;
+    use crate::reconcile::testing::{rules, situation};
 
     #[test]
     fn paths_are_given_thought_only_where_something_is_to_be_decided() {
@@ -308,45 +340,14 @@ mod tests {
             ("a mark of a deletion", "a: f1@1! f1@1%600 f1@1 f1@1%600", true),
         ] {
             let situation = situation(rows);
-            let delta = join(&situation.trees, &situation.baseline, &rules()).unwrap();
+            let delta =
+                join(&situation.trees, &situation.baseline, &rules(), Pair::default()).unwrap();
             assert_eq!(!delta.is_empty(), needs, "{what}");
         }
         let mut rules = rules();
         rules.preserve.checksum = true;
         let situation = situation("a: f1@1%600 f1@1 f1@1%600 f1@1");
-        let delta = join(&situation.trees, &situation.baseline, &rules).unwrap();
+        let delta = join(&situation.trees, &situation.baseline, &rules, Pair::default()).unwrap();
         assert!(delta.is_empty(), "recorded as different, with the same digests");
-    }
-
-    #[test]
-    fn everything_that_is_there_becomes_the_baseline_where_a_run_initialises() {
-        let situation = situation(
-            "a: - - f1@1 f2@1
-             d: - - d d
-             d/b: - - f1@1 -
-             d/x: - - x -
-             e: - - - d
-             e/c: - - - f3@1
-             gone: f1@1 f1@1 - -",
-        );
-        let header = situation.baseline.header().clone();
-        let plan = as_found(&situation.trees);
-        let found =
-            record(&situation.trees, &Baseline::empty(), &plan, &Achieved::default(), header);
-        let found: Vec<_> = found
-            .unwrap()
-            .0
-            .records()
-            .map(Result::unwrap)
-            .map(|(at, record)| (at, Side::BOTH.map(|side| record.existed(side))))
-            .collect();
-        let expected = [
-            ("a", [true, true]),
-            ("d", [true, true]),
-            ("d/b", [true, false]),
-            ("e", [false, true]),
-            ("e/c", [false, true]),
-        ];
-        assert_eq!(found, expected.map(|(at, existed)| (path(at), existed)));
     }
 }

@@ -7,7 +7,6 @@
 //! themselves but not linked as they should be. Names of one inode that go in opposite
 //! directions part: each goes its own way, and nothing is lost.
 
-use super::change::same_content_now;
 use super::conflict::{Conflict, Reason};
 use super::decide::Facts;
 use super::delta::PathId;
@@ -118,14 +117,10 @@ impl<'a, 'p> Links<'a, 'p> {
     /// Whether a name has the same content on both sides, and keeps it.
     fn is_idle(&self, path_id: PathId) -> bool {
         let verdict = self.plan.verdict(path_id);
-        let entry = |side| self.plan.entry(self.facts.trees, path_id, side);
         verdict.act == Act::Nothing
             && verdict.settle == Settle::AsFound
             && verdict.lost_on.is_none()
-            && match (entry(Side::Initiator), entry(Side::Target)) {
-                (Some(i), Some(t)) => same_content_now(i, t, &self.facts.rules.preserve),
-                _ => false,
-            }
+            && self.facts.holds_the_same(self.plan, path_id)
     }
 
     /// Whether something that will not get a new inode has one of these on a side and is

@@ -40,6 +40,11 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
             list[on].push(path_id);
         }
+        if let Some(on) = verdict.time_on
+            && let Some(source) = plan.entry(facts.trees, path_id, on.other())
+        {
+            plan.file_times[on].push((path_id, source.mtime));
+        }
         for side in Side::BOTH {
             if !whole[path_id.index()]
                 && let Some(time) =

@@ -15,9 +15,12 @@ pub mod contents;
 mod decide;
 pub mod delta;
 #[cfg(test)]
+mod doubt_tests;
+#[cfg(test)]
 mod edges;
 mod groups;
 pub mod guard;
+mod inodes;
 pub mod join;
 mod links;
 mod lists;
@@ -43,9 +46,11 @@ pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged, InflightPath};
-use crate::tree::{Abilities, Pair, RelPath, Side, Tree};
+use crate::tree::same::{Across, Answer, Inodes, Past, across};
+use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
+use record::Achieved;
 use saved_plan::SavedPlan;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The settings that decisions depend on.
 #[derive(Debug, Clone)]
@@ -68,8 +73,8 @@ pub struct Rules {
     /// What an earlier run may have taken away on a side, or not brought there yet, when it was
     /// broken off, by path.
     pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
-    /// Contents that were compared since the plan asked for it: whether they are equal.
-    pub settled: BTreeMap<Doubt, bool>,
+    /// What was found out about contents since a plan asked for it.
+    pub settled: HashMap<Doubt, Answer>,
     /// `osync apply`: nothing is done but what this plan says.
     pub saved: Option<SavedPlan>,
 }
@@ -118,15 +123,27 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     if recorded::suffices(rules) && recorded::is_as_recorded(trees, baseline)? {
         return Ok(Plan::new(Delta::as_recorded()));
     }
-    let mut plan = Plan::new(join::join(trees, baseline, rules)?);
-    let facts = decide::Facts::gather(&plan.delta, trees, header, rules);
+    let mut inodes = inodes::of_roots(trees, header, rules);
+    let mut delta = join::join(trees, baseline, rules, inodes)?;
+    let numbered_anew = inodes::of_files(trees, &delta, inodes);
+    if numbered_anew != inodes {
+        inodes = numbered_anew;
+        delta = join::join(trees, baseline, rules, inodes)?;
+    }
+    let mut plan = Plan::new(delta);
+    // Where they are never kept that is no news.
+    plan.renumbered = Pair::from_fn(|side| {
+        inodes[side] == Inodes::Meaningless && rules.abilities[side].keeps_inodes
+    });
+    let facts = decide::Facts::gather(&plan.delta, trees, header, rules, inodes);
     moves::detect(&facts, header, &mut plan);
     let facts = if plan.moves.is_empty() {
         facts
     } else {
         plan.verdicts.resize(plan.delta.len(), Verdict::default());
-        decide::Facts::gather(&plan.delta, trees, header, rules)
+        decide::Facts::gather(&plan.delta, trees, header, rules, inodes)
     };
+    plan.doubts.extend(&facts.doubts);
     decide::decide(&facts, &mut plan);
     links::settle(&facts, &mut plan);
     if let Some(saved) = &rules.saved {
@@ -139,9 +156,58 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     Ok(plan)
 }
 
-/// A plan that does nothing and takes both trees as they are, known or not
-/// (`--initialize`).
+/// A plan that does nothing and takes as in step what agrees on both sides (`--initialize`): kind,
+/// size, time, link target, or else content. All the rest counts as never seen, so that the next
+/// run meets it for the first time.
 #[must_use]
-pub fn as_found(trees: &Pair<Tree>) -> Plan {
-    Plan::new(join::everything(trees))
+pub fn as_found(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
+    let mut plan = Plan::new(join::everything(trees));
+    let mut achieved = Achieved::default();
+    let wins = rules.policy.one_way_from.unwrap_or(rules.policy.prevalence);
+    for path_id in plan.delta.path_ids() {
+        let now = |side| plan.delta.now(path_id, side);
+        let both = now(Side::Initiator).zip(now(Side::Target));
+        let agrees = both.is_some_and(|(i, t)| {
+            let (initiator, target) = (trees.initiator.entry(i), trees.target.entry(t));
+            match across(initiator, target, Past::Unknown) {
+                Across::InStep => true,
+                Across::Different => false,
+                Across::Doubt => {
+                    let doubt = Pair::new(i, t);
+                    let answer = rules.settled.get(&doubt);
+                    if answer.is_none() {
+                        plan.doubts.push(doubt);
+                    }
+                    answer == Some(&Answer::Same)
+                }
+            }
+        });
+        if !agrees {
+            plan.verdicts[path_id.index()].settle = Settle::Forgotten;
+        } else if let Some(entry) = with_metadata_to_bring(trees, &plan, path_id, wins, rules) {
+            achieved.fresh[wins].insert(path_id, Some(entry));
+        }
+    }
+    (plan, achieved)
+}
+
+/// Where metadata differs, the side that wins is recorded with that of the other one: so the next
+/// run finds it changed there, and brings it over.
+fn with_metadata_to_bring(
+    trees: &Pair<Tree>,
+    plan: &Plan,
+    path_id: PathId,
+    wins: Side,
+    rules: &Rules,
+) -> Option<Entry> {
+    let (mine, other) =
+        (plan.entry(trees, path_id, wins)?, plan.entry(trees, path_id, wins.other())?);
+    if change::same_metadata(mine, other, &rules.preserve) {
+        return None;
+    }
+    let mut entry = mine.clone();
+    (entry.mode, entry.uid, entry.gid) = (other.mode, other.uid, other.gid);
+    let Extra { acl, xattr, .. } = *other.extra();
+    entry.set_extra(Extra { acl, xattr, ..mine.extra().clone() });
+    Some(entry)
 }

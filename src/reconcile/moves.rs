@@ -8,9 +8,10 @@
 use super::change::{Change, change};
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
-use super::plan::{Doubt, Move, Plan};
+use super::plan::{Move, Plan};
 use crate::state::{Header, Recorded};
-use crate::tree::{Entry, Kind, Pair, Side, Stamp, Tree};
+use crate::tree::same::{Across, Answer, Inodes, renamed};
+use crate::tree::{Entry, Kind, Pair, Side, Tree};
 use std::collections::HashMap;
 
 /// An entry's proof of identity within its replica.
@@ -37,7 +38,7 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
     }
     for dirs in [true, false] {
         let tells = |side: &Side| {
-            policy.one_way_from != Some(side.other()) && facts.rules.abilities[*side].keeps_inodes
+            policy.one_way_from != Some(side.other()) && facts.inodes[*side] == Inodes::Count
         };
         for side in Side::BOTH.into_iter().filter(tells) {
             // What was in a directory that moved, and moved out of it, starts from there.
@@ -89,7 +90,7 @@ fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<C
             let (to, from) = (to?, (*old.get(&inode)?)?);
             let now = tree.entry(delta.now(to, side)?);
             let before = was_seen(delta, from, side)?;
-            is_same_entry(now, before).then_some(Candidate { side, from, to })
+            (renamed(now, before) != Across::Different).then_some(Candidate { side, from, to })
         })
         .collect();
     // Always in the same order, and nothing before the directory that it moved into: the
@@ -104,20 +105,6 @@ fn is_movable(entry: &Entry, dirs: bool) -> bool {
 
 fn inode(entry: &Entry) -> Inode {
     Inode { dev: entry.dev, ino: entry.ino, kind: entry.kind }
-}
-
-/// The birth time proves that the inode was not reused. Where there is none, size and
-/// mtime must agree, and the contents are compared later; directories have none.
-fn is_same_entry(now: &Entry, before: &Entry) -> bool {
-    if knows_birth(now, before) {
-        now.btime == before.btime
-    } else {
-        now.kind == Kind::File && now.size == before.size && now.mtime == before.mtime
-    }
-}
-
-fn knows_birth(now: &Entry, before: &Entry) -> bool {
-    now.btime != Stamp::UNKNOWN && before.btime != Stamp::UNKNOWN
 }
 
 /// The move that a candidate is, carried out in the delta; none if it may be no move, or cannot
@@ -148,15 +135,13 @@ fn accept(
     } else {
         return None;
     };
-    if !knows_birth(&now, &before) && follows.is_some() {
-        let doubt = Doubt { moved_on: side, from: plan.path(from), to: plan.path(to) };
+    if renamed(&now, &before) == Across::Doubt && follows.is_some() {
+        let doubt = facts.doubt(side, plan.delta.now(to, side)?, plan.delta.now(from, other)?);
         match facts.rules.settled.get(&doubt) {
-            Some(true) => {}
-            Some(false) => return None,
+            Some(Answer::Same) => {}
+            Some(Answer::Different | Answer::Unknown) => return None,
             None => {
-                if !plan.doubts.contains(&doubt) {
-                    plan.doubts.push(doubt);
-                }
+                plan.doubts.push(doubt);
                 return None;
             }
         }
@@ -196,7 +181,7 @@ fn both_moved_alike(facts: &Facts<'_>, plan: &Plan, candidate: Candidate) -> boo
         (Some(before), Some(now)) => {
             plan.delta.now(from, other).is_none()
                 && inode(before) == inode(now)
-                && is_same_entry(now, before)
+                && renamed(now, before) != Across::Different
         }
         _ => false,
     }
@@ -217,12 +202,11 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
     let is_unchanged = |path_id: PathId| {
         let entry = plan.entry(facts.trees, path_id, other);
         let Some(record) = delta.record(path_id) else { return entry.is_none() };
-        let at = header.listed_at[other];
         matches!(record.was[other], Recorded::Seen(_) | Recorded::Absent)
             && record.skipped == Pair::default()
             && matches!(
-                change(entry, &record.was[other], at, &facts.rules.preserve),
-                Change::Unchanged | Change::Metadata | Change::Absent
+                change(entry, &record.was[other], facts.measure(header, other)),
+                Some(Change::Unchanged | Change::Metadata | Change::Absent)
             )
             && delta.now(path_id, side).is_none()
     };
@@ -259,6 +243,8 @@ fn carry(
         let children: Vec<PathId> = delta.children(old).collect();
         delta.carry(old, new, follows);
         carried.push((old, new));
+        // Children come in the order of their names: each is looked for from the one before.
+        let mut last = None;
         for child in children {
             if delta.record(child).is_none() {
                 continue; // an earlier move took it away
@@ -267,10 +253,13 @@ fn carry(
             // The same move on both sides: what is not in the delta at the new name is in
             // step there, or gone from both; its old baseline has done its work.
             let place = match follows {
-                Some(_) => Some(delta.child_or_new(new, &name)),
-                None => delta.child(new, &name),
+                Some(_) => Some(delta.insert(new, &name, last, Pair::default(), None)),
+                None => delta.child_behind(new, &name, last),
             };
-            stack.extend(place.map(|place| (child, place)));
+            if let Some(place) = place {
+                last = Some(place);
+                stack.push((child, place));
+            }
         }
     }
     carried

@@ -7,7 +7,8 @@ use super::delta::{Delta, PathId};
 use super::spelling::Respelling;
 use crate::replica::Keep;
 use crate::report::Problem;
-use crate::tree::{Entry, Lack, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, Lack, NodeId, Pair, RelPath, Side, Stamp, Tree};
+use std::collections::BTreeSet;
 
 /// What happens to the content at a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -35,6 +36,8 @@ pub enum Settle {
     AsFound,
     /// The old baseline stays; the path is decided anew next time.
     KeepOld,
+    /// Nothing: the next run decides as if it had never seen the path.
+    Forgotten,
     /// As found, with a mark: deleted on the other side, still there on this one.
     Marked(Side),
 }
@@ -49,6 +52,8 @@ pub struct Verdict {
     /// The side where a directory or file of another kind is moved out of the way, with
     /// all that lies below this path there.
     pub lost_on: Option<Side>,
+    /// The side whose file of the same content gets the time of the other one's.
+    pub time_on: Option<Side>,
     /// What is recorded.
     pub settle: Settle,
 }
@@ -86,17 +91,10 @@ pub struct Deletion {
     pub whole: bool,
 }
 
-/// Contents that must be compared before a file without birth time may be taken for
-/// moved: the path on the side that moved it, and the old path on the other side.
-#[derive(Clone, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]
-pub struct Doubt {
-    /// The side that seems to have moved it.
-    pub moved_on: Side,
-    /// The old name, there on the other side.
-    pub from: RelPath,
-    /// The new name, there on the side that moved it.
-    pub to: RelPath,
-}
+/// A file of each side whose contents must be compared before it can be decided (spec 8, "The
+/// same"). Mostly both have the same path; of a file without birth time that seems to have
+/// moved, one side has the old one.
+pub type Doubt = Pair<NodeId>;
 
 /// Names that share an inode on the sending side and go over in one call, so that rsync
 /// links them on the receiving side (PRESERVE_HARDLINKS).
@@ -131,6 +129,8 @@ pub struct Plan {
     pub links: Pair<Vec<PathId>>,
     /// Step 6: other metadata.
     pub metadata: Pair<Vec<PathId>>,
+    /// Step 6: times of files that hold the same on both sides.
+    pub file_times: Pair<Vec<(PathId, Stamp)>>,
     /// Step 7: deletions, deepest first.
     pub deletions: Pair<Vec<Deletion>>,
     /// Step 8: times of directories.
@@ -151,6 +151,12 @@ pub struct Plan {
     pub respellings: Vec<Respelling>,
     /// What must be compared before it can be decided; see [`Doubt`].
     pub doubts: Vec<Doubt>,
+    /// Files in doubt whose contents could not be compared: they are left alone.
+    pub unsettled: u64,
+    /// Sides whose inode numbers are all new and say nothing.
+    pub renumbered: Pair<bool>,
+    /// What is replaced at these paths is kept in `backup/`, whatever CONFLICT_BACKUP says.
+    pub always_kept: BTreeSet<PathId>,
 }
 
 impl Plan {
@@ -168,6 +174,7 @@ impl Plan {
             updates: Pair::default(),
             links: Pair::default(),
             metadata: Pair::default(),
+            file_times: Pair::default(),
             deletions: Pair::default(),
             dir_times: Pair::default(),
             groups: Vec::new(),
@@ -178,6 +185,9 @@ impl Plan {
             left_out: Pair::default(),
             respellings: Vec::new(),
             doubts: Vec::new(),
+            unsettled: 0,
+            renumbered: Pair::default(),
+            always_kept: BTreeSet::new(),
         }
     }
 
@@ -193,6 +203,7 @@ impl Plan {
                     && self.updates[*side].is_empty()
                     && self.links[*side].is_empty()
                     && self.metadata[*side].is_empty()
+                    && self.file_times[*side].is_empty()
                     && self.deletions[*side].is_empty()
                     && self.dir_times[*side].is_empty()
             })

@@ -5,8 +5,8 @@ use super::join::{Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use super::recorded;
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
-use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Tree};
-use std::cmp::Ordering;
+use crate::tree::same::{arrived, is_same_thing, stamps_agree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why no baseline could be written.
@@ -27,6 +27,8 @@ pub struct Achieved {
     pub failed: BTreeSet<PathId>,
     /// Entries that were touched, as they were read again afterwards; none: gone.
     pub fresh: Pair<Fresh>,
+    /// Sources that went on changing, as they were when they were sent.
+    pub sent_as: BTreeMap<PathId, Entry>,
     /// Moves of the plan, by their index, that could not be made.
     pub failed_moves: BTreeSet<usize>,
 }
@@ -83,41 +85,6 @@ impl Achieved {
     pub fn succeeded(&self, path_id: PathId) -> bool {
         !self.failed.contains(&path_id)
     }
-}
-
-/// Whether the receiver's entry, read again, is what was sent: kind, size, link target,
-/// and the mtime as exactly as the receiving file system keeps it. Directories get their
-/// times later.
-#[must_use]
-pub fn arrived(sent: &Entry, found: &Entry) -> bool {
-    sent.kind == found.kind
-        && (sent.kind.is_dir()
-            || (sent.size == found.size
-                && sent.link() == found.link()
-                && sent.extra().rdev == found.extra().rdev
-                && (sent.mtime.compare_coarsely(found.mtime) == Ordering::Equal
-                    || is_rounded(sent.mtime, found.mtime))))
-}
-
-/// The same where a time is not kept: what cannot be set is recorded as it came to be.
-#[must_use]
-pub fn arrived_but_for_its_time(sent: &Entry, found: &Entry) -> bool {
-    let mut timed = found.clone();
-    timed.mtime = sent.mtime;
-    arrived(sent, &timed)
-}
-
-/// File systems with a precision of two seconds (FAT) keep even seconds; others with a
-/// precision between that and a nanosecond cut the rest off.
-fn is_rounded(sent: Stamp, found: Stamp) -> bool {
-    let two_seconds =
-        found.nanos() == 0 && found.secs() % 2 == 0 && sent.secs().abs_diff(found.secs()) < 2;
-    let cut_off = sent.secs() == found.secs()
-        && sent.nanos() > found.nanos()
-        && [100, 1_000, 1_000_000].iter().any(|unit| {
-            found.nanos().is_multiple_of(*unit) && sent.nanos() - found.nanos() < *unit
-        });
-    two_seconds || cut_off
 }
 
 /// What the next baseline says otherwise than the one before. It must not be written before
@@ -382,10 +349,10 @@ impl<'a> Recorder<'a> {
         if let Some(to) = self.restored.get(&path_id) {
             return delta.record(*to).cloned();
         }
-        if self.void.contains(&path_id) {
+        let verdict = self.plan.verdict(path_id);
+        if self.void.contains(&path_id) || verdict.settle == Settle::Forgotten {
             return None;
         }
-        let verdict = self.plan.verdict(path_id);
         if !self.achieved.succeeded(path_id) || verdict.settle == Settle::KeepOld {
             return delta.record(path_id).cloned();
         }
@@ -404,13 +371,23 @@ impl<'a> Recorder<'a> {
         let verdict = self.plan.verdict(path_id);
         let is_gone = verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side);
         let scanned = self.plan.entry(self.trees, path_id, side);
+        if let (Act::Send { to }, Some(sent)) = (verdict.act, self.achieved.sent_as.get(&path_id))
+            && to == side.other()
+        {
+            return Some(sent.clone());
+        }
         match self.achieved.fresh[side].get(path_id) {
             Some(fresh) if is_gone || verdict.act == (Act::Send { to: side }) => fresh.clone(),
             // It was renamed, or given other metadata: what is new in its content is not
             // ours, and the next run has to see it.
             Some(fresh) => match (scanned, fresh) {
-                (Some(scanned), Some(fresh)) if fresh.same_content_stamp(scanned) => {
-                    Some(fresh.clone())
+                (Some(scanned), Some(fresh)) if stamps_agree(fresh, scanned) => Some(fresh.clone()),
+                (Some(scanned), Some(fresh))
+                    if verdict.time_on == Some(side) && is_same_thing(scanned, fresh) =>
+                {
+                    let given = self.plan.entry(self.trees, path_id, side.other());
+                    let is_given = given.is_some_and(|given| arrived(given, fresh));
+                    Some(if is_given { fresh.clone() } else { scanned.clone() })
                 }
                 (Some(scanned), _) => Some(scanned.clone()),
                 (None, fresh) => fresh.clone(),
@@ -427,6 +404,7 @@ mod tests {
     use crate::reconcile::testing::{
         Situation, afterwards, carry_out, path, plan, rules, situation, tree, words,
     };
+    use crate::tree::Stamp;
 
     /// Plans, carries out, lets some paths fail, and records.
     fn after(situation: &Situation, mut spoil: impl FnMut(&Plan, &mut Achieved)) -> Baseline {
@@ -607,41 +585,5 @@ mod tests {
         let baseline = after(&situation, |_, _| {});
         assert_eq!(baseline.len(), 1);
         assert!(of(&baseline, "b").is_some());
-    }
-
-    #[test]
-    fn arrival_allows_for_coarse_clocks_only() {
-        let at = |secs, nanos| {
-            let mut entry = Entry::new(crate::tree::Kind::File);
-            entry.mtime = Stamp::new(secs, nanos);
-            entry
-        };
-        let sent = at(11, 123_456_789);
-        for (found, expected) in [
-            (at(11, 123_456_789), true),
-            (at(11, 0), true),
-            (at(11, 123_456_700), true),
-            (at(11, 123_000_000), true),
-            (at(10, 0), true),
-            (at(12, 0), true),
-            (at(9, 0), false),
-            (at(13, 0), false),
-            (at(11, 123_456_790), false),
-            (at(11, 99), false),
-            (at(11, 122_000_000), false),
-            (at(11, 123_456_750), false),
-        ] {
-            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
-        }
-        let sent = at(12, 123_456_700);
-        for (found, expected) in [
-            (at(12, 0), true),
-            (at(10, 0), false),
-            (at(14, 0), false),
-            (at(12, 123_456_600), false),
-        ] {
-            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
-        }
-        assert!(!arrived(&at(i64::MAX, 0), &at(i64::MIN, 0)), "as far apart as times can be");
     }
 }

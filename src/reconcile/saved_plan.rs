@@ -185,6 +185,7 @@ fn step(verdict: &Verdict) -> Option<Step> {
         Act::Delete { on } => words.push(format!("delete {on}")),
     }
     words.extend(verdict.metadata_on.map(|side| format!("metadata {side}")));
+    words.extend(verdict.time_on.map(|side| format!("time {side}")));
     words.extend(verdict.lost_on.map(|side| format!("make way {side}")));
     (!words.is_empty()).then(|| words.join(", "))
 }

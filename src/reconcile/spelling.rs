@@ -549,7 +549,7 @@ mod tests {
             ),
             (
                 "renamed on one side, edited on the other",
-                "readme: f1@1 f1@1 - f2@9\nREADME: - - f1@1 -",
+                "readme: f1@1#7 f1@1 - f2@9\nREADME: - - f1@1#7 -",
                 &[">> readme => README", "<< send README"],
             ),
             (

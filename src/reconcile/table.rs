@@ -374,6 +374,7 @@ fn skipped_deletions_are_remembered() {
             ("marked and unchanged", "a: - f1@1! - f1@1", &[]),
             ("marked and changed", "a: - f1@1! - f2@5", &["<< send a"]),
             ("marked and gone", "a: - f1@1! - -", &[]),
+            ("marked and made a directory", "a: - f1@1! - d", &["<< tree a"]),
             ("marked and made anew here", "a: - f1@1! f3@4 f1@1", &[">> send a"]),
             (
                 "something new below a marked directory",

@@ -14,10 +14,11 @@ use super::{Rules, reconcile, recorded};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
+use crate::tree::same::{Answer, times_agree};
 use crate::tree::{
     Child, Entry, Extra, Kind, Pair, RelPath, Side, Stamp, Standing, Tree, TreeBuilder,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Everything preserved that the spec preserves by default.
 pub fn preserve_all() -> Preserve {
@@ -68,7 +69,7 @@ pub fn rules() -> Rules {
         longest_path: 4000,
         interrupted: BTreeMap::new(),
         making_way: BTreeMap::new(),
-        settled: BTreeMap::new(),
+        settled: HashMap::new(),
         saved: None,
     }
 }
@@ -110,7 +111,7 @@ pub fn entry(text: &str, path: &RelPath, side: Side) -> Option<(Standing, Entry)
     }
     let seconds: i64 = cut(text, '@').map_or(1, |t| t.parse().unwrap());
     entry.mtime = Stamp::new(seconds, 500);
-    entry.ctime = Stamp::new(seconds, 500);
+    entry.ctime = Stamp::new(seconds, 501);
     entry.mode = cut(text, '%').map_or(0o755, |m| u16::from_str_radix(&m, 8).unwrap());
     let own: u64 = path.as_bytes().iter().fold(1000, |sum, b| sum * 31 % 999_983 + u64::from(*b));
     let offset = if side == Side::Initiator { 0 } else { 2_000_000 };
@@ -282,6 +283,10 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
             let mode = before[on.other()].get(&at).or(files[on.other()].get(&at)).unwrap().1.mode;
             files[on].get_mut(&at).unwrap().1.mode = mode;
         }
+        if let Some(on) = verdict.time_on {
+            let time = before[on.other()].get(&at).or(files[on.other()].get(&at)).unwrap().1.mtime;
+            files[on].get_mut(&at).unwrap().1.mtime = time;
+        }
         if let Act::Delete { on } = verdict.act {
             files[on].remove(&at);
         }
@@ -322,9 +327,36 @@ pub fn afterwards(situation: &Situation, plan: &Plan) -> Situation {
     Situation { trees: Pair::new(tree(&files.initiator), tree(&files.target)), files, baseline }
 }
 
-/// The plan for a situation.
+/// The plan for a situation, when all its doubts are settled: contents are taken for the same
+/// where the times are.
 pub fn plan(situation: &Situation, rules: &Rules) -> Plan {
-    reconcile(&situation.trees, &situation.baseline, rules).unwrap()
+    plan_with(
+        situation,
+        rules,
+        |a, b| if times_agree(a, b) { Answer::Same } else { Answer::Different },
+    )
+}
+
+/// The plan for a situation, when all its doubts are settled in some way.
+pub fn plan_with(
+    situation: &Situation,
+    rules: &Rules,
+    settle: impl Fn(&Entry, &Entry) -> Answer,
+) -> Plan {
+    let mut rules = rules.clone();
+    let trees = &situation.trees;
+    loop {
+        let plan = reconcile(trees, &situation.baseline, &rules).unwrap();
+        if plan.doubts.is_empty() {
+            return plan;
+        }
+        for doubt in plan.doubts {
+            let entry = |side: Side| trees[side].entry(doubt[side]);
+            let before =
+                rules.settled.insert(doubt, settle(entry(Side::Initiator), entry(Side::Target)));
+            assert_eq!(before, None, "it was asked before");
+        }
+    }
 }
 
 /// Whether the quick answer that nothing changed is given only where the long way says so too.
@@ -333,7 +365,7 @@ pub fn quick_answer_holds(situation: &Situation, rules: &Rules) -> bool {
     if !recorded::suffices(rules) || !recorded::is_as_recorded(trees, baseline).unwrap() {
         return true;
     }
-    let plan = Plan::new(join(trees, baseline, rules).unwrap());
+    let plan = Plan::new(join(trees, baseline, rules, Pair::default()).unwrap());
     let header = baseline.header().clone();
     let (next, _) = record_anew(trees, baseline, &plan, &Achieved::default(), header).unwrap();
     plan.delta.is_empty() && next.body() == baseline.body()

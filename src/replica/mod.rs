@@ -28,8 +28,9 @@ mod trials;
 pub use acl::{Acl, Whom};
 pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
-pub use local::LocalReplica;
+pub use local::compare::{Compared, Couple, compare};
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
+pub use local::{LocalReplica, look_at};
 pub use remote::RemoteReplica;
 pub use shell::{ShellOptions, ShellReplica};
 pub use to_be_made::ToBeMade;
@@ -195,6 +196,8 @@ pub enum Op {
         path: RelPath,
         /// The time.
         mtime: Stamp,
+        /// What was scanned there, if the time may only be set as long as that is unchanged.
+        expect: Option<Entry>,
     },
 }
 
@@ -420,6 +423,12 @@ pub trait Replica: Send {
 
     /// The resolved absolute root on its own machine; known after [`Replica::prepare`].
     fn root(&self) -> &Path;
+
+    /// The replica itself, if it is a directory of this machine: two of them are compared
+    /// directly.
+    fn local(&self) -> Option<&LocalReplica> {
+        None
+    }
 
     /// The replica as one end of an rsync call; known after [`Replica::prepare`].
     fn rsync_end(&self) -> End;

@@ -354,6 +354,7 @@ impl Reporter for Log {
             }
             Event::Heartbeat(what, since) => self.heartbeat(what, since),
             Event::Scanning(side, seen) => self.show(|progress| progress.scanning(side, seen)),
+            Event::Comparing(done, all) => self.show(|progress| progress.comparing(done, all)),
             Event::Transferring(now) => self.show(|progress| progress.transferring(now)),
             Event::Quiet => self.show(Progress::quiet),
         }

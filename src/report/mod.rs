@@ -107,6 +107,8 @@ pub enum Event<'a> {
     Scanning(Side, u64),
     /// Transfers have begun or moved on; one value for each receiving side.
     Transferring(&'a Pair<TransferProgress>),
+    /// The contents of so many files have been compared, of so many that are in doubt.
+    Comparing(u64, u64),
     /// Scanning or transferring is over; progress displays go away.
     Quiet,
     /// A child has been running for this long (KEEP_LOGGING).

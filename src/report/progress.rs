@@ -12,6 +12,7 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(200);
 /// ASCII only: a console without UTF-8 shows it as well.
 const SCAN: &str = "{spinner} Scanning: {msg}";
+const COMPARE: &str = "{spinner} Comparing: {msg}";
 const TRANSFER: &str = "{prefix:<12} [{wide_bar}] {msg} {binary_bytes_per_sec:>12} {eta:>4}";
 const DONE: &str = "{prefix:<12} [{wide_bar}] {msg} done";
 
@@ -24,6 +25,7 @@ pub(super) struct Progress {
 enum Showing {
     Nothing,
     Scan { bar: ProgressBar, seen: Pair<u64> },
+    Compare(ProgressBar),
     Transfer(Pair<Option<ProgressBar>>),
 }
 
@@ -66,6 +68,19 @@ impl Progress {
         }
     }
 
+    /// So many files have been compared, of so many.
+    pub(super) fn comparing(&mut self, done: u64, all: u64) {
+        if !matches!(self.showing, Showing::Compare(_)) {
+            self.quiet();
+            let bar = self.area.add(ProgressBar::new_spinner().with_style(style(COMPARE)));
+            bar.enable_steady_tick(TICK);
+            self.showing = Showing::Compare(bar);
+        }
+        if let Showing::Compare(bar) = &self.showing {
+            bar.set_message(format!("{done} of {all} files"));
+        }
+    }
+
     /// Transfers have come this far.
     pub(super) fn transferring(&mut self, now: &Pair<TransferProgress>) {
         if !matches!(self.showing, Showing::Transfer(_)) {
@@ -93,7 +108,7 @@ impl Progress {
     pub(super) fn quiet(&mut self) {
         match std::mem::replace(&mut self.showing, Showing::Nothing) {
             Showing::Nothing => {}
-            Showing::Scan { bar, .. } => bar.finish_and_clear(),
+            Showing::Scan { bar, .. } | Showing::Compare(bar) => bar.finish_and_clear(),
             Showing::Transfer(bars) => {
                 bars.iter()
                     .filter_map(|(_, bar)| bar.as_ref())

@@ -271,6 +271,7 @@ impl StateStore {
             "last-run",
             "file-systems",
             "compared",
+            "settled",
         ];
         let both = Side::BOTH.into_iter();
         both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))

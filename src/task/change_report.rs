@@ -101,7 +101,8 @@ impl Listing for Told<'_> {
 
     fn metadata(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
         let is_set = |path_id| {
-            self.plan.verdict(path_id).metadata_on == Some(side)
+            let verdict = self.plan.verdict(path_id);
+            (verdict.metadata_on == Some(side) || verdict.time_on == Some(side))
                 && self.refused.is_none_or(|refused| !refused.contains(&path_id))
         };
         self.each(is_set, each);
@@ -158,6 +159,16 @@ impl Task<'_> {
             self.around.reporter().tell(Event::Problem(problem));
         }
         self.tell_what_cannot_be_there(plan);
+        for (side, renumbered) in plan.renumbered.iter() {
+            if *renumbered {
+                let text = format!(
+                    "{side}: all files there have other inode numbers than after the last run: the \
+                     replica was copied, restored or mounted anew. Size and time tell what \
+                     changed, and renames are not followed in this run"
+                );
+                self.say(Level::Notice, &text);
+            }
+        }
         if plan.kept_newer > 0 {
             let text = format!(
                 "{} on the receiving side, newer than the source's, kept as it is (SYNC_TYPE)",

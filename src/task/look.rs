@@ -4,8 +4,8 @@
 use super::outcome::Halt;
 use super::{Task, left_overs};
 use crate::filter::{Filter, listing};
-use crate::reconcile::{Doubt, guard, mounts};
-use crate::replica::{DigestKind, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
+use crate::reconcile::{guard, mounts};
+use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{Baseline, Identity, StateStore};
@@ -206,18 +206,5 @@ impl Task<'_> {
         self.left_overs = !all_gone;
         self.interrupted = Some(inflight);
         Ok(())
-    }
-
-    /// Whether a file that seems to have moved holds what its old name holds across.
-    pub(super) fn holds_the_same(&mut self, doubt: &Doubt) -> Result<bool, Halt> {
-        // a CRC can show that they differ, and does not prove that they do not
-        let proof = self.common_digest().filter(|kind| *kind != DigestKind::Cksum);
-        let Some(kind) = proof else { return Ok(false) };
-        let here =
-            self.replicas[doubt.moved_on].digest(kind, std::slice::from_ref(&doubt.to))?.pop();
-        let across = self.replicas[doubt.moved_on.other()]
-            .digest(kind, std::slice::from_ref(&doubt.from))?
-            .pop();
-        Ok(matches!((here, across), (Some(Ok(a)), Some(Ok(b))) if a == b))
     }
 }

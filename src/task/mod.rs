@@ -17,11 +17,12 @@ mod look;
 pub mod outcome;
 pub mod preflight;
 mod recording;
+mod settle;
 mod turn;
 
 use crate::config::{Config, Location, Preserve, Watch, WhenLocked};
 use crate::process::{Stop, fault};
-use crate::reconcile::{Plan, Rules, guard, reconcile};
+use crate::reconcile::{Doubt, Plan, Rules, guard, reconcile};
 use crate::replica::{
     self, Access, LockRequest, Locked, Prepared, Replica, Retention, ToBeMade, Trouble, Unread, Way,
 };
@@ -37,7 +38,7 @@ use file_systems::FileSystems;
 use intent::Intent;
 use outcome::{Halt, Outcome};
 use recording::History;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
@@ -362,6 +363,7 @@ impl Task<'_> {
                 self.around.reporter().tell(Event::Problem(problem));
             }
             self.read_attributes(&mut trees, &Baseline::empty())?;
+            self.read_contents(&mut trees, &Baseline::empty())?;
             self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
         };
@@ -391,7 +393,7 @@ impl Task<'_> {
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
-        let mut plan = self.plan(&store, &trees, &loaded.baseline)?;
+        let mut plan = self.plan(&trees, &loaded.baseline, &store)?;
         plan.respellings = spelled.respellings;
         plan.problems.extend(spelled.problems);
         let danger = danger.or_else(|| guard::mass_deletion(&trees, &plan, &self.config.policy));
@@ -462,11 +464,39 @@ impl Task<'_> {
     /// the same, they are compared and it is asked again.
     fn plan(
         &mut self,
-        store: &StateStore,
         trees: &Pair<Tree>,
         baseline: &Baseline,
+        store: &StateStore,
     ) -> Result<Plan, Halt> {
-        let mut rules = Rules {
+        let decide = |rules: &Rules| reconcile(trees, baseline, rules);
+        self.plan_by(trees, store, decide, |plan| &mut plan.doubts)
+    }
+
+    /// Asks until nothing is in doubt any more that can be settled.
+    fn plan_by<P, E: std::error::Error>(
+        &mut self,
+        trees: &Pair<Tree>,
+        store: &StateStore,
+        decide: impl Fn(&Rules) -> Result<P, E>,
+        doubts: impl Fn(&mut P) -> &mut Vec<Doubt>,
+    ) -> Result<P, Halt> {
+        let mut rules = self.rules(store)?;
+        loop {
+            let mut plan = decide(&rules).map_err(|e| Halt::state(&e))?;
+            let mut open = std::mem::take(doubts(&mut plan));
+            open.retain(|doubt| !rules.settled.contains_key(doubt));
+            if open.is_empty() {
+                return Ok(plan);
+            }
+            self.check_stop()?;
+            open.sort_unstable_by_key(|doubt| (doubt.initiator, doubt.target));
+            open.dedup();
+            self.settle(trees, open, &mut rules.settled, store)?;
+        }
+    }
+
+    fn rules(&self, store: &StateStore) -> Result<Rules, Halt> {
+        Ok(Rules {
             policy: self.config.policy.clone(),
             preserve: self.compared(),
             newly: self.newly_compared(store)?,
@@ -475,22 +505,9 @@ impl Task<'_> {
             longest_path: self.longest_path(),
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
-            settled: BTreeMap::new(),
+            settled: HashMap::new(),
             saved: self.intent.saved().cloned(),
-        };
-        loop {
-            let plan = reconcile(trees, baseline, &rules).map_err(|e| Halt::state(&e))?;
-            let open: Vec<_> =
-                plan.doubts.iter().filter(|d| !rules.settled.contains_key(d)).cloned().collect();
-            if open.is_empty() {
-                return Ok(plan);
-            }
-            self.check_stop()?;
-            for doubt in open {
-                let same = self.holds_the_same(&doubt)?;
-                rules.settled.insert(doubt, same);
-            }
-        }
+        })
     }
 
     fn interrupted_paths(&self) -> BTreeMap<RelPath, InflightPath> {

@@ -5,8 +5,8 @@ use super::outcome::Halt;
 use super::{Task, journal};
 use crate::config::Watch;
 use crate::process::fault;
-use crate::reconcile::record::{Achieved, record};
-use crate::reconcile::{Act, Plan, as_found, mounts};
+use crate::reconcile::record::record;
+use crate::reconcile::{Act, Plan, Rules, Settle, as_found, mounts};
 use crate::replica::host;
 use crate::report::Level;
 use crate::report::record::Reach;
@@ -16,6 +16,7 @@ use crate::state::{
     StateStore,
 };
 use crate::tree::{Pair, Side, Tree};
+use std::convert::Infallible;
 
 /// What the last runs left, and what this one adds to it.
 pub struct History<'a> {
@@ -91,8 +92,13 @@ impl Task<'_> {
         trees: &Pair<Tree>,
         identities: Pair<Option<Identity>>,
     ) -> Result<(), Halt> {
+        let decide = |rules: &Rules| Ok::<_, Infallible>(as_found(trees, rules));
+        let (plan, achieved) = self.plan_by(trees, store, decide, |(plan, _)| &mut plan.doubts)?;
+        let is_forgotten = |path_id| plan.verdict(path_id).settle == Settle::Forgotten;
+        let differ = plan.delta.path_ids().filter(|path_id| is_forgotten(*path_id)).count();
         let counts = format!(
-            "{} entries on the initiator, {} on the target",
+            "{} entries on the initiator, {} on the target; {differ} paths do not agree, and are \
+             decided by the next run as at a first contact",
             trees.initiator.len(),
             trees.target.len()
         );
@@ -101,15 +107,15 @@ impl Task<'_> {
             self.say(Level::Notice, &text);
             return Ok(());
         }
-        let plan = as_found(trees);
         let header = self.header(trees, &Baseline::empty(), identities);
-        let (next, claims) = record(trees, &Baseline::empty(), &plan, &Achieved::default(), header)
+        let (next, claims) = record(trees, &Baseline::empty(), &plan, &achieved, header)
             .map_err(|error| Halt::state(&error))?;
         self.flush(trees, &claims)?;
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
         store.clear_inflight()?;
         self.remember_compared(store)?;
+        store.clear_settled()?;
         self.finish(store)?;
         self.outcome.reach = Reach::Recorded;
         self.say(Level::Notice, &format!("recorded the present trees as the baseline: {counts}"));
@@ -181,6 +187,7 @@ impl Task<'_> {
         if applied.achieved.failed.is_empty() {
             self.remember_compared(store)?;
         }
+        store.clear_settled()?;
         // What an rsync that failed has left behind is found by it.
         if applied.unsettled == Pair::default() && !self.left_overs {
             if applied.making_way.is_empty() {

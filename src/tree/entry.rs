@@ -243,19 +243,6 @@ impl Entry {
     pub fn link(&self) -> Option<&[u8]> {
         self.extra().link.as_deref()
     }
-
-    /// Whether content agrees as far as one replica's own record can tell: kind, size,
-    /// mtime to the nanosecond, link target, device number. Directories have no content
-    /// of their own.
-    #[must_use]
-    pub fn same_content_stamp(&self, before: &Entry) -> bool {
-        self.kind == before.kind
-            && (self.kind.is_dir()
-                || (self.size == before.size
-                    && self.mtime == before.mtime
-                    && self.extra().link == before.extra().link
-                    && self.extra().rdev == before.extra().rdev))
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod abilities;
 mod entry;
 pub mod names;
 pub mod path;
+pub mod same;
 mod side;
 
 pub use abilities::{Abilities, Lack, NameLimit};

@@ -106,6 +106,26 @@ fn an_unchanged_file_is_read_again_only_when_it_was_touched() {
 }
 
 #[test]
+fn damage_that_only_the_content_shows_is_told_and_replaces_nothing_for_good() {
+    each(&format!("{ON}\nCONFLICT_BACKUP=no"), |way| {
+        way.here().make("f f good 1500000000");
+        way.fine();
+        let patience = Instant::now();
+        while read_counts(way) != ["0", "0"] {
+            assert!(patience.elapsed() < Duration::from_secs(60), "{}", way.name);
+        }
+        edit_unseen(way.here(), "f", "bad!", 1_500_000_000);
+        let run = way.run();
+        assert_eq!(run.status, Some(2), "{}: {run}", way.name);
+        let told = format!("{}: f: its content changed", way.here_is());
+        assert!((run.stdout.clone() + &run.stderr).contains(&told), "{}: {run}", way.name);
+        assert_eq!(way.there().read("f").unwrap(), b"bad!", "{}", way.name);
+        assert_eq!(way.there().backup(), "f f good\n", "{}", way.name);
+        way.in_step();
+    });
+}
+
+#[test]
 fn a_machine_with_nothing_but_cksum_compares_by_it() {
     let couple = Couple::reached_by(Sort::Posix);
     let (a, b) = (couple.side(0), couple.side(1));

@@ -296,19 +296,23 @@ fn too_many_deletions_stop_the_run() {
 }
 
 #[test]
-fn initialize_takes_what_is_there_as_the_baseline() {
+fn initialize_takes_what_agrees_as_the_baseline_and_makes_no_difference_invisible() {
     let sandbox = Sandbox::new();
     sandbox.a.make("f differs initiator\nf only-a 1\nf same s");
     sandbox.b.make("f differs target! 1400000000\nf only-b 2\nf same s");
     fine(&sandbox.sync(&["--initialize"]));
     assert_eq!(sandbox.b.read("differs").unwrap(), b"target!", "nothing is synchronised");
     assert!(!sandbox.b.has("only-a"));
+    sandbox.a.remove("same");
     fine(&sandbox.sync(&[]));
-    assert_eq!(sandbox.b.read("differs").unwrap(), b"target!", "recorded as different");
+    assert!(!sandbox.b.has("same"), "it was in step, and then deleted");
+    assert_eq!(
+        sandbox.b.read("differs").unwrap(),
+        b"initiator",
+        "the newer one, as at a first contact"
+    );
+    assert_eq!(sandbox.b.read(".osync_workdir/backup/differs").unwrap(), b"target!");
     assert!(sandbox.b.has("only-a") && sandbox.a.has("only-b"));
-    sandbox.b.write("differs", "changed later", 1_300_000_000);
-    fine(&sandbox.sync(&[]));
-    assert_eq!(sandbox.a.read("differs").unwrap(), b"changed later");
     in_step(&sandbox);
 }
 

@@ -49,6 +49,7 @@ mod replica_suite;
 mod restless;
 mod restricted;
 mod rsync;
+mod same;
 mod scenario;
 mod security;
 mod settings;

@@ -272,8 +272,14 @@ fn metadata_of_a_kept_link_is_that_of_the_directory_and_of_a_copied_one_stays() 
                 uid: None,
                 gid: None,
             };
-            let ops =
-                [mode_op, Op::SetMtime { path: rel("out"), mtime: Stamp::new(1_234_567_890, 0) }];
+            let ops = [
+                mode_op,
+                Op::SetMtime {
+                    path: rel("out"),
+                    mtime: Stamp::new(1_234_567_890, 0),
+                    expect: None,
+                },
+            ];
             let done = ground.reached.replica.apply(&ops).unwrap();
             let after = fs::metadata(&outside).unwrap();
             let now = (after.permissions().mode() & 0o777, after.mtime());

@@ -1,6 +1,6 @@
 //! Random edits of a replica, as people and programs make them, with names that break
-//! careless tools. Every write has a time and a size that tell its content from all
-//! others, so that no outcome depends on the clock of the machine.
+//! careless tools. Every write has a time of its own, so that no outcome depends on the clock of
+//! the machine; but another file may take a name, and some edits keep the time.
 #![allow(dead_code)]
 
 use super::trees::{self, Mtime, What};
@@ -42,6 +42,24 @@ pub enum Edit {
     /// Another content with the same size and time.
     Corrupt {
         file: Index,
+    },
+    /// Another file with the same size and time takes its name.
+    Replace {
+        file: Index,
+    },
+    /// More content, and the time put back.
+    Grow {
+        file: Index,
+    },
+    /// Two files that differ in nothing but what they hold.
+    Twins {
+        dir: Index,
+        names: [&'static [u8]; 2],
+    },
+    /// Two files change their names; twins if there are any.
+    Swap {
+        file: Index,
+        other: Index,
     },
     Remove {
         entry: Index,
@@ -92,11 +110,15 @@ pub enum When {
 pub struct Step {
     pub sides: &'static [usize],
     pub edit: Edit,
+    /// On the second side the same is written so many seconds later.
+    pub later: i64,
 }
 
 pub fn any_step(with_corruption: bool) -> impl Strategy<Value = Step> {
     let sides: &[&'static [usize]] = &[&[0], &[0], &[0], &[1], &[1], &[1], &[0, 1]];
-    (select(sides), any_edit(with_corruption)).prop_map(|(sides, edit)| Step { sides, edit })
+    let later = prop_oneof![2 => Just(0), 1 => Just(3)];
+    let parts = (select(sides), any_edit(with_corruption), later);
+    parts.prop_map(|(sides, edit, later)| Step { sides, edit, later })
 }
 
 fn any_edit(with_corruption: bool) -> impl Strategy<Value = Edit> {
@@ -111,6 +133,11 @@ fn any_edit(with_corruption: bool) -> impl Strategy<Value = Edit> {
         1 => index().prop_map(move |file| {
             if with_corruption { Edit::Corrupt { file } } else { Edit::Remove { entry: file } }
         }),
+        2 => index().prop_map(|file| Edit::Replace { file }),
+        1 => index().prop_map(|file| Edit::Grow { file }),
+        1 => (index(), any_name(), any_name())
+            .prop_map(|(dir, one, two)| Edit::Twins { dir, names: [one, two] }),
+        2 => (index(), index()).prop_map(|(file, other)| Edit::Swap { file, other }),
         3 => index().prop_map(|entry| Edit::Remove { entry }),
         4 => (index(), index(), any_name())
             .prop_map(|(entry, dir, name)| Edit::Rename { entry, dir, name }),
@@ -186,6 +213,8 @@ fn any_time() -> impl Strategy<Value = When> {
 #[derive(Debug, Default)]
 pub struct Clock {
     writes: u32,
+    /// What is written now is written so many seconds later.
+    later: i64,
 }
 
 impl Clock {
@@ -195,7 +224,7 @@ impl Clock {
         self.writes += 1;
         let number = self.writes;
         let mut content = format!("{number:05}").into_bytes();
-        let mtime = match when {
+        let mut mtime = match when {
             When::New => Mtime { secs: 1_600_000_000 + i64::from(number), nanos: number * 7919 },
             When::Old => Mtime { secs: 1_000_000_000 + i64::from(number), nanos: 0 },
             When::Tie(nanos) => {
@@ -203,13 +232,15 @@ impl Clock {
                 Mtime { secs: 1_550_000_000, nanos }
             }
         };
+        mtime.secs += self.later;
         (content, mtime)
     }
 
     /// Carries out one step on both, one or the other replica.
     pub fn step(&mut self, roots: [&Path; 2], step: &Step) {
         let start = self.writes;
-        for side in step.sides {
+        for (turn, side) in step.sides.iter().enumerate() {
+            self.later = if turn == 0 { 0 } else { step.later };
             // The same edit of both sides writes the same, unless the result depends on what
             // was there.
             if !matches!(step.edit, Edit::Append { .. } | Edit::Touch { .. }) {
@@ -275,6 +306,60 @@ impl Clock {
                     changed.resize(usize::try_from(length).unwrap(), b'!');
                     fs::write(&path, changed).unwrap();
                     trees::set_mtime(&path, node.mtime);
+                }
+            }
+            Edit::Replace { file } => {
+                if let Some(path) = pick(file, files().collect()) {
+                    let node = trees::look(&path).unwrap();
+                    let (mut content, _) = self.next(When::New);
+                    content.resize(fs::read(&path).unwrap().len(), b'?');
+                    let new = path.with_file_name(".new");
+                    fs::write(&new, content).unwrap();
+                    trees::set_mode(&new, node.mode);
+                    trees::set_mtime(&new, node.mtime);
+                    fs::rename(new, path).unwrap();
+                }
+            }
+            Edit::Grow { file } => {
+                if let Some(path) = pick(file, files().collect()) {
+                    let node = trees::look(&path).unwrap();
+                    let (more, _) = self.next(When::New);
+                    fs::write(&path, [fs::read(&path).unwrap(), more].concat()).unwrap();
+                    trees::set_mtime(&path, node.mtime);
+                }
+            }
+            Edit::Twins { dir, names } => {
+                let (content, mtime) = self.next(When::Old);
+                for (name, which) in names.iter().zip(["one", "two"]) {
+                    let path = place(dir, name);
+                    if path.is_dir() && !path.is_symlink() {
+                        continue;
+                    }
+                    let _ = fs::remove_file(&path);
+                    fs::write(&path, [&content, which.as_bytes()].concat()).unwrap();
+                    trees::set_mtime(&path, mtime);
+                }
+            }
+            Edit::Swap { file, other } => {
+                let Some(one) = pick(file, files().collect()) else { return };
+                let node = trees::look(&one).unwrap();
+                let length = |what: &What| match what {
+                    What::File(content) => content.len(),
+                    _ => 0,
+                };
+                let is_twin = |path: &&[u8]| {
+                    let twin = &tree[*path];
+                    twin.mtime == node.mtime
+                        && twin.what != node.what
+                        && length(&twin.what) == length(&node.what)
+                };
+                let twins: Vec<&[u8]> = files().filter(is_twin).collect();
+                let others = if twins.is_empty() { files().collect() } else { twins };
+                if let Some(two) = pick(other, others).filter(|two| *two != one) {
+                    let aside = one.with_file_name(".aside");
+                    for (from, to) in [(&one, &aside), (&two, &one), (&aside, &two)] {
+                        fs::rename(from, to).unwrap();
+                    }
                 }
             }
             Edit::Remove { entry } => {

@@ -210,7 +210,23 @@ impl Model {
     /// Files and links on both sides.
     fn both_files(&self, path: &[u8], a: &Node, b: &Node, out: &mut Expected) {
         let changed = [self.changed(Side::A, path, a), self.changed(Side::B, path, b)];
-        let winner = if self.same_now(a, b) {
+        let is_known = [Side::A, Side::B].map(|side| self.base[side.index()].contains_key(path));
+        if self.look_the_same(a, b)
+            && a.what != b.what
+            && changed != [false; 2]
+            && is_known != [true; 2]
+        {
+            // A first contact of the same size and time: nobody reads them.
+            out.left_alone.push(path.to_vec());
+            return;
+        }
+        let is_in_step = match changed {
+            [true, true] => a.what == b.what,
+            [false, false] => self.look_the_same(a, b),
+            // Only a side without a past may have come to look like the other.
+            _ => is_known != [true; 2] && self.look_the_same(a, b),
+        };
+        let winner = if is_in_step {
             None
         } else {
             Some(match changed {
@@ -226,7 +242,12 @@ impl Model {
         };
         let from = winner.unwrap_or(self.prevalent()).of(a, b);
         let mode = self.mode(path, a, b, winner);
-        out.on_both(path, Wanted { mode, ..wanted(from) });
+        let mtime = match winner {
+            None if compare_coarsely(a.mtime, b.mtime) == Ordering::Less => b.mtime,
+            None => a.mtime,
+            Some(_) => from.mtime,
+        };
+        out.on_both(path, Wanted { mode, mtime, ..wanted(from) });
         if let Some(winner) = winner {
             let loser = winner.other();
             if loser.of(a, b).what != from.what {
@@ -271,8 +292,26 @@ impl Model {
         subtree(&self.now[side.index()], path).any(|(path, node)| self.changed(side, path, node))
     }
 
-    /// Created or modified against the side's own baseline; metadata does not count.
+    /// Created or modified against the side's own baseline; metadata does not count. A file that
+    /// looks as it did but is another one is compared with the other side's, if that is unchanged.
     fn changed(&self, side: Side, path: &[u8], node: &Node) -> bool {
+        let other = side.other();
+        let is_another = |side: Side, node: &Node| {
+            let before = self.base[side.index()].get(path);
+            matches!(node.what, What::File(_))
+                && before.is_some_and(|it| (it.ino, it.born) != (node.ino, node.born))
+        };
+        if self.looks_changed(side, path, node) || !is_another(side, node) {
+            return self.looks_changed(side, path, node);
+        }
+        let across = self.now[other.index()].get(path).filter(|across| {
+            !self.looks_changed(other, path, across) && !is_another(other, across)
+        });
+        across.is_none_or(|across| across.what != node.what)
+    }
+
+    /// By size and time.
+    fn looks_changed(&self, side: Side, path: &[u8], node: &Node) -> bool {
         let Some(before) = self.base[side.index()].get(path) else { return true };
         match (&node.what, &before.what) {
             (What::Dir, What::Dir) => false,
@@ -286,7 +325,7 @@ impl Model {
         }
     }
 
-    fn same_now(&self, a: &Node, b: &Node) -> bool {
+    fn look_the_same(&self, a: &Node, b: &Node) -> bool {
         let content = match (&a.what, &b.what) {
             (What::File(a), What::File(b)) => {
                 a.len() == b.len() && (!self.rules.checksum || a == b)

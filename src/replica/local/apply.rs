@@ -4,7 +4,7 @@
 //! then changes that very name in that very directory.
 
 use super::copy::Appear;
-use super::look::{self, Look, is_same_thing, is_still};
+use super::look::{self, Look};
 use super::openat_root::{Place, Root, rename_to_free};
 use super::set_aside::{Free, VersionStore, rename_into, with_moved};
 use super::work_dir::WorkDir;
@@ -13,6 +13,7 @@ use super::{arrivals, copy};
 use crate::process::fault;
 use crate::replica::{AttributeChange, Keep, Op, PathError, attributes, host, kept_name};
 use crate::tree::names::{Case, Forms, Naming};
+use crate::tree::same::{is_same_thing, is_still};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
@@ -145,7 +146,7 @@ impl LocalExecutor<'_> {
                 self.set_metadata(path, expect, *mode, *uid, *gid)
             }
             Op::SetAttributes { path, expect, change } => self.set_attributes(path, expect, change),
-            Op::SetMtime { path, mtime } => self.set_mtime(path, *mtime),
+            Op::SetMtime { path, mtime, expect } => self.set_mtime(path, *mtime, expect.as_ref()),
         }
     }
 
@@ -425,8 +426,11 @@ impl LocalExecutor<'_> {
             .map_err(failed("set its ACL or extended attributes"))
     }
 
-    fn set_mtime(&self, path: &RelPath, mtime: Stamp) -> Outcome {
-        let place = self.place_of_metadata(path)?;
+    fn set_mtime(&self, path: &RelPath, mtime: Stamp, expect: Option<&Entry>) -> Outcome {
+        let mut place = self.place_of_metadata(path)?;
+        if let Some(expect) = expect {
+            (place, _) = self.look_in(place, expect, is_still)?;
+        }
         let times = only_mtime(mtime);
         let mut flags = AtFlags::SYMLINK_NOFOLLOW;
         if self.look.follows() && self.is_followed(&place) {

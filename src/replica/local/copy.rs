@@ -4,11 +4,12 @@
 //! Content, mode, owner, times, attributes where they can be had. Iterative: depth costs
 //! no stack. The kernel shares blocks where it can.
 
-use super::look::{self, Look, is_still};
+use super::look::{self, Look};
 use super::openat_root::{HANDLE, LIST, Place, Root};
 use super::scan::everything;
 use super::writable::{only_mtime, set_mode, with_access};
 use crate::replica::PathError;
+use crate::tree::same::is_still;
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, XattrFlags};

@@ -204,19 +204,6 @@ pub fn kind_of(file_type: FileType) -> Kind {
     }
 }
 
-/// Whether what is there is still what was scanned: kind, and inode where both are known;
-/// for everything but directories also size, mtime, link target and device number.
-#[must_use]
-pub fn is_still(expect: &Entry, now: &Entry) -> bool {
-    is_same_thing(expect, now) && now.same_content_stamp(expect)
-}
-
-/// Whether the same file or directory is there, whatever happened to its content.
-#[must_use]
-pub fn is_same_thing(expect: &Entry, now: &Entry) -> bool {
-    expect.kind == now.kind && (expect.ino == now.ino || expect.ino == 0 || now.ino == 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::openat_root::Root;
@@ -244,30 +231,5 @@ mod tests {
         assert!(seen.shared_inode && seen.size == 5);
         let seen = Look::default().at(&root, &b"link"[..]).unwrap();
         assert_eq!((seen.link(), seen.size), (Some(&b"nowhere"[..]), 0));
-    }
-
-    #[test]
-    fn an_entry_that_differs_in_what_matters_is_no_longer_the_scanned_one() {
-        let mut file = Entry::new(Kind::File);
-        (file.ino, file.size, file.mtime) = (7, 10, Stamp::new(5, 5));
-        let mut dir = Entry::new(Kind::Dir);
-        (dir.ino, dir.mtime) = (8, Stamp::new(5, 5));
-        type Change = fn(&mut Entry);
-        let cases: [(&str, Change, bool, bool); 7] = [
-            ("nothing", |_| (), true, true),
-            ("mode", |e| e.mode = 0o600, true, true),
-            ("ctime", |e| e.ctime = Stamp::new(9, 9), true, true),
-            ("mtime", |e| e.mtime = Stamp::new(5, 6), false, true),
-            ("inode", |e| e.ino = 99, false, false),
-            ("unknown inode", |e| e.ino = 0, true, true),
-            ("kind", |e| e.kind = Kind::Symlink, false, false),
-        ];
-        for (what, change, file_stays, dir_stays) in cases {
-            for (before, stays) in [(&file, file_stays), (&dir, dir_stays)] {
-                let mut now = before.clone();
-                change(&mut now);
-                assert_eq!(is_still(before, &now), stays, "{what} of a {}", before.kind.name());
-            }
-        }
     }
 }

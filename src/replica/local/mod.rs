@@ -3,6 +3,7 @@
 mod abilities;
 pub(super) mod apply;
 pub(super) mod arrivals;
+pub mod compare;
 mod copy;
 mod flush;
 mod list;
@@ -33,12 +34,13 @@ use super::{
     PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread,
     digest, hook, host,
 };
+use crate::config::Preserve;
 use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,24 @@ pub(super) enum Asked {
         #[allow(missing_docs)]
         by: Vec<u8>,
     },
+}
+
+/// Looks at some paths below a directory of this machine as a scan with these settings does, but
+/// for ACLs and extended attributes. In the order of the paths.
+///
+/// # Errors
+/// The directory cannot be opened.
+pub fn look_at(
+    root: &Path,
+    preserve: &Preserve,
+    paths: &[RelPath],
+) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError> {
+    let mut replica = LocalReplica::new(Side::Initiator, root);
+    replica.look.copy_symlinks = preserve.copy_symlinks;
+    replica.look.keep_dirlinks = preserve.keep_dirlinks;
+    let opened = Root::open(root).map_err(|error| replica.error(error.to_string()))?;
+    replica.root = Some(opened);
+    replica.stat(paths)
 }
 
 /// A directory of this machine as one side of a task.
@@ -254,6 +274,10 @@ impl Replica for LocalReplica {
         &self.real
     }
 
+    fn local(&self) -> Option<&LocalReplica> {
+        Some(self)
+    }
+
     fn rsync_end(&self) -> End {
         End::Local { root: self.real.clone() }
     }
@@ -376,10 +400,7 @@ impl Replica for LocalReplica {
         let mut one = |path: &RelPath| {
             let (dir, name) = openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
-            // fidelity: a file behind a link counts as the file (COPY_SYMLINKS)
-            let nofollow = if self.look.copy_symlinks { OFlags::empty() } else { OFlags::NOFOLLOW };
-            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow;
-            match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+            match rustix::fs::openat(&dir, name, self.flags_to_read(), Mode::empty()) {
                 Err(Errno::NOENT) => Err(PathError::Vanished),
                 Err(Errno::LOOP) => Err(PathError::Changed),
                 Err(other) => Err(failed("open it")(other)),

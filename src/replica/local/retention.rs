@@ -1,13 +1,14 @@
 //! Removes what `backup/` and `deleted/` have kept long enough (spec 4, "Then cleaning").
 
 use super::arrivals::Arrivals;
-use super::look::{self, Look, is_still};
+use super::look::{self, Look};
 use super::openat_root::Root;
 use super::scan::everything;
 use super::work_dir::WorkDir;
 use super::writable::with_access;
 use crate::process::fault;
 use crate::replica::{Cleaned, Keep, Retention};
+use crate::tree::same::is_still;
 use crate::tree::{Entry, RelPath};
 use rustix::fs::AtFlags;
 use rustix::io::{Errno, Result};

@@ -185,20 +185,72 @@ describe_or_say() {
 do_digest() {
   set_links "${1-}"
   sort=${2-} why=
+  set --
   while next_line; do
     case $line in
       '>'*)
+        digest_many "$@"
+        set --
         decode "${line#>}"
         look_or_why "$datum"
         ;;
-      .) return 0 ;;
+      .)
+        digest_many "$@"
+        return 0
+        ;;
       *)
         entry "$line" || return 1
-        digest_one
+        if is_ordinary; then
+          set -- "$@" "./$datum"
+        else
+          digest_many "$@"
+          set --
+          digest_one
+        fi
+        if [ $# -ge 100 ]; then
+          digest_many "$@"
+          set --
+        fi
         ;;
     esac
   done
   return 1
+}
+
+# Whether one call may make the digest of $datum together with others: its name does not
+# disturb the lines of the answer.
+is_ordinary() {
+  case $why:$sort:$datum in
+    :sha256:*"$nl"*) return 1 ;;
+    :sha256:*) [ -f "./$datum" ] && { [ ! -L "./$datum" ] || follows "./$datum"; } ;;
+    *) return 1 ;;
+  esac
+}
+
+# digest_many NAME...: the digests of ordinary files, in one call. If that does not give one for
+# each, all are asked for one by one.
+digest_many() {
+  [ $# -gt 0 ] || return 0
+  # names may hold anything, so they are left out: the digest comes first or alone
+  sums=$(sum_of "$@" 2>/dev/null | sed 's/^\\//; s/[^0-9a-f].*//')
+  # shellcheck disable=SC2086 # digests, or what is none
+  if are_sums "$#" $sums; then
+    printf '%s\n' "$sums"
+    return 0
+  fi
+  for datum; do
+    datum=${datum#./}
+    digest_one
+  done
+}
+
+# are_sums COUNT SUM...
+are_sums() {
+  [ $# -eq $(($1 + 1)) ] || return 1
+  shift
+  for sum; do
+    [ ${#sum} -eq 64 ] || return 1
+  done
 }
 
 digest_one() {
@@ -223,13 +275,13 @@ digest_one() {
 
 sum_of() {
   if command -v sha256sum >/dev/null 2>&1; then
-    sha256sum "$1"
+    sha256sum "$@"
   elif command -v shasum >/dev/null 2>&1; then
-    shasum -a 256 "$1"
+    shasum -a 256 "$@"
   elif command -v sha256 >/dev/null 2>&1; then
-    sha256 -q "$1"
+    sha256 -q "$@"
   elif command -v openssl >/dev/null 2>&1; then
-    openssl dgst -sha256 -r "$1"
+    openssl dgst -sha256 -r "$@"
   else
     echo 'no program for SHA-256 is installed (sha256sum, shasum, sha256 or openssl)'
     return 1

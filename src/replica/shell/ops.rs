@@ -106,7 +106,8 @@ fn kept_parent(out: &mut Vec<u8>, kept: &RelPath) {
 /// What the entry must still look like, as the beginning of a line of `look`.
 fn expected(op: &Op) -> String {
     match op {
-        Op::MakeDir { .. } | Op::MakeRoom { .. } | Op::SetMtime { .. } => String::new(),
+        Op::MakeDir { .. } | Op::MakeRoom { .. } => String::new(),
+        Op::SetMtime { expect, .. } => expect.as_ref().map(still).unwrap_or_default(),
         Op::SetMetadata { expect, .. } | Op::SetAttributes { expect, .. } => same_thing(expect),
         Op::Rename { expect, .. }
         | Op::SetAside { expect, .. }

@@ -8,11 +8,10 @@
 use super::metadata::differ_in_attributes;
 use super::transfer_scheduler::{Call, TransferScheduler};
 use super::{Cut, Job, Steps};
-use crate::reconcile::change::same_content_now;
-use crate::reconcile::record::arrived;
 use crate::reconcile::{Act, PathId};
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
 use crate::rsync::Purpose;
+use crate::tree::same::{arrived, looks_alike};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp};
 
 const FAILED: &str = "cannot carry its metadata over";
@@ -71,7 +70,7 @@ impl Steps<'_, '_> {
             let entries =
                 (self.scanned(*path_id, Side::Initiator), self.scanned(*path_id, Side::Target));
             matches!(entries, (Some(a), Some(b)) if differ_in_attributes(a, b, &preserve)
-                && same_content_now(a, b, &preserve))
+                && looks_alike(a, b))
         };
         let planned = self.plan().metadata[to].iter().copied();
         let path_ids: Vec<PathId> =

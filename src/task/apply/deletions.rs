@@ -5,6 +5,7 @@ use super::{Cut, Job, Steps};
 use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{Keep, Op, PathError};
 use crate::report::Level;
+use crate::tree::same::is_still;
 use crate::tree::{Entry, Side, Tree};
 use std::collections::BTreeSet;
 
@@ -141,9 +142,7 @@ impl Steps<'_, '_> {
                 let Some(known) = path_ids.next() else { return false };
                 let entry = found.entry(child);
                 let is_same = delta.name(known) == found.name(child)
-                    && self
-                        .scanned(known, side)
-                        .is_some_and(|scanned| entry.same_content_stamp(scanned));
+                    && self.scanned(known, side).is_some_and(|scanned| is_still(scanned, entry));
                 if !is_same {
                     return false;
                 }

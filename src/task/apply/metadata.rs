@@ -4,7 +4,7 @@ use super::{Cut, Job, Steps};
 use crate::config::Preserve;
 use crate::reconcile::PathId;
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
-use crate::tree::{Entry, Kind, RelPath, Side};
+use crate::tree::{Entry, Kind, RelPath, Side, Stamp};
 
 impl Steps<'_, '_> {
     /// Step 4: metadata that flows against its file's content.
@@ -21,6 +21,21 @@ impl Steps<'_, '_> {
         for side in Side::BOTH {
             let path_ids = self.plan().metadata[side].clone();
             self.set_metadata(side, &path_ids)?;
+        }
+        Ok(())
+    }
+
+    /// Step 6: files of the same content get the time of the other side's.
+    pub(super) fn file_times(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            let times = self.plan().file_times[side].iter();
+            let job = |(path_id, mtime): &(PathId, Stamp)| {
+                let expect = Some(self.scanned(*path_id, side)?.clone());
+                let op = Op::SetMtime { path: self.path(*path_id), mtime: *mtime, expect };
+                Some(Job { path_id: *path_id, op })
+            };
+            let jobs = times.filter(|(path_id, _)| !self.failed(*path_id)).filter_map(job);
+            self.run_metadata(side, jobs.collect())?;
         }
         Ok(())
     }

@@ -99,7 +99,7 @@ impl From<ReplicaError> for Cut {
 /// Gives the directory of a renamed entry its time back. (The root has none of its own.)
 fn dir_time(step: &Respelling) -> Option<Op> {
     let path = step.to.parent().filter(|dir| !dir.is_root())?;
-    Some(Op::SetMtime { path, mtime: step.dir_mtime })
+    Some(Op::SetMtime { path, mtime: step.dir_mtime, expect: None })
 }
 
 /// The steps under way.
@@ -171,6 +171,7 @@ impl Steps<'_, '_> {
         self.counter_metadata()?;
         self.updates()?;
         self.metadata()?;
+        self.file_times()?;
         self.give_kept_attributes()?;
         self.deletions()?;
         self.dir_times()
@@ -412,7 +413,7 @@ impl Steps<'_, '_> {
                 .filter(|(path_id, _)| !self.failed(*path_id))
                 .map(|(path_id, mtime)| Job {
                     path_id: *path_id,
-                    op: Op::SetMtime { path: self.path(*path_id), mtime: *mtime },
+                    op: Op::SetMtime { path: self.path(*path_id), mtime: *mtime, expect: None },
                 })
                 .collect();
             self.run(side, jobs, |steps, path_id, result| {

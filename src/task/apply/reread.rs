@@ -2,11 +2,12 @@
 //! achieved (spec 4, "Recording").
 
 use super::Steps;
-use crate::reconcile::record::{arrived, arrived_but_for_its_time};
 use crate::reconcile::{Act, PathId};
 use crate::replica::ReplicaError;
 use crate::report::Level;
+use crate::tree::same::{arrived, arrived_but_for_its_time, sent_later, stamps_agree};
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
+use std::collections::BTreeMap;
 
 /// About so many entries below whole subtrees are looked at in one go. All of them would be
 /// held twice for a while, which is the most memory that a first run needs.
@@ -138,12 +139,13 @@ impl Steps<'_, '_> {
 
     fn judge(&mut self) {
         let plan = self.apply.plan;
+        let changed = self.sources_of_other_arrivals();
         for path_id in plan.delta.path_ids() {
             if self.failed(path_id) {
                 continue;
             }
             match plan.verdict(path_id).act {
-                Act::Send { to } => self.judge_sent(path_id, to),
+                Act::Send { to } => self.judge_sent(path_id, to, changed.get(&path_id)),
                 Act::Delete { on } => {
                     if matches!(self.applied.achieved.fresh[on].get(path_id), Some(Some(_))) {
                         self.problem(
@@ -190,19 +192,61 @@ impl Steps<'_, '_> {
         }
     }
 
-    fn judge_sent(&mut self, path_id: PathId, to: Side) {
+    /// What the sources look like now of files that did not arrive as they were scanned. They
+    /// may have gone on changing, as a log does that grows.
+    fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Entry> {
+        let plan = self.apply.plan;
+        let mut now = BTreeMap::new();
+        if self.applied.cut_short {
+            return now;
+        }
+        for to in Side::BOTH {
+            let is_other = |path_id: &PathId| {
+                let found = self.applied.achieved.fresh[to].get(*path_id).and_then(Option::as_ref);
+                let found = found.filter(|found| found.kind == Kind::File);
+                plan.verdict(*path_id).act == Act::Send { to }
+                    && !self.failed(*path_id)
+                    && matches!((found, self.scanned(*path_id, to.other())),
+                        (Some(found), Some(sent)) if !arrived(sent, found))
+            };
+            let path_ids: Vec<PathId> = plan.delta.path_ids().filter(is_other).collect();
+            for path_ids in path_ids.chunks(super::BATCH) {
+                let paths: Vec<RelPath> = path_ids.iter().map(|id| plan.path(*id)).collect();
+                // If it cannot be asked, they count as not arrived.
+                let Ok(found) = self.apply.replicas[to.other()].stat(&paths) else { break };
+                let there = |(path_id, found)| Some((path_id, Result::ok(found).flatten()?));
+                now.extend(path_ids.iter().copied().zip(found).filter_map(there));
+            }
+        }
+        now
+    }
+
+    fn judge_sent(&mut self, path_id: PathId, to: Side, source: Option<&Entry>) {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
         let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
-        match &found {
-            Some(found)
+        let then = match (&found, source) {
+            (Some(found), Some(source)) => sent_later(&sent, source, found),
+            _ => None,
+        };
+        match (&found, then) {
+            (Some(found), _)
                 if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
             // It is recorded with the time that it came to have.
-            Some(found)
+            (Some(found), _)
                 if !self.keeps_times(to)
                     && arrived_but_for_its_time(&sent, found)
                     && self.was_replaced(path_id, to, &sent, found) =>
             {
                 self.applied.untimed[to] += u64::from(self.apply.preserve.times);
+            }
+            (Some(found), Some(then)) if self.was_replaced(path_id, to, &sent, found) => {
+                self.applied.achieved.sent_as.insert(path_id, then);
+                self.problem(
+                    Level::Notice,
+                    to.other(),
+                    path_id,
+                    "it went on changing while it was sent; the next run brings over the rest",
+                );
             }
             _ => {
                 self.explain(path_id, to, &sent, found.as_ref());
@@ -244,7 +288,7 @@ impl Steps<'_, '_> {
                     "it vanished while the run was going on",
                 );
             }
-            Some(Ok(Some(now))) if !now.same_content_stamp(sent) => self.problem(
+            Some(Ok(Some(now))) if !stamps_agree(&now, sent) => self.problem(
                 Level::Notice,
                 from,
                 path_id,

@@ -8,6 +8,7 @@ use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Backup, Finished, Purpose};
+use crate::tree::same::{is_still, stamps_agree};
 use crate::tree::{Pair, RelPath, Side};
 use std::collections::BTreeMap;
 
@@ -107,7 +108,7 @@ impl Steps<'_, '_> {
             let found = self.apply.replicas[side].stat(&paths)?;
             for (path_id, found) in path_ids.iter().zip(found) {
                 let is_same = match (&found, self.scanned(*path_id, side)) {
-                    (Ok(Some(found)), Some(scanned)) => found.same_content_stamp(scanned),
+                    (Ok(Some(found)), Some(scanned)) => is_still(scanned, found),
                     // Gone: nothing can be lost any more.
                     (Ok(None), _) => true,
                     _ => false,
@@ -138,7 +139,8 @@ impl Steps<'_, '_> {
             plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, path_id: PathId| {
-            let needs_backup = keeps_backup && steps.is_replaced(path_id, side);
+            let is_kept = keeps_backup || plan.always_kept.contains(&path_id);
+            let needs_backup = is_kept && steps.is_replaced(path_id, side);
             needs_backup && courier.fits(&steps.path(path_id), side).is_err()
         };
         let grouped = self.groups(side, is_odd);
@@ -159,11 +161,9 @@ impl Steps<'_, '_> {
                 ordinary.push(*path_id);
             }
         }
-        let mut jobs = Vec::new();
-        if keeps_backup {
-            let replaced = ordinary.iter().chain(&moved).chain(&links);
-            jobs = self.room_for_backups(courier, replaced, side);
-        }
+        let needs_room = |path_id: &&PathId| keeps_backup || plan.always_kept.contains(path_id);
+        let replaced = ordinary.iter().chain(&moved).chain(&links).filter(needs_room);
+        let jobs = self.room_for_backups(courier, replaced, side);
         self.run(side, jobs, |steps, path_id, result| {
             if let Err(error) = result {
                 steps.fail(side, path_id, "cannot make room for its backup", &error);
@@ -195,7 +195,11 @@ impl Steps<'_, '_> {
             }
         };
         add(self, Purpose::Subtrees, subtrees, keeps_backup);
+        // What may be damaged replaces nothing for good.
+        let is_always_kept = |path_id: &PathId| plan.always_kept.contains(path_id);
+        let (kept, ordinary): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(is_always_kept);
         add(self, Purpose::Content, ordinary, keeps_backup);
+        add(self, Purpose::Content, kept, true);
         add(self, Purpose::Delta, moved, keeps_backup);
         add(self, Purpose::Content, odd, false);
         // Behind the directories that new names may need.
@@ -324,7 +328,7 @@ impl Steps<'_, '_> {
                 let found = self.apply.replicas[side].stat(&kept)?;
                 for (path_id, found) in path_ids.iter().zip(found) {
                     if let (Ok(Some(found)), Some(scanned)) = (found, self.scanned(*path_id, side))
-                        && !found.same_content_stamp(scanned)
+                        && !stamps_agree(&found, scanned)
                         && found.mtime > scanned.mtime
                     {
                         self.problem(

@@ -50,6 +50,7 @@ const OTHERS: &[&str] = &[
     "copied, not removed",
     "asking",
     "asked",
+    "compared",
     "answered",
 ];
 

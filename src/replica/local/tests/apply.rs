@@ -205,7 +205,7 @@ fn a_copy_that_is_kept_is_like_the_file() {
     sandbox.write("d/f", "content");
     std::fs::set_permissions(sandbox.path("d/f"), PermissionsExt::from_mode(0o4640)).unwrap();
     let mtime = Stamp::new(1_000_000, 7);
-    sandbox.apply(Op::SetMtime { path: rel("d/f"), mtime }).unwrap();
+    sandbox.apply(Op::SetMtime { path: rel("d/f"), mtime, expect: None }).unwrap();
     let flags = rustix::fs::XattrFlags::empty();
     rustix::fs::setxattr(sandbox.path("d/f"), "user.mark", b"x", flags).unwrap();
     for _ in 0..2 {
@@ -236,7 +236,9 @@ fn metadata_is_set_on_the_entry_itself() {
         let mode = Some(0o4751);
         let op = Op::SetMetadata { path: rel(name), expect, mode, uid, gid };
         sandbox.apply(op).unwrap();
-        sandbox.apply(Op::SetMtime { path: rel(name), mtime: Stamp::new(77, 5) }).unwrap();
+        sandbox
+            .apply(Op::SetMtime { path: rel(name), mtime: Stamp::new(77, 5), expect: None })
+            .unwrap();
         let now = sandbox.entry(name);
         assert_eq!(now.mtime, Stamp::new(77, 5));
         if as_root {
@@ -264,7 +266,9 @@ fn the_root_of_the_replica_is_not_to_be_moved() {
     assert_eq!(expect.kind, Kind::Dir);
     let op = Op::Remove { path: RelPath::root(), expect };
     assert!(matches!(sandbox.apply(op), Err(PathError::Failed { .. })));
-    sandbox.apply(Op::SetMtime { path: RelPath::root(), mtime: Stamp::new(5, 0) }).unwrap();
+    sandbox
+        .apply(Op::SetMtime { path: RelPath::root(), mtime: Stamp::new(5, 0), expect: None })
+        .unwrap();
     assert_eq!(sandbox.entry("").mtime, Stamp::new(5, 0));
 }
 
@@ -303,7 +307,9 @@ fn hostile_names_are_ordinary_in_every_operation() {
         assert_eq!(digest, Ok(*blake3::hash(b"text").as_bytes()));
         let below = sandbox.replica.look_below(&[rel(name)]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!(listed(&below), [(rel(name).shown(), Standing::Present)]);
-        sandbox.apply(Op::SetMtime { path: file.clone(), mtime: Stamp::new(9, 9) }).unwrap();
+        sandbox
+            .apply(Op::SetMtime { path: file.clone(), mtime: Stamp::new(9, 9), expect: None })
+            .unwrap();
         let expect = sandbox.entry(file.as_bytes());
         assert_eq!((expect.mode, expect.mtime), (0o640, Stamp::new(9, 9)));
         sandbox.apply(Op::Remove { path: file, expect }).unwrap();

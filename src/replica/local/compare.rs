@@ -1,0 +1,177 @@
+//! Compares files of two local replicas byte by byte.
+
+use super::LocalReplica;
+use super::look;
+use super::openat_root;
+use crate::process::Stop;
+use crate::replica::digest::BUFFER;
+use crate::replica::{PathError, ReplicaError};
+use crate::threads;
+use crate::tree::same::is_still;
+use crate::tree::{Entry, Pair, RelPath, Side};
+use rustix::fd::OwnedFd;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// So many pairs in a row are one thread's: most of them lie in the same directory.
+const ROW: usize = 64;
+
+/// A file of each side, as it was scanned.
+pub struct Couple<'a> {
+    /// Where they are.
+    pub paths: Pair<RelPath>,
+    /// What was scanned there.
+    pub expect: Pair<&'a Entry>,
+}
+
+/// Why two files could not be compared.
+#[derive(Debug)]
+pub struct NotCompared {
+    /// The side that is to blame.
+    pub side: Side,
+    /// What is wrong there.
+    pub error: PathError,
+}
+
+/// Whether both hold the same.
+pub type Compared = Result<bool, NotCompared>;
+
+/// Compares files of two replicas of this machine, in the order of the couples. Several threads
+/// take part. A run that is stopped ends with fewer answers.
+///
+/// # Errors
+/// A replica has not been prepared.
+pub fn compare(
+    replicas: Pair<&LocalReplica>,
+    couples: &[Couple<'_>],
+    stop: &Stop,
+) -> Result<Vec<Compared>, ReplicaError> {
+    replicas.initiator.open_root()?;
+    replicas.target.open_root()?;
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut worker = Worker::new(replicas, stop);
+        let mut found = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(row) = couples.chunks(ROW).nth(at) else { return found };
+            let mut answers = Vec::with_capacity(row.len());
+            for couple in row {
+                if stop.reason().is_some() {
+                    return found;
+                }
+                answers.push(worker.compare(couple));
+            }
+            found.push((at, answers));
+        }
+    };
+    let mut rows = std::thread::scope(|scope| {
+        let most = threads::most().min(couples.len().div_ceil(ROW));
+        // A machine out of threads still has this one.
+        let others: Vec<_> = (1..most).map_while(|_| threads::start(scope, work).ok()).collect();
+        let mut rows = work();
+        for other in others {
+            match other.join() {
+                Ok(found) => rows.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        rows
+    });
+    rows.sort_by_key(|(at, _)| *at);
+    // Of a run that was stopped a row may be missing: what follows has no place.
+    let complete = rows.into_iter().enumerate().take_while(|(index, (at, _))| index == at);
+    Ok(complete.flat_map(|(_, (_, answers))| answers).collect())
+}
+
+struct Worker<'a> {
+    replicas: Pair<&'a LocalReplica>,
+    stop: &'a Stop,
+    /// The directory that was opened last on each side.
+    dirs: Pair<Option<(Vec<u8>, OwnedFd)>>,
+    buffers: Pair<Vec<u8>>,
+}
+
+impl<'a> Worker<'a> {
+    fn new(replicas: Pair<&'a LocalReplica>, stop: &'a Stop) -> Self {
+        let buffers = Pair::from_fn(|_| vec![0; BUFFER]);
+        Worker { replicas, stop, dirs: Pair::default(), buffers }
+    }
+
+    fn compare(&mut self, couple: &Couple<'_>) -> Compared {
+        let mut open = |side| {
+            self.open(side, &couple.paths[side], couple.expect[side])
+                .map_err(|error| NotCompared { side, error })
+        };
+        let mut files = Pair::new(open(Side::Initiator)?, open(Side::Target)?);
+        if couple.expect.initiator.size != couple.expect.target.size {
+            return Ok(false);
+        }
+        let mut left = couple.expect.initiator.size;
+        while left > 0 {
+            if self.stop.reason().is_some() {
+                let action = "compare it".into();
+                let cause = "the run is being stopped".to_owned();
+                let error = PathError::Failed { action, cause };
+                return Err(NotCompared { side: Side::Initiator, error });
+            }
+            let size = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
+            for side in Side::BOTH {
+                let buffer = &mut self.buffers[side][..size];
+                files[side].read_exact(buffer).map_err(|error| {
+                    let error = match error.kind() {
+                        io::ErrorKind::UnexpectedEof => PathError::Changed,
+                        _ => {
+                            PathError::Failed { action: "read it".into(), cause: error.to_string() }
+                        }
+                    };
+                    NotCompared { side, error }
+                })?;
+            }
+            if self.buffers.initiator[..size] != self.buffers.target[..size] {
+                return Ok(false);
+            }
+            left -= size as u64;
+        }
+        Ok(true)
+    }
+
+    /// Opens a file that is still what was scanned.
+    fn open(&mut self, side: Side, path: &RelPath, expect: &Entry) -> Result<File, PathError> {
+        let replica = self.replicas[side];
+        let failed = |error: Errno| match error {
+            Errno::NOENT => PathError::Vanished,
+            Errno::LOOP | Errno::NOTDIR => PathError::Changed,
+            other => PathError::Failed { action: "open it".into(), cause: other.to_string() },
+        };
+        let (dir, name) = openat_root::split(path.as_bytes());
+        let open = match &mut self.dirs[side] {
+            Some((open, fd)) if open == dir => fd,
+            place => {
+                let not_prepared = |error: ReplicaError| PathError::Failed {
+                    action: "open it".into(),
+                    cause: error.what,
+                };
+                let root = replica.open_root().map_err(not_prepared)?;
+                let fd = replica.place_to_look(root, dir).map_err(failed)?;
+                &mut place.insert((dir.to_owned(), fd)).1
+            }
+        };
+        let fd = rustix::fs::openat(open, name, replica.flags_to_read(), Mode::empty());
+        let fd = fd.map_err(failed)?;
+        let now = look::of_open(&fd).map_err(failed)?;
+        if is_still(expect, &now) { Ok(File::from(fd)) } else { Err(PathError::Changed) }
+    }
+}
+
+impl LocalReplica {
+    /// How files are opened for their content. One behind a link counts as the file
+    /// (COPY_SYMLINKS).
+    pub(super) fn flags_to_read(&self) -> OFlags {
+        let nofollow = if self.look.copy_symlinks { OFlags::empty() } else { OFlags::NOFOLLOW };
+        OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | nofollow
+    }
+}

@@ -1,0 +1,288 @@
+//! Settles doubts about contents: in batches, on both sides at the same time (spec 8, "The
+//! same").
+
+use super::Task;
+use super::outcome::Halt;
+use crate::process::fault;
+use crate::reconcile::Doubt;
+use crate::replica::{Compared, Couple, DigestKind, PathError, compare};
+use crate::report::{Event, Level};
+use crate::state::{Seen, Settled, StateStore};
+use crate::tree::same::{Answer, times_agree};
+use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+/// Between two batches the run may stop, and tells how far it is.
+const BATCH: usize = 2000;
+/// A remote side answers when a whole batch is done.
+const REMOTE_BATCH: usize = 1000;
+/// Nor does a batch hold many more bytes than this.
+const BATCH_BYTES: u64 = 128 << 20;
+
+/// What has been found out is written down so often.
+const KEEP_EVERY: Duration = Duration::from_secs(20);
+
+/// The digest of a file, or why there is none.
+type Digest = Result<[u8; 32], PathError>;
+
+/// What a run found out about contents.
+pub(super) type Answers = HashMap<Doubt, Answer>;
+
+/// Why some files could not be compared.
+#[derive(Default)]
+struct Failures {
+    count: u64,
+    first: Option<(Side, RelPath, PathError)>,
+}
+
+impl Failures {
+    fn add(&mut self, side: Side, path: &RelPath, error: PathError) {
+        self.count += 1;
+        self.first.get_or_insert_with(|| (side, path.clone(), error));
+    }
+}
+
+impl Task<'_> {
+    /// Compares the files in doubt, and adds what is found to the answers. What an earlier run
+    /// found out before it was cut off is not read again.
+    pub(super) fn settle(
+        &mut self,
+        trees: &Pair<Tree>,
+        doubts: Vec<Doubt>,
+        answers: &mut Answers,
+        store: &StateStore,
+    ) -> Result<(), Halt> {
+        let mut kept = self.remembered(trees, &doubts, answers, store)?;
+        let open: Vec<Doubt> = doubts.into_iter().filter(|d| !answers.contains_key(d)).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let all = open.len() as u64;
+        let (mut done, mut differ, mut failures) = (0, 0, Failures::default());
+        let mut kept_at = Instant::now();
+        let around = self.around;
+        let reporter = around.reporter();
+        for batch in batches(trees, &open, self.batch()) {
+            reporter.tell(Event::Comparing(done, all));
+            let found = self.compare(trees, batch, &mut failures);
+            fault::point("compared");
+            // Of a batch that was stopped, what is there counts.
+            for (doubt, answer) in batch.iter().zip(found.as_deref().unwrap_or_default()) {
+                answers.insert(*doubt, *answer);
+                differ += u64::from(*answer == Answer::Different);
+                kept.extend(self.settled(trees, *doubt, *answer));
+            }
+            if found.is_err() || self.around.stop.reason().is_some() {
+                reporter.tell(Event::Quiet);
+                self.keep(store, &kept);
+                self.check_stop()?;
+                found?;
+            }
+            done += batch.len() as u64;
+            if kept_at.elapsed() > KEEP_EVERY {
+                self.keep(store, &kept);
+                kept_at = Instant::now();
+            }
+        }
+        reporter.tell(Event::Quiet);
+        self.keep(store, &kept);
+        let text = format!("compared the contents of {all} files: {differ} differ");
+        self.say(Level::Verbose, &text);
+        self.tell_of_failures(&failures);
+        Ok(())
+    }
+
+    fn batch(&self) -> usize {
+        let is_local = Side::BOTH.iter().all(|side| self.replicas[*side].local().is_some());
+        if is_local { BATCH } else { REMOTE_BATCH }
+    }
+
+    fn compare(
+        &mut self,
+        trees: &Pair<Tree>,
+        doubts: &[Doubt],
+        failures: &mut Failures,
+    ) -> Result<Vec<Answer>, Halt> {
+        let entry = |doubt: &Doubt, side: Side| trees[side].entry(doubt[side]);
+        let couple = |doubt: &Doubt| Couple {
+            paths: Pair::from_fn(|side| trees[side].path(doubt[side])),
+            expect: Pair::from_fn(|side| trees[side].entry(doubt[side])),
+        };
+        let couples: Vec<Couple<'_>> = doubts.iter().map(couple).collect();
+        let replicas = self.replicas.as_ref().map(|replica| replica.local());
+        if let Pair { initiator: Some(initiator), target: Some(target) } = replicas {
+            let found = compare(Pair::new(initiator, target), &couples, self.around.stop)?;
+            return Ok(found
+                .into_iter()
+                .zip(&couples)
+                .map(|(f, c)| answer(f, c, failures))
+                .collect());
+        }
+        let Some(kind) = self.common_digest() else {
+            return Ok(vec![Answer::Unknown; doubts.len()]);
+        };
+        let mut answers = Vec::with_capacity(doubts.len());
+        for ((doubt, couple), digests) in
+            doubts.iter().zip(&couples).zip(self.digests(kind, &couples)?)
+        {
+            answers.push(match (digests.initiator, digests.target) {
+                (Ok(a), Ok(b)) if a != b => Answer::Different,
+                // A CRC shows that contents differ; that they do not, only together with equal
+                // times.
+                (Ok(_), Ok(_))
+                    if kind != DigestKind::Cksum
+                        || times_agree(
+                            entry(doubt, Side::Initiator),
+                            entry(doubt, Side::Target),
+                        ) =>
+                {
+                    Answer::Same
+                }
+                (Ok(_), Ok(_)) => {
+                    let action = "prove that both hold the same".into();
+                    let cause = "there is no program for SHA-256 (sha256sum, shasum, sha256 or \
+                                 openssl)"
+                        .to_owned();
+                    let error = PathError::Failed { action, cause };
+                    failures.add(Side::Target, &couple.paths.target, error);
+                    Answer::Unknown
+                }
+                (Err(error), _) => refused(Side::Initiator, couple, error, failures),
+                (_, Err(error)) => refused(Side::Target, couple, error, failures),
+            });
+        }
+        Ok(answers)
+    }
+
+    /// The digests of both sides, made at the same time.
+    fn digests(
+        &mut self,
+        kind: DigestKind,
+        couples: &[Couple<'_>],
+    ) -> Result<Vec<Pair<Digest>>, Halt> {
+        let paths = Pair::from_fn(|side: Side| {
+            couples.iter().map(|couple| couple.paths[side].clone()).collect::<Vec<_>>()
+        });
+        let Pair { initiator, target } = self.replicas.as_mut();
+        let (here, there) = std::thread::scope(|scope| {
+            let there = scope.spawn(|| target.digest(kind, &paths.target));
+            (initiator.digest(kind, &paths.initiator), there.join())
+        });
+        self.check_stop()?;
+        let there = there.map_err(|_| Halt::fatal("the reading of contents broke off"))?;
+        let both = |here: Vec<_>, there: Vec<_>| here.into_iter().zip(there);
+        Ok(both(here?, there?).map(|(a, b)| Pair::new(a, b)).collect())
+    }
+
+    /// Takes over what an earlier run found out, as far as the files still look the same.
+    fn remembered(
+        &self,
+        trees: &Pair<Tree>,
+        doubts: &[Doubt],
+        answers: &mut Answers,
+        store: &StateStore,
+    ) -> Result<Vec<Settled>, Halt> {
+        let wanted: HashSet<&Doubt> = doubts.iter().collect();
+        let mut kept = store.settled()?;
+        kept.retain(|one| {
+            let found = |side: Side| {
+                let seen = &one.files[side];
+                let id = trees[side].find(&seen.path)?;
+                seen.is(trees[side].entry(id)).then_some(id)
+            };
+            let (Some(i), Some(t)) = (found(Side::Initiator), found(Side::Target)) else {
+                return false;
+            };
+            let doubt = Pair::new(i, t);
+            if wanted.contains(&doubt) {
+                let answer = if one.same { Answer::Same } else { Answer::Different };
+                answers.insert(doubt, answer);
+            }
+            true
+        });
+        Ok(kept)
+    }
+
+    /// An answer that may be kept: not of a file that was touched so lately that a further
+    /// change might show no other time.
+    fn settled(&self, trees: &Pair<Tree>, doubt: Doubt, answer: Answer) -> Option<Settled> {
+        let entries = Pair::from_fn(|side: Side| trees[side].entry(doubt[side]));
+        let is_old = |side: Side| is_before(entries[side].ctime, self.began[side]);
+        let files = Pair::from_fn(|side| Seen::of(trees[side].path(doubt[side]), entries[side]));
+        let same = match answer {
+            Answer::Same => true,
+            Answer::Different => false,
+            Answer::Unknown => return None,
+        };
+        Side::BOTH.into_iter().all(is_old).then_some(Settled { files, same })
+    }
+
+    /// Writes down what was found out. It only saves time, so a failure is no reason to stop.
+    fn keep(&self, store: &StateStore, kept: &[Settled]) {
+        if self.is_dry() || kept.is_empty() {
+            return;
+        }
+        if let Err(error) = store.set_settled(kept) {
+            let text = format!("{error}; if this run is broken off, the next one compares again");
+            self.say(Level::Notice, &text);
+        }
+    }
+
+    fn tell_of_failures(&self, failures: &Failures) {
+        let Some((side, path, error)) = &failures.first else { return };
+        let more = match failures.count - 1 {
+            0 => String::new(),
+            more => format!(", and {more} more files"),
+        };
+        let text = format!(
+            "{side}: {}: its content could not be compared with the other side's{more}: {error}. \
+             Where the times differ they decide; the others are left alone on both sides",
+            path.shown()
+        );
+        self.say(Level::Notice, &text);
+    }
+}
+
+/// Whether a time is so long before another that what happened later got a later time. Some file
+/// systems count whole seconds, or two; the kernel's clock goes in steps of milliseconds.
+fn is_before(time: Stamp, began: Stamp) -> bool {
+    let nanos = |stamp: Stamp| i128::from(stamp.secs()) * 1_000_000_000 + i128::from(stamp.nanos());
+    let step = if time.nanos() == 0 { 2_000_000_000 } else { 20_000_000 };
+    time.is_known() && began.is_known() && nanos(time) + step < nanos(began)
+}
+
+/// The doubts in portions that take about the same time.
+fn batches<'a>(trees: &Pair<Tree>, doubts: &'a [Doubt], most: usize) -> Vec<&'a [Doubt]> {
+    let mut batches = Vec::new();
+    let mut rest = doubts;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |doubt: &&Doubt| {
+            let is_room = bytes < BATCH_BYTES;
+            bytes += trees.initiator.entry(doubt.initiator).size;
+            is_room
+        };
+        let count = rest.iter().take(most).take_while(fits).count().max(1);
+        let (batch, others) = rest.split_at(count);
+        batches.push(batch);
+        rest = others;
+    }
+    batches
+}
+
+fn answer(found: Compared, couple: &Couple<'_>, failures: &mut Failures) -> Answer {
+    match found {
+        Ok(true) => Answer::Same,
+        Ok(false) => Answer::Different,
+        Err(failed) => refused(failed.side, couple, failed.error, failures),
+    }
+}
+
+fn refused(side: Side, couple: &Couple<'_>, error: PathError, failures: &mut Failures) -> Answer {
+    // What changed since the scan is looked at again before anything is done to it.
+    if !matches!(error, PathError::Changed | PathError::Vanished) {
+        failures.add(side, &couple.paths[side], error);
+    }
+    Answer::Unknown
+}
