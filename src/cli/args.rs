@@ -1,5 +1,6 @@
 //! What can be typed (spec 1). No input or output here, and nothing is resolved.
 
+use super::conflicts::ConflictsArgs;
 use super::history::HistoryArgs;
 use super::plan::{ApplyArgs, PlanArgs};
 use super::run_flags::RunFlags;
@@ -79,6 +80,9 @@ pub enum Command {
     /// Rewrite a v1.0, v1.1 or v1.2 file, and its state, for today
     #[command(args_override_self = true)]
     Upgrade(UpgradeArgs),
+    /// Which conflicts wait for a decision
+    #[command(args_override_self = true)]
+    Conflicts(ConflictsArgs),
     /// Show what the next run would do, and keep it for 'osync apply'
     #[command(args_override_self = true)]
     Plan(PlanArgs),

@@ -4,6 +4,7 @@
 pub mod args;
 mod batch;
 mod check;
+pub mod conflicts;
 pub mod history;
 pub mod invocation;
 mod monitor;
@@ -92,6 +93,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         }
         Some(Command::Plan(args)) => plan::plan(&args, environment),
         Some(Command::Apply(args)) => plan::apply(&args, environment),
+        Some(Command::Conflicts(args)) => conflicts::run(&args, environment),
         Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),

@@ -8,7 +8,7 @@
 use super::dir::StateDir;
 use super::error::Shown;
 use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp};
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, ToSql, params};
+use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -536,6 +536,12 @@ impl Journal {
                     ])?;
                 }
             }
+            // with the path its conflict is gone
+            tx.execute(
+                "UPDATE conflicts SET state = ?1, closed = ?2 WHERE state = 0 AND run < ?2
+                 AND path IN (SELECT path FROM changes WHERE run = ?2 AND action = ?3)",
+                params![ConflictState::Resolved as i64, number, Action::Deleted as i64],
+            )?;
             if let Some(before) = forget_before {
                 let old = "(SELECT number FROM runs WHERE ended < ?1)";
                 tx.execute(&format!("DELETE FROM changes WHERE run IN {old}"), [before])?;
@@ -621,21 +627,6 @@ impl Journal {
         Ok(found)
     }
 
-    /// Whether a later run than `number` changed a path or something below it.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn was_changed_after(&self, number: i64, path: &RelPath) -> Result<bool, JournalError> {
-        let (low, high) = below(path);
-        let query = "SELECT 1 FROM changes WHERE run > ?1
-                     AND (path = ?2 OR (path >= ?3 AND path < ?4) OR other = ?2) LIMIT 1";
-        self.db
-            .query_row(query, params![number, path.as_bytes(), low, high], |_| Ok(()))
-            .optional()
-            .map(|found| found.is_some())
-            .map_err(|e| self.error(e))
-    }
-
     /// Conflicts in a state, or all of them, the newest first.
     ///
     /// # Errors
@@ -670,6 +661,19 @@ impl Journal {
         })
     }
 
+    /// Closes open conflicts whose kept copies are gone: those of runs that ended before a
+    /// moment (milliseconds since the epoch). Says how many there were.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn expire_conflicts(&self, before: i64) -> Result<usize, JournalError> {
+        let close = "UPDATE conflicts SET state = ?1
+                     WHERE state = 0 AND run IN (SELECT number FROM runs WHERE ended < ?2)";
+        self.db
+            .execute(close, params![ConflictState::Expired as i64, before])
+            .map_err(|e| self.error(e))
+    }
+
     /// Notes that a conflict is no longer open.
     ///
     /// # Errors
@@ -678,17 +682,6 @@ impl Journal {
         let close = "UPDATE conflicts SET state = ?1 WHERE rowid = ?2";
         self.db.execute(close, params![state as i64, id]).map_err(|e| self.error(e))?;
         Ok(())
-    }
-
-    /// Paths that begin with some bytes, for completion; at most `limit`.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn paths_beginning(&self, start: &[u8], limit: u32) -> Result<Vec<RelPath>, JournalError> {
-        let query = "SELECT DISTINCT path FROM changes
-                     WHERE path >= ?1 AND (?2 IS NULL OR path < ?2) ORDER BY path LIMIT ?3";
-        let found = self.rows(query, params![start, after(start), limit], |row| path_at(row, 0))?;
-        Ok(found.into_iter().flatten().collect())
     }
 
     fn rows<T>(
@@ -778,14 +771,6 @@ fn below(path: &RelPath) -> (Vec<u8>, Vec<u8>) {
     }
     let with = |byte: u8| [path.as_bytes(), &[byte]].concat();
     (with(b'/'), with(b'/' + 1))
-}
-
-/// The first bytes that are behind all that begins with some bytes; none: there is no end.
-fn after(start: &[u8]) -> Option<Vec<u8>> {
-    let at = start.iter().rposition(|byte| *byte != 0xff)?;
-    let mut end = start[..=at].to_vec();
-    end[at] += 1;
-    Some(end)
 }
 
 #[cfg(test)]
@@ -878,8 +863,6 @@ mod tests {
         assert_eq!(found("a/b/c/d"), ["a/b"]);
         assert_eq!(found("a"), ["a/b", "a/b2"]);
         assert_eq!(found("a/b2/x"), [""; 0]);
-        assert!(journal.was_changed_after(0, &path("a/b")).unwrap());
-        assert!(!journal.was_changed_after(1, &path("a/b")).unwrap());
     }
 
     #[test]
@@ -956,16 +939,5 @@ mod tests {
         journal.record(&run(1), changes, &[], None).unwrap();
         let each = (size(&journal) - empty) / 10_000;
         assert!(each <= 200, "{each} bytes a change");
-    }
-
-    #[test]
-    fn completion_finds_paths_by_their_beginning() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = opened(dir.path());
-        let names = ["a/one", "a/two", "b"].map(|name| change(path(name), Action::Created));
-        journal.record(&run(1), names.into_iter(), &[], None).unwrap();
-        let found = journal.paths_beginning(b"a/", 10).unwrap();
-        assert_eq!(found, [path("a/one"), path("a/two")]);
-        assert_eq!(journal.paths_beginning(b"", 2).unwrap().len(), 2);
     }
 }

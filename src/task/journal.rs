@@ -8,9 +8,11 @@ use crate::config::{Policy, Watch};
 use crate::process::fault;
 use crate::reconcile::{Act, Delta, PathId, Plan};
 use crate::replica::Keep;
-use crate::report::Level;
+use crate::report::{Level, words};
 use crate::state::StateStore;
-use crate::state::journal::{Action, Change, Counted, Decided, Journal, KeptIn, Look, Run};
+use crate::state::journal::{
+    Action, Change, Counted, Decided, Journal, JournalError, KeptIn, Look, Run,
+};
 use crate::state::last_run::LastRun;
 use crate::tree::{Entry, Pair, Side, Tree};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -237,12 +239,31 @@ impl Task<'_> {
                 if let Some(note) = note {
                     self.around.reporter().problem(Level::Warn, None, None, &note);
                 }
-                journal.record(&run, done.changes.into_iter(), &done.decided, forget_before)
+                journal.record(&run, done.changes.into_iter(), &done.decided, forget_before)?;
+                self.expire_conflicts(&journal, ended)
             });
         if let Err(error) = recorded {
             let text = format!("{error}; the run itself is not affected, but not to be looked up");
             self.around.reporter().problem(Level::Warn, None, None, &text);
         }
+    }
+
+    /// Conflicts whose loser has been kept long enough are no longer open.
+    fn expire_conflicts(&self, journal: &Journal, now: SystemTime) -> Result<(), JournalError> {
+        let days = i64::from(self.config.policy.backup_days);
+        if days == 0 {
+            return Ok(());
+        }
+        // days are whole ones, as in cleaning: the copy of the last one is still there
+        let expired = journal.expire_conflicts(millis(now) - (days + 1) * DAY)?;
+        if expired > 0 {
+            let text = format!(
+                "{} closed: what lost was kept for CONFLICT_BACKUP_DAYS and is gone",
+                words::counted(expired as u64, "open conflict")
+            );
+            self.say(Level::Notice, &text);
+        }
+        Ok(())
     }
 
     /// What made the run begin, as far as one can tell.

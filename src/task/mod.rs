@@ -10,7 +10,6 @@ mod flushing;
 pub mod hooks;
 pub mod intent;
 mod journal;
-pub mod kept;
 mod left_overs;
 mod limits;
 mod look;

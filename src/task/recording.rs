@@ -8,9 +8,9 @@ use crate::process::fault;
 use crate::reconcile::record::record;
 use crate::reconcile::{Act, Plan, Rules, Settle, as_found, mounts};
 use crate::replica::host;
-use crate::report::Level;
 use crate::report::record::Reach;
 use crate::report::words::counted;
+use crate::report::{Level, words};
 use crate::state::{
     Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError,
     StateStore,
@@ -97,10 +97,19 @@ impl Task<'_> {
         let is_forgotten = |path_id| plan.verdict(path_id).settle == Settle::Forgotten;
         let differ = plan.delta.path_ids().filter(|path_id| is_forgotten(*path_id)).count();
         let counts = format!(
-            "{} entries on the initiator, {} on the target; {differ} paths do not agree, and are \
-             decided by the next run as at a first contact",
-            trees.initiator.len(),
-            trees.target.len()
+            "{} on the initiator, {} on the target{}",
+            words::counted(trees.initiator.len() as u64, "entry"),
+            words::counted(trees.target.len() as u64, "entry"),
+            match differ {
+                0 => String::new(),
+                1 => "; 1 path does not agree, and is decided by the next run as at a first \
+                      contact"
+                    .to_owned(),
+                n => format!(
+                    "; {n} paths do not agree, and are decided by the next run as at a first \
+                     contact"
+                ),
+            }
         );
         if self.is_dry() {
             let text = format!("would record the present trees as the baseline: {counts}");

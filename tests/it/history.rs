@@ -140,3 +140,45 @@ fn failed_runs_are_listed_with_their_reason() {
     assert_eq!(runs.len(), 1);
     assert!(!runs[0]["problems"].as_array().unwrap().is_empty());
 }
+
+#[test]
+fn open_conflicts_are_listed_until_somebody_settles_them_or_the_path_is_gone() {
+    let sandbox = Sandbox::new();
+    let conflicts = |args: &[&str]| {
+        let (a, b) = (&sandbox.a.root, &sandbox.b.root);
+        let run = sandbox.osync().arg("conflicts").arg("--initiator").arg(a);
+        run.arg("--target").arg(b).args(args).run()
+    };
+    fine(&conflicts(&[]));
+    sandbox.a.make("f one 1\nf two 2\nf three 3");
+    fine(&sandbox.sync(&[]));
+    for name in ["one", "two", "three"] {
+        sandbox.a.write(name, "initiator", 1_600_000_000);
+        sandbox.b.write(name, "target's", 1_600_000_009);
+    }
+    fine(&sandbox.sync(&[]));
+    let open = |args: &[&str]| -> Vec<String> {
+        let rows = json(&conflicts(args));
+        rows.iter()
+            .map(|row| format!("{}: {}", row["path"], row["state"]).replace('"', ""))
+            .collect()
+    };
+    assert_eq!(open(&["--json"]), ["one: open", "three: open", "two: open"]);
+    let told = conflicts(&[]);
+    assert!(told.stdout.contains("the target's version won in run 2"), "{told}");
+    assert!(told.stdout.contains("on the initiator: .osync_workdir/backup/one"), "{told}");
+    fine(&conflicts(&["done", "one"]));
+    assert_eq!(conflicts(&["done", "one"]).status, Some(1), "it is closed already");
+    assert_eq!(conflicts(&["nonsense"]).status, Some(128));
+    sandbox.b.remove("two");
+    fine(&sandbox.sync(&[]));
+    assert_eq!(open(&["--json"]), ["three: open"]);
+    let db = rusqlite::Connection::open(journal(&sandbox)).unwrap();
+    db.execute("UPDATE runs SET ended = ended - 40 * 86400000", []).unwrap();
+    drop(db);
+    sandbox.a.make("f four 4");
+    fine(&sandbox.sync(&[]));
+    assert_eq!(open(&["--json"]), [""; 0]);
+    let all = open(&["--json", "--all"]);
+    assert_eq!(all, ["one: resolved", "three: expired", "two: resolved"]);
+}
