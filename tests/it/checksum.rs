@@ -26,6 +26,13 @@ fn read_counts(way: &Way) -> Vec<String> {
     counts
 }
 
+/// A run after an edit that only the content shows. It warns of it, if the file was read in an
+/// earlier run and had been left alone for two seconds by then.
+fn sees_the_edit(way: &Way) {
+    let run = way.run();
+    assert!(matches!(run.status, Some(0 | 2)), "{}: {run}", way.name);
+}
+
 #[test]
 fn a_change_that_neither_size_nor_time_shows_is_carried_over() {
     let play = |way: &Way| {
@@ -33,13 +40,13 @@ fn a_change_that_neither_size_nor_time_shows_is_carried_over() {
         way.fine();
         way.in_step();
         edit_unseen(way.here(), "f", "new", 1_500_000_000);
-        way.fine();
+        sees_the_edit(way);
         assert_eq!(way.there().read("f").unwrap(), b"new", "{}", way.name);
         assert_eq!(way.there().backup(), "f f old\n", "{}", way.name);
         way.in_step();
         // and back
         edit_unseen(way.there(), "f", "two", 1_500_000_000);
-        way.fine();
+        sees_the_edit(way);
         assert_eq!(way.here().read("f").unwrap(), b"two", "{}", way.name);
         way.in_step();
     };
@@ -80,7 +87,7 @@ fn unseen_changes_on_both_sides_are_a_conflict_and_the_loser_is_kept() {
         way.fine();
         edit_unseen(&way.sandbox.a, "f", "aaa", 1_500_000_000);
         edit_unseen(&way.sandbox.b, "f", "bbb", 1_500_000_000);
-        way.fine();
+        sees_the_edit(way);
         assert_eq!(way.sandbox.b.read("f").unwrap(), b"aaa", "{}", way.name);
         assert!(way.sandbox.b.backup().contains("bbb"), "{}", way.name);
         way.in_step();
@@ -133,6 +140,8 @@ fn a_machine_with_nothing_but_cksum_compares_by_it() {
     couple.sync_twice(ON);
     for (from, to, content) in [(a, b, "new"), (b, a, "two")] {
         edit_unseen(from, "f", content, 1_500_000_000);
+        let run = couple.run(ON).run();
+        assert!(matches!(run.status, Some(0 | 2)), "{run}");
         couple.sync_twice(ON);
         assert_eq!(to.read("f").unwrap(), content.as_bytes());
         assert!(couple.sandbox.log().contains("the CRC of cksum"));
