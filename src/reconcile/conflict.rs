@@ -20,6 +20,8 @@ pub enum Reason {
     Kinds,
     /// Names that are one file on a side were changed in different ways (hard links).
     Links,
+    /// The content of the other side had not reached its disk when a run was broken off.
+    Whole,
 }
 
 impl Reason {
@@ -33,6 +35,9 @@ impl Reason {
             Reason::NewWorkBeatsDeletion => "it was changed there and deleted on the other side",
             Reason::Kinds => {
                 "a directory stands against something else and CONFLICT_PREVALANCE names it"
+            }
+            Reason::Whole => {
+                "the content on the other side did not reach its disk when a run was broken off"
             }
             Reason::Links => "names that are hard links of each other were changed on both sides",
         }

@@ -9,6 +9,7 @@ use super::conflict::{Conflict, Reason, winner};
 use super::delta::{Delta, PathId};
 use super::metadata;
 use super::plan::{Act, Doubt, Plan, SetAside, Settle};
+use super::torn;
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
 use crate::state::{Header, Record, Recorded};
@@ -403,6 +404,9 @@ impl<'a> Decide<'a, '_> {
             Compared::Unknown => return self.leave_alone(path_id, None),
             Compared::Different => {}
         }
+        if let Some(winner) = self.whole_one(path_id, entries) {
+            return self.send_whole_one(path_id, winner);
+        }
         if let Some(from) = rules.policy.one_way_from {
             let to = from.other();
             if changes[to].is_new_work() && self.is_newer(path_id, to) {
@@ -432,6 +436,48 @@ impl<'a> Decide<'a, '_> {
         self.metadata(path_id);
     }
 
+    /// The side to which a run was bringing this file when it was broken off.
+    fn was_on_its_way(&self, path_id: PathId) -> Option<Side> {
+        let rules = self.facts.rules;
+        if rules.making_way.is_empty() {
+            None
+        } else {
+            rules.was_on_its_way(&self.plan.path(path_id))
+        }
+    }
+
+    /// The side with the whole file, if the other one may be torn (see `torn`).
+    fn whole_one(&self, path_id: PathId, entries: Pair<&Entry>) -> Option<Side> {
+        let changes = self.facts.changes[path_id.index()];
+        // What both baselines know was on the disks.
+        if Side::BOTH.iter().all(|side| !changes[*side].is_new_work()) {
+            return None;
+        }
+        torn::whole(entries, self.was_on_its_way(path_id)?)
+    }
+
+    fn send_whole_one(&mut self, path_id: PathId, winner: Side) {
+        if self.facts.rules.policy.one_way_from == Some(winner.other()) {
+            return self.leave_alone(
+                path_id,
+                Some((
+                    winner.other(),
+                    "its content did not reach the disk when a run was broken off, and the other \
+                     side holds more; both sides were left alone. Copy that one over, or restore it",
+                )),
+            );
+        }
+        if !self.can_come(path_id, winner.other()) {
+            return;
+        }
+        let first_contact = !self.has_baseline(path_id);
+        // What loses is kept like any loser of a conflict: it may be somebody's edit after all.
+        let reason = Reason::Whole;
+        self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
+        self.send(path_id, winner.other());
+        self.metadata(path_id);
+    }
+
     /// Whether only osync 1.3's list tells of a path, on a side at least: that it existed, and
     /// not what it held.
     fn is_only_listed(&self, path_id: PathId) -> bool {
@@ -446,6 +492,7 @@ impl<'a> Decide<'a, '_> {
         let created = Side::BOTH.iter().any(|side| changes[*side] == Change::Created);
         let past = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
             (true, true) if self.is_known_on_both(path_id) => Past::BothChanged,
+            (true, true) if self.was_on_its_way(path_id).is_some() => Past::BothChanged,
             (true, true) => Past::Unknown,
             _ if self.is_only_listed(path_id) || created => Past::Unknown,
             (false, false) => {

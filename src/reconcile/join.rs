@@ -9,7 +9,7 @@ use super::delta::{Delta, PathId};
 use super::groups::{OutOfStep, out_of_step};
 use crate::state::{Baseline, Damaged, Known, Record, Recorded};
 use crate::tree::same::{Across, Inodes, Past, Since, across, looks_alike, since, times_agree};
-use crate::tree::{Entry, NodeId, Pair, Side, Standing, Tree};
+use crate::tree::{Entry, Kind, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
 
 /// Why a path and all below it is not looked at in this run.
@@ -267,6 +267,8 @@ impl Walk<'_> {
         if self.links.initiator.contains(&i) || self.links.target.contains(&t) {
             return false;
         }
+        // A run that was broken off may have torn it, or its source: see `torn`.
+        let is_suspect = || self.rules.was_on_its_way(&self.trees.initiator.path(i)).is_some();
         let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));
         let preserve = &self.rules.preserve;
         let agrees_beside_content = || {
@@ -286,7 +288,8 @@ impl Walk<'_> {
                 && !is_news(Side::Target, t)
                 && across(i, t, Past::Unknown) == Across::InStep
                 && times_agree(i, t)
-                && agrees_beside_content();
+                && agrees_beside_content()
+                && !(i.kind == Kind::File && is_suspect());
         };
         if self.since(Side::Initiator, i, was_i) != Since::Unchanged
             || self.since(Side::Target, t, was_t) != Since::Unchanged

@@ -38,6 +38,7 @@ pub mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+mod torn;
 
 pub use conflict::{Conflict, Reason};
 pub use delta::{Delta, PathId};
