@@ -37,7 +37,7 @@ pub use dir::StateDir;
 pub use error::{Shown, StateError};
 pub use file_systems::{Compared, KnownFileSystem};
 pub use files::FileStamp;
-pub use progress::{Action, Inflight, InflightPath, Part};
+pub use progress::{Action, Inflight, InflightNote, InflightPath, Part};
 pub use settled::{Seen, Settled};
 pub use show::{Ask, Form, ShowError, Verdict, command};
 pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};

@@ -1,7 +1,7 @@
 //! How far a run has come, for people, for osync 1.3, and for the next run after a crash
 //! (spec 3; spec 4, "Interruption").
 
-use super::error::{Shown, StateError};
+use super::error::StateError;
 use super::files::Durable;
 use super::store::StateStore;
 use crate::tree::{Pair, RelPath, Side, Stamp};
@@ -57,6 +57,32 @@ pub struct Inflight {
     pub began: Pair<Stamp>,
     /// What was being transferred or made way.
     pub paths: Vec<InflightPath>,
+}
+
+impl Inflight {
+    /// What is assumed where a note does not say: anything on either side may have made way.
+    #[must_use]
+    pub fn anything() -> Self {
+        let any = |to| InflightPath { path: RelPath::root(), part: Part::MakesWay, to };
+        Inflight {
+            began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            paths: Side::BOTH.map(any).into(),
+        }
+    }
+}
+
+/// What the note of a run that was broken off holds (spec 8, "On the disk").
+#[derive(Debug, PartialEq, Eq)]
+pub enum InflightNote {
+    /// There is none: no run was broken off.
+    Missing,
+    /// Nothing, or only zeros: a power cut came while it was being written. It was to be on
+    /// the disk before anything was begun, so nothing had been.
+    Empty,
+    /// Something else than was written: a part of it, or damage.
+    Torn,
+    /// What a run was doing.
+    Whole(Inflight),
 }
 
 /// One thing under transfer.
@@ -146,19 +172,14 @@ impl StateStore {
     /// What a run that did not come to its end was transferring.
     ///
     /// # Errors
-    /// The file cannot be read, or was not written by us.
-    pub fn inflight(&self) -> Result<Option<Inflight>, StateError> {
-        let name = self.name("inflight");
-        let Some((bytes, _)) = self.files.read(&name)? else { return Ok(None) };
-        // What a power cut leaves of a note that was being written: it was to be on the disk
-        // before anything was begun, so nothing had been.
+    /// The file cannot be read.
+    pub fn inflight(&self) -> Result<InflightNote, StateError> {
+        let found = self.files.read(&self.name("inflight"))?;
+        let Some((bytes, _)) = found else { return Ok(InflightNote::Missing) };
         if bytes.iter().all(|byte| *byte == 0) {
-            return Ok(None);
+            return Ok(InflightNote::Empty);
         }
-        let what = "it does not say what a broken-off run was transferring. Look for left-over \
-                    temporary files of rsync (.NAME.XXXXXX) in both replicas, then remove this file";
-        let path = Shown::new(self.files.path(&name));
-        decode_inflight(&bytes).map(Some).ok_or(StateError::Malformed { path, what })
+        Ok(decode_inflight(&bytes).map_or(InflightNote::Torn, InflightNote::Whole))
     }
 
     /// The transfer is over.

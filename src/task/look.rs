@@ -8,7 +8,7 @@ use crate::reconcile::{guard, mounts};
 use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
-use crate::state::{Baseline, Identity, StateStore};
+use crate::state::{Baseline, Identity, Inflight, InflightNote, StateStore};
 use crate::threads;
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::thread::ScopedJoinHandle;
@@ -172,7 +172,25 @@ impl Task<'_> {
         store: &StateStore,
         trees: &mut Pair<Tree>,
     ) -> Result<(), Halt> {
-        let Some(inflight) = store.inflight()? else { return Ok(()) };
+        let inflight = match store.inflight()? {
+            InflightNote::Missing => return Ok(()),
+            InflightNote::Whole(inflight) => inflight,
+            InflightNote::Empty => {
+                let text = "the note of what the last run was doing is empty, as a power cut \
+                            leaves it: nothing had been begun";
+                self.say(Level::Notice, text);
+                return Ok(());
+            }
+            InflightNote::Torn => {
+                let text = "the note of what the last run was doing is torn, as a power cut or a \
+                            failing disk leaves it: what is missing on one side does not count as \
+                            deleted in this run. Temporary files of rsync (.NAME.XXXXXX) may be \
+                            left over";
+                self.say(Level::Notice, text);
+                self.interrupted = Some(Inflight::anything());
+                return Ok(());
+            }
+        };
         let mut all_gone = true;
         for side in Side::BOTH {
             let found = left_overs::find(trees, side, &inflight);

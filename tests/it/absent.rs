@@ -1,6 +1,7 @@
 //! What counts as deleted (spec 8, "Absent").
 
 use crate::support::mounts::{Disk, Mounted};
+use crate::support::sandbox::Sandbox;
 use crate::support::ways::each;
 
 #[test]
@@ -277,4 +278,34 @@ fn with_one_file_system_only_a_mount_that_comes_deletes_nothing() {
         way.fine();
         assert!(here.has("disk/one") && there.has("disk/one"), "{}", way.name);
     });
+}
+
+/// 8-knowing, "On the disk": a torn note of our own is said, proves nothing, and blocks no task.
+#[test]
+fn a_torn_note_of_a_broken_off_run_blocks_nothing_and_makes_nothing_a_deletion() {
+    for (left, said, comes_back) in [
+        (&b""[..], "is empty, as a power cut", false),
+        (&[0; 4096], "is empty, as a power cut", false),
+        (b"0123456789abcdef0123456789abcdef\x0017000", "is torn, as a power cut", true),
+    ] {
+        let sandbox = Sandbox::new();
+        sandbox.a.make("f f 1\nf d/g 22");
+        assert_eq!(sandbox.quick().run().status, Some(0));
+        let state = sandbox.a.root.join(".osync_workdir/state");
+        let note = state.join("inflight-quicksync_task");
+        std::fs::write(&note, left).unwrap();
+        sandbox.b.remove("d/g");
+        let run = sandbox.quick().run();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert_eq!(sandbox.log().matches(said).count(), 1, "{}", sandbox.log());
+        assert_eq!(sandbox.a.has("d/g"), comes_back, "{run}");
+        assert_eq!(sandbox.a.contents(), sandbox.b.contents(), "{run}");
+        assert!(!note.exists(), "{run}");
+        // said once, and a deletion counts again
+        sandbox.b.remove("f");
+        let next = sandbox.quick().run();
+        assert_eq!(next.status, Some(0), "{next}");
+        assert_eq!(sandbox.log().matches(said).count(), 1, "{}", sandbox.log());
+        assert!(!sandbox.a.has("f"), "{next}");
+    }
 }
