@@ -96,6 +96,10 @@ pub struct RuleText {
     pub pattern: Vec<u8>,
 }
 
+/// RSYNC_EXECUTABLE as it is unless set: the rsync of the system, and no program of the
+/// user's that takes its place.
+pub const RSYNC: &str = "rsync";
+
 /// How rsync is called.
 #[derive(Debug, Clone)]
 pub struct Transfer {

@@ -3,8 +3,8 @@
 pub(crate) use super::peer::fuzzing as peer;
 pub(crate) use super::shell::fuzzing as remote;
 
+use super::arrivals::Arrivals;
 use super::host::{boot_time_in, started_in};
-use super::local::arrivals;
 use super::local::work_dir::identity_of;
 use super::lock_policy::{
     Content, Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide,
@@ -55,12 +55,15 @@ pub(crate) fn identity(bytes: &[u8]) {
     }
 }
 
-/// `arrivals`: what it names is kept, and lies where things are kept.
+/// A record of arrivals, of this version or an older one: what it names can be kept, and is
+/// read again as it is written.
 pub(crate) fn kept(bytes: &[u8]) {
-    let arrivals = arrivals::Arrivals::read(bytes);
+    let mut arrivals = Arrivals::read(bytes);
     for keep in [super::Keep::Backup, super::Keep::Deleted] {
-        assert!(arrivals.of(keep).all(|(path, _)| bytes_hold(bytes, path.as_bytes())));
+        arrivals.read_older(bytes, keep);
     }
+    let again = Arrivals::read(&arrivals.to_text());
+    assert!(again.iter().eq(arrivals.iter()));
 }
 
 fn bytes_hold(bytes: &[u8], part: &[u8]) -> bool {

@@ -21,7 +21,7 @@ const READABLE: usize = 3600;
 
 /// Where `path` is kept, below `backup/` or `deleted/`.
 #[must_use]
-pub(super) fn kept_path(path: &RelPath) -> RelPath {
+pub fn kept_path(path: &RelPath) -> RelPath {
     let bytes = path.as_bytes();
     if bytes.len() <= LONGEST_KEPT {
         return path.clone();
@@ -32,6 +32,15 @@ pub(super) fn kept_path(path: &RelPath) -> RelPath {
     let short = [head, b"/~", digest(parent).as_bytes(), b"/", name].concat();
     let short = if head.is_empty() { short[1..].to_vec() } else { short };
     RelPath::new(short).unwrap_or_else(|_| path.clone())
+}
+
+/// Where `path` is kept under a name with a date, `.YYYY.MM.DD-HH.MM.SS`
+/// (CONFLICT_BACKUP_MULTIPLE).
+#[must_use]
+pub fn dated_kept_path(path: &RelPath, date: &str) -> RelPath {
+    let kept = kept_path(path);
+    let name = with_suffix(kept.name(), date.as_bytes(), LONGEST_NAME);
+    kept.parent().unwrap_or_default().join(&name)
 }
 
 /// Where a copy of `path` is kept whose own name is too long for a suffix.

@@ -5,6 +5,7 @@
 //! and never follows a symbolic link out of the replica.
 
 mod acl;
+mod arrivals;
 mod attribute_probe;
 mod attributes;
 mod cksum;
@@ -26,8 +27,10 @@ mod to_be_made;
 mod trials;
 
 pub use acl::{Acl, Whom};
+pub use arrivals::Version;
 pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
+pub use kept_name::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use local::{LocalReplica, look_at};
@@ -41,7 +44,7 @@ use crate::process::Stop;
 use crate::report::{Problem, Reporter};
 use crate::rsync::End;
 use crate::state::Identity;
-use crate::tree::{Abilities, Entry, Kind, RelPath, Side, Stamp, Tree};
+use crate::tree::{Abilities, Entry, RelPath, Side, Stamp, Tree};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
@@ -108,6 +111,109 @@ pub enum Keep {
     Deleted,
 }
 
+/// What becomes of an ordinary older version of a name when another one is to be kept.
+/// A protected one always gets the date of its arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Older {
+    /// A file is replaced by a file.
+    Replaced,
+    /// It gets the date of its arrival.
+    Dated,
+}
+
+/// How something is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeping {
+    /// Where.
+    pub keep: Keep,
+    /// What it is.
+    pub version: Version,
+    /// What becomes of an older one of its name.
+    pub older: Older,
+}
+
+impl Keeping {
+    /// As an ordinary version, whose older one gets a date.
+    #[must_use]
+    pub fn dated(keep: Keep) -> Self {
+        Keeping { keep, version: Version::Ordinary, older: Older::Dated }
+    }
+
+    /// As an ordinary version that replaces an older one.
+    #[must_use]
+    pub fn replacing(keep: Keep) -> Self {
+        Keeping { older: Older::Replaced, ..Self::dated(keep) }
+    }
+
+    /// As a version that no later run replaces.
+    #[must_use]
+    pub fn protected(keep: Keep) -> Self {
+        Keeping { version: Version::Protected, ..Self::dated(keep) }
+    }
+}
+
+/// What becomes of something that lies in the private place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It is removed.
+    Discard,
+    /// It is kept.
+    Keep {
+        /// The name below `backup/` or `deleted/`.
+        kept: RelPath,
+        /// How.
+        keeping: Keeping,
+    },
+}
+
+/// What an operation came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Done {
+    /// What was asked for, and nothing was kept.
+    Plainly,
+    /// Something is kept now that was not before.
+    Kept(KeptAt),
+}
+
+/// Where something is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAt {
+    /// The directory.
+    pub keep: Keep,
+    /// The path below it.
+    pub kept: RelPath,
+    /// It was not what had been scanned.
+    pub is_unseen: bool,
+    /// The name that an older version of it got to make room.
+    pub older: Option<RelPath>,
+}
+
+impl KeptAt {
+    /// The path from the replica's root.
+    #[must_use]
+    pub fn path(&self) -> RelPath {
+        in_work_dir(self.keep.name(), &self.kept)
+    }
+}
+
+/// A path in a directory of the work directory, from the replica's root.
+#[must_use]
+pub fn in_work_dir(dir: &str, path: &RelPath) -> RelPath {
+    path.components()
+        .fold(RelPath::root().join(WORK_DIR).join(dir.as_bytes()), |at, name| at.join(name))
+}
+
+/// The directory in the work directory through which everything goes that is replaced or
+/// removed: nothing is destroyed before it has been seen there (spec 8, "Kept versions").
+/// Each run has a place of its own in it.
+pub const REPLACED: &str = "replaced";
+
+/// A name for a run's own part of [`REPLACED`] that no other run has.
+#[must_use]
+pub fn private_name() -> String {
+    format!("{}.{}", host::now(), std::process::id())
+}
+
 /// What a batch can ask of a replica, one entry each. Paths are never followed through
 /// symbolic links.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,17 +236,16 @@ pub enum Op {
         expect: Entry,
     },
     /// Move an entry, with all below it, into `backup/` or `deleted/` under its full path.
-    /// What is kept there under that name already gets a `.YYYY.MM.DD-HH.MM.SS` suffix
-    /// (or is replaced, if it is a backup of a plain file and `replace_older` is set).
+    /// What is kept there under that name already gets the date of its arrival as a suffix,
+    /// `.YYYY.MM.DD-HH.MM.SS`, or is replaced. If what was moved turns out to be other than
+    /// expected, it goes back ([`PathError::Changed`]).
     SetAside {
         /// What goes.
         path: RelPath,
-        /// Where it is kept.
-        keep: Keep,
         /// What was scanned there.
         expect: Entry,
-        /// Keep only the latest: an older backup of a non-directory under that name goes.
-        replace_older: bool,
+        /// How it is kept.
+        keeping: Keeping,
     },
     /// Copy a file into `backup/` under a shortened name, because its own would be too
     /// long for rsync to use (spec 4, "Overwriting").
@@ -150,18 +255,18 @@ pub enum Op {
         /// What was scanned there.
         expect: Entry,
     },
-    /// See to it that rsync can put a backup there: the parents in `backup/` are real
-    /// directories, and what is kept under that name already and must not be replaced is
-    /// renamed aside with a `.YYYY.MM.DD-HH.MM.SS` suffix (spec 4, "Overwriting").
-    MakeRoom {
-        /// The name below `backup/`, a suffix included.
-        kept: RelPath,
-        /// What will come there.
-        comes: Kind,
-        /// An older backup of a plain file may be replaced by a plain file.
-        replace_older: bool,
+    /// Decide about what lies in the private place of a run.
+    Settle {
+        /// Where it lies, from the replica's root.
+        replaced: RelPath,
+        /// What was found there.
+        found: Entry,
+        /// What becomes of it.
+        fate: Fate,
     },
-    /// Remove one entry for good; a directory only when it is empty.
+    /// Remove one entry for good; a directory only when it is empty. It is renamed into the
+    /// private place first and looked at there: what is other than expected goes back
+    /// ([`PathError::Changed`]), or is kept in `backup/` if its name is taken by then.
     Remove {
         /// What goes.
         path: RelPath,
@@ -210,7 +315,7 @@ impl Op {
             Op::Rename { .. } => "renaming",
             Op::SetAside { .. } => "setting aside",
             Op::KeepCopy { .. } => "keeping a copy",
-            Op::MakeRoom { .. } => "making room",
+            Op::Settle { .. } => "settling",
             Op::Remove { .. } => "removing",
             Op::SetMetadata { .. } => "setting metadata",
             Op::SetAttributes { .. } => "setting attributes",
@@ -223,7 +328,7 @@ impl Op {
     pub fn path(&self) -> &RelPath {
         match self {
             Op::Rename { from, .. } => from,
-            Op::MakeRoom { kept: path, .. }
+            Op::Settle { replaced: path, .. }
             | Op::MakeDir { path, .. }
             | Op::SetAside { path, .. }
             | Op::KeepCopy { path, .. }
@@ -534,7 +639,21 @@ pub trait Replica: Send {
     ///
     /// # Errors
     /// The connection is lost; what was done by then is not known.
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError>;
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError>;
+
+    /// The private place of this run, from the replica's root: rsync moves there what it
+    /// replaces, under its full path.
+    fn private_place(&self) -> RelPath;
+
+    /// Whether an earlier run may have left something in [`REPLACED`].
+    fn has_left_overs(&mut self) -> bool;
+
+    /// Removes what is left of the private place when all in it is settled. What is not
+    /// stays, for the next run.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn close_private_place(&mut self) -> Result<(), ReplicaError>;
 
     /// Waits until what stands at some paths, or everything, is on the disk: contents, names,
     /// and what was put into `backup/` and `deleted/` on the way. A replica may flush more.

@@ -5,8 +5,8 @@ use super::peer::client::PeerReplica;
 use super::peer::protocol::VERSION;
 use super::shell::greeting::Reached;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, ShellOptions,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
+    Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, ShellOptions,
     ShellReplica, Watched, Way,
 };
 use crate::config::{Config, Remote, RemoteOsync, SshLocation};
@@ -195,8 +195,20 @@ impl Replica for RemoteReplica {
         self.worker().attributes(paths)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         self.worker().apply(ops)
+    }
+
+    fn private_place(&self) -> RelPath {
+        self.known_worker().private_place()
+    }
+
+    fn has_left_overs(&mut self) -> bool {
+        self.worker().has_left_overs()
+    }
+
+    fn close_private_place(&mut self) -> Result<(), ReplicaError> {
+        self.worker().close_private_place()
     }
 
     fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {

@@ -23,17 +23,20 @@ mod ops;
 mod record;
 mod scan;
 mod scripts;
+mod versions;
 
 use self::answer::Checker;
 use self::channel::{Channel, ChannelError, OnStop, Room};
 use self::greeting::Reached;
 use self::record::Style;
 use self::scripts::Piece;
+use self::versions::Records;
 use super::owners::Owners;
 use super::peer::client::Way;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Wanted,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
+    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    Trouble, Wanted, arrivals, host, in_work_dir, private_name,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -64,6 +67,10 @@ pub struct ShellReplica {
     wanted: Wanted,
     /// What links count as, since the scan.
     links: Links,
+    /// The name of this run's private place.
+    run: String,
+    /// When things came into `backup/` and `deleted/`.
+    records: Records,
 }
 
 /// What is known once the connection stands.
@@ -76,6 +83,7 @@ struct Link {
     identity: IdentityThere,
     has_work_dir: bool,
     has_kept: bool,
+    has_left_overs: bool,
     has_sha256: bool,
     free_kib: u64,
     locked: bool,
@@ -197,6 +205,8 @@ impl ShellReplica {
             link: None,
             wanted: Wanted::default(),
             links: Links::Plain,
+            run: private_name(),
+            records: Records::default(),
         }
     }
 
@@ -397,30 +407,53 @@ impl Replica for ShellReplica {
         self.attributes_of(paths)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         if ops.is_empty() {
             return Ok(Vec::new());
         }
         self.learn_numbers(ops)?;
-        let suffix = chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string();
+        let makes_room = self.what_makes_room(ops)?;
+        let suffix = arrivals::dated(host::now());
         let mut pieces = vec![Piece::Look, Piece::Apply];
         if ops.iter().any(|op| matches!(op, Op::SetAttributes { .. })) {
             pieces.push(Piece::Attributes);
         }
-        let data = ops::encode(ops, &mut self.link()?.owners, &suffix);
+        let run = self.run.clone();
+        let context = ops::Context { makes_room: &makes_room, suffix: &suffix, run: &run };
+        let data = ops::encode(ops, &mut self.link()?.owners, &context);
         let words = format!("apply {}", self.links.word());
         let (status, answer) = self.ask(&pieces, &words, &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
-        let results: Option<Vec<_>> =
-            text.lines().zip(ops).map(|(line, op)| ops::answer(line, op)).collect();
+        let results: Option<Vec<_>> = text
+            .lines()
+            .zip(ops.iter().zip(&makes_room))
+            .map(|(line, (op, makes_room))| ops::answer(line, op, makes_room.as_ref()))
+            .collect();
         match results {
-            Some(results) if status == 0 && results.len() == ops.len() => Ok(results),
+            Some(results) if status == 0 && results.len() == ops.len() => {
+                self.note_results(&results);
+                Ok(results)
+            }
             _ => Err(self.garbled("apply")),
         }
     }
 
     fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
         self.flush_there(what)
+    }
+
+    fn private_place(&self) -> RelPath {
+        in_work_dir(REPLACED, &RelPath::root().join(self.run.as_bytes()))
+    }
+
+    fn has_left_overs(&mut self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.has_left_overs)
+    }
+
+    fn close_private_place(&mut self) -> Result<(), ReplicaError> {
+        let words = format!("close {}", self.run);
+        let pieces = [Piece::Look, Piece::Lock, Piece::Apply];
+        self.ask(&pieces, &words, b"", OnStop::Finish).map(drop)
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {

@@ -2,9 +2,9 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread, Way,
-    host,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
+    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    Trouble, Unread, Way, host, in_work_dir,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -127,8 +127,20 @@ impl Replica for ToBeMade {
         Ok(paths.iter().map(|_| Ok(None)).collect())
     }
 
-    fn apply(&mut self, _: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+    fn apply(&mut self, _: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         self.refuse()
+    }
+
+    fn private_place(&self) -> RelPath {
+        in_work_dir(REPLACED, &RelPath::root())
+    }
+
+    fn has_left_overs(&mut self) -> bool {
+        false
+    }
+
+    fn close_private_place(&mut self) -> Result<(), ReplicaError> {
+        Ok(())
     }
 
     fn flush(&mut self, _: &Flush) -> Result<Flushed, ReplicaError> {

@@ -77,9 +77,6 @@ pub(super) fn transfer_args(
     args.0
 }
 
-/// RSYNC_EXECUTABLE as it is unless set.
-const RSYNC: &str = "rsync";
-
 /// The receiver's root, if a call has no business outside of it: no remote shell writes here,
 /// no setting leads out, what is kept is kept inside, and no program of the user's takes
 /// rsync's place, with a log of its own maybe.
@@ -95,7 +92,7 @@ pub(super) fn fenced<'t>(
     let leads_out = preserve.keep_dirlinks
         || settings.optional_args.iter().any(|arg| arg.contains('/'))
         || kept.iter().flatten().any(|dir| !dir.starts_with(root));
-    (!leads_out && settings.executable == RSYNC).then_some(root)
+    (!leads_out && settings.executable == config::RSYNC).then_some(root)
 }
 
 /// How the other side is reached.
@@ -208,9 +205,7 @@ fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>
         args.add(&["--partial"]);
         args.set("--partial-dir=", dir.as_os_str());
     }
-    // a subtree replaces nothing; looking for backups would cost a third of its system calls
-    let backup = transfer.backup.as_ref().filter(|_| transfer.purpose != Purpose::Subtrees);
-    if let Some(backup) = backup {
+    if let Some(backup) = &transfer.backup {
         args.add(&["--backup"]);
         // rsync stands in the replica: if its disk is taken away, a relative path does not lead
         // to what is under the mount point then. (The ssh filter takes absolute ones only.)
@@ -219,9 +214,6 @@ fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>
             End::Remote(_) => &backup.dir,
         };
         args.set("--backup-dir=", dir.as_os_str());
-        if let Some(suffix) = &backup.suffix {
-            args.set("--suffix=", OsStr::new(suffix));
-        }
     }
 }
 

@@ -113,7 +113,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 24] = [
+    let cases: [(Change, Purpose, &str); 23] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -147,16 +147,9 @@ fn every_setting_reaches_rsync() {
             " --no-whole-file --partial ",
         ),
         (
-            |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into(), suffix: None }),
+            |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into() }),
             Purpose::Content,
             " --backup --backup-dir=/w/backup --stats",
-        ),
-        (
-            |_, _, t| {
-                t.backup = Some(Backup { dir: "/w/backup".into(), suffix: Some(".2026".into()) });
-            },
-            Purpose::Metadata,
-            " --backup --backup-dir=/w/backup --suffix=.2026 ",
         ),
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),
@@ -210,7 +203,7 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
     }
     let outside: [Change; 5] = [
         |_, _, t| t.partial_dir = Some("/w/_partial".into()),
-        |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into(), suffix: None }),
+        |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into() }),
         |_, p, _| p.keep_dirlinks = true,
         |s, _, _| s.optional_args = vec!["--log-file=/var/log/rsync".into()],
         |s, _, _| s.executable = "/opt/rsync".into(),
@@ -226,7 +219,7 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
 #[test]
 fn backups_stay_on_the_disk_that_rsync_stands_on() {
     let (a, b, there) = (local("/a"), local("/b"), remote());
-    let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into(), suffix: None };
+    let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into() };
     for (destination, root, expected) in [
         (&b, "/b", " --backup-dir=w/backup "),
         (&b, "/bb", " --backup-dir=/bb/w/backup "),

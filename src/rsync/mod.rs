@@ -94,8 +94,6 @@ pub enum Purpose {
 pub struct Backup {
     /// An absolute directory of the receiver.
     pub dir: PathBuf,
-    /// What is added to names (CONFLICT_BACKUP_MULTIPLE).
-    pub suffix: Option<String>,
 }
 
 /// One rsync call.

@@ -1,6 +1,13 @@
-//! Which entries are what an interrupted rsync left behind (spec 4, "Interruption").
+//! What an interrupted run left behind: rsync's temporary files (spec 4, "Interruption"), and
+//! what it had replaced or removed and not yet put anywhere (spec 8, "Kept versions").
 
+use super::Task;
+use super::apply::versions::same_files;
+use super::outcome::Halt;
+use crate::process::fault;
 use crate::replica::temp;
+use crate::replica::{Fate, Keep, Keeping, Older, Op, REPLACED, Version, WORK_DIR, kept_path};
+use crate::report::Level;
 use crate::state::{Inflight, Part};
 use crate::tree::{NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::BTreeMap;
@@ -30,6 +37,86 @@ pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> 
 
 fn brings(part: Part) -> bool {
     matches!(part, Part::Itself | Part::Subtree)
+}
+
+/// How many operations go to a replica at once.
+const BATCH: usize = 1000;
+
+impl Task<'_> {
+    /// What lies in the private places of runs that were broken off is kept in `backup/`:
+    /// nobody knows any more whether a scan had seen it. Where the file has its own name
+    /// still, nothing had been replaced yet.
+    pub(super) fn rescue_replaced(&mut self) -> Result<(), Halt> {
+        if self.is_dry() || !self.config.locking.use_locks {
+            return Ok(()); // it may be the work of a run that is going on
+        }
+        for side in Side::BOTH {
+            if self.replicas[side].has_left_overs() {
+                self.rescue_on(side)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn rescue_on(&mut self, side: Side) -> Result<(), Halt> {
+        let replaced = RelPath::root().join(WORK_DIR).join(REPLACED.as_bytes());
+        let found = self.replicas[side].look_below(std::slice::from_ref(&replaced))?.pop();
+        let Some(Ok(Some(all))) = found else { return Ok(()) };
+        let runs: Vec<RelPath> = all
+            .children(Tree::ROOT)
+            .filter(|run| all.entry(*run).kind.is_dir())
+            .map(|run| replaced.join(all.name(run)))
+            .collect();
+        let mut kept = 0;
+        for (run, tree) in runs.iter().zip(self.replicas[side].look_below(&runs)?) {
+            let Ok(Some(tree)) = tree else { continue };
+            let unmoved = same_files(self.replicas[side].as_mut(), &tree)?;
+            let (mut files, mut dirs) = (Vec::new(), Vec::new());
+            for id in tree.ids() {
+                let path = tree.path(id);
+                let at = path.components().fold(run.clone(), |at, name| at.join(name));
+                let entry = tree.entry(id).clone();
+                if entry.kind.is_dir() {
+                    dirs.push(Op::Remove { path: at, expect: entry });
+                    continue;
+                }
+                let (version, older) = (Version::Protected, Older::Dated);
+                let fate = if unmoved.contains(&path) {
+                    Fate::Discard
+                } else {
+                    kept += 1;
+                    let keeping = Keeping { keep: Keep::Backup, version, older };
+                    Fate::Keep { kept: kept_path(&path), keeping }
+                };
+                files.push(Op::Settle { replaced: at, found: entry, fate });
+            }
+            // Parents stand before what they hold.
+            dirs.reverse();
+            dirs.push(Op::Remove { path: run.clone(), expect: tree.entry(Tree::ROOT).clone() });
+            for ops in files.chunks(BATCH).chain(dirs.chunks(BATCH)) {
+                for (op, result) in ops.iter().zip(self.replicas[side].apply(ops)?) {
+                    if let (Op::Settle { .. }, Err(error)) = (op, result) {
+                        let text = format!(
+                            "an interrupted run had moved this out of the way, and it cannot be \
+                             put into backup/: {error}"
+                        );
+                        let reporter = self.around.reporter();
+                        reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
+                    }
+                }
+                fault::point("rescued");
+            }
+        }
+        if kept > 0 {
+            let text = format!(
+                "{side}: {kept} versions that an interrupted run had moved out of the way are kept \
+                 in .osync_workdir/backup"
+            );
+            self.say(Level::Notice, &text);
+        }
+        self.replicas[side].close_private_place()?;
+        Ok(())
+    }
 }
 
 struct Finder<'a> {

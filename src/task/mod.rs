@@ -153,6 +153,7 @@ impl Task<'_> {
             self.before_hooks()?;
             self.lock()?;
         }
+        self.rescue_replaced()?;
         self.synchronise()?;
         fault::point("recorded");
         self.clean()

@@ -60,5 +60,6 @@ mod signals;
 mod special;
 mod state;
 mod upgrade;
+mod versions;
 mod waiting;
 mod writers;

@@ -220,6 +220,7 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
     let ready = Response::Prepared(Ready {
         root: far.sandbox.b.root.as_os_str().as_bytes().to_vec(),
         has_rsync: true,
+        has_left_overs: false,
         prepared: Prepared {
             free_kib: 1 << 30,
             created: false,

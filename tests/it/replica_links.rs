@@ -5,7 +5,8 @@ use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
 use osync::filter::Filter;
 use osync::replica::{
-    Access, DigestKind, Keep, LocalReplica, Op, PathError, Replica, Scan, ScanRequest, Wanted,
+    Access, DigestKind, Done, Keep, Keeping, LocalReplica, Op, PathError, Replica, Scan,
+    ScanRequest, Wanted,
 };
 use osync::tree::{Kind, RelPath, Side, Stamp, Tree};
 use std::fs;
@@ -227,9 +228,8 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
             let (path, expect) = (rel("out/x"), entry("out/x"));
             let aside = |path: RelPath, expect| Op::SetAside {
                 path,
-                keep: Keep::Deleted,
                 expect,
-                replace_older: false,
+                keeping: Keeping::dated(Keep::Deleted),
             };
             let ops = [
                 Op::Remove { path: path.clone(), expect: expect.clone() },
@@ -248,7 +248,7 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
             assert!(ground.at("own").exists() && ground.at("out").is_symlink());
             // the link itself is renamed into deleted/, and what it leads to stays
             let done = ground.reached.replica.apply(&[aside(rel("out"), entry("out"))]).unwrap();
-            assert_eq!(done, [Ok(())], "{sort:?} {mode:?}");
+            assert_eq!(done, [Ok(Done::Plainly)], "{sort:?} {mode:?}");
             assert!(ground.at(".osync_workdir/deleted/out").is_symlink(), "{sort:?} {mode:?}");
             assert_eq!(fs::read(outside.join("x")).unwrap(), b"far");
         }
@@ -284,7 +284,7 @@ fn metadata_of_a_kept_link_is_that_of_the_directory_and_of_a_copied_one_stays() 
             let after = fs::metadata(&outside).unwrap();
             let now = (after.permissions().mode() & 0o777, after.mtime());
             if mode == Mode::Keep {
-                assert_eq!(done, [Ok(()), Ok(())], "{sort:?}");
+                assert_eq!(done, [Ok(Done::Plainly), Ok(Done::Plainly)], "{sort:?}");
                 assert_eq!(now, (0o750, 1_234_567_890), "{sort:?}");
             } else {
                 assert!(

@@ -7,7 +7,7 @@ use crate::support::sshd::Sshd;
 use osync::replica::peer::protocol::{
     Hook, Prepare, Request, Response, START, decode, encode, length,
 };
-use osync::replica::{Access, AttributeChange, DigestKind, Keep, LockRequest, Op};
+use osync::replica::{Access, AttributeChange, DigestKind, Keep, Keeping, LockRequest, Op};
 use osync::tree::{Entry, Kind, RelPath, Stamp};
 use std::fs;
 use std::io::Write;
@@ -304,6 +304,7 @@ impl Intruder {
             access: Access::ReadWrite { create },
             rsync: b"rsync".to_vec(),
             instance_id: "../../stolen".to_owned(),
+            run: "1.2".to_owned(),
         })
     }
 
@@ -439,7 +440,7 @@ fn attack_by_messages() {
         }),
         ("a soft deletion from behind a link", {
             let (path, keep) = (rel("door/secret"), Keep::Deleted);
-            apply(Op::SetAside { path, keep, expect: file(), replace_older: false })
+            apply(Op::SetAside { path, expect: file(), keeping: Keeping::dated(keep) })
         }),
         ("a mode through a link", {
             let (mode, uid, gid) = (Some(0o777), None, None);

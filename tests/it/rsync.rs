@@ -175,7 +175,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
 }
 
 fn with_backup<'a>(bench: &Bench, source: &'a End, destination: &'a End) -> Transfer<'a> {
-    let backup = Backup { dir: bench.path("backup"), suffix: None };
+    let backup = Backup { dir: bench.path("backup") };
     Transfer { backup: Some(backup), ..plain(Purpose::Content, source, destination) }
 }
 
@@ -305,18 +305,13 @@ fn what_an_update_replaces_is_in_the_backup() {
     assert_eq!(bench.contents("d"), bench.contents("s"));
     let old = "f p/f old\nl link old\nf file-to-link old\nl link-to-file old\nf file-to-dir old";
     assert_eq!(bench.contents("backup"), trees::normal(&format!("d p\n{old}")));
-    // only the last one is kept, or every one with its suffix
+    // only the last one is kept
     bench.make("s", "f p/f newer");
     assert_eq!(bench.call(&call, &["p/f"]).outcome, Outcome::Done);
     assert_eq!(fs::read(bench.path("backup/p/f")).unwrap(), b"new");
-    let suffix = Some(".2026.01.02-03.04.05".to_owned());
-    let call = Transfer { backup: Some(Backup { dir: bench.path("backup"), suffix }), ..call };
-    assert_eq!(bench.call(&call, &["p/f"]).outcome, Outcome::Done);
-    assert_eq!(fs::read(bench.path("backup/p/f.2026.01.02-03.04.05")).unwrap(), b"newer");
 }
 
-/// Not what we want, but what rsync does: the reason why a run sets aside what stands at
-/// the name of a backup before it calls rsync.
+/// Not what we want, but what rsync does: a reason why it never works in `backup/` itself.
 #[test]
 fn a_backup_replaces_a_directory_of_its_name_with_all_it_holds() {
     let bench = Bench::new();
@@ -327,29 +322,6 @@ fn a_backup_replaces_a_directory_of_its_name_with_all_it_holds() {
     let finished = bench.call(&with_backup(&bench, &source, &destination), &["f"]);
     assert_eq!(finished.outcome, Outcome::Done);
     assert_eq!(bench.contents("backup"), trees::normal("f f old"));
-}
-
-#[test]
-fn a_backup_name_that_is_too_long_would_end_the_call_and_is_found_before() {
-    let bench = Bench::new();
-    let long = "n".repeat(240);
-    for (root, content) in [("s", "new"), ("d", "old")] {
-        for name in ["a", &long, "z"] {
-            fs::write(bench.path(root).join(name), content).unwrap();
-        }
-    }
-    let (source, destination) = (bench.local("s"), bench.local("d"));
-    let suffix = Some(".2026.01.02-03.04.05".to_owned());
-    let backup = Some(Backup { dir: bench.path("backup"), suffix });
-    let roots = [source.root(), destination.root()];
-    let path = RelPath::new(long.as_str()).unwrap();
-    assert_eq!(fits(&path, roots, backup.as_ref()), Err(Misfit::Backup));
-    assert_eq!(fits(&path, roots, None), Ok(()));
-    let call = Transfer { backup, ..plain(Purpose::Content, &source, &destination) };
-    let finished = bench.call(&call, &["a", &long, "z"]);
-    assert!(matches!(finished.outcome, Outcome::EndedEarly(_)), "{finished:?}");
-    assert_eq!(fs::read(bench.path("d").join("z")).unwrap(), b"old", "what came later is undone");
-    assert_eq!(fs::read(bench.path("d").join(&long)).unwrap(), b"old", "and nothing is lost");
 }
 
 #[test]
@@ -465,7 +437,7 @@ fn what_has_appeared_below_a_subtree_is_not_replaced() {
     bench.make("d", "f t/f theirs 900\nl t/l theirs 901\nd t/k 902\nf t/k/x theirs 903");
     let source = bench.local("s");
     let target = bench.local("d");
-    let backup = Some(Backup { dir: bench.path("backup"), suffix: None });
+    let backup = Some(Backup { dir: bench.path("backup") });
     let call = Transfer { backup, ..plain(Purpose::Subtrees, &source, &target) };
     bench.call(&call, &["t"]);
     assert_eq!(

@@ -20,7 +20,9 @@ impl Kept {
     pub fn below<'p>(roots: impl IntoIterator<Item = &'p Path>) -> Self {
         let mut kept = Kept::default();
         for root in roots {
-            for place in ["", ".osync_workdir/backup", ".osync_workdir/deleted"] {
+            for place in ["", "backup", "deleted", "replaced"] {
+                let place =
+                    if place.is_empty() { "".into() } else { format!(".osync_workdir/{place}") };
                 kept.add(trees::read(&root.join(place)));
             }
         }

@@ -3,23 +3,29 @@
 //! Each looks at its path again right before, in the open directory that holds it, and
 //! then changes that very name in that very directory.
 
+use super::copy;
 use super::copy::Appear;
 use super::look::{self, Look};
 use super::openat_root::{Place, Root, rename_to_free};
-use super::set_aside::{Free, VersionStore, rename_into, with_moved};
-use super::work_dir::WorkDir;
+use super::versions::{Durable, Free, Records, VersionStore, private_dir, rename_into, with_moved};
+use super::work_dir::{WORK_DIR, WorkDir};
 use super::writable::{only_mtime, set_mode, with_access};
-use super::{arrivals, copy};
 use crate::process::fault;
-use crate::replica::{AttributeChange, Keep, Op, PathError, attributes, host, kept_name};
+use crate::replica::arrivals::Line;
+use crate::replica::{
+    AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, attributes,
+    host, kept_name,
+};
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::same::{is_same_thing, is_still};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Outcome = Result<(), PathError>;
+type Came = Result<Done, PathError>;
 
 /// What operations work with.
 pub(super) struct LocalExecutor<'a> {
@@ -28,6 +34,10 @@ pub(super) struct LocalExecutor<'a> {
     pub work: Result<&'a WorkDir, Errno>,
     /// How the scan looked, so that looking again sees the same.
     pub look: Look,
+    /// The name of this run's private place.
+    pub run: &'a str,
+    /// When things came into `backup/` and `deleted/`.
+    pub records: &'a Mutex<Records>,
 }
 
 /// The same words as those of `apply.sh`.
@@ -38,6 +48,13 @@ fn of_the_root() -> PathError {
     PathError::Failed {
         action: "change the root of the replica".into(),
         cause: "only what is in it is synchronised".to_owned(),
+    }
+}
+
+fn not_noted(error: std::io::Error) -> PathError {
+    PathError::Failed {
+        action: "note in the work directory when it is set aside".into(),
+        cause: error.to_string(),
     }
 }
 
@@ -88,6 +105,13 @@ fn respell(place: &Place<'_>, new: &[u8]) -> rustix::io::Result<()> {
     })
 }
 
+/// Whether something that makes way is what a scan has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Before,
+    Never,
+}
+
 impl LocalExecutor<'_> {
     /// What errors of the way to a path that was scanned mean: it is no longer as it was, or
     /// lies behind a link that the scan followed.
@@ -111,66 +135,90 @@ impl LocalExecutor<'_> {
     }
 
     /// Carries out operations in order.
-    pub fn apply(&self, ops: &[Op]) -> Vec<Outcome> {
-        let noted = self.note_arrivals(ops);
-        ops.iter()
+    pub fn apply(&self, ops: &[Op]) -> Vec<Came> {
+        let noted = self.note_directories(ops);
+        let done: Vec<Came> = ops
+            .iter()
             .map(|op| match (op, &noted) {
                 (Op::SetAside { expect, .. }, Err(error)) if expect.kind.is_dir() => {
                     Err(error.clone())
                 }
                 _ => self.one(op),
             })
-            .collect()
+            .collect();
+        // Without a line, its ctime tells when something came: no reason to call the work
+        // undone.
+        if let Ok(work) = self.work {
+            let _ = self.records().end_batch(work);
+        }
+        done
     }
 
-    fn one(&self, op: &Op) -> Outcome {
+    fn one(&self, op: &Op) -> Came {
         fault::point(op.name());
         let outcome = self.carry_out(op);
         fault::point("an operation is done");
         outcome
     }
 
-    fn carry_out(&self, op: &Op) -> Outcome {
+    fn carry_out(&self, op: &Op) -> Came {
+        let plainly = |outcome: Outcome| outcome.map(|()| Done::Plainly);
         match op {
-            Op::MakeDir { path, mode } => self.make_dir(path, *mode),
-            Op::Rename { from, to, expect } => self.rename(from, to, expect),
-            Op::SetAside { path, keep, expect, replace_older } => {
-                self.set_aside(path, *keep, expect, *replace_older)
-            }
+            Op::MakeDir { path, mode } => plainly(self.make_dir(path, *mode)),
+            Op::Rename { from, to, expect } => plainly(self.rename(from, to, expect)),
+            Op::SetAside { path, expect, keeping } => self.set_aside(path, expect, *keeping),
             Op::KeepCopy { path, expect } => self.keep_copy(path, expect),
-            Op::MakeRoom { kept, comes, replace_older } => {
-                self.make_room(kept, *comes, *replace_older)
-            }
+            Op::Settle { replaced, found, fate } => self.settle(replaced, found, fate),
             Op::Remove { path, expect } => self.remove(path, expect),
             Op::SetMetadata { path, expect, mode, uid, gid } => {
-                self.set_metadata(path, expect, *mode, *uid, *gid)
+                plainly(self.set_metadata(path, expect, *mode, *uid, *gid))
             }
-            Op::SetAttributes { path, expect, change } => self.set_attributes(path, expect, change),
-            Op::SetMtime { path, mtime, expect } => self.set_mtime(path, *mtime, expect.as_ref()),
+            Op::SetAttributes { path, expect, change } => {
+                plainly(self.set_attributes(path, expect, change))
+            }
+            Op::SetMtime { path, mtime, expect } => {
+                plainly(self.set_mtime(path, *mtime, expect.as_ref()))
+            }
         }
     }
 
-    /// Directories that will be kept are noted before the first of them moves: a record of
-    /// something that did not come does no harm.
-    fn note_arrivals(&self, ops: &[Op]) -> Result<(), PathError> {
-        let mut kept = ops
+    /// Directories that will be kept are noted, and on the disk, before the first of them
+    /// moves: what lies in them has ctimes that say nothing, and a record of something that
+    /// did not come does no harm. Where something of that name is kept already it would: that
+    /// one is noted when the old one has made room.
+    fn note_directories(&self, ops: &[Op]) -> Outcome {
+        let kept: Vec<(Keeping, RelPath)> = ops
             .iter()
             .filter_map(|op| match op {
-                Op::SetAside { path, keep, expect, .. } if expect.kind.is_dir() => {
-                    Some((*keep, kept_name::kept_path(path)))
+                Op::SetAside { path, expect, keeping } if expect.kind.is_dir() => {
+                    Some((*keeping, kept_name::kept_path(path)))
                 }
                 _ => None,
             })
-            .peekable();
-        if kept.peek().is_none() {
+            .collect();
+        if kept.is_empty() {
             return Ok(());
         }
-        let kept: Vec<_> = kept.collect();
-        let what = kept.iter().map(|(keep, path)| (*keep, path));
-        arrivals::note(self.work()?, what, host::now()).map_err(|error| PathError::Failed {
-            action: "note in the work directory when it is set aside".into(),
-            cause: error.to_string(),
-        })
+        let work = self.work()?;
+        for keep in [Keep::Backup, Keep::Deleted] {
+            let there = work.keep_if_there(keep).ok().flatten();
+            let is_free = |kept: &RelPath| {
+                let place = there.as_ref().map(|root| root.place(kept));
+                !matches!(place, Some(Ok(place)) if Look::default().at(&place.dir, place.name).is_ok())
+            };
+            let lines: Vec<Line> = kept
+                .iter()
+                .filter(|(keeping, kept)| keeping.keep == keep && is_free(kept))
+                .map(|(keeping, kept)| Line::now(kept.clone(), keeping.version, host::now()))
+                .collect();
+            let mut records = self.records();
+            records.note(work, keep, &lines, Durable::Yes).map_err(not_noted)?;
+        }
+        Ok(())
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn work(&self) -> Result<&WorkDir, PathError> {
@@ -220,12 +268,6 @@ impl LocalExecutor<'_> {
             result => result.map_err(failed("look at it again"))?,
         };
         if same(expect, &now) { Ok((place, now)) } else { Err(PathError::Changed) }
-    }
-
-    fn make_room(&self, kept: &RelPath, comes: Kind, replace_older: bool) -> Outcome {
-        let why = failed("make room for it in backup/");
-        let shelf = self.shelf(Keep::Backup)?;
-        shelf.make_free(kept, comes, replace_older).map(|_| ()).map_err(why)
     }
 
     fn make_dir(&self, path: &RelPath, mode: u16) -> Outcome {
@@ -286,29 +328,46 @@ impl LocalExecutor<'_> {
         copy::remove_copied(place, &copied)
     }
 
-    fn set_aside(&self, path: &RelPath, keep: Keep, expect: &Entry, replace: bool) -> Outcome {
+    fn set_aside(&self, path: &RelPath, expect: &Entry, keeping: Keeping) -> Came {
         let (place, now) = self.look_again(path, expect, is_still)?;
-        let shelf = self.shelf(keep)?;
+        let shelf = self.shelf(keeping.keep)?;
         let kept = kept_name::kept_path(path);
-        let free = shelf.make_free(&kept, now.kind, replace);
-        let free = free.map_err(failed("make the place where it is kept"))?;
+        let free = self.make_free(&shelf, &kept, now.kind, keeping)?;
         fault::point("room made");
+        let before = self.as_itself(&place, &now)?;
         match rename_into(&place, &now, &free, &kept) {
-            Err(Errno::XDEV) => {}
-            result => return result.map_err(failed("move it to where it is kept")),
+            Err(Errno::XDEV) => {
+                self.set_aside_across(&place, &now, &shelf, &free, &kept)?;
+                return Ok(self.came(kept, keeping, free.older, Seen::Before));
+            }
+            result => result.map_err(failed("move it to where it is kept"))?,
         }
+        fault::point("set aside, not looked at");
+        let seen = self.judge_moved(&place, &before, &free.dir, kept.name())?;
+        Ok(self.came(kept, keeping, free.older, seen))
+    }
+
+    /// To another file system: a copy first, then what was copied goes.
+    fn set_aside_across(
+        &self,
+        place: &Place<'_>,
+        now: &Entry,
+        shelf: &VersionStore<'_>,
+        free: &Free,
+        kept: &RelPath,
+    ) -> Outcome {
         // A copy of what cannot be removed would be one more at each run.
         let is_writable =
             rustix::fs::accessat(&place.dir, c".", Access::WRITE_OK, AtFlags::empty());
         if is_writable == Err(Errno::ROFS) {
             return Err(failed("remove it")(Errno::ROFS));
         }
-        let copied = self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
+        let copied = self.copy_into(place, now, &shelf.root, free, kept)?;
         fault::point("copied, not removed");
         if now.kind.is_dir() {
-            return copy::remove_copied(&place, &copied);
+            return copy::remove_copied(place, &copied);
         }
-        copy::remove(&place, &now).map_err(|error| {
+        copy::remove(place, now).map_err(|error| {
             if error == Errno::STALE {
                 return PathError::Changed;
             }
@@ -317,13 +376,109 @@ impl LocalExecutor<'_> {
         })
     }
 
-    fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Outcome {
+    /// Room for something that is to be kept. A directory, and what must not be replaced, is
+    /// noted here if it could not be noted before.
+    fn make_free(
+        &self,
+        shelf: &VersionStore<'_>,
+        kept: &RelPath,
+        comes: Kind,
+        keeping: Keeping,
+    ) -> Result<Free, PathError> {
+        let mut records = self.records();
+        let free = shelf
+            .make_free(&mut records, kept, comes, keeping.older)
+            .map_err(failed("make the place where it is kept"))?;
+        let had_another = free.older.is_some() || free.replace;
+        if (comes.is_dir() && had_another) || keeping.version == Version::Protected {
+            let line = Line::now(kept.clone(), keeping.version, host::now());
+            records.note(self.work()?, keeping.keep, &[line], Durable::Yes).map_err(not_noted)?;
+        }
+        Ok(free)
+    }
+
+    /// Where something is kept now, which is written down with the rest of its batch.
+    fn came(&self, kept: RelPath, keeping: Keeping, older: Option<RelPath>, seen: Seen) -> Done {
+        let is_unseen = seen == Seen::Never;
+        let version = if is_unseen { Version::Protected } else { keeping.version };
+        // A protected one was noted before it came.
+        if is_unseen || version == Version::Ordinary {
+            let line = Line::now(kept.clone(), version, host::now());
+            self.records().note_with_the_batch(keeping.keep, line);
+        }
+        Done::Kept(KeptAt { keep: keeping.keep, kept, is_unseen, older })
+    }
+
+    /// How an entry looks by itself: a link that counts as what it points at may point at
+    /// nothing from elsewhere.
+    fn as_itself(&self, place: &Place<'_>, now: &Entry) -> Result<Entry, PathError> {
+        if !self.look.follows() {
+            return Ok(now.clone());
+        }
+        Look::default().at(&place.dir, place.name).map_err(failed("look at it again"))
+    }
+
+    /// Looks at what was moved: somebody may have replaced or edited it in the instant
+    /// between our look and the move. Then it goes back to its name, and if that has been
+    /// taken by then, it stays.
+    fn judge_moved(
+        &self,
+        place: &Place<'_>,
+        before: &Entry,
+        dir: &OwnedFd,
+        name: &[u8],
+    ) -> Result<Seen, PathError> {
+        let moved = Look::default().at(dir, name).map_err(failed("look at what was moved"))?;
+        if is_still(before, &moved) {
+            return Ok(Seen::Before);
+        }
+        let is_dir = moved.kind.is_dir();
+        let back = || rename_to_free(dir, name, &place.dir, place.name, is_dir);
+        match with_access(&[place.dir.as_fd()], back) {
+            Ok(()) => Err(PathError::Changed),
+            Err(_) => Ok(Seen::Never),
+        }
+    }
+
+    fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Came {
         let (place, now) = self.look_again(path, expect, is_still)?;
         let shelf = self.shelf(Keep::Backup)?;
         let kept = kept_name::short_kept_path(path);
-        let free = shelf.make_free(&kept, now.kind, false);
-        let free = free.map_err(failed("make the place where it is kept"))?;
-        self.copy_into(&place, &now, &shelf.root, &free, &kept).map(|_| ())
+        let keeping =
+            Keeping { keep: Keep::Backup, version: Version::Ordinary, older: Older::Dated };
+        let free = self.make_free(&shelf, &kept, now.kind, keeping)?;
+        self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
+        Ok(self.came(kept, keeping, free.older, Seen::Before))
+    }
+
+    fn settle(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> Came {
+        let place = self.root.place(replaced).map_err(|error| self.on_the_way(error))?;
+        let now = Look::default().at(&place.dir, place.name);
+        let now = now.map_err(|error| self.on_the_way(error))?;
+        if !is_still(found, &now) {
+            return Err(PathError::Changed);
+        }
+        match fate {
+            Fate::Discard => {
+                let removed = rustix::fs::unlinkat(&place.dir, place.name, AtFlags::empty());
+                removed.map_err(failed("remove what was replaced"))?;
+                Ok(Done::Plainly)
+            }
+            Fate::Keep { kept, keeping } => {
+                let shelf = self.shelf(keeping.keep)?;
+                let free = self.make_free(&shelf, kept, now.kind, *keeping)?;
+                fault::point("room made");
+                match rename_into(&place, &now, &free, kept) {
+                    // Another disk is mounted where versions are kept.
+                    Err(Errno::XDEV) => {
+                        let copied = self.copy_into(&place, &now, &shelf.root, &free, kept)?;
+                        copy::remove_copied(&place, &copied)?;
+                    }
+                    result => result.map_err(failed("move it to where it is kept"))?,
+                }
+                Ok(self.came(kept.clone(), *keeping, free.older, Seen::Before))
+            }
+        }
     }
 
     /// Copies to a name of ours first: what has the real name is complete.
@@ -353,9 +508,49 @@ impl LocalExecutor<'_> {
         made
     }
 
-    fn remove(&self, path: &RelPath, expect: &Entry) -> Outcome {
+    fn remove(&self, path: &RelPath, expect: &Entry) -> Came {
         let (place, now) = self.look_again(path, expect, is_still)?;
-        let flags = if now.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        // An empty directory holds nothing that could be lost, and in the work directory
+        // nobody else works.
+        let is_ours = path.components().next() == Some(WORK_DIR);
+        if now.kind.is_dir() || is_ours {
+            return self.remove_at_once(&place, now.kind);
+        }
+        let before = self.as_itself(&place, &now)?;
+        let (parent, name) = super::openat_root::split(path.as_bytes());
+        let private = match private_dir(self.work()?, self.run, parent) {
+            // A full disk must not keep anybody from making room.
+            Err(Errno::NOSPC | Errno::DQUOT) => return self.remove_at_once(&place, now.kind),
+            result => result.map_err(failed("make a place for it in the work directory"))?,
+        };
+        let rename = || rename_to_free(&place.dir, place.name, &private, name, false);
+        match with_access(&[place.dir.as_fd()], rename) {
+            // Another file system inside the replica, without a private place.
+            Err(Errno::XDEV | Errno::NOSPC | Errno::DQUOT) => {
+                return self.remove_at_once(&place, now.kind);
+            }
+            Err(Errno::NOENT) => return Err(PathError::Vanished),
+            result => result.map_err(failed("remove it"))?,
+        }
+        fault::point("taken away, not looked at");
+        if self.judge_moved(&place, &before, &private, name)? == Seen::Before {
+            fault::point("taken away, not removed");
+            let removed = rustix::fs::unlinkat(&private, name, AtFlags::empty());
+            return removed.map(|()| Done::Plainly).map_err(failed("remove it"));
+        }
+        let shelf = self.shelf(Keep::Backup)?;
+        let keeping =
+            Keeping { keep: Keep::Backup, version: Version::Protected, older: Older::Dated };
+        let kept = kept_name::kept_path(path);
+        let moved = Look::default().at(&private, name).map_err(failed("look at it again"))?;
+        let free = self.make_free(&shelf, &kept, moved.kind, keeping)?;
+        rename_into(&Place { dir: private, name }, &moved, &free, &kept)
+            .map_err(failed("move it to where it is kept"))?;
+        Ok(self.came(kept, keeping, free.older, Seen::Never))
+    }
+
+    fn remove_at_once(&self, place: &Place<'_>, kind: Kind) -> Came {
+        let flags = if kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let removed = with_access(&[place.dir.as_fd()], || {
             rustix::fs::unlinkat(&place.dir, place.name, flags)
         });
@@ -363,7 +558,7 @@ impl LocalExecutor<'_> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(PathError::NotEmpty),
             Err(Errno::NOENT) => Err(PathError::Vanished),
             Err(Errno::ISDIR | Errno::NOTDIR) => Err(PathError::Changed),
-            result => result.map_err(failed("remove it")),
+            result => result.map(|()| Done::Plainly).map_err(failed("remove it")),
         }
     }
 

@@ -2,7 +2,6 @@
 
 mod abilities;
 pub(super) mod apply;
-pub(super) mod arrivals;
 pub mod compare;
 mod copy;
 mod flush;
@@ -11,12 +10,11 @@ pub(super) mod lock;
 pub(super) mod look;
 pub(super) mod openat_root;
 mod prepare;
-pub(super) mod retention;
 pub(super) mod scan;
-mod set_aside;
 pub(super) mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+mod versions;
 mod walkers;
 pub(super) mod work_dir;
 pub(super) mod writable;
@@ -27,12 +25,13 @@ use self::lock::{Held, LockError};
 use self::look::Look;
 use self::openat_root::{HANDLE, Root};
 use self::scan::Walk;
+use self::versions::Records;
 use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
-    Access, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble, Unread,
-    digest, hook, host,
+    Access, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Locked, Op,
+    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble,
+    Unread, digest, hook, host, in_work_dir, private_name,
 };
 use crate::config::Preserve;
 use crate::process::Stop;
@@ -40,10 +39,11 @@ use crate::rsync::End;
 use crate::state::Identity;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// What became of a wish for the lock.
@@ -88,6 +88,9 @@ pub struct LocalReplica {
     held: Option<Held>,
     look: Look,
     stop: Stop,
+    /// The name of this run's private place.
+    run: String,
+    records: Mutex<Records>,
 }
 
 impl LocalReplica {
@@ -102,6 +105,8 @@ impl LocalReplica {
             held: None,
             look: Look::default(),
             stop: Stop::new(),
+            run: private_name(),
+            records: Mutex::default(),
         }
     }
 
@@ -158,6 +163,13 @@ impl LocalReplica {
     /// Whether this run has locked it.
     pub(super) fn is_locked(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// The name of its private place, where the other end of a connection has made one up.
+    #[must_use]
+    pub fn with_private_name(mut self, run: &str) -> Self {
+        run.clone_into(&mut self.run);
+        self
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
@@ -234,13 +246,16 @@ impl LocalReplica {
 
     fn look_below_one(&self, root: &Root, path: &RelPath) -> Result<Option<Tree>, PathError> {
         let Some(top) = self.look_at(root, path)? else { return Ok(None) };
+        // What lies in the work directory counts as itself.
+        let is_ours = path.components().next() == Some(WORK_DIR);
+        let look = if is_ours { Look::default() } else { self.look };
         if !top.kind.is_dir() {
             return Ok(Some(crate::tree::TreeBuilder::new(top).finish()));
         }
         let walk = Walk {
             root,
             base: path,
-            look: self.look,
+            look,
             filter: None,
             hide_ours: true,
             side: self.side,
@@ -430,12 +445,30 @@ impl Replica for LocalReplica {
             .collect())
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let work = WorkDir::open_or_make(root);
         let work = work.as_ref().map_err(|error| *error);
         let look = Look { attributes: Wanted::default(), ..self.look };
-        Ok(LocalExecutor { root, work, look }.apply(ops))
+        let (run, records) = (self.run.as_str(), &self.records);
+        Ok(LocalExecutor { root, work, look, run, records }.apply(ops))
+    }
+
+    fn private_place(&self) -> RelPath {
+        in_work_dir(REPLACED, &RelPath::root().join(self.run.as_bytes()))
+    }
+
+    fn has_left_overs(&mut self) -> bool {
+        let there = |work: WorkDir| rustix::fs::statat(&work, REPLACED, AtFlags::SYMLINK_NOFOLLOW);
+        matches!(self.open_work_dir().map(|work| work.map(there)), Ok(Some(Ok(_))))
+    }
+
+    fn close_private_place(&mut self) -> Result<(), ReplicaError> {
+        if let Some(work) = self.open_work_dir()? {
+            // What cannot go now is found by the next run.
+            let _ = versions::close_private(&work, &self.run);
+        }
+        Ok(())
     }
 
     fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
@@ -444,7 +477,7 @@ impl Replica for LocalReplica {
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
         let Some(work) = self.open_work_dir()? else { return Ok(Cleaned::default()) };
-        retention::clean(&work, retention, host::now())
+        versions::clean(&work, retention, host::now())
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
     }
 

@@ -53,7 +53,8 @@ fn names(dir: impl AsFd, wanted: impl Fn(&str) -> bool) -> Vec<String> {
 /// `NAME.new.PID.N`, `NAME.new.PID` and `lock.old.PID` of our small files.
 fn is_left_over(name: &str) -> bool {
     let numbers = |rest: &str| rest.split('.').count() <= 2 && rest.split('.').all(is_number);
-    let ours = [LOCK, LOCK_BY, IDENTITY, ARRIVALS, "lock.mine"];
+    let [backup, deleted] = [Keep::Backup, Keep::Deleted].map(Keep::record_name);
+    let ours = [LOCK, LOCK_BY, IDENTITY, ARRIVALS, backup, deleted, "lock.mine"];
     let is_new = |ours: &str| {
         name.strip_prefix(ours).and_then(|rest| rest.strip_prefix(".new.")).is_some_and(numbers)
     };

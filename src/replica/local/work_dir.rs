@@ -21,7 +21,8 @@ pub const LOCK: &str = "lock";
 pub const LOCK_BY: &str = "lock.by";
 /// The name of the identity's file.
 pub const IDENTITY: &str = "identity";
-/// When directories were moved whole into `backup/` and `deleted/`.
+/// What older versions recorded of directories that were moved whole into `backup/` and
+/// `deleted/`; read, and never written.
 pub const ARRIVALS: &str = "arrivals";
 
 /// Adds a line to the trigger file of a replica; a link or a fifo there is not written to.
@@ -174,6 +175,19 @@ impl WorkDir {
 
     /// Appends to a small file and waits until that is on the disk.
     pub fn append(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        self.append_to(name, content)?.sync_data()?;
+        fault::point("small file longer");
+        Ok(())
+    }
+
+    /// Appends to a small file that is on the disk soon enough when the run ends.
+    pub fn append_for_now(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
+        self.append_to(name, content)?;
+        fault::point("small file longer");
+        Ok(())
+    }
+
+    fn append_to(&self, name: &str, content: &[u8]) -> std::io::Result<File> {
         let flags = OFlags::WRONLY
             | OFlags::CREATE
             | OFlags::APPEND
@@ -183,9 +197,7 @@ impl WorkDir {
         let fd = rustix::fs::openat(&self.root, name, flags, Mode::from_raw_mode(0o644))?;
         let mut file = File::from(fd);
         file.write_all(content)?;
-        file.sync_data()?;
-        fault::point("small file longer");
-        Ok(())
+        Ok(file)
     }
 
     /// Removes a small file; none there is fine.

@@ -10,9 +10,9 @@ use crate::replica::connection::{Connection, ConnectionError, OnStop, Wait};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, TRIGGER, Trouble,
-    WORK_DIR, Watched, Whom, host,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
+    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    TRIGGER, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir, private_name,
 };
 use crate::report::Problem;
 use crate::rsync::End;
@@ -60,6 +60,9 @@ pub(in crate::replica) struct PeerReplica {
     locked: bool,
     /// What the scan was asked for, with its rules.
     scanned: Option<(protocol::Scan, Vec<RuleText>)>,
+    /// The name of this run's private place.
+    run: String,
+    has_left_overs: bool,
 }
 
 impl std::fmt::Debug for PeerReplica {
@@ -86,6 +89,8 @@ impl PeerReplica {
             read_only: true,
             locked: false,
             scanned: None,
+            run: private_name(),
+            has_left_overs: false,
         };
         started.map_err(|cause| replica.error(cause.to_string()))?;
         Ok(replica)
@@ -481,10 +486,12 @@ impl Replica for PeerReplica {
             access,
             rsync: self.way.rsync.clone(),
             instance_id: self.way.instance_id.clone(),
+            run: self.run.clone(),
         });
         let Response::Prepared(ready) = self.ask(&request, OnStop::GiveUp)? else {
             return Err(self.nonsense("an answer to another question"));
         };
+        self.has_left_overs = ready.has_left_overs;
         if !ready.root.starts_with(b"/") {
             return Err(self.nonsense("its root is no absolute path"));
         }
@@ -637,13 +644,28 @@ impl Replica for PeerReplica {
         Ok(found)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         self.learn_numbers(ops)?;
         let ops: Vec<Op> = ops.iter().map(|op| self.there(op)).collect();
         self.ask_all(&ops, OnStop::Finish, Request::Apply, |response| match response {
             Response::Applied(results) => Some(results),
             _ => None,
         })
+    }
+
+    fn private_place(&self) -> RelPath {
+        in_work_dir(REPLACED, &RelPath::root().join(self.run.as_bytes()))
+    }
+
+    fn has_left_overs(&mut self) -> bool {
+        self.has_left_overs
+    }
+
+    fn close_private_place(&mut self) -> Result<(), ReplicaError> {
+        match self.ask(&Request::ClosePrivatePlace, OnStop::Finish)? {
+            Response::Done => Ok(()),
+            _ => Err(self.nonsense("an answer to another question")),
+        }
     }
 
     fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {

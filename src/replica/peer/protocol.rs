@@ -11,8 +11,8 @@ use crate::config::RuleText;
 use crate::replica::lock_policy::{Content, Found, LockedBy};
 use crate::replica::owners::Whose;
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, LockRequest, Locked, Op,
-    PathError, Prepared, Retention, Unread, Wanted, Watched,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
+    Op, PathError, Prepared, Retention, Unread, Wanted, Watched,
 };
 use crate::report::Problem;
 use crate::state::Identity;
@@ -73,6 +73,8 @@ pub enum Request {
     Attributes(Vec<RelPath>),
     /// `apply`. [`Response::Applied`].
     Apply(Vec<Op>),
+    /// `close_private_place`. [`Response::Done`].
+    ClosePrivatePlace,
     /// `flush`. [`Response::Flushed`].
     Flush(Flush),
     /// `clean`. [`Response::Cleaned`].
@@ -127,7 +129,7 @@ pub enum Response {
     #[allow(missing_docs)]
     Attributes(Vec<Result<Option<Attributes>, PathError>>),
     #[allow(missing_docs)]
-    Applied(Vec<Result<(), PathError>>),
+    Applied(Vec<Result<Done, PathError>>),
     #[allow(missing_docs)]
     Flushed(Flushed),
     #[allow(missing_docs)]
@@ -153,6 +155,8 @@ pub struct Prepare {
     pub rsync: Vec<u8>,
     /// INSTANCE_ID, for what is kept of the last listing.
     pub instance_id: String,
+    /// The name of this run's private place: digits and dots.
+    pub run: String,
 }
 
 /// The replica is there.
@@ -162,6 +166,8 @@ pub struct Ready {
     pub root: Vec<u8>,
     /// Whether there is an rsync.
     pub has_rsync: bool,
+    /// Whether an earlier run may have left something in its private place.
+    pub has_left_overs: bool,
     /// What the trait tells.
     pub prepared: Prepared,
 }

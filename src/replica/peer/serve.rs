@@ -11,7 +11,9 @@ use crate::process::signals::SignalWatch;
 use crate::process::{self, Stop, StopReason};
 use crate::replica::local::{Asked, Judge};
 use crate::replica::owners::{self, Whose};
-use crate::replica::{LocalReplica, Op, Replica, ReplicaError, ScanRequest, Watched, Whom};
+use crate::replica::{
+    Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Watched, Whom,
+};
 use crate::tree::{Entry, RelPath, Side, Tree};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -372,6 +374,10 @@ impl<W: Write + Send> Server<'_, W> {
                 let done = self.apply(&ops)?;
                 return self.say_all(number, &done, Response::Applied);
             }
+            Request::ClosePrivatePlace => {
+                self.replica()?.close_private_place()?;
+                Response::Done
+            }
             Request::Flush(what) => Response::Flushed(self.replica()?.flush(&what)?),
             Request::Clean(retention) => Response::Cleaned(self.replica()?.clean(retention)?),
             Request::Hook(hook) => self.hook(&hook)?,
@@ -402,19 +408,27 @@ impl<W: Write + Send> Server<'_, W> {
         self.replica = None;
         let place = place_of(prepare);
         let place = (self.limits.place)(&place).map_err(Failure::Told)?;
-        let mut replica = LocalReplica::new(Side::Target, &place).with_stop(stop.clone());
+        if prepare.run.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.')
+            || !prepare.run.starts_with(|first: char| first.is_ascii_digit())
+        {
+            return Err(Failure::Told("the run has a name that is none".to_owned()));
+        }
+        let mut replica = LocalReplica::new(Side::Target, &place)
+            .with_stop(stop.clone())
+            .with_private_name(&prepare.run);
         let prepared = replica.prepare(prepare.access)?;
         // what was opened may be another directory than the one that was looked at
         let opened = replica.opened()?;
         (self.limits.place)(&opened).map_err(Failure::Told)?;
         let root = replica.root().as_os_str().as_bytes().to_vec();
+        let has_left_overs = replica.has_left_overs();
         self.replica = Some(replica);
         let digest = blake3::hash(prepare.instance_id.as_bytes()).to_hex();
         self.kept = format!("listing.{}", &digest[..16]);
         let rsync = OsString::from_vec(prepare.rsync.clone());
         let has_rsync =
             process::find_program(&rsync, std::env::var_os("PATH").as_deref()).is_some();
-        Ok(Response::Prepared(Ready { root, has_rsync, prepared }))
+        Ok(Response::Prepared(Ready { root, has_rsync, has_left_overs, prepared }))
     }
 
     fn scan(&mut self, number: u32, wanted: &protocol::Scan) -> Result<(), Failure> {
@@ -522,7 +536,7 @@ impl<W: Write + Send> Server<'_, W> {
         Ok(())
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<(), crate::replica::PathError>>, Failure> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, Failure> {
         Ok(self.replica()?.apply(ops)?)
     }
 

@@ -5,13 +5,15 @@
 # right before it is changed, a hundred of them with one command; what is no longer what
 # was scanned is left alone. Each is answered, in order, by one line: 'o' done, 'c'
 # changed, 'v' vanished, 'b' something else is there already, 'n' not empty, or 'f', what
-# was tried, a colon and the system's words.
+# was tried, a colon and the system's words. What is kept now answers 'k', or 'u' if it is
+# not what was scanned, and '+' and a number if an older version of its name got another one
+# with that number behind it (0: none).
 
 # The names of a group are n_1, n_2 and so on, their expected looks e_1 and so on, further names t_1 and so on,
-# their answers r_1 and so on.
+# names under which they are kept k_1 and so on, their answers r_1 and so on.
 do_apply() {
   set_links "${1-}"
-  count=0 act='' why='' here='' dest_of='' expect='' extra='' links_to_dirs=''
+  count=0 act='' why='' here='' dest_of='' expect='' extra='' title='' notes='' links_to_dirs=''
   [ "$links" != dirs ] || links_to_dirs=yes
   while next_line; do
     case $line in
@@ -36,18 +38,19 @@ do_apply() {
       'G'*) decode "${line#G}" && group=$datum ;;
       ':'*) expect=${line#:} ;;
       '@'*) decode "${line#@}" && extra=$datum ;;
+      '+'*) decode "${line#+}" && title=$datum ;;
       .)
         flush
         return 0
         ;;
       *)
         entry "$line" || return 1
-        case $act:$extra in
+        case $act:$extra$title in
           rename:* | attr:*) ;;
           *:*/*) return 1 ;;
         esac
         count=$((count + 1))
-        eval "n_$count=\$datum e_$count=\$expect t_$count=\$extra r_$count="
+        eval "n_$count=\$datum e_$count=\$expect t_$count=\$extra k_$count=\${title:-\$datum} r_$count="
         [ "$count" -lt 100 ] || flush
         ;;
     esac
@@ -246,6 +249,8 @@ through_links() {
 
 not_through='f change what a link points at:Operation not supported (COPY_SYMLINKS)'
 
+# remove dir|file RUN: a file is moved to the private place of this run and looked at there
+# before it goes.
 act_remove() {
   check
   case $first in
@@ -262,10 +267,110 @@ act_remove() {
       ;;
     *)
       doing='remove it'
-      many rm -f
-      again rm -f
+      if make_private "$second"; then
+        many into_dest
+        again one_into_dest
+        moved_ones
+        judge_moved
+        (cd -P "$dest/." 2>/dev/null && at "$base/.osync_workdir/$dest_place" && many rm -f)
+        keep_unseen
+      else
+        many rm -f
+        again rm -f
+      fi
       ;;
   esac
+}
+
+# make_private RUN: makes and holds the place of $here in the private place, as make_dest does;
+# not if this is in the work directory itself, on another file system, or seen through links.
+make_private() {
+  case $1:$links:$here/ in
+    *[!0-9.]*:*:* | :* | *:plain:.osync_workdir/*) return 1 ;;
+    *:plain:*) ;;
+    *) return 1 ;;
+  esac
+  dest_of='' dest_place=replaced/$1${here:+/$here}
+  if enter_work; then
+    rest=$dest_place/ way=.osync_workdir
+    while [ -n "$rest" ]; do
+      part=${rest%%/*}
+      rest=${rest#*/}
+      way=$way/$part
+      if [ -L "./$part" ]; then break; fi
+      [ -d "./$part" ] || mkdir -m 700 "./$part" 2>/dev/null || break
+      if ! { cd -P "./$part" 2>/dev/null && at "$base/$way"; }; then break; fi
+    done
+  fi
+  if ! at "$base/.osync_workdir/$dest_place"; then
+    enter "$here"
+    return 1
+  fi
+  hold 8
+  dest=$held_at
+  enter "$here" || return 1
+  case $style in
+    gnu) find . "$dest/." -maxdepth 0 -printf '%D\n' 8<&8 ;;
+    stat) stat -c %d . "$dest/." 8<&8 ;;
+    bsd) stat -f %d . "$dest/." 8<&8 ;;
+  esac 2>/dev/null | {
+    read -r one && read -r other && [ "$one" = "$other" ]
+  }
+}
+
+# Answers 'v' for what somebody was quicker to take away.
+moved_ones() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ -z "$answer" ] && [ ! -e "$dest/$name" ] && [ ! -L "$dest/$name" ]; then eval "r_$i=v"; fi
+  done
+}
+
+# Looks at what was moved to $dest just now: where it is the same file and was edited since
+# it was looked at, it goes back ('c'); where its name is taken by then, it stays ('u').
+judge_moved() {
+  set --
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    [ -n "$answer" ] || set -- "$@" "$dest/$name"
+  done
+  [ $# -gt 0 ] || return 0
+  looks=$(look_as -P "$@" 8<&8)
+  i=0
+  while IFS= read -r now; do
+    to_next_unanswered
+    eval "expect=\$e_$i name=\$n_$i"
+    case $now in "$expect"*) continue ;; esac
+    # another file system gave it another number
+    [ "${now%"${now#* * }"}" = "${expect%"${expect#* * }"}" ] || continue
+    eval "r_$i=u"
+    if is_there "$name"; then continue; fi
+    if mv_new "$dest/$name" "./$name" 2>/dev/null; then eval "r_$i=c"; fi
+  done <<LOOKS
+$looks
+LOOKS
+}
+
+# What was removed and is not what was seen is kept in backup/.
+keep_unseen() {
+  from=$base/.osync_workdir/$dest_place now=''
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    [ "$answer" = u ] || continue
+    suffix=$(date "+.%Y.%m.%d-%H.%M.%S")
+    kept=$here
+    if make_dest backup "$suffix" && clear_place "$from/$name" "$name" '' \
+      && note_arrival p "$name" && write_notes && mv_new "$from/$name" "$dest/$name"; then
+      continue
+    fi
+    eval "r_$i='f remove it:it was edited meanwhile, and lies in .osync_workdir/replaced'"
+  done
 }
 
 # mkdir MODE: a directory that is there already is fine. Where others may put a link in its
@@ -547,31 +652,94 @@ mv_new() {
 }
 mv_options=
 
-# aside KEEP replace|keep SUFFIX: into backup/ or deleted/, into the directory $kept there.
-# What is kept there under that name already gets the further name, or goes if it is to be
-# replaced.
+# aside KEEP o|p SUFFIX: into backup/ or deleted/, into the directory $kept there, as an
+# ordinary or a protected version. What is kept there under that name already gets the
+# further name, which stands behind when it came and what it is; without one a file is
+# replaced by a file.
 act_aside() {
   check
   doing='set it aside'
-  if ! can_leave || ! make_dest "$first" "$third"; then
+  all_into_dest "$first" "$second" "$third" || return 0
+  judge_moved
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i"
+    if [ "$answer" = u ]; then note_arrival p "$name"; fi
+  done
+  write_notes
+  tell_kept
+}
+
+# settle discard, or settle KEEP o|p SUFFIX: what lies in the private place goes, or is kept
+# under its other name.
+act_settle() {
+  check
+  if [ "$first" = discard ]; then
+    doing='remove it'
+    many rm -f
+    again rm -f
+    return
+  fi
+  doing='set it aside'
+  all_into_dest "$first" "$second" "$third" || return 0
+  tell_kept
+}
+
+# all_into_dest KEEP o|p SUFFIX
+all_into_dest() {
+  if ! can_leave || ! make_dest "$1" "$3"; then
     i=0
     while [ "$i" -lt "$count" ]; do
       i=$((i + 1))
       eval "answer=\$r_$i"
       [ -n "$answer" ] || eval "r_$i=\$dest_answer"
     done
-    return
+    return 1
   fi
-  i=0 now=
+  suffix=$3 now='' renamed=
+  i=0
   while [ "$i" -lt "$count" ]; do
     i=$((i + 1))
-    eval "answer=\$r_$i name=\$n_$i older=\$t_$i"
-    if [ -z "$answer" ] && ! { clear_place "$name" "$older" && note_arrival "$name"; }; then
+    eval "answer=\$r_$i name=\$n_$i to=\$k_$i older=\$t_$i o_$i="
+    [ -z "$answer" ] || continue
+    if clear_place "./$name" "$to" "$older"; then
+      eval "o_$i=\$number"
+      note_arrival "$2" "$to"
+      [ "$to" = "$name" ] || renamed=yes
+    else
       eval "r_$i='f set it aside:cannot make room for it in the work directory'"
     fi
   done
-  many into_dest
-  again one_into_dest
+  if ! write_notes; then
+    dest_answer='f set it aside:cannot note in the work directory that it came'
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i"
+      [ -n "$answer" ] || eval "r_$i=\$dest_answer"
+    done
+  elif [ -n "$renamed" ]; then
+    i=0
+    while [ "$i" -lt "$count" ]; do
+      i=$((i + 1))
+      eval "answer=\$r_$i"
+      [ -n "$answer" ] || one into_other_name
+    done
+  else
+    many into_dest
+    again one_into_dest
+  fi
+}
+
+# What has no answer is kept now.
+tell_kept() {
+  i=0
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\${r_$i:-k} number=\$o_$i"
+    case $answer in k | u) eval "r_$i=\$answer\${number:+\"+\$number\"}" ;; esac
+  done
 }
 
 # Where nothing can be removed, as on a read-only mount, mv would copy across to another file
@@ -591,26 +759,74 @@ one_into_dest() {
   move "$1" "$dest/${1#./}"
 }
 
-# clear_place NAME OLDER: in $dest. A file replaces a file in one step, by mv.
+into_other_name() {
+  eval "to=\$k_$i"
+  move "$1" "$dest/$to"
+}
+
+# clear_place PATH NAME OLDER: what is to come, and its name in $dest. OLDER is 'SECONDS KIND
+# NAME' of what is kept there already, or nothing; a file replaces a file in one step, by mv.
+# Sets $number to the one behind the name that an older version got.
 clear_place() {
-  [ -L "$dest/$1" ] || [ -e "$dest/$1" ] || return 0
-  if [ "$second" = replace ] && is_file "$dest/$1" && is_file "./$1"; then return 0; fi
-  rename_older "$dest/$1" "$dest/$2"
+  number=
+  [ -L "$dest/$2" ] || [ -e "$dest/$2" ] || return 0
+  if [ -n "$3" ]; then
+    rest=${3#* }
+    note_line "${3%% *}" "${rest%% *}" "${rest#* }" \
+      && rename_older "$dest/$2" "$dest/${rest#* }"
+    return
+  fi
+  if is_file "$dest/$2" && is_file "$1"; then return 0; fi
+  rename_older "$dest/$2" "$dest/$2$suffix"
 }
 
 is_no_dir() {
   [ -L "$1" ] || [ ! -d "$1" ]
 }
 
-# A directory that comes whole keeps the times inside it, so its arrival is written down.
+# note_arrival o|p NAME: written down before it comes. What nothing is known of counts by its
+# ctime, and that of what lies in a directory says nothing.
 note_arrival() {
-  if is_no_dir "./$1"; then return 0; fi
   [ -n "$now" ] || now=$(date +%s)
-  enter_work || return 1
+  note_line "$now" "$1" "$2"
+}
+
+# note_line SECONDS KIND NAME: for the record of the directory that $dest_place is in.
+note_line() {
+  escape "${dest_place#"${dest_place%%/*}"}/$3"
+  notes="$notes$nl$1 $2 ${escaped#/}"
+}
+
+# Adds what was noted to the record.
+write_notes() {
+  [ -n "$notes" ] || return 0
+  record=${dest_place%%/*}.arrivals
+  enter_work || { enter "$here" && return 1; }
   # nobody but us can put a link there
-  [ ! -L ./arrivals ] && printf '%s %s\000' "$now" "$dest_place/$1" >>./arrivals
-  noted=$?
+  [ ! -L "./$record" ] && printf '%s\n' "$notes" >>"./$record"
+  noted=$? notes=''
   enter "$here" && return "$noted"
+}
+
+# escape NAME: sets $escaped; a backslash becomes two, a line end a backslash and an n.
+escape() {
+  escaped='' tail=$1
+  while :; do
+    case $tail in
+      *[\\"$nl"]*) ;;
+      *)
+        escaped=$escaped$tail
+        return
+        ;;
+    esac
+    head=${tail%%[\\"$nl"]*}
+    tail=${tail#"$head"}
+    case $tail in
+      "$nl"*) escaped=$escaped$head'\n' ;;
+      *) escaped="$escaped$head\\\\" ;;
+    esac
+    tail=${tail#?}
+  done
 }
 
 # rename_older PATH NEW: and a number if that is taken too.
@@ -686,30 +902,11 @@ imitate() {
   chown "${like#* }" . 2>/dev/null && chmod "${like%% *}" . && chmod u+rwx .
 }
 
-# room KEEP replace|keep SUFFIX file|other: for what rsync will put into the directory $kept
-# there, under this name.
-act_room() {
-  if ! make_dest "$first" "$third"; then
-    dest_answer="f make room for its backup:${dest_answer#*:}"
-    all_answer "$dest_answer"
-    return
-  fi
-  i=0
-  while [ "$i" -lt "$count" ]; do
-    i=$((i + 1))
-    eval "name=\$n_$i older=\$t_$i"
-    [ -L "$dest/$name" ] || [ -e "$dest/$name" ] || continue
-    if [ "$second$fourth" = replacefile ] && is_file "$dest/$name"; then continue; fi
-    rename_older "$dest/$name" "$dest/$older" \
-      || eval "r_$i='f make room for its backup:cannot rename what is there'"
-  done
-}
-
 is_file() {
   [ ! -L "$1" ] && [ -f "$1" ]
 }
 
-# copy KEEP keep SUFFIX: into the directory $kept of backup/, under the further name.
+# copy KEEP o SUFFIX: into the directory $kept of backup/, under the further name.
 act_copy() {
   check
   doing='copy it to backup/'
@@ -728,6 +925,21 @@ act_copy() {
     elif ! words=$(cp -pP "./$name" "$dest/$to" 8<&8 2>&1); then
       failed "$doing" "$words"
       eval "r_$i=\$answer"
+    else
+      now=
+      note_arrival o "$to"
+      write_notes
+      eval "r_$i=k"
     fi
   done
+}
+
+# close RUN: removes what is empty of a private place.
+do_close() {
+  case ${1-} in '' | *[!0-9.]*) return 1 ;; esac
+  enter_work || return 0
+  if [ -L ./replaced ] || [ ! -d ./replaced ]; then return 0; fi
+  find "./replaced/$1" -depth -type d -exec rmdir {} + 2>/dev/null
+  rmdir ./replaced 2>/dev/null
+  return 0
 }

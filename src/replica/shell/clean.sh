@@ -2,17 +2,22 @@
 # What backup/ and deleted/ have kept long enough. Expects core.sh, look.sh.
 
 # aged BACKUP_DAYS DELETED_DAYS: for each with days, records ended by NUL: of what has not
-# changed for longer (paths from the work directory), then '#' and the arrivals, each
-# ended by NUL: 'SECONDS NAME/PATH'. The first record is '=' and the seconds of now.
+# changed for longer (paths from the work directory), then '#' and the first lines of the two
+# records of arrivals, and whether there is one of an older version. The first record is '='
+# and the seconds of now.
 do_aged() {
   printf '=%s\000' "$(date +%s)"
-  enter_work || { printf '#\000\000.\000' && return 0; }
+  enter_work || { printf '#\000\000\000\000.\000' && return 0; }
   [ "$1" -eq 0 ] || aged backup "$1"
   enter_work || return 1
   [ "$2" -eq 0 ] || aged deleted "$2"
   enter_work || return 1
   printf '#\000'
-  if [ -f ./arrivals ] && [ ! -L ./arrivals ]; then cat ./arrivals || return 1; fi
+  first_of backup
+  printf '\000'
+  first_of deleted
+  printf '\000'
+  [ ! -f ./arrivals ] || printf 'older'
   printf '\000.\000'
 }
 
@@ -41,10 +46,54 @@ for name do
   [ -z "$line" ] || printf "%s/%s//\000" "$line" "$name"
 done'
 
-# arrivals: replaces the record; the data are its entries.
-do_arrivals() {
+# first KEEP: the first line of its record that says something, or nothing.
+first_of() {
+  if [ -L "./$1.arrivals" ] || [ ! -f "./$1.arrivals" ]; then return 0; fi
+  while IFS= read -r line; do
+    [ -z "$line" ] || { printf '%s' "$line" && return 0; }
+  done <"./$1.arrivals"
+}
+
+# record backup|deleted all|protected: its record, then a NUL and what an older version
+# recorded for both.
+do_record() {
+  case $1 in backup | deleted) ;; *) return 1 ;; esac
+  enter_work || return 0
+  if [ -f "./$1.arrivals" ] && [ ! -L "./$1.arrivals" ]; then
+    case $2 in
+      protected)
+        # whoever asked looks more closely
+        while IFS= read -r line; do
+          case $line in [0-9]*' '[pP]' '*) printf '%s\n' "$line" || return 1 ;; esac
+        done <"./$1.arrivals"
+        ;;
+      *) cat <"./$1.arrivals" || return 1 ;;
+    esac
+  fi
+  printf '\000'
+  if [ -f ./arrivals ] && [ ! -L ./arrivals ]; then cat ./arrivals || return 1; fi
+}
+
+# note backup|deleted add|replace: the data are lines for its record. With none, it goes.
+do_note() {
+  case $1 in backup | deleted) ;; *) return 1 ;; esac
   enter_work || return 1
-  rm -f ./arrivals.new
-  while datum; do printf '%s\000' "$datum" || return 1; done >./arrivals.new
-  if [ -s ./arrivals.new ]; then mv -f ./arrivals.new ./arrivals; else rm -f ./arrivals ./arrivals.new; fi
+  rm -f "./$1.arrivals.new"
+  if [ "$2" = add ] && [ -f "./$1.arrivals" ] && [ ! -L "./$1.arrivals" ]; then
+    echo >>"./$1.arrivals" || return 1
+    while datum; do printf '%s\n' "$datum" || return 1; done >>"./$1.arrivals"
+    return
+  fi
+  while datum; do printf '%s\n' "$datum" || return 1; done >"./$1.arrivals.new"
+  if [ -s "./$1.arrivals.new" ]; then
+    mv -f "./$1.arrivals.new" "./$1.arrivals"
+  else
+    rm -f "./$1.arrivals.new" "./$1.arrivals"
+  fi
+}
+
+# older: what an older version recorded means nothing any more.
+do_older() {
+  enter_work || return 0
+  rm -f ./arrivals
 }

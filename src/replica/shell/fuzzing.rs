@@ -6,10 +6,11 @@ use super::record::{Style, device, parse};
 use super::scan::{blocks, listing_from};
 use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
 use crate::filter::Filter;
+use crate::replica::arrivals::Arrivals;
 use crate::replica::connection::{Found, hand_over};
 use crate::replica::lock_policy::{Holder, LockedBy};
 use crate::replica::owners;
-use crate::replica::{DigestKind, Op, Retention, Wanted};
+use crate::replica::{DigestKind, Keep, Op, Wanted};
 use crate::tree::{Kind, NodeId, RelPath, Side, Tree};
 
 const STYLES: [Style; 3] = [Style::Gnu, Style::Stat, Style::Bsd];
@@ -114,7 +115,7 @@ pub(crate) fn answers(bytes: &[u8]) {
             let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
             assert!(line.eq_ignore_ascii_case(&hex), "{line}");
         }
-        let _ = ops::answer(line, &op);
+        let _ = ops::answer(line, &op, None);
         let (major, minor) = line.split_once(' ').unwrap_or_default();
         let _ = device(major, minor, 16);
     }
@@ -125,9 +126,11 @@ pub(crate) fn answers(bytes: &[u8]) {
             assert!(told.denied.iter().all(|dir| asked.contains(dir)));
         }
         if let Some(aged) = clean::read(bytes, style) {
-            let all = Retention { backup_days: 1, deleted_days: 1 };
-            let old = clean::old_enough(&aged, all);
-            assert!(old.iter().all(|path| aged.entries.contains_key(*path)));
+            for keep in [Keep::Backup, Keep::Deleted] {
+                let entries = clean::below(&aged, keep);
+                let due = clean::due(&entries, &Arrivals::read(bytes), 1, i64::MAX);
+                assert!(due.old.len() + due.unknown.len() <= entries.len());
+            }
         }
         for piece in bytes.split(|byte| *byte == 0) {
             if let Ok(record) = parse(piece, style) {

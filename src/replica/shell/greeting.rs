@@ -29,6 +29,7 @@ pub(super) struct Greeting {
     closed: Option<String>,
     has_work_dir: bool,
     has_kept: bool,
+    has_left_overs: bool,
     has_sha256: bool,
     identity: Option<Vec<u8>>,
     file_system: Option<String>,
@@ -134,6 +135,7 @@ impl ShellReplica {
             identity,
             has_work_dir: greeting.has_work_dir,
             has_kept: greeting.has_kept,
+            has_left_overs: greeting.has_left_overs,
             has_sha256: greeting.has_sha256,
             free_kib: greeting.free_kib,
             locked: false,
@@ -236,6 +238,7 @@ pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
             }
             b"peer" => greeting.peer = text.parse().ok(),
             b"kept" => greeting.has_kept = text == "yes",
+            b"replaced" => greeting.has_left_overs = text == "yes",
             b"identity" => greeting.identity = Some(value.to_vec()),
             _ => return None,
         }

@@ -73,7 +73,7 @@ sweep() {
   for left in lock.new. lock.by.new. lock.mine. lock.old. identity.new. arrivals.new.; do
     sweep_names "$left"
   done
-  rm -f ./arrivals.new
+  rm -f ./arrivals.new ./backup.arrivals.new ./deleted.arrivals.new
 }
 
 # For file systems without hard links: the shell makes a new file or fails.

@@ -5,27 +5,42 @@
 
 use super::attributes;
 use super::encode::{datum, split};
-use crate::replica::kept_name::{LONGEST_NAME, kept_path, short_kept_path, with_suffix};
+use crate::replica::arrivals::Arrival;
+use crate::replica::kept_name::{kept_path, short_kept_path};
 use crate::replica::owners::{Owners, Whose};
-use crate::replica::{Keep, Op, PathError};
+use crate::replica::{Done, Fate, Keep, Keeping, KeptAt, Op, PathError, Version};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use chrono::{DateTime, Utc};
 
-/// Operations as lines of data; one answer line comes back for each. `suffix` is the date
-/// that what is kept already gets, `.YYYY.MM.DD-HH.MM.SS`.
-pub(super) fn encode(ops: &[Op], owners: &mut Owners, suffix: &str) -> Vec<u8> {
+/// What stands in the way of something that is to be kept, and how it makes room: the name
+/// that it gets, with when it came and what it is. None: nothing is there, or a file that a
+/// file replaces.
+pub(super) type MakesRoom = Option<(Vec<u8>, Arrival)>;
+
+/// What operations need to know beside themselves.
+pub(super) struct Context<'a> {
+    /// For each operation what makes room for what it keeps.
+    pub makes_room: &'a [MakesRoom],
+    /// The date for what stands unexpectedly in the way, `.YYYY.MM.DD-HH.MM.SS`.
+    pub suffix: &'a str,
+    /// The name of this run's private place.
+    pub run: &'a str,
+}
+
+/// Operations as lines of data; one answer line comes back for each.
+pub(super) fn encode(ops: &[Op], owners: &mut Owners, context: &Context<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     let mut here: Option<RelPath> = None;
     let mut group = Vec::new();
-    for op in ops {
-        let (parent, name) = place(op);
+    for (n, op) in ops.iter().enumerate() {
+        let (parent, name) = split(op.path());
         if here.as_ref() != Some(&parent) {
             out.push(b'>');
             datum(&mut out, parent.as_bytes());
             here = Some(parent);
             group.clear();
         }
-        let head = head(op, owners, suffix);
+        let head = head(op, owners, context);
         if head != group {
             out.extend_from_slice(&head);
             group = head;
@@ -34,7 +49,12 @@ pub(super) fn encode(ops: &[Op], owners: &mut Owners, suffix: &str) -> Vec<u8> {
         out.extend_from_slice(expected(op).as_bytes());
         out.push(b'\n');
         out.push(b'@');
-        datum(&mut out, &further(op, suffix));
+        let makes_room = context.makes_room.get(n).and_then(Option::as_ref);
+        datum(&mut out, &further(op, makes_room));
+        if let Some(kept) = kept(op) {
+            out.push(b'+');
+            datum(&mut out, kept.name());
+        }
         datum(&mut out, name);
     }
     out.extend_from_slice(b".\n");
@@ -42,29 +62,28 @@ pub(super) fn encode(ops: &[Op], owners: &mut Owners, suffix: &str) -> Vec<u8> {
 }
 
 /// The lines that begin a group; equal ones go on with it.
-fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
+fn head(op: &Op, owners: &mut Owners, context: &Context<'_>) -> Vec<u8> {
+    let Context { suffix, run, .. } = context;
     let mut out = Vec::new();
     let mut words = |text: String| out.extend_from_slice(format!("*{text}\n").as_bytes());
     match op {
         Op::MakeDir { mode, .. } => words(format!("mkdir {mode:04o}")),
         Op::Rename { .. } => words("rename".into()),
-        Op::SetAside { path, keep, replace_older, .. } => {
-            let older = if *replace_older { "replace" } else { "keep" };
-            words(format!("aside {} {older} {suffix}", keep.name()));
+        Op::SetAside { path, keeping, .. } => {
+            words(format!("aside {} {} {suffix}", keeping.keep.name(), version(*keeping)));
             kept_parent(&mut out, &kept_path(path));
         }
         Op::KeepCopy { path, .. } => {
-            words(format!("copy {} keep {suffix}", Keep::Backup.name()));
+            words(format!("copy {} o {suffix}", Keep::Backup.name()));
             kept_parent(&mut out, &short_kept_path(path));
         }
-        Op::MakeRoom { kept, comes, replace_older } => {
-            let comes = if *comes == Kind::File { "file" } else { "other" };
-            let older = if *replace_older { "replace" } else { "keep" };
-            words(format!("room {} {older} {suffix} {comes}", Keep::Backup.name()));
+        Op::Settle { fate: Fate::Discard, .. } => words("settle discard".into()),
+        Op::Settle { fate: Fate::Keep { kept, keeping }, .. } => {
+            words(format!("settle {} {} {suffix}", keeping.keep.name(), version(*keeping)));
             kept_parent(&mut out, kept);
         }
         Op::Remove { expect, .. } => {
-            words(format!("remove {}", if expect.kind.is_dir() { "dir" } else { "file" }));
+            words(format!("remove {} {run}", if expect.kind.is_dir() { "dir" } else { "file" }));
         }
         Op::SetMetadata { expect, mode, uid, gid, .. } => {
             let mode = mode
@@ -89,12 +108,18 @@ fn head(op: &Op, owners: &mut Owners, suffix: &str) -> Vec<u8> {
     out
 }
 
-/// The directory that an operation is carried out in, and the name there. What is only in
-/// the work directory has its place in words of its own.
-fn place(op: &Op) -> (RelPath, &[u8]) {
+fn version(keeping: Keeping) -> char {
+    match keeping.version {
+        Version::Ordinary => 'o',
+        Version::Protected => 'p',
+    }
+}
+
+/// Where something is kept, where its name there may be another one.
+fn kept(op: &Op) -> Option<RelPath> {
     match op {
-        Op::MakeRoom { kept, .. } => (RelPath::root(), kept.name()),
-        other => split(other.path()),
+        Op::Settle { fate: Fate::Keep { kept, .. }, .. } => Some(kept.clone()),
+        _ => None,
     }
 }
 
@@ -106,12 +131,13 @@ fn kept_parent(out: &mut Vec<u8>, kept: &RelPath) {
 /// What the entry must still look like, as the beginning of a line of `look`.
 fn expected(op: &Op) -> String {
     match op {
-        Op::MakeDir { .. } | Op::MakeRoom { .. } => String::new(),
+        Op::MakeDir { .. } => String::new(),
         Op::SetMtime { expect, .. } => expect.as_ref().map(still).unwrap_or_default(),
         Op::SetMetadata { expect, .. } | Op::SetAttributes { expect, .. } => same_thing(expect),
         Op::Rename { expect, .. }
         | Op::SetAside { expect, .. }
         | Op::KeepCopy { expect, .. }
+        | Op::Settle { found: expect, .. }
         | Op::Remove { expect, .. } => still(expect),
     }
 }
@@ -141,21 +167,24 @@ fn still(entry: &Entry) -> String {
 }
 
 /// The further name of an operation.
-fn further(op: &Op, suffix: &str) -> Vec<u8> {
+fn further(op: &Op, makes_room: Option<&(Vec<u8>, Arrival)>) -> Vec<u8> {
     match op {
         Op::Rename { to, .. } => to.as_bytes().to_vec(),
         Op::KeepCopy { path, .. } => short_kept_path(path).name().to_vec(),
-        // the name that an older one of this name gets
-        Op::SetAside { path, .. } => older_name(&kept_path(path), suffix),
-        Op::MakeRoom { kept, .. } => older_name(kept, suffix),
+        Op::SetAside { .. } | Op::Settle { .. } => makes_room.map_or_else(Vec::new, older),
         Op::SetAttributes { path, change, .. } => attributes::further(change, path.name()),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
     }
 }
 
-fn older_name(kept: &RelPath, suffix: &str) -> Vec<u8> {
-    with_suffix(kept.name(), suffix.as_bytes(), LONGEST_NAME - 4)
+/// `SECONDS KIND NAME` of what makes room, as it will stand in the record.
+fn older((name, arrival): &(Vec<u8>, Arrival)) -> Vec<u8> {
+    let kind = match arrival.version {
+        Version::Ordinary => 'O',
+        Version::Protected => 'P',
+    };
+    [format!("{} {kind} ", arrival.at).as_bytes(), name].concat()
 }
 
 /// A time in the forms that different `touch`es take.
@@ -170,9 +199,13 @@ fn times(stamp: Stamp) -> String {
 }
 
 /// The answer to one operation; none: it is no answer.
-pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
+pub(super) fn answer(
+    line: &str,
+    op: &Op,
+    makes_room: Option<&(Vec<u8>, Arrival)>,
+) -> Option<Result<Done, PathError>> {
     Some(match line {
-        "o" => Ok(()),
+        "o" => Ok(Done::Plainly),
         "c" => Err(PathError::Changed),
         "v" => Err(PathError::Vanished),
         "n" => Err(PathError::NotEmpty),
@@ -180,6 +213,7 @@ pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
             Op::Rename { to, .. } => to.clone(),
             other => other.path().clone(),
         })),
+        _ if line.starts_with(['k', 'u']) => Ok(Done::Kept(kept_at(line, op, makes_room)?)),
         _ => {
             let (action, cause) = line.strip_prefix("f ")?.split_once(':')?;
             Err(failed(action, cause))
@@ -187,8 +221,28 @@ pub(super) fn answer(line: &str, op: &Op) -> Option<Result<(), PathError>> {
     })
 }
 
+fn kept_at(line: &str, op: &Op, makes_room: Option<&(Vec<u8>, Arrival)>) -> Option<KeptAt> {
+    let (keep, kept) = match op {
+        Op::SetAside { path, keeping, .. } => (keeping.keep, kept_path(path)),
+        Op::KeepCopy { path, .. } => (Keep::Backup, short_kept_path(path)),
+        Op::Settle { fate: Fate::Keep { kept, keeping }, .. } => (keeping.keep, kept.clone()),
+        Op::Remove { path, .. } => (Keep::Backup, path.clone()),
+        _ => return None,
+    };
+    let number: Option<u32> = match line.get(1..)?.strip_prefix('+') {
+        Some(number) => Some(number.parse().ok()?),
+        None => None,
+    };
+    let older = number.zip(makes_room).map(|(number, (name, _))| {
+        let number = if number == 0 { String::new() } else { format!(".{number}") };
+        let name = [name.as_slice(), number.as_bytes()].concat();
+        kept.parent().unwrap_or_default().join(&name)
+    });
+    Some(KeptAt { keep, kept, is_unseen: line.starts_with('u'), older })
+}
+
 /// Actions as the scripts name them.
-const ACTIONS: [&str; 13] = [
+const ACTIONS: [&str; 12] = [
     "reach it",
     "change what a link points at",
     "enter its directory",
@@ -201,7 +255,6 @@ const ACTIONS: [&str; 13] = [
     "set its ACL or extended attributes",
     "rename it",
     "copy it to backup/",
-    "make room for its backup",
 ];
 
 /// A failure in the system's words.
@@ -225,7 +278,8 @@ mod tests {
     }
 
     fn text(ops: &[Op]) -> String {
-        let out = encode(ops, &mut Owners::default(), ".2026.01.02-03.04.05");
+        let context = Context { makes_room: &[], suffix: ".2026.01.02-03.04.05", run: "1.2" };
+        let out = encode(ops, &mut Owners::default(), &context);
         String::from_utf8(out).unwrap()
     }
 
@@ -235,7 +289,9 @@ mod tests {
         let looks = ":f 7 12 1700000000.000000005\n@=\n";
         assert_eq!(
             text(&[remove("d/a"), remove("d/b"), remove("c")]),
-            format!(">=d\n*remove file\n{looks}=a\n{looks}=b\n>=\n*remove file\n{looks}=c\n.\n")
+            format!(
+                ">=d\n*remove file 1.2\n{looks}=a\n{looks}=b\n>=\n*remove file 1.2\n{looks}=c\n.\n"
+            )
         );
     }
 
@@ -267,7 +323,7 @@ mod tests {
     fn answers_are_read() {
         let op = Op::Rename { from: path("a"), to: path("b"), expect: file() };
         for (line, expected) in [
-            ("o", Some(Ok(()))),
+            ("o", Some(Ok(Done::Plainly))),
             ("v", Some(Err(PathError::Vanished))),
             ("b", Some(Err(PathError::Occupied(path("b"))))),
             (
@@ -280,7 +336,7 @@ mod tests {
             ("", None),
             ("what?", None),
         ] {
-            assert_eq!(answer(line, &op), expected, "{line}");
+            assert_eq!(answer(line, &op, None), expected, "{line}");
         }
     }
 }

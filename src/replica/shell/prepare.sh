@@ -208,6 +208,7 @@ hello() {
     if [ -n "$(ls -A ./backup 2>/dev/null)$(ls -A ./deleted 2>/dev/null)" ]; then
       echo 'kept yes'
     fi
+    [ ! -d ./replaced ] || echo 'replaced yes'
     if [ -f ./identity ]; then
       IFS= read -r line <./identity || :
       printf 'identity %s\n' "$line"

@@ -6,7 +6,7 @@
 //! attributes that it has there, and then those that were here before are put back and sent.
 
 use super::metadata::differ_in_attributes;
-use super::transfer_scheduler::{Call, TransferScheduler};
+use super::transfer_scheduler::{Call, Replaced, TransferScheduler};
 use super::{Cut, Job, Steps};
 use crate::reconcile::{Act, PathId};
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
@@ -155,10 +155,9 @@ impl Steps<'_, '_> {
         let courier = TransferScheduler::new(self.apply);
         let mut calls: Pair<Vec<Call>> = Pair::default();
         self.touched[to].extend(&path_ids);
-        let keeps_backup = self.apply.config.policy.backup;
-        calls[to].push(Call { purpose: Purpose::Metadata, path_ids, keeps_backup });
+        calls[to].push(Call { purpose: Purpose::Metadata, path_ids, replaced: Replaced::Seen });
         self.deliver(&courier, &calls);
-        Ok(())
+        self.settle_replaced(to)
     }
 
     /// Adds attributes to what was read again, where rsync has to tell them.

@@ -52,17 +52,18 @@ impl Steps<'_, '_> {
             } else if let Some(expect) = self.scanned(top, side).cloned() {
                 let below = plan.delta.below(top);
                 self.touched[side].extend(below);
-                jobs.push(self.soft_deletion(top, expect));
+                jobs.push(self.soft_deletion(side, top, expect));
             }
         }
-        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))
+        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))?;
+        self.look_into_kept(side, &dirs)
     }
 
-    fn soft_deletion(&self, path_id: PathId, expect: Entry) -> Job {
+    fn soft_deletion(&self, side: Side, path_id: PathId, expect: Entry) -> Job {
         let path = self.path(path_id);
         Job {
             path_id,
-            op: Op::SetAside { path, keep: Keep::Deleted, expect, replace_older: false },
+            op: Op::SetAside { path, expect, keeping: self.keeping(side, path_id, Keep::Deleted) },
         }
     }
 
@@ -72,7 +73,7 @@ impl Steps<'_, '_> {
         Some(if expect.kind.is_dir() {
             Job { path_id, op: Op::Remove { path: self.path(path_id), expect } }
         } else {
-            self.soft_deletion(path_id, expect)
+            self.soft_deletion(side, path_id, expect)
         })
     }
 
@@ -133,7 +134,12 @@ impl Steps<'_, '_> {
         Ok(changed)
     }
 
-    fn holds_just_what_was_scanned(&self, side: Side, top: PathId, found: &Tree) -> bool {
+    pub(super) fn holds_just_what_was_scanned(
+        &self,
+        side: Side,
+        top: PathId,
+        found: &Tree,
+    ) -> bool {
         let delta = self.delta();
         let mut stack = vec![(top, Tree::ROOT)];
         while let Some((path_id, dir)) = stack.pop() {

@@ -12,6 +12,7 @@ mod reread;
 mod shares;
 mod transfer_scheduler;
 mod transfers;
+pub(super) mod versions;
 
 use super::Surroundings;
 use super::attributes::Reader;
@@ -19,7 +20,7 @@ use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan, Respelling};
-use crate::replica::{Attributes, Op, PathError, Replica, ReplicaError};
+use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::state::{Inflight, InflightPath, StateStore};
 use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
@@ -70,6 +71,8 @@ pub struct Applied {
     pub achieved: Achieved,
     /// Bytes that rsync transferred to each side.
     pub bytes: Pair<u64>,
+    /// Where what made way on a side is kept: what a later run could put back.
+    pub kept: Pair<BTreeMap<PathId, KeptAt>>,
     /// Paths whose metadata could not be set because this user, or the file system, may not.
     pub refused: BTreeSet<PathId>,
     /// How many entries have the time of their arrival on a side, because it lets none be set.
@@ -106,6 +109,8 @@ fn dir_time(step: &Respelling) -> Option<Op> {
 struct Steps<'a, 'b> {
     apply: &'a mut Apply<'b>,
     applied: Applied,
+    /// The versions that lost a conflict, by the side that had them.
+    losers: Pair<BTreeSet<PathId>>,
     /// Paths whose step was begun, or done: to be read again.
     touched: Pair<BTreeSet<PathId>>,
     /// Whole subtrees that were sent: to be read again below too.
@@ -128,8 +133,13 @@ struct Job {
 impl Apply<'_> {
     /// Carries out the plan.
     pub fn carry_out(&mut self) -> Applied {
+        let losers = Pair::from_fn(|side: Side| {
+            let lost = self.plan.conflicts.iter().filter(|c| c.winner == side.other());
+            lost.map(|conflict| conflict.path_id).collect()
+        });
         let mut steps = Steps {
             apply: self,
+            losers,
             applied: Applied::default(),
             touched: Pair::default(),
             sent_trees: Pair::default(),
@@ -148,6 +158,10 @@ impl Apply<'_> {
         }
         steps.read_again();
         steps.applied.making_way = steps.still_making_way();
+        for side in Side::BOTH {
+            // A replica that was lost keeps it for the next run.
+            let _ = steps.apply.replicas[side].close_private_place();
+        }
         if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
             let text = format!(
                 "{} paths of the plan are not done; the next run goes on with them",
@@ -228,6 +242,7 @@ impl Steps<'_, '_> {
             let results = self.apply.replicas[side].apply(&ops)?;
             fault::point("after a batch");
             for (path_id, result) in path_ids.into_iter().zip(results) {
+                let result = self.kept(side, path_id, result);
                 done(self, path_id, result);
             }
         }
@@ -270,9 +285,8 @@ impl Steps<'_, '_> {
                 }
                 let op = Op::SetAside {
                     path: self.path(step.path_id),
-                    keep: step.keep,
                     expect,
-                    replace_older: !self.apply.config.policy.backup_multiple,
+                    keeping: self.keeping(side, step.path_id, step.keep),
                 };
                 jobs.push(Job { path_id: step.path_id, op });
             }
@@ -281,6 +295,7 @@ impl Steps<'_, '_> {
                     steps.fail_tree(side, path_id, "cannot move it out of the way", &error);
                 }
             })?;
+            self.look_into_kept(side, &tops)?;
         }
         Ok(())
     }
@@ -304,7 +319,7 @@ impl Steps<'_, '_> {
                 let mut times = Vec::new();
                 for (step, result) in steps.iter().zip(results) {
                     match result {
-                        Ok(()) => times.extend(dir_time(step)),
+                        Ok(_) => times.extend(dir_time(step)),
                         Err(error) => self.fail_respelling(step, &error),
                     }
                 }

@@ -2,7 +2,7 @@
 
 use super::Apply;
 use super::shares::{self, Share};
-use crate::config::{Config, Preserve};
+use crate::config::{self, Config, Preserve};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::reconcile::{Delta, PathId, Plan};
@@ -11,7 +11,8 @@ use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Tra
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -19,8 +20,21 @@ use std::sync::{Mutex, PoisonError};
 pub struct Call {
     pub purpose: Purpose,
     pub path_ids: Vec<PathId>,
-    pub keeps_backup: bool,
+    pub replaced: Replaced,
 }
+
+/// What becomes of what a call replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaced {
+    /// It is moved to the private place, where it is looked at before anything becomes of it.
+    Seen,
+    /// Its path is too long for that: a copy has been made of it.
+    Copied,
+}
+
+/// In a subtree of files that are smaller than this on average, looking for what a file
+/// might replace would cost a tenth of the time.
+const SMALL: u64 = 1 << 16;
 
 impl Call {
     /// Whether what the receiver has at these paths makes way.
@@ -43,7 +57,8 @@ pub struct TransferScheduler<'a> {
     roots: Pair<PathBuf>,
     /// The filter, as options for rsync.
     rules: Vec<OsString>,
-    stamp: Option<String>,
+    /// Where what rsync replaces goes.
+    private: Pair<PathBuf>,
     /// Whether we are root on a side, to whom no directory is closed.
     is_root: Pair<bool>,
     progress: Mutex<Pair<TransferProgress>>,
@@ -62,7 +77,10 @@ impl<'a> TransferScheduler<'a> {
             ends: Pair::from_fn(|side| apply.replicas[side].rsync_end()),
             roots: Pair::from_fn(|side| apply.replicas[side].root().to_owned()),
             rules: Filter::new(&apply.config.selection.rules).rsync_args().collect(),
-            stamp: apply.config.policy.backup_multiple.then(|| apply.stamp.clone()),
+            private: Pair::from_fn(|side| {
+                let replica = &apply.replicas[side];
+                replica.root().join(OsStr::from_bytes(replica.private_place().as_bytes()))
+            }),
             is_root: apply.can_chown,
             progress: Mutex::default(),
         }
@@ -92,10 +110,24 @@ impl<'a> TransferScheduler<'a> {
             .collect()
     }
 
-    /// Where rsync keeps what it replaces on a side.
-    pub fn backup(&self, side: Side) -> Backup {
-        let dir = self.roots[side].join(".osync_workdir/backup");
-        Backup { dir, suffix: self.stamp.clone() }
+    /// Where rsync moves what it replaces on a side.
+    fn backup(&self, side: Side) -> Backup {
+        Backup { dir: self.private[side].clone() }
+    }
+
+    /// Whether a call looks for what it might replace. In a new subtree nothing can be in its
+    /// way but what somebody made there after rsync looked. That instant is short where many
+    /// small files are copied on this machine at full speed, and only there it is not looked.
+    fn looks_for_replaced(&self, call: &Call, to: Side) -> bool {
+        let transfer = &self.config.transfer;
+        let is_local = self.ends.iter().all(|(_, end)| matches!(end, End::Local { .. }));
+        let is_quick = is_local && transfer.bandwidth == 0 && transfer.executable == config::RSYNC;
+        let small = || {
+            let totals = self.totals(std::slice::from_ref(call), to);
+            totals.bytes_total / totals.files_total.max(1) < SMALL
+        };
+        call.replaced == Replaced::Seen
+            && !(call.purpose == Purpose::Subtrees && is_quick && small())
     }
 
     /// Whether rsync can take a path, with its backup.
@@ -179,7 +211,7 @@ impl<'a> TransferScheduler<'a> {
             destination: &self.ends[to],
             to,
             rules: &self.rules,
-            backup: call.keeps_backup.then(|| self.backup(to)),
+            backup: self.looks_for_replaced(call, to).then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
             is_listed_first: share.is_listed_first(),

@@ -1,14 +1,14 @@
 //! Step 5: updates in both directions, by rsync (spec 4, "Overwriting"; spec 5, "rsync
 //! calls").
 
-use super::transfer_scheduler::{Call, TransferScheduler};
+use super::transfer_scheduler::{Call, Replaced, TransferScheduler};
 use super::{Cut, Job, Steps};
 use crate::process::fault;
 use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
-use crate::rsync::{self, Backup, Finished, Purpose};
-use crate::tree::same::{is_still, stamps_agree};
+use crate::rsync::{self, Finished, Purpose};
+use crate::tree::same::is_still;
 use crate::tree::{Pair, RelPath, Side};
 use std::collections::BTreeMap;
 
@@ -38,8 +38,10 @@ impl Steps<'_, '_> {
             }
         }
         self.deliver(&courier, &calls);
-        self.name_changed_receivers(&courier, &calls)?;
         for side in Side::BOTH {
+            if !calls[side].is_empty() {
+                self.settle_replaced(side)?;
+            }
             let replaced: Vec<PathId> = calls[side]
                 .iter()
                 .filter(|call| call.replaces())
@@ -139,9 +141,7 @@ impl Steps<'_, '_> {
             plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, path_id: PathId| {
-            let is_kept = keeps_backup || plan.always_kept.contains(&path_id);
-            let needs_backup = is_kept && steps.is_replaced(path_id, side);
-            needs_backup && courier.fits(&steps.path(path_id), side).is_err()
+            steps.is_replaced(path_id, side) && courier.fits(&steps.path(path_id), side).is_err()
         };
         let grouped = self.groups(side, is_odd);
         let links: Vec<PathId> =
@@ -161,16 +161,9 @@ impl Steps<'_, '_> {
                 ordinary.push(*path_id);
             }
         }
-        let needs_room = |path_id: &&PathId| keeps_backup || plan.always_kept.contains(path_id);
-        let replaced = ordinary.iter().chain(&moved).chain(&links).filter(needs_room);
-        let jobs = self.room_for_backups(courier, replaced, side);
-        self.run(side, jobs, |steps, path_id, result| {
-            if let Err(error) = result {
-                steps.fail(side, path_id, "cannot make room for its backup", &error);
-            }
-        })?;
         let jobs = odd
             .iter()
+            .filter(|path_id| keeps_backup || plan.always_kept.contains(path_id))
             .filter(|path_id| self.is_replaced(**path_id, side))
             .filter_map(|path_id| {
                 let expect = self.scanned(*path_id, side)?.clone();
@@ -187,24 +180,20 @@ impl Steps<'_, '_> {
         })?;
         let metadata = self.attributes_to_send(side)?;
         let mut calls = Vec::new();
-        let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, keeps_backup| {
+        let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, replaced| {
             let path_ids: Vec<PathId> =
                 path_ids.into_iter().filter(|path_id| !steps.failed(*path_id)).collect();
             if !path_ids.is_empty() {
-                calls.push(Call { purpose, path_ids, keeps_backup });
+                calls.push(Call { purpose, path_ids, replaced });
             }
         };
-        add(self, Purpose::Subtrees, subtrees, keeps_backup);
-        // What may be damaged replaces nothing for good.
-        let is_always_kept = |path_id: &PathId| plan.always_kept.contains(path_id);
-        let (kept, ordinary): (Vec<_>, Vec<_>) = ordinary.into_iter().partition(is_always_kept);
-        add(self, Purpose::Content, ordinary, keeps_backup);
-        add(self, Purpose::Content, kept, true);
-        add(self, Purpose::Delta, moved, keeps_backup);
-        add(self, Purpose::Content, odd, false);
+        add(self, Purpose::Subtrees, subtrees, Replaced::Seen);
+        add(self, Purpose::Content, ordinary, Replaced::Seen);
+        add(self, Purpose::Delta, moved, Replaced::Seen);
+        add(self, Purpose::Content, odd, Replaced::Copied);
         // Behind the directories that new names may need.
-        add(self, Purpose::Links, links, keeps_backup);
-        add(self, Purpose::Metadata, metadata, keeps_backup);
+        add(self, Purpose::Links, links, Replaced::Seen);
+        add(self, Purpose::Metadata, metadata, Replaced::Seen);
         Ok(calls)
     }
 
@@ -233,26 +222,6 @@ impl Steps<'_, '_> {
             grouped.extend(group.members.iter().map(|path_id| (*path_id, odd)));
         }
         grouped
-    }
-
-    /// A backup of the same name must not be replaced by something of another kind.
-    fn room_for_backups<'s>(
-        &self,
-        courier: &TransferScheduler<'_>,
-        path_ids: impl Iterator<Item = &'s PathId>,
-        side: Side,
-    ) -> Vec<Job> {
-        let multiple = self.apply.config.policy.backup_multiple;
-        let backup = courier.backup(side);
-        path_ids
-            .filter(|path_id| self.is_replaced(**path_id, side))
-            .filter_map(|path_id| {
-                let comes = self.scanned(*path_id, side)?.kind;
-                let kept = kept_name(&self.path(*path_id), &backup)?;
-                let op = Op::MakeRoom { kept, comes, replace_older: !multiple };
-                Some(Job { path_id: *path_id, op })
-            })
-            .collect()
     }
 
     /// What rsync complained about. Whether a path arrived is judged by looking at it.
@@ -303,56 +272,4 @@ impl Steps<'_, '_> {
         let (side, _) = self.apply.config.replicas.iter().find(|(_, place)| place.is_remote())?;
         Some(self.apply.replicas[side].location())
     }
-
-    /// A receiver that changed between our last look and rsync's replacing it is in
-    /// `backup/`; it is named here.
-    fn name_changed_receivers(
-        &mut self,
-        courier: &TransferScheduler<'_>,
-        calls: &Pair<Vec<Call>>,
-    ) -> Result<(), Cut> {
-        for side in Side::BOTH {
-            let backup = courier.backup(side);
-            let path_ids: Vec<PathId> = calls[side]
-                .iter()
-                .filter(|call| call.keeps_backup && call.replaces())
-                .flat_map(|call| call.path_ids.iter().copied())
-                .filter(|path_id| self.is_replaced(*path_id, side))
-                .collect();
-            for path_ids in path_ids.chunks(super::BATCH) {
-                let kept: Vec<RelPath> = path_ids
-                    .iter()
-                    .filter_map(|path_id| kept_name(&self.path(*path_id), &backup))
-                    .map(|kept| in_backup(&kept))
-                    .collect();
-                let found = self.apply.replicas[side].stat(&kept)?;
-                for (path_id, found) in path_ids.iter().zip(found) {
-                    if let (Ok(Some(found)), Some(scanned)) = (found, self.scanned(*path_id, side))
-                        && !stamps_agree(&found, scanned)
-                        && found.mtime > scanned.mtime
-                    {
-                        self.problem(
-                            Level::Warn,
-                            side,
-                            *path_id,
-                            "it was changed while the run was going on, just before it was \
-                             replaced; that version is kept in .osync_workdir/backup",
-                        );
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The name that rsync gives to a backup, below `backup/`.
-fn kept_name(path: &RelPath, backup: &Backup) -> Option<RelPath> {
-    let suffix = backup.suffix.as_deref().unwrap_or_default();
-    RelPath::new([path.as_bytes(), suffix.as_bytes()].concat()).ok()
-}
-
-fn in_backup(kept: &RelPath) -> RelPath {
-    kept.components()
-        .fold(RelPath::root().join(b".osync_workdir").join(b"backup"), |at, name| at.join(name))
 }

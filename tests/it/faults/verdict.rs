@@ -79,7 +79,7 @@ pub fn check_completed(
 /// Nothing that is only of use during a run is left in the work directory. To be asked after
 /// one more run: right after a kill its process may still count as there.
 pub fn check_work_dir(root: &Path) -> Held {
-    let known = ["identity", "state", "backup", "deleted", "arrivals"];
+    let known = ["identity", "state", "backup", "deleted", "backup.arrivals", "deleted.arrivals"];
     let names = |dir: &Path| -> Vec<String> {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
@@ -95,6 +95,10 @@ pub fn check_work_dir(root: &Path) -> Held {
         "conflicts-",
         "resume-count-",
         "listing-",
+        "last-run-",
+        "compared-",
+        "file-systems-",
+        "history-",
         "initiator-tree-after-",
         "initiator-deleted-list-",
         "initiator-last-action-",
@@ -133,8 +137,9 @@ fn was_carried<T>(path: &[u8], what: &What, old: &Tree, new: &BTreeMap<Vec<u8>, 
     })
 }
 
-fn kept(replica: &Replica) -> [Tree; 2] {
-    ["backup", "deleted"].map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
+fn kept(replica: &Replica) -> [Tree; 3] {
+    ["backup", "deleted", "replaced"]
+        .map(|place| trees::read(&replica.at(format!(".osync_workdir/{place}"))))
 }
 
 /// While a path changes its kind it may be absent (spec 4, "Interruption").

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 /// Every operation that changes something at `path`.
 fn every_op(path: &str, expect: &Entry) -> Vec<Op> {
     let expect = || expect.clone();
-    let (path, keep, replace_older) = (rel(path), Keep::Deleted, false);
+    let (path, keeping) = (rel(path), Keeping::dated(Keep::Deleted));
     vec![
         Op::MakeDir { path: path.parent().unwrap().join(b"made"), mode: 0o700 },
         Op::Rename { from: path.clone(), to: rel("new"), expect: expect() },
@@ -16,7 +16,7 @@ fn every_op(path: &str, expect: &Entry) -> Vec<Op> {
             to: path.parent().unwrap().join(b"renamed"),
             expect: expect(),
         },
-        Op::SetAside { path: path.clone(), keep, expect: expect(), replace_older },
+        Op::SetAside { path: path.clone(), expect: expect(), keeping },
         Op::KeepCopy { path: path.clone(), expect: expect() },
         Op::Remove { path: path.clone(), expect: expect() },
         Op::SetMetadata {

@@ -78,12 +78,16 @@ impl Sandbox {
     }
 
     fn apply(&mut self, op: Op) -> Result<(), PathError> {
+        self.apply_and_tell(op).map(drop)
+    }
+
+    fn apply_and_tell(&mut self, op: Op) -> Result<Done, PathError> {
         self.replica.apply(&[op]).unwrap().remove(0)
     }
 
     fn set_aside(&mut self, name: impl AsRef<[u8]>, keep: Keep) -> Result<(), PathError> {
         let expect = self.entry(&name);
-        self.apply(Op::SetAside { path: rel(name), keep, expect, replace_older: false })
+        self.apply(Op::SetAside { path: rel(name), expect, keeping: Keeping::dated(keep) })
     }
 
     fn scan(&mut self) -> Scan {

@@ -169,7 +169,7 @@ fn a_full_disk_loses_nothing() {
         let request = LockRequest { instance_id: "t".into(), force: false, stranger_resume: false };
         let error = sandbox.replica.lock(&request).unwrap_err().to_string();
         assert!(error.contains("No space left") && error.contains("lock"), "{error}");
-        assert_eq!(sandbox.kept_names(""), [&b"arrivals"[..], b"backup", b"deleted"]);
+        assert_eq!(sandbox.kept_names(""), [&b"backup"[..], b"deleted", b"deleted.arrivals"]);
         std::fs::create_dir(sandbox.path("e")).unwrap();
         sandbox.set_aside("filler", Keep::Backup).unwrap();
     });

@@ -59,28 +59,17 @@ fn a_closed_directory_of_ours_is_opened_for_the_time_being() {
             sandbox.apply(Op::SetMtime { path: rel("d"), mtime, expect: None }).unwrap();
             chmod(&sandbox.path("d"), 0o555);
             let e = |sandbox: &mut Sandbox, name: &str| sandbox.entry(name);
-            let keep = Keep::Deleted;
-            let replace_older = false;
+            let keeping = Keeping::dated(Keep::Deleted);
             let ops = [
                 Op::Remove { path: rel("d/remove"), expect: e(&mut sandbox, "d/remove") },
-                Op::SetAside {
-                    path: rel("d/aside"),
-                    keep,
-                    expect: e(&mut sandbox, "d/aside"),
-                    replace_older,
-                },
+                Op::SetAside { path: rel("d/aside"), expect: e(&mut sandbox, "d/aside"), keeping },
                 Op::Rename {
                     from: rel("d/rename"),
                     to: rel("d/new"),
                     expect: e(&mut sandbox, "d/rename"),
                 },
                 Op::MakeDir { path: rel("d/made"), mode: 0o700 },
-                Op::SetAside {
-                    path: rel("d/sub"),
-                    keep,
-                    expect: e(&mut sandbox, "d/sub"),
-                    replace_older,
-                },
+                Op::SetAside { path: rel("d/sub"), expect: e(&mut sandbox, "d/sub"), keeping },
             ];
             for op in ops {
                 sandbox.apply(op.clone()).unwrap_or_else(|error| panic!("{op:?}: {error}"));
@@ -93,7 +82,7 @@ fn a_closed_directory_of_ours_is_opened_for_the_time_being() {
             let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
             let work = work_dir::WorkDir::open(&root).unwrap();
             let days = Retention { backup_days: 1, deleted_days: 1 };
-            retention::clean(&work, days, host::now() + 5 * 86_400).unwrap();
+            versions::clean(&work, days, host::now() + 5 * 86_400).unwrap();
             assert_eq!(sandbox.kept_names("deleted").len(), 0);
             chmod(&sandbox.path("d"), 0o755);
         },
