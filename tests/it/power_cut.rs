@@ -288,7 +288,7 @@ fn try_once(sort: &str, cut: [bool; 2], when: When, seed: u64) -> Result<(), Str
 fn a_power_cut_loses_no_good_copy() {
     let first = number_of("OSYNC_POWER_SEED", 1);
     let mut tried = 0;
-    for seed in first..first + number_of("OSYNC_POWER_CUTS", 3) {
+    for seed in first..first + number_of("OSYNC_POWER_CUTS", 4) {
         let sort = SORTS[seed as usize % 3];
         let cut = [[true, false], [false, true], [true, true]][(seed / 3) as usize % 3];
         let when = [When::After, When::During, When::During, When::DiskOnly][seed as usize % 4];
