@@ -97,7 +97,7 @@ fn bad_usage_is_one_line_and_128() {
         ("-errors-only", "did you mean '--errors-only'?"),
         ("--errors_only", "did you mean '--errors-only'?"),
         ("--what-is-this", "unknown option '--what-is-this'"),
-        ("--what=secret", "unknown option '--what' "),
+        ("--thingamajig=secret", "unknown option '--thingamajig' "),
         ("--master=a --slave=b", "it is --initiator now"),
         ("", "nothing to do"),
         ("--dry", "nothing to do"),
