@@ -122,7 +122,7 @@ impl Steps<'_, '_> {
         let mut changed = BTreeSet::new();
         for (top, found) in dirs.into_iter().zip(found) {
             let is_same = match found {
-                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree),
+                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree, is_still),
                 // Gone: the operation itself finds out and says so.
                 Ok(None) => true,
                 Err(_) => false,
@@ -134,11 +134,14 @@ impl Steps<'_, '_> {
         Ok(changed)
     }
 
+    /// Whether a tree, at `top` or where that was moved to, holds what was scanned below it and
+    /// nothing else.
     pub(super) fn holds_just_what_was_scanned(
         &self,
         side: Side,
         top: PathId,
         found: &Tree,
+        same: fn(&Entry, &Entry) -> bool,
     ) -> bool {
         let delta = self.delta();
         let mut stack = vec![(top, Tree::ROOT)];
@@ -148,7 +151,7 @@ impl Steps<'_, '_> {
                 let Some(known) = path_ids.next() else { return false };
                 let entry = found.entry(child);
                 let is_same = delta.name(known) == found.name(child)
-                    && self.scanned(known, side).is_some_and(|scanned| is_still(scanned, entry));
+                    && self.scanned(known, side).is_some_and(|scanned| same(scanned, entry));
                 if !is_same {
                     return false;
                 }

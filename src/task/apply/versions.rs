@@ -7,7 +7,7 @@ use crate::replica::{
     Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, dated_kept_path, kept_path,
 };
 use crate::report::Level;
-use crate::tree::same::{is_same_thing, stamps_agree};
+use crate::tree::same::{is_same_thing, is_still, stamps_agree};
 use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 
@@ -68,7 +68,13 @@ impl Steps<'_, '_> {
             let found = self.apply.replicas[side].look_below(&paths)?;
             for ((top, at), found) in moved.iter().zip(found) {
                 let is_same = match found {
-                    Ok(Some(tree)) => self.holds_just_what_was_scanned(side, *top, &tree),
+                    Ok(Some(tree)) => {
+                        // what came from another file system was copied: its inodes are new
+                        let there = tree.entry(Tree::ROOT).dev;
+                        let is_moved = self.scanned(*top, side).is_some_and(|e| e.dev == there);
+                        let same = if is_moved { is_still } else { stamps_agree };
+                        self.holds_just_what_was_scanned(side, *top, &tree, same)
+                    }
                     Ok(None) | Err(_) => true,
                 };
                 if !is_same {
