@@ -2,7 +2,7 @@
 
 use super::plan::{Act, Plan};
 use crate::config::Policy;
-use crate::state::Identity;
+use crate::state::{Identity, Origin};
 use crate::tree::{Pair, Side, Standing, Tree};
 use std::fmt;
 
@@ -22,6 +22,33 @@ pub enum Danger {
         side: Side,
         /// Whether it carries none at all.
         bare: bool,
+    },
+    /// The replica was last synchronised by an earlier run than the one that was recorded last: it
+    /// was put back from an old copy, work directory included.
+    Older {
+        /// The side.
+        side: Side,
+        /// The number of its last run; none: it knows of none.
+        number: Option<u64>,
+        /// The number of the run that was recorded.
+        recorded: u64,
+    },
+    /// The replica was synchronised by a later run than the one that was recorded last: the state
+    /// was put back from an old copy.
+    Newer {
+        /// The side.
+        side: Side,
+        /// The number of its last run.
+        number: u64,
+        /// The number of the run that was recorded.
+        recorded: u64,
+    },
+    /// The replica was synchronised by this task, and nothing is recorded of that.
+    Forgotten {
+        /// The side that knows of it.
+        side: Side,
+        /// The number of its last run.
+        number: u64,
     },
     /// More than MAX_DELETE_PERCENT of a replica's files would be deleted.
     TooMany {
@@ -59,6 +86,34 @@ impl fmt::Display for Danger {
                     "carries another identity than the one of the last run"
                 }
             ),
+            Danger::Older { side, number, recorded } => {
+                let last = match number {
+                    Some(number) => format!("run {number} of this task"),
+                    None => "no run of this task that it knows of".to_owned(),
+                };
+                write!(
+                    f,
+                    "the {side} replica went back in time: it was last synchronised by {last}, \
+                     and run {recorded} is the last one recorded. Was it put back from an older \
+                     copy? Its old content would count as new. Nothing was changed. To start over \
+                     with what is there now on both sides, run once with --initialize"
+                )
+            }
+            Danger::Newer { side, number, recorded } => write!(
+                f,
+                "the {side} replica is newer than what is recorded: it was synchronised by run \
+                 {number} of this task, and run {recorded} is the last one recorded. Was the \
+                 {}, or the state directory, put back from an older copy? Nothing was changed. To \
+                 start over with what is there now on both sides, run once with --initialize",
+                if *side == Side::Initiator { "target" } else { "initiator" }
+            ),
+            Danger::Forgotten { side, number } => write!(
+                f,
+                "the {side} replica was synchronised by run {number} of this task, but nothing is \
+                 recorded of that here. Is the disk of the initiator, or of its state directory, \
+                 not mounted? Nothing was changed. If the record is lost, start over with what is \
+                 there now on both sides: run once with --initialize"
+            ),
             Danger::TooMany { side, deletions, files, percent } => write!(
                 f,
                 "{deletions} of {files} files on the {side} would be deleted, more than \
@@ -79,6 +134,46 @@ pub fn stranger(known: &Pair<Option<Identity>>, found: &Pair<Option<Identity>>) 
             found => Some(Danger::Stranger { side, bare: found.is_none() }),
         }
     })
+}
+
+/// What the replicas and the state say of the runs of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Runs {
+    /// Where the baseline came from.
+    pub origin: Origin,
+    /// The run that wrote it; none: an earlier version did.
+    pub recorded: Option<u64>,
+    /// The highest number that a run was given.
+    pub given: Option<u64>,
+    /// The last run that each replica knows of.
+    pub met: Pair<Option<u64>>,
+    /// The initiator carries no identity, and the target knows it by its place.
+    pub knows_place: Option<u64>,
+}
+
+/// Guard 2 too: whether both replicas are as old as what is recorded of them (spec 8, "A replica
+/// that went back in time").
+#[must_use]
+pub fn out_of_time(runs: &Runs) -> Option<Danger> {
+    match (runs.origin, runs.recorded) {
+        (Origin::Nothing, _) => {
+            let known = |side: Side| Some((side, runs.met[side]?));
+            let by_place = || Some((Side::Target, runs.knows_place?));
+            let (side, number) = Side::BOTH.into_iter().find_map(known).or_else(by_place)?;
+            Some(Danger::Forgotten { side, number })
+        }
+        (Origin::Snapshot, Some(recorded)) => {
+            // A run that was killed had given its number to one side or both.
+            let latest = runs.given.unwrap_or(recorded).max(recorded);
+            Side::BOTH.into_iter().find_map(|side| match runs.met[side] {
+                Some(number) if number > latest => Some(Danger::Newer { side, number, recorded }),
+                Some(number) if number >= recorded => None,
+                number => Some(Danger::Older { side, number, recorded }),
+            })
+        }
+        // osync 1.3 numbers nothing, and neither did earlier versions.
+        (Origin::Lists | Origin::Snapshot, _) => None,
+    }
 }
 
 /// Guards 1 and 3: whether the plan deletes more than anybody can have meant.
@@ -206,6 +301,40 @@ mod tests {
         assert_eq!(danger(moved, 10), None, "moves do not count");
         let replaced = "a: d d f1@5 d\na/b: f1@1 f1@1 - f1@1\na/c: f1@1 f1@1 - f1@1";
         assert!(danger(replaced, 50).is_some(), "what goes with a directory counts");
+    }
+
+    #[test]
+    fn replicas_and_state_must_be_of_the_same_time() {
+        let (side, recorded) = (Side::Target, 5);
+        let fine = Runs {
+            origin: Origin::Snapshot,
+            recorded: Some(5),
+            given: Some(5),
+            met: Pair::new(Some(5), Some(5)),
+            knows_place: None,
+        };
+        let with = |change: fn(&mut Runs)| {
+            let mut runs = fine.clone();
+            change(&mut runs);
+            out_of_time(&runs)
+        };
+        let older = |number| Some(Danger::Older { side, number, recorded });
+        assert_eq!(with(|_| ()), None);
+        assert_eq!(with(|r| r.met.target = Some(4)), older(Some(4)));
+        assert_eq!(with(|r| r.met.target = None), older(None));
+        let newer = Some(Danger::Newer { side, number: 6, recorded });
+        assert_eq!(with(|r| r.met.target = Some(6)), newer);
+        assert_eq!(with(|r| (r.met.target, r.given) = (Some(6), Some(6))), None, "killed");
+        assert_eq!(with(|r| (r.met.target, r.given) = (Some(6), Some(8))), None, "twice");
+        assert!(with(|r| (r.met.target, r.given) = (Some(9), Some(8))).is_some());
+        assert_eq!(with(|r| (r.given, r.met.target) = (None, Some(5))), None, "never noted");
+        assert_eq!(with(|r| (r.recorded, r.met.target) = (None, None)), None, "an old snapshot");
+        assert_eq!(with(|r| (r.origin, r.met.target) = (Origin::Lists, None)), None);
+        let forgotten = with(|r| (r.origin, r.recorded) = (Origin::Nothing, None));
+        assert_eq!(forgotten, Some(Danger::Forgotten { side: Side::Initiator, number: 5 }));
+        let first =
+            with(|r| (r.origin, r.recorded, r.met) = (Origin::Nothing, None, Pair::default()));
+        assert_eq!(first, None, "a first contact");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! missing, nothing can be taken for deleted, and what has not even another ctime lies where it lay.
 
 use crate::state::{Baseline, Cursor, Damaged, Known, Record, Recorded};
-use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree, same};
 use std::fmt;
 
 /// A directory that is not the one that the baseline knows, because a file system is not mounted
@@ -44,6 +44,8 @@ pub struct Lacking {
     pub known: u64,
     /// Entries that are there and have not changed since at all.
     pub alike: u64,
+    /// Entries that are there with the content that was recorded.
+    pub same: u64,
 }
 
 impl fmt::Display for NotMounted {
@@ -93,6 +95,21 @@ pub fn not_mounted(trees: &Pair<Tree>, baseline: &Baseline) -> Result<Vec<NotMou
         }
     }
     Ok(found)
+}
+
+/// Whether a replica whose identity is torn is the one that the baseline knows: by its root, or
+/// because most of its entries are as recorded (spec 8).
+///
+/// # Errors
+/// The baseline cannot be read.
+pub fn is_recognised(trees: &Pair<Tree>, baseline: &Baseline, side: Side) -> Result<bool, Damaged> {
+    let tree = &trees[side];
+    let root = tree.entry(Tree::ROOT).inode();
+    if root.is_some() && root == baseline.header().roots[side] {
+        return Ok(true);
+    }
+    let found = lacking(baseline.cursor(), tree, side, Some(Tree::ROOT))?;
+    Ok(found.same * 2 > found.known)
 }
 
 /// The mount points that the next baseline knows: those that are there, and those of before
@@ -265,6 +282,7 @@ fn lacking(
                     let now = tree.entry(id);
                     let is_alike = now.kind == before.kind && now.ctime == before.ctime;
                     lacking.alike += u64::from(is_alike);
+                    lacking.same += u64::from(same::stamps_agree(now, before));
                 }
             }
             if known.has_block {

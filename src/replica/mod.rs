@@ -43,7 +43,7 @@ use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::{Problem, Reporter};
 use crate::rsync::End;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, RelPath, Side, Stamp, Tree};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -577,7 +577,19 @@ pub trait Replica: Send {
     ///
     /// # Errors
     /// It cannot be read.
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError>;
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError>;
+
+    /// Which runs this replica knows of; asked for while it is locked.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError>;
+
+    /// Notes a run beside the identity; on the disk when this returns.
+    ///
+    /// # Errors
+    /// It cannot be written, or there is no identity.
+    fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError>;
 
     /// Gives the replica an identity.
     ///

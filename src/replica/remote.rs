@@ -14,7 +14,7 @@ use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Reporter;
 use crate::rsync::End;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -150,8 +150,16 @@ impl Replica for RemoteReplica {
         self.worker().abilities()
     }
 
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
         self.worker().identity()
+    }
+
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
+        self.worker().runs()
+    }
+
+    fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
+        self.worker().set_run(mark)
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {

@@ -43,7 +43,7 @@ use crate::process::Stop;
 use crate::report::{Level, Reporter};
 use crate::rsync::{End, RemoteEnd};
 use crate::ssh::{Ssh, Use};
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -80,7 +80,9 @@ struct Link {
     style: Style,
     checker: Checker,
     owners: Owners,
-    identity: IdentityThere,
+    identity: IdentityFound,
+    /// Which runs it knows of, as they were when it was locked.
+    runs: Vec<RunMark>,
     has_work_dir: bool,
     has_kept: bool,
     has_left_overs: bool,
@@ -117,14 +119,6 @@ impl Links {
             Links::All => "follow",
         }
     }
-}
-
-/// What the greeting told of the identity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum IdentityThere {
-    None,
-    Known(Identity),
-    Unreadable,
 }
 
 /// What a remote replica needs to know beside the way to it.
@@ -359,15 +353,16 @@ impl Replica for ShellReplica {
         self.try_abilities()
     }
 
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
-        match self.link()?.identity.clone() {
-            IdentityThere::None => Ok(None),
-            IdentityThere::Known(identity) => Ok(Some(identity)),
-            IdentityThere::Unreadable => Err(self.error(
-                "its identity file in .osync_workdir cannot be read or holds no identity; if this \
-                 is the right replica, remove that file and run with --initialize",
-            )),
-        }
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
+        Ok(self.link()?.identity.clone())
+    }
+
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
+        Ok(self.link()?.runs.clone())
+    }
+
+    fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
+        self.write_run(mark)
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {

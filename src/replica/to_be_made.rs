@@ -8,7 +8,7 @@ use super::{
 };
 use crate::process::Stop;
 use crate::rsync::End;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, Kind, RelPath, Side, Tree, TreeBuilder};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,8 +85,16 @@ impl Replica for ToBeMade {
         self.refuse()
     }
 
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
-        Ok(None)
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
+        Ok(IdentityFound::Missing)
+    }
+
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
+        Ok(Vec::new())
+    }
+
+    fn set_run(&mut self, _: &RunMark) -> Result<(), ReplicaError> {
+        self.refuse()
     }
 
     fn set_identity(&mut self, _: &Identity) -> Result<(), ReplicaError> {

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const TEMPORARY: &str = ".tmp-";
@@ -52,6 +53,9 @@ pub(super) enum Durable {
 #[derive(Debug)]
 pub(super) struct Files {
     dir: StateDir,
+    /// The directory, once it was opened: if its disk is taken away meanwhile, nothing is written
+    /// to the bare mount point.
+    opened: OnceLock<OwnedFd>,
 }
 
 /// A new file that has not yet taken its place. Removed if it never does.
@@ -98,7 +102,33 @@ impl Drop for Fresh {
 
 impl Files {
     pub(super) fn new(dir: StateDir) -> Self {
-        Files { dir }
+        Files { dir, opened: OnceLock::new() }
+    }
+
+    fn again(&self) -> Result<Option<OwnedFd>, StateError> {
+        let opened = self.opened.get().map(OwnedFd::try_clone).transpose();
+        opened.map_err(|cause| StateError::file("open the state directory", self.dir.path(), cause))
+    }
+
+    fn remember(&self, dir: OwnedFd) -> Result<OwnedFd, StateError> {
+        let opened = self.opened.get_or_init(|| dir).try_clone();
+        opened.map_err(|cause| StateError::file("open the state directory", self.dir.path(), cause))
+    }
+
+    /// The directory; none if it is not there.
+    fn open_dir(&self) -> Result<Option<OwnedFd>, StateError> {
+        match self.again()? {
+            Some(dir) => Ok(Some(dir)),
+            None => self.dir.open()?.map(|dir| self.remember(dir)).transpose(),
+        }
+    }
+
+    /// The directory, made where it is missing.
+    fn make_dir(&self) -> Result<OwnedFd, StateError> {
+        match self.again()? {
+            Some(dir) => Ok(dir),
+            None => self.remember(self.dir.make()?),
+        }
     }
 
     pub(super) fn dir(&self) -> &StateDir {
@@ -111,7 +141,7 @@ impl Files {
 
     /// Opens a file for reading; none if it is not there.
     pub(super) fn open(&self, name: &str) -> Result<Option<(File, FileStamp)>, StateError> {
-        let Some(dir) = self.dir.open()? else { return Ok(None) };
+        let Some(dir) = self.open_dir()? else { return Ok(None) };
         let failed = |cause: io::Error| StateError::file("read", self.path(name), cause);
         // a fifo must not make us wait
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -150,7 +180,7 @@ impl Files {
         write: impl FnOnce(&mut dyn Write) -> io::Result<T>,
     ) -> Result<(Fresh, T), StateError> {
         let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
-        let dir = self.dir.make()?;
+        let dir = self.make_dir()?;
         let temporary = temporary_name(name, rustix::process::getpid().as_raw_nonzero().get());
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -188,7 +218,7 @@ impl Files {
     /// an old one makes some file systems write it out at once, which costs more than a
     /// small run.
     pub(super) fn overwrite(&self, name: &str, line: &[u8]) -> Result<(), StateError> {
-        let dir = self.dir.make()?;
+        let dir = self.make_dir()?;
         let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
@@ -218,7 +248,7 @@ impl Files {
 
     /// Removes a file, if it is there.
     pub(super) fn remove(&self, name: &str) -> Result<(), StateError> {
-        let Some(dir) = self.dir.open()? else { return Ok(()) };
+        let Some(dir) = self.open_dir()? else { return Ok(()) };
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {
                 fault::point("state file removed");
@@ -230,14 +260,14 @@ impl Files {
 
     /// Makes renames last.
     pub(super) fn sync(&self) -> Result<(), StateError> {
-        let Some(dir) = self.dir.open()? else { return Ok(()) };
+        let Some(dir) = self.open_dir()? else { return Ok(()) };
         rustix::fs::fsync(dir)
             .map_err(|cause| StateError::file("write the directory", self.dir.path(), cause))
     }
 
     /// The names in the directory that are UTF-8.
     pub(super) fn names(&self) -> Result<Vec<String>, StateError> {
-        let Some(dir) = self.dir.open()? else { return Ok(Vec::new()) };
+        let Some(dir) = self.open_dir()? else { return Ok(Vec::new()) };
         let failed = |cause| StateError::file("list", self.dir.path(), cause);
         let mut names = Vec::new();
         for entry in Dir::read_from(&dir).map_err(failed)? {

@@ -18,6 +18,7 @@ pub mod lists;
 pub mod merge;
 mod progress;
 mod records;
+pub mod runs;
 mod settled;
 mod show;
 mod show_json;
@@ -38,6 +39,7 @@ pub use error::{Shown, StateError};
 pub use file_systems::{Compared, KnownFileSystem};
 pub use files::FileStamp;
 pub use progress::{Action, Inflight, InflightNote, InflightPath, Part};
+pub use runs::{IdentityFound, RunMark};
 pub use settled::{Seen, Settled};
 pub use show::{Ask, Form, ShowError, Verdict, command};
 pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
@@ -99,6 +101,8 @@ pub struct Header {
     pub version: String,
     /// For [`Recorded::Listed`]: the mtime of the list file; what is newer counts as modified.
     pub listed_at: Pair<Stamp>,
+    /// The number of the run that wrote it; none: an earlier version did.
+    pub run: Option<u64>,
     /// Where another file system was mounted, in the order of the paths.
     pub mounts: Pair<Vec<RelPath>>,
     /// Which attributes the digests cover that had to be asked for through rsync.
@@ -128,6 +132,7 @@ impl Default for Header {
             written_at: Stamp::UNKNOWN,
             version: String::new(),
             listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            run: None,
             mounts: Pair::default(),
             covers: Covers::default(),
             roots: Pair::default(),

@@ -190,6 +190,25 @@ impl StateStore {
         self.files.remove(&self.name("inflight"))
     }
 
+    /// The highest number that a run of this task was given; none: none was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn run_given(&self) -> Result<Option<u64>, StateError> {
+        let found = self.files.read(&self.name("run"))?;
+        Ok(found.and_then(|(bytes, _)| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+    }
+
+    /// Notes the number that this run is given, before it goes to the replicas: a run that is
+    /// killed in between leaves replicas that are newer than the snapshot, and not newer than
+    /// this. On disk when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_run_given(&self, number: u64) -> Result<(), StateError> {
+        self.files.replace(&self.name("run"), Durable::Yes, format!("{number}\n").as_bytes())
+    }
+
     /// Keeps the last run's conflicts: finished lines, with their newlines.
     ///
     /// # Errors

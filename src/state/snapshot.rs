@@ -21,6 +21,8 @@ mod tag {
     pub const INITIATOR_MOUNTS: u64 = 3;
     /// Where file systems were mounted on the target.
     pub const TARGET_MOUNTS: u64 = 4;
+    /// The number of the run.
+    pub const RUN: u64 = 5;
 }
 
 const MAGIC: &[u8] = b"osync snapshot\n";
@@ -178,6 +180,11 @@ fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
             put_tagged(&mut out, mounts_tag(side), &value);
         }
     }
+    if let Some(run) = header.run {
+        let mut value = Vec::new();
+        put_number(&mut value, run);
+        put_tagged(&mut out, tag::RUN, &value);
+    }
     out
 }
 
@@ -224,6 +231,7 @@ fn take_tagged(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damag
                     header.mounts[side].push(path);
                 }
             }
+            tag::RUN => header.run = Some(value.number()?),
             // A later osync's, which this one can do without.
             _ => continue,
         }
@@ -259,6 +267,7 @@ fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), 
         covers,
         roots: Pair::default(),
         mounts: Pair::default(),
+        run: None,
     };
     if format > 1 {
         take_tagged(&mut reader, &mut header)?;
@@ -323,6 +332,7 @@ mod tests {
             covers: Covers { acl: true, xattr: false, all_spaces: true },
             roots: Pair::new(Some(Inode { dev: 0x10_0003, ino: 2 }), None),
             mounts: Pair::new(vec![path("disk"), path("m/n")], Vec::new()),
+            run: Some(300),
         }
     }
 
@@ -357,6 +367,7 @@ mod tests {
             covers: Covers::default(),
             roots: Pair::default(),
             mounts: Pair::default(),
+            run: None,
             ..header()
         };
         let mut plain = encode_header(&none, &marks());
@@ -384,7 +395,8 @@ mod tests {
     fn fields_of_a_later_osync_are_passed_over_and_those_out_of_order_are_damage() {
         let with = |fields: &[(u64, &[u8])]| {
             let (roots, mounts) = (Pair::default(), Pair::default());
-            let mut bytes = encode_header(&Header { roots, mounts, ..header() }, &marks());
+            let mut bytes =
+                encode_header(&Header { roots, mounts, run: None, ..header() }, &marks());
             for (tag, value) in fields {
                 put_tagged(&mut bytes, *tag, value);
             }

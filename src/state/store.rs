@@ -207,6 +207,13 @@ impl StateStore {
         Ok(saved)
     }
 
+    /// Whether [`StateStore::save`] would write a new baseline.
+    #[must_use]
+    pub fn is_news(&self, before: &Loaded, after: &Baseline) -> bool {
+        !before.complete
+            || !says_the_same(&before.baseline, after, &header(&before.baseline, after))
+    }
+
     fn save_baseline(&self, before: &Loaded, after: &Baseline) -> Result<Saved, StateError> {
         let header = header(&before.baseline, after);
         if before.complete && says_the_same(&before.baseline, after, &header) {
@@ -265,6 +272,7 @@ impl StateStore {
         let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
         let of_task = [
             "snapshot",
+            "run",
             "inflight",
             "resume-count",
             "conflicts",

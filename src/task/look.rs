@@ -4,11 +4,16 @@
 use super::outcome::Halt;
 use super::{Task, left_overs};
 use crate::filter::{Filter, listing};
+use crate::process::fault;
+use crate::reconcile::guard::Runs;
 use crate::reconcile::{guard, mounts};
+use crate::replica::host;
 use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
-use crate::state::{Baseline, Identity, Inflight, InflightNote, StateStore};
+use crate::state::{
+    Baseline, Identity, IdentityFound, Inflight, InflightNote, Origin, RunMark, StateStore, runs,
+};
 use crate::threads;
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::thread::ScopedJoinHandle;
@@ -111,15 +116,29 @@ impl Task<'_> {
     /// compare with (`--initialize`) the replicas are taken as they are.
     pub(super) fn identities(
         &mut self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
         baseline: Option<&Baseline>,
     ) -> Result<Pair<Option<Identity>>, Halt> {
-        let mut found =
-            Pair::new(self.replicas.initiator.identity()?, self.replicas.target.identity()?);
+        let mut found = Pair::default();
+        for side in Side::BOTH {
+            found[side] = match self.replicas[side].identity()? {
+                IdentityFound::Known(identity) => Some(identity),
+                IdentityFound::Missing => None,
+                IdentityFound::Torn => self.mend_identity(trees, baseline, side)?,
+            };
+        }
         if let Some(baseline) = baseline
             && let Some(danger) = guard::stranger(&baseline.header().identities, &found)
         {
             return Err(Halt::Danger(danger));
         }
+        let runs = self.runs(store, &found, baseline)?;
+        if let Some(danger) = baseline.and_then(|_| guard::out_of_time(&runs)) {
+            return Err(Halt::Danger(danger));
+        }
+        let numbers = [runs.recorded, runs.given, runs.met.initiator, runs.met.target];
+        self.last_run = numbers.into_iter().flatten().max().unwrap_or(0);
         if self.is_dry() {
             return Ok(found);
         }
@@ -137,6 +156,100 @@ impl Task<'_> {
             }
         }
         Ok(found)
+    }
+
+    /// An identity file without an identity, as a power cut leaves it. If the replica is known
+    /// all the same, it gets back what it had.
+    fn mend_identity(
+        &mut self,
+        trees: &Pair<Tree>,
+        baseline: Option<&Baseline>,
+        side: Side,
+    ) -> Result<Option<Identity>, Halt> {
+        let Some(baseline) = baseline else { return Ok(None) };
+        let header = baseline.header();
+        let Some(known) = header.identities[side].clone() else { return Ok(None) };
+        if !mounts::is_recognised(trees, baseline, side).map_err(|e| Halt::state(&e))? {
+            return Ok(None);
+        }
+        let text = format!(
+            "{side}: its identity file holds none, as after a power cut; the replica was \
+             recognised by what it holds, and the file is written anew"
+        );
+        self.say(Level::Notice, &text);
+        if self.is_dry() {
+            return Ok(Some(known));
+        }
+        self.replicas[side].set_identity(&known)?;
+        if let (Some(number), Some(peer)) = (header.run, &header.identities[side.other()]) {
+            let mark = self.mark(peer, number);
+            self.replicas[side].set_run(&mark)?;
+        }
+        Ok(Some(known))
+    }
+
+    /// What is known of the runs of this task.
+    fn runs(
+        &mut self,
+        store: &StateStore,
+        found: &Pair<Option<Identity>>,
+        baseline: Option<&Baseline>,
+    ) -> Result<Runs, Halt> {
+        let mut met = Pair::default();
+        let mut knows_place = None;
+        for side in Side::BOTH {
+            let marks = self.replicas[side].runs()?;
+            let like = self.mark(&Identity(String::new()), 0);
+            let mine = || marks.iter().filter(|mark| mark.instance == like.instance);
+            if let Some(peer) = &found[side.other()] {
+                let of_peer = mine().find(|mark| mark.peer == peer.0);
+                met[side] = of_peer.map(|mark| mark.number);
+            } else if side == Side::Target {
+                let of_place = mine().find(|mark| mark.place == like.place);
+                knows_place = of_place.map(|mark| mark.number);
+            }
+        }
+        let header = baseline.map(Baseline::header);
+        Ok(Runs {
+            origin: header.map_or(Origin::Nothing, |header| header.origin),
+            recorded: header.and_then(|header| header.run),
+            given: store.run_given()?,
+            met,
+            knows_place,
+        })
+    }
+
+    fn mark(&self, peer: &Identity, number: u64) -> RunMark {
+        RunMark {
+            peer: peer.0.clone(),
+            instance: runs::instance_word(&self.config.instance_id),
+            place: runs::place_word(&host::origin().host, self.replicas.initiator.root()),
+            number,
+        }
+    }
+
+    /// Gives this run its number, and writes it into both identities, so that a replica or a
+    /// state that is put back from an old copy is known by it (spec 8). None: a replica is out of
+    /// reach; then the number of before stands, which covers this one.
+    pub(super) fn number_run(
+        &mut self,
+        store: &StateStore,
+        identities: &Pair<Option<Identity>>,
+    ) -> Result<Option<u64>, Halt> {
+        let number = self.last_run + 1;
+        store.set_run_given(number)?;
+        fault::point("run numbered");
+        for side in Side::BOTH {
+            let Some(peer) = &identities[side.other()] else { return Ok(None) };
+            let mark = self.mark(peer, number);
+            if let Err(error) = self.replicas[side].set_run(&mark) {
+                let text = format!("{error}; the run before this one stands for it");
+                self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+                return Ok(None);
+            }
+            fault::point("run noted");
+        }
+        Ok(Some(number))
     }
 
     /// Where a file system is missing, or another one has come, nothing is known of that side:

@@ -81,6 +81,8 @@ struct Task<'a> {
     began: Pair<Stamp>,
     /// What an earlier run was transferring when it was broken off.
     interrupted: Option<Inflight>,
+    /// The highest number of a run of this task that anybody knows of.
+    last_run: u64,
     /// Not all that it left behind could be removed.
     left_overs: bool,
     /// What stands behind the names of what this run keeps.
@@ -112,6 +114,7 @@ pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'
         readers: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
         interrupted: None,
+        last_run: 0,
         left_overs: false,
         stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
         outcome: Outcome::new(SystemTime::now()),
@@ -340,7 +343,6 @@ impl Task<'_> {
         self.outcome.done = (!self.is_dry()).then(journal::Done::default);
         self.look_up_abilities(&store)?;
         let last_was_whole = self.count_resume(&store)?;
-        self.note_action(&store, Action::ReplicaTree)?;
         for side in Side::BOTH {
             self.replicas[side].keep_listing_in(&store.dir().path());
         }
@@ -357,7 +359,7 @@ impl Task<'_> {
         self.check_stop()?;
         let Some(loaded) = loaded else {
             self.take_out_left_overs(&store, &mut trees)?;
-            let identities = self.identities(None)?;
+            let identities = self.identities(&store, &trees, None)?;
             let (mut trees, spelled) = self.agree_on_spelling(trees, &Baseline::empty())?;
             for problem in &spelled.problems {
                 self.around.reporter().tell(Event::Problem(problem));
@@ -369,7 +371,7 @@ impl Task<'_> {
         };
         let mut loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
         self.tell_notes(&loaded.notes);
-        let identities = self.identities(Some(&loaded.baseline));
+        let identities = self.identities(&store, &trees, Some(&loaded.baseline));
         let mut danger = None;
         let identities = match identities {
             // a dry run shows what is at stake
@@ -377,12 +379,10 @@ impl Task<'_> {
                 danger = Some(found);
                 Pair::default()
             }
-            Err(Halt::Danger(found)) => {
-                self.note_nothing_begun(&store, last_was_whole)?;
-                return Err(Halt::Danger(found));
-            }
             found => found?,
         };
+        // Not before it is known that this is the right place for state files.
+        self.note_action(&store, Action::ReplicaTree)?;
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
         let (mut trees, spelled) = self.agree_on_spelling(trees, &loaded.baseline)?;

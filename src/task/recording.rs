@@ -120,6 +120,9 @@ impl Task<'_> {
         let (next, claims) = record(trees, &Baseline::empty(), &plan, &achieved, header)
             .map_err(|error| Halt::state(&error))?;
         self.flush(trees, &claims)?;
+        let number = self.number_run(store, &next.header().identities.clone())?;
+        let header = Header { run: number, ..next.header().clone() };
+        let next = next.with_header(header);
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
         store.clear_inflight()?;
@@ -174,6 +177,7 @@ impl Task<'_> {
             let is_told = applied.cut_short && self.around.stop.reason().is_none();
             return Err(if is_told { Halt::Told } else { halt });
         }
+        let next = self.numbered(history, next)?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
         self.remember_what_was_told(store)?;
         if !plan.is_empty() && !applied.cut_short {
@@ -209,6 +213,17 @@ impl Task<'_> {
         self.finish(store)
     }
 
+    /// The baseline with the number of this run, if there is anything to record.
+    fn numbered(&mut self, history: &History<'_>, next: Baseline) -> Result<Baseline, Halt> {
+        if !history.store.is_news(history.loaded, &next) {
+            return Ok(next);
+        }
+        let before = history.loaded.baseline.header().run;
+        let number = self.number_run(history.store, &history.identities)?;
+        let header = Header { run: number.or(before), ..next.header().clone() };
+        Ok(next.with_header(header))
+    }
+
     fn header(
         &self,
         trees: &Pair<Tree>,
@@ -223,6 +238,7 @@ impl Task<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             covers: if is_asked { self.covers() } else { Covers::default() },
             roots: Pair::from_fn(|side| trees[side].entry(Tree::ROOT).inode()),
+            run: before.header().run,
             mounts: mounts::known_next(trees, &before.header().mounts),
             ..Header::default()
         }

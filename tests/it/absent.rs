@@ -309,3 +309,143 @@ fn a_torn_note_of_a_broken_off_run_blocks_nothing_and_makes_nothing_a_deletion()
         assert!(!sandbox.a.has("f"), "{next}");
     }
 }
+
+/// Copies a directory with everything that tells its files apart.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// Puts a directory back from a copy, as somebody who has lost it would.
+fn put_back(copy: &std::path::Path, root: &std::path::Path) {
+    std::fs::remove_dir_all(root).unwrap();
+    self::copy(copy, root);
+}
+
+#[test]
+fn a_replica_put_back_with_its_work_directory_is_noticed() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f old\nf gone 1");
+        way.fine();
+        let saved = way.sandbox.path("saved");
+        copy(&there.root, &saved);
+        here.write("f", "newer", 1_700_000_000);
+        here.make("f later 1");
+        way.fine();
+        put_back(&saved, &there.root);
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            let side = if way.here_is() == "initiator" { "target" } else { "initiator" };
+            assert!(run.stderr.contains(side), "{}: {run}", way.name);
+            assert!(run.stderr.contains("--initialize"), "{}: {run}", way.name);
+            assert_eq!(here.read("f").unwrap(), b"newer", "{}: {run}", way.name);
+            assert!(here.has("later"), "{}: {run}", way.name);
+        }
+        let run = way.run_with(&["--initialize"]);
+        assert_eq!(run.status, Some(0), "{}: {run}", way.name);
+        way.fine();
+        way.idle();
+        assert!(here.has("later"), "{}", way.name);
+    });
+}
+
+#[test]
+fn a_state_directory_that_is_gone_is_no_first_contact() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        let state = way.sandbox.path("state-disk");
+        std::fs::create_dir(&state).unwrap();
+        here.make("f f 1\nf gone 1");
+        let run = || way.prepare(&[]).env("INITIATOR_CUSTOM_STATE_DIR", &state).run();
+        let fine = || {
+            let run = run();
+            assert_eq!(run.status, Some(0), "{}: {run}", way.name);
+        };
+        fine();
+        here.remove("gone");
+        std::fs::rename(&state, way.sandbox.path("away")).unwrap();
+        std::fs::create_dir(&state).unwrap();
+        let stopped = run();
+        assert_eq!(stopped.status, Some(1), "{}: {stopped}", way.name);
+        assert!(!here.has("gone") && there.has("gone"), "{}: {stopped}", way.name);
+        let left: Vec<_> = std::fs::read_dir(&state).unwrap().collect();
+        assert!(left.iter().flatten().all(|e| !e.file_name().to_string_lossy().contains("snap")));
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::rename(way.sandbox.path("away"), &state).unwrap();
+        fine();
+        assert!(!there.has("gone"), "{}", way.name);
+    });
+}
+
+#[test]
+fn an_initiator_whose_disk_is_not_mounted_is_not_filled() {
+    each("", |way| {
+        if way.here_is() != "initiator" {
+            return; // the target's identity is missing then, which is told
+        }
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nf g 1");
+        way.fine();
+        let away = way.sandbox.path("away");
+        std::fs::rename(&here.root, &away).unwrap();
+        std::fs::create_dir(&here.root).unwrap();
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        assert!(!here.has("f") && there.has("f"), "{}: {run}", way.name);
+        std::fs::remove_dir_all(&here.root).unwrap();
+        std::fs::rename(&away, &here.root).unwrap();
+        way.fine();
+    });
+}
+
+#[test]
+fn an_identity_that_a_power_cut_has_emptied_is_written_anew() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nf g 1");
+        way.fine();
+        let file = here.at(".osync_workdir/identity");
+        let whole = std::fs::read(&file).unwrap();
+        for torn in [&b""[..], &[0; 33]] {
+            std::fs::write(&file, torn).unwrap();
+            there.make("f h 1");
+            way.fine();
+            assert!(here.has("h"), "{}", way.name);
+            let written = std::fs::read(&file).unwrap();
+            assert_eq!(written.split(|b| *b == b'\n').next(), whole.split(|b| *b == b'\n').next());
+            here.remove("h");
+            way.fine();
+        }
+        // a stranger in its place is none
+        let away = way.sandbox.path("away");
+        std::fs::rename(&here.root, &away).unwrap();
+        here.make("f other 1\nf .osync_workdir/identity \"\"");
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+        assert!(there.has("f") && !there.has("other"), "{}: {run}", way.name);
+    });
+}
+
+#[test]
+fn a_run_killed_between_its_number_and_its_baseline_blocks_nothing() {
+    if !cfg!(debug_assertions) {
+        return println!("skipped: a release build has no fault points");
+    }
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 0");
+        way.fine();
+        for (number, step) in ["run numbered:1", "run noted:1", "run noted:2"].iter().enumerate() {
+            for again in 0..2 {
+                let time = 1_700_000_000 + number as i64 * 2 + again;
+                here.write("f", format!("{number}{again}"), time);
+                let run = way.prepare(&[]).env("OSYNC_FAULT", step).run();
+                assert_eq!(run.status, None, "{} {step}: {run}", way.name);
+            }
+            way.fine();
+            assert_eq!(there.read("f"), here.read("f"), "{}", way.name);
+        }
+    });
+}

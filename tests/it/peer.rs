@@ -2,7 +2,7 @@
 
 use crate::support::sandbox::{Outcome, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
-use osync::replica::peer::protocol::{Piece, Ready, Response, Whole, encode};
+use osync::replica::peer::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
 use osync::replica::{Locked, Prepared, Unread, Way};
 use osync::tree::{Entry, Kind, Stamp, Standing};
 use std::fs;
@@ -266,7 +266,7 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
         fs::write(far.sandbox.path("said"), said).unwrap();
         let dir = far.sandbox.root().display().to_string();
         let liar = far.pretender(&format!(
-            "[ \"$2\" != --protocol ] || {{ echo 1; exit; }}\ncd '{dir}'\ncat said\n{then}\ncat >/dev/null"
+            "[ \"$2\" != --protocol ] || {{ echo {VERSION}; exit; }}\ncd '{dir}'\ncat said\n{then}\ncat >/dev/null"
         ));
         // what goes on for ever is no shell's answer either
         let run = far.run(liar.to_str().unwrap(), &[]);

@@ -9,7 +9,7 @@ use osync::replica::{
     Access, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError, Replica,
     Retention, Scan, ScanRequest, Wanted,
 };
-use osync::state::Identity;
+use osync::state::{Identity, RunMark};
 use osync::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -618,15 +618,26 @@ pub fn a_lock_that_is_there_counts_or_is_taken_over(sort: Sort) {
 
 pub fn an_identity_is_given_and_read_again(sort: Sort) {
     let mut ground = Ground::prepared(sort);
-    assert_eq!(ground.replica().identity().unwrap(), None);
+    assert_eq!(ground.replica().identity().unwrap().known(), None);
     ground.replica().lock(&request()).unwrap();
     let identity = Identity("0123abcd".into());
     ground.replica().set_identity(&identity).unwrap();
-    assert_eq!(ground.replica().identity().unwrap(), Some(identity.clone()));
+    assert_eq!(ground.replica().identity().unwrap().known(), Some(&identity));
+    // two tasks, and the later run of one of them
+    let mark = |instance: &str, number| RunMark {
+        peer: "across".to_owned(),
+        instance: instance.to_owned(),
+        place: "place".to_owned(),
+        number,
+    };
+    for (instance, number) in [("one", 1), ("*", 7), ("one", 2)] {
+        ground.replica().set_run(&mark(instance, number)).unwrap();
+    }
     ground.replica().unlock().unwrap();
     let mut again = sort.reach(&ground.root);
     again.replica.prepare(Access::ReadOnly).unwrap();
-    assert_eq!(again.replica.identity().unwrap(), Some(identity));
+    assert_eq!(again.replica.identity().unwrap().known(), Some(&identity));
+    assert_eq!(again.replica.runs().unwrap(), [mark("*", 7), mark("one", 2)]);
 }
 
 pub fn hooks_run_with_their_variables_and_within_their_time(sort: Sort) {

@@ -36,7 +36,7 @@ use super::{
 use crate::config::Preserve;
 use crate::process::Stop;
 use crate::rsync::End;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark, runs};
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode};
@@ -333,11 +333,31 @@ impl Replica for LocalReplica {
         })
     }
 
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
-        let Some(work) = self.open_work_dir()? else { return Ok(None) };
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
+        let Some(work) = self.open_work_dir()? else { return Ok(IdentityFound::Missing) };
         work.identity().map_err(|error| {
             self.error(format!("cannot read its identity in .osync_workdir/{IDENTITY}: {error}"))
         })
+    }
+
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
+        let Some(work) = self.open_work_dir()? else { return Ok(Vec::new()) };
+        let content = work.read(IDENTITY).map_err(|error| {
+            self.error(format!("cannot read its identity in .osync_workdir/{IDENTITY}: {error}"))
+        })?;
+        Ok(runs::marks_of(&content.unwrap_or_default()))
+    }
+
+    fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
+        let failed = |error: &dyn std::fmt::Display| {
+            self.error(format!(
+                "cannot note this run beside its identity .osync_workdir/{IDENTITY}: {error}"
+            ))
+        };
+        let work = self.open_work_dir()?.ok_or_else(|| failed(&"there is no work directory"))?;
+        let content = work.read(IDENTITY).map_err(|error| failed(&error))?;
+        let content = content.ok_or_else(|| failed(&"there is no such file"))?;
+        work.replace(IDENTITY, &runs::with_mark(&content, mark)).map_err(|error| failed(&error))
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {

@@ -3,7 +3,7 @@
 use super::openat_root::{HANDLE, LIST, Root};
 use crate::process::fault;
 use crate::replica::Keep;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::{Errno, Result};
@@ -221,16 +221,16 @@ impl WorkDir {
         self.root.at(b"", LIST)
     }
 
-    /// The identity; none if there is none.
-    pub fn identity(&self) -> std::io::Result<Option<Identity>> {
-        let Some(content) = self.read(IDENTITY)? else { return Ok(None) };
-        let identity = identity_of(&content);
-        identity.map(Some).ok_or_else(|| std::io::Error::other("it holds no identity"))
+    /// The identity.
+    pub fn identity(&self) -> std::io::Result<IdentityFound> {
+        let Some(content) = self.read(IDENTITY)? else { return Ok(IdentityFound::Missing) };
+        Ok(identity_of(&content).map_or(IdentityFound::Torn, IdentityFound::Known))
     }
 }
 
-/// The identity that the content of its file is: one printable word; none: it is none.
+/// The identity in the first line of its file: one printable word; none: it is none.
 pub(in crate::replica) fn identity_of(content: &[u8]) -> Option<Identity> {
+    let content = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let text = String::from_utf8_lossy(content);
     let id = text.trim();
     let sound = (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
@@ -290,12 +290,14 @@ mod tests {
     fn an_identity_can_be_read_again_and_is_new_each_time() {
         let (_dir, root) = sandbox();
         let work = WorkDir::open_or_make(&root).unwrap();
-        assert_eq!(work.identity().unwrap(), None);
+        assert_eq!(work.identity().unwrap(), IdentityFound::Missing);
         let id = new_identity().unwrap();
         assert!(id.0.len() == 32 && id != new_identity().unwrap());
         work.replace(IDENTITY, format!("{}\n", id.0).as_bytes()).unwrap();
-        assert_eq!(work.identity().unwrap(), Some(id));
-        work.replace(IDENTITY, b"\n").unwrap();
-        assert!(work.identity().is_err());
+        assert_eq!(work.identity().unwrap(), IdentityFound::Known(id));
+        for torn in [&b""[..], b"\n", b"\0\0\0\0", b"two words\n"] {
+            work.replace(IDENTITY, torn).unwrap();
+            assert_eq!(work.identity().unwrap(), IdentityFound::Torn, "{torn:?}");
+        }
     }
 }

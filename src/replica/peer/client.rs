@@ -16,7 +16,7 @@ use crate::replica::{
 };
 use crate::report::Problem;
 use crate::rsync::End;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, NodeId, RelPath, Side, Tree};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -525,11 +525,22 @@ impl Replica for PeerReplica {
         }
     }
 
-    fn identity(&mut self) -> Result<Option<Identity>, ReplicaError> {
+    fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
         match self.ask(&Request::Identity, OnStop::GiveUp)? {
             Response::Identity(identity) => Ok(identity),
             _ => Err(self.nonsense("an answer to another question")),
         }
+    }
+
+    fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
+        match self.ask(&Request::Runs, OnStop::GiveUp)? {
+            Response::Runs(runs) => Ok(runs),
+            _ => Err(self.nonsense("an answer to another question")),
+        }
+    }
+
+    fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
+        self.done(&Request::SetRun(mark.clone()))
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {

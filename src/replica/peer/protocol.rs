@@ -15,13 +15,13 @@ use crate::replica::{
     Op, PathError, Prepared, Retention, Unread, Wanted, Watched,
 };
 use crate::report::Problem;
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, RelPath, Standing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the client sends before its first frame. The server passes over all that comes before,
 /// for that is the rest of the script with which the shell was to be taught.
@@ -57,6 +57,10 @@ pub enum Request {
     Identity,
     /// `set_identity`. [`Response::Done`].
     SetIdentity(Identity),
+    /// `runs`. [`Response::Runs`].
+    Runs,
+    /// `set_run`. [`Response::Done`].
+    SetRun(RunMark),
     /// Rules for the next scan, behind those already sent. [`Response::Done`].
     Rules(Vec<RuleText>),
     /// `scan`. [`Response::Top`], [`Response::Pieces`], [`Response::Problems`],
@@ -109,7 +113,9 @@ pub enum Response {
     #[allow(missing_docs)]
     Abilities(Abilities),
     #[allow(missing_docs)]
-    Identity(Option<Identity>),
+    Identity(IdentityFound),
+    #[allow(missing_docs)]
+    Runs(Vec<RunMark>),
     /// The entry that a tree grows from.
     Top(Standing, Entry),
     /// The next pieces of a tree (see [`listing`](super::listing)).

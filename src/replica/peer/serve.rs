@@ -348,6 +348,11 @@ impl<W: Write + Send> Server<'_, W> {
                 self.replica()?.set_identity(&identity)?;
                 Response::Done
             }
+            Request::Runs => Response::Runs(self.replica()?.runs()?),
+            Request::SetRun(mark) => {
+                self.replica()?.set_run(&mark)?;
+                Response::Done
+            }
             Request::Rules(rules) => {
                 self.rules.extend(rules);
                 Response::Done

@@ -4,11 +4,12 @@ use super::answer::Checker;
 use super::channel::{Channel, ChannelError, Excess};
 use super::encode::quoted_datum;
 use super::record::Style;
-use super::{IdentityThere, Link, Owners, ShellReplica};
+use super::{Link, Owners, ShellReplica};
 use crate::config::{Location, RemoteOsync};
 use crate::replica::connection::Connection;
 use crate::replica::local::work_dir::identity_of;
 use crate::replica::{Access, Prepared, ReplicaError, Trouble, Way};
+use crate::state::{IdentityFound, RunMark};
 use crate::tree::Stamp;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -32,6 +33,7 @@ pub(super) struct Greeting {
     has_left_overs: bool,
     has_sha256: bool,
     identity: Option<Vec<u8>>,
+    runs: Vec<RunMark>,
     file_system: Option<String>,
     /// The protocol of an osync over there that is not of ours.
     peer: Option<u32>,
@@ -123,7 +125,7 @@ impl ShellReplica {
         };
         self.root = OsString::from_vec(greeting.root).into();
         let identity = match greeting.identity {
-            None => IdentityThere::None,
+            None => IdentityFound::Missing,
             Some(bytes) => identity_from(&bytes),
         };
         let checker = greeting.checker.ok_or_else(|| self.garbled("greet"))?;
@@ -133,6 +135,7 @@ impl ShellReplica {
             checker,
             owners: Owners::default(),
             identity,
+            runs: greeting.runs,
             has_work_dir: greeting.has_work_dir,
             has_kept: greeting.has_kept,
             has_left_overs: greeting.has_left_overs,
@@ -154,8 +157,8 @@ impl ShellReplica {
     }
 }
 
-pub(super) fn identity_from(bytes: &[u8]) -> IdentityThere {
-    identity_of(bytes).map_or(IdentityThere::Unreadable, IdentityThere::Known)
+pub(super) fn identity_from(bytes: &[u8]) -> IdentityFound {
+    identity_of(bytes).map_or(IdentityFound::Torn, IdentityFound::Known)
 }
 
 /// What must hold for the work directory.
@@ -240,6 +243,7 @@ pub(super) fn parse(said: &[u8]) -> Option<Greeting> {
             b"kept" => greeting.has_kept = text == "yes",
             b"replaced" => greeting.has_left_overs = text == "yes",
             b"identity" => greeting.identity = Some(value.to_vec()),
+            b"run" => greeting.runs.extend(RunMark::parse(&[b"run ", value].concat())),
             _ => return None,
         }
     }
@@ -286,7 +290,7 @@ mod tests {
         for (bytes, known) in
             [(&b"ab12"[..], true), (b"", false), (b"a b", false), (b"\xff", false)]
         {
-            assert_eq!(matches!(identity_from(bytes), IdentityThere::Known(_)), known);
+            assert_eq!(matches!(identity_from(bytes), IdentityFound::Known(_)), known);
         }
     }
 }

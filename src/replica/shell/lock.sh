@@ -58,6 +58,8 @@ do_lock() {
       [ "$(cat ./lock.by)" = "$by" ] || write_file lock.by "$by" 2>&1 || return 1
       sweep
       echo taken
+      # what was said at the beginning may be another run's past by now
+      cat ./identity 2>/dev/null
       return 0
     fi
     is_there lock || { echo "$PWD/lock: cannot be made" && return 1; }
@@ -91,6 +93,24 @@ remove_judged() {
     ln "./lock.old.$$" ./lock 2>/dev/null
   fi
   [ -d "./lock.old.$$" ] || rm -f "./lock.old.$$"
+}
+
+# set_run: the data are how the line of this task begins, and the line. The others stay.
+do_set_run() {
+  datum && key=$datum && datum && text=$datum || return 1
+  datum
+  enter_work || { echo "$base/.osync_workdir: cannot enter it" && return 1; }
+  new=
+  while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+      "$key"* | '') ;;
+      *) new="$new$line$nl" ;;
+    esac
+  done <./identity
+  [ -n "$new" ] || { echo 'there is no identity' && return 1; }
+  write_file identity "$new$text" 2>&1 || return 1
+  # where there is no such command, the flush of the whole run has said so
+  sync ./identity . 2>/dev/null || sync 2>/dev/null || :
 }
 
 do_set_identity() {

@@ -13,7 +13,7 @@ use crate::replica::lock_policy::{
     decide,
 };
 use crate::replica::{LockRequest, Locked, ReplicaError, Trouble};
-use crate::state::Identity;
+use crate::state::{Identity, IdentityFound, RunMark, runs};
 
 /// Two small files, in blocks of any size.
 const ROOM_FOR_A_LOCK_KIB: u64 = 128;
@@ -75,9 +75,11 @@ impl ShellReplica {
                     self.error(format!("cannot take its lock in .osync_workdir: {said}{full}"))
                 );
             }
-            if answer == b"taken\n" {
+            if let Some(identity) = answer.strip_prefix(b"taken\n") {
+                let runs = runs::marks_of(identity);
                 let link = self.link()?;
                 (link.locked, link.has_work_dir) = (true, true);
+                link.runs = runs;
                 return Ok(judged.map_or(Locked::Free, |(_, locked)| locked));
             }
             let (lock, lock_by) = parse(&answer).ok_or_else(|| self.garbled("lock"))?;
@@ -181,7 +183,25 @@ impl ShellReplica {
             let said = String::from_utf8_lossy(&answer);
             return Err(self.error(format!("cannot write its identity: {}", said.trim())));
         }
-        self.link()?.identity = super::IdentityThere::Known(identity.clone());
+        let link = self.link()?;
+        (link.identity, link.runs) = (IdentityFound::Known(identity.clone()), Vec::new());
+        Ok(())
+    }
+
+    pub(super) fn write_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
+        let mut data = Vec::new();
+        datum(&mut data, mark.key().as_bytes());
+        datum(&mut data, mark.to_line().as_bytes());
+        data.extend_from_slice(b".\n");
+        let (status, answer) = self.ask(&[Piece::Lock], "set_run", &data, OnStop::Finish)?;
+        if status != 0 {
+            let said = String::from_utf8_lossy(&answer);
+            let said = said.trim();
+            return Err(self.error(format!("cannot note this run beside its identity: {said}")));
+        }
+        let runs = &mut self.link()?.runs;
+        runs.retain(|known| known.key() != mark.key());
+        runs.push(mark.clone());
         Ok(())
     }
 }

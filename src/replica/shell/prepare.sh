@@ -210,8 +210,13 @@ hello() {
     fi
     [ ! -d ./replaced ] || echo 'replaced yes'
     if [ -f ./identity ]; then
-      IFS= read -r line <./identity || :
-      printf 'identity %s\n' "$line"
+      {
+        IFS= read -r line || :
+        printf 'identity %s\n' "$line"
+        while IFS= read -r line; do
+          case $line in 'run '*) printf '%s\n' "$line" ;; esac
+        done
+      } <./identity
     elif [ -e ./identity ]; then
       echo 'identity '
     fi

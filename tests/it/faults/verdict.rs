@@ -92,6 +92,7 @@ pub fn check_work_dir(root: &Path) -> Held {
     }
     let state = [
         "snapshot-",
+        "run-",
         "conflicts-",
         "resume-count-",
         "listing-",

@@ -165,7 +165,7 @@ fn a_full_disk_loses_nothing() {
         let identity = Identity("0123456789abcdef0123456789abcdef".into());
         let error = sandbox.replica.set_identity(&identity).unwrap_err().to_string();
         assert!(error.contains("No space left"), "{error}");
-        assert_eq!(sandbox.replica.identity().unwrap(), None);
+        assert_eq!(sandbox.replica.identity().unwrap().known(), None);
         let request = LockRequest { instance_id: "t".into(), force: false, stranger_resume: false };
         let error = sandbox.replica.lock(&request).unwrap_err().to_string();
         assert!(error.contains("No space left") && error.contains("lock"), "{error}");

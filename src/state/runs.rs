@@ -1,0 +1,143 @@
+//! What a replica itself knows of the runs that synchronised it (spec 8, "A replica that went
+//! back in time"). Pure.
+//!
+//! The file `identity` in the work directory:
+//!
+//! ```text
+//! IDENTITY
+//! run PEER INSTANCE PLACE NUMBER
+//! ```
+//! One line `run` for each task that meets this replica: the identity of the replica across, the
+//! INSTANCE_ID, where the initiator was, and the number of the last run that recorded anything.
+//! Files of earlier versions end behind the first line.
+
+use super::Identity;
+use crate::tree::path::escape;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The last run of one task that met a replica.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunMark {
+    /// The identity of the replica across.
+    pub peer: String,
+    /// INSTANCE_ID, without spaces and control characters.
+    pub instance: String,
+    /// Where the initiator is: a digest of its host and directory.
+    pub place: String,
+    /// The number of the run.
+    pub number: u64,
+}
+
+/// INSTANCE_ID as one word.
+#[must_use]
+pub fn instance_word(instance: &str) -> String {
+    escape(instance.as_bytes()).replace(' ', "\\x20")
+}
+
+/// Where an initiator is, as a word that tells nobody its name.
+#[must_use]
+pub fn place_word(host: &str, root: &Path) -> String {
+    let text = [host.as_bytes(), b"\0", root.as_os_str().as_encoded_bytes()].concat();
+    blake3::hash(&text).to_hex()[..16].to_owned()
+}
+
+impl RunMark {
+    /// How its line begins: what tells one task's line from another's.
+    #[must_use]
+    pub fn key(&self) -> String {
+        format!("run {} {} ", self.peer, self.instance)
+    }
+
+    /// Its line, without the end.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        format!("{}{} {}", self.key(), self.place, self.number)
+    }
+
+    /// Reads a line; none: it is of another sort, or torn.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(line).ok()?;
+        let mut words = text.strip_prefix("run ")?.split(' ').map(str::to_owned);
+        let (peer, instance, place) = (words.next()?, words.next()?, words.next()?);
+        let number = words.next()?.parse().ok()?;
+        words.next().is_none().then_some(RunMark { peer, instance, place, number })
+    }
+}
+
+/// All marks of an identity file.
+#[must_use]
+pub fn marks_of(content: &[u8]) -> Vec<RunMark> {
+    content.split(|byte| *byte == b'\n').skip(1).filter_map(RunMark::parse).collect()
+}
+
+/// An identity file in which a task's mark is this one; the others stay as they are.
+#[must_use]
+pub fn with_mark(content: &[u8], mark: &RunMark) -> Vec<u8> {
+    let key = mark.key();
+    let mut lines = content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let mut out = lines.next().unwrap_or_default().to_vec();
+    out.push(b'\n');
+    for line in lines.filter(|line| !line.starts_with(key.as_bytes())) {
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out.extend_from_slice(mark.to_line().as_bytes());
+    out.push(b'\n');
+    out
+}
+
+/// What a replica says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityFound {
+    /// There is no identity.
+    Missing,
+    /// There is a file, and no identity in it: what a power cut leaves.
+    Torn,
+    /// This one.
+    Known(Identity),
+}
+
+impl IdentityFound {
+    /// The identity, if there is one.
+    #[must_use]
+    pub fn known(&self) -> Option<&Identity> {
+        match self {
+            IdentityFound::Known(identity) => Some(identity),
+            IdentityFound::Missing | IdentityFound::Torn => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(peer: &str, instance: &str, number: u64) -> RunMark {
+        RunMark { peer: peer.into(), instance: instance_word(instance), place: "p".into(), number }
+    }
+
+    #[test]
+    fn each_task_has_a_mark_of_its_own_and_what_is_not_known_stays() {
+        let old = b"abc\n";
+        let one = with_mark(old, &mark("x", "my task\n", 1));
+        let two = with_mark(&one, &mark("y", "my task\n", 7));
+        let three = with_mark(&two, &mark("x", "my task\n", 2));
+        assert_eq!(marks_of(&three), [mark("y", "my task\n", 7), mark("x", "my task\n", 2)]);
+        assert!(three.starts_with(b"abc\n") && three.iter().filter(|b| **b == b'\n').count() == 3);
+        let with_more = [&three[..], b"later thing\n"].concat();
+        let kept = with_mark(&with_more, &mark("z", "t", 1));
+        assert!(kept.windows(11).any(|part| part == b"later thing"));
+        assert_eq!(marks_of(&kept).len(), 3);
+    }
+
+    #[test]
+    fn what_is_no_mark_is_passed_over() {
+        for line in ["", "run", "run a b c", "run a b c x", "run a b c 1 2", "ran a b c 1"] {
+            assert_eq!(RunMark::parse(line.as_bytes()), None, "{line}");
+        }
+        assert_eq!(marks_of(b"run a b c 1\n"), [], "the first line is the identity");
+        assert_eq!(marks_of(b""), []);
+    }
+}
