@@ -177,9 +177,17 @@ fn an_unfinished_run_is_resumed_as_often_as_it_may_be() {
     for (settings, times, said) in [
         (&[("RESUME_TRY", "2")][..], "0", "resuming it (try 1 of 2)"),
         (&[("RESUME_TRY", "2")], "1", "resuming it (try 2 of 2)"),
-        (&[("RESUME_TRY", "2")], "2", "2 tries to resume it did not either; starting afresh"),
-        (&[("RESUME_SYNC", "no")], "0", "did not come to its end; starting afresh"),
-        (&[("RESUME_TRY", "0")], "0", "did not come to its end; starting afresh"),
+        (&[("RESUME_TRY", "2")], "2", "nor did 2 tries to resume it; this one goes on"),
+        (
+            &[("RESUME_SYNC", "no")],
+            "0",
+            "did not come to its end; this one goes on from what it achieved",
+        ),
+        (
+            &[("RESUME_TRY", "0")],
+            "0",
+            "did not come to its end; this one goes on from what it achieved",
+        ),
         (&[], "0", "resuming it (try 1 of 1)"),
     ] {
         unfinished(&sandbox);
@@ -189,7 +197,7 @@ fn an_unfinished_run_is_resumed_as_often_as_it_may_be() {
     }
     unfinished(&sandbox);
     let no_resume = sandbox.quick().env("RESUME_TRY", "9").arg("--no-resume").run();
-    assert!(no_resume.stdout.contains("starting afresh"), "{no_resume}");
+    assert!(no_resume.stdout.contains("this one goes on"), "{no_resume}");
     let next = run(&sandbox, &[]);
     assert!(!next.stdout.contains("did not come to its end"), "{next}");
 }
