@@ -19,7 +19,7 @@ use crate::tree::same::{
 };
 use crate::tree::{Entry, Kind, Lack, NodeId, Pair, Side, Standing, Tree};
 
-/// What is known of every path_id before anything is decided.
+/// What is known of every path before anything is decided.
 pub struct Facts<'a> {
     /// Both replicas as scanned.
     pub trees: &'a Pair<Tree>,
@@ -47,7 +47,7 @@ pub struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Compares every path_id with the baseline and gathers what lies below it.
+    /// Compares every path with the baseline and gathers what lies below it.
     #[must_use]
     pub fn gather(
         delta: &Delta,

@@ -1,6 +1,6 @@
 //! The paths that need thought: everything that is not plainly in step, with its ancestors.
 //!
-//! A [`Delta`] is a tree of path_ids. A path_id knows what each side has there now and what the
+//! A [`Delta`] is a tree of paths. A path knows what each side has there now and what the
 //! baseline says. Parents always have smaller numbers than their children, so walking the
 //! numbers forwards is top-down and walking them backwards is bottom-up: no recursion.
 
@@ -26,7 +26,7 @@ struct Node {
     now: Pair<Option<NodeId>>,
 }
 
-/// Where a name is, or belongs, among the children of a path_id.
+/// Where a name is, or belongs, among the children of a path.
 enum Place {
     Found(PathId),
     Between(u32, u32),
@@ -48,7 +48,7 @@ impl Default for Delta {
 }
 
 impl PathId {
-    /// The number of the path_id, for tables with one value a path_id.
+    /// The number of the path, for tables with one value a path.
     #[must_use]
     pub fn index(self) -> usize {
         self.0 as usize
@@ -74,7 +74,7 @@ impl Delta {
         Delta { nodes: vec![root], names: Vec::new(), records: Vec::new(), is_as_recorded: false }
     }
 
-    /// How many path_ids there are, the root included.
+    /// How many paths there are, the root included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -152,7 +152,7 @@ impl Delta {
         }
     }
 
-    /// The path_id of a path, if the delta speaks of it.
+    /// The path of a path, if the delta speaks of it.
     #[must_use]
     pub fn find(&self, path: &RelPath) -> Option<PathId> {
         path.components().try_fold(Self::ROOT, |at, name| self.child(at, name))
@@ -240,19 +240,19 @@ impl Delta {
         (self.records.len() - 1) as u32
     }
 
-    /// Every path_id but the root, parents before children.
+    /// Every path but the root, parents before children.
     pub fn path_ids(&self) -> impl DoubleEndedIterator<Item = PathId> + ExactSizeIterator + use<> {
         #[allow(clippy::cast_possible_truncation)] // see `new_node`
         (1..self.nodes.len() as u32).map(PathId)
     }
 
-    /// Every path_id but the root in the order of the paths.
+    /// Every path but the root in the order of the paths.
     #[must_use]
     pub fn in_path_order(&self) -> Vec<PathId> {
         self.below(Delta::ROOT)
     }
 
-    /// Every path_id below one, in the order of the paths.
+    /// Every path below one, in the order of the paths.
     #[must_use]
     pub fn below(&self, top: PathId) -> Vec<PathId> {
         let mut order = Vec::new();
@@ -268,7 +268,7 @@ impl Delta {
         order
     }
 
-    /// The children of a path_id in order of their names.
+    /// The children of a path in order of their names.
     pub fn children(&self, path_id: PathId) -> impl Iterator<Item = PathId> + '_ {
         let first = self.nodes[path_id.index()].first_child;
         std::iter::successors((first != NONE).then_some(PathId(first)), |at| {
@@ -277,7 +277,7 @@ impl Delta {
         })
     }
 
-    /// The path_id of the directory that holds this one.
+    /// The path of the directory that holds this one.
     #[must_use]
     pub fn parent(&self, path_id: PathId) -> PathId {
         PathId(self.nodes[path_id.index()].parent)

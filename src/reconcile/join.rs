@@ -239,7 +239,7 @@ impl Walk<'_> {
         known.map(|index| block[index].name.to_vec()).unwrap_or_default()
     }
 
-    /// The path_id of a directory that was taken for granted until something below it turned
+    /// The path of a directory that was taken for granted until something below it turned
     /// out to need thought.
     fn materialise(&mut self, dir: usize) -> PathId {
         let mut chain = Vec::new();

@@ -33,8 +33,8 @@ pub struct Achieved {
     pub failed_moves: BTreeSet<usize>,
 }
 
-/// Entries by path_id. A first run reads every entry again, so this stays small: a number a
-/// path_id, and the entries side by side.
+/// Entries by path. A first run reads every entry again, so this stays small: a number a
+/// path, and the entries side by side.
 #[derive(Debug, Default)]
 pub struct Fresh {
     /// By [`PathId::index`]: 0 where nothing is known, else one more than the entry's place.
@@ -207,7 +207,7 @@ struct Recorder<'a> {
     trees: &'a Pair<Tree>,
     plan: &'a Plan,
     achieved: &'a Achieved,
-    /// Old names of moves that failed, with the path_id that carries their baseline.
+    /// Old names of moves that failed, with the path that carries their baseline.
     restored: BTreeMap<PathId, PathId>,
     /// New names of moves that failed.
     void: BTreeSet<PathId>,
