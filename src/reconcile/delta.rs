@@ -152,7 +152,7 @@ impl Delta {
         }
     }
 
-    /// The path of a path, if the delta speaks of it.
+    /// The number of a path, if the delta speaks of it.
     #[must_use]
     pub fn find(&self, path: &RelPath) -> Option<PathId> {
         path.components().try_fold(Self::ROOT, |at, name| self.child(at, name))
@@ -277,7 +277,7 @@ impl Delta {
         })
     }
 
-    /// The path of the directory that holds this one.
+    /// The directory that holds this one.
     #[must_use]
     pub fn parent(&self, path_id: PathId) -> PathId {
         PathId(self.nodes[path_id.index()].parent)

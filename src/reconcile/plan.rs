@@ -226,7 +226,7 @@ impl Plan {
         self.delta.now(path_id, side).map(|id| trees[side].entry(id))
     }
 
-    /// The path of a path.
+    /// The path with this number.
     #[must_use]
     pub fn path(&self, path_id: PathId) -> RelPath {
         self.delta.path(path_id)

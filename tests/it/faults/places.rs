@@ -30,6 +30,8 @@ pub const ALL: &[&str] = &[
     "an operation is done",
     "applied",
     "flushed",
+    "run noted",
+    "run numbered",
     "baseline saved",
     "state file removed",
     "recorded",
