@@ -69,6 +69,8 @@ impl StateStore {
     pub fn set_last_run(&self, last: LastRun) -> Result<(), StateError> {
         let last = last.after(self.last_run()?);
         let bytes = serde_json::to_vec(&last).unwrap_or_default();
+        // a run that is killed here may have been the last one with a baseline to save
+        self.files.sweep(&self.names())?;
         self.files.replace(&self.name("last-run"), Durable::No, &bytes)
     }
 }

@@ -268,7 +268,7 @@ impl StateStore {
     }
 
     /// All names that files of this task have.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
         let of_task = [
             "snapshot",
