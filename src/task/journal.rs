@@ -208,7 +208,7 @@ impl Task<'_> {
             ..LastRun::default()
         };
         if let Err(error) = store.set_last_run(last) {
-            self.around.reporter().problem(Level::Warn, None, None, &error.to_string());
+            self.tell_unwritten(&error.to_string());
         }
     }
 
@@ -243,8 +243,7 @@ impl Task<'_> {
                 self.expire_conflicts(&journal, ended)
             });
         if let Err(error) = recorded {
-            let text = format!("{error}; the run itself is not affected, but not to be looked up");
-            self.around.reporter().problem(Level::Warn, None, None, &text);
+            self.tell_unwritten(&format!("{error}; the run is not to be looked up"));
         }
     }
 
@@ -264,6 +263,16 @@ impl Task<'_> {
             self.say(Level::Notice, &text);
         }
         Ok(())
+    }
+
+    /// What could not be written down. Where the run itself could not be made, the cause is most
+    /// likely the one that was told.
+    fn tell_unwritten(&self, text: &str) {
+        if self.around.log.worst() == Some(Level::Critical) {
+            self.say(Level::Verbose, text);
+        } else {
+            self.around.reporter().problem(Level::Warn, None, None, text);
+        }
     }
 
     /// What made the run begin, as far as one can tell.
