@@ -248,7 +248,7 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
             assert!(ground.at("own").exists() && ground.at("out").is_symlink());
             // the link itself is renamed into deleted/, and what it leads to stays
             let done = ground.reached.replica.apply(&[aside(rel("out"), entry("out"))]).unwrap();
-            assert_eq!(done, [Ok(Done::Plainly)], "{sort:?} {mode:?}");
+            assert!(matches!(done[..], [Ok(Done::Kept(_))]), "{sort:?} {mode:?} {done:?}");
             assert!(ground.at(".osync_workdir/deleted/out").is_symlink(), "{sort:?} {mode:?}");
             assert_eq!(fs::read(outside.join("x")).unwrap(), b"far");
         }

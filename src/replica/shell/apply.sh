@@ -800,10 +800,10 @@ note_line() {
 # Adds what was noted to the record.
 write_notes() {
   [ -n "$notes" ] || return 0
-  record=${dest_place%%/*}.arrivals
+  arrivals_file=${dest_place%%/*}.arrivals
   enter_work || { enter "$here" && return 1; }
   # nobody but us can put a link there
-  [ ! -L "./$record" ] && printf '%s\n' "$notes" >>"./$record"
+  [ ! -L "./$arrivals_file" ] && printf '%s\n' "$notes" >>"./$arrivals_file"
   noted=$? notes=''
   enter "$here" && return "$noted"
 }

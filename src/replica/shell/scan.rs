@@ -12,6 +12,7 @@ use super::{Links, ShellReplica};
 use crate::filter::Prune;
 use crate::replica::owners::Owners;
 use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
+use crate::tree::path::escape;
 use crate::tree::{Entry, RelPath, Tree};
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -363,9 +364,10 @@ impl ShellReplica {
 pub(super) fn listing_from(text: &[u8], style: Style) -> Result<Listing, String> {
     let whole = whole(text).map_err(|cause| cause.to_string())?;
     let mut listing = Listing::default();
-    let records: Result<Vec<Record>, _> =
-        whole.records.iter().map(|line| parse_line(line, style)).collect();
-    let records = records.map_err(|_| "a line of its listing is not understood".to_owned())?;
+    let not_understood =
+        |line: &[u8]| format!("a line of its listing is not understood: {}", escape(line));
+    let parsed = |line: &&[u8]| parse_line(line, style).map_err(|_| not_understood(line));
+    let records = whole.records.iter().map(parsed).collect::<Result<Vec<Record>, String>>()?;
     listing.take_all(records.into_iter());
     for line in whole.complaints {
         if let Some((path, words)) = complaint(line) {

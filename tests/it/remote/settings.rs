@@ -124,7 +124,7 @@ fn with_programs(programs: &[(&str, &str)]) -> (OverSsh, tempfile::TempDir) {
 
 #[test]
 fn sudo_starts_the_control_shell_and_both_rsyncs() {
-    let sudo = "echo \"$*\" >> @DIR@/said\n[ \"$1\" != -E ] || shift\nexec \"$@\"";
+    let sudo = "echo \"$*\" >> @DIR@/said\nwhile [ \"$1\" = -E ] || [ \"$1\" = -n ]; do shift; done\nexec \"$@\"";
     let (task, tools) = with_programs(&[("sudo", sudo)]);
     fill(&task);
     task.fine(task.run().env("SUDO_EXEC", "yes"));
@@ -132,9 +132,13 @@ fn sudo_starts_the_control_shell_and_both_rsyncs() {
     let said = fs::read_to_string(tools.path().join("said")).unwrap();
     let mut calls: Vec<&str> = said.lines().collect();
     calls.sort_unstable();
-    assert_eq!(calls[0], "-E sh", "{said}");
+    assert_eq!(
+        calls[..2],
+        ["-n -E sh -c :", "-n -E sh -s osync-peer-2"],
+        "whether it may, then the shell: {said}"
+    );
     assert_eq!(calls.iter().filter(|call| call.starts_with("rsync --server")).count(), 2, "{said}");
-    assert_eq!(calls.len(), 3, "{said}");
+    assert_eq!(calls.len(), 4, "{said}");
 }
 
 #[test]
