@@ -588,7 +588,7 @@ fn progress_itemised_lines_and_statistics_reach_the_caller() {
     let has = |level, text: &str| said.iter().any(|(l, t)| *l == level && t.contains(text));
     assert!(has(Level::Verbose, ">f+++++++++ dir/a\\nb"), "{said:?}");
     assert!(has(Level::Notice, "Number of files:"), "{said:?}");
-    assert!(has(Level::Debug, "--files-from=-"), "{said:?}");
+    assert!(has(Level::Verbose, "--files-from=-"), "{said:?}");
 }
 
 #[test]

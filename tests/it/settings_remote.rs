@@ -21,7 +21,7 @@ done
 shift
 exec sh -c "$*"
 "#;
-const SUDO: &str = "echo \"sudo $*\" >>\"$NOTES\"\n[ \"$1\" = -E ] && shift\nexec \"$@\"\n";
+const SUDO: &str = "echo \"sudo $*\" >>\"$NOTES\"\nwhile [ \"$1\" = -E ] || [ \"$1\" = -n ]; do shift; done\nexec \"$@\"\n";
 const PING: &str = "echo \"ping $*\" >>\"$NOTES\"\ncase $* in *silent*) exit 1 ;; esac\nexit 0\n";
 
 /// Two replicas, the target behind the ssh above.

@@ -152,7 +152,9 @@ impl Steps<'_, '_> {
         let is_unmoved = unmoved.contains(&path);
         // A link that counts as what it points at is a link here.
         let is_seen = scanned.is_some_and(|scanned| {
-            stamps_agree(&found, scanned) || (follows && found.kind == Kind::Symlink)
+            stamps_agree(&found, scanned)
+                || (follows && found.kind == Kind::Symlink)
+                || is_untold_device(&found, scanned)
         });
         // Another file of the same size and time under the name: nothing says that it is the
         // one that was scanned, and nothing that somebody wants it back.
@@ -242,4 +244,13 @@ pub(in crate::task) fn same_files(
         }
     }
     Ok(same)
+}
+
+/// Whether the same device stands there as far as a listing of what is below tells: over the bare
+/// shell it has no device numbers.
+fn is_untold_device(found: &Entry, scanned: &Entry) -> bool {
+    matches!(found.kind, Kind::CharDevice | Kind::BlockDevice)
+        && found.kind == scanned.kind
+        && found.mtime == scanned.mtime
+        && found.extra().rdev == 0
 }
