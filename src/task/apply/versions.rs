@@ -246,11 +246,10 @@ pub(in crate::task) fn same_files(
     Ok(same)
 }
 
-/// Whether the same device stands there as far as a listing of what is below tells: over the bare
-/// shell it has no device numbers.
+/// Whether the same device stands there, as far as its kind and time tell: over the bare shell a
+/// listing of what is below has no device numbers.
 fn is_untold_device(found: &Entry, scanned: &Entry) -> bool {
     matches!(found.kind, Kind::CharDevice | Kind::BlockDevice)
         && found.kind == scanned.kind
         && found.mtime == scanned.mtime
-        && found.extra().rdev == 0
 }
