@@ -78,7 +78,8 @@ fn the_hard_limit_ends_a_run_whose_peer_never_comes_to_an_end() {
                 let day = BadDay::over_ssh();
                 let run = play(&day, login, "2");
                 assert_eq!(run.status, Some(1), "{login}: {run}");
-                let told = ["HARD_MAX_EXEC_TIME", "without end", "nonsense"];
+                let told =
+                    ["HARD_MAX_EXEC_TIME", "without end", "nonsense", "longer than it can be"];
                 assert!(told.iter().any(|why| run.stderr.contains(why)), "{login}: {run}");
                 day.check_heals(&format!("{login}\n{run}"));
             });
