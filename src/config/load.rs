@@ -1,6 +1,7 @@
 //! Reads configuration files from disk. The edge: everything behind it is pure.
 
 use super::Problem;
+use super::access::Access;
 use super::conf_file::{self, CommandFailure, MAX_FILE, Outside};
 use super::settings::{Environment, FileSettings};
 use crate::process::signals::{self, Interrupt, SignalWatch};
@@ -10,7 +11,6 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,26 +42,20 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
     }
     let (bytes, metadata) = read_file(path)
         .map_err(|error| problem(format!("cannot read the configuration file: {error}")))?;
-    let mut warnings = Vec::new();
-    if rustix::process::geteuid().is_root() && metadata.mode() & 0o002 != 0 {
-        warnings.push(problem(
-            "everyone may write to this configuration file, and root runs what it says; \
-             'chmod o-w' it"
-                .to_owned(),
-        ));
-    }
-    let mut outside = Shell::new(environment);
+    let access = Access::of(&metadata);
+    let mut outside = Shell { environment, file: None, no_commands: access.no_commands() };
     let parsed = match extension {
         "toml" => super::toml_file::parse(&bytes),
         _ => conf_file::parse(&bytes, &mut outside),
     };
+    let warnings = access.warnings(&parsed).into_iter().map(problem).collect();
     Ok(Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings })
 }
 
 /// A `.conf` file whose text is known.
 #[must_use]
 pub fn from_text(path: &Path, text: &[u8], environment: &Environment) -> Loaded {
-    let parsed = conf_file::parse(text, &mut Shell::new(environment));
+    let parsed = conf_file::parse(text, &mut Shell::for_file(environment, path));
     Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings: Vec::new() }
 }
 
@@ -75,6 +69,7 @@ fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
         return Err(std::io::Error::other("it is no regular file"));
     }
     let file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?; // of the very file that is read
     let mut bytes = Vec::new();
     file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes)?;
     Ok((bytes, metadata))
@@ -85,19 +80,16 @@ pub struct Shell<'a> {
     environment: &'a Environment,
     /// The file whose settings are read.
     file: Option<&'a Path>,
+    /// Why its commands must not run.
+    no_commands: Option<String>,
 }
 
 impl<'a> Shell<'a> {
-    /// With the environment that was read at the start.
-    #[must_use]
-    pub fn new(environment: &'a Environment) -> Self {
-        Shell { environment, file: None }
-    }
-
     /// With the file that is read: pattern files may lie beside it.
     #[must_use]
     pub fn for_file(environment: &'a Environment, file: &'a Path) -> Self {
-        Shell { environment, file: Some(file) }
+        let no_commands = std::fs::metadata(file).ok().and_then(|m| Access::of(&m).no_commands());
+        Shell { environment, file: Some(file), no_commands }
     }
 }
 
@@ -125,13 +117,16 @@ impl Outside for Shell<'_> {
         command: &[u8],
         variables: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Vec<u8>, CommandFailure> {
+        if let Some(why) = &self.no_commands {
+            return Err(CommandFailure::Refused(why.clone()));
+        }
         let mut shell = Command::new("sh").arg("-c").arg(OsString::from_vec(command.to_vec()));
         shell.env.extend(variables.iter().map(|(k, v)| (k.into(), OsString::from_vec(v.clone()))));
         shell.time_limit = Some(PATIENCE);
         let done = match watched(&shell) {
             Ok(done) => done,
             Err(error) => {
-                return Err(CommandFailure { output: Vec::new(), why: error.to_string() });
+                return Err(CommandFailure::Failed { output: Vec::new(), why: error.to_string() });
             }
         };
         let why = match done.exit {
@@ -143,7 +138,7 @@ impl Outside for Shell<'_> {
         };
         let words = escape(done.stderr.trim_ascii());
         let why = if words.is_empty() { why } else { format!("{why} ({words})") };
-        Err(CommandFailure { output: done.stdout, why })
+        Err(CommandFailure::Failed { output: done.stdout, why })
     }
 }
 

@@ -4,6 +4,7 @@ use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+mod access;
 pub mod conf_file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

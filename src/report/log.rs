@@ -355,7 +355,9 @@ impl Reporter for Log {
             Event::Heartbeat(what, since) => self.heartbeat(what, since),
             Event::Scanning(side, seen) => self.show(|progress| progress.scanning(side, seen)),
             Event::Comparing(done, all) => self.show(|progress| progress.comparing(done, all)),
-            Event::Transferring(now) => self.show(|progress| progress.transferring(now)),
+            Event::Transferring(now, file) => {
+                self.show(|progress| progress.transferring(now, file));
+            }
             Event::Quiet => self.show(Progress::quiet),
         }
     }

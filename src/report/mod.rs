@@ -105,8 +105,9 @@ pub enum Event<'a> {
     Problem(&'a Problem),
     /// A scan has seen this many entries on this side so far.
     Scanning(Side, u64),
-    /// Transfers have begun or moved on; one value for each receiving side.
-    Transferring(&'a Pair<TransferProgress>),
+    /// Transfers have begun or moved on: one value for each receiving side, and the path of a
+    /// file that is begun now.
+    Transferring(&'a Pair<TransferProgress>, Option<&'a [u8]>),
     /// The contents of so many files have been compared, of so many that are in doubt.
     Comparing(u64, u64),
     /// Scanning or transferring is over; progress displays go away.

@@ -1,33 +1,64 @@
 //! What moves on a terminal while a run scans and transfers (spec 6, "Progress").
 
 use super::TransferProgress;
-use super::tty::Tty;
+use super::tty::{self, Tty};
+use super::words::{grouped, took};
 use crate::config::Output;
+use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::collections::VecDeque;
+use std::fmt::Write;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// How often the display moves.
 const TICK: Duration = Duration::from_millis(200);
-/// ASCII only: a console without UTF-8 shows it as well.
-const SCAN: &str = "{spinner} Scanning: {msg}";
-const COMPARE: &str = "{spinner} Comparing: {msg}";
-const TRANSFER: &str = "{prefix:<12} [{wide_bar}] {msg} {binary_bytes_per_sec:>12} {eta:>4}";
-const DONE: &str = "{prefix:<12} [{wide_bar}] {msg} done";
+/// A rate is what has moved within this time.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Before that much time a rate says nothing: what lay in buffers has "moved" at once.
+const SETTLED: Duration = Duration::from_secs(1);
+/// A bar that has fewer cells shows nothing; one that has more tells no more.
+const BAR: std::ops::RangeInclusive<usize> = 8..=40;
 
 /// The display at the foot of a terminal.
 pub(super) struct Progress {
-    area: MultiProgress,
-    showing: Showing,
+    target: Option<ProgressDrawTarget>,
+    bar: ProgressBar,
+    view: Arc<Mutex<View>>,
+    is_showing: bool,
 }
 
-enum Showing {
+/// What is known, put into lines at each drawing: the terminal may have another width by then,
+/// and a rate sinks while nothing moves.
+#[derive(Debug, Default)]
+enum View {
+    #[default]
     Nothing,
-    Scan { bar: ProgressBar, seen: Pair<u64> },
-    Compare(ProgressBar),
-    Transfer(Pair<Option<ProgressBar>>),
+    Scan(Pair<u64>),
+    Compare {
+        done: u64,
+        all: u64,
+    },
+    Transfer {
+        sides: Pair<Direction>,
+        /// The file that was begun last.
+        file: Vec<u8>,
+    },
 }
+
+/// One direction of the transfers.
+#[derive(Debug, Default)]
+struct Direction {
+    so_far: TransferProgress,
+    pace: Pace,
+}
+
+/// How quickly bytes move: what was there when, within [`WINDOW`].
+#[derive(Debug, Default)]
+struct Pace(VecDeque<(Instant, u64)>);
 
 impl Progress {
     /// A display on standard output, if somebody may look at it.
@@ -41,79 +72,90 @@ impl Progress {
 
     /// A display on the given target.
     pub(super) fn on(target: ProgressDrawTarget) -> Progress {
-        Progress { area: MultiProgress::with_draw_target(target), showing: Showing::Nothing }
+        let view = Arc::new(Mutex::new(View::default()));
+        let shown = Arc::clone(&view);
+        let lines = move |state: &ProgressState, out: &mut dyn Write| {
+            let turn = state.elapsed().as_millis() / TICK.as_millis();
+            // the text goes to a buffer, which takes everything
+            let _ = out.write_str(&lock(&shown).lines(tty::columns(), turn, Instant::now()));
+        };
+        // the template is a constant with one key
+        let style = ProgressStyle::with_template("{lines}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("lines", lines);
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        bar.set_style(style);
+        Progress { target: Some(target), bar, view, is_showing: false }
     }
 
     /// Whether anything is displayed now.
     pub(super) fn is_showing(&self) -> bool {
-        !matches!(self.showing, Showing::Nothing)
+        self.is_showing
     }
 
     /// Runs `print` with the display out of the way. `print` leaves nothing in a buffer.
     pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        if self.is_showing() { self.area.suspend(print) } else { print() }
+        if self.is_showing { self.bar.suspend(print) } else { print() }
     }
 
     /// This many entries have been seen on a side.
     pub(super) fn scanning(&mut self, side: Side, count: u64) {
-        if !matches!(self.showing, Showing::Scan { .. }) {
-            self.quiet();
-            let bar = self.area.add(ProgressBar::new_spinner().with_style(style(SCAN)));
-            bar.enable_steady_tick(TICK);
-            self.showing = Showing::Scan { bar, seen: Pair::new(0, 0) };
+        {
+            let mut view = lock(&self.view);
+            if !matches!(*view, View::Scan(_)) {
+                *view = View::Scan(Pair::default());
+            }
+            if let View::Scan(seen) = &mut *view {
+                seen[side] = count;
+            }
         }
-        if let Showing::Scan { bar, seen } = &mut self.showing {
-            seen[side] = count;
-            bar.set_message(format!("initiator {}, target {}", seen.initiator, seen.target));
-        }
+        self.show();
     }
 
     /// So many files have been compared, of so many.
     pub(super) fn comparing(&mut self, done: u64, all: u64) {
-        if !matches!(self.showing, Showing::Compare(_)) {
-            self.quiet();
-            let bar = self.area.add(ProgressBar::new_spinner().with_style(style(COMPARE)));
-            bar.enable_steady_tick(TICK);
-            self.showing = Showing::Compare(bar);
-        }
-        if let Showing::Compare(bar) = &self.showing {
-            bar.set_message(format!("{done} of {all} files"));
-        }
+        *lock(&self.view) = View::Compare { done, all };
+        self.show();
     }
 
-    /// Transfers have come this far.
-    pub(super) fn transferring(&mut self, now: &Pair<TransferProgress>) {
-        if !matches!(self.showing, Showing::Transfer(_)) {
-            self.quiet();
-            self.showing = Showing::Transfer(Pair::default());
-        }
-        let Showing::Transfer(bars) = &mut self.showing else { return };
-        for (side, progress) in now.iter().filter(|(_, progress)| progress.files_total > 0) {
-            let bar = bars[side].get_or_insert_with(|| {
-                let bar = ProgressBar::new(0).with_style(style(TRANSFER));
-                let bar = self.area.add(bar.with_prefix(format!("{} {side}", side.arrow())));
-                bar.enable_steady_tick(TICK);
-                bar
-            });
-            bar.set_length(progress.bytes_total.max(1));
-            bar.set_position(progress.bytes);
-            bar.set_message(amounts(progress));
-            if progress.files >= progress.files_total && progress.bytes >= progress.bytes_total {
-                bar.set_style(style(DONE)); // a rate would only sink from now on
+    /// Transfers have come this far; a file may have been begun.
+    pub(super) fn transferring(&mut self, now: &Pair<TransferProgress>, begun: Option<&[u8]>) {
+        {
+            let mut view = lock(&self.view);
+            if !matches!(*view, View::Transfer { .. }) {
+                *view = View::Transfer { sides: Pair::default(), file: Vec::new() };
             }
+            if let View::Transfer { sides, file } = &mut *view {
+                for (side, so_far) in now.iter() {
+                    sides[side].so_far = *so_far;
+                    sides[side].pace.moved(Instant::now(), so_far.bytes);
+                }
+                if let Some(begun) = begun {
+                    file.clear();
+                    file.extend_from_slice(begun);
+                }
+            }
+        }
+        self.show();
+    }
+
+    fn show(&mut self) {
+        if let Some(target) = self.target.take() {
+            self.bar.set_draw_target(target);
+        }
+        if !self.is_showing {
+            self.is_showing = true;
+            self.bar.reset();
+            self.bar.enable_steady_tick(TICK);
         }
     }
 
     /// Takes the display away.
     pub(super) fn quiet(&mut self) {
-        match std::mem::replace(&mut self.showing, Showing::Nothing) {
-            Showing::Nothing => {}
-            Showing::Scan { bar, .. } | Showing::Compare(bar) => bar.finish_and_clear(),
-            Showing::Transfer(bars) => {
-                bars.iter()
-                    .filter_map(|(_, bar)| bar.as_ref())
-                    .for_each(ProgressBar::finish_and_clear);
-            }
+        if std::mem::take(&mut self.is_showing) {
+            self.bar.disable_steady_tick();
+            *lock(&self.view) = View::Nothing;
+            self.bar.finish_and_clear();
         }
     }
 }
@@ -124,25 +166,182 @@ impl Drop for Progress {
     }
 }
 
-/// Files and bytes, done of all.
+fn lock(view: &Mutex<View>) -> MutexGuard<'_, View> {
+    view.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl View {
+    /// Lines that fit so many columns. ASCII but for names: a console without UTF-8 shows it.
+    fn lines(&self, columns: usize, turn: u128, now: Instant) -> String {
+        let mark = ["|", "/", "-", "\\"][usize::try_from(turn % 4).unwrap_or_default()];
+        match self {
+            View::Nothing => String::new(),
+            View::Scan(seen) => {
+                let (initiator, target) = (grouped(seen.initiator), grouped(seen.target));
+                fitting(
+                    columns,
+                    [
+                        format!("{mark} Scanning: initiator {initiator}, target {target}"),
+                        format!("{mark} Scanning: {initiator} / {target}"),
+                    ],
+                )
+            }
+            View::Compare { done, all } => fitting(
+                columns,
+                [format!("{mark} Comparing: {} of {} files", grouped(*done), grouped(*all))],
+            ),
+            View::Transfer { sides, file } => {
+                let mut lines: Vec<String> = sides
+                    .iter()
+                    .filter(|(_, direction)| direction.so_far.files_total > 0)
+                    .map(|(side, direction)| direction.line(side, columns, now))
+                    .collect();
+                let is_done = sides.iter().all(|(_, direction)| direction.is_done());
+                if !file.is_empty() && !is_done {
+                    lines.push(format!("{mark} {}", end_of(&escape(file), columns - 2)));
+                }
+                lines.join("\n")
+            }
+        }
+    }
+}
+
+impl Direction {
+    fn is_done(&self) -> bool {
+        let TransferProgress { files, files_total, bytes, bytes_total } = self.so_far;
+        files >= files_total && bytes >= bytes_total
+    }
+
+    /// The fuller line where there is room for it; the narrower the terminal is, the more is
+    /// left out.
+    fn line(&self, side: Side, columns: usize, now: Instant) -> String {
+        let TransferProgress { files, files_total, .. } = self.so_far;
+        let name = format!("{} {side}", side.arrow());
+        let percent = format!("{:>3}%", self.percent());
+        let files = format!("{files}/{files_total} files");
+        let bytes = amounts(&self.so_far);
+        let pace = self.pace_and_rest(now);
+        let full = format!("{files} {bytes} {pace}");
+        let bar = |text: &str| {
+            let taken = name.len().max(12) + percent.len() + text.trim_end().len() + 5;
+            let cells = columns.saturating_sub(taken).min(*BAR.end());
+            (cells >= *BAR.start()).then(|| {
+                let done = (cells * usize::try_from(self.percent()).unwrap_or(100) / 100).max(1);
+                let head = if done < cells { ">" } else { "" };
+                let line = "=".repeat(done - head.len()) + head;
+                format!("{name:<12} {percent} [{line:<cells$}] {text}").trim_end().to_owned()
+            })
+        };
+        let without_bar = |text: &str| format!("{name} {percent} {text}").trim_end().to_owned();
+        let fits = |line: &String| line.len() <= columns;
+        [
+            bar(&full),
+            bar(&format!("{files} {pace}")),
+            Some(without_bar(&full)).filter(fits),
+            Some(without_bar(&format!("{files} {bytes}"))).filter(fits),
+            Some(without_bar(&files)).filter(fits),
+        ]
+        .into_iter()
+        .flatten()
+        .next()
+        .unwrap_or_else(|| cut(&without_bar(""), columns))
+    }
+
+    /// By bytes; by files where there are none. 100 is for what is done.
+    fn percent(&self) -> u64 {
+        let TransferProgress { files, files_total, bytes, bytes_total } = self.so_far;
+        let (done, all) = if bytes_total > 0 { (bytes, bytes_total) } else { (files, files_total) };
+        let percent = u128::from(done.min(all)) * 100 / u128::from(all.max(1));
+        let percent = u64::try_from(percent).unwrap_or(100);
+        if self.is_done() { 100 } else { percent.min(99) }
+    }
+
+    /// `3.1 MiB/s 12 s left`, or nothing while nothing is known.
+    fn pace_and_rest(&self, now: Instant) -> String {
+        if self.is_done() {
+            return "done".to_owned();
+        }
+        let Some(rate) = self.pace.rate(now).filter(|rate| *rate > 0) else {
+            return String::new();
+        };
+        let rest = self.so_far.bytes_total.saturating_sub(self.so_far.bytes);
+        let seconds = Duration::from_secs(rest.div_ceil(rate));
+        let left = match seconds.as_secs() {
+            seconds @ 0..100 => format!("{seconds} s"),
+            _ => took(seconds),
+        };
+        let (number, unit) = scaled(rate, rate);
+        format!("{number} {unit}/s {left} left")
+    }
+}
+
+impl Pace {
+    fn moved(&mut self, now: Instant, bytes: u64) {
+        // four a second are enough to know a rate
+        let is_close = |(at, _): &(Instant, u64)| {
+            now.saturating_duration_since(*at) < Duration::from_millis(250)
+        };
+        if self.0.len() < 2 || !self.0.back().is_some_and(is_close) {
+            self.0.push_back((now, bytes));
+        }
+        while self.0.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) > WINDOW) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Bytes a second.
+    fn rate(&self, now: Instant) -> Option<u64> {
+        let ((since, before), (_, bytes)) = (self.0.front()?, self.0.back()?);
+        let time = now.saturating_duration_since(*since);
+        let moved = u128::from(bytes.saturating_sub(*before));
+        let rate = moved * 1000 / time.as_millis().max(1);
+        (time >= SETTLED).then(|| u64::try_from(rate).unwrap_or(u64::MAX))
+    }
+}
+
+/// Bytes, done of all, in the unit of the whole.
 fn amounts(progress: &TransferProgress) -> String {
-    let TransferProgress { files, files_total, bytes, bytes_total } = *progress;
-    let step = (1..UNITS.len()).take_while(|n| bytes_total >> (10 * n) > 0).count();
+    let (done, _) = scaled(progress.bytes, progress.bytes_total);
+    let (all, unit) = scaled(progress.bytes_total, progress.bytes_total);
+    format!("{done}/{all} {unit}")
+}
+
+/// A number of bytes in the unit that suits `whole`.
+fn scaled(bytes: u64, whole: u64) -> (String, &'static str) {
+    let step = (1..UNITS.len()).take_while(|n| whole >> (10 * n) > 0).count();
     #[allow(clippy::cast_precision_loss)] // shown with one digit after the point
-    let scaled = |bytes: u64| bytes as f64 / (1_u64 << (10 * step)) as f64;
+    let number = bytes as f64 / (1_u64 << (10 * step)) as f64;
     let digits = usize::from(step > 0);
-    let (done, all, unit) = (scaled(bytes), scaled(bytes_total), UNITS[step]);
-    format!("{files}/{files_total} files {done:.digits$}/{all:.digits$} {unit}")
+    (format!("{number:.digits$}"), UNITS[step])
 }
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
-/// The templates are constants; should one be wrong, a plain bar is shown.
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ")
-        .tick_chars("|/-\\ ")
+/// The first of some lines that fits; if none does, what there is room for of the last.
+fn fitting<const N: usize>(columns: usize, lines: [String; N]) -> String {
+    let fits = lines.iter().find(|line| line.len() <= columns);
+    fits.cloned()
+        .unwrap_or_else(|| lines.last().map_or_else(String::new, |line| cut(line, columns)))
+}
+
+/// The beginning of a line of ASCII.
+fn cut(line: &str, columns: usize) -> String {
+    line.chars().take(columns).collect()
+}
+
+/// The end of a name, with its beginning left out where it is too long.
+fn end_of(name: &str, columns: usize) -> String {
+    const LEFT_OUT: &str = "...";
+    if name.width() <= columns {
+        return name.to_owned();
+    }
+    let mut room = columns.saturating_sub(LEFT_OUT.len());
+    let mut from = name.len();
+    for (at, c) in name.char_indices().rev() {
+        let Some(rest) = room.checked_sub(c.width().unwrap_or(0)) else { break };
+        (room, from) = (rest, at);
+    }
+    cut(LEFT_OUT, columns) + &name[from..]
 }
 
 #[cfg(test)]
@@ -150,9 +349,15 @@ mod tests {
     use super::*;
     use indicatif::TermLike;
     use std::io;
-    use std::sync::{Arc, Mutex};
 
-    /// A terminal of 80 columns that keeps everything it is given.
+    const FAR: TransferProgress = TransferProgress {
+        files: 123_456,
+        files_total: 654_321,
+        bytes: 123 << 30,
+        bytes_total: 999 << 30,
+    };
+
+    /// A terminal that keeps everything it is given.
     #[derive(Debug, Clone, Default)]
     struct Paper(Arc<Mutex<String>>);
 
@@ -203,16 +408,113 @@ mod tests {
         (Progress::on(target), paper)
     }
 
+    fn transfer(
+        so_far: TransferProgress,
+        file: &str,
+        bytes_before: &[(u64, u64)],
+    ) -> (View, Instant) {
+        let start = Instant::now();
+        let mut direction = Direction { so_far, pace: Pace::default() };
+        for (seconds, bytes) in bytes_before {
+            direction.pace.moved(start + Duration::from_secs(*seconds), *bytes);
+        }
+        let sides = Pair::new(Direction::default(), direction);
+        (View::Transfer { sides, file: file.as_bytes().to_vec() }, start)
+    }
+
     #[test]
     fn amounts_share_the_unit_of_the_whole() {
         for (bytes, bytes_total, shown) in [
-            (0, 0, "1/2 files 0/0 B"),
-            (5, 1023, "1/2 files 5/1023 B"),
-            (512, 1024, "1/2 files 0.5/1.0 KiB"),
-            (1 << 60, u64::MAX, "1/2 files 1.0/16.0 EiB"),
+            (0, 0, "0/0 B"),
+            (5, 1023, "5/1023 B"),
+            (512, 1024, "0.5/1.0 KiB"),
+            (1 << 60, u64::MAX, "1.0/16.0 EiB"),
         ] {
             let progress = TransferProgress { files: 1, files_total: 2, bytes, bytes_total };
             assert_eq!(amounts(&progress), shown);
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal_and_no_bar_is_empty_room() {
+        let name = "some/where/a long name with ümläuts and 漢字 in it, which goes on and on.txt";
+        let (view, start) = transfer(FAR, name, &[(0, 0), (3, 100 << 30), (5, 123 << 30)]);
+        let scan = View::Scan(Pair::new(12_345_678, 12_345_678));
+        for columns in 8..200 {
+            for view in [&view, &scan, &View::Compare { done: 1_234_567, all: 1_234_567 }] {
+                for line in view.lines(columns, 0, start + Duration::from_secs(6)).split('\n') {
+                    assert!(line.width() <= columns, "{columns}: {line:?}");
+                    assert!(!line.contains("[]") && !line.contains("[ "), "{columns}: {line:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_matters_most_is_told_at_any_width() {
+        let (view, start) = transfer(FAR, "dir/file", &[(0, 0), (5, 123 << 30)]);
+        for (columns, shown) in [
+            (32, ">> target  12%\n| dir/file"),
+            (36, ">> target  12% 123456/654321 files\n| dir/file"),
+            (56, ">> target  12% 123456/654321 files 123.0/999.0 GiB\n| dir/file"),
+            (
+                76,
+                ">> target     12% [>              ] 123456/654321 files 24.6 GiB/s 36 s left\n| dir/file",
+            ),
+            (
+                100,
+                ">> target     12% [=>                     ] 123456/654321 files 123.0/999.0 GiB \
+                 24.6 GiB/s 36 s left\n| dir/file",
+            ),
+        ] {
+            assert_eq!(view.lines(columns, 0, start + Duration::from_secs(5)), shown, "{columns}");
+        }
+    }
+
+    #[test]
+    fn a_rate_waits_until_it_is_known_and_sinks_when_nothing_moves() {
+        let (view, start) = transfer(FAR, "", &[(0, 50 << 30)]);
+        let at = |view: &View, seconds| view.lines(200, 0, start + Duration::from_secs(seconds));
+        assert!(!at(&view, 0).contains("/s"), "{}", at(&view, 0));
+        assert!(!at(&view, 9).contains("/s"), "nothing has moved: {}", at(&view, 9));
+        // what was there before the first look is no rate
+        let (view, start) = transfer(FAR, "", &[(0, 100 << 30), (1, 101 << 30)]);
+        let at = |view: &View, seconds| view.lines(200, 0, start + Duration::from_secs(seconds));
+        assert!(at(&view, 1).contains(" 1.0 GiB/s"), "{}", at(&view, 1));
+        assert!(at(&view, 4).contains(" 256.0 MiB/s"), "{}", at(&view, 4));
+        // what is long past does not count
+        let before: Vec<(u64, u64)> = (0..100).map(|n| (n, n.min(50) << 30)).collect();
+        let (view, start) = transfer(FAR, "", &before);
+        let line = view.lines(200, 0, start + Duration::from_secs(99));
+        assert!(!line.contains("/s"), "{line}");
+    }
+
+    #[test]
+    fn a_hundred_percent_is_for_what_is_done() {
+        let percent = |files, bytes, bytes_total| {
+            let so_far = TransferProgress { files, files_total: 3, bytes, bytes_total };
+            Direction { so_far, pace: Pace::default() }.percent()
+        };
+        assert_eq!([percent(0, 0, 10), percent(1, 5, 10)], [0, 50]);
+        assert_eq!([percent(2, 10, 10), percent(3, 10, 10)], [99, 100]);
+        assert_eq!([percent(1, 0, 0), percent(3, 0, 0)], [33, 100], "empty files");
+        let (view, start) =
+            transfer(TransferProgress { files: 654_321, bytes: 999 << 30, ..FAR }, "x", &[]);
+        let line = view.lines(80, 0, start);
+        assert!(line.contains("100% [====") && line.ends_with(" done"), "{line}");
+    }
+
+    #[test]
+    fn names_keep_their_end() {
+        for (name, columns, shown) in [
+            ("a/b", 3, "a/b"),
+            ("a/bc", 3, "..."),
+            ("dir/file", 7, "...file"),
+            ("dir/漢字", 7, "...漢字"),
+            ("dir/漢字", 6, "...字"),
+            ("abc", 1, "."),
+        ] {
+            assert_eq!(end_of(name, columns), shown);
         }
     }
 
@@ -221,35 +523,26 @@ mod tests {
         let (mut progress, paper) = display();
         progress.scanning(Side::Initiator, 1200);
         progress.scanning(Side::Target, 34);
-        if let Showing::Scan { bar, .. } = &progress.showing {
-            bar.force_draw();
-        }
-        assert!(paper.take().contains("Scanning: initiator 1200, target 34"));
+        progress.bar.force_draw();
+        let text = paper.take();
+        assert!(text.contains("Scanning: initiator 1,200, target 34"), "{text}");
     }
 
     #[test]
-    fn a_transfer_fits_eighty_columns_and_goes_away() {
+    fn a_transfer_makes_way_for_lines_of_the_log_and_goes_away() {
         let (mut progress, paper) = display();
-        let far = TransferProgress {
-            files: 123_456,
-            files_total: 654_321,
-            bytes: 123 << 30,
-            bytes_total: 999 << 30,
-        };
-        progress.transferring(&Pair::new(TransferProgress::default(), far));
-        let Showing::Transfer(bars) = &progress.showing else { panic!("nothing shown") };
-        assert!(bars.initiator.is_none(), "nothing goes there");
-        bars.target.as_ref().unwrap().force_draw();
+        progress.transferring(&Pair::new(TransferProgress::default(), FAR), Some(b"dir/file"));
+        progress.bar.force_draw();
         let text = paper.take();
-        let line = text.rsplit("<clear>").next().unwrap();
-        assert!(line.contains(">> target") && line.contains("123456/654321 files"), "{line}");
-        assert!(line.contains("123.0/999.0 GiB"), "{line}");
-        assert!(line.trim_end().len() <= 80, "{line:?}");
-
+        assert!(text.contains(">> target") && !text.contains("<< initiator"), "{text}");
+        assert!(text.contains("dir/file"), "{text}");
         progress.aside(|| paper.add("a line of the log\n").unwrap());
         assert!(paper.take().contains("<clear>a line of the log\n"));
         progress.quiet();
         progress.aside(|| paper.add("alone\n").unwrap());
         assert!(paper.take().ends_with("alone\n"));
+        progress.scanning(Side::Initiator, 7);
+        progress.bar.force_draw();
+        assert!(paper.take().contains("Scanning"), "it comes again");
     }
 }

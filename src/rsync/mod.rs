@@ -140,6 +140,9 @@ impl Progress {
     }
 }
 
+/// Is told how far a call has come, and the path of a file when that is begun.
+pub type OnProgress<'a> = dyn Fn(Progress, Option<&[u8]>) + 'a;
+
 /// What a transfer came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
@@ -181,7 +184,7 @@ pub enum RsyncError {
 /// a second one.
 ///
 /// Paths that rsync cannot take ([`fits`]) and the root itself must not be among them.
-/// `progress` is called as the transfer goes on. What rsync itemises is told to the
+/// `progress` is called as the transfer goes on, with the path of a file when it is begun. What rsync itemises is told to the
 /// reporter at [`Level::Verbose`], and its statistics at [`Level::Notice`] with `--stats`.
 ///
 /// # Errors
@@ -193,7 +196,7 @@ pub fn transfer(
     paths: impl Iterator<Item = RelPath> + Clone + Send,
     stop: &Stop,
     reporter: &dyn Reporter,
-    progress: &dyn Fn(Progress),
+    progress: &OnProgress<'_>,
 ) -> Result<Finished, RsyncError> {
     let fence = args::fenced(settings, preserve, transfer);
     let asks = preserve.keep_dirlinks || fence.is_some();
@@ -222,7 +225,7 @@ pub fn transfer(
         reporter.say(Level::Notice, &text);
     }
     let so_far = first.progress();
-    let progress = |now: Progress| progress(so_far.and_again(now));
+    let progress = |now: Progress, file: Option<&[u8]>| progress(so_far.and_again(now), file);
     let second = attempt(Takes::Everything, &mut again.iter().cloned(), &progress)?;
     Ok(first.followed_by(&again, second.alone()))
 }
@@ -270,7 +273,7 @@ fn call(
     paths: &mut (dyn Iterator<Item = RelPath> + Send),
     stop: &Stop,
     reporter: &dyn Reporter,
-    progress: &dyn Fn(Progress),
+    progress: &OnProgress<'_>,
 ) -> Result<output::Attempt, RsyncError> {
     reporter.say(Level::Verbose, &args::shown(command));
     let list = Input::Writer(Box::new(move |to| {
@@ -287,13 +290,13 @@ fn call(
     let exit = run(command, list, stop, &mut |stream, line| match stream {
         Stream::Err => listener.hear_error(line),
         Stream::Out => match listener.hear(line) {
-            output::Heard::Progress => progress(listener.progress()),
+            output::Heard::Progress => progress(listener.progress(), None),
             output::Heard::Item(item) => {
                 fault::point("rsync named an item");
                 if tells_items {
                     reporter.say(Level::Verbose, &item.to_string());
                 }
-                progress(listener.progress());
+                progress(listener.progress(), item.begun());
             }
             output::Heard::Statistic(text) if settings.stats => {
                 reporter.say(Level::Notice, &text);
@@ -303,7 +306,7 @@ fn call(
         },
     })?;
     let attempt = listener.finish(exit);
-    progress(attempt.progress());
+    progress(attempt.progress(), None);
     Ok(attempt)
 }
 

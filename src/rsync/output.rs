@@ -57,6 +57,13 @@ pub(super) struct Item {
     name: Vec<u8>,
 }
 
+impl Item {
+    /// The file that rsync begins to carry over with this.
+    pub(super) fn begun(&self) -> Option<&[u8]> {
+        self.change.starts_with(['<', '>']).then_some(&self.name)
+    }
+}
+
 impl fmt::Display for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.change, escape(&self.name))
@@ -160,7 +167,7 @@ impl Listener {
             return match parse_item(item) {
                 Some((item, length)) => {
                     self.busy_no_more();
-                    if item.change.starts_with(['<', '>']) {
+                    if item.begun().is_some() {
                         self.busy = Some(length);
                     } else if !item.name.ends_with(b"/") {
                         self.progress.files += 1;

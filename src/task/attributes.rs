@@ -117,7 +117,7 @@ impl Reader<'_> {
         let Surroundings { stop, log, .. } = self.around;
         let settings = &self.config.transfer;
         let finished =
-            rsync::transfer(settings, &preserve, &transfer, paths, stop, log.as_ref(), &|_| ())
+            rsync::transfer(settings, &preserve, &transfer, paths, stop, log.as_ref(), &|_, _| ())
                 .map_err(|error| error.to_string())?;
         match finished.outcome {
             Outcome::Done | Outcome::Vanished | Outcome::Partial => {}

@@ -209,6 +209,55 @@ fn a_file_that_all_may_write_is_a_warning_for_root_only() {
 }
 
 #[test]
+fn root_runs_no_command_of_a_file_that_somebody_else_may_write() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for (owner, mode) in [(65534, 0o600), (0, 0o666)] {
+        let sandbox = Sandbox::new();
+        let marker = sandbox.path("ran");
+        let file = sandbox.config("t.conf", &format!("INSTANCE_ID=x$(touch {})", marker.display()));
+        std::os::unix::fs::chown(&file, Some(owner), Some(owner)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        sandbox.a.write("f", "1", 1_600_000_000);
+        let upgrade = sandbox.osync().arg("upgrade").arg(&file);
+        for run in [
+            sandbox.osync().arg(&file).run(),
+            sandbox.osync().arg("check").arg(&file).run(),
+            upgrade.run(),
+        ] {
+            assert!(
+                run.stderr.contains("root does not run the commands")
+                    || run.stdout.contains("root does not run the commands"),
+                "{run}"
+            );
+            assert!(!marker.exists(), "{run}");
+            assert_eq!(run.status, Some(1), "{run}");
+        }
+        assert!(!sandbox.b.has("f"), "no run under another name");
+        // what is root's alone runs
+        std::os::unix::fs::chown(&file, Some(0), Some(0)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let run = sandbox.osync().arg(&file).run();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert!(marker.exists() && sandbox.b.has("f"), "{run}");
+    }
+}
+
+#[test]
+fn a_secret_that_all_may_read_is_a_warning() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.config("t.conf", "SMTP_PASSWORD=hidden1");
+    for (mode, status, told) in [(0o644, 2, true), (0o600, 0, false)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let run = sandbox.osync().arg(&file).run();
+        assert_eq!(run.status, Some(status), "{mode:o} {run}");
+        assert_eq!(run.stderr.contains("SMTP_PASSWORD is secret; 'chmod 600'"), told, "{run}");
+        assert!(!run.stderr.contains("hidden1"), "{run}");
+    }
+}
+
+#[test]
 fn directories_that_meet_are_refused_through_links_too() {
     let sandbox = Sandbox::new();
     std::os::unix::fs::symlink("a", sandbox.path("link")).unwrap();

@@ -366,10 +366,14 @@ fn long_words_of_a_child_are_cut_with_a_note() {
 
 /// Runs the program on a terminal of 80 columns and returns all that it wrote there.
 fn on_terminal(run: Run) -> String {
+    on_terminal_of(80, run)
+}
+
+fn on_terminal_of(columns: u16, run: Run) -> String {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
-    let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&master, size).unwrap();
     let name = PathBuf::from(ptsname(&master, Vec::new()).unwrap().into_string().unwrap());
     let slave = File::options().read(true).write(true).open(name).unwrap();
@@ -411,6 +415,33 @@ fn a_terminal_shows_progress_unless_it_is_not_wanted() {
         assert_eq!(shown.contains(">> target"), wanted, "{args:?}: {shown}");
         assert_eq!(shown.contains("/1 files"), wanted, "{args:?}: {shown}");
         assert!(sandbox.b.has("big") && !sandbox.log().contains("files"), "{}", sandbox.log());
+    }
+}
+
+#[test]
+fn progress_fits_a_narrow_terminal() {
+    for (columns, shown) in [(40, ">> target"), (50, ">> target")] {
+        let sandbox = Sandbox::new();
+        fs::write(
+            sandbox.a.at("a name that is longer than the terminal is wide, by far"),
+            vec![7; 400_000],
+        )
+        .unwrap();
+        let run = sandbox.quick().arg("--no-prefix").env("BANDWIDTH", "200");
+        let text = on_terminal_of(columns, run);
+        // drawings begin where the one before is erased
+        let drawn: Vec<&str> = text.split("\x1b[J").skip(1).collect();
+        let progress: Vec<&&str> = drawn.iter().filter(|text| text.contains(shown)).collect();
+        assert!(progress.iter().any(|text| text.contains("% 0/1 files")), "{text}");
+        assert!(
+            progress.iter().any(|text| text.contains("...") && text.contains("by far")),
+            "{text}"
+        );
+        let lines = progress.iter().flat_map(|text| text.split('\r').next().map(str::trim_end));
+        for line in lines {
+            assert!(line.chars().count() <= usize::from(columns), "{line:?}: {text}");
+            assert!(!line.contains("[]"), "{line:?}");
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use osync::config;
 use osync::process::{Stop, StopReason};
 use osync::report::{Event, Level, Reporter};
 use osync::rsync::{
-    Backup, End, Finished, Misfit, Outcome, Progress, Purpose, RemoteEnd, Transfer, fits, transfer,
-    visible,
+    Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
+    fits, transfer, visible,
 };
 use osync::tree::{RelPath, Side};
 use std::ffi::OsString;
@@ -129,7 +129,7 @@ impl Bench {
     }
 
     fn call(&self, call: &Transfer<'_>, paths: &[&str]) -> Finished {
-        self.call_with(call, paths, &Stop::new(), &|_| ())
+        self.call_with(call, paths, &Stop::new(), &|_, _| ())
     }
 
     fn call_with(
@@ -137,7 +137,7 @@ impl Bench {
         call: &Transfer<'_>,
         paths: &[&str],
         stop: &Stop,
-        progress: &dyn Fn(Progress),
+        progress: &OnProgress<'_>,
     ) -> Finished {
         let paths = paths.iter().map(|path| RelPath::new(*path).unwrap());
         transfer(&self.settings, &self.preserve, call, paths, stop, &self.said, progress).unwrap()
@@ -226,7 +226,7 @@ fn any_name_goes_through_here_and_behind_a_remote_shell_both_ways() {
             paths,
             &Stop::new(),
             &bench.said,
-            &|_| (),
+            &|_, _| (),
         )
         .unwrap();
         assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
@@ -502,7 +502,7 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     let call = Transfer { partial_dir, ..plain(Purpose::Content, source, destination) };
     let stop = Stop::new();
     let asked = stop.clone();
-    let finished = bench.call_with(&call, &["big"], &stop, &move |progress| {
+    let finished = bench.call_with(&call, &["big"], &stop, &move |progress, _| {
         if progress.bytes > 1_000_000 {
             asked.request(StopReason::HardLimit);
         }
@@ -579,9 +579,10 @@ fn progress_itemised_lines_and_statistics_reach_the_caller() {
     let last = Mutex::new(Progress::default());
     let (source, destination) = (bench.local("s"), bench.local("d"));
     let call = plain(Purpose::Content, &source, &destination);
-    let finished = bench.call_with(&call, &["dir", "dir/a\nb", "c"], &Stop::new(), &|progress| {
-        *last.lock().unwrap() = progress;
-    });
+    let finished =
+        bench.call_with(&call, &["dir", "dir/a\nb", "c"], &Stop::new(), &|progress, _| {
+            *last.lock().unwrap() = progress;
+        });
     assert_eq!(finished.progress, Progress { files: 2, bytes: 8 });
     assert_eq!(last.lock().unwrap().files, 2);
     let said = bench.said.0.lock().unwrap();
@@ -610,7 +611,7 @@ fn a_missing_rsync_is_explained_on_either_side() {
         std::iter::empty(),
         &Stop::new(),
         &bench.said,
-        &|_| (),
+        &|_, _| (),
     );
     assert!(error.unwrap_err().to_string().contains("/nowhere/rsync is not installed"));
 }

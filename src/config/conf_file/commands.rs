@@ -1,6 +1,6 @@
 //! `$(command)` and `` `command` `` inside values.
 
-use super::Reader;
+use super::{CommandFailure, Reader};
 
 /// What is open inside a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,10 +70,15 @@ impl Reader<'_> {
         self.commands_left -= 1;
         let mut output = match self.outside.output_of(command, &self.variables) {
             Ok(output) => output,
-            Err(failure) => {
+            Err(CommandFailure::Failed { output, why }) => {
                 let shown = crate::tree::path::escape(command);
-                self.warn(format!("$({shown}): {}", failure.why));
-                failure.output
+                self.warn(format!("$({shown}): {why}"));
+                output
+            }
+            Err(CommandFailure::Refused(why)) => {
+                let shown = crate::tree::path::escape(command);
+                self.complain(format!("$({shown}): {why}"));
+                return;
             }
         };
         output.retain(|byte| *byte != 0);

@@ -41,13 +41,18 @@ pub trait Outside {
     ) -> Result<Vec<u8>, CommandFailure>;
 }
 
-/// A command in a configuration file that did not end well.
+/// A command in a configuration file that has no output to rely on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommandFailure {
-    /// What it printed before; a shell would use that.
-    pub output: Vec<u8>,
-    /// What happened.
-    pub why: String,
+pub enum CommandFailure {
+    /// It ran.
+    Failed {
+        /// What it printed before; a shell would use that.
+        output: Vec<u8>,
+        /// What happened.
+        why: String,
+    },
+    /// It must not run, for this reason. A value without its output could mean another task.
+    Refused(String),
 }
 
 /// `KEY=value`, expanded.

@@ -23,7 +23,10 @@ impl Outside for Fake {
         variables: &BTreeMap<String, Vec<u8>>,
     ) -> Result<Vec<u8>, CommandFailure> {
         if command == b"fail" {
-            return Err(CommandFailure { output: b"part".to_vec(), why: "it failed".into() });
+            return Err(CommandFailure::Failed {
+                output: b"part".to_vec(),
+                why: "it failed".into(),
+            });
         }
         let count = variables.len();
         Ok([b"[", command, format!("]{count}\n\n").as_bytes()].concat())

@@ -198,12 +198,12 @@ impl<'a> TransferScheduler<'a> {
         let partial_dir =
             self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
         let told = Cell::new(rsync::Progress::default());
-        let moved_on = |now: rsync::Progress| {
+        let moved_on = |now: rsync::Progress, file: Option<&[u8]>| {
             let before = told.replace(now);
             let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
             progress[to].files += now.files.saturating_sub(before.files);
             progress[to].bytes += now.bytes.saturating_sub(before.bytes);
-            self.reporter.tell(Event::Transferring(&progress));
+            self.reporter.tell(Event::Transferring(&progress, file));
         };
         let transfer = Transfer {
             purpose: call.purpose,
