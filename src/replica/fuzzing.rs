@@ -9,7 +9,7 @@ use super::local::work_dir::identity_of;
 use super::lock_policy::{
     Content, Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide,
 };
-use super::temp::is_left_over;
+use super::temp::left_over;
 use super::{Acl, LockRequest};
 use crate::tree::Kind;
 
@@ -89,7 +89,7 @@ pub(crate) fn temporary(bytes: &[u8]) {
     let name = parts.next().unwrap_or_default();
     let entry = parts.next().unwrap_or_default();
     for kind in Kind::ALL {
-        if is_left_over(entry, kind, name) {
+        if left_over(entry, kind, name).is_some() {
             assert!(entry.starts_with(b".") && entry != name && kind != Kind::Dir);
             let end = entry.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
             assert!((1..=7).contains(&end.len()) && end.iter().all(u8::is_ascii_alphanumeric));

@@ -407,6 +407,16 @@ pub struct LockRequest {
     pub stranger_resume: bool,
 }
 
+/// A lock that this run has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenLock {
+    /// How it was got.
+    pub how: Locked,
+    /// Its ctime: what time it is by the file system's own clock, which need not be the machine's
+    /// ([`Stamp::UNKNOWN`] where that cannot be found out).
+    pub at: Stamp,
+}
+
 /// How a lock was got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Locked {
@@ -558,7 +568,7 @@ pub trait Replica: Send {
     ///
     /// # Errors
     /// Another run holds it, its content is malformed, or it cannot be written.
-    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError>;
+    fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError>;
 
     /// Gives the lock back, if this run took it. Also done when the value is dropped.
     ///

@@ -5,9 +5,9 @@ use super::peer::client::PeerReplica;
 use super::peer::protocol::VERSION;
 use super::shell::greeting::Reached;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
-    Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, ShellOptions,
-    ShellReplica, Watched, Way,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
+    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, ShellOptions,
+    ShellReplica, TakenLock, Watched, Way,
 };
 use crate::config::{Config, Remote, RemoteOsync, SshLocation};
 use crate::filter::Filter;
@@ -138,7 +138,7 @@ impl Replica for RemoteReplica {
         }
     }
 
-    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         self.worker().lock(request)
     }
 

@@ -34,8 +34,8 @@ use self::versions::Records;
 use super::owners::Owners;
 use super::peer::client::Way;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
-    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
+    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
     Trouble, Wanted, arrivals, host, in_work_dir, private_name,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
@@ -341,7 +341,7 @@ impl Replica for ShellReplica {
         }
     }
 
-    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         self.take_lock(request)
     }
 

@@ -29,24 +29,42 @@ fn stem(name: &[u8]) -> Vec<u8> {
     stem
 }
 
-/// Whether a directory entry is what a transfer of `in_flight` (a bare name in the same
-/// directory) may have left behind. Only the name and kind are looked at; the caller sees
-/// to it that the entry is younger than the transfer.
+/// What a directory entry's name says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suffix {
+    /// Letters or digits as chance throws them: hardly anybody's word.
+    Chance,
+    /// One that chance throws as well, but that people write: `.env.backup`, `.log.000001`.
+    Word,
+}
+
+/// Whether a directory entry may be what a transfer of `in_flight` (a bare name in the same
+/// directory) has left behind. Only the name and kind are looked at; the caller sees
+/// to it that the entry is younger than the transfer, and looks like its source.
 #[must_use]
-pub fn is_left_over(entry: &[u8], kind: Kind, in_flight: &[u8]) -> bool {
+pub fn left_over(entry: &[u8], kind: Kind, in_flight: &[u8]) -> Option<Suffix> {
     if in_flight.is_empty() {
-        return false;
+        return None;
     }
     let stem = stem(in_flight);
-    let Some(suffix) = entry.strip_prefix(stem.as_slice()).and_then(|s| s.strip_prefix(b"."))
-    else {
-        return false;
-    };
-    match kind {
+    let suffix = entry.strip_prefix(stem.as_slice()).and_then(|s| s.strip_prefix(b"."))?;
+    let fits = match kind {
         Kind::Dir => false,
         Kind::File => suffix.len() == 6 && suffix.iter().all(u8::is_ascii_alphanumeric),
         _ => (1..=7).contains(&suffix.len()) && suffix.iter().all(u8::is_ascii_digit),
-    }
+    };
+    fits.then(|| if is_word(suffix) { Suffix::Word } else { Suffix::Chance })
+}
+
+/// Whether all of it, or all behind a first capital, is of one sort: lower case, capitals or
+/// digits.
+fn is_word(suffix: &[u8]) -> bool {
+    let is_lower = |bytes: &[u8]| bytes.iter().all(u8::is_ascii_lowercase);
+    let capitalised = suffix.first().is_some_and(u8::is_ascii_uppercase) && is_lower(&suffix[1..]);
+    is_lower(suffix)
+        || capitalised
+        || suffix.iter().all(u8::is_ascii_uppercase)
+        || suffix.iter().all(u8::is_ascii_digit)
 }
 
 #[cfg(test)]
@@ -76,13 +94,13 @@ mod tests {
             (long('ä', 127), ".VwYBz0".into()),
         ];
         for (name, left) in &seen {
-            let is = |kind| is_left_over(left.as_bytes(), kind, name.as_bytes());
+            let is = |kind| left_over(left.as_bytes(), kind, name.as_bytes()).is_some();
             assert!(is(Kind::File), "{left} of {name}");
             assert!(!is(Kind::Dir) && !is(Kind::Symlink), "{left} of {name}");
         }
         let cut = [vec![b'n'; 245], b"\xff\xfe\xfdxx".to_vec()].concat();
         let left = [vec![b'.'], vec![b'n'; 245], b".stviMP".to_vec()].concat();
-        assert!(is_left_over(&left, Kind::File, &cut));
+        assert_eq!(left_over(&left, Kind::File, &cut), Some(Suffix::Chance));
     }
 
     #[test]
@@ -96,8 +114,8 @@ mod tests {
             ("lnk", ".lnk.4nK8x2", false),
         ] {
             for kind in [Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::BlockDevice] {
-                let got = is_left_over(left.as_bytes(), kind, name.as_bytes());
-                assert_eq!(got, is, "{left} of {name}");
+                let got = left_over(left.as_bytes(), kind, name.as_bytes());
+                assert_eq!(got, is.then_some(Suffix::Word), "{left} of {name}");
             }
         }
     }
@@ -116,8 +134,24 @@ mod tests {
             (".abcdef", ""),
             (".abcdef", "a"),
         ] {
-            let got = is_left_over(entry.as_bytes(), Kind::File, in_flight.as_bytes());
-            assert!(!got, "{entry} of {in_flight}");
+            let got = left_over(entry.as_bytes(), Kind::File, in_flight.as_bytes());
+            assert_eq!(got, None, "{entry} of {in_flight}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_that_somebody_may_have_written_is_told_from_chance() {
+        for (suffix, is) in [
+            ("backup", Suffix::Word),
+            ("BACKUP", Suffix::Word),
+            ("Backup", Suffix::Word),
+            ("202411", Suffix::Word),
+            ("bacKup", Suffix::Chance),
+            ("v10000", Suffix::Chance),
+            ("8wcSNc", Suffix::Chance),
+        ] {
+            let got = left_over(format!(".env.{suffix}").as_bytes(), Kind::File, b".env");
+            assert_eq!(got, Some(is), "{suffix}");
         }
     }
 }

@@ -2,8 +2,8 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
-    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
+    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
     Trouble, Unread, Way, host, in_work_dir,
 };
 use crate::process::Stop;
@@ -73,7 +73,7 @@ impl Replica for ToBeMade {
         Ok(self.prepared())
     }
 
-    fn lock(&mut self, _: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn lock(&mut self, _: &LockRequest) -> Result<TakenLock, ReplicaError> {
         self.refuse()
     }
 

@@ -5,21 +5,46 @@ use super::Task;
 use super::apply::versions::same_files;
 use super::outcome::Halt;
 use crate::process::fault;
-use crate::replica::temp;
+use crate::replica::temp::{self, Suffix};
 use crate::replica::{Fate, Keep, Keeping, Older, Op, REPLACED, Version, WORK_DIR, kept_path};
 use crate::report::Level;
-use crate::state::{Inflight, Part};
-use crate::tree::{NodeId, Pair, RelPath, Side, Standing, Tree};
+use crate::state::{Inflight, InflightPath, Part};
+use crate::tree::{Abilities, Entry, Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::BTreeMap;
 
-/// Finds rsync's temporary files on a side: named after a path that was in flight, in its
-/// directory, and younger than the run that was broken off. What the other side has under
+/// What may be a temporary file of rsync's, and what becomes of it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOver {
+    /// Where it is in the tree of its side.
+    pub id: NodeId,
+    /// How sure it is.
+    pub proof: Proof,
+}
+
+/// How sure it is that rsync left something behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Proof {
+    /// Its name is one that chance made, and it is no more than what was being brought over: it
+    /// is removed.
+    Ours,
+    /// It may be somebody's own as well: it is kept in `backup/`.
+    Doubtful,
+}
+
+/// Finds rsync's temporary files on a side: named after a path that was being brought there, in
+/// its directory, and younger than the run that was broken off. What the other side has under
 /// the same name is somebody's file.
-pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> {
-    let finder = Finder { trees, side, inflight };
+pub fn find(
+    trees: &Pair<Tree>,
+    side: Side,
+    inflight: &Inflight,
+    abilities: &Abilities,
+) -> Vec<LeftOver> {
+    let finder = Finder { trees, side, inflight, abilities };
     let mut found = Vec::new();
     let mut names: BTreeMap<RelPath, Vec<Vec<u8>>> = BTreeMap::new();
-    for flying in inflight.paths.iter().filter(|flying| brings(flying.part)) {
+    let came = |flying: &&InflightPath| flying.to == side && brings(flying.part);
+    for flying in inflight.paths.iter().filter(came) {
         if let Some(parent) = flying.path.parent() {
             names.entry(parent).or_default().push(flying.path.name().to_vec());
         }
@@ -30,8 +55,9 @@ pub fn find(trees: &Pair<Tree>, side: Side, inflight: &Inflight) -> Vec<NodeId> 
     for (dir, names) in names {
         finder.in_dir(&dir, &names, &mut found);
     }
+    // what was found twice counts by the better proof
     found.sort_unstable();
-    found.dedup();
+    found.dedup_by_key(|left| left.id);
     found
 }
 
@@ -123,29 +149,62 @@ struct Finder<'a> {
     trees: &'a Pair<Tree>,
     side: Side,
     inflight: &'a Inflight,
+    abilities: &'a Abilities,
 }
 
 impl Finder<'_> {
-    fn in_dir(&self, dir: &RelPath, names: &[Vec<u8>], found: &mut Vec<NodeId>) {
+    fn in_dir(&self, dir: &RelPath, names: &[Vec<u8>], found: &mut Vec<LeftOver>) {
         let tree = &self.trees[self.side];
         let other = &self.trees[self.side.other()];
         let across = other.find(dir);
         let Some(here) = tree.find(dir) else { return };
         for child in tree.children(here) {
             let (name, entry) = (tree.name(child), tree.entry(child));
-            let is_ours = name.first() == Some(&b'.')
+            let may_be_ours = name.first() == Some(&b'.')
                 && tree.standing(child) == Standing::Present
                 && entry.ctime > self.inflight.began[self.side]
-                && across.is_none_or(|dir| other.child(dir, name).is_none())
-                && names.iter().any(|flying| temp::is_left_over(name, entry.kind, flying));
-            if is_ours {
-                found.push(child);
+                && across.is_none_or(|dir| other.child(dir, name).is_none());
+            if !may_be_ours {
+                continue;
+            }
+            let proof = |flying: &Vec<u8>| {
+                let suffix = temp::left_over(name, entry.kind, flying)?;
+                let source = across.and_then(|dir| other.child(dir, flying));
+                self.proof(suffix, entry, source.map(|id| other.entry(id)))
+            };
+            if let Some(proof) = names.iter().filter_map(proof).min() {
+                found.push(LeftOver { id: child, proof });
             }
         }
     }
 
+    /// What is known of something that has such a name, beside what it may be a copy of. A file
+    /// on its way is never larger than its source, and open to its owner only until it is whole.
+    fn proof(&self, suffix: Suffix, left: &Entry, source: Option<&Entry>) -> Option<Proof> {
+        let source = source.filter(|source| source.kind == left.kind);
+        match left.kind {
+            Kind::File => {
+                let is_like_source = source.is_some_and(|source| {
+                    let is_closed = !self.abilities.modes || left.mode & 0o077 == 0;
+                    left.size <= source.size && (is_closed || left.mode == source.mode)
+                });
+                match (suffix, is_like_source) {
+                    (Suffix::Chance, true) => Some(Proof::Ours),
+                    (Suffix::Chance, false) | (Suffix::Word, true) => Some(Proof::Doubtful),
+                    (Suffix::Word, false) => None,
+                }
+            }
+            // All that it says is at its source as well.
+            Kind::Symlink => {
+                let is_copy = source.is_some_and(|source| source.link() == left.link());
+                is_copy.then_some(Proof::Ours)
+            }
+            _ => source.map(|_| Proof::Doubtful),
+        }
+    }
+
     /// A whole subtree was in flight: its names are those that the sending side has.
-    fn below(&self, top: &RelPath, found: &mut Vec<NodeId>) {
+    fn below(&self, top: &RelPath, found: &mut Vec<LeftOver>) {
         let source = &self.trees[self.side.other()];
         let Some(top_id) = source.find(top) else { return };
         let mut dirs = vec![(top_id, top.clone())];

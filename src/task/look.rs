@@ -1,14 +1,15 @@
 //! What a run looks at before it decides: both trees, the identities, what an interrupted
 //! run left behind.
 
+use super::Task;
+use super::left_overs::{self, Proof};
 use super::outcome::Halt;
-use super::{Task, left_overs};
 use crate::filter::{Filter, listing};
 use crate::process::fault;
 use crate::reconcile::guard::Runs;
 use crate::reconcile::{guard, mounts};
 use crate::replica::host;
-use crate::replica::{Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
+use crate::replica::{Keep, Keeping, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{
@@ -306,32 +307,49 @@ impl Task<'_> {
         };
         let mut all_gone = true;
         for side in Side::BOTH {
-            let found = left_overs::find(trees, side, &inflight);
+            let abilities = &self.file_systems.abilities[side];
+            let found = left_overs::find(trees, side, &inflight, abilities);
             let ops: Vec<Op> = found
                 .iter()
-                .map(|id| Op::Remove {
-                    path: trees[side].path(*id),
-                    expect: trees[side].entry(*id).clone(),
+                .map(|left| {
+                    let path = trees[side].path(left.id);
+                    let expect = trees[side].entry(left.id).clone();
+                    match left.proof {
+                        Proof::Ours => Op::Remove { path, expect },
+                        Proof::Doubtful => {
+                            Op::SetAside { path, expect, keeping: Keeping::protected(Keep::Backup) }
+                        }
+                    }
                 })
                 .collect();
-            for id in &found {
-                trees[side].exclude(*id);
+            for left in &found {
+                trees[side].exclude(left.id);
             }
             if ops.is_empty() || self.is_dry() {
                 continue;
             }
-            let text = format!(
-                "{side}: removing {} temporary files of a transfer that was broken off",
-                ops.len()
-            );
-            self.say(Level::Notice, &text);
+            let removed = found.iter().filter(|left| left.proof == Proof::Ours).count();
+            if removed > 0 {
+                let text = format!(
+                    "{side}: removing {removed} temporary files of a transfer that was broken off"
+                );
+                self.say(Level::Notice, &text);
+            }
             for (op, result) in ops.iter().zip(self.replicas[side].apply(&ops)?) {
-                if let Err(error) = result {
-                    all_gone = false;
-                    let text = format!("cannot remove this temporary file: {error}");
-                    let reporter = self.around.reporter();
-                    reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
-                }
+                let text = match (op, result) {
+                    (Op::SetAside { .. }, Ok(_)) => {
+                        "may be a temporary file of a transfer that was broken off, or somebody's \
+                         own: it was moved to .osync_workdir/backup. Move it back if it is yours"
+                            .to_owned()
+                    }
+                    (_, Ok(_)) => continue,
+                    (_, Err(error)) => {
+                        all_gone = false;
+                        format!("cannot remove this temporary file: {error}")
+                    }
+                };
+                let reporter = self.around.reporter();
+                reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
             }
         }
         self.left_overs = !all_gone;

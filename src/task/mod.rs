@@ -320,9 +320,13 @@ impl Task<'_> {
             stranger_resume: self.config.locking.stranger_resume,
         };
         for side in Side::BOTH {
-            let locked = self.replicas[side].lock(&request)?;
+            let taken = self.replicas[side].lock(&request)?;
             fault::point("locked");
-            if let Locked::TakenOver { why, warn } = locked {
+            // What this run makes has a ctime by the file system's clock, and that may be behind.
+            if taken.at.is_known() {
+                self.began[side] = self.began[side].min(taken.at);
+            }
+            if let Locked::TakenOver { why, warn } = taken.how {
                 let level = if warn { Level::Warn } else { Level::Notice };
                 if warn {
                     self.around.reporter().problem(level, Some(side), None, &why);

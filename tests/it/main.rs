@@ -28,6 +28,7 @@ mod hooks;
 mod hostile_trees;
 mod immutable;
 mod install;
+mod left_overs;
 mod liars;
 mod libssh2;
 mod links;

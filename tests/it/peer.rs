@@ -3,7 +3,7 @@
 use crate::support::sandbox::{Outcome, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
 use osync::replica::peer::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
-use osync::replica::{Locked, Prepared, Unread, Way};
+use osync::replica::{Locked, Prepared, TakenLock, Unread, Way};
 use osync::tree::{Entry, Kind, Stamp, Standing};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -233,7 +233,8 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
     });
     let top = Response::Top(Standing::Present, Entry::new(Kind::Dir));
     let whole = |entries| Response::Scanned(Whole { entries, name: [7; 32] }, Unread::default());
-    let begin = [(1, ready), (2, Response::Locked(Locked::Free))];
+    let begin =
+        [(1, ready), (2, Response::Locked(TakenLock { how: Locked::Free, at: Stamp::UNKNOWN }))];
     let behind = |more: &[Response]| -> Vec<(u32, Response)> {
         begin.iter().cloned().chain(more.iter().map(|more| (3, more.clone()))).collect()
     };

@@ -557,7 +557,11 @@ pub fn a_replica_is_found_or_made_or_refused(sort: Sort) {
 pub fn a_lock_is_taken_once_and_given_back(sort: Sort) {
     let mut ground = Ground::prepared(sort);
     let lock = ground.at(".osync_workdir/lock");
-    assert_eq!(ground.replica().lock(&request()).unwrap(), Locked::Free);
+    let taken = ground.replica().lock(&request()).unwrap();
+    assert_eq!(taken.how, Locked::Free);
+    // what time it is by the clock that its files get their ctimes from
+    let made = fs::metadata(ground.at(".osync_workdir/lock")).unwrap().ctime();
+    assert_eq!(taken.at.secs(), made);
     let content = fs::read_to_string(&lock).unwrap();
     let pid: u32 = content.strip_suffix("@test\n").unwrap().parse().unwrap();
     // a peer's lock is that of a process of its own machine
@@ -604,7 +608,7 @@ pub fn a_lock_that_is_there_counts_or_is_taken_over(sort: Sort) {
             assert_eq!(got.is_ok(), expected, "{content:?} force {force}: {got:?}");
             match got {
                 Ok(locked) => {
-                    assert!(matches!(locked, Locked::TakenOver { .. }), "{locked:?}");
+                    assert!(matches!(locked.how, Locked::TakenOver { .. }), "{locked:?}");
                     ground.replica().unlock().unwrap();
                     assert!(!lock.exists());
                 }

@@ -246,6 +246,7 @@ name=
 case $format in */%N) format=${format%/%N} name=yes;; esac
 case $format in
   '%Lp') words='%a' ;;
+  %c) words='%Z' ;;
   '%Lp %u:%g') words='%a %u:%g' ;;
   '%p %u %g %d %i %l %z %m')
     # its %p is octal

@@ -7,6 +7,7 @@
 //! by one run only, and `lock.by` always belongs to `lock`. Nothing of it waits for the disk:
 //! after a power failure no lock of this machine counts.
 
+use super::look::Look;
 use super::openat_root::rename_to_free;
 use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
@@ -16,6 +17,7 @@ use crate::replica::lock_policy::{
     self, Content, Found, Holder, LockedBy, Origin, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
 };
 use crate::replica::{LockRequest, Locked};
+use crate::tree::Stamp;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -32,6 +34,8 @@ const TURN: &str = "lock.turn";
 #[derive(Debug)]
 pub(super) struct Held {
     content: String,
+    /// The ctime of the lock as it was made; unknown if it could not be looked at.
+    pub since: Stamp,
 }
 
 /// Why a lock could not be taken: it is held, or the work directory fails us.
@@ -154,7 +158,9 @@ pub(super) fn take(
                 if turn.is_exclusive() {
                     sweep(work);
                 }
-                return Ok((locked, Held { content }));
+                let since = Look::default().at(work, LOCK);
+                let since = since.map_or(Stamp::UNKNOWN, |lock| lock.ctime);
+                return Ok((locked, Held { content, since }));
             }
             Err(Errno::EXIST) => {}
             Err(other) => return Err(failed(other.into())),

@@ -29,9 +29,9 @@ use self::versions::Records;
 use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
-    Access, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Locked, Op,
-    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, Trouble,
-    Unread, digest, hook, host, in_work_dir, private_name,
+    Access, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
+    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
+    Trouble, Unread, digest, hook, host, in_work_dir, private_name,
 };
 use crate::config::Preserve;
 use crate::process::Stop;
@@ -50,7 +50,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) enum Asked {
     /// It was taken.
-    Locked(Locked),
+    Locked(TakenLock),
     /// It is that of a process that this machine knows nothing of: `lock` and `lock.by`.
     Held {
         #[allow(missing_docs)]
@@ -131,7 +131,7 @@ impl LocalReplica {
         }
         let work = WorkDir::open_or_make(self.open_root()?)
             .map_err(|error| self.work_dir_error("make", error))?;
-        let (locked, held) = match lock::take(&work, request, judge) {
+        let (how, held) = match lock::take(&work, request, judge) {
             Ok(taken) => taken,
             Err(LockError::Elsewhere { content, by }) => return Ok(Asked::Held { content, by }),
             Err(error) => {
@@ -144,9 +144,10 @@ impl LocalReplica {
                 return Err(ReplicaError { trouble, ..self.error(format!("{error} ({file})")) });
             }
         };
+        let at = held.since;
         self.held = Some(held);
         self.check_kept(&work)?;
-        Ok(Asked::Locked(locked))
+        Ok(Asked::Locked(TakenLock { how, at }))
     }
 
     /// The path of the directory that is open, as the kernel knows it; where it does not tell,
@@ -310,7 +311,7 @@ impl Replica for LocalReplica {
         Ok(found.prepared)
     }
 
-    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         match self.lock_judged_by(Judge::Here, request)? {
             Asked::Locked(locked) => Ok(locked),
             Asked::Held { .. } => Err(self.error("its lock was taken on another machine")),

@@ -10,9 +10,9 @@ use crate::replica::connection::{Connection, ConnectionError, OnStop, Wait};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
-    Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
-    TRIGGER, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir, private_name,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
+    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TRIGGER,
+    TakenLock, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir, private_name,
 };
 use crate::report::Problem;
 use crate::rsync::End;
@@ -380,7 +380,7 @@ impl PeerReplica {
         decide(&found, process, &host::origin(), Place::Remote, request)
     }
 
-    fn take_lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn take_lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         let mut ask = Request::Lock(request.clone());
         let mut judged = None;
         // another try is needed only if somebody else takes over the same dead lock
@@ -388,7 +388,8 @@ impl PeerReplica {
             match self.ask(&ask, OnStop::Finish)? {
                 Response::Locked(locked) => {
                     self.locked = true;
-                    return Ok(judged.unwrap_or(locked));
+                    let how = judged.unwrap_or(locked.how);
+                    return Ok(TakenLock { how, ..locked });
                 }
                 Response::Held(held) => match self.decide_here(&held, request) {
                     Verdict::TakeOver(locked) => {
@@ -506,7 +507,7 @@ impl Replica for PeerReplica {
         Ok(ready.prepared)
     }
 
-    fn lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         self.take_lock(request)
     }
 

@@ -11,8 +11,8 @@ use crate::config::RuleText;
 use crate::replica::lock_policy::{Content, Found, LockedBy};
 use crate::replica::owners::Whose;
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Locked,
-    Op, PathError, Prepared, Retention, Unread, Wanted, Watched,
+    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
+    PathError, Prepared, Retention, TakenLock, Unread, Wanted, Watched,
 };
 use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
@@ -107,7 +107,7 @@ pub enum Response {
     #[allow(missing_docs)]
     Prepared(Ready),
     #[allow(missing_docs)]
-    Locked(Locked),
+    Locked(TakenLock),
     /// There is a lock of a process that this machine knows nothing of.
     Held(Held),
     #[allow(missing_docs)]

@@ -32,7 +32,8 @@ show() {
 }
 
 # lock: the data are the lock's content and lock.by's; a third is the content of a lock
-# that does not count any more. Answers 'taken', or 'found' and what was found. The lock
+# that does not count any more. Answers 'taken' with the time of the new lock and then the
+# identity, or 'found' and what was found. The lock
 # appears whole (by a hard link), and never over another one. lock.by stands before it,
 # so that nobody finds a lock without knowing whose it is; it names the lock it is for.
 do_lock() {
@@ -57,7 +58,7 @@ do_lock() {
       # another run that came too late may have replaced it
       [ "$(cat ./lock.by)" = "$by" ] || write_file lock.by "$by" 2>&1 || return 1
       sweep
-      echo taken
+      echo "taken $(time_of_lock)"
       # what was said at the beginning may be another run's past by now
       cat ./identity 2>/dev/null
       return 0
@@ -67,6 +68,15 @@ do_lock() {
   echo found
   show lock
   show lock.by
+}
+
+# What time it is by the file system's own clock, which need not be the machine's.
+time_of_lock() {
+  case $style in
+    gnu) find ./lock -prune -printf '%C@' 2>/dev/null ;;
+    stat) stat -c %Z ./lock 2>/dev/null ;;
+    bsd) stat -f %c ./lock 2>/dev/null ;;
+  esac
 }
 
 # What shells that were killed have left half made: theirs are the numbers of processes

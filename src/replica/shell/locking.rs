@@ -12,8 +12,9 @@ use crate::replica::lock_policy::{
     Content, Found, Holder, LockedBy, Malformed, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
     decide,
 };
-use crate::replica::{LockRequest, Locked, ReplicaError, Trouble};
+use crate::replica::{LockRequest, Locked, ReplicaError, TakenLock, Trouble};
 use crate::state::{Identity, IdentityFound, RunMark, runs};
+use crate::tree::Stamp;
 
 /// Two small files, in blocks of any size.
 const ROOM_FOR_A_LOCK_KIB: u64 = 128;
@@ -40,7 +41,7 @@ fn words_of(content: &[u8]) -> &[u8] {
 }
 
 impl ShellReplica {
-    pub(super) fn take_lock(&mut self, request: &LockRequest) -> Result<Locked, ReplicaError> {
+    pub(super) fn take_lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         let pid = std::process::id();
         let holder = Holder { pid, instance_id: request.instance_id.clone() };
         let origin = host::origin();
@@ -75,12 +76,13 @@ impl ShellReplica {
                     self.error(format!("cannot take its lock in .osync_workdir: {said}{full}"))
                 );
             }
-            if let Some(identity) = answer.strip_prefix(b"taken\n") {
+            if let Some((at, identity)) = parse_taken(&answer) {
                 let runs = runs::marks_of(identity);
                 let link = self.link()?;
                 (link.locked, link.has_work_dir) = (true, true);
                 link.runs = runs;
-                return Ok(judged.map_or(Locked::Free, |(_, locked)| locked));
+                let how = judged.map_or(Locked::Free, |(_, locked)| locked);
+                return Ok(TakenLock { how, at });
             }
             let (lock, lock_by) = parse(&answer).ok_or_else(|| self.garbled("lock"))?;
             // somebody may be writing it just now
@@ -204,6 +206,15 @@ impl ShellReplica {
         runs.push(mark.clone());
         Ok(())
     }
+}
+
+/// `taken`, the lock's ctime in seconds if that can be told there, and the identity.
+fn parse_taken(answer: &[u8]) -> Option<(Stamp, &[u8])> {
+    let rest = answer.strip_prefix(b"taken")?;
+    let end = rest.iter().position(|byte| *byte == b'\n')?;
+    let seconds = std::str::from_utf8(&rest[..end]).ok().map(str::trim);
+    let seconds = seconds.and_then(|text| text.split('.').next()?.parse().ok());
+    Some((seconds.map_or(Stamp::UNKNOWN, |at| Stamp::new(at, 0)), &rest[end + 1..]))
 }
 
 pub(super) fn parse(answer: &[u8]) -> Option<(Shown, Shown)> {
