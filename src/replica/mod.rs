@@ -499,6 +499,10 @@ pub struct Cleaned {
     pub entries: u64,
     /// Bytes they held.
     pub bytes: u64,
+    /// Bytes of what is still kept; none where not all of it was looked at: on another machine,
+    /// and where things are kept for ever.
+    #[serde(skip)]
+    pub kept: Option<u64>,
 }
 
 /// What whoever watches a replica tells.

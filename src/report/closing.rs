@@ -25,19 +25,41 @@ pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: 
     log.say_all(level, &mut |line| verdicts(listing, line));
 }
 
+/// A report for machines: where it goes, what it is called, who writes it.
+type ReportFile<'a> = (Option<&'a Path>, &'static str, fn(&Path, &RunReport) -> io::Result<()>);
+
+fn report_files(config: &Config) -> [ReportFile<'_>; 3] {
+    [
+        (config.output.batch_report.as_deref(), "report for the batch", json::write),
+        (config.output.report_file.as_deref(), "report file", json::write),
+        (config.alerts.metrics_file.as_deref(), "metrics file", metrics::write),
+    ]
+}
+
 /// Writes the reports for machines. One that cannot be written is a warning.
 pub fn write_reports(config: &Config, run: &RunReport, log: &dyn Reporter) {
-    let write =
-        |path: Option<&Path>, what: &str, write: fn(&Path, &RunReport) -> io::Result<()>| {
-            let Some(path) = path else { return };
-            if let Err(e) = write(path, run) {
-                let path = crate::tree::path::escape(path.as_os_str().as_encoded_bytes());
-                log.say(Level::Warn, &format!("cannot write the {what} {path}: {e}"));
-            }
-        };
-    write(config.output.batch_report.as_deref(), "report for the batch", json::write);
-    write(config.output.report_file.as_deref(), "report file", json::write);
-    write(config.alerts.metrics_file.as_deref(), "metrics file", metrics::write);
+    write_those(config, run, log, |_| true);
+}
+
+/// Writes them again, as the after-commands have changed how the run ended. What is no file
+/// has been read already.
+pub fn rewrite_reports(config: &Config, run: &RunReport, log: &dyn Reporter) {
+    write_those(config, run, log, Path::is_file);
+}
+
+fn write_those(
+    config: &Config,
+    run: &RunReport,
+    log: &dyn Reporter,
+    is_wanted: impl Fn(&Path) -> bool,
+) {
+    for (path, what, write) in report_files(config) {
+        let Some(path) = path.filter(|path| is_wanted(path)) else { continue };
+        if let Err(e) = write(path, run) {
+            let path = crate::tree::path::escape(path.as_os_str().as_encoded_bytes());
+            log.say(Level::Warn, &format!("cannot write the {what} {path}: {e}"));
+        }
+    }
 }
 
 /// Sends the mail about a finished run, if it deserves one. `worst` is what its exit

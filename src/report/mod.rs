@@ -7,6 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod closing;
+pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod json;

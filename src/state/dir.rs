@@ -31,6 +31,12 @@ impl StateDir {
         }
     }
 
+    /// Whether it is there already.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self.open(), Ok(Some(_)))
+    }
+
     /// Opens the directory; none if it is not there.
     pub(super) fn open(&self) -> Result<Option<OwnedFd>, StateError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -627,6 +627,16 @@ impl Journal {
         Ok(found)
     }
 
+    /// How many conflicts wait for a decision.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn open_conflicts(&self) -> Result<u64, JournalError> {
+        let query = "SELECT count(*) FROM conflicts WHERE state = 0";
+        let count = self.db.query_row(query, [], |row| row.get(0));
+        count.map(unsigned).map_err(|e| self.error(e))
+    }
+
     /// Conflicts in a state, or all of them, the newest first.
     ///
     /// # Errors

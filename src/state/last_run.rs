@@ -30,20 +30,44 @@ pub struct LastRun {
     pub failed_runs: u64,
     /// When the last ten runs began, the newest last.
     pub begins: Vec<i64>,
+    /// What it did, in a line.
+    pub did: String,
+    /// What went wrong, one line each; the first ones.
+    pub problems: Vec<String>,
+    /// How much went wrong in all.
+    pub problem_count: u64,
+    /// Of how many paths something was not done.
+    pub failed_paths: u64,
+    /// How many conflicts were open when it ended. Later on only fewer can be: new ones come
+    /// with runs. None: not known.
+    pub open_conflicts: Option<u64>,
+    /// Bytes of what the initiator and the target keep in `backup/` and `deleted/`, as far as it
+    /// is known.
+    pub kept: [Option<u64>; 2],
 }
 
 impl LastRun {
+    /// Whether it did what it is for, with or without warnings.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        matches!(self.status, 0 | 2)
+    }
+
     /// Adds what the runs before tell.
     #[must_use]
     fn after(mut self, before: Option<LastRun>) -> Self {
         let before = before.unwrap_or_default();
-        let failed = !matches!(self.status, 0 | 2);
+        let failed = !self.succeeded();
         self.last_success = if failed { before.last_success } else { self.ended };
         (self.failing_since, self.failed_runs) = match (failed, before.failing_since) {
             (false, _) => (0, 0),
             (true, 0) => (self.began, 1),
             (true, since) => (since, before.failed_runs + 1),
         };
+        self.open_conflicts = self.open_conflicts.or(before.open_conflicts);
+        for (kept, before) in self.kept.iter_mut().zip(before.kept) {
+            *kept = kept.or(before);
+        }
         self.begins = before.begins;
         self.begins.push(self.began);
         let too_many = self.begins.len().saturating_sub(BEGINS);
@@ -62,12 +86,12 @@ impl StateStore {
         Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Notes a run that has just ended.
+    /// Notes a run that has just ended; `before` is what was known before it.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn set_last_run(&self, last: LastRun) -> Result<(), StateError> {
-        let last = last.after(self.last_run()?);
+    pub fn set_last_run(&self, last: LastRun, before: Option<LastRun>) -> Result<(), StateError> {
+        let last = last.after(before);
         let bytes = serde_json::to_vec(&last).unwrap_or_default();
         // a run that is killed here may have been the last one with a baseline to save
         self.files.sweep(&self.names())?;

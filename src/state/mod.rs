@@ -27,6 +27,7 @@ pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
+pub mod told;
 mod walk;
 pub(crate) mod wire;
 mod writer;

@@ -277,6 +277,8 @@ impl StateStore {
             "resume-count",
             "conflicts",
             "last-run",
+            "told-mail",
+            "told-notify",
             "file-systems",
             "compared",
             "settled",

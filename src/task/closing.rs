@@ -3,15 +3,15 @@
 use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
 use crate::process::{StopReason, fault, signals};
-use crate::report::closing::{mail_result, write_reports};
+use crate::report::closing::{mail_result, rewrite_reports, write_reports};
 use crate::report::record::{Reach, sum_up};
 use crate::report::{Achievements, Level, RunReport};
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
 
 impl Task<'_> {
-    /// Unlocks, runs the after-commands, writes the reports, sends mail, and decides the
-    /// exit status.
+    /// Unlocks, writes journal and reports, runs the after-commands, sends mail, and decides
+    /// the exit status.
     pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
         self.outcome.complete = halted.is_none();
         if let Some(Halt::Skipped(text)) = &halted {
@@ -33,11 +33,21 @@ impl Task<'_> {
             }
         }
         self.outcome.status = self.status();
-        self.write_journal();
+        let summed_up = self.summed_up();
+        let mut noted = self.write_journal(&summed_up);
+        self.outcome.status = self.status();
+        // before the after-commands, so that these can send them
+        let report = self.report(&summed_up);
+        write_reports(self.config, &report, self.around.reporter());
+        let reported = self.status();
         self.after_hooks();
         self.outcome.status = self.status();
-        let summed_up = self.summed_up();
-        write_reports(self.config, &self.report(&summed_up), self.around.reporter());
+        if self.outcome.status != reported {
+            rewrite_reports(self.config, &self.report(&summed_up), self.around.reporter());
+        }
+        if let Some(noted) = &mut noted {
+            self.note_last_run(noted, &summed_up);
+        }
         self.send_mail(&summed_up);
         self.outcome.status = self.status();
         self.say(Level::Notice, &summed_up);

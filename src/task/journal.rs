@@ -15,10 +15,13 @@ use crate::state::journal::{
 };
 use crate::state::last_run::LastRun;
 use crate::tree::{Entry, Pair, Side, Tree};
+use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// So many problems of a run are kept.
 const PROBLEMS: usize = 100;
+/// So many problems of the last run can be told by `osync status`, which reads very many of them.
+const NOTED: usize = 20;
 
 const DAY: i64 = 86_400_000;
 
@@ -29,6 +32,16 @@ pub struct Done {
     pub changes: Vec<Change>,
     /// Conflicts that were decided.
     pub decided: Vec<Decided>,
+}
+
+/// The last run as it was noted.
+pub(super) struct Noted {
+    store: StateStore,
+    /// What was noted of the runs before it.
+    before: Option<LastRun>,
+    ended: SystemTime,
+    open_conflicts: Option<u64>,
+    status: Option<u8>,
 }
 
 /// What came of a plan.
@@ -190,29 +203,60 @@ fn millis(time: SystemTime) -> i64 {
 impl Task<'_> {
     /// Writes down what the run did. Nothing that goes wrong here changes what it did, or
     /// stops the next one: it is a warning.
-    pub(super) fn write_journal(&mut self) {
-        let Some(done) = self.outcome.done.take() else { return };
-        let Ok(store) = self.open_store() else { return };
+    pub(super) fn write_journal(&mut self, summed_up: &str) -> Option<Noted> {
+        let done = self.outcome.done.take().or_else(|| self.done_nothing())?;
+        let store = self.open_store().ok()?;
         let ended = SystemTime::now();
-        let status = self.status();
         let is_idle = done.changes.is_empty() && done.decided.is_empty();
-        if !is_idle || status == super::outcome::ERROR {
-            self.record_run(&store, done, ended);
+        let mut open_conflicts = None;
+        if !is_idle || self.status() == super::outcome::ERROR {
+            open_conflicts = self.record_run(&store, done, ended);
             fault::point("journal written");
         }
+        let before = store.last_run().unwrap_or_default();
+        let mut noted = Noted { store, before, ended, open_conflicts, status: None };
+        self.note_last_run(&mut noted, summed_up);
+        Some(noted)
+    }
+
+    /// A run that ended before it had a plan is known to have failed, where an earlier one has
+    /// left a place to say so. No such place is made: this may be a mount point without its disk.
+    fn done_nothing(&self) -> Option<Done> {
+        let is_known = !self.is_dry() && self.state_dir(Side::Initiator).is_there();
+        is_known.then(Done::default)
+    }
+
+    /// Notes how the run ended, also when the after-commands have changed that.
+    pub(super) fn note_last_run(&self, noted: &mut Noted, summed_up: &str) {
+        let status = self.status();
+        if noted.status == Some(status) {
+            return;
+        }
+        noted.status = Some(status);
+        let tally = self.around.log.tally();
+        let paths: BTreeSet<_> =
+            tally.problems.iter().filter_map(|problem| problem.path.as_ref()).collect();
+        let Pair { initiator, target } = self.outcome.kept;
         let last = LastRun {
             began: millis(self.outcome.started),
-            ended: millis(ended),
+            ended: millis(noted.ended),
             status,
             compared: self.outcome.compared,
+            did: summed_up.to_owned(),
+            problems: tally.problems.iter().take(NOTED).map(ToString::to_string).collect(),
+            problem_count: tally.total(),
+            failed_paths: paths.len() as u64,
+            open_conflicts: noted.open_conflicts,
+            kept: [initiator, target],
             ..LastRun::default()
         };
-        if let Err(error) = store.set_last_run(last) {
+        if let Err(error) = noted.store.set_last_run(last, noted.before.clone()) {
             self.tell_unwritten(&error.to_string());
         }
     }
 
-    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) {
+    /// Writes the run's rows; says how many conflicts are open since, if that is known.
+    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) -> Option<u64> {
         let tally = self.around.log.tally();
         let run = Run {
             began: millis(self.outcome.started),
@@ -240,11 +284,14 @@ impl Task<'_> {
                     self.around.reporter().problem(Level::Warn, None, None, &note);
                 }
                 journal.record(&run, done.changes.into_iter(), &done.decided, forget_before)?;
-                self.expire_conflicts(&journal, ended)
+                self.expire_conflicts(&journal, ended)?;
+                journal.open_conflicts()
             });
-        if let Err(error) = recorded {
-            self.tell_unwritten(&format!("{error}; the run is not to be looked up"));
-        }
+        recorded
+            .map_err(|error| {
+                self.tell_unwritten(&format!("{error}; the run is not to be looked up"));
+            })
+            .ok()
     }
 
     /// Conflicts whose loser has been kept long enough are no longer open.

@@ -175,6 +175,7 @@ impl Task<'_> {
             self.check_stop()?;
             let cleaned = self.replicas[side].clean(retention)?;
             fault::point("cleaned");
+            self.outcome.kept[side] = cleaned.kept;
             if cleaned.entries > 0 {
                 let text = format!(
                     "{side}: removed {} from backup/ and deleted/, old enough to go ({})",

@@ -87,6 +87,8 @@ pub struct Outcome {
     pub work: Option<Work>,
     /// How many paths were compared.
     pub compared: u64,
+    /// Bytes of what each side keeps in `backup/` and `deleted/`; none: not known.
+    pub kept: Pair<Option<u64>>,
     /// What was recorded, for the monitor, which compares with it what it notices.
     pub baseline: Option<Baseline>,
 }
@@ -107,6 +109,7 @@ impl Outcome {
             done: None,
             work: None,
             compared: 0,
+            kept: Pair::default(),
             baseline: None,
         }
     }

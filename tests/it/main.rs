@@ -60,6 +60,7 @@ mod shares;
 mod signals;
 mod special;
 mod state;
+mod status;
 mod upgrade;
 mod versions;
 mod waiting;

@@ -497,7 +497,9 @@ impl Replica for LocalReplica {
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
-        let Some(work) = self.open_work_dir()? else { return Ok(Cleaned::default()) };
+        let Some(work) = self.open_work_dir()? else {
+            return Ok(Cleaned { kept: Some(0), ..Cleaned::default() });
+        };
         versions::clean(&work, retention, host::now())
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
     }

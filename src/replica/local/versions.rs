@@ -409,7 +409,7 @@ pub(super) fn clean(
     retention: Retention,
     now: i64,
 ) -> std::result::Result<Cleaned, String> {
-    let mut cleaned = Cleaned::default();
+    let mut cleaned = Cleaned { kept: Some(0), ..Cleaned::default() };
     let mut trouble = None;
     let mut is_older_read = true;
     for (keep, days) in
@@ -418,6 +418,9 @@ pub(super) fn clean(
         if days == 0 {
             // What is kept for ever needs its record for its name only.
             is_older_read = false;
+            if !matches!(work.keep_if_there(keep), Ok(None)) {
+                cleaned.kept = None;
+            }
             continue;
         }
         let done = work
@@ -458,8 +461,13 @@ fn clean_one(
             format!("{}: {}", shown(&problem.path.clone().unwrap_or_default()), problem.text)
         });
         let mut gone = HashSet::new();
+        let removed = cleaned.bytes;
         let mut sweep = Sweep { root, tree: &tree, days, now, gone: &mut gone, cleaned };
         unknown = sweep.all(&arrivals, &mut trouble);
+        let is_file = |id: &NodeId| tree.entry(*id).kind == Kind::File;
+        let all: u64 = tree.ids().filter(is_file).map(|id| tree.entry(id).size).sum();
+        let left = all.saturating_sub(cleaned.bytes - removed);
+        cleaned.kept = cleaned.kept.filter(|_| trouble.is_none()).map(|kept| kept + left);
         // What could not be seen is not gone.
         if trouble.is_none() {
             arrivals.forget_unless(|kept| tree.find(kept).is_some_and(|id| !gone.contains(&id)));
