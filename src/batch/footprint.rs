@@ -1,6 +1,6 @@
 //! Where a task works, so that tasks beside each other do not meet. Pure.
 
-use crate::config::{Config, Location};
+use crate::config::Location;
 use std::path::{Component, Path, PathBuf};
 
 /// The places a task works in.
@@ -27,16 +27,6 @@ impl Footprint {
     #[must_use]
     pub fn unknown() -> Self {
         Footprint::default()
-    }
-
-    /// Of a task. Local directories should be resolved already: links are not followed
-    /// here.
-    #[must_use]
-    pub fn of(config: &Config) -> Self {
-        Footprint::new(
-            &config.instance_id,
-            config.replicas.iter().map(|(_, location)| location.clone()),
-        )
     }
 
     /// From the places themselves.

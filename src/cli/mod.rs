@@ -51,6 +51,10 @@ const ERROR: u8 = 1;
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
     let args = invocation::with_command(args.into_iter().collect());
+    if let Some(dir) = environment.filled("RUN_DIR") {
+        // refused only where it is set already, which is done nowhere else
+        let _ = tempfile::env::override_temp_dir(Path::new(dir));
+    }
     match Cli::try_parse_from(&args) {
         Ok(cli) => dispatch(cli, &args, environment),
         Err(error) if !error.use_stderr() => {

@@ -5,7 +5,7 @@ use crate::config::{
     Environment, FileSettings, Flags, Origin, Problem, Resolution, Setting, Settings,
 };
 use crate::config::{ThisMachine, load, resolve};
-use crate::filter::{Filter, listing};
+use crate::filter::Filter;
 use crate::tree::path::escape;
 use std::ffi::OsStr;
 use std::path::Path;
@@ -94,11 +94,9 @@ fn resolved(
     resolution
 }
 
-/// What patterns and rsync arguments mean is for `filter` to say, which stands above
-/// `config`.
+/// What patterns mean is for `filter` to say, which stands above `config`.
 fn ask_the_filter(resolution: &mut Resolution) {
     let Some(config) = &mut resolution.config else { return };
-    config.selection.listing_args = listing::listing_args(&config.transfer.optional_args);
     let filter = Filter::new(&config.selection.rules);
     for problem in filter.problems() {
         let place = resolution.settings.file.as_deref().map(Path::as_os_str);

@@ -1,7 +1,9 @@
 //! What must hold of any bytes that this room reads (docs/testing.md).
 
 use super::conf_file::{self, CommandFailure, Outside, Parsed};
-use super::{Location, LocationError, rsync_args, to_toml, toml_file, upgrade};
+use super::location::LocationError;
+use super::{Location, to_toml, toml_file, upgrade};
+use crate::rsync::options;
 use std::collections::BTreeMap;
 
 /// A world in which HOME is set, and every command prints itself.
@@ -82,10 +84,14 @@ pub(crate) fn upgrade(bytes: &[u8]) {
 /// RSYNC_OPTIONAL_ARGS: nothing is lost, and what breaks a run's plan does not pass.
 pub(crate) fn optional_args(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let Ok(groups) = rsync_args::read(text) else { return };
+    let Ok(groups) = options::parse(text) else { return };
     let words = shell_words::split(text).unwrap_or_default();
-    assert_eq!(groups.concat(), words);
-    for option in groups.iter().filter_map(|group| group.first()) {
+    assert!(groups.iter().flat_map(|group| &group.words).eq(&words));
+    // what is kept of them is kept again
+    let kept = options::listing(&groups);
+    let again = options::parse(&shell_words::join(&kept)).map(|groups| options::listing(&groups));
+    assert_eq!(again, Ok(kept));
+    for option in groups.iter().filter_map(|group| group.words.first()) {
         let Some(name) = option.strip_prefix("--") else {
             let letters = option.split(['e', 'B', 'f', 'M', '@']).next().unwrap_or_default();
             assert!(letters.len() > 1 || option.len() > 1, "{option:?} names a file");

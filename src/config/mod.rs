@@ -17,14 +17,13 @@ mod places;
 mod problem;
 mod read;
 mod resolve;
-pub mod rsync_args;
 pub mod sample;
 mod settings;
 mod surroundings;
 pub mod to_toml;
 pub mod toml_file;
 pub mod upgrade;
-pub use location::{Location, LocationError, SshLocation};
+pub use location::{Location, SshLocation};
 pub use placeholder::Placeholder;
 pub use problem::{Origin, Problem};
 pub use resolve::{Flags, Resolution, resolve};
@@ -46,8 +45,6 @@ pub struct Config {
     pub create_dirs: bool,
     /// KiB wanted free on each replica; 0 disables (MINIMUM_SPACE).
     pub minimum_space: u64,
-    /// Where temporary files go (RUN_DIR, TMPDIR).
-    pub temp_dir: PathBuf,
     /// HISTORY_DAYS; 0 keeps the journal for ever.
     pub history_days: u32,
     /// What is looked at.

@@ -8,8 +8,9 @@ use super::surroundings::Surroundings;
 use super::{
     Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
     RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, WhenLocked,
-    placeholder, places, rsync_args,
+    placeholder, places,
 };
+use crate::rsync::options;
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -135,7 +136,6 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         replicas,
         create_dirs: r.boolean("CREATE_DIRS"),
         minimum_space: r.number("MINIMUM_SPACE", u64::MAX),
-        temp_dir: temp_dir(environment),
         history_days: r.number("HISTORY_DAYS", u32::MAX.into()),
         selection: Selection { rules: super::patterns::rules(r), listing_args: Vec::new() },
         transfer: transfer(r, flags),
@@ -160,14 +160,15 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
 }
 
 impl Config {
-    /// RSYNC_OPTIONAL_ARGS. Which of them change what rsync lists is for `filter` to say;
-    /// `cli` asks it.
+    /// RSYNC_OPTIONAL_ARGS, and what follows from them.
     fn with_rsync_arguments(mut self, r: &Reading<'_>) -> Self {
-        match rsync_args::read(&r.text("RSYNC_OPTIONAL_ARGS")) {
+        match options::parse(&r.text("RSYNC_OPTIONAL_ARGS")) {
             Ok(groups) => {
-                let kept = rsync_args::times(&groups);
+                let kept = options::times(&groups);
                 (self.preserve.times, self.preserve.dir_times) = (kept.files, kept.dirs);
-                self.transfer.optional_args = groups.into_iter().flatten().collect();
+                self.selection.listing_args = options::listing(&groups);
+                self.transfer.optional_args =
+                    groups.into_iter().flat_map(|group| group.words).collect();
             }
             Err(problems) => {
                 for problem in problems {
@@ -195,11 +196,6 @@ fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
         (.., Some(usual)) => WhenLocked::Wait(seconds(usual)),
         _ => WhenLocked::Fail,
     }
-}
-
-fn temp_dir(environment: &Environment) -> PathBuf {
-    let named = environment.filled("RUN_DIR").or_else(|| environment.filled("TMPDIR"));
-    named.map_or_else(|| PathBuf::from("/tmp"), PathBuf::from)
 }
 
 fn transfer(r: &Reading<'_>, flags: &Flags) -> Transfer {

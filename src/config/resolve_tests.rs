@@ -261,7 +261,6 @@ fn quicksync_needs_no_file_and_has_a_name() {
     assert!(config.replicas.target.is_remote());
     assert_eq!(config.remote.control_master, None, "tried, with a fall-back");
     assert_eq!(config.remote.key, None, "there is no home");
-    assert_eq!(config.temp_dir, Path::new("/tmp"));
 }
 
 #[test]
@@ -274,17 +273,14 @@ fn flags_and_environment_set_what_no_key_does() {
         report_file: Some("r.json".into()),
         ..Flags::default()
     };
-    let environment =
-        [("_DEBUG", "yes"), ("NO_COLOR", "1"), ("RUN_DIR", "/run/x"), ("TMPDIR", "/t")];
+    let environment = [("_DEBUG", "yes"), ("NO_COLOR", "1")];
     let config = good(from_file(REQUIRED, &flags, &environment));
     assert!(config.mode.dry && config.output.verbose && config.output.debug);
     assert!(!config.output.color && !config.locking.use_locks);
     assert!(config.output.dated_prefix, "monitor mode shows dates");
     assert_eq!(config.mode.watch, Watch::Initiator);
     assert_eq!(config.output.report_file, Some("/here/r.json".into()));
-    assert_eq!(config.temp_dir, Path::new("/run/x"));
-    let config = good(from_file(REQUIRED, &Flags::default(), &[("TMPDIR", "/t")]));
-    assert_eq!(config.temp_dir, Path::new("/t"));
+    let config = good(from_file(REQUIRED, &Flags::default(), &[]));
     assert!(config.output.color && !config.output.debug && config.locking.use_locks);
 }
 

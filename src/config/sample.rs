@@ -1,32 +1,10 @@
 //! The sample files, made from the table of keys: what ships is compared with this.
 
-use super::keys::{KEYS, Key, Kind, Section};
+use super::keys::{Key, Kind};
 use std::fmt::Write;
 
 /// How wide comments get.
 const WIDTH: usize = 78;
-
-/// `sync.conf.example`.
-#[must_use]
-pub fn conf() -> String {
-    let mut out = String::from(
-        "# A task of osync. Lines are KEY=value, quoted as in a shell; what follows a '#' is a\n\
-         # comment. Every setting is shown; one that is left out has its default, which is\n\
-         # told where this file sets another value. docs/configuration.md says more.\n\
-         #\n\
-         # Run it with: osync /etc/osync/sync.conf\n\
-         # Look before:  osync check /etc/osync/sync.conf\n\
-         #               osync /etc/osync/sync.conf --dry --verbose\n",
-    );
-    for section in Section::ALL {
-        let _ = writeln!(out, "\n[{}]", section.name());
-        for key in KEYS.iter().filter(|key| key.section == section) {
-            out.push('\n');
-            out.push_str(&entry(key, key.sample.unwrap_or(key.default)));
-        }
-    }
-    out
-}
 
 /// One setting with its comment, as it stands in a `.conf` file.
 #[must_use]
@@ -59,25 +37,6 @@ pub fn in_conf(kind: Kind, value: &str) -> String {
     }
 }
 
-/// `examples/sync.toml`.
-#[must_use]
-pub fn toml() -> String {
-    let mut out = String::from(
-        "# The same settings as in sync.conf.example, in TOML. Keys may also stand in upper\n\
-         # case and without their sections. Nothing is expanded here but '~/' in paths.\n",
-    );
-    for section in Section::ALL {
-        let _ = writeln!(out, "\n[{}]", section.name().to_lowercase());
-        for key in KEYS.iter().filter(|key| key.section == section) {
-            let value = key.sample.unwrap_or(key.default);
-            let _ = write!(out, "\n{}", comment(key.about));
-            let _ =
-                writeln!(out, "{} = {}", key.name.to_lowercase(), in_toml(key.kind, value, ";"));
-        }
-    }
-    out
-}
-
 /// A value in TOML's own types; `separator` stands between patterns.
 #[must_use]
 pub fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
@@ -102,38 +61,6 @@ pub fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
         Kind::Patterns => list(value.split(separator).collect()),
         _ => text(value),
     }
-}
-
-/// The tables of `docs/configuration.md`.
-#[must_use]
-pub fn manual() -> String {
-    let mut out = String::new();
-    for section in Section::ALL {
-        let _ = writeln!(out, "\n### [{}]\n", section.name());
-        out.push_str("| key | type | default | what it does |\n|---|---|---|---|\n");
-        for key in KEYS.iter().filter(|key| key.section == section) {
-            let names = match key.aliases {
-                [] => format!("`{}`", key.name),
-                aliases => format!("`{}` (also `{}`)", key.name, aliases.join("`, `")),
-            };
-            let default = match key.default {
-                "" => String::new(),
-                default => format!("`{default}`"),
-            };
-            let kind = match key.kind {
-                Kind::Choice(words) => words
-                    .iter()
-                    .filter(|word| !word.is_empty())
-                    .map(|word| format!("`{word}`"))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-                kind => kind.describe().to_owned(),
-            };
-            let _ = writeln!(out, "| {names} | {kind} | {default} | {} |", key.about);
-        }
-    }
-    out.push('\n');
-    out
 }
 
 /// Text as comment lines.

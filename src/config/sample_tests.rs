@@ -1,9 +1,80 @@
 use super::*;
 use crate::config::conf_file::{self, CommandFailure, Outside};
-use crate::config::keys::OBSOLETE;
+use crate::config::keys::{KEYS, OBSOLETE, Section};
 use crate::config::toml_file;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::Path;
+
+/// `sync.conf.example`.
+fn conf() -> String {
+    let mut out = String::from(
+        "# A task of osync. Lines are KEY=value, quoted as in a shell; what follows a '#' is a\n\
+         # comment. Every setting is shown; one that is left out has its default, which is\n\
+         # told where this file sets another value. docs/configuration.md says more.\n\
+         #\n\
+         # Run it with: osync /etc/osync/sync.conf\n\
+         # Look before:  osync check /etc/osync/sync.conf\n\
+         #               osync /etc/osync/sync.conf --dry --verbose\n",
+    );
+    for section in Section::ALL {
+        let _ = writeln!(out, "\n[{}]", section.name());
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            out.push('\n');
+            out.push_str(&entry(key, key.sample.unwrap_or(key.default)));
+        }
+    }
+    out
+}
+
+/// `examples/sync.toml`.
+fn toml() -> String {
+    let mut out = String::from(
+        "# The same settings as in sync.conf.example, in TOML. Keys may also stand in upper\n\
+         # case and without their sections. Nothing is expanded here but '~/' in paths.\n",
+    );
+    for section in Section::ALL {
+        let _ = writeln!(out, "\n[{}]", section.name().to_lowercase());
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            let value = key.sample.unwrap_or(key.default);
+            let _ = write!(out, "\n{}", comment(key.about));
+            let _ =
+                writeln!(out, "{} = {}", key.name.to_lowercase(), in_toml(key.kind, value, ";"));
+        }
+    }
+    out
+}
+
+/// The tables of `docs/configuration.md`.
+fn manual() -> String {
+    let mut out = String::new();
+    for section in Section::ALL {
+        let _ = writeln!(out, "\n### [{}]\n", section.name());
+        out.push_str("| key | type | default | what it does |\n|---|---|---|---|\n");
+        for key in KEYS.iter().filter(|key| key.section == section) {
+            let names = match key.aliases {
+                [] => format!("`{}`", key.name),
+                aliases => format!("`{}` (also `{}`)", key.name, aliases.join("`, `")),
+            };
+            let default = match key.default {
+                "" => String::new(),
+                default => format!("`{default}`"),
+            };
+            let kind = match key.kind {
+                Kind::Choice(words) => words
+                    .iter()
+                    .filter(|word| !word.is_empty())
+                    .map(|word| format!("`{word}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                kind => kind.describe().to_owned(),
+            };
+            let _ = writeln!(out, "| {names} | {kind} | {default} | {} |", key.about);
+        }
+    }
+    out.push('\n');
+    out
+}
 
 struct Nothing;
 

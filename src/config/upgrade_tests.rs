@@ -46,7 +46,8 @@ fn running_it_again_changes_nothing() {
             assert!(twice.text == once.text, "{version}");
         }
     }
-    let sample = sample::conf().replace("=yes\n", "=true\n").replace("=no\n", "=false\n");
+    let shipped = include_str!("../../sync.conf.example");
+    let sample = shipped.replace("=yes\n", "=true\n").replace("=no\n", "=false\n");
     assert_eq!(upgraded(&sample), sample);
 }
 

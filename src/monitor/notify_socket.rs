@@ -14,12 +14,6 @@ pub struct NotifySocket {
 }
 
 impl NotifySocket {
-    /// Nobody to tell.
-    #[must_use]
-    pub fn none() -> Self {
-        NotifySocket { to: None }
-    }
-
     /// From the value of `NOTIFY_SOCKET`: a path, or `@` and a name in the abstract
     /// namespace.
     #[must_use]

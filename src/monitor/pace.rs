@@ -76,12 +76,6 @@ impl Pace {
         }
     }
 
-    /// A monitor that begins by waiting.
-    #[must_use]
-    pub fn waiting(min_wait: Duration, max_wait: Duration) -> Self {
-        Pace { at_once: None, ..Pace::new(min_wait, max_wait) }
-    }
-
     /// Something changed that is not in step.
     pub fn changed(&mut self, now: Duration) {
         self.first_change.get_or_insert(now);

@@ -200,8 +200,6 @@ fn without_max_wait_and_without_changes_nothing_is_due() {
     pace.began();
     pace.ended(secs(1), Done);
     assert_eq!(pace.next(secs(1_000_000)), Next::Wait(None));
-    let waiting = Pace::waiting(secs(60), secs(0));
-    assert_eq!(waiting.next(secs(0)), Next::Wait(None));
 }
 
 proptest! {

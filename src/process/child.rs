@@ -57,16 +57,7 @@ pub struct ChildOutput {
     gone: PipeReader,
 }
 
-impl ChildOutput {
-    /// Waits until there is something to read (or the end), at most this long.
-    ///
-    /// # Errors
-    /// The system cannot wait.
-    pub fn is_ready_within(&self, at_most: Duration) -> io::Result<bool> {
-        let [out, gone] = ready([Some(self.pipe.as_fd()), Some(self.gone.as_fd())], Some(at_most))?;
-        Ok(out || gone)
-    }
-}
+impl ChildOutput {}
 
 impl Read for ChildOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -166,12 +157,6 @@ impl Child {
     /// The reading end of its standard output; only once.
     pub fn take_stdout(&mut self) -> Option<ChildOutput> {
         self.stdout.take()
-    }
-
-    /// How it ended; none: it has not yet.
-    #[must_use]
-    pub fn try_exit(&self) -> Option<Exit> {
-        self.shared.lock().exit
     }
 
     /// What it said on standard error so far.

@@ -21,11 +21,11 @@ mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Child, ChildInput, ChildOutput, OnLine, spawn};
+pub use child::{Child, ChildInput, spawn};
 pub use find::{HookShell, find_program};
 pub use lines::Excerpt;
 pub use own::own_program;
-pub use run::{Input, InputWriter, Output, output, output_up_to, run};
+pub use run::{Input, Output, output, output_up_to, run};
 pub use stop::Stop;
 
 use crate::tree::path::escape;

@@ -181,7 +181,7 @@ fn a_long_lived_child_answers_and_ends_when_its_input_closes() {
         from.read_line(&mut answer).unwrap();
         assert_eq!(answer, question);
     }
-    assert_eq!(child.try_exit(), None);
+    assert_eq!(child.wait(Duration::ZERO), None);
     drop(to);
     assert_eq!(child.finish(Duration::from_secs(30), Duration::ZERO), Exit::Code(0));
     assert_eq!(child.stderr(), b"hello\n");

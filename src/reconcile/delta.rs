@@ -80,12 +80,6 @@ impl Delta {
         self.nodes.len()
     }
 
-    /// Whether nothing but the root is there.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.nodes.len() == 1
-    }
-
     /// Whether the baseline says exactly what is there now on both sides, to the last piece
     /// of metadata. (Paths that are in step may be so without being recorded like that.)
     #[must_use]
@@ -100,7 +94,7 @@ impl Delta {
     }
 
     /// Adds a child behind the children that `parent` has already; names must come in
-    /// order (else use [`Delta::child_or_new`]).
+    /// order.
     pub fn push(
         &mut self,
         parent: PathId,
@@ -117,18 +111,6 @@ impl Delta {
         }
         self.nodes[parent.index()].last_child = new;
         PathId(new)
-    }
-
-    /// The child of that name, made at its place in the order if it is not there.
-    pub fn child_or_new(&mut self, parent: PathId, name: &[u8]) -> PathId {
-        match self.place(parent, name, None) {
-            Place::Found(path_id) => path_id,
-            Place::Between(before, after) => {
-                let new = self.new_node(parent, name, Pair::default(), None);
-                self.link(parent, new, before, after);
-                PathId(new)
-            }
-        }
     }
 
     /// The child of that name, if there is one.
@@ -341,14 +323,26 @@ impl Delta {
 mod tests {
     use super::*;
 
+    /// The child of that name, made at its place in the order if it is not there.
+    fn child_or_new(delta: &mut Delta, parent: PathId, name: &[u8]) -> PathId {
+        match delta.place(parent, name, None) {
+            Place::Found(path_id) => path_id,
+            Place::Between(before, after) => {
+                let new = delta.new_node(parent, name, Pair::default(), None);
+                delta.link(parent, new, before, after);
+                PathId(new)
+            }
+        }
+    }
+
     #[test]
     fn new_children_find_their_place_in_the_order() {
         let mut delta = Delta::new();
         let dir = delta.push(Delta::ROOT, b"d", Pair::default(), None);
         for name in [b"m", b"z", b"a", b"n"] {
-            delta.child_or_new(dir, name);
+            child_or_new(&mut delta, dir, name);
         }
-        let again = delta.child_or_new(dir, b"m");
+        let again = child_or_new(&mut delta, dir, b"m");
         delta.push(Delta::ROOT, b"e", Pair::default(), None);
         let names: Vec<String> =
             delta.in_path_order().into_iter().map(|s| delta.path(s).shown()).collect();
@@ -362,14 +356,14 @@ mod tests {
     #[test]
     fn children_may_be_added_behind_those_that_found_their_place() {
         let mut delta = Delta::new();
-        assert!(delta.is_empty());
+        assert_eq!(delta.len(), 1);
         for name in [b"b", b"a"] {
-            delta.child_or_new(Delta::ROOT, name);
+            child_or_new(&mut delta, Delta::ROOT, name);
         }
         delta.push(Delta::ROOT, b"c", Pair::default(), None);
         let names: Vec<String> =
             delta.children(Delta::ROOT).map(|s| delta.path(s).shown()).collect();
         assert_eq!(names, ["a", "b", "c"]);
-        assert!(!delta.is_empty());
+        assert_eq!(delta.len(), 4);
     }
 }

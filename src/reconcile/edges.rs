@@ -1,8 +1,9 @@
 //! What the decision table does not show: what a plan says about its conflicts, limits,
 //! and left-overs that lie deep below.
 
+use super::conflict::Reason;
 use super::testing::{afterwards, plan, rules, situation, words};
-use super::{Reason, Rules, Settle};
+use super::{Rules, Settle};
 use crate::report::Level;
 use crate::tree::Side;
 

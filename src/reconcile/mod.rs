@@ -40,9 +40,9 @@ mod table;
 mod testing;
 mod torn;
 
-pub use conflict::{Conflict, Reason};
+pub use conflict::Conflict;
 pub use delta::{Delta, PathId};
-pub use plan::{Act, Deletion, Doubt, LinkGroup, Move, Plan, SetAside, Settle, Verdict};
+pub use plan::{Act, Doubt, Move, Plan, Settle, Verdict};
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};

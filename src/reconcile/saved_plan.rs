@@ -62,12 +62,6 @@ impl SavedPlan {
         saved
     }
 
-    /// Whether there is nothing to do.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.moves.is_empty() && self.times.is_empty()
-    }
-
     /// Whether the plan has this renaming, and it rests on the same entries. Others are not
     /// made, and what they would have done is left alone.
     #[must_use]

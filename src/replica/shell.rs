@@ -158,20 +158,6 @@ impl ShellOptions {
 }
 
 impl ShellReplica {
-    /// The replica at `to`. Nothing is connected before [`Replica::prepare`]. When `stop`
-    /// is requested, what only looks is given up; the connection stays for what closes a
-    /// run.
-    pub fn new(
-        side: Side,
-        to: &SshLocation,
-        config: &Config,
-        stop: Stop,
-        reporter: &dyn Reporter,
-    ) -> Self {
-        let options = ShellOptions::of(config, side);
-        Self::with(side, to, &config.remote, options, stop, reporter)
-    }
-
     /// The same from what it really needs.
     pub fn with(
         side: Side,

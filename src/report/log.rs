@@ -119,12 +119,6 @@ impl Log {
         self.inner().masks.add(secret);
     }
 
-    /// A text without the secrets: for what is written elsewhere.
-    #[must_use]
-    pub fn masked(&self, text: &str) -> String {
-        self.inner().masks.apply(text)
-    }
-
     /// From now on lines are held back, until it is known whether there is a run to speak of.
     pub fn hold(&self) {
         self.inner().held.get_or_insert_default();
@@ -197,12 +191,6 @@ impl Log {
     #[must_use]
     pub fn is_dated(&self) -> bool {
         self.prefix == Prefix::Dated
-    }
-
-    /// Time since the program began.
-    #[must_use]
-    pub fn elapsed(&self) -> Duration {
-        self.start.elapsed()
     }
 
     /// The last line of a run. It repeats what is known: it does not count.

@@ -31,8 +31,7 @@ pub use log::{Log, spell};
 pub use log_file::LogPlace;
 pub use run::{RunReport, write_whole};
 pub use summary::{
-    Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdict,
-    verdicts,
+    Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdicts,
 };
 pub use tally::Tally;
 pub use who::{Stamped, Who};

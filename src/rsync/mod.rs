@@ -10,6 +10,7 @@ mod fit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod list;
+pub mod options;
 mod output;
 
 pub use exit::Outcome;

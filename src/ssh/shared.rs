@@ -28,7 +28,7 @@ impl SharedConnection {
     /// There is no temporary directory that can be written and whose path is short enough,
     /// and means itself to ssh.
     pub fn new() -> io::Result<Self> {
-        Self::in_one_of([std::env::temp_dir(), PathBuf::from("/tmp")])
+        Self::in_one_of([tempfile::env::temp_dir(), PathBuf::from("/tmp")])
     }
 
     fn in_one_of(bases: [PathBuf; 2]) -> io::Result<Self> {

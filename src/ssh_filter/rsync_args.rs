@@ -6,6 +6,7 @@
 //! understood, so nothing can be read by rsync in another way than it was read here.
 
 use super::decision::Refusal;
+use crate::rsync::options::{self, Mark, RsyncOption, Takes};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -21,99 +22,6 @@ pub enum Confinement {
 
 /// Tells where a path leads in the end; fails if that is not inside the directory.
 pub type Resolver<'a> = &'a dyn Fn(&Path) -> Result<PathBuf, String>;
-
-/// What an option carries behind its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Value {
-    None,
-    Text,
-    /// A directory, which must lie inside.
-    Directory,
-}
-
-/// Long options that a client's rsync gives its server and that stay inside, by name.
-/// Left out on purpose: everything that reads or writes a named file (`--log-file`,
-/// `--files-from=FILE`, batches, `--temp-dir`), devices, daemons, `--delete*`,
-/// `--remove-source-files`, `--inplace` (osync uses none of them).
-const LONG_OPTIONS: &[(&str, Value)] = &[
-    ("append", Value::None),
-    ("backup-dir", Value::Directory),
-    ("block-size", Value::Text),
-    ("bwlimit", Value::Text),
-    ("checksum-choice", Value::Text),
-    ("checksum-seed", Value::Text),
-    ("compare-dest", Value::Directory),
-    ("compress-choice", Value::Text),
-    ("compress-level", Value::Text),
-    ("compress-threads", Value::Text),
-    ("copy-dest", Value::Directory),
-    ("debug", Value::Text),
-    ("delay-updates", Value::None),
-    ("devices", Value::None),
-    ("dirs", Value::None),
-    ("existing", Value::None),
-    ("executability", Value::None),
-    ("fake-super", Value::None),
-    ("force", Value::None),
-    ("from0", Value::None),
-    ("fsync", Value::None),
-    ("fuzzy", Value::None),
-    ("group", Value::None),
-    ("groupmap", Value::Text),
-    ("hard-links", Value::None),
-    ("ignore-errors", Value::None),
-    ("ignore-existing", Value::None),
-    ("ignore-missing-args", Value::None),
-    ("ignore-times", Value::None),
-    ("info", Value::Text),
-    ("link-dest", Value::Directory),
-    ("links", Value::None),
-    ("list-only", Value::None),
-    ("log-format", Value::Text),
-    ("max-alloc", Value::Text),
-    ("max-size", Value::Text),
-    ("min-size", Value::Text),
-    ("mkpath", Value::None),
-    ("modify-window", Value::Text),
-    ("msgs2stderr", Value::None),
-    ("munge-links", Value::None),
-    ("new-compress", Value::None),
-    ("no-W", Value::None),
-    ("no-implied-dirs", Value::None),
-    ("no-msgs2stderr", Value::None),
-    ("no-r", Value::None),
-    ("no-relative", Value::None),
-    ("no-specials", Value::None),
-    ("no-whole-file", Value::None),
-    ("numeric-ids", Value::None),
-    ("old-compress", Value::None),
-    ("one-file-system", Value::None),
-    ("open-noatime", Value::None),
-    ("owner", Value::None),
-    ("partial", Value::None),
-    ("partial-dir", Value::Directory),
-    ("perms", Value::None),
-    ("preallocate", Value::None),
-    ("recursive", Value::None),
-    ("safe-links", Value::None),
-    ("size-only", Value::None),
-    ("skip-compress", Value::Text),
-    ("specials", Value::None),
-    ("stats", Value::None),
-    ("stderr", Value::Text),
-    ("suffix", Value::Text),
-    ("super", Value::None),
-    ("timeout", Value::Text),
-    ("times", Value::None),
-    ("use-qsort", Value::None),
-    ("usermap", Value::Text),
-    ("whole-file", Value::None),
-];
-
-/// Letters without a value. `s` is dealt with apart; `L`, `K` and `k` follow links;
-/// `e`, `@` and `B` carry something.
-const LETTERS: &[u8] = b"vqlLKkogpDtrzcinuWHAXExSUNdIRbyOJm";
-const FOLLOWING: &[u8] = b"LKk";
 
 /// A call that has been read but not yet judged.
 #[derive(Debug, Default)]
@@ -154,7 +62,7 @@ fn read(args: &[Vec<u8>], confinement: Confinement) -> Result<Call, String> {
     }
     while let Some(arg) = args.next() {
         if let Some(long) = arg.strip_prefix(b"--") {
-            read_long(&mut call, long, &mut args)?;
+            read_long(&mut call, long, confinement, &mut args)?;
         } else if let Some((letters, rest)) = cluster(arg) {
             call.options.extend(checked_cluster(letters, rest, confinement)?);
         } else if arg.starts_with(b"-") {
@@ -169,6 +77,7 @@ fn read(args: &[Vec<u8>], confinement: Confinement) -> Result<Call, String> {
 fn read_long<'a>(
     call: &mut Call,
     long: &[u8],
+    confinement: Confinement,
     args: &mut impl Iterator<Item = &'a Vec<u8>>,
 ) -> Result<(), String> {
     let (name, value) = match long.iter().position(|&byte| byte == b'=') {
@@ -187,30 +96,49 @@ fn read_long<'a>(
         }
         _ => {}
     }
-    let Some((known, kind)) = LONG_OPTIONS.iter().find(|(known, _)| known.as_bytes() == name)
-    else {
-        return Err(format!("--{} is not allowed", shown(name)));
-    };
-    if *kind == Value::None {
+    let known = std::str::from_utf8(name).ok().and_then(options::by_name);
+    let known = allowed(known, confinement, || format!("--{}", shown(name)))?;
+    let name = known.long;
+    if known.takes == Takes::Nothing {
         if value.is_some() {
-            return Err(format!("--{known} takes no value"));
+            return Err(format!("--{name} takes no value"));
         }
-        call.options.push(format!("--{known}").into_bytes());
+        call.options.push(format!("--{name}").into_bytes());
         return Ok(());
     }
     // rsync itself gives some values as the next argument.
     let value = match value {
         Some(value) => value,
-        None => args.next().cloned().ok_or_else(|| format!("--{known} lacks its value"))?,
+        None => args.next().cloned().ok_or_else(|| format!("--{name} lacks its value"))?,
     };
-    match kind {
-        Value::Directory => call.directories.push((known, value)),
-        _ if *known == "suffix" && value.contains(&b'/') => {
+    match known.takes {
+        Takes::Directory => call.directories.push((name, value)),
+        _ if name == "suffix" && value.contains(&b'/') => {
             return Err("--suffix holds a slash".to_owned());
         }
-        _ => call.options.push([b"--", known.as_bytes(), b"=", &value].concat()),
+        _ => call.options.push([b"--", name.as_bytes(), b"=", &value].concat()),
     }
     Ok(())
+}
+
+/// The option, if it may pass.
+fn allowed(
+    option: Option<&'static RsyncOption>,
+    confinement: Confinement,
+    name: impl Fn() -> String,
+) -> Result<&'static RsyncOption, String> {
+    match option {
+        Some(option) if option.is(Mark::Served) => {
+            if option.is(Mark::FollowsLinks) && confinement == Confinement::ArgumentsOnly {
+                return Err(format!(
+                    "{} follows links, and this system has no Landlock to keep them inside",
+                    name()
+                ));
+            }
+            Ok(option)
+        }
+        _ => Err(format!("{} is not allowed", name())),
+    }
 }
 
 /// An argument of single letters, parted before the first that carries a value.
@@ -227,17 +155,11 @@ fn checked_cluster(
 ) -> Result<Option<Vec<u8>>, String> {
     let mut kept = b"-".to_vec();
     for &letter in letters {
-        match letter {
-            // The arguments that it announced have been read already.
-            b's' => {}
-            _ if confinement == Confinement::ArgumentsOnly && FOLLOWING.contains(&letter) => {
-                return Err(format!(
-                    "-{} follows links, and this system has no Landlock to keep them inside",
-                    char::from(letter)
-                ));
-            }
-            _ if LETTERS.contains(&letter) => kept.push(letter),
-            _ => return Err(format!("-{} is not allowed", shown(&[letter]))),
+        // The arguments that `s` announced have been read already.
+        if letter != b's' {
+            let name = || format!("-{}", shown(&[letter]));
+            allowed(options::by_letter(letter), confinement, name)?;
+            kept.push(letter);
         }
     }
     let harmless = match rest {

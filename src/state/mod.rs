@@ -34,11 +34,10 @@ mod writer;
 
 pub use baseline::Baseline;
 pub use block::Known;
-pub use cursor::{Block, Cursor};
+pub use cursor::Cursor;
 pub use dir::StateDir;
-pub use error::{Shown, StateError};
+pub use error::StateError;
 pub use file_systems::{Compared, KnownFileSystem};
-pub use files::FileStamp;
 pub use progress::{Action, Inflight, InflightNote, InflightPath, Part};
 pub use runs::{IdentityFound, RunMark};
 pub use settled::{Seen, Settled};

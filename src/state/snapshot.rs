@@ -103,7 +103,7 @@ pub fn write(
 }
 
 /// A snapshot as bytes.
-#[must_use]
+#[cfg(any(test, fuzzing))]
 pub fn encode(baseline: &Baseline, marks: &Pair<ListMark>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(baseline.body().len() + 512);
     // writing into memory cannot fail

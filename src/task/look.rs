@@ -4,7 +4,7 @@
 use super::Task;
 use super::left_overs::{self, Proof};
 use super::outcome::Halt;
-use crate::filter::{Filter, listing};
+use crate::filter::Filter;
 use crate::process::fault;
 use crate::reconcile::guard::Runs;
 use crate::reconcile::{guard, mounts};
@@ -89,7 +89,7 @@ impl Task<'_> {
         for id in hidden {
             tree.exclude(id);
         }
-        if listing::stays_on_one_file_system(args) {
+        if rsync::options::stays_on_one_file_system(args) {
             // rsync lists a mount point, and nothing in it; what is beneath was not deleted.
             let device = tree.entry(Tree::ROOT).dev;
             let other = |id: &NodeId| tree.entry(*id).dev != device;

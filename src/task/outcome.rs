@@ -17,8 +17,6 @@ pub const SUCCESS: u8 = 0;
 pub const ERROR: u8 = 1;
 /// Done, with warnings; stopped by the user.
 pub const WARNING: u8 = 2;
-/// Bad usage.
-pub const USAGE: u8 = 128;
 
 /// Why a run ended before its end.
 #[derive(Debug)]

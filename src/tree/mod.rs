@@ -14,7 +14,7 @@ mod side;
 
 pub use abilities::{Abilities, Lack, NameLimit};
 pub use entry::{Entry, Extra, Inode, Kind, Stamp};
-pub use path::{BadPath, RelPath};
+pub use path::RelPath;
 pub use side::{Pair, Side};
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! `docs/command-line.md` says what the program understands: all of it, and nothing else.
 
 use clap::{Arg, Command, CommandFactory};
-use osync::cli::args::Cli;
+use osync::testing::cli::Cli;
 use std::collections::BTreeSet;
 
 fn page() -> String {
@@ -101,7 +101,7 @@ fn the_page_and_the_program_agree_on_names_and_statuses() {
         let mut rows = part(&page, "## Program names").lines();
         let row = rows.find(|row| row.contains(&format!("`{called}`")));
         assert!(row.is_some_and(|row| row.contains(acts_as)), "{called}: {row:?}");
-        let args = osync::cli::invocation::with_command(vec![called.into()]);
+        let args = osync::testing::cli::with_command(vec![called.into()]);
         let command = acts_as.trim_matches('`').strip_prefix("osync ").unwrap_or_default();
         let found = args.get(1).map_or("", |arg| arg.to_str().unwrap());
         assert_eq!(found, command, "{called}");

@@ -2,7 +2,7 @@
 
 use crate::support::sandbox::Sandbox;
 use crate::support::sshd::Sshd;
-use osync::config::keys::KEYS;
+use osync::testing::config::KEYS;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

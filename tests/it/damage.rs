@@ -5,8 +5,8 @@
 use crate::support::bad_day::BadDay;
 use crate::support::sandbox::Sandbox;
 use crate::support::trees::{self, DEFAULT_MTIME};
-use osync::state::{Record, StateDir, StateStore};
-use osync::tree::RelPath;
+use osync::testing::state::{Record, StateDir, StateStore};
+use osync::testing::tree::RelPath;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,11 @@
 //! random trees. What rsync itself is told of the patterns.
 
 use crate::support::couple::Couple;
-use osync::config::RuleText;
-use osync::filter::listing::{self, VisibleSet};
-use osync::filter::{Filter, Verdict};
-use osync::tree::RelPath;
+use osync::testing::config::RuleText;
+use osync::testing::filter::{Filter, Verdict};
+use osync::testing::filter::{VisibleSet, listing};
+use osync::testing::rsync::options;
+use osync::testing::tree::RelPath;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use std::ffi::OsStr;
@@ -77,8 +78,8 @@ proptest! {
         for prune in filter.prunable() {
             for (path, _) in made.iter().filter(|(_, is_dir)| *is_dir) {
                 let hit = match prune {
-                    osync::filter::Prune::Name(name) => rel(path).name() == name,
-                    osync::filter::Prune::Path(whole) => path == whole,
+                    osync::testing::filter::Prune::Name(name) => rel(path).name() == name,
+                    osync::testing::filter::Prune::Path(whole) => path == whole,
                 };
                 prop_assert!(!hit || !seen.contains(&rel(path)), "{:?} {:?}", prune, &rules);
             }
@@ -112,7 +113,8 @@ fn options_that_change_the_listing_are_obeyed_through_rsync() {
     ];
     for (args, visible, hidden) in cases {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let seen = run(root.path(), listing::listing_args(&args));
+        let seen =
+            run(root.path(), options::listing(&options::parse(&shell_words::join(&args)).unwrap()));
         for path in *visible {
             assert!(seen.contains(&rel(path.as_bytes())), "{args:?} shows {path:?}");
         }

@@ -1,7 +1,7 @@
 //! Two runs on one replica (spec 3, "Lock"): real processes that want the same lock.
 
-use osync::replica::{Access, LocalReplica, LockRequest, Locked, Replica};
-use osync::tree::Side;
+use osync::testing::replica::{Access, LocalReplica, LockRequest, Locked, Replica};
+use osync::testing::tree::Side;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

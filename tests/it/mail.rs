@@ -2,9 +2,9 @@
 
 use crate::support::sandbox::{Run, Sandbox};
 use crate::support::smtp::{Behaviour, Protection, SmtpServer};
-use osync::config::{Alerts, Secret, SmtpEncryption};
-use osync::report::mail::{Letter, Occasion, Patience, send_within};
-use osync::report::{Event, Level, Reporter, Tally};
+use osync::testing::config::{Alerts, Secret, SmtpEncryption};
+use osync::testing::report::mail::{Letter, Occasion, Patience, send_within};
+use osync::testing::report::{Event, Level, Reporter, Tally};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

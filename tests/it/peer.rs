@@ -2,9 +2,9 @@
 
 use crate::support::sandbox::{Outcome, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
-use osync::replica::peer::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
-use osync::replica::{Locked, Prepared, TakenLock, Unread, Way};
-use osync::tree::{Entry, Kind, Stamp, Standing};
+use osync::testing::replica::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
+use osync::testing::replica::{Locked, Prepared, TakenLock, Unread, Way};
+use osync::testing::tree::{Entry, Kind, Stamp, Standing};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;

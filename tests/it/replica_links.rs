@@ -3,12 +3,12 @@
 
 use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
-use osync::filter::Filter;
-use osync::replica::{
+use osync::testing::filter::Filter;
+use osync::testing::replica::{
     Access, DigestKind, Done, Keep, Keeping, LocalReplica, Op, PathError, Replica, Scan,
     ScanRequest, Wanted,
 };
-use osync::tree::{Kind, RelPath, Side, Stamp, Tree};
+use osync::testing::tree::{Kind, RelPath, Side, Stamp, Tree};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -75,7 +75,7 @@ impl Ground {
     }
 
     fn scan(&mut self, mode: Mode) -> [Scan; 2] {
-        let rule = osync::config::RuleText {
+        let rule = osync::testing::config::RuleText {
             include: false,
             from_file: false,
             pattern: b"/skip".to_vec(),
@@ -104,7 +104,7 @@ fn told(tree: &Tree) -> Vec<String> {
             let e = tree.entry(id);
             let standing = tree.standing(id);
             let path = tree.path(id).shown();
-            if standing != osync::tree::Standing::Present {
+            if standing != osync::testing::tree::Standing::Present {
                 return format!("{path} {standing:?}");
             }
             let link = e.link().map(<[u8]>::to_vec);
@@ -186,7 +186,7 @@ fn single_looks_and_digests_agree_with_the_scan() {
                 if leads_nowhere && mode == Mode::Copy {
                     continue; // either answer means that it is not what was scanned
                 }
-                let short = |look: Result<Option<osync::tree::Entry>, PathError>| {
+                let short = |look: Result<Option<osync::testing::tree::Entry>, PathError>| {
                     look.ok().flatten().map(|e| (e.kind, e.size, e.ino))
                 };
                 assert_eq!(short(here), short(there), "{sort:?} {mode:?} {path}");
@@ -216,7 +216,7 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
             ground
                 .reached
                 .replica
-                .lock(&osync::replica::LockRequest {
+                .lock(&osync::testing::replica::LockRequest {
                     instance_id: "test".into(),
                     force: false,
                     stranger_resume: false,

@@ -3,14 +3,14 @@
 
 use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
-use osync::config::RuleText;
-use osync::filter::Filter;
-use osync::replica::{
+use osync::testing::config::RuleText;
+use osync::testing::filter::Filter;
+use osync::testing::replica::{
     Access, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError, Replica,
     Retention, Scan, ScanRequest, Wanted,
 };
-use osync::state::{Identity, RunMark};
-use osync::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
+use osync::testing::state::{Identity, RunMark};
+use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

@@ -4,11 +4,13 @@
 use crate::support::no_landlock::without_landlock;
 use crate::support::sandbox::{Outcome, Replica, Run, Sandbox};
 use crate::support::sshd::Sshd;
-use osync::replica::peer::protocol::{
+use osync::testing::replica::protocol::{
     Hook, Prepare, Request, Response, START, decode, encode, length,
 };
-use osync::replica::{Access, AttributeChange, DigestKind, Keep, Keeping, LockRequest, Op};
-use osync::tree::{Entry, Kind, RelPath, Stamp};
+use osync::testing::replica::{
+    Access, AttributeChange, DigestKind, Keep, Keeping, LockRequest, Op,
+};
+use osync::testing::tree::{Entry, Kind, RelPath, Stamp};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

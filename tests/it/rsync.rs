@@ -3,14 +3,14 @@
 
 use crate::support::installed_rsync::{assert_went_on, may_write_through_links};
 use crate::support::trees;
-use osync::config;
-use osync::process::{Stop, StopReason};
-use osync::report::{Event, Level, Reporter};
-use osync::rsync::{
+use osync::testing::config;
+use osync::testing::process::{Stop, StopReason};
+use osync::testing::report::{Event, Level, Reporter};
+use osync::testing::rsync::{
     Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
     fits, transfer, visible,
 };
-use osync::tree::{RelPath, Side};
+use osync::testing::tree::{RelPath, Side};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;

@@ -255,3 +255,26 @@ fn hard_links_stay_together_if_wanted() {
         assert_eq!(sandbox.b.read("two").unwrap(), b"y");
     }
 }
+
+#[test]
+fn temporary_files_lie_in_run_dir() {
+    let sandbox = Sandbox::new();
+    let (program, notes) = listening_rsync(&sandbox);
+    sandbox.a.make("f x y");
+    let run_dir = sandbox.path("run dir");
+    fs::create_dir(&run_dir).unwrap();
+    let run_dir = run_dir.to_str().unwrap();
+    // with this option the list of what takes part is rsync's: a dry transfer to a temporary place
+    let settings = [("RSYNC_OPTIONAL_ARGS", "-C"), ("RSYNC_EXECUTABLE", program.to_str().unwrap())];
+    for (name, place) in [("RUN_DIR", run_dir), ("TMPDIR", run_dir)] {
+        drop(fs::remove_file(&notes));
+        run(&sandbox, &[&settings[..], &[(name, place)]].concat(), 0);
+        let calls = fs::read_to_string(&notes).unwrap();
+        assert!(calls.contains(&format!(" {place}/")), "{name}: {calls}");
+        assert_eq!(fs::read_dir(place).unwrap().count(), 0, "{name}: nothing is left");
+    }
+    let missing = sandbox.path("missing");
+    let failed =
+        run(&sandbox, &[&settings[..], &[("RUN_DIR", missing.to_str().unwrap())]].concat(), 1);
+    assert!(failed.to_string().contains("temporary directory"), "{failed}");
+}

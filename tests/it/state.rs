@@ -1,11 +1,11 @@
 //! The state files on a real file system: taken over from osync 1.3 and given back to it,
 //! damaged, interrupted, and read by the next version.
 
-use osync::state::{
+use osync::testing::state::{
     Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath, Loaded,
     Origin, Part, Record, Recorded, RunLists, Saved, StateDir, StateStore, Verdict, command,
 };
-use osync::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp};
+use osync::testing::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,11 +3,11 @@
 
 use super::sshd::{Sshd, user};
 use super::trees::set_mode;
-use osync::config::{Location, Remote, RemoteOsync, SshLocation, Transport};
-use osync::process::Stop;
-use osync::replica::{LocalReplica, RemoteReplica, Replica, ShellOptions};
-use osync::report::{Event, Reporter};
-use osync::tree::Side;
+use osync::testing::config::{Location, Remote, RemoteOsync, SshLocation, Transport};
+use osync::testing::process::Stop;
+use osync::testing::replica::{LocalReplica, RemoteReplica, Replica, ShellOptions};
+use osync::testing::report::{Event, Reporter};
+use osync::testing::tree::Side;
 use std::path::{Path, PathBuf};
 
 /// How a replica is reached, and what its machine is like.

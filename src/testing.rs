@@ -1,0 +1,58 @@
+//! The items of each room that `tests/` and `benches/` use from outside, as
+//! `osync::testing::ROOM::ITEM`. What is named here counts as used, so name no more than a
+//! test needs.
+#![allow(missing_docs)]
+
+pub mod cli {
+    pub use crate::cli::{args::Cli, invocation::with_command};
+}
+
+pub mod config {
+    pub use crate::config::keys::KEYS;
+    pub use crate::config::{
+        Alerts, Location, Preserve, Remote, RemoteOsync, RuleText, Secret, SmtpEncryption,
+        SshLocation, Transfer, Transport,
+    };
+}
+
+pub mod filter {
+    pub use crate::filter::listing::{self, VisibleSet};
+    pub use crate::filter::{Filter, Prune, Verdict};
+}
+
+pub mod process {
+    pub use crate::process::{Stop, StopReason};
+}
+
+pub mod replica {
+    pub use crate::replica::peer::protocol;
+    pub use crate::replica::{
+        Access, AttributeChange, DigestKind, Done, Keep, Keeping, LocalReplica, LockRequest,
+        Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan, ScanRequest,
+        ShellOptions, TakenLock, Unread, Wanted, Way,
+    };
+}
+
+pub mod report {
+    pub use crate::report::mail;
+    pub use crate::report::{Event, Level, Reporter, Tally};
+}
+
+pub mod rsync {
+    pub use crate::rsync::{
+        Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
+        fits, options, transfer, visible,
+    };
+}
+
+pub mod state {
+    pub use crate::state::{
+        Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath,
+        Loaded, Origin, Part, Record, Recorded, RunLists, RunMark, Saved, StateDir, StateStore,
+        Verdict, command,
+    };
+}
+
+pub mod tree {
+    pub use crate::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp, Standing, Tree};
+}
