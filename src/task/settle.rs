@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 /// Between two batches the run may stop, and tells how far it is.
 const BATCH: usize = 2000;
-/// A remote side answers when a whole batch is done.
-const REMOTE_BATCH: usize = 1000;
+/// A remote side answers when a whole batch is done; each costs a round trip.
+const REMOTE_BATCH: usize = 20_000;
 /// Nor does a batch hold many more bytes than this.
 const BATCH_BYTES: u64 = 128 << 20;
 

@@ -193,6 +193,13 @@ pub struct Entry {
     extra: Option<Box<Extra>>,
 }
 
+/// A device number for [`Entry::dev`]: the same whoever looks. The kernel itself keeps devices in
+/// 12 + 20 bits.
+#[must_use]
+pub fn fold_device(major: u32, minor: u32) -> u32 {
+    major << 20 | minor & 0xf_ffff
+}
+
 impl Entry {
     /// An entry of a kind with everything else zero or unknown.
     #[must_use]

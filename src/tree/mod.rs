@@ -13,7 +13,7 @@ pub mod same;
 mod side;
 
 pub use abilities::{Abilities, Lack, NameLimit};
-pub use entry::{Entry, Extra, Inode, Kind, Stamp};
+pub use entry::{Entry, Extra, Inode, Kind, Stamp, fold_device};
 pub use path::RelPath;
 pub use side::{Pair, Side};
 

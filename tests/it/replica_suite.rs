@@ -153,7 +153,7 @@ fn told(tree: &Tree) -> Vec<String> {
         .map(|id| {
             let e = tree.entry(id);
             format!(
-                "{} {:?} {:?} {:o} {}:{} {} {:?} {:?} {:?} {:?} {}",
+                "{} {:?} {:?} {:o} {}:{} {} {:?} {:?} {} {} {:?} {}",
                 tree.path(id),
                 tree.standing(id),
                 e.kind,
@@ -163,6 +163,7 @@ fn told(tree: &Tree) -> Vec<String> {
                 e.size,
                 e.mtime,
                 e.ctime,
+                e.dev,
                 e.ino,
                 e.link().map(|l| String::from_utf8_lossy(l).into_owned()),
                 e.shared_inode
@@ -340,6 +341,69 @@ pub fn many_operations_come_back_in_order(sort: Sort) {
         };
         assert_eq!(result.map(drop), expected, "{n}");
     }
+}
+
+pub fn many_files_move_into_another_directory(sort: Sort) {
+    let mut ground = Ground::prepared(sort);
+    fs::create_dir_all(ground.at("new/deep")).unwrap();
+    let mut names = awkward_names();
+    names.extend((0..250).map(|n| format!("file {n}").into_bytes()));
+    let path = |dir: &str, name: &[u8]| rel([dir.as_bytes(), b"/", name].concat());
+    ground.write("old/x", "");
+    for name in &names {
+        fs::write(ground.at(path("old", name).as_bytes()), name).unwrap();
+    }
+    let froms: Vec<RelPath> = names.iter().map(|name| path("old", name)).collect();
+    let looks = ground.replica().stat(&froms).unwrap();
+    ground.write("new/deep/file 7", "somebody's");
+    fs::create_dir(ground.at("new/deep/file 70")).unwrap();
+    fs::remove_file(ground.at("old/file 8")).unwrap();
+    ground.write("old/file 9", "edited meanwhile");
+    let ops: Vec<Op> = names
+        .iter()
+        .zip(looks)
+        .map(|(name, look)| Op::Rename {
+            from: path("old", name),
+            to: path("new/deep", name),
+            expect: look.unwrap().unwrap(),
+        })
+        .collect();
+    let results = ground.replica().apply(&ops).unwrap();
+    for (name, result) in names.iter().zip(results) {
+        let (from, to) = (path("old", name), path("new/deep", name));
+        let (from, to) = (ground.at(from.as_bytes()), ground.at(to.as_bytes()));
+        let expected = match name.as_slice() {
+            b"file 7" | b"file 70" => Err(PathError::Occupied(path("new/deep", name))),
+            b"file 8" => Err(PathError::Vanished),
+            b"file 9" => Err(PathError::Changed),
+            _ => Ok(()),
+        };
+        assert_eq!(result.map(drop), expected);
+        match expected {
+            Ok(()) => {
+                assert!(from.symlink_metadata().is_err());
+                assert_eq!(fs::read(to).unwrap(), *name);
+            }
+            Err(PathError::Vanished) => assert!(to.symlink_metadata().is_err()),
+            Err(_) => assert!(from.exists()),
+        }
+    }
+    assert_eq!(fs::read_to_string(ground.at("new/deep/file 7")).unwrap(), "somebody's");
+    // each frees the name that the next one takes
+    let chain = [("x", "y"), ("w", "x"), ("v", "w")];
+    ["old/v", "old/w"].iter().for_each(|file| ground.write(file, file));
+    let ops: Vec<Op> = chain
+        .iter()
+        .map(|(from, to)| {
+            let [from, to] = [from, to].map(|name| path("old", name.as_bytes()));
+            let expect = ground.entry(&from.shown());
+            Op::Rename { from, to, expect }
+        })
+        .collect();
+    for result in ground.replica().apply(&ops).unwrap() {
+        result.unwrap();
+    }
+    assert_eq!(fs::read_to_string(ground.at("old/w")).unwrap(), "old/v");
 }
 
 pub fn renames_never_overwrite(sort: Sort) {
@@ -727,6 +791,24 @@ fn what_a_user_cannot_read_is_unknown_and_a_problem() {
     what_cannot_be_read_is_unknown(Sort::PeerNobody);
 }
 
+/// Where `find -printf` does not know them, `stat` does.
+#[test]
+fn directories_over_there_tell_when_they_were_made() {
+    let mut ground = Ground::prepared(Sort::Ssh);
+    ground.write("dir\nname/below/x", "");
+    let mut local = LocalReplica::new(Side::Target, &ground.root);
+    local.prepare(Access::ReadOnly).unwrap();
+    let paths = [rel(""), rel("dir\nname"), rel("dir\nname/below")];
+    let expected: Vec<Stamp> =
+        local.stat(&paths).unwrap().into_iter().map(|e| e.unwrap().unwrap().btime).collect();
+    let looks = ground.replica().stat(&paths).unwrap();
+    let again: Vec<Stamp> = looks.into_iter().map(|e| e.unwrap().unwrap().btime).collect();
+    assert_eq!(again, expected);
+    let tree = ground.scan(&Filter::new(&[])).tree;
+    let scanned = paths.each_ref().map(|path| tree.entry(tree.find(path).unwrap()).btime);
+    assert_eq!(scanned.as_slice(), expected);
+}
+
 #[test]
 fn digests_are_sha_256() {
     for sort in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Bsd, Sort::Peer] {
@@ -763,6 +845,7 @@ macro_rules! suites {
             whole_subtrees_can_be_looked_at,
             entries_are_removed_unless_they_changed,
             many_operations_come_back_in_order,
+            many_files_move_into_another_directory,
             renames_never_overwrite,
             what_is_set_aside_keeps_its_path_and_what_was_kept,
             long_names_can_be_set_aside_again_and_again,

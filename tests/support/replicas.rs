@@ -88,7 +88,7 @@ impl Sort {
     }
 
     /// The server's configuration, and the tools it points at.
-    fn login(self) -> (String, Option<tempfile::TempDir>) {
+    pub fn login(self) -> (String, Option<tempfile::TempDir>) {
         let with_tools = |dir: tempfile::TempDir, shell: &str| {
             let path = dir.path().display();
             let line = format!("ForceCommand PATH={path} {shell} -c \"$SSH_ORIGINAL_COMMAND\"");

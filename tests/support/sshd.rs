@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -238,8 +238,35 @@ struct Shared {
     cut_after: AtomicU64,
     /// The same after which nothing passes any more, with the line left open; 0: never.
     stall_after: AtomicU64,
+    /// How often the server answered: something came from it behind something sent to it.
+    turns: AtomicU64,
+    is_asked: AtomicBool,
     /// How long each piece takes in one direction.
     delay_micros: AtomicU64,
+}
+
+/// A direction.
+#[derive(Clone, Copy)]
+enum Way {
+    ToServer,
+    ToClient,
+}
+
+impl Shared {
+    fn count(&self, way: Way, bytes: u64) {
+        match way {
+            Way::ToServer => {
+                self.to_server.fetch_add(bytes, Ordering::Relaxed);
+                self.is_asked.store(true, Ordering::Relaxed);
+            }
+            Way::ToClient => {
+                self.to_client.fetch_add(bytes, Ordering::Relaxed);
+                if self.is_asked.swap(false, Ordering::Relaxed) {
+                    self.turns.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
 }
 
 impl Proxy {
@@ -259,8 +286,8 @@ impl Proxy {
                 state.connections.fetch_add(1, Ordering::Relaxed);
                 let (client2, server2) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let (one, other) = (Arc::clone(&state), Arc::clone(&state));
-                std::thread::spawn(move || pass(client, server, &one, |s| &s.to_server));
-                std::thread::spawn(move || pass(server2, client2, &other, |s| &s.to_client));
+                std::thread::spawn(move || pass(client, server, &one, Way::ToServer));
+                std::thread::spawn(move || pass(server2, client2, &other, Way::ToClient));
             }
         });
         Proxy { port, shared }
@@ -288,6 +315,11 @@ impl Proxy {
             + self.shared.to_client.load(Ordering::Relaxed)
     }
 
+    /// How often the server answered: about as many round trips.
+    pub fn turns(&self) -> u64 {
+        self.shared.turns.load(Ordering::Relaxed)
+    }
+
     /// Connections that are open.
     pub fn open(&self) -> u64 {
         self.connections() - self.shared.ended.load(Ordering::Relaxed) / 2
@@ -300,12 +332,7 @@ impl Proxy {
 }
 
 /// Passes on what comes, each piece `delay` after it came, in order.
-fn pass(
-    mut from: TcpStream,
-    to: TcpStream,
-    shared: &Arc<Shared>,
-    counter: impl Fn(&Shared) -> &AtomicU64,
-) {
+fn pass(mut from: TcpStream, to: TcpStream, shared: &Arc<Shared>, way: Way) {
     let delay = Duration::from_micros(shared.delay_micros.load(Ordering::Relaxed));
     let (sender, receiver) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
     let mut out = to.try_clone().unwrap();
@@ -338,7 +365,7 @@ fn pass(
             dead = true;
             continue;
         }
-        counter(shared).fetch_add(count as u64, Ordering::Relaxed);
+        shared.count(way, count as u64);
         if sender.send((Instant::now() + delay, buffer[..count].to_vec())).is_err() {
             break;
         }

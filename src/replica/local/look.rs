@@ -1,7 +1,7 @@
 //! What one path looks like, and whether it is still what was scanned.
 
 use crate::replica::attributes::{self, Wanted};
-use crate::tree::{Entry, Extra, Kind, Stamp};
+use crate::tree::{Entry, Extra, Kind, Stamp, fold_device};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags, StatxTimestamp};
 use rustix::io::{Errno, Result};
@@ -183,11 +183,6 @@ fn set_device(entry: &mut Entry, major: u32, minor: u32) {
         let rdev = u64::from(major) << 32 | u64::from(minor);
         entry.set_extra(Extra { rdev, ..Extra::default() });
     }
-}
-
-/// The kernel itself keeps devices in 12 + 20 bits.
-fn fold_device(major: u32, minor: u32) -> u32 {
-    major << 20 | minor & 0xf_ffff
 }
 
 /// The kind of a directory entry or a mode; what is not known counts as a file.

@@ -3,7 +3,8 @@
 //! ```text
 //! #full | #changes | #once     (all; what differs from the last; all, and nothing is kept)
 //! records, one a line          (of changes: behind TAB or '> ' new ones, else old ones)
-//! ?complaint of find           (these lines too are part of the listing)
+//! =birth of a directory        (these two kinds
+//! ?complaint of find            of lines too are part of the listing)
 //! ~end STATUS
 //! #sum CHECKSUM LINES          (of the whole listing)
 //! #owner u1000 alice
@@ -143,6 +144,8 @@ fn whole_rest(bytes: &[u8]) -> Option<&[u8]> {
 pub(super) struct Whole<'a> {
     /// Records.
     pub records: Vec<&'a [u8]>,
+    /// When directories were made, where the records do not tell.
+    pub births: Vec<&'a [u8]>,
     /// What programs over there complained about.
     pub complaints: Vec<&'a [u8]>,
 }
@@ -171,6 +174,8 @@ pub(super) fn whole(text: &[u8]) -> Result<Whole<'_>, NotWhole> {
             ended = Some(status);
         } else if let Some(complaint) = line.strip_prefix(b"?") {
             whole.complaints.push(complaint);
+        } else if let Some(birth) = line.strip_prefix(b"=") {
+            whole.births.push(birth);
         } else {
             whole.records.push(line);
         }

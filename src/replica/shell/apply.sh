@@ -598,32 +598,95 @@ touch_following() {
 act_rename() {
   check
   doing='rename it'
-  i=0
-  while [ "$i" -lt "$count" ]; do
-    i=$((i + 1))
-    eval "answer=\$r_$i name=\$n_$i to=\$t_$i"
+  done_to=0
+  while [ "$done_to" -lt "$count" ]; do
+    done_to=$((done_to + 1))
+    i=$done_to
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i expect=\$e_$i"
     [ -z "$answer" ] || continue
     case $to in
       */*) parent=${to%/*} ;;
       *) parent= ;;
     esac
-    if ! enter "$parent"; then
+    # in this directory we are already
+    if [ "$parent" != "$here" ] && ! enter "$parent"; then
       eval "r_$i='f rename it:the directory of the new name is not there'"
-    elif is_there "${to##*/}" && ! is_itself; then
-      eval "r_$i=b"
-    else
-      if open_dir; then parent_mode=$mode; else parent_mode=; fi
-      hold 7
-      if enter "$here" && ! words=$(move "./$name" "$held_at/${to##*/}" 7<&7 2>&1); then
-        failed "$doing" "$words"
-        eval "r_$i=\$answer"
-      elif [ -z "$proc" ] && ! { enter "$parent" && is_there "${to##*/}"; }; then
-        eval "r_$i='f rename it:its new directory was exchanged meanwhile'"
-      fi
-      [ -z "$parent_mode" ] || { enter "$parent" && chmod "$parent_mode" .; }
+      enter "$here"
+      continue
     fi
-    enter "$here"
+    if open_dir; then parent_mode=$mode; else parent_mode=; fi
+    hold 7
+    if [ "$parent" != "$here" ] && keeps_its_name; then rename_many; else rename_one; fi
+    [ -z "$parent_mode" ] || { enter "$parent" && chmod "$parent_mode" .; }
+    [ "$parent" = "$here" ] || enter "$here"
   done
+}
+
+# rename_one: the entry at $i, to $to in the directory we are in, $parent.
+rename_one() {
+  if is_there "${to##*/}" && ! is_itself; then
+    eval "r_$i=b"
+    return
+  fi
+  new_place=$held_at/${to##*/}
+  if [ "$parent" != "$here" ] && ! enter "$here"; then
+    eval "r_$i='f rename it:its directory was exchanged meanwhile'"
+    return
+  fi
+  # once more, for its words, if it does not work
+  if ! { is_no_dir "./$name" && mv_new "./$name" "$new_place" 2>/dev/null; } \
+    && ! words=$(move "./$name" "$new_place" 7<&7 2>&1); then
+    failed "$doing" "$words"
+    eval "r_$i=\$answer"
+  elif [ -z "$proc" ]; then
+    check_came
+  fi
+}
+
+# Whether the entry at $i, no directory, goes to $parent under its own name.
+keeps_its_name() {
+  case $expect in 'd '*) return 1 ;; esac
+  [ "$to" = "${parent:+$parent/}$name" ]
+}
+
+# rename_many: what follows and keeps its name in the directory we are in, $parent, at once.
+rename_many() {
+  set --
+  i=$((done_to - 1)) begin=$done_to
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i expect=\$e_$i"
+    keeps_its_name || break
+    done_to=$i
+    [ -z "$answer" ] || continue
+    if is_there "$name"; then eval "r_$i=b"; else set -- "$@" "./$name"; fi
+  done
+  if ! enter "$here"; then
+    set --
+  elif [ $# -gt 0 ] && mv -f "$@" "$held_at/" 7<&7 >/dev/null 2>&1 && [ -n "$proc" ]; then
+    return
+  fi
+  i=$((begin - 1))
+  while [ "$i" -lt "$done_to" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i"
+    [ -z "$answer" ] || continue
+    if ! enter "$here"; then
+      eval "r_$i='f rename it:its directory was exchanged meanwhile'"
+    elif is_there "$name" && ! words=$(mv_new "./$name" "$held_at/$name" 2>&1); then
+      failed "$doing" "$words"
+      eval "r_$i=\$answer"
+    elif [ -z "$proc" ]; then
+      check_came
+    fi
+  done
+}
+
+# check_came: where a directory is not held by its number, whether the entry at $i is in it.
+check_came() {
+  if ! { enter "$parent" && is_there "${to##*/}"; }; then
+    eval "r_$i='f rename it:its new directory was exchanged meanwhile'"
+  fi
 }
 
 # is_itself: whether what is at the new name in this directory is the entry $name itself,

@@ -16,6 +16,9 @@
 list() {
   top=$1 worst=0
   shift
+  # nothing depends on these but moves, and what happened meanwhile the records tell
+  [ -z "$births" ] || find ${walk:+"$walk"} "$top" -path ./.osync_workdir -prune -o "$@" \
+    -type d -exec stat ${deref:+"$deref"} -c "$birth" {} + 2>/dev/null
   case $style in
     gnu)
       # GNU find writes out what it has before it runs a program, so lines stay whole

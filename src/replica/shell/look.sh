@@ -96,10 +96,15 @@ describe_some() {
   [ $# -eq 0 ] || describe_as "$how" "$@"
 }
 
+# When a directory was made: its device and inode, then that in seconds, and as a date.
+birth='=%d %i %W %w'
+
 # The status tells whether all were there to be described.
 describe_as() {
   as "$1"
   shift
+  [ -z "$births" ] || find ${as:+"$as"} "$@" -maxdepth 0 -type d \
+    -exec stat ${deref:+"$deref"} -c "$birth" {} + 2>/dev/null | tr '\n' '\000'
   case $style in
     gnu) find ${as:+"$as"} "$@" -maxdepth 0 -printf '%y %m %U %G %D %i %n %s %T@ %C@ %B@/%p//%l\0' 2>/dev/null ;;
     *)

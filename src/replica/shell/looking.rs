@@ -5,7 +5,7 @@ use super::attributes::Reach;
 use super::channel::OnStop;
 use super::encode::{paths as encode_paths, split};
 use super::ops::failed;
-use super::record::{Record, Style, device, parse};
+use super::record::{Births, Record, Style, device, parse};
 use super::scripts::Piece;
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
@@ -36,6 +36,7 @@ pub(super) fn told(
 ) -> Option<Told> {
     let mut told = Told::default();
     let mut here = RelPath::root();
+    let mut births = Births::default();
     for piece in answer.split(|b| *b == 0).filter(|piece| !piece.is_empty()) {
         match piece {
             b">" => here = dirs.next()?,
@@ -55,6 +56,7 @@ pub(super) fn told(
                 here = dirs.next()?;
                 told.denied.push(here.clone());
             }
+            [b'=', birth @ ..] => births.learn(birth).ok()?,
             _ => {
                 let Record { path, entry, .. } = parse(piece, style).ok()?;
                 let path = match path.as_slice() {
@@ -66,6 +68,7 @@ pub(super) fn told(
             }
         }
     }
+    told.found.values_mut().for_each(|entry| births.complete(entry));
     dirs.next().is_none().then_some(told)
 }
 

@@ -5,8 +5,18 @@
 # links, size, times; then the path behind a slash, and a link's target behind two.
 record='%y %m %U %G %D %i %n %s %T@ %C@ %B@/%P//%l'
 
-# Which way of looking at files works here.
+# Which way of looking at files works here; and whether stat has to tell when directories
+# were made ($births), because what looks at files does not know. Only GNU's stat does.
 find_style() {
+  births=''
+  choose_style
+  [ "$style" = gnu ] || [ "$style" = stat ] || return 0
+  case $(stat -c '%W|%w|' . 2>/dev/null) in [1-9]*'|'[12]*-*:*'|') ;; *) return 0 ;; esac
+  [ "$style" = stat ] || case $(find . -maxdepth 0 -printf %B@) in [1-9]*) return 0 ;; esac
+  births=yes
+}
+
+choose_style() {
   style=none
   # shellcheck disable=SC2185 # it finds nothing
   case $(find --version 2>/dev/null) in

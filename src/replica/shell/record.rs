@@ -7,7 +7,8 @@
 //! Behind the first slash stands the path, behind the first two in a row the target of a
 //! link: a path never holds two.
 
-use crate::tree::{Entry, Extra, Kind, RelPath, Stamp};
+use crate::tree::{Entry, Extra, Kind, RelPath, Stamp, fold_device};
+use std::collections::HashMap;
 
 /// How the other machine looks at files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,33 @@ pub(super) enum Place {
     First,
     /// Of a later walk: it counts more than what a first one told.
     Later,
+}
+
+/// When directories were made, where that is told apart from the records: by `stat`, of a
+/// `find` that does not know. Of files it is not asked for; their contents can be compared.
+#[derive(Debug, Default)]
+pub(super) struct Births(HashMap<(u32, u64), Stamp>);
+
+impl Births {
+    /// Takes in what stands behind the `=` of such a line: device, inode, seconds, and the same
+    /// as a date with the digits behind the seconds.
+    pub fn learn(&mut self, line: &[u8]) -> Result<(), Garbled> {
+        let line = std::str::from_utf8(line).map_err(|_| Garbled)?;
+        let mut words = line.splitn(3, ' ');
+        let mut word = || words.next().ok_or(Garbled);
+        let inode = (fold(number(word()?)?), number(word()?)?);
+        self.0.insert(inode, birth(word()?));
+        Ok(())
+    }
+
+    /// Adds what is told of a directory to its entry.
+    pub fn complete(&self, entry: &mut Entry) {
+        if entry.kind.is_dir()
+            && let Some(birth) = self.0.get(&(entry.dev, entry.ino))
+        {
+            entry.btime = *birth;
+        }
+    }
 }
 
 impl Style {
@@ -210,16 +238,21 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T, Garbled> {
     text.parse().map_err(|_| Garbled)
 }
 
-/// Device numbers are only compared; what tells them apart is in the low half.
+/// A device number as the local side folds it, so that a replica keeps its inodes when an osync
+/// takes the place of the shell. (Linux packs its parts in one way whatever the machine; with the
+/// numbers of other systems this tells them apart just as well.)
 fn fold(device: i128) -> u32 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // folded on purpose
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // taken apart
     {
-        (device ^ (device >> 32)) as u32
+        let device = device as u64;
+        let major = (device >> 8 & 0xfff | device >> 32 & !0xfff) as u32;
+        let minor = (device & 0xff | device >> 12 & !0xff) as u32;
+        fold_device(major, minor)
     }
 }
 
 fn time(text: &str) -> Result<Stamp, Garbled> {
-    let whole = text.split('.').next().unwrap_or_default();
+    let whole = text.split(['.', ' ']).next().unwrap_or_default();
     Ok(Stamp::new(number(whole)?, fraction(text)))
 }
 
@@ -315,6 +348,43 @@ mod tests {
         assert!(record.place == Place::First && record.entry.link().is_none());
         for line in ["+f 644 0 0 1 2 1 0 5 6 /a\\tb//", "+f 644 0 0 1 2 1 0 5 6 /a\\", "+"] {
             assert_eq!(parse_line(line.as_bytes(), Style::Gnu), Err(Garbled), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_folded_as_on_this_machine() {
+        use std::os::unix::fs::MetadataExt;
+        let here = std::fs::metadata("/").unwrap();
+        let found = rustix::fs::statx(
+            rustix::fs::CWD,
+            "/",
+            rustix::fs::AtFlags::empty(),
+            rustix::fs::StatxFlags::INO,
+        );
+        let found = found.unwrap();
+        let folded = fold_device(found.stx_dev_major, found.stx_dev_minor);
+        assert_eq!(fold(here.dev().into()), folded);
+        assert_eq!(fold(0x1234_5678_9abc_def0), fold_device(0x1234_5cde, 0x6789_abf0));
+    }
+
+    #[test]
+    fn births_that_stat_tells_are_those_of_directories() {
+        let mut births = Births::default();
+        let line = b"2049 77 1690000000 2023-07-22 04:26:40.123456789 +0000";
+        births.learn(line).unwrap();
+        births.learn(b"2049 78 0 -").unwrap();
+        for (text, birth) in [
+            ("d 755 0 0 2049 77 1 1 1 1 -1./a//", Stamp::new(1_690_000_000, 123_456_789)),
+            ("f 644 0 0 2049 77 1 1 1 1 -1./a//", Stamp::UNKNOWN),
+            ("d 755 0 0 2050 77 1 1 1 1 -1./a//", Stamp::UNKNOWN),
+            ("d 755 0 0 2049 78 1 1 1 1 -1./a//", Stamp::UNKNOWN),
+        ] {
+            let mut entry = parse(text.as_bytes(), Style::Gnu).unwrap().entry;
+            births.complete(&mut entry);
+            assert_eq!(entry.btime, birth, "{text}");
+        }
+        for line in [&b""[..], b"2049", b"2049 77", b"2049 x 1 -", b"2049 77\xff1 -"] {
+            assert!(births.learn(line).is_err());
         }
     }
 

@@ -6,7 +6,7 @@ use super::attributes::Reach;
 use super::channel::{Excess, OnStop, RecordLength, Room};
 use super::encode::{datum, literal_pattern, paths as encode_paths};
 use super::listing::{CHANGED, Listing, NoTree, Rules};
-use super::record::{Record, Style, parse_line};
+use super::record::{Births, Record, Style, parse_line};
 use super::scripts::Piece;
 use super::{Links, ShellReplica};
 use crate::filter::Prune;
@@ -367,7 +367,12 @@ pub(super) fn listing_from(text: &[u8], style: Style) -> Result<Listing, String>
     let not_understood =
         |line: &[u8]| format!("a line of its listing is not understood: {}", escape(line));
     let parsed = |line: &&[u8]| parse_line(line, style).map_err(|_| not_understood(line));
-    let records = whole.records.iter().map(parsed).collect::<Result<Vec<Record>, String>>()?;
+    let mut records = whole.records.iter().map(parsed).collect::<Result<Vec<Record>, String>>()?;
+    let mut births = Births::default();
+    for line in whole.births {
+        births.learn(line).map_err(|_| not_understood(line))?;
+    }
+    records.iter_mut().for_each(|record| births.complete(&mut record.entry));
     listing.take_all(records.into_iter());
     for line in whole.complaints {
         if let Some((path, words)) = complaint(line) {

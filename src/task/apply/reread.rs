@@ -9,7 +9,7 @@ use crate::tree::same::{arrived, arrived_but_for_its_time, sent_later, stamps_ag
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
-/// About so many entries below whole subtrees are looked at in one go. All of them would be
+/// About so many entries are looked at in one go: each costs a round trip. All of them would be
 /// held twice for a while, which is the most memory that a first run needs.
 const ENTRIES: usize = 20_000;
 
@@ -46,7 +46,7 @@ impl Steps<'_, '_> {
             self.read_below(side, portion)?;
         }
         let path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
-        for path_ids in path_ids.chunks(super::BATCH) {
+        for path_ids in path_ids.chunks(ENTRIES) {
             let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
             let entries = self.apply.replicas[side].stat(&paths)?;
             for (path_id, entry) in path_ids.iter().zip(entries) {
@@ -210,7 +210,7 @@ impl Steps<'_, '_> {
                         (Some(found), Some(sent)) if !arrived(sent, found))
             };
             let path_ids: Vec<PathId> = plan.delta.path_ids().filter(is_other).collect();
-            for path_ids in path_ids.chunks(super::BATCH) {
+            for path_ids in path_ids.chunks(ENTRIES) {
                 let paths: Vec<RelPath> = path_ids.iter().map(|id| plan.path(*id)).collect();
                 // If it cannot be asked, they count as not arrived.
                 let Ok(found) = self.apply.replicas[to.other()].stat(&paths) else { break };

@@ -3,6 +3,7 @@
 //! cheaper, never wrong.
 
 use crate::support::over_ssh::OverSsh;
+use crate::support::replicas::Sort;
 use crate::support::sshd::Proxy;
 use std::fmt::Write as _;
 use std::fs;
@@ -44,6 +45,40 @@ fn ten_thousand_files_and_no_change_are_one_connection_and_few_bytes() {
     task.assert_in_step();
     let (bytes, _) = cost(&task, &proxy);
     assert!(bytes <= 20_000, "{bytes} bytes after a change");
+}
+
+/// What following a renamed directory of so many files costs in round trips.
+fn turns_to_follow(task: &OverSsh, osync: &str, files: usize) -> u64 {
+    let proxy = task.proxy(Duration::ZERO);
+    let dir = format!("dir-of-{files}");
+    let mut text = String::new();
+    for n in 0..files {
+        writeln!(text, "f {dir}/some-file-{n:05} {n}").unwrap();
+    }
+    let run = |port| task.fine(task.by(port).env("REMOTE_OSYNC", osync).arg("--summary"));
+    task.sandbox.a.make(&text);
+    run(task.server.port);
+    run(task.server.port);
+    let b = &task.sandbox.b;
+    fs::rename(b.at(&dir), b.at(format!("new-{dir}"))).unwrap();
+    let before = proxy.turns();
+    run(proxy.port);
+    task.assert_in_step();
+    proxy.turns() - before
+}
+
+#[test]
+fn a_renamed_directory_costs_no_round_trip_for_each_file() {
+    let (tools, _busybox) = Sort::BusyBox.login();
+    let peer = env!("CARGO_BIN_EXE_osync");
+    for (what, lines, osync) in
+        [("shell", "", "no"), ("BusyBox", tools.as_str(), "no"), ("peer", "", peer)]
+    {
+        let task = OverSsh::with(lines);
+        let few = turns_to_follow(&task, osync, 10);
+        let many = turns_to_follow(&task, osync, 1200);
+        assert!(many <= few + 10, "{what}: {few} round trips for 10 files, {many} for 1200");
+    }
 }
 
 type Damage<'a> = Box<dyn Fn() + 'a>;
