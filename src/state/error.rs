@@ -1,13 +1,12 @@
 //! What can be wrong with the state files: which file, why, and what to do.
 
-use super::merge::MergeError;
+use super::lists::MergeError;
 use super::snapshot::SnapshotError;
 use crate::tree::path::escape;
 use rustix::io::Errno;
-use std::fmt;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, io};
 
 /// A path of this machine for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The directory that holds the state files. Files are opened relative to it and links
 //! are never followed; what is written replaces the old file at once or not at all.
 
-use super::dir::StateDir;
+use super::FileStamp;
 use super::error::StateError;
 use crate::process::fault;
 use crate::tree::Stamp;
@@ -10,34 +10,21 @@ use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const TEMPORARY: &str = ".tmp-";
 
-/// What tells a file from one that was written later, without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileStamp {
-    /// Inode number.
-    pub ino: u64,
-    /// Bytes.
-    pub size: u64,
-    /// When it was written.
-    pub mtime: Stamp,
-}
-
-impl FileStamp {
-    fn of(file: &File) -> io::Result<(FileStamp, FileType)> {
-        let stat = rustix::fs::fstat(file)?;
-        // the types of these differ between systems
-        #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
-        let (size, nanos) = (stat.st_size as u64, stat.st_mtime_nsec as u32);
-        #[allow(clippy::unnecessary_cast)]
-        let (ino, secs) = (stat.st_ino as u64, stat.st_mtime as i64);
-        let stamp = FileStamp { ino, size, mtime: Stamp::new(secs, nanos) };
-        Ok((stamp, FileType::from_raw_mode(stat.st_mode)))
-    }
+fn stamp_of(file: &File) -> io::Result<(FileStamp, FileType)> {
+    let stat = rustix::fs::fstat(file)?;
+    // the types of these differ between systems
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss, clippy::cast_possible_truncation)]
+    let (size, nanos) = (stat.st_size as u64, stat.st_mtime_nsec as u32);
+    #[allow(clippy::unnecessary_cast)]
+    let (ino, secs) = (stat.st_ino as u64, stat.st_mtime as i64);
+    let stamp = FileStamp { ino, size, mtime: Stamp::new(secs, nanos) };
+    Ok((stamp, FileType::from_raw_mode(stat.st_mode)))
 }
 
 /// Whether a file has to survive a power failure right after it was written.
@@ -72,7 +59,7 @@ pub(super) struct Fresh {
 impl Fresh {
     /// What tells it from a later one, also when it has its place.
     pub(super) fn stamp(&self) -> Result<FileStamp, StateError> {
-        let stamp = FileStamp::of(&self.file);
+        let stamp = stamp_of(&self.file);
         Ok(stamp.map_err(|cause| StateError::file("read", &self.path, cause))?.0)
     }
 
@@ -150,7 +137,7 @@ impl Files {
             Err(Errno::NOENT) => return Ok(None),
             Err(cause) => return Err(failed(cause.into())),
         };
-        let (stamp, kind) = FileStamp::of(&file).map_err(failed)?;
+        let (stamp, kind) = stamp_of(&file).map_err(failed)?;
         if kind != FileType::RegularFile {
             let what = "it is no regular file. Move it away";
             return Err(StateError::Malformed {
@@ -226,7 +213,7 @@ impl Files {
             // not there, or not what it should be
             Err(_) => return self.replace(name, Durable::No, line),
         };
-        let (stamp, kind) = FileStamp::of(&file).map_err(failed)?;
+        let (stamp, kind) = stamp_of(&file).map_err(failed)?;
         if kind != FileType::RegularFile {
             return self.replace(name, Durable::No, line);
         }
@@ -298,6 +285,98 @@ fn temporary_name(name: &str, pid: i32) -> String {
 
 fn ending(name: &str) -> String {
     format!("-{}", &blake3::hash(name.as_bytes()).to_hex()[..16])
+}
+
+// ----------------------------------------------------------------------------
+// Where the state files lie, opened without following links below a replica's root.
+
+/// Where state files lie (spec 3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateDir {
+    /// In the work directory of the replica with this root.
+    InReplica(PathBuf),
+    /// In a directory of the user's choice (INITIATOR_CUSTOM_STATE_DIR).
+    Custom(PathBuf),
+}
+
+/// The parts of `.osync_workdir/state`.
+const WORK_DIR: [&str; 2] = [".osync_workdir", "state"];
+const PRIVATE_DIR: Mode = Mode::RWXU;
+
+impl StateDir {
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        match self {
+            StateDir::InReplica(root) => {
+                WORK_DIR.iter().fold(root.clone(), |at, part| at.join(part))
+            }
+            StateDir::Custom(dir) => dir.clone(),
+        }
+    }
+
+    /// Whether it is there already.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        matches!(self.open(), Ok(Some(_)))
+    }
+
+    /// Opens the directory; none if it is not there.
+    pub(super) fn open(&self) -> Result<Option<OwnedFd>, StateError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let (top, below): (&Path, &[&str]) = match self {
+            StateDir::InReplica(root) => (root, &WORK_DIR),
+            StateDir::Custom(dir) => (dir, &[]),
+        };
+        let mut opened = rustix::fs::open(top, flags, Mode::empty());
+        for part in below {
+            opened = opened.and_then(|at| {
+                rustix::fs::openat(at, *part, flags | OFlags::NOFOLLOW, Mode::empty())
+            });
+        }
+        match opened {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(cause) => Err(StateError::file("open the state directory", self.path(), cause)),
+        }
+    }
+
+    /// Makes the directory where it is missing: on the target too, where scripts for osync 1.3
+    /// look for it.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make_if_missing(&self) -> Result<(), StateError> {
+        self.make().map(drop)
+    }
+
+    /// Opens the directory and makes it where it is missing (not the replica itself).
+    pub(super) fn make(&self) -> Result<OwnedFd, StateError> {
+        if let Some(dir) = self.open()? {
+            return Ok(dir);
+        }
+        let failed = |cause| StateError::file("make the state directory", self.path(), cause);
+        match self {
+            StateDir::Custom(dir) => std::fs::create_dir_all(dir).map_err(failed)?,
+            StateDir::InReplica(root) => {
+                make_below(root).map_err(|errno| failed(errno.into()))?;
+            }
+        }
+        self.open()?.ok_or_else(|| failed(Errno::NOENT.into()))
+    }
+}
+
+fn make_below(root: &Path) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(root, flags, Mode::empty())?;
+    for part in WORK_DIR {
+        match rustix::fs::mkdirat(&at, part, PRIVATE_DIR) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = rustix::fs::openat(&at, part, flags | OFlags::NOFOLLOW, Mode::empty())?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

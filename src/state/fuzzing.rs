@@ -1,9 +1,8 @@
 //! What must hold of any bytes in a state file (docs/testing.md).
 
 use super::baseline::Baseline;
-use super::lists::{encode_paths, parse, write_tree};
-use super::merge::{Lists, merge};
-use super::progress::{count_of, decode_inflight, encode_inflight};
+use super::lists::{Lists, encode_paths, merge, parse, write_tree};
+use super::notes::{count_of, decode_inflight, encode_inflight};
 use super::snapshot::{decode, encode};
 use super::{BaselineWriter, Origin, Record};
 use crate::tree::{Pair, RelPath, Side, Stamp};

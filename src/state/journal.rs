@@ -5,8 +5,8 @@
 //! transaction a run: a kill leaves it complete or one run behind, never ahead. A damaged one is
 //! set aside and begun anew.
 
-use super::dir::StateDir;
 use super::error::Shown;
+use super::files::StateDir;
 use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp};
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use std::io;

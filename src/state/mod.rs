@@ -1,25 +1,16 @@
 //! What was there: the baseline of both replicas, and the files that keep it (spec 3).
 
-mod adopt;
 mod baseline;
-mod block;
-mod cursor;
-mod dir;
-pub(crate) mod entry_code;
 mod error;
-mod file_systems;
 mod files;
-mod found;
+pub(crate) mod format;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod identity;
 pub mod journal;
 pub mod last_run;
 pub mod lists;
-pub mod merge;
-mod progress;
-mod records;
-pub mod runs;
-mod settled;
+pub mod notes;
 mod show;
 mod show_json;
 mod show_text;
@@ -28,26 +19,20 @@ mod store;
 #[cfg(test)]
 mod testing;
 pub mod told;
-mod walk;
-pub(crate) mod wire;
-mod writer;
 
-pub use baseline::Baseline;
-pub use block::Known;
-pub use cursor::Cursor;
-pub use dir::StateDir;
-pub use error::StateError;
-pub use file_systems::{Compared, KnownFileSystem};
-pub use progress::{Action, Inflight, InflightNote, InflightPath, Part};
-pub use runs::{IdentityFound, RunMark};
-pub use settled::{Seen, Settled};
+pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};
+pub use error::{Shown, StateError};
+pub use files::StateDir;
+pub use format::{Damaged, Known};
+pub use identity::{Identity, IdentityFound, RunMark};
+pub use notes::{
+    Action, Compared, Inflight, InflightNote, InflightPath, KnownFileSystem, Part, Seen, Settled,
+};
 pub use show::{Ask, Form, ShowError, Verdict, command};
+pub use snapshot::FileStamp;
 pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
-pub use wire::Damaged;
-pub use writer::{BaselineWriter, Disorder};
 
 use crate::tree::{Entry, Inode, Pair, RelPath, Side, Stamp};
-use serde::{Deserialize, Serialize};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -71,10 +56,6 @@ pub struct Record {
     /// on this one, and is left alone until it changes (spec 4, SKIP_DELETION).
     pub skipped: Pair<bool>,
 }
-
-/// The random id that a replica got when it was first synchronised (`identity`).
-#[derive(Clone, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
-pub struct Identity(pub String);
 
 /// Where a baseline came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

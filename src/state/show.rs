@@ -1,10 +1,9 @@
 //! `osync state show|verify`: the state for people and tools, as text or as lines of JSON
 //! (spec 3; docs/state-format.md, "Looking at it").
 
-use super::dir::StateDir;
 use super::error::{Shown, StateError};
-use super::found::ListState;
-use super::store::{Loaded, StateStore};
+use super::files::StateDir;
+use super::store::{ListState, Loaded, StateStore};
 use super::{show_json, show_text};
 use crate::tree::Side;
 use crate::tree::path::escape;

@@ -2,7 +2,8 @@
 
 use super::show::ShowError;
 use super::{Header, Origin, Record, Recorded};
-use crate::tree::{Entry, Pair, Side, Stamp, path::escape};
+use crate::tree::path::escape;
+use crate::tree::{Entry, Pair, Side, Stamp};
 use serde::Serialize;
 use std::io::{self, Write};
 

@@ -1,8 +1,7 @@
 //! Our own file: the baseline with everything beside it (spec 3; docs/state-format.md).
 
 use super::baseline::Baseline;
-use super::files::FileStamp;
-use super::wire::{Damaged, Reader, put_number, put_string};
+use super::format::{Damaged, Reader, put_number, put_string};
 use super::{Covers, Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
@@ -30,6 +29,17 @@ const CHECKSUM_BYTES: usize = 32;
 
 /// BLAKE3 of a file's bytes.
 pub type Digest = [u8; 32];
+
+/// What tells a file from one that was written later, without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Inode number.
+    pub ino: u64,
+    /// Bytes.
+    pub size: u64,
+    /// When it was written.
+    pub mtime: Stamp,
+}
 
 /// The list of one side as it was written with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

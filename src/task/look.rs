@@ -13,7 +13,8 @@ use crate::replica::{Keep, Keeping, Op, Replica, ReplicaError, Scan, ScanRequest
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{
-    Baseline, Identity, IdentityFound, Inflight, InflightNote, Origin, RunMark, StateStore, runs,
+    Baseline, Identity, IdentityFound, Inflight, InflightNote, Origin, RunMark, StateStore,
+    identity,
 };
 use crate::threads;
 use crate::tree::{NodeId, Pair, Side, Standing, Tree};
@@ -223,8 +224,8 @@ impl Task<'_> {
     fn mark(&self, peer: &Identity, number: u64) -> RunMark {
         RunMark {
             peer: peer.0.clone(),
-            instance: runs::instance_word(&self.config.instance_id),
-            place: runs::place_word(&host::origin().host, self.replicas.initiator.root()),
+            instance: identity::instance_word(&self.config.instance_id),
+            place: identity::place_word(&host::origin().host, self.replicas.initiator.root()),
             number,
         }
     }

@@ -36,7 +36,7 @@ use super::{
 use crate::config::Preserve;
 use crate::process::Stop;
 use crate::rsync::End;
-use crate::state::{Identity, IdentityFound, RunMark, runs};
+use crate::state::{Identity, IdentityFound, RunMark, identity};
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode};
@@ -346,7 +346,7 @@ impl Replica for LocalReplica {
         let content = work.read(IDENTITY).map_err(|error| {
             self.error(format!("cannot read its identity in .osync_workdir/{IDENTITY}: {error}"))
         })?;
-        Ok(runs::marks_of(&content.unwrap_or_default()))
+        Ok(identity::marks_of(&content.unwrap_or_default()))
     }
 
     fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
@@ -358,7 +358,7 @@ impl Replica for LocalReplica {
         let work = self.open_work_dir()?.ok_or_else(|| failed(&"there is no work directory"))?;
         let content = work.read(IDENTITY).map_err(|error| failed(&error))?;
         let content = content.ok_or_else(|| failed(&"there is no such file"))?;
-        work.replace(IDENTITY, &runs::with_mark(&content, mark)).map_err(|error| failed(&error))
+        work.replace(IDENTITY, &identity::with_mark(&content, mark)).map_err(|error| failed(&error))
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {

@@ -7,8 +7,8 @@
 //! stands, and is named by its digest.
 
 use super::protocol::{ListingName, Piece, Whole};
-use crate::state::entry_code::{Context, put_entry, read_entry};
-use crate::state::wire::{Damaged, Reader, put_string};
+use crate::state::format::{Context, put_entry, read_entry};
+use crate::state::format::{Damaged, Reader, put_string};
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };

@@ -13,7 +13,7 @@ use crate::replica::lock_policy::{
     decide,
 };
 use crate::replica::{LockRequest, Locked, ReplicaError, TakenLock, Trouble};
-use crate::state::{Identity, IdentityFound, RunMark, runs};
+use crate::state::{Identity, IdentityFound, RunMark, identity};
 use crate::tree::Stamp;
 
 /// Two small files, in blocks of any size.
@@ -77,7 +77,7 @@ impl ShellReplica {
                 );
             }
             if let Some((at, identity)) = parse_taken(&answer) {
-                let runs = runs::marks_of(identity);
+                let runs = identity::marks_of(identity);
                 let link = self.link()?;
                 (link.locked, link.has_work_dir) = (true, true);
                 link.runs = runs;

@@ -11,10 +11,13 @@
 //! INSTANCE_ID, where the initiator was, and the number of the last run that recorded anything.
 //! Files of earlier versions end behind the first line.
 
-use super::Identity;
 use crate::tree::path::escape;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// The random id that a replica got when it was first synchronised (`identity`).
+#[derive(Clone, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+pub struct Identity(pub String);
 
 /// The last run of one task that met a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
