@@ -4,20 +4,18 @@
 //! settles directories that exist on one side only, whose fate follows their content.
 
 use super::Rules;
-use super::change::{Change, Measure, change, with_that_content};
-use super::conflict::{Conflict, Reason, winner};
+use super::change::{Change, Measure, change, same_metadata, with_that_content};
 use super::delta::{Delta, PathId};
-use super::metadata;
-use super::plan::{Act, Doubt, Plan, SetAside, Settle};
-use super::torn;
+use super::plan::{Act, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
+use crate::config::Preserve;
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
-use crate::state::{Header, Record, Recorded};
+use crate::state::{Header, InflightPath, Part, Record, Recorded};
 use crate::tree::same::{
     Across, Answer, Inodes, Past, across, digests_agree, is_silently_changed, looks_alike,
     times_agree,
 };
-use crate::tree::{Entry, Kind, Lack, NodeId, Pair, Side, Standing, Tree};
+use crate::tree::{Entry, Kind, Lack, NodeId, Pair, RelPath, Side, Standing, Tree};
 
 /// What is known of every path before anything is decided.
 pub struct Facts<'a> {
@@ -453,7 +451,7 @@ impl<'a> Decide<'a, '_> {
         if Side::BOTH.iter().all(|side| !changes[*side].is_new_work()) {
             return None;
         }
-        torn::whole(entries, self.was_on_its_way(path_id)?)
+        whole(entries, self.was_on_its_way(path_id)?)
     }
 
     fn send_whole_one(&mut self, path_id: PathId, winner: Side) {
@@ -684,7 +682,7 @@ impl<'a> Decide<'a, '_> {
 
     fn metadata(&mut self, path_id: PathId) {
         if self.contexts[path_id.index()] != Context::LeftAlone {
-            metadata::decide(self.facts, self.plan, path_id);
+            decide_metadata(self.facts, self.plan, path_id);
         }
     }
 
@@ -759,4 +757,261 @@ struct Below {
     comes_back: bool,
     /// Something stays on this side.
     remains: bool,
+}
+
+// ----------------------------------------------------------------------------
+// Metadata (mode, owner, group, ACL, attributes) as a field of its own, merged three-way
+// (spec 4, "Metadata").
+
+/// Whether a side's metadata moved against its own baseline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Yes,
+    No,
+    NoBaseline,
+}
+
+/// Decides whose metadata a path gets that both sides have, after its content was decided.
+fn decide_metadata(facts: &Facts<'_>, plan: &mut Plan, path_id: PathId) {
+    let (Some(initiator), Some(target)) = (
+        plan.entry(facts.trees, path_id, Side::Initiator),
+        plan.entry(facts.trees, path_id, Side::Target),
+    ) else {
+        return;
+    };
+    let entries = Pair::new(initiator, target);
+    let preserve = &facts.rules.preserve;
+    let act = plan.verdict(path_id).act;
+    if initiator.kind != target.kind || same_metadata(initiator, target, preserve) {
+        return;
+    }
+    let source = match act {
+        Act::Send { to } => Some(to.other()),
+        _ => None,
+    };
+    let sender = || interrupted_sender(facts, plan, path_id);
+    let Some(winner) = metadata_winner(facts, plan.delta.record(path_id), entries, source, sender)
+    else {
+        return;
+    };
+    if source == Some(winner) {
+        return; // it goes along with the content
+    }
+    let on = winner.other();
+    if !facts.rules.can_chown[on] {
+        // Told when it is news, and not by every one-way run. Groups are tried once: some may
+        // be given.
+        let is_news =
+            is_news(plan.delta.record(path_id), entries, preserve) || differs_newly(facts, entries);
+        let owner = Preserve { owner: false, ..*preserve };
+        let both = Preserve { group: false, ..owner };
+        let alone = |others| same_metadata(entries.initiator, entries.target, others);
+        if alone(&owner) || (!is_news && alone(&both)) {
+            plan.owners_left += u64::from(is_news);
+            return;
+        }
+    }
+    plan.verdicts[path_id.index()].metadata_on = Some(on);
+}
+
+fn metadata_winner(
+    facts: &Facts<'_>,
+    record: Option<&Record>,
+    entries: Pair<&Entry>,
+    source: Option<Side>,
+    sender: impl FnOnce() -> Option<Side>,
+) -> Option<Side> {
+    let policy = &facts.rules.policy;
+    if let Some(from) = policy.one_way_from {
+        return Some(from);
+    }
+    let preserve = &facts.rules.preserve;
+    let none = Record::default();
+    let record = record.unwrap_or(&none);
+    let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
+    match (moved.initiator, moved.target) {
+        (Moved::NoBaseline, Moved::NoBaseline) => {
+            Some(source.or_else(sender).unwrap_or(policy.prevalence))
+        }
+        // Nobody changed anything since, but then it was not compared.
+        (Moved::No, Moved::No) if differs_newly(facts, entries) => {
+            source.or(Some(policy.prevalence))
+        }
+        // Recorded as different: nobody changed anything since.
+        (Moved::No, Moved::No) => source,
+        (_, Moved::No) => Some(Side::Initiator),
+        (Moved::No, _) => Some(Side::Target),
+        _ => Some(sender().unwrap_or_else(|| {
+            let (i, t) = (entries.initiator.ctime, entries.target.ctime);
+            match i.cmp(&t) {
+                std::cmp::Ordering::Greater => Side::Initiator,
+                std::cmp::Ordering::Less => Side::Target,
+                std::cmp::Ordering::Equal => policy.prevalence,
+            }
+        })),
+    }
+}
+
+/// Whether something differs that is compared for the first time.
+fn differs_newly(facts: &Facts<'_>, entries: Pair<&Entry>) -> bool {
+    !same_metadata(entries.initiator, entries.target, &facts.rules.newly)
+}
+
+/// Whose metadata a run was bringing over when it was broken off: what the receiver has now may
+/// be half of it, or what rsync makes a directory with before it sets its mode.
+fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, path_id: PathId) -> Option<Side> {
+    let interrupted = &facts.rules.interrupted;
+    let path = (!interrupted.is_empty()).then(|| plan.path(path_id))?;
+    let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+    let holds = |it: &&InflightPath| it.part == Part::Subtree || it.path == path;
+    places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
+}
+
+/// Whether the difference came up since the last run: else it was told, or tried, before.
+fn is_news(record: Option<&Record>, entries: Pair<&Entry>, preserve: &Preserve) -> bool {
+    let is_known = |side: Side, was: &Recorded| moved(entries[side], was, preserve) == Moved::No;
+    !record.is_some_and(|record| Side::BOTH.iter().all(|side| is_known(*side, &record.was[*side])))
+}
+
+fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> Moved {
+    match was {
+        Recorded::Seen(before) | Recorded::Listed(Some(before)) if before.kind == now.kind => {
+            if same_metadata(now, before, preserve) {
+                Moved::No
+            } else {
+                Moved::Yes
+            }
+        }
+        _ => Moved::NoBaseline,
+    }
+}
+
+// ----------------------------------------------------------------------------
+// Files that a power cut may have torn (8-knowing, "On the disk").
+//
+// What a run had brought to a side when it was broken off may not have reached the disk there,
+// nor what it read on the other side. Names, sizes and times reach it before contents do: such
+// a file is empty, or short, or whole in size and not in content. So where a path was on its
+// way, times prove nothing, and who holds less does not win.
+
+impl Rules {
+    /// The side to which a file was being brought when an earlier run was broken off. The
+    /// latest note counts.
+    pub(super) fn was_on_its_way(&self, path: &RelPath) -> Option<Side> {
+        if self.making_way.is_empty() {
+            return None;
+        }
+        let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+        places.find_map(|place| {
+            let noted = self.making_way.get(&place)?;
+            let carries =
+                |part: Part| part == Part::Subtree || (part == Part::Itself && place == *path);
+            noted.iter().rev().find(|noted| carries(noted.part)).map(|noted| noted.to)
+        })
+    }
+}
+
+/// Which of two files of different content is the whole one, if a run was broken off while it
+/// brought the one to the side `to`; none: both may be whole, and the times of edits count.
+pub(super) fn whole(entries: Pair<&Entry>, to: Side) -> Option<Side> {
+    if entries.iter().any(|(_, entry)| entry.kind != Kind::File) {
+        return None;
+    }
+    let (i, t) = (entries.initiator, entries.target);
+    let larger = match i.size.cmp(&t.size) {
+        std::cmp::Ordering::Greater => Some(Side::Initiator),
+        std::cmp::Ordering::Less => Some(Side::Target),
+        std::cmp::Ordering::Equal => None,
+    };
+    if times_agree(i, t) {
+        // The one was made of the other, and one of them has lost its end. An edit that came
+        // later would have another time.
+        return larger.or(Some(to.other()));
+    }
+    larger.filter(|larger| entries[larger.other()].size == 0)
+}
+
+#[cfg(test)]
+#[path = "decide_metadata_tests.rs"]
+mod metadata_tests;
+
+#[cfg(test)]
+mod torn_tests {
+    use crate::reconcile::Rules;
+    use crate::reconcile::testing::{path, plan_with, rules, situation, words};
+    use crate::state::{InflightPath, Part};
+    use crate::tree::Side;
+    use crate::tree::same::Answer;
+
+    fn interrupted(noted: &[(&str, Part, Side)]) -> Rules {
+        let mut rules = rules();
+        for (name, part, to) in noted {
+            let one = InflightPath { path: path(name), part: *part, to: *to };
+            rules.making_way.entry(path(name)).or_default().push(one);
+        }
+        rules
+    }
+
+    fn planned(rows: &str, rules: &Rules, answer: Answer) -> Vec<String> {
+        let mut words = words(&plan_with(&situation(rows), rules, |_, _| answer));
+        words.retain(|word| word.contains("send"));
+        words
+    }
+
+    #[test]
+    fn an_empty_or_short_file_of_a_run_that_was_broken_off_replaces_no_good_one() {
+        type Case = (&'static str, &'static str, [&'static [&'static str]; 2]);
+        // what; the rows; what is planned where it was on its way to the target, the initiator
+        let cases: &[Case] = &[
+            ("new, empty there", "a: - - f7@5 f0@5", [&[">> send a"], &[">> send a"]]),
+            ("new, empty there and later", "a: - - f7@5 f0@9", [&[">> send a"], &[">> send a"]]),
+            ("new, short there", "a: - - f7@5 f3@5", [&[">> send a"], &[">> send a"]]),
+            ("new, its source was torn", "a: - - f3@5 f7@5", [&["<< send a"], &["<< send a"]]),
+            ("edited, empty there", "a: f1@1 f1@1 f7@5 f0@5", [&[">> send a"], &[">> send a"]]),
+            ("the edit was torn", "a: f1@1 f1@1 f0@5 f7@5", [&["<< send a"], &["<< send a"]]),
+            ("the edit is gone", "a: f1@1 f1@1 f1@1 f0@5", [&[">> send a"], &[">> send a"]]),
+            ("the edit is there alone", "a: f1@1 f1@1 f1@1 f7@5", [&["<< send a"], &["<< send a"]]),
+            ("nobody knows", "a: - - f7@5 f7@5", [&[">> send a"], &["<< send a"]]),
+            ("edited after the cut", "a: - - f7@5 f3@9", [&["<< send a"], &["<< send a"]]),
+            ("not touched", "a: f1@1 f1@1 f7@5 f1@1", [&[">> send a"], &[">> send a"]]),
+        ];
+        for (what, rows, expected) in cases {
+            for (to, expected) in Side::BOTH.into_iter().rev().zip(expected) {
+                for prevalence in Side::BOTH {
+                    let mut rules = interrupted(&[("a", Part::Itself, to)]);
+                    rules.policy.prevalence = prevalence;
+                    let planned = planned(rows, &rules, Answer::Different);
+                    assert_eq!(planned, *expected, "{what}, to {to}, {prevalence} prevails");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_arrived_is_proven_by_its_content_and_not_brought_over_again() {
+        let rows = "d: d d d d\nd/a: - - f7@5 f7@5";
+        for (part, at) in [(Part::Itself, "d/a"), (Part::Subtree, "d"), (Part::Subtree, "")] {
+            let rules = interrupted(&[(at, part, Side::Target)]);
+            assert_eq!(planned(rows, &rules, Answer::Same), [""; 0]);
+            assert_eq!(planned(rows, &rules, Answer::Different), [">> send d/a"], "{at:?}");
+        }
+        for (part, at) in [(Part::Itself, "d"), (Part::MakesWay, "d/a"), (Part::Metadata, "d/a")] {
+            let rules = interrupted(&[(at, part, Side::Target)]);
+            assert_eq!(planned(rows, &rules, Answer::Different), [""; 0], "{part:?}");
+        }
+        // what is recorded was flushed
+        let rules = interrupted(&[("a", Part::Itself, Side::Target)]);
+        assert_eq!(planned("a: f7@5 f7@5 f7@5 f7@5", &rules, Answer::Different), [""; 0]);
+    }
+
+    #[test]
+    fn a_one_way_run_brings_nothing_back_and_spreads_no_torn_file() {
+        for (rows, expected) in
+            [("a: - - f7@5 f0@9", &[">> send a"][..]), ("a: - - f0@5 f7@5", &[])]
+        {
+            let mut rules = interrupted(&[("a", Part::Itself, Side::Target)]);
+            rules.policy.one_way_from = Some(Side::Initiator);
+            assert_eq!(planned(rows, &rules, Answer::Different), *expected, "{rows}");
+        }
+    }
 }

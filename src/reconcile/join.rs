@@ -6,11 +6,14 @@
 use super::Rules;
 use super::change::same_metadata;
 use super::delta::{Delta, PathId};
-use super::groups::{OutOfStep, out_of_step};
-use crate::state::{Baseline, Damaged, Known, Record, Recorded};
+use crate::config::Preserve;
+use crate::state::{Baseline, Cursor, Damaged, Header, Known, Record, Recorded};
+use crate::threads;
 use crate::tree::same::{Across, Inodes, Past, Since, across, looks_alike, since, times_agree};
 use crate::tree::{Entry, Kind, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Why a path and all below it is not looked at in this run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -324,6 +327,352 @@ fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
     !a.kind.is_dir() || times_agree(a, b)
 }
 
+// ----------------------------------------------------------------------------
+// Names that share an inode, found in whole trees (PRESERVE_HARDLINKS; spec 4, "Hard
+// links").
+//
+// A name that is in step by itself may belong to a group that is not: another name joined
+// it, left it, or got new content. Such names need thought too.
+
+/// What tells that two names of a replica are one file.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Inode {
+    dev: u32,
+    ino: u64,
+}
+
+/// The inode of an entry that may have other names; none for all else. Only regular files
+/// are kept linked.
+#[must_use]
+pub fn shared(entry: &Entry) -> Option<Inode> {
+    (entry.shared_inode && entry.kind == Kind::File && entry.ino != 0)
+        .then_some(Inode { dev: entry.dev, ino: entry.ino })
+}
+
+/// The entries, on each side, of all groups that are not the same on both sides.
+pub type OutOfStep = Pair<HashSet<NodeId>>;
+
+struct Groups<'a> {
+    trees: &'a Pair<Tree>,
+    of: Pair<HashMap<Inode, Vec<NodeId>>>,
+}
+
+/// Finds groups whose names or contents are not the same on both sides, with all that
+/// hangs together with them on either side.
+#[must_use]
+pub fn out_of_step(trees: &Pair<Tree>, preserve: &Preserve) -> OutOfStep {
+    let mut found = OutOfStep::default();
+    if !preserve.hardlinks {
+        return found;
+    }
+    let groups = Groups { trees, of: Pair::from_fn(|side| groups(&trees[side])) };
+    let mut pending: Vec<(Side, Inode)> = Vec::new();
+    for side in Side::BOTH {
+        let differing = groups.of[side]
+            .iter()
+            .filter(|(_, names)| !groups.is_in_step(side, names))
+            .map(|(inode, _)| (side, *inode));
+        pending.extend(differing);
+    }
+    let mut seen: HashSet<(Side, Inode)> = pending.iter().copied().collect();
+    while let Some((side, inode)) = pending.pop() {
+        let other = side.other();
+        for name in &groups.of[side][&inode] {
+            found[side].insert(*name);
+            let Some(across) = groups.across(side, *name) else { continue };
+            found[other].insert(across);
+            let next = shared(trees[other].entry(across))
+                .filter(|inode| groups.of[other].contains_key(inode));
+            if let Some(next) = next.filter(|next| seen.insert((other, *next))) {
+                pending.push((other, next));
+            }
+        }
+    }
+    found
+}
+
+/// Every inode of a tree with more than one name in it.
+fn groups(tree: &Tree) -> HashMap<Inode, Vec<NodeId>> {
+    let mut groups: HashMap<Inode, Vec<NodeId>> = HashMap::new();
+    for id in tree.ids().filter(|id| tree.standing(*id) == Standing::Present) {
+        if let Some(inode) = shared(tree.entry(id)) {
+            groups.entry(inode).or_default().push(id);
+        }
+    }
+    groups.retain(|_, names| names.len() > 1);
+    groups
+}
+
+impl Groups<'_> {
+    fn across(&self, side: Side, id: NodeId) -> Option<NodeId> {
+        let tree = &self.trees[side.other()];
+        tree.find(&self.trees[side].path(id))
+            .filter(|across| tree.standing(*across) == Standing::Present)
+    }
+
+    fn is_in_step(&self, side: Side, names: &[NodeId]) -> bool {
+        let (mine, others) = (&self.trees[side], &self.trees[side.other()]);
+        let mut inode = None;
+        names.iter().all(|name| {
+            let Some(across) = self.across(side, *name) else { return false };
+            let (here, there) = (mine.entry(*name), others.entry(across));
+            let Some(shared) = shared(there) else { return false };
+            *inode.get_or_insert(shared) == shared && looks_alike(here, there)
+        }) && inode
+            .and_then(|inode| self.of[side.other()].get(&inode))
+            .is_some_and(|there| there.len() == names.len())
+    }
+}
+
+// ----------------------------------------------------------------------------
+// Whether the inode numbers of a replica mean anything (spec 8, "The same").
+
+/// So few files in doubt are compared sooner than anything else is found out about them.
+const FEW_DOUBTS: usize = 100;
+
+/// A root that is another directory than in the baseline was copied or restored as a whole, or
+/// mounted anew under another device number: so was all that lies in it.
+#[must_use]
+pub fn inodes_of_roots(trees: &Pair<Tree>, header: &Header, rules: &Rules) -> Pair<Inodes> {
+    Pair::from_fn(|side: Side| {
+        if !rules.abilities[side].keeps_inodes {
+            return Inodes::Meaningless;
+        }
+        let root = trees[side].entry(Tree::ROOT).inode();
+        match (header.roots[side], root) {
+            (Some(before), Some(now)) if before != now => Inodes::Meaningless,
+            _ => Inodes::Count,
+        }
+    })
+}
+
+/// Where more than half of all files have another number than before and nothing else changed
+/// about them, the file system numbers anew at each mount.
+#[must_use]
+pub fn inodes_of_files(trees: &Pair<Tree>, delta: &Delta, inodes: Pair<Inodes>) -> Pair<Inodes> {
+    Pair::from_fn(|side: Side| {
+        if inodes[side] == Inodes::Meaningless {
+            return Inodes::Meaningless;
+        }
+        let tree = &trees[side];
+        let is_in_doubt = |path_id: &_| {
+            let was = delta.record(*path_id).map(|record| &record.was[side]);
+            match (delta.now(*path_id, side), was) {
+                (Some(now), Some(Recorded::Seen(before))) => {
+                    since(tree.entry(now), before, Inodes::Count) == Since::Doubt
+                }
+                _ => false,
+            }
+        };
+        let doubts = delta.path_ids().filter(is_in_doubt).count();
+        let is_file =
+            |id: &_| tree.standing(*id) == Standing::Present && tree.entry(*id).kind == Kind::File;
+        let most = doubts > FEW_DOUBTS && doubts * 2 > tree.ids().filter(is_file).count();
+        if most { Inodes::Meaningless } else { Inodes::Count }
+    })
+}
+
+// ----------------------------------------------------------------------------
+// Whether the baseline says exactly what is there now: the answer of most runs, found in a
+// fraction of the time that it takes to find out what else is the case. Parts of the trees
+// are looked through at the same time.
+
+/// A part is at most one of so many of all paths: so all threads end at about the same time.
+const PARTS: u64 = 32;
+
+/// Fewer paths than this are looked through sooner than others could help.
+const FEW_PATHS: u64 = 4000;
+
+/// Whether nothing can be to do where nothing changed. A one-way run brings a tree over even
+/// then, groups of hard links may be out of step by themselves, and digests of contents may
+/// be missing.
+pub fn suffices(rules: &Rules) -> bool {
+    let preserve = &rules.preserve;
+    let newly = &rules.newly;
+    let nothing_newly = !(newly.permissions || newly.owner || newly.group || newly.executability);
+    rules.policy.one_way_from.is_none()
+        && !preserve.hardlinks
+        && !preserve.checksum
+        && nothing_newly
+}
+
+/// A directory of both trees, and where the baseline tells of what lies below it.
+struct Part<'a> {
+    dirs: Pair<NodeId>,
+    cursor: Cursor<'a>,
+}
+
+/// Whether every path is there on both sides just as the baseline says, to the last piece of
+/// metadata, and nothing else takes part.
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, Damaged> {
+    if trees.iter().any(|(_, tree)| tree.standing(Tree::ROOT) != Standing::Present) {
+        return Ok(false);
+    }
+    let root = Part { dirs: Pair::new(Tree::ROOT, Tree::ROOT), cursor: baseline.cursor() };
+    if baseline.len() < FEW_PATHS {
+        whole(trees, root)
+    } else {
+        side_by_side(trees, root, baseline.len() / PARTS)
+    }
+}
+
+/// Looks through all below a directory with several threads, which take parts of at most so
+/// many paths.
+fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, Damaged> {
+    let queue = Queue::default();
+    std::thread::scope(|scope| {
+        // A machine out of threads still has this one.
+        let help = || threads::start(scope, || queue.work(trees)).ok();
+        let others: Vec<_> = (1..threads::most()).map_while(|_| help()).collect();
+        let cut = queue.cut(trees, root, most);
+        queue.all_is_cut(&cut);
+        let mut result = cut.and_then(|same| Ok(same && queue.work(trees)?));
+        for other in others {
+            let found = match other.join() {
+                Ok(found) => found,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            result = result.and_then(|same| Ok(found? && same));
+        }
+        result
+    })
+}
+
+/// Parts that wait for a thread.
+#[derive(Default)]
+struct Queue<'a> {
+    waiting: Mutex<Waiting<'a>>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting<'a> {
+    parts: Vec<Part<'a>>,
+    /// No more will come.
+    is_complete: bool,
+    /// Something differs, or cannot be read: no other part matters any more.
+    is_settled: bool,
+}
+
+impl<'a> Queue<'a> {
+    /// Cuts what lies below a part into parts of at most so many paths. Directories above
+    /// them are looked through on the way; says whether they are as recorded.
+    fn cut(&self, trees: &Pair<Tree>, root: Part<'a>, most: u64) -> Result<bool, Damaged> {
+        let mut large = vec![root];
+        while let Some(mut part) = large.pop() {
+            let Some(below) = recorded_below(trees, part.dirs, &mut part.cursor)? else {
+                return Ok(false);
+            };
+            for dirs in below {
+                let (cursor, known) = part.cursor.split_off()?;
+                let part = Part { dirs, cursor };
+                if known > most {
+                    large.push(part);
+                } else if !self.push(part) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds a part; says whether it matters.
+    fn push(&self, part: Part<'a>) -> bool {
+        let mut waiting = self.waiting();
+        if !waiting.is_settled {
+            waiting.parts.push(part);
+            self.news.notify_one();
+        }
+        !waiting.is_settled
+    }
+
+    fn all_is_cut(&self, found: &Result<bool, Damaged>) {
+        let mut waiting = self.waiting();
+        waiting.is_complete = true;
+        waiting.is_settled |= !matches!(found, Ok(true));
+        self.news.notify_all();
+    }
+
+    /// Looks through parts until no more will come; says whether all were as recorded.
+    fn work(&self, trees: &Pair<Tree>) -> Result<bool, Damaged> {
+        while let Some(part) = self.next() {
+            let found = whole(trees, part);
+            if !matches!(found, Ok(true)) {
+                self.waiting().is_settled = true;
+                self.news.notify_all();
+                return found;
+            }
+        }
+        Ok(true)
+    }
+
+    fn next(&self) -> Option<Part<'a>> {
+        let mut waiting = self.waiting();
+        while !waiting.is_settled {
+            let part = waiting.parts.pop();
+            if part.is_some() || waiting.is_complete {
+                return part;
+            }
+            waiting = self.news.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting<'a>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks through one part.
+fn whole(trees: &Pair<Tree>, mut part: Part<'_>) -> Result<bool, Damaged> {
+    let mut pending = vec![part.dirs];
+    while let Some(dirs) = pending.pop() {
+        let Some(below) = recorded_below(trees, dirs, &mut part.cursor)? else { return Ok(false) };
+        pending.extend(below.into_iter().rev());
+    }
+    Ok(true)
+}
+
+/// The directories in a directory, in order; none if something differs there from the next block
+/// of the baseline.
+pub(super) fn recorded_below(
+    trees: &Pair<Tree>,
+    dirs: Pair<NodeId>,
+    cursor: &mut Cursor<'_>,
+) -> Result<Option<Vec<Pair<NodeId>>>, Damaged> {
+    let mut block = cursor.open()?;
+    let mut children = Pair::from_fn(|side: Side| trees[side].children(dirs[side]));
+    let mut known = Known::default();
+    let mut below = Vec::new();
+    while block.read_into(&mut known)? {
+        let [Some(initiator), Some(target)] = Side::BOTH.map(|side| {
+            let tree = &trees[side];
+            // What is excluded takes no part, and the baseline knows nothing of it.
+            let id = children[side].find(|id| tree.standing(*id) != Standing::Excluded)?;
+            let is_seen = tree.standing(id) == Standing::Present
+                && tree.name(id) == known.name
+                && matches!(&known.record.was[side], Recorded::Seen(was) if was == tree.entry(id))
+                && known.has_block == tree.entry(id).kind.is_dir();
+            is_seen.then_some(id)
+        }) else {
+            return Ok(None);
+        };
+        if known.record.skipped != Pair::default() {
+            return Ok(None);
+        }
+        if known.has_block {
+            below.push(Pair::new(initiator, target));
+        }
+    }
+    let is_more = Side::BOTH
+        .into_iter()
+        .any(|side| children[side].any(|id| trees[side].standing(id) != Standing::Excluded));
+    Ok((!is_more).then_some(below))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,5 +701,131 @@ mod tests {
         let situation = situation("a: f1@1%600 f1@1 f1@1%600 f1@1");
         let delta = join(&situation.trees, &situation.baseline, &rules, Pair::default()).unwrap();
         assert_eq!(delta.len(), 1, "recorded as different, with the same digests");
+    }
+}
+
+#[cfg(test)]
+mod groups_tests {
+    use super::*;
+    use crate::reconcile::testing::{plan, preserve_all, rules, situation, words};
+
+    #[test]
+    fn only_regular_files_whose_inode_is_known_can_be_linked() {
+        for (kind, shared_inode, ino, expected) in [
+            (Kind::File, true, 7, true),
+            (Kind::File, false, 7, false),
+            (Kind::File, true, 0, false),
+            (Kind::Symlink, true, 7, false),
+            (Kind::Dir, true, 7, false),
+        ] {
+            let mut entry = Entry::new(kind);
+            (entry.shared_inode, entry.ino) = (shared_inode, ino);
+            assert_eq!(shared(&entry).is_some(), expected, "{kind:?} {shared_inode} {ino}");
+        }
+        let mut rules = rules();
+        rules.preserve.hardlinks = true;
+        let plan = plan(&situation("a: - - l:x@1&5 -\nb: - - l:x@1&5 -"), &rules);
+        assert_eq!(words(&plan), [">> send a", ">> send b"]);
+        assert!(plan.groups.is_empty(), "symbolic links are not kept linked");
+    }
+
+    #[test]
+    fn names_need_thought_only_where_a_group_differs() {
+        let hardlinks = Preserve { hardlinks: true, ..preserve_all() };
+        for (what, rows, expected) in [
+            ("alike", "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6", ["", ""]),
+            ("its other names lie elsewhere", "a: - - f1@1&5 f1@1", ["", ""]),
+            ("linked here only", "a: - - f1@1&5 f1@1\nb: - - f1@1&5 f1@1", ["a b", "a b"]),
+            ("linked there only", "a: - - f1@1 f1@1&5\nb: - - f1@1 f1@1&5", ["a b", "a b"]),
+            (
+                "one name more here",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6\nc: - - f1@1&5 -",
+                ["a b c", "a b"],
+            ),
+            (
+                "one name more there, which is another file here",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6\nc: - - f1@1 f1@1&6",
+                ["a b c", "a b c"],
+            ),
+            ("another content", "a: - - f2@1&5 f1@1&6\nb: - - f2@1&5 f1@1&6", ["a b", "a b"]),
+            (
+                "two groups that hang together",
+                "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&7\nc: - - f1@1 f1@1&7\nd: - - f1 f1",
+                ["a b c", "a b c"],
+            ),
+            ("excluded over there", "a: - - f1@1&5 x\nb: - - f1@1&5 f1@1", ["a b", "b"]),
+        ] {
+            let trees = situation(rows).trees;
+            let found = out_of_step(&trees, &hardlinks);
+            let names = Side::BOTH.map(|side| {
+                let of = |id: &NodeId| String::from_utf8_lossy(trees[side].name(*id)).into_owned();
+                let mut names: Vec<String> = found[side].iter().map(of).collect();
+                names.sort();
+                names.join(" ")
+            });
+            assert_eq!(names, expected, "{what}");
+            let without = out_of_step(&trees, &preserve_all());
+            assert!(without.initiator.is_empty() && without.target.is_empty(), "{what}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod recorded_tests {
+    use super::*;
+    use crate::reconcile::testing::{rules, situation};
+
+    fn rows(change: Option<usize>) -> String {
+        let mut rows = String::new();
+        let mut number = 0;
+        let mut file = |path: &str, rows: &mut String| {
+            let now = if change == Some(number) { "f1@1%600" } else { "f1@1" };
+            rows.push_str(&format!("{path}: f1@1 f1@1 {now} f1@1\n"));
+            number += 1;
+        };
+        for dir in 0..70 {
+            for path in [format!("d{dir}"), format!("d{dir}/e"), format!("d{dir}/e/f")] {
+                rows.push_str(&format!("{path}: d d d d\n"));
+            }
+            file(&format!("d{dir}/a"), &mut rows);
+            file(&format!("d{dir}/e/f/b"), &mut rows);
+        }
+        rows
+    }
+
+    #[test]
+    fn one_change_is_found_wherever_it_is() {
+        let answer = |rows: &str| {
+            let situation = situation(rows);
+            let (trees, baseline) = (&situation.trees, &situation.baseline);
+            let answer = is_as_recorded(trees, baseline).unwrap();
+            for most in [0, 1, 4, 1000] {
+                let dirs = Pair::new(Tree::ROOT, Tree::ROOT);
+                let root = Part { dirs, cursor: baseline.cursor() };
+                assert_eq!(side_by_side(trees, root, most).unwrap(), answer, "{most}");
+            }
+            answer
+        };
+        assert!(answer(&rows(None)));
+        for change in 0..140 {
+            assert!(!answer(&rows(Some(change))), "{change}");
+        }
+        for more in ["d3/z: - - f1@1 -", "d3/e/f/z: - - - f1@1", "d3/e/f/z: f1@1 f1@1 - -"] {
+            assert!(!answer(&format!("{}{more}\n", rows(None))), "{more}");
+        }
+        assert!(answer(&format!("{}d3/z: - - x -\n", rows(None))));
+    }
+
+    #[test]
+    fn runs_that_may_act_where_nothing_changed_get_no_quick_answer() {
+        assert!(suffices(&rules()));
+        let with = |change: fn(&mut Rules)| {
+            let mut rules = rules();
+            change(&mut rules);
+            suffices(&rules)
+        };
+        assert!(!with(|rules| rules.policy.one_way_from = Some(Side::Target)));
+        assert!(!with(|rules| rules.preserve.hardlinks = true));
+        assert!(!with(|rules| rules.preserve.checksum = true));
     }
 }

@@ -7,11 +7,11 @@
 //! themselves but not linked as they should be. Names of one inode that go in opposite
 //! directions part: each goes its own way, and nothing is lost.
 
-use super::conflict::{Conflict, Reason};
 use super::decide::Facts;
 use super::delta::PathId;
-use super::groups::{Inode, shared};
+use super::join::{Inode, shared};
 use super::plan::{Act, LinkGroup, Plan, Settle};
+use super::plan::{Conflict, Reason};
 use crate::state::Recorded;
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,48 +1,41 @@
 //! What should happen: a pure function of both trees, the baseline and the settings.
 //!
-//! No clock, no file, no process. The way through the room: [`recorded`] tells the run with
-//! nothing to do, [`join`](join::join) finds the paths that need thought, [`moves`] treats renamings as done, [`decide`] gives each
-//! path its verdict, [`links`] keeps hard links together, [`lists`] sorts the verdicts into the steps of a [`Plan`], [`guard`]
-//! looks whether the plan is too dangerous, and [`record`] turns what was achieved into
-//! the next baseline.
+//! No clock, no file, no process. The way through the room: [`join`](join::join) walks both trees
+//! and the baseline, and finds the paths that need thought (none where nothing is to do), [`moves`]
+//! treats renamings as done, [`decide`] gives each path its verdict, [`links`] keeps hard links
+//! together, [`schedule`] sorts the verdicts into the steps of a [`Plan`], [`guard`] looks whether
+//! the plan is too dangerous, and [`record`] turns what was achieved into the next baseline.
 
-pub mod attributes;
-pub mod change;
 #[cfg(test)]
-mod coarse_tests;
-pub mod conflict;
-pub mod contents;
+mod cases;
+pub mod change;
 mod decide;
 pub mod delta;
-#[cfg(test)]
-mod doubt_tests;
-#[cfg(test)]
-mod edges;
-mod groups;
 pub mod guard;
-mod inodes;
 pub mod join;
 mod links;
-mod lists;
-mod metadata;
 pub mod mounts;
 mod moves;
-#[cfg(test)]
-mod moves_tests;
 pub mod plan;
 pub mod record;
-mod recorded;
 pub mod saved_plan;
+mod schedule;
 pub mod spelling;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
 mod testing;
-mod torn;
 
+<<<<<<< HEAD
 pub use conflict::Conflict;
 pub use delta::{Delta, PathId};
 pub use plan::{Act, Doubt, Move, Plan, Settle, Verdict};
+=======
+pub use delta::{Delta, PathId};
+pub use plan::{
+    Act, Conflict, Deletion, Doubt, LinkGroup, Move, Plan, Reason, SetAside, Settle, Verdict,
+};
+>>>>>>> 7c27eb1 (Keep each subject of the reconcile room in one file)
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
@@ -121,12 +114,12 @@ pub fn newly_compared(now: &Preserve, before: &Preserve) -> Preserve {
 /// The baseline cannot be read to its end.
 pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Plan, Damaged> {
     let header = baseline.header();
-    if recorded::suffices(rules) && recorded::is_as_recorded(trees, baseline)? {
+    if join::suffices(rules) && join::is_as_recorded(trees, baseline)? {
         return Ok(Plan::new(Delta::as_recorded()));
     }
-    let mut inodes = inodes::of_roots(trees, header, rules);
+    let mut inodes = join::inodes_of_roots(trees, header, rules);
     let mut delta = join::join(trees, baseline, rules, inodes)?;
-    let numbered_anew = inodes::of_files(trees, &delta, inodes);
+    let numbered_anew = join::inodes_of_files(trees, &delta, inodes);
     if numbered_anew != inodes {
         inodes = numbered_anew;
         delta = join::join(trees, baseline, rules, inodes)?;
@@ -150,7 +143,7 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     if let Some(saved) = &rules.saved {
         saved.restrict(&mut plan, trees);
     }
-    lists::fill(&facts, &mut plan);
+    schedule::fill(&facts, &mut plan);
     if let Some(saved) = &rules.saved {
         saved.restrict_times(&mut plan);
     }

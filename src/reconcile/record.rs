@@ -1,9 +1,9 @@
 //! The next baseline, from what was achieved (spec 4, "Recording").
 
 use super::delta::{Delta, PathId};
+use super::join;
 use super::join::{Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
-use super::recorded;
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
 use crate::tree::same::{arrived, is_same_thing, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
@@ -167,7 +167,7 @@ pub(super) fn record_anew(
             Step::Enter { nodes, path_id, has_block } => {
                 let may_copy = path_id.is_none() && has_block;
                 if let Some(dirs) = may_copy.then(|| on_both(nodes)).flatten()
-                    && let Some(below) = recorded::below(trees, dirs, &mut cursor.ahead())?
+                    && let Some(below) = join::recorded_below(trees, dirs, &mut cursor.ahead())?
                 {
                     // As recorded: copying it takes a fraction of writing it anew.
                     cursor.copy_block(&mut writer)?;

@@ -6,8 +6,8 @@
 //! byte, as on other file systems. A folding side finds an entry under any spelling; a side
 //! that does not fold is renamed first of all ([`Respelling`]).
 
+use super::join;
 use super::join::{as_dirs, frozen, merge_block};
-use super::recorded;
 use crate::report::{Level, Problem};
 use crate::state::{Baseline, Damaged, Known};
 use crate::tree::names::{Case, Naming};
@@ -74,7 +74,7 @@ pub fn agree(
     rules: SpellingRules,
 ) -> Result<(Pair<Tree>, Spelled), SpellingError> {
     let folds = rules.naming.initiator.folds() || rules.naming.target.folds();
-    if !folds || recorded::is_as_recorded(&trees, baseline)? {
+    if !folds || join::is_as_recorded(&trees, baseline)? {
         return Ok((trees, Spelled::default()));
     }
     let joint = rules.naming.initiator.with(rules.naming.target);

@@ -10,7 +10,7 @@
 use super::join::join;
 use super::plan::{Act, Plan};
 use super::record::{Achieved, record, record_anew};
-use super::{Rules, reconcile, recorded};
+use super::{Rules, join, reconcile};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
@@ -362,7 +362,7 @@ pub fn plan_with(
 /// Whether the quick answer that nothing changed is given only where the long way says so too.
 pub fn quick_answer_holds(situation: &Situation, rules: &Rules) -> bool {
     let Situation { trees, baseline, .. } = situation;
-    if !recorded::suffices(rules) || !recorded::is_as_recorded(trees, baseline).unwrap() {
+    if !join::suffices(rules) || !join::is_as_recorded(trees, baseline).unwrap() {
         return true;
     }
     let plan = Plan::new(join(trees, baseline, rules, Pair::default()).unwrap());

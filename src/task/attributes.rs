@@ -4,7 +4,7 @@
 use super::outcome::Halt;
 use super::{Surroundings, Task};
 use crate::config::{Config, Preserve};
-use crate::reconcile::attributes::{self, Digests, Recalled};
+use crate::reconcile::change::{self, Digests, Recalled};
 use crate::replica::{AttributeProbe, Attributes, Unread, WORK_DIR, Wanted};
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
@@ -161,7 +161,7 @@ impl<'a> Task<'a> {
                 continue;
             }
             let reader = self.reader_of(side);
-            let recalled = attributes::recall(&trees[side], baseline, side, self.covers())
+            let recalled = change::recall_attributes(&trees[side], baseline, side, self.covers())
                 .map_err(|error| Halt::state(&error))?;
             let entry = |id| (trees[side].path(id), trees[side].entry(id).clone());
             let asked: Vec<_> = recalled.asked.iter().map(|(id, _)| entry(*id)).collect();
@@ -251,7 +251,7 @@ impl<'a> Task<'a> {
     /// Before the trees become the next baseline.
     pub(super) fn doubt_fresh_attributes(&self, trees: &mut Pair<Tree>) {
         for side in Side::BOTH.into_iter().filter(|side| self.readers[*side].is_some()) {
-            attributes::doubt_fresh(&mut trees[side], self.began[side]);
+            change::doubt_fresh(&mut trees[side], self.began[side]);
         }
     }
 }

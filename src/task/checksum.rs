@@ -3,7 +3,7 @@
 use super::Task;
 use super::outcome::Halt;
 use crate::process::Stop;
-use crate::reconcile::contents;
+use crate::reconcile::change;
 use crate::replica::{DigestKind, PathError, Replica, ReplicaError};
 use crate::report::{Level, Problem};
 use crate::state::Baseline;
@@ -31,8 +31,9 @@ impl Task<'_> {
                         sha256 or openssl), so contents are compared by size and the CRC of cksum";
             self.say(Level::Notice, text);
         }
-        let wanted = contents::recall(trees, baseline, sort(kind), &self.file_systems.abilities)
-            .map_err(|e| Halt::state(&e))?;
+        let wanted =
+            change::recall_contents(trees, baseline, sort(kind), &self.file_systems.abilities)
+                .map_err(|e| Halt::state(&e))?;
         let stop = self.around.stop;
         let found = {
             let Pair { initiator, target } = self.replicas.as_mut();
@@ -66,7 +67,7 @@ impl Task<'_> {
         digest: Result<[u8; 32], PathError>,
     ) {
         match digest {
-            Ok(digest) => contents::set_digest(tree.entry_mut(id), sort, digest),
+            Ok(digest) => change::set_digest(tree.entry_mut(id), sort, digest),
             // It is looked at again before anything is done to it.
             Err(PathError::Vanished | PathError::Changed) => {}
             Err(error) => {
@@ -86,7 +87,7 @@ impl Task<'_> {
     pub(super) fn forget_fresh_contents(&self, trees: &mut Pair<Tree>) {
         if self.config.preserve.checksum {
             for side in Side::BOTH {
-                contents::forget_fresh(&mut trees[side], self.began[side]);
+                change::forget_fresh(&mut trees[side], self.began[side]);
             }
         }
     }
