@@ -10,8 +10,7 @@
 use super::decide::Facts;
 use super::delta::PathId;
 use super::join::{Inode, shared};
-use super::plan::{Act, LinkGroup, Plan, Settle};
-use super::plan::{Conflict, Reason};
+use super::plan::{Act, Conflict, LinkGroup, Plan, Reason, Settle};
 use crate::state::Recorded;
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,8 +1,7 @@
 //! The next baseline, from what was achieved (spec 4, "Recording").
 
 use super::delta::{Delta, PathId};
-use super::join;
-use super::join::{Frozen, as_dirs, frozen, merge_block};
+use super::join::{self, Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
 use crate::tree::same::{arrived, is_same_thing, stamps_agree};

@@ -6,8 +6,7 @@
 //! byte, as on other file systems. A folding side finds an entry under any spelling; a side
 //! that does not fold is renamed first of all ([`Respelling`]).
 
-use super::join;
-use super::join::{as_dirs, frozen, merge_block};
+use super::join::{self, as_dirs, frozen, merge_block};
 use crate::report::{Level, Problem};
 use crate::state::{Baseline, Damaged, Known};
 use crate::tree::names::{Case, Naming};

@@ -7,10 +7,10 @@
 //! other names of the side, `%600` the mode; `^9` another time of birth than this inode else
 //! has, `~` none.
 
-use super::join::join;
+use super::join::{self, join};
 use super::plan::{Act, Plan};
 use super::record::{Achieved, record, record_anew};
-use super::{Rules, join, reconcile};
+use super::{Rules, reconcile};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
