@@ -1,11 +1,12 @@
 //! What the decision table does not show: what a plan says about its conflicts, limits,
 //! and left-overs that lie deep below.
 
+use super::plan::Reason;
 use super::record::record;
 use super::testing::{
     Files, Situation, afterwards, carry_out, path, plan, plan_with, rules, situation, tree, words,
 };
-use super::{Act, Plan, Reason, Rules, Settle, as_found, reconcile};
+use super::{Act, Plan, Rules, Settle, as_found, reconcile};
 use crate::report::Level;
 use crate::state::{Baseline, Recorded};
 use crate::tree::same::Answer;

@@ -26,16 +26,8 @@ mod table;
 #[cfg(test)]
 mod testing;
 
-<<<<<<< HEAD
-pub use conflict::Conflict;
 pub use delta::{Delta, PathId};
-pub use plan::{Act, Doubt, Move, Plan, Settle, Verdict};
-=======
-pub use delta::{Delta, PathId};
-pub use plan::{
-    Act, Conflict, Deletion, Doubt, LinkGroup, Move, Plan, Reason, SetAside, Settle, Verdict,
-};
->>>>>>> 7c27eb1 (Keep each subject of the reconcile room in one file)
+pub use plan::{Act, Conflict, Doubt, Move, Plan, Settle, Verdict};
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};

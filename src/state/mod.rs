@@ -20,8 +20,8 @@ mod store;
 mod testing;
 pub mod told;
 
-pub use baseline::{Baseline, BaselineWriter, Block, Cursor, Disorder};
-pub use error::{Shown, StateError};
+pub use baseline::{Baseline, BaselineWriter, Cursor, Disorder};
+pub use error::StateError;
 pub use files::StateDir;
 pub use format::{Damaged, Known};
 pub use identity::{Identity, IdentityFound, RunMark};
