@@ -11,10 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 
 /// Asks rsync which paths below a root take part under the task's own rules
 /// ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)) and, behind them, these arguments
-/// ([`config::Selection::listing_args`]). What rsync cannot read is missing in the set.
+/// ([`config::Selection::listing_args`]).
 ///
 /// # Errors
-/// rsync cannot be started, or could not finish its list.
+/// rsync cannot be started, or its list is not whole: what it could not read would count as
+/// excluded.
 pub fn visible(
     settings: &config::Transfer,
     rules: impl IntoIterator<Item = OsString>,
@@ -43,10 +44,23 @@ pub fn visible(
         .map(escape)
         .collect();
     match exit::outcome(result.exit, &words) {
+        Outcome::Partial if !is_only_about_links(&result.stderr) => {
+            let words = words.join("; ");
+            Err(failed(format!("it could not read everything, so its list is not whole ({words})")))
+        }
         Outcome::Done | Outcome::Vanished | Outcome::Partial => {
-            Ok(listing::visible(&result.stdout))
+            listing::visible(&result.stdout).map_err(|why| failed(why.to_string()))
         }
         Outcome::Stopped(_) => Err(failed("the run was stopped".into())),
         Outcome::EndedEarly(why) | Outcome::Failed(why) => Err(failed(why)),
     }
+}
+
+/// With `--copy-unsafe-links` a link that leads nowhere has nothing to be copied: it takes no part,
+/// and nothing else is missing.
+fn is_only_about_links(stderr: &[u8]) -> bool {
+    let lines = stderr.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let harmless = [&b"symlink has no referent: "[..], b"rsync error: "];
+    lines.clone().next().is_some()
+        && lines.into_iter().all(|line| harmless.iter().any(|start| line.starts_with(start)))
 }

@@ -125,6 +125,53 @@ fn options_that_change_the_listing_are_obeyed_through_rsync() {
 }
 
 #[test]
+fn a_list_of_rsync_that_is_not_whole_decides_nothing() {
+    const SETTINGS: &str = "RSYNC_OPTIONAL_ARGS='--max-size=1M'\n";
+    let bad_days = [
+        // what a full disk, a broken pipe or a killed process makes of it, and a status of 0
+        ("head -n 2", "exit 0"),
+        ("head -c 150", "exit 0"),
+        ("grep -v kept", "exit 0"),
+        ("grep -v '^Number of created'", "exit 0"),
+        ("cat", "echo 'rsync: opendir \"/x\" failed: Permission denied (13)' >&2; exit 23"),
+        ("cat", "exit 23"),
+        ("cat", "exit 12"),
+    ];
+    for (number, (cut, end)) in bad_days.into_iter().enumerate() {
+        let couple = Couple::both().into_iter().nth(usize::from(number == 0)).unwrap();
+        let [a, b] = [0, 1].map(|side| couple.side(side));
+        a.make("f d/one 1\nf d/two 2\nf kept 3\nf last 4");
+        couple.sync(SETTINGS);
+        fs::create_dir(couple.sandbox.path("liar")).unwrap();
+        let liar = couple.sandbox.path("liar/rsync");
+        let script = format!(
+            "#!/bin/sh\ncase \" $* \" in *' --out-format=osync:%n '*) rsync \"$@\" | {cut}; {end};; \
+             esac\nexec rsync \"$@\"\n"
+        );
+        fs::write(&liar, script).unwrap();
+        fs::set_permissions(&liar, fs::Permissions::from_mode(0o755)).unwrap();
+        b.remove("d/two");
+        a.write("kept", "edited", 1_700_000_000);
+        let before = [a.details(), b.details()];
+        let run = couple.run(&format!("{SETTINGS}RSYNC_EXECUTABLE='{}'\n", liar.display())).run();
+        assert_eq!(run.status, Some(1), "{cut}, {end}: {run}");
+        assert!(run.to_string().contains("cannot list"), "{cut}, {end}: {run}");
+        assert_eq!([a.details(), b.details()], before, "{cut}, {end}: {run}");
+        couple.sync(SETTINGS);
+        assert!(!a.has("d/two") && b.read("kept").unwrap() == b"edited", "{cut}, {end}");
+    }
+}
+
+#[test]
+fn a_link_that_leads_nowhere_does_not_make_a_list_of_rsync_partial() {
+    let couple = Couple::both().into_iter().next().unwrap();
+    let [a, b] = [0, 1].map(|side| couple.side(side));
+    a.make("f d/one 1\nl d/nowhere ../../missing");
+    couple.sync("RSYNC_OPTIONAL_ARGS='--copy-unsafe-links'\n");
+    assert!(b.has("d/one"));
+}
+
+#[test]
 fn what_appears_meanwhile_in_a_new_subtree_is_filtered_too() {
     for from in [0, 1] {
         for couple in Couple::both() {
@@ -327,5 +374,5 @@ fn run(root: &Path, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Visibl
     let output = command.output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {errors}");
-    listing::visible(&output.stdout)
+    listing::visible(&output.stdout).unwrap()
 }
