@@ -355,12 +355,16 @@ install_pages() {
     page=$share/bash-completion/completions/osync
     if "$1" completions bash >"$pages/bash" 2>/dev/null; then
         install_file "$pages/bash" "$page" 644
+        # looked for under the name that is typed
+        install_file "$pages/bash" "$page.sh" 644
     fi
     if "$1" completions zsh >"$pages/zsh" 2>/dev/null; then
         install_file "$pages/zsh" "$share/zsh/site-functions/_osync" 644
     fi
     if "$1" completions fish >"$pages/fish" 2>/dev/null; then
         install_file "$pages/fish" "$share/fish/vendor_completions.d/osync.fish" 644
+        echo "complete -c osync.sh -w osync" >"$pages/fish.sh"
+        install_file "$pages/fish.sh" "$share/fish/vendor_completions.d/osync.sh.fish" 644
     fi
 }
 

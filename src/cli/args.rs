@@ -11,7 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   osync /etc/osync/sync.conf --dry --verbose
   osync --initiator=/home/me/data --target=/mnt/disk/data --summary
-  osync --initiator=data --target=ssh://me@host.example//srv/data --rsakey=~/.ssh/key
+  osync --initiator=data --target=ssh://me@nas//srv/data --rsakey=~/.ssh/key
   osync batch --path=/etc/osync --max-exec-time=7200
   PRESERVE_ACL=yes osync --initiator=a --target=b
 

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   osync conflicts /etc/osync/docs.conf                   the open ones
-  osync conflicts /etc/osync/docs.conf --all             those that are closed too
+  osync conflicts /etc/osync/docs.conf --all             closed ones too
   osync conflicts /etc/osync/docs.conf done plan.odt     this one is settled
 
 The version that lost lies in .osync_workdir/backup of the side that is named.

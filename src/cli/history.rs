@@ -21,7 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   osync history /etc/osync/docs.conf                    the last runs
   osync history /etc/osync/docs.conf --run 12           all that run 12 did
-  osync history /etc/osync/docs.conf letters/bank.odt   all that happened to a file
+  osync history /etc/osync/docs.conf letters/bank.odt   what happened to a file
   osync history /etc/osync/docs.conf --since '3 days ago' --failed
 
 Exit status: 0, or 1 if the journal cannot be read.";

@@ -36,7 +36,6 @@ use args::{Cli, Command, SshFilterArgs, SyncArgs};
 use clap::Parser;
 use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -217,11 +216,9 @@ fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
         let is_named_right =
             matches!(Path::new(file).extension(), Some(e) if e == "conf" || e == "toml");
         let word = file.to_str().filter(|word| !word.contains('/'));
-        let near = word.and_then(usage::nearest_command);
-        return match near {
-            Some(near) if !is_named_right && !Path::new(file).exists() => {
-                let word = crate::tree::path::escape(file.as_bytes());
-                Err(usage::unknown_command(&word, &near))
+        return match word {
+            Some(word) if !is_named_right && !Path::new(file).exists() => {
+                Err(usage::no_command(&crate::tree::path::escape(word.as_bytes())))
             }
             _ => Ok(()),
         };

@@ -33,6 +33,11 @@ pub fn one_line(error: &clap::Error, args: &[OsString]) -> String {
             format!("{}: bad value '{}'{help}", flag(about), value.unwrap_or_default())
         }
         ErrorKind::TooManyValues => format!("{} takes no value", flag(about)),
+        ErrorKind::MissingRequiredArgument if about == "<TOKEN>" => {
+            "<TOKEN> is missing: in authorized_keys it stands behind the filter, as in \
+             command=\"/usr/local/bin/ssh_filter.sh TOKEN\""
+                .to_owned()
+        }
         ErrorKind::MissingRequiredArgument => format!("{about} is missing"),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             "a command is missing; it is show or verify".to_owned()
@@ -72,9 +77,9 @@ fn first_line(error: &clap::Error) -> String {
 fn conflict(line: &str, args: &[OsString]) -> String {
     let named = line.strip_prefix("the subcommand '").and_then(|rest| rest.split_once('\''));
     let Some((second, _)) = named else { return line.to_owned() };
-    let first = args.get(1).and_then(|arg| arg.to_str()).filter(|arg| !arg.contains('.'));
-    if let Some(near) = first.filter(|arg| !arg.starts_with('-')).and_then(nearest_command) {
-        return unknown_command(first.unwrap_or_default(), &near);
+    let is_word = |arg: &&str| !arg.starts_with('-') && !arg.contains(['.', '/']);
+    if let Some(first) = args.get(1).and_then(|arg| arg.to_str()).filter(is_word) {
+        return no_command(first);
     }
     match nearest_command(second) {
         Some(command) if command == second => format!("the command '{second}' comes first"),
@@ -84,7 +89,17 @@ fn conflict(line: &str, args: &[OsString]) -> String {
 
 /// A word that is neither a file nor a command.
 #[must_use]
-pub fn unknown_command(word: &str, near: &str) -> String {
+pub fn no_command(word: &str) -> String {
+    match nearest_command(word) {
+        Some(near) => unknown_command(word, &near),
+        None => format!(
+            "'{word}' is neither a command nor a configuration file, whose name ends in .conf or \
+             .toml"
+        ),
+    }
+}
+
+fn unknown_command(word: &str, near: &str) -> String {
     if word == near {
         return format!("the command '{word}' comes first; a file of that name is ./{word}");
     }
@@ -114,7 +129,21 @@ fn nearest_flag(typed: &str) -> Option<String> {
     let command = cli.clone();
     let subcommands = cli.get_subcommands().flat_map(clap::Command::get_arguments);
     let longs = command.get_arguments().chain(subcommands).filter(|arg| !arg.is_hide_set());
-    nearest(&bare, longs.filter_map(|arg| arg.get_long())).map(|near| format!("--{near}"))
+    let longs: Vec<&str> = longs.filter_map(|arg| arg.get_long()).collect();
+    let near = nearest(&bare, longs.iter().copied());
+    near.or_else(|| begun(&bare, &longs)).map(|near| format!("--{near}"))
+}
+
+/// The flag that a word goes on from (`dry-run`), or that is the only one to go on from it.
+fn begun(word: &str, flags: &[&str]) -> Option<String> {
+    const SHORTEST: usize = 3;
+    let longer = flags.iter().filter(|flag| flag.len() >= SHORTEST && word.starts_with(**flag));
+    let mut shorter = flags.iter().filter(|flag| word.len() > SHORTEST && flag.starts_with(word));
+    let found = longer.max_by_key(|flag| flag.len()).or_else(|| {
+        let first = shorter.next()?;
+        shorter.all(|other| other == first).then_some(first)
+    });
+    found.map(|flag| (*flag).to_owned())
 }
 
 /// The command that was probably meant by a word that is no configuration file.

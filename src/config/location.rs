@@ -46,6 +46,12 @@ pub enum LocationError {
     /// The user name is empty or begins with a dash.
     #[error("the URI has no valid user name before the '@'")]
     BadUser,
+    /// An IPv6 address without brackets: where it ends and a port begins cannot be told.
+    #[error(
+        "an IPv6 address stands in brackets: ssh://[{0}]//absolute/path, or with a port \
+         ssh://[{0}]:22//absolute/path"
+    )]
+    NoBrackets(String),
     /// The port is no number between 1 and 65535.
     #[error("'{0}' is no port number")]
     BadPort(String),
@@ -116,6 +122,10 @@ fn path_from(bytes: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes.to_vec()))
 }
 
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
 fn split_port(text: &str) -> Result<(&str, Option<u16>), LocationError> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -125,6 +135,12 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), LocationError> {
                 None if rest.is_empty() => (host, ""),
                 None => return Err(LocationError::BadHost),
             }
+        }
+        None if text.matches(':').count() > 1 => {
+            // the shorter reading of `::1:22` is the likelier one
+            let address = text.rsplit_once(':').filter(|(host, _)| is_ipv6(host));
+            let address = address.map_or(text, |(host, _)| host);
+            return Err(LocationError::NoBrackets(address.to_owned()));
         }
         None => text.split_once(':').unwrap_or((text, "")),
     };
@@ -199,6 +215,9 @@ mod tests {
             ("rsync://h/data", LocationError::BadScheme("rsync".into())),
             ("SSH://h//data", LocationError::BadScheme("SSH".into())),
             ("ssh://h:0//d", LocationError::BadPort("0".into())),
+            ("ssh://root@::1:22//d", LocationError::NoBrackets("::1".into())),
+            ("ssh://fe80::1//d", LocationError::NoBrackets("fe80::1".into())),
+            ("ssh://2001:db8::7:5//d", LocationError::NoBrackets("2001:db8::7".into())),
             ("ssh://h:ssh//d", LocationError::BadPort("ssh".into())),
         ] {
             assert_eq!(Location::parse(text.as_bytes()), Err(why), "{text}");

@@ -4,7 +4,7 @@
 
 use crate::config::SshLocation;
 use crate::process::{self, Child, ChildInput, Stop, StopReason};
-use crate::ssh::{self, Ssh, Use};
+use crate::ssh::{self, Login, Ssh, Use};
 use std::io::{Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -69,6 +69,7 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
     stop: Stop,
     to: SshLocation,
+    login: Login,
     /// Whether the first answer has come: until then the words of an error are those of a
     /// connection that cannot be made.
     has_answered: bool,
@@ -112,6 +113,7 @@ impl Connection {
             buffer: Vec::new(),
             stop: stop.clone(),
             to: ssh.location().clone(),
+            login: ssh.login(),
             has_answered: false,
             speaker: "remote shell",
             travelled: (0, 0),
@@ -247,7 +249,8 @@ impl Connection {
             text.push_str(": ");
             text.push_str(&words);
         }
-        if let Some(remedy) = ssh::explain(&said, &self.to) {
+        if let Some(remedy) = ssh::explain(&said, &self.to, self.login) {
+            text.truncate(text.trim_end_matches('.').len());
             text.push_str("; ");
             text.push_str(&remedy);
         }

@@ -3,7 +3,7 @@
 pub(crate) use super::libssh2::fuzzing::{account, known_hosts, private_key, rsh};
 
 use super::askpass::{asks_for_password, first_line};
-use super::{Use, explain, options};
+use super::{Login, Use, explain, options};
 use crate::config::{Remote, SshLocation, Transport};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -26,7 +26,8 @@ pub(crate) fn askpass(bytes: &[u8]) {
         port: None,
         path: "/".into(),
     };
-    let _ = explain(&text, &to);
+    let _ = explain(&text, &to, Login::Keys);
+    let _ = explain(&text, &to, Login::Password);
 }
 
 /// SSH_OPTIONAL_ARGS: refused, or ssh still goes where it should, and the first value that

@@ -11,7 +11,7 @@ mod options;
 mod refusal;
 mod shared;
 
-pub use refusal::explain;
+pub use refusal::{Login, explain};
 pub use shared::SharedConnection;
 
 use crate::config::{Remote, RemoteOsync, Secret, SshLocation, Transport};
@@ -130,6 +130,12 @@ impl Ssh {
     #[must_use]
     pub fn location(&self) -> &SshLocation {
         &self.to
+    }
+
+    /// What it logs in with.
+    #[must_use]
+    pub fn login(&self) -> Login {
+        if self.remote.password_file.is_some() { Login::Password } else { Login::Keys }
     }
 
     /// Program and options, without the destination: what rsync takes for `-e`.

@@ -37,14 +37,17 @@ const KNOWN: &[(&str, &str)] = &[
         "the agent offers too many keys before the right one: set SSH_RSA_PRIVATE_KEY, and add \
          '-o IdentitiesOnly=yes' to SSH_OPTIONAL_ARGS",
     ),
+    ("Permission denied (", "{login}"),
+    ("Permission denied, please try again", "{login}"),
     (
-        "Permission denied (",
-        "the host does not accept this login. Check the user name, that the public key stands in \
-         its ~/.ssh/authorized_keys, and SSH_RSA_PRIVATE_KEY or SSH_PASSWORD_FILE",
+        "ssh_filter: refused: the token is wrong",
+        "_REMOTE_TOKEN (or --remote-token) has to be the word that stands behind the filter in \
+         the host's authorized_keys",
     ),
     (
-        "Permission denied, please try again",
-        "the host does not accept the password of SSH_PASSWORD_FILE",
+        "ssh_filter: refused: the command does not begin with a token",
+        "set _REMOTE_TOKEN (or --remote-token) to the word that stands behind the filter in the \
+         host's authorized_keys",
     ),
     ("Connection refused", "no ssh server answers at that port: check host, port and firewall"),
     (
@@ -71,9 +74,44 @@ const KNOWN: &[(&str, &str)] = &[
     ("not in the sudoers file", "{sudo}"),
 ];
 
+/// What we log in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// Keys, or whatever else ssh finds.
+    Keys,
+    /// The password of SSH_PASSWORD_FILE, after any keys.
+    Password,
+}
+
+impl Login {
+    /// What to look at when the host does not let us in. It tells what it would take:
+    /// `Permission denied (publickey,password).`
+    fn remedy(self, said: &str) -> &'static str {
+        let offered = said.rsplit_once("Permission denied (").map_or("", |(_, rest)| rest);
+        let offered = offered.split(')').next().unwrap_or_default();
+        let takes_passwords = offered.is_empty()
+            || offered.split(',').any(|way| matches!(way, "password" | "keyboard-interactive"));
+        match self {
+            Login::Keys => {
+                "the host does not accept this login. Check the user name, that the public key \
+                 stands in its ~/.ssh/authorized_keys, and SSH_RSA_PRIVATE_KEY or \
+                 SSH_PASSWORD_FILE"
+            }
+            Login::Password if takes_passwords => {
+                "the host does not accept the user name or the password in SSH_PASSWORD_FILE \
+                 (or does not let this user in by password)"
+            }
+            Login::Password => {
+                "the host takes no passwords, so SSH_PASSWORD_FILE is of no use there: set \
+                 SSH_RSA_PRIVATE_KEY"
+            }
+        }
+    }
+}
+
 /// The remedy for what ssh said, if it is something known.
 #[must_use]
-pub fn explain(said: &str, to: &SshLocation) -> Option<String> {
+pub fn explain(said: &str, to: &SshLocation, login: Login) -> Option<String> {
     let (_, remedy) = KNOWN.iter().find(|(text, _)| said.contains(text))?;
     let known = match to.port {
         Some(port) if port != 22 => format!("'[{}]:{port}'", to.host),
@@ -95,6 +133,7 @@ pub fn explain(said: &str, to: &SshLocation) -> Option<String> {
         remedy
             .replace("{unknown}", &unknown)
             .replace("{silent}", silent)
+            .replace("{login}", login.remedy(said))
             .replace("{sudo}", &sudo)
             .replace("{known}", &known)
             .replace("{user}", user),
@@ -133,9 +172,19 @@ mod tests {
             ("sudo: a terminal is required to read the password; either", "NOPASSWD"),
             ("Timeout, server h not responding.", "went dead"),
         ] {
-            let found = explain(said, &to);
+            let found = explain(said, &to, Login::Keys);
             assert!(found.as_deref().is_some_and(|f| f.contains(remedy)), "{said}: {found:?}");
         }
-        assert_eq!(explain("something new", &to), None);
+        assert_eq!(explain("something new", &to, Login::Keys), None);
+        for (said, remedy) in [
+            ("Permission denied (publickey,password).", "the password in SSH_PASSWORD_FILE"),
+            ("Permission denied, please try again.", "the password in SSH_PASSWORD_FILE"),
+            ("Permission denied (publickey).", "takes no passwords"),
+        ] {
+            let found = explain(said, &to, Login::Password).unwrap_or_default();
+            assert!(found.contains(remedy) && !found.contains("authorized_keys"), "{found}");
+        }
+        let found = explain("ssh_filter: refused: the token is wrong", &to, Login::Keys);
+        assert!(found.is_some_and(|found| found.contains("_REMOTE_TOKEN")));
     }
 }

@@ -93,6 +93,12 @@ fn bad_usage_is_one_line_and_128() {
     let sandbox = Sandbox::new();
     for (args, part) in [
         ("--drry", "did you mean '--dry'?"),
+        ("a.conf --dry-run", "did you mean '--dry'?"),
+        ("--dryrun", "did you mean '--dry'?"),
+        ("--errors", "did you mean '--errors-only'?"),
+        ("frobnicate", "neither a command nor a configuration file"),
+        ("frobnicate x", "neither a command nor a configuration file"),
+        ("--initiator=a --target=x --summary --instance x", "did you mean '--instance-id'?"),
         ("a.conf --sumary", "did you mean '--summary'?"),
         ("-errors-only", "did you mean '--errors-only'?"),
         ("--errors_only", "did you mean '--errors-only'?"),
@@ -124,7 +130,7 @@ fn bad_usage_is_one_line_and_128() {
         ("check", "nothing to do"),
         ("completions", "<SHELL> is missing"),
         ("completions bahs", "did you mean 'bash'?"),
-        ("ssh-filter", "<TOKEN> is missing"),
+        ("ssh-filter", "command=\"/usr/local/bin/ssh_filter.sh TOKEN\""),
     ] {
         let run = sandbox.osync().args(args.split_whitespace()).run();
         assert_eq!(run.status, Some(128), "{args}: {run}");
@@ -203,6 +209,90 @@ fn man_page_and_completions_name_every_flag() {
     std::fs::write(sandbox.path("c.bash"), bash).unwrap();
     let checked = sandbox.program("bash").args(["-n", "c.bash"]).run();
     assert_eq!(checked.status, Some(0), "{checked}");
+}
+
+/// What bash offers for a command line, word by word as bash splits it.
+fn offered_by_bash(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
+    let script = r#"
+        source <("$OSYNC" completions bash)
+        how=$(complete -p "$1")
+        function=${how#*-F } function=${function%% *}
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        "$function" "$1" "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+        printf '%s\n' "${COMPREPLY[@]}""#;
+    let run = sandbox
+        .program("bash")
+        .args(["-c", script, "bash"])
+        .args(words)
+        .env("OSYNC", env!("CARGO_BIN_EXE_osync"))
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+    run.stdout.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_what_people_type_under_both_names() {
+    let sandbox = Sandbox::new();
+    let sides = ["initiator", "target", "initiator,target"];
+    let ways = ["initiator2target", "target2initiator"];
+    for program in ["osync", "osync.sh"] {
+        let offered = |words: &[&str]| offered_by_bash(&sandbox, &[&[program], words].concat());
+        let all = offered(&[""]);
+        for wanted in ["batch", "history", "check", "--dry", "--on-changes"] {
+            assert!(all.iter().any(|word| word == wanted), "{wanted}: {all:?}");
+        }
+        for hidden in ["serve", "rsh", "--dated-prefix", "--batch-report", "--hold-alert"] {
+            assert!(!all.iter().any(|word| word == hidden), "{hidden}: {all:?}");
+        }
+        for before in [&[][..], &["check"], &["batch"], &["sync"]] {
+            let with = |words: &[&str]| offered(&[before, words].concat());
+            assert_eq!(with(&["--skip-deletion", ""]), sides, "{before:?}");
+            assert_eq!(with(&["--skip-deletion", "="]), sides, "{before:?}");
+            assert_eq!(with(&["--skip-deletion", "=", "tar"]), ["target"], "{before:?}");
+            assert_eq!(with(&["--sync-type", "="]), ways, "{before:?}");
+        }
+        assert_eq!(offered(&["completions", "z"]), ["zsh"]);
+    }
+    // where these shells are, they read theirs
+    for (shell, script) in [
+        ("zsh", "autoload -Uz compinit; compinit -u -D; source ./s"),
+        ("fish", "source ./s; complete -C 'osync.sh --skip-deletion='"),
+    ] {
+        let text = sandbox.osync().args(["completions", shell]).run().stdout;
+        assert!(!text.contains("serve") && !text.contains("dated-prefix"), "{text}");
+        assert!(text.contains("osync.sh"), "{text}");
+        std::fs::write(sandbox.path("s"), text).unwrap();
+        if std::process::Command::new(shell).arg("--version").output().is_ok() {
+            let run = sandbox.program(shell).args(["-c", script]).run();
+            assert_eq!((run.status, run.stderr.as_str()), (Some(0), ""), "{run}");
+            assert!(shell != "fish" || run.stdout.contains("initiator,target"), "{run}");
+        }
+    }
+}
+
+#[test]
+fn no_example_of_the_help_is_broken_into_two_lines() {
+    let sandbox = Sandbox::new();
+    let help = sandbox.osync().arg("--help").run().stdout;
+    let commands = help.split_once("Other commands:\n").unwrap().1.split("\n\n").next().unwrap();
+    let commands =
+        commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let commands: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains(&"batch") && commands.contains(&"history"), "{commands:?}");
+    for command in [&[""][..], &commands].concat() {
+        let args: Vec<&str> =
+            [command, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
+        let help = sandbox.osync().args(args).run().stdout;
+        let examples = help.split_once("Examples:\n").map_or("", |(_, after)| after);
+        let examples = examples.split("\n\n").next().unwrap_or_default();
+        assert!(!command.is_empty() || examples.lines().count() >= 5, "{help}");
+        for line in examples.lines() {
+            let words = line.split_whitespace();
+            let mut commands =
+                words.skip_while(|word| word.contains('=') && !word.starts_with('-'));
+            assert_eq!(commands.next(), Some("osync"), "{line:?} in {help}");
+        }
+    }
 }
 
 #[test]

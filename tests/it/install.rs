@@ -116,6 +116,9 @@ fn everything_is_installed_below_a_prefix_and_removed_again() {
     assert_eq!(files["usr/local/share/man/man1/osync.1"], "a manual\n");
     let bash = &files["usr/local/share/bash-completion/completions/osync"];
     assert_eq!(bash, "completions for bash\n");
+    assert_eq!(files["usr/local/share/bash-completion/completions/osync.sh"], *bash);
+    let fish = &files["usr/local/share/fish/vendor_completions.d/osync.sh.fish"];
+    assert_eq!(fish, "complete -c osync.sh -w osync\n");
     for unit in [
         "usr/lib/systemd/system/osync-srv@.service",
         "usr/lib/systemd/system/osync-target-helper-srv@.service",

@@ -114,7 +114,8 @@ fn there(
             Ok(marked.map(str::to_owned).collect())
         }
         Exit::Stopped(_) => Err("interrupted; run it again".to_owned()),
-        _ => Err(ssh::explain(&said, to).unwrap_or(format!("cannot rename state files: {said}"))),
+        _ => Err(ssh::explain(&said, to, ssh.login())
+            .unwrap_or(format!("cannot rename state files: {said}"))),
     }
 }
 
