@@ -4,11 +4,9 @@
 //! Each task is a process of its own: what ends one does not end the others, and its hard
 //! limit is its own business.
 
-mod footprint;
 mod schedule;
 
-pub use footprint::Footprint;
-pub use schedule::{Allowance, Next, RunEnd, Schedule};
+pub use schedule::{Allowance, Footprint, Next, RunEnd, Schedule};
 
 use crate::process::{self, Command, Exit, Input, Stop, Stream};
 use crate::report::words::counted;
@@ -330,7 +328,7 @@ impl Batch<'_> {
                 (RunEnd::Failure, format!("has failed with exit status {code}"))
             }
             Ok(Exit::Signal(signal)) => {
-                (RunEnd::Failure, format!("was ended by {}", process::signals::name(signal)))
+                (RunEnd::Failure, format!("was ended by {}", process::signal_name(signal)))
             }
             Ok(Exit::TimedOut | Exit::Stopped(_)) => (RunEnd::Failure, "was stopped".to_owned()),
             Err(cause) => (RunEnd::Failure, cause.to_string()),

@@ -4,7 +4,7 @@ use super::args::BatchArgs;
 use super::settings;
 use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
-use crate::process::signals::SignalWatch;
+use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::{Log, closing::mail_failure};
 use std::ffi::{OsStr, OsString};

@@ -6,25 +6,17 @@ mod batch;
 mod check;
 pub mod conflicts;
 pub mod history;
-pub mod invocation;
 mod monitor;
 mod pager;
-mod pages;
 pub mod plan;
-mod refusal;
-pub mod run_flags;
 mod serve;
 mod settings;
 mod state;
 pub mod task_args;
 mod upgrade;
-mod usage;
 
 use crate::config::{Config, Environment, Location, Problem, Watch, WhenLocked};
-use crate::process::{
-    Stop,
-    signals::{Interrupt, SignalWatch},
-};
+use crate::process::{Interrupt, SignalWatch, Stop};
 use crate::report::{Level, Log, Reporter, Stamped, Who};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
@@ -49,7 +41,7 @@ const ERROR: u8 = 1;
 /// Does what the command line says and returns the exit status.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
-    let args = invocation::with_command(args.into_iter().collect());
+    let args = args::with_command(args.into_iter().collect());
     if let Some(dir) = environment.filled("RUN_DIR") {
         // refused only where it is set already, which is done nowhere else
         let _ = tempfile::env::override_temp_dir(Path::new(dir));
@@ -60,7 +52,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment)
             print(&error.to_string());
             ExitCode::SUCCESS
         }
-        Err(error) => bad_usage(&usage::one_line(&error, &args)),
+        Err(error) => bad_usage(&args::one_line(&error, &args)),
     }
 }
 
@@ -69,11 +61,11 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         None => sync(&cli.sync, environment),
         Some(Command::Sync(args)) => sync(&args, environment),
         Some(Command::Completions { shell }) => {
-            print(&pages::completions(shell));
+            print(&args::completions(shell));
             ExitCode::SUCCESS
         }
         Some(Command::Man) => {
-            print(&pages::manual());
+            print(&args::manual());
             ExitCode::SUCCESS
         }
         Some(Command::Batch(own)) => match batch::run(&own, args, environment) {
@@ -126,7 +118,7 @@ fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
             run_task(&config, &warnings, &settings, started)
         }
         None => {
-            refusal::tell(&resolution, &flags, environment, started);
+            settings::tell(&resolution, &flags, environment, started);
             ExitCode::from(ERROR)
         }
     }
@@ -218,7 +210,7 @@ fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
         let word = file.to_str().filter(|word| !word.contains('/'));
         return match word {
             Some(word) if !is_named_right && !Path::new(file).exists() => {
-                Err(usage::no_command(&crate::tree::path::escape(word.as_bytes())))
+                Err(args::no_command(&crate::tree::path::escape(word.as_bytes())))
             }
             _ => Ok(()),
         };

@@ -1,14 +1,18 @@
 //! Reads and resolves the settings of a task: files here, meaning in `config`.
 
+use super::complain;
 use crate::config::keys::{Key, Kind};
 use crate::config::{
-    Environment, FileSettings, Flags, Origin, Problem, Resolution, Setting, Settings,
+    Environment, FileSettings, Flags, Origin, Output, Problem, Resolution, Setting, Settings,
+    ThisMachine, load, resolve,
 };
-use crate::config::{ThisMachine, load, resolve};
 use crate::filter::Filter;
+use crate::report::{Level, Log, LogPlace, Reporter};
 use crate::tree::path::escape;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Where the origins begin, if values leave room.
 const COLUMN: usize = 56;
@@ -110,5 +114,58 @@ fn ask_the_filter(resolution: &mut Resolution) {
     }
     if !resolution.errors.is_empty() {
         resolution.config = None;
+    }
+}
+
+/// All problems, on standard error; with `--silent` in the log file, as far as the
+/// settings tell where that is.
+pub fn tell(resolution: &Resolution, flags: &Flags, environment: &Environment, started: Instant) {
+    if !flags.silent {
+        for problem in resolution.warnings.iter().chain(&resolution.errors) {
+            complain(&problem.to_string());
+        }
+        return;
+    }
+    let log = Log::open(&output(flags), &place(resolution, environment, flags.dry), started);
+    for warning in &resolution.warnings {
+        log.problem(Level::Warn, None, None, &warning.to_string());
+    }
+    for error in &resolution.errors {
+        log.problem(Level::Critical, None, None, &error.to_string());
+    }
+}
+
+fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPlace {
+    let value = |key| resolution.settings.get(key).map(|setting| setting.value.as_slice());
+    let id = value("INSTANCE_ID").and_then(|id| std::str::from_utf8(id).ok());
+    let name = match id.filter(|id| !id.is_empty() && !id.contains(['/', '\0'])) {
+        Some(id) => format!("osync.{id}.log"),
+        None => "osync.log".to_owned(),
+    };
+    let wanted = value("LOGFILE").filter(|file| file.starts_with(b"/"));
+    LogPlace {
+        wanted: wanted.map(|file| PathBuf::from(OsStr::from_bytes(file))),
+        name,
+        home: environment.filled("HOME").map(PathBuf::from),
+        replicas: Vec::new(),
+        dry,
+    }
+}
+
+fn output(flags: &Flags) -> Output {
+    Output {
+        log_file: None,
+        silent: true,
+        verbose: flags.verbose,
+        errors_only: flags.errors_only,
+        no_prefix: flags.no_prefix,
+        non_interactive: true,
+        summary: false,
+        log_conflicts: false,
+        debug: false,
+        color: false,
+        dated_prefix: flags.dated_prefix,
+        report_file: None,
+        batch_report: None,
     }
 }

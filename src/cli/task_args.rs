@@ -1,7 +1,7 @@
 //! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
 //! `conflicts`, `plan` (spec 9, "Commands").
 
-use super::run_flags::RunFlags;
+use super::args::RunFlags;
 use super::settings;
 use crate::config::{Config, Environment, Location, Problem};
 use crate::tree::{RelPath, Side, path::escape};

@@ -2,7 +2,7 @@
 
 use super::conf_file::{self, CommandFailure, Outside, Parsed};
 use super::location::LocationError;
-use super::{Location, to_toml, toml_file, upgrade};
+use super::{Location, toml_file, upgrade};
 use crate::rsync::options;
 use std::collections::BTreeMap;
 
@@ -45,7 +45,7 @@ pub(crate) fn conf(bytes: &[u8]) {
         assert!(source.value.start == source.name.end + 1 && source.value.end <= text.len());
     }
     assert!(parsed.headings.iter().all(|heading| text[heading.clone()].starts_with(b"[")));
-    let Ok(made) = to_toml::to_toml(bytes, &mut Fake) else { return };
+    let Ok(made) = toml_file::to_toml(bytes, &mut Fake) else { return };
     assert!(parsed.errors.is_empty());
     let again = toml_file::parse(made.text.as_bytes());
     assert!(again.errors.is_empty(), "{:?}\n{}", again.errors, made.text);

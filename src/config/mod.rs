@@ -4,31 +4,21 @@ use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-mod access;
 pub mod conf_file;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod keys;
 pub mod load;
 mod location;
-mod patterns;
-mod placeholder;
-mod places;
-mod problem;
-mod read;
 mod resolve;
-pub mod sample;
+#[cfg(test)]
+mod sample_tests;
 mod settings;
-mod surroundings;
-pub mod to_toml;
 pub mod toml_file;
 pub mod upgrade;
 pub use location::{Location, SshLocation};
-pub use placeholder::Placeholder;
-pub use problem::{Origin, Problem};
-pub use resolve::{Flags, Resolution, resolve};
-pub use settings::{Environment, FileSettings, Override, Setting, Settings};
-pub use surroundings::{Surroundings, ThisMachine};
+pub use resolve::{Flags, Placeholder, Resolution, Surroundings, ThisMachine, resolve};
+pub use settings::{Environment, FileSettings, Origin, Override, Problem, Setting, Settings};
 
 /// All settings of one task. Built by `resolve` from defaults, environment, file and
 /// flags; nothing in it needs further interpretation.

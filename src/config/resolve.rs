@@ -1,19 +1,26 @@
 //! Raw settings to a [`Config`]: default < environment < file < flag, all checks of
 //! spec 2, all problems at once. Pure but for the questions to [`Surroundings`].
 
-use super::problem::Origin;
-use super::read::{Reading, read_boolean};
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;
+
+use super::keys::{self, Kind};
 use super::settings::{Environment, FileSettings, Override, Settings};
-use super::surroundings::Surroundings;
+use super::settings::{Origin, Problem};
+use super::toml_file::ARRAY_SEPARATOR;
 use super::{
-    Alerts, Config, Hooks, Limits, Locking, Mode, Output, Policy, Preserve, Problem, Remote,
-    RemoteOsync, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch, WhenLocked,
-    placeholder, places,
+    Alerts, Config, Hooks, Limits, Location, Locking, Mode, Output, Policy, Preserve, Remote,
+    RemoteOsync, RuleText, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch,
+    WhenLocked,
 };
 use crate::rsync::options;
+use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
-use std::ffi::OsString;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -114,7 +121,7 @@ pub fn resolve(
 /// Lines that could not be read, and settings under an older name, may be just those that
 /// seem to be missing.
 fn hides_settings(error: &Problem) -> bool {
-    error.key.as_ref().is_none_or(|key| super::keys::obsolete(key).is_some())
+    error.key.as_ref().is_none_or(|key| keys::obsolete(key).is_some())
 }
 
 fn is_missing(settings: &Settings, key: &str) -> bool {
@@ -129,15 +136,15 @@ fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
 }
 
 fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
-    let replicas = places::replicas(r, flags.watch);
+    let replicas = replicas(r, flags.watch);
     Config {
-        instance_id: places::instance_id(r, from_file),
-        state_dirs: places::state_dirs(r, &replicas),
+        instance_id: instance_id(r, from_file),
+        state_dirs: state_dirs(r, &replicas),
         replicas,
         create_dirs: r.boolean("CREATE_DIRS"),
         minimum_space: r.number("MINIMUM_SPACE", u64::MAX),
         history_days: r.number("HISTORY_DAYS", u32::MAX.into()),
-        selection: Selection { rules: super::patterns::rules(r), listing_args: Vec::new() },
+        selection: Selection { rules: pattern_rules(r), listing_args: Vec::new() },
         transfer: transfer(r, flags),
         preserve: preserve(r),
         policy: policy(r, flags),
@@ -354,7 +361,7 @@ fn alerts(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Alerts {
     }
     let mut placeholders = Vec::new();
     let mut meant = |key: &'static str, value: &String| {
-        let found = placeholder::find(key, value);
+        let found = find(key, value);
         let is_meant = found.is_none();
         placeholders.extend(found);
         is_meant
@@ -405,6 +412,459 @@ fn hooks(r: &Reading<'_>) -> Hooks {
     }
 }
 
+/// INSTANCE_ID: part of file names.
+fn instance_id(r: &Reading<'_>, from_file: bool) -> String {
+    const KEY: &str = "INSTANCE_ID";
+    if from_file && !r.is_set(KEY) {
+        r.complain(KEY, "not set; give every task a name of its own");
+    }
+    let id = r.text(KEY);
+    if id.contains(['/', '\0', '\n']) || id == "." || id == ".." {
+        let shown = escape(id.as_bytes());
+        r.complain(KEY, format!("'{shown}' cannot be part of a file name"));
+    } else if id.len() > 200 {
+        r.complain(KEY, "longer than 200 bytes; file names made of it would be too long");
+    }
+    id
+}
+
+/// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR.
+fn replicas(r: &Reading<'_>, watch: Watch) -> Pair<Location> {
+    let read = Pair::from_fn(|side| location(r, side));
+    let may_be_remote = if watch == Watch::Target { Side::Initiator } else { Side::Target };
+    let must_be_local = may_be_remote.other();
+    if read[must_be_local].as_ref().is_some_and(Location::is_remote) {
+        let text = match must_be_local {
+            Side::Initiator => "the initiator must be a directory of this machine",
+            Side::Target => {
+                "with --on-changes-target, the target must be a directory of this machine"
+            }
+        };
+        r.complain(key_of(must_be_local), text);
+    }
+    if let (Some(Location::Local(initiator)), Some(Location::Local(target))) =
+        (&read.initiator, &read.target)
+    {
+        keep_apart(r, initiator, target);
+    }
+    read.map(|location| location.unwrap_or_else(|| Location::Local(PathBuf::new())))
+}
+
+fn key_of(side: Side) -> &'static str {
+    match side {
+        Side::Initiator => "INITIATOR_SYNC_DIR",
+        Side::Target => "TARGET_SYNC_DIR",
+    }
+}
+
+fn location(r: &Reading<'_>, side: Side) -> Option<Location> {
+    let key = key_of(side);
+    match Location::parse(r.bytes(key)) {
+        Ok(Location::Local(path)) => {
+            let path = r.absolute(&r.with_home(path.as_os_str().as_bytes()));
+            Some(Location::Local(path))
+        }
+        Ok(remote) => Some(remote),
+        Err(error) => {
+            r.complain(key, error.to_string());
+            None
+        }
+    }
+}
+
+/// Two replicas may not share anything.
+fn keep_apart(r: &Reading<'_>, initiator: &Path, target: &Path) {
+    let (a, b) = (r.surroundings.real_path(initiator), r.surroundings.real_path(target));
+    let text = if a == b {
+        "initiator and target are the same directory"
+    } else if b.starts_with(&a) {
+        "the target lies inside the initiator"
+    } else if a.starts_with(&b) {
+        "the initiator lies inside the target"
+    } else {
+        return;
+    };
+    let shown = escape(b.as_os_str().as_bytes());
+    r.complain("TARGET_SYNC_DIR", format!("{text} ('{shown}')"));
+}
+
+/// INITIATOR_CUSTOM_STATE_DIR and TARGET_CUSTOM_STATE_DIR.
+fn state_dirs(r: &Reading<'_>, replicas: &Pair<Location>) -> Pair<Option<PathBuf>> {
+    let keys = Pair::new("INITIATOR_CUSTOM_STATE_DIR", "TARGET_CUSTOM_STATE_DIR");
+    let dirs = Pair::from_fn(|side| {
+        let path = match replicas[side].is_remote() {
+            true => r.far_path(keys[side]),
+            false => r.far_path(keys[side]).map(|p| r.with_home(p.as_os_str().as_bytes())),
+        };
+        if path.as_ref().is_some_and(|path| !path.is_absolute()) {
+            r.complain(keys[side], "must be an absolute path");
+        }
+        path
+    });
+    if let (Some(initiator), Some(target)) = (&dirs.initiator, &dirs.target) {
+        let local = !replicas.initiator.is_remote() && !replicas.target.is_remote();
+        if local && r.surroundings.real_path(initiator) == r.surroundings.real_path(target) {
+            r.complain(keys.target, "must be another directory than INITIATOR_CUSTOM_STATE_DIR");
+        }
+    }
+    dirs
+}
+
+/// All rules; a pattern file that cannot be read is a problem.
+fn pattern_rules(reading: &Reading<'_>) -> Vec<RuleText> {
+    let include_first = reading.choice("RSYNC_PATTERN_FIRST") == "include";
+    let mut rules = Vec::new();
+    for include in [include_first, !include_first] {
+        let (patterns, from) = if include {
+            ("RSYNC_INCLUDE_PATTERN", "RSYNC_INCLUDE_FROM")
+        } else {
+            ("RSYNC_EXCLUDE_PATTERN", "RSYNC_EXCLUDE_FROM")
+        };
+        let value = reading.bytes(patterns);
+        let separator = match value.contains(&ARRAY_SEPARATOR) {
+            true => &[ARRAY_SEPARATOR],
+            false => reading.bytes("PATH_SEPARATOR_CHAR"),
+        };
+        for pattern in split(value, separator) {
+            rules.push(RuleText { include, from_file: false, pattern: pattern.to_vec() });
+        }
+        for line in lines_of(reading, from) {
+            rules.push(RuleText { include, from_file: true, pattern: line });
+        }
+    }
+    rules
+}
+
+fn split<'a>(mut text: &'a [u8], separator: &[u8]) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    while let Some(at) = text.windows(separator.len().max(1)).position(|w| w == separator) {
+        parts.push(&text[..at]);
+        text = &text[at + separator.len()..];
+    }
+    parts.push(text);
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+fn lines_of(reading: &Reading<'_>, key: &str) -> Vec<Vec<u8>> {
+    let Some(path) = pattern_file(reading, key) else { return Vec::new() };
+    match reading.surroundings.read(&path) {
+        // rsync, too, ends a line at either byte
+        Ok(bytes) => bytes
+            .split(|b| matches!(b, b'\n' | b'\r'))
+            .filter(|line| !line.is_empty())
+            .map(<[u8]>::to_vec)
+            .collect(),
+        Err(error) => {
+            let shown = crate::tree::path::escape(path.as_os_str().as_bytes());
+            reading.complain(key, format!("cannot read the pattern file '{shown}': {error}"));
+            Vec::new()
+        }
+    }
+}
+
+/// A bare name lies beside the configuration file.
+fn pattern_file(reading: &Reading<'_>, key: &str) -> Option<PathBuf> {
+    let value = reading.bytes(key);
+    if value.is_empty() {
+        return None;
+    }
+    let bare = !value.contains(&b'/') && value != b"~";
+    match (&reading.settings.file, bare) {
+        (Some(file), true) => {
+            let beside = file.parent().map(|dir| dir.join(OsStr::from_bytes(value)));
+            beside.map(|path| reading.absolute(&path))
+        }
+        _ => reading.path(key),
+    }
+}
+
+/// The settings and the values that nobody can mean.
+const SAMPLES: &[(&str, &[&str])] = &[
+    ("DESTINATION_MAILS", &["your@alert.tld", "infrastructure@example.com"]),
+    ("SENDER_MAIL", &["alert@your.system.tld", "sender@example.com"]),
+    ("SMTP_SERVER", &["smtp.your.isp.tld"]),
+];
+
+/// A setting that holds a sample's value and counts as unset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placeholder {
+    /// The key.
+    pub key: &'static str,
+    /// The sample's value.
+    pub value: String,
+}
+
+impl std::fmt::Display for Placeholder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Placeholder { key, value } = self;
+        let then = match *key {
+            "DESTINATION_MAILS" => "nobody gets a mail there",
+            "SMTP_SERVER" => "mails go through a program of this machine",
+            _ => "mails are from this user and host",
+        };
+        write!(f, "{key}: {value} is only the sample's value and counts as unset: {then}")
+    }
+}
+
+/// Whether a value of this key is a sample's; the table's spelling of the key.
+#[must_use]
+pub fn find(key: &str, value: &str) -> Option<Placeholder> {
+    let (key, samples) = SAMPLES.iter().find(|(known, _)| *known == key)?;
+    let is_sample = samples.iter().any(|sample| value.trim().eq_ignore_ascii_case(sample));
+    is_sample.then(|| Placeholder { key, value: value.trim().to_owned() })
+}
+
+/// Reads values one by one and collects what is wrong with them.
+struct Reading<'a> {
+    pub settings: &'a Settings,
+    pub surroundings: &'a dyn Surroundings,
+    pub home: Option<&'a OsStr>,
+    pub problems: RefCell<Vec<Problem>>,
+    /// Keys that were asked for: a test compares them with the table.
+    pub asked: RefCell<BTreeSet<&'static str>>,
+}
+
+impl Reading<'_> {
+    fn raw(&self, key: &str) -> (&[u8], Origin) {
+        if let Some(known) = keys::find(key) {
+            self.asked.borrow_mut().insert(known.name);
+        }
+        self.settings.get(key).map_or((b"".as_slice(), Origin::Default), |s| (&s.value, s.origin))
+    }
+
+    /// Adds a problem at the place where the key was set.
+    pub fn complain(&self, key: &str, text: impl Into<String>) {
+        let problem = self.problem(key, text);
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// A problem at the place where the key was set.
+    pub fn problem(&self, key: &str, text: impl Into<String>) -> Problem {
+        let (_, origin) = self.raw(key);
+        let line = match origin {
+            Origin::File(line) => Some(line),
+            _ => None,
+        };
+        let place = self.settings.place(origin);
+        Problem { place, line, key: Some(key.to_owned()), text: text.into() }
+    }
+
+    fn complain_of_value(&self, key: &str, wanted: &str) {
+        let (value, _) = self.raw(key);
+        let shown = match keys::find(key).map(|k| k.kind) {
+            Some(Kind::Secret) => "the value".to_owned(),
+            _ => format!("'{}'", escape(value)),
+        };
+        self.complain(key, format!("{shown} is not {wanted}"));
+    }
+
+    /// Whether somebody set the key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.raw(key).1 != Origin::Default
+    }
+
+    /// The bytes as they are.
+    pub fn bytes(&self, key: &str) -> &[u8] {
+        self.raw(key).0
+    }
+
+    /// `true|false|yes|no` in any case.
+    pub fn boolean(&self, key: &str) -> bool {
+        let value = self.bytes(key).trim_ascii();
+        match read_boolean(value) {
+            Some(value) => value,
+            None => {
+                self.complain_of_value(key, "yes, no, true or false");
+                keys::find(key).is_some_and(|k| k.default == "yes")
+            }
+        }
+    }
+
+    /// A whole number that fits its place.
+    pub fn number<N: TryFrom<u64> + Default>(&self, key: &str, max: u64) -> N {
+        let text = std::str::from_utf8(self.bytes(key)).unwrap_or("x").trim();
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let number = if digits { text.parse::<u64>().ok() } else { None };
+        match number.filter(|n| *n <= max).and_then(|n| N::try_from(n).ok()) {
+            Some(number) => number,
+            None if digits => {
+                self.complain_of_value(key, &format!("{max} or less"));
+                N::default()
+            }
+            None => {
+                self.complain_of_value(key, "a whole number (0 or more)");
+                N::default()
+            }
+        }
+    }
+
+    /// Text, empty if it is not set.
+    pub fn text(&self, key: &str) -> String {
+        match std::str::from_utf8(self.bytes(key)) {
+            Ok(text) => text.to_owned(),
+            Err(_) => {
+                self.complain_of_value(key, "UTF-8 text");
+                String::new()
+            }
+        }
+    }
+
+    /// Text that is not empty.
+    pub fn filled(&self, key: &str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    /// Words between blanks and commas.
+    pub fn words(&self, key: &str) -> Vec<String> {
+        let text = self.text(key);
+        let blank = |c: char| c.is_whitespace() || c == ',' || c == ';';
+        text.split(blank).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// Text split as a shell would.
+    pub fn arguments(&self, key: &str) -> Vec<String> {
+        shell_words::split(&self.text(key)).unwrap_or_else(|_| {
+            self.complain(key, "a quote is not closed");
+            Vec::new()
+        })
+    }
+
+    /// One of the words that the table allows, as the table spells it.
+    pub fn choice(&self, key: &str) -> &'static str {
+        let Some(Kind::Choice(allowed)) = keys::find(key).map(|k| k.kind) else { return "" };
+        let value = self.bytes(key).trim_ascii();
+        let found = allowed.iter().find(|word| value.eq_ignore_ascii_case(word.as_bytes()));
+        found.copied().unwrap_or_else(|| {
+            let words: Vec<_> = allowed.iter().filter(|w| !w.is_empty()).copied().collect();
+            let (last, others) = words.split_last().unwrap_or((&"", &[]));
+            self.complain_of_value(key, &format!("{} or {last}", others.join(", ")));
+            allowed[0]
+        })
+    }
+
+    /// Sides that are named in a list.
+    pub fn sides(&self, key: &str) -> Pair<bool> {
+        let mut named = Pair::new(false, false);
+        for word in self.words(key) {
+            match Side::BOTH.into_iter().find(|side| word.eq_ignore_ascii_case(side.name())) {
+                Some(side) => named[side] = true,
+                None => self.complain_of_value(key, "initiator, target, or initiator,target"),
+            }
+        }
+        named
+    }
+
+    /// A path of this machine, absolute, with `~/` replaced.
+    pub fn path(&self, key: &str) -> Option<PathBuf> {
+        let bytes = self.bytes(key);
+        (!bytes.is_empty()).then(|| self.absolute(&self.with_home(bytes)))
+    }
+
+    /// A path of another machine, as it is written.
+    pub fn far_path(&self, key: &str) -> Option<PathBuf> {
+        let bytes = self.bytes(key);
+        (!bytes.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(bytes)))
+    }
+
+    /// `~/` at the beginning replaced by the home directory.
+    pub fn with_home(&self, bytes: &[u8]) -> PathBuf {
+        let below = match bytes {
+            b"~" => Some(b"".as_slice()),
+            [b'~', b'/', below @ ..] => Some(below),
+            _ => None,
+        };
+        match (self.home, below) {
+            (Some(home), Some(below)) => Path::new(home).join(OsStr::from_bytes(below)),
+            _ => PathBuf::from(OsStr::from_bytes(bytes)),
+        }
+    }
+
+    /// The path as seen from the root, without touching it.
+    pub fn absolute(&self, path: &Path) -> PathBuf {
+        if path.is_absolute() {
+            path.to_owned()
+        } else {
+            self.surroundings.current_dir().join(path)
+        }
+    }
+}
+
+/// The booleans of all configuration: `true|false|yes|no` in any case.
+pub(super) fn read_boolean(value: &[u8]) -> Option<bool> {
+    let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
+    if is("yes") || is("true") {
+        Some(true)
+    } else if is("no") || is("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// Questions to the machine. Nothing is changed by asking them.
+pub trait Surroundings {
+    /// The directory that relative paths begin in.
+    fn current_dir(&self) -> PathBuf;
+
+    /// Whether there is a file of this name.
+    fn is_file(&self, path: &Path) -> bool;
+
+    /// The path with symbolic links resolved, as far as it exists.
+    fn real_path(&self, path: &Path) -> PathBuf;
+
+    /// The content of a pattern file.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+}
+
+/// The machine this program runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ThisMachine;
+
+impl Surroundings for ThisMachine {
+    fn current_dir(&self) -> PathBuf {
+        std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+    }
+
+    fn is_file(&self, path: &Path) -> bool {
+        path.is_file()
+    }
+
+    fn real_path(&self, path: &Path) -> PathBuf {
+        let mut missing = Vec::new();
+        for present in path.ancestors() {
+            if let Ok(real) = present.canonicalize() {
+                return missing.iter().rev().fold(real, |path, name| path.join(name));
+            }
+            missing.extend(present.file_name());
+        }
+        path.to_owned()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+}
+
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
-mod tests;
+mod patterns_tests {
+    use super::*;
+
+    #[test]
+    fn patterns_are_split_at_the_separator() {
+        for (text, separator, expected) in [
+            ("tmp;archives;some path", ";", vec!["tmp", "archives", "some path"]),
+            (";a;;b;", ";", vec!["a", "b"]),
+            ("a;b|c", "|", vec!["a;b", "c"]),
+            ("a::b:c", "::", vec!["a", "b:c"]),
+            ("", ";", vec![]),
+        ] {
+            let parts = split(text.as_bytes(), separator.as_bytes());
+            let expected: Vec<&[u8]> = expected.iter().map(|s| s.as_bytes()).collect();
+            assert_eq!(parts, expected, "{text}");
+        }
+    }
+}

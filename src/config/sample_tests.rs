@@ -1,4 +1,6 @@
-use super::*;
+use super::keys::Kind;
+use super::toml_file::in_toml;
+use super::upgrade::{comment, entry};
 use crate::config::conf_file::{self, CommandFailure, Outside};
 use crate::config::keys::{KEYS, OBSOLETE, Section};
 use crate::config::toml_file;

@@ -1,11 +1,15 @@
 //! Older configuration files, text to text (spec 7, "Upgrade"). Pure. What the user wrote
 //! stays where it is: only names, a few values and missing settings change.
 
-use super::conf_file::{self, Outside, Parsed, Source, Trouble};
-use super::keys::{self, KEYS, Kind, Section};
-use super::sample;
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::ops::Range;
+#[cfg(test)]
+#[path = "upgrade_tests.rs"]
+mod tests;
+
+use super::conf_file::{self, Outside, Parsed, Source, Trouble};
+use super::keys::{self, KEYS, Key, Kind, Section};
 
 /// The revision that an upgraded file has.
 const REVISION: &str = "1.3.0";
@@ -236,7 +240,7 @@ impl Work<'_> {
                     (_, _, default) => default,
                 };
                 text.push('\n');
-                text.push_str(&sample::entry(key, value));
+                text.push_str(&entry(key, value));
                 self.notes.push(format!("{} is new, with its default", key.name));
             }
             self.edit(at..at, text.as_bytes());
@@ -384,6 +388,52 @@ fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
     out
 }
 
-#[cfg(test)]
-#[path = "upgrade_tests.rs"]
-mod tests;
+/// How wide comments get.
+const WIDTH: usize = 78;
+
+/// One setting with its comment, as it stands in a `.conf` file.
+#[must_use]
+pub fn entry(key: &Key, value: &str) -> String {
+    let told = match key.sample {
+        Some(_) if key.default.is_empty() || key.about.contains(key.default) => String::new(),
+        Some(sample) if value == sample => format!(" Default: {}.", key.default),
+        _ => String::new(),
+    };
+    let mut out = comment(&format!("{}{told}", key.about));
+    let _ = writeln!(out, "{}={}", key.name, in_conf(key.kind, value));
+    out
+}
+
+/// A value with the quotes it needs or usually has.
+#[must_use]
+pub fn in_conf(kind: Kind, value: &str) -> String {
+    match kind {
+        Kind::Boolean | Kind::Number if !value.is_empty() => value.to_owned(),
+        _ => {
+            let mut quoted = String::from("\"");
+            for character in value.chars() {
+                if matches!(character, '"' | '\\' | '$' | '`') {
+                    quoted.push('\\');
+                }
+                quoted.push(character);
+            }
+            quoted + "\""
+        }
+    }
+}
+
+/// Text as comment lines.
+pub(super) fn comment(text: &str) -> String {
+    let mut out = String::new();
+    let mut line = String::from("#");
+    for word in text.split(' ') {
+        if line.len() + 1 + word.len() > WIDTH && line != "#" {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    out + &line + "\n"
+}

@@ -2,7 +2,7 @@
 //! spec 5, "A peer, where there is one"). Where there is none, the target helper over there
 //! does it.
 
-use super::inbox::Inbox;
+use super::watcher::Inbox;
 use super::watcher::{Eyes, Presence, limit_advice};
 use super::{CHECK_EVERY, SETTLE};
 use crate::config::{Config, RuleText, is_ours};

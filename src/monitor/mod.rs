@@ -8,10 +8,8 @@ pub mod echo_filter;
 pub mod far;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod inbox;
 pub mod notify_socket;
 pub mod pace;
-mod rescan;
 pub mod target_helper;
 mod trigger;
 pub mod watcher;
@@ -22,16 +20,16 @@ use crate::process::Stop;
 use crate::report::{Level, Reporter};
 use crate::state::Baseline;
 use crate::tree::{Pair, RelPath, Side};
-use inbox::{Inbox, Sign};
 use notify_socket::NotifySocket;
 use pace::{Next, Pace, RunEnd, Why};
-use rescan::fingerprint;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use trigger::Trigger;
+use watcher::fingerprint;
 use watcher::{Eyes, Presence, Sighting, Trouble, limit_advice};
+use watcher::{Inbox, Sign};
 
 /// How often it is checked whether the replicas are still there: an unmounted file system
 /// sends no word.

@@ -1,9 +1,9 @@
 //! What must hold of any output of a child, and of what Linux says of processes
 //! (docs/testing.md).
 
-use super::group::state_and_group;
-use super::lines::{Excerpt, Lines};
-use super::signals::parse_ignored;
+use super::child::state_and_group;
+use super::child::{Excerpt, Lines};
+use super::stop::parse_ignored;
 
 /// A stream, cut into pieces of a length that its first byte gives: its lines are the same
 /// however it was cut, and nothing of it is lost but line ends.

@@ -6,27 +6,18 @@
 //! leaves us no say; rsync and ssh then end by themselves because their pipes are gone.)
 
 mod child;
-pub mod deadline;
 pub mod fault;
-mod fence;
-mod find;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod group;
-mod lines;
-mod own;
-mod run;
-pub mod signals;
+mod landlock;
+mod program;
 mod stop;
 #[cfg(test)]
 mod tests;
 
-pub use child::{Child, ChildInput, spawn};
-pub use find::{HookShell, find_program};
-pub use lines::Excerpt;
-pub use own::own_program;
-pub use run::{Input, Output, output, output_up_to, run};
-pub use stop::Stop;
+pub use child::{Child, ChildInput, Excerpt, Input, Output, output, output_up_to, run, spawn};
+pub use program::{HookShell, find_program, own_program};
+pub use stop::{Deadlines, Interrupt, Limits, SignalWatch, Stop, end_by, signal_name};
 
 use crate::tree::path::escape;
 use std::ffi::{OsStr, OsString};

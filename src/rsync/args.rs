@@ -1,8 +1,15 @@
 //! The arguments of an rsync call, from settings alone.
 
-use super::{End, Purpose, RemoteEnd, Takes, Transfer};
+#[cfg(test)]
+#[path = "args_tests.rs"]
+mod tests;
+
+use super::output::{Outcome, outcome};
+use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Takes, Transfer};
 use crate::config;
-use crate::process::Command;
+use crate::filter::listing::{self, VisibleSet};
+use crate::process::{Command, Input, Stop, output};
+use crate::tree::RelPath;
 use crate::tree::path::escape;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -290,6 +297,126 @@ fn remote_shell(words: &[OsString]) -> OsString {
     OsString::from_vec(line)
 }
 
+/// Asks rsync which paths below a root take part under the task's own rules
+/// ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)) and, behind them, these arguments
+/// ([`config::Selection::listing_args`]).
+///
+/// # Errors
+/// rsync cannot be started, or its list is not whole: what it could not read would count as
+/// excluded.
+pub fn visible(
+    settings: &config::Transfer,
+    rules: impl IntoIterator<Item = OsString>,
+    listing_args: &[String],
+    root: &End,
+    stop: &Stop,
+) -> Result<VisibleSet, RsyncError> {
+    let failed =
+        |why: String| RsyncError::Listing { root: escape(root.root().as_os_str().as_bytes()), why };
+    // the list comes from a dry transfer, which wants somewhere to go to
+    let nowhere =
+        tempfile::tempdir().map_err(|e| failed(format!("no temporary directory: {e}")))?;
+    let mut command = bare_command(settings).args(listing::ARGUMENTS).arg("-s");
+    command = command.args(rules).args(listing_args);
+    if let End::Remote(remote) = root {
+        command = command.args(remote_args(remote));
+        command.env.extend(remote.env.iter().cloned());
+    }
+    command = command.arg(place(root)).arg(nowhere.path());
+    let result = output(&command, Input::Nothing, stop)?;
+    let words: Vec<String> = result
+        .stderr
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .take(20)
+        .map(escape)
+        .collect();
+    match outcome(result.exit, &words) {
+        Outcome::Partial if !is_only_about_links(&result.stderr) => {
+            let words = words.join("; ");
+            Err(failed(format!("it could not read everything, so its list is not whole ({words})")))
+        }
+        Outcome::Done | Outcome::Vanished | Outcome::Partial => {
+            listing::visible(&result.stdout).map_err(|why| failed(why.to_string()))
+        }
+        Outcome::Stopped(_) => Err(failed("the run was stopped".into())),
+        Outcome::EndedEarly(why) | Outcome::Failed(why) => Err(failed(why)),
+    }
+}
+
+/// With `--copy-unsafe-links` a link that leads nowhere has nothing to be copied: it takes no part,
+/// and nothing else is missing.
+fn is_only_about_links(stderr: &[u8]) -> bool {
+    let lines = stderr.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let harmless = [&b"symlink has no referent: "[..], b"rsync error: "];
+    lines.clone().next().is_some()
+        && lines.into_iter().all(|line| harmless.iter().any(|start| line.starts_with(start)))
+}
+
+/// The longest path that system calls take, without the final NUL.
+const PATH_MAX: usize = 4095;
+
+/// Why a path cannot be given to rsync as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// The path itself is too long on one of the sides: it cannot be transferred.
+    #[error("its path is too long for rsync (more than 4095 bytes with the replica's own)")]
+    Path,
+    /// Only the path of its backup would be too long: it needs a backup of our own making
+    /// and a call without `--backup`.
+    #[error("the path of its backup would be too long for rsync")]
+    Backup,
+}
+
+/// Whether rsync can transfer a path, with that backup.
+///
+/// # Errors
+/// See [`Misfit`].
+pub fn fits(path: &RelPath, roots: [&Path; 2], backup: Option<&Backup>) -> Result<(), Misfit> {
+    let length = path.as_bytes().len();
+    let below = |dir: &Path| dir.as_os_str().len() + 1 + length;
+    // listed as "./path"
+    if length + 2 > PATH_MAX || roots.iter().any(|root| below(root) > PATH_MAX) {
+        return Err(Misfit::Path);
+    }
+    if backup.is_some_and(|backup| below(&backup.dir) > PATH_MAX) {
+        return Err(Misfit::Backup);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
-#[path = "args_tests.rs"]
-mod tests;
+mod fit_tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_judged_to_the_byte() {
+        let long = |length: usize| {
+            let text: Vec<u8> = (1..=length)
+                .map(|n| if n % 100 == 0 && n < length { b'/' } else { b'x' })
+                .collect();
+            RelPath::new(text).unwrap()
+        };
+        let plain = Backup { dir: "/backup".into() };
+        for (path, root, backup, expected) in [
+            (long(4093), "/", None, Ok(())),
+            (long(4094), "/", None, Err(Misfit::Path)),
+            (long(4090), "/dir", None, Ok(())),
+            (long(4091), "/dir", None, Err(Misfit::Path)),
+            (long(4087), "/dir", Some(&plain), Ok(())),
+            (long(4088), "/dir", Some(&plain), Err(Misfit::Backup)),
+        ] {
+            let length = path.as_bytes().len();
+            assert_eq!(
+                fits(&path, [Path::new("/"), Path::new(root)], backup),
+                expected,
+                "{length}"
+            );
+            assert_eq!(
+                fits(&path, [Path::new(root), Path::new("/")], backup),
+                expected,
+                "{length}"
+            );
+        }
+    }
+}

@@ -4,19 +4,13 @@
 //! returns explains; whether a path arrived is judged by reading it again.
 
 mod args;
-mod complaint;
-mod exit;
-mod fit;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod list;
 pub mod options;
 mod output;
 
-pub use exit::Outcome;
-pub use fit::{Misfit, fits};
-pub use list::visible;
-pub use output::Message;
+pub use args::{Misfit, fits, visible};
+pub use output::{Message, Outcome};
 
 use crate::config;
 use crate::process::{Command, Input, ProcessError, Stop, Stream, fault, output as ask, run};

@@ -1,13 +1,9 @@
 //! What rsync says, understood. Pure: lines in, values out.
 
 use super::args::ITEM_MARK;
-use super::complaint::{
-    is_complaint, is_of_rsync, is_unmakeable, is_unverified, parse, without_pid, without_temporary,
-};
-use super::exit::outcome;
-use super::{Finished, Outcome, Progress};
+use super::{Finished, Progress};
 use crate::filter::listing::decode;
-use crate::process::Exit;
+use crate::process::{Exit, StopReason};
 use crate::tree::RelPath;
 use crate::tree::path::escape;
 use std::collections::BTreeSet;
@@ -324,8 +320,264 @@ fn parse_transferred(line: &str) -> Option<u64> {
     text.strip_suffix(" bytes")?.parse().ok()
 }
 
+/// Complaints that rsync writes to standard output.
+fn is_complaint(line: &[u8]) -> bool {
+    [
+        &b"cannot delete non-empty directory: "[..],
+        b"could not make way for ",
+        b"skipping non-regular file ",
+        b"file has vanished: ",
+        b"symlink has no referent: ",
+        b"WARNING: ",
+        b"ERROR: ",
+    ]
+    .iter()
+    .any(|start| line.starts_with(start))
+}
+
+/// Whether a line on standard error is rsync's own, and not of the remote shell on the way.
+fn is_of_rsync(line: &[u8]) -> bool {
+    let own = [&b"rsync: "[..], b"rsync error: ", b"rsync warning: ", b"IO error ", b"@ERROR"];
+    is_complaint(line) || own.iter().any(|start| line.starts_with(start))
+}
+
+/// A complaint's path, if it names one, and its words without the path; none for lines
+/// that only repeat the exit status, and for what rsync puts right by itself.
+fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
+    let line = line.trim_ascii();
+    let repeats = [
+        &b"rsync error: some files/attrs were not transferred"[..],
+        b"rsync warning: some files vanished",
+    ];
+    if line.is_empty() || repeats.iter().any(|start| line.starts_with(start)) {
+        return None;
+    }
+    // rsync compares blocks by short sums first; where they deceive it (in a log of like lines),
+    // it takes the file again by long ones, and says so if that fails too
+    if line.starts_with(b"WARNING: ")
+        && find(line, b" failed verification -- update ").is_some()
+        && line.ends_with(b" (will try again).")
+    {
+        return None;
+    }
+    let line = without_role(line);
+    // where in rsync's own source
+    let line = find(line, b") at ")
+        .filter(|_| line.starts_with(b"rsync error: "))
+        .map_or(line, |end| &line[..=end]);
+    let (before, path, after) = split_path(line);
+    let [before, after] = [before, after].map(|text| String::from_utf8_lossy(text).into_owned());
+    let words =
+        format!("{}{after}", if after.starts_with(':') { before.trim_end() } else { &before });
+    Some((path, plain(words.trim())))
+}
+
+/// Without `rsync: [sender] `.
+fn without_role(line: &[u8]) -> &[u8] {
+    let Some(rest) = line.strip_prefix(b"rsync: ") else { return line };
+    if rest.first() != Some(&b'[') {
+        return rest;
+    }
+    rest.iter().position(|b| *b == b']').map_or(rest, |end| rest[end + 1..].trim_ascii_start())
+}
+
+/// Cuts out what stands between the first and the last quote (the first of two such names),
+/// or behind the colon of the complaints that do not quote.
+fn split_path(line: &[u8]) -> (&[u8], Option<Vec<u8>>, &[u8]) {
+    for start in
+        [&b"cannot delete non-empty directory: "[..], b"could not make way for new regular file: "]
+    {
+        if let Some(path) = line.strip_prefix(start) {
+            return (&start[..start.len() - 2], Some(decode(path)), b"");
+        }
+    }
+    if let Some(rest) = line.strip_prefix(b"WARNING: ").or_else(|| line.strip_prefix(b"ERROR: "))
+        && let Some(at) = find(rest, b" failed verification -- ")
+    {
+        return (b"", Some(decode(&rest[..at])), &rest[at..]);
+    }
+    let first = line.iter().position(|b| *b == b'"');
+    let last = line.iter().rposition(|b| *b == b'"');
+    match (first, last) {
+        (Some(first), Some(last)) if first < last => {
+            let quoted = &line[first + 1..last];
+            // a link's target, or the name of an extended attribute
+            let second: &[u8] =
+                if line[..first].ends_with(b"xattr(") { b"\",\"" } else { b"\" -> \"" };
+            let name = find(quoted, second).map_or(quoted, |end| &quoted[..end]);
+            let before = line[..first].strip_suffix(b": ").unwrap_or(&line[..first]);
+            (before, Some(decode(name)), &line[last + 1..])
+        }
+        _ => (line, None, b""),
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// rsync's words, with the cause in plain ones where we know better.
+fn plain(words: &str) -> String {
+    const KNOWN: [(&str, &str); 13] = [
+        ("file has vanished", "it vanished while it was being transferred"),
+        ("symlink has no referent", "the link points at nothing, so there is nothing to copy"),
+        (UNVERIFIED, "it changed while it was being read; the next run takes it again"),
+        ("cannot delete non-empty directory", "a directory that is not empty is in its place"),
+        ("could not make way", "what is in its place cannot be removed"),
+        ("skipping non-regular file", "it is no regular file and was left out"),
+        ("No space left on device", "no space left on the receiving side"),
+        ("Disk quota exceeded", "the disk quota of the receiving side is used up"),
+        ("Read-only file system", "the file system is read-only"),
+        ("Permission denied", "permission denied"),
+        ("Operation not permitted", "this user may not do that"),
+        (
+            "Too many levels of symbolic links",
+            "a directory above it is a link that leads out of the replica, which this rsync \
+             does not follow",
+        ),
+        ("File name too long", "its name or path is too long"),
+    ];
+    let words: String = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    match KNOWN.iter().find(|(theirs, _)| words.contains(theirs)) {
+        Some((_, ours)) => format!("{ours} (rsync: {words})"),
+        None => words,
+    }
+}
+
+/// Whether the words are about a special file that cannot be made: this user may not do
+/// that, or the system or file system has no such thing.
+fn is_unmakeable(text: &str) -> bool {
+    const FOR_GOOD: [&str; 5] = [
+        "Operation not permitted",
+        "not supported",
+        "Function not implemented",
+        "Invalid argument",
+        // of a socket, on systems where its path must be short
+        "File name too long",
+    ];
+    text.contains("skipping non-regular file")
+        || text.contains("mknod failed: ") && FOR_GOOD.iter().any(|why| text.contains(why))
+}
+
+const UNVERIFIED: &str = "failed verification -- update";
+
+/// Whether the words are about a file that rsync put together from old and new parts, and
+/// that did not become what was sent.
+fn is_unverified(text: &str) -> bool {
+    text.contains(UNVERIFIED)
+}
+
+/// The file that a temporary `.NAME.XXXXXX` stands for.
+fn without_temporary(path: &RelPath) -> RelPath {
+    let name = path.name();
+    let inner = || {
+        let body = name.strip_prefix(b".")?;
+        let (name, random) = body.split_at(body.len().checked_sub(".XXXXXX".len())?);
+        let random = random.strip_prefix(b".")?;
+        (!name.is_empty() && random.iter().all(u8::is_ascii_alphanumeric)).then_some(name)
+    };
+    match (inner(), path.parent()) {
+        (Some(name), Some(parent)) => parent.join(name),
+        _ => path.clone(),
+    }
+}
+
+/// The special file that a temporary `.NAME.PID` stands for; none: it has no such name.
+fn without_pid(path: &RelPath) -> Option<RelPath> {
+    let name = path.name().strip_prefix(b".")?;
+    let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0)?;
+    let pid = &name[dot + 1..];
+    (!pid.is_empty() && pid.iter().all(u8::is_ascii_digit)).then_some(())?;
+    Some(path.parent()?.join(&name[..dot]))
+}
+
+/// What the end of a call means for its list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of the list was worked through.
+    Done,
+    /// All of it, except what vanished on the source in between. No error.
+    Vanished,
+    /// Some entries failed; the rest of the list was worked through.
+    Partial,
+    /// The call broke off (disk full, say): what came later in the list is undone and stays
+    /// planned. The words say why.
+    EndedEarly(String),
+    /// The run was stopped, and the call with it.
+    Stopped(StopReason),
+    /// The call failed: the words say why and what to do about it.
+    Failed(String),
+}
+
+impl Outcome {
+    /// Whether the whole list was worked through.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        matches!(self, Outcome::Done | Outcome::Vanished | Outcome::Partial)
+    }
+}
+
+/// Reads an exit. `words` is what rsync and the remote shell said about the call as a whole.
+pub(super) fn outcome(exit: Exit, words: &[String]) -> Outcome {
+    let code = match exit {
+        Exit::Stopped(reason) => return Outcome::Stopped(reason),
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => {
+            return Outcome::Failed(format!("rsync was ended by signal {signal}"));
+        }
+        Exit::TimedOut => return Outcome::Failed("rsync took too long and was ended".into()),
+    };
+    match code {
+        0 => Outcome::Done,
+        24 => Outcome::Vanished,
+        23 => Outcome::Partial,
+        11 => Outcome::EndedEarly(described(code, "it could not write or read a file", words)),
+        _ => Outcome::Failed(described(code, meaning(code, words), words)),
+    }
+}
+
+const UNKNOWN: &str = "an error that rsync does not explain further";
+
+fn described(code: i32, meaning: &str, words: &[String]) -> String {
+    // its last line only repeats the status, which matters where we cannot say more
+    let repeats = |line: &str| meaning != UNKNOWN && line.starts_with("rsync error: ");
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|line| !repeats(line)).collect();
+    match words[..] {
+        [] => format!("rsync ended with status {code}: {meaning}"),
+        _ => format!("rsync ended with status {code}: {meaning} ({})", words.join("; ")),
+    }
+}
+
+fn meaning(code: i32, words: &[String]) -> &'static str {
+    let said = |text: &str| words.iter().any(|line| line.contains(text));
+    if said("is your shell clean") || said("protocol version mismatch") {
+        return "something on the way prints text of its own (a login banner, a start-up file \
+                of the shell over there); make it silent for non-interactive sessions";
+    }
+    if code == 127 || said("command not found") || said(": not found") {
+        return "there is no rsync on the other side; install it there, or set \
+                RSYNC_REMOTE_PATH";
+    }
+    match code {
+        1 => {
+            "it does not know one of its options; look at RSYNC_OPTIONAL_ARGS, and whether \
+             both sides have rsync 3.1.3 or later"
+        }
+        2 | 4 => "the two rsyncs do not fit together; update the older one",
+        3 => "a replica directory could not be entered",
+        5 | 12 | 14 => "the connection between the two rsyncs broke",
+        10 | 30 | 35 => "the connection to the other side was lost",
+        20 => "somebody ended it",
+        22 => "it ran out of memory",
+        25 => "a --max-delete limit stopped it",
+        126 => "the rsync on the other side cannot be run",
+        255 => "the remote shell failed",
+        _ => UNKNOWN,
+    }
+}
+
 #[cfg(test)]
-mod tests {
+mod output_tests {
     use super::*;
 
     fn listener() -> Listener {
@@ -548,6 +800,91 @@ mod tests {
             let finished = listener.finish(Exit::Code(exit)).alone();
             assert_eq!(finished.remarks.len(), remarks, "{exit}");
             assert_eq!(finished.messages.len(), told, "{exit}: {finished:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod complaint_tests {
+    use super::*;
+
+    #[test]
+    fn a_path_beside_the_name_of_an_attribute_is_told_by_itself() {
+        let denied = b"rsync: [sender] get_xattr_data: lgetxattr(\"/r/a b\",\"user.a\",0) failed: \
+            Permission denied (13)";
+        let (path, words) = parse(denied).unwrap();
+        assert_eq!(path.as_deref(), Some(&b"/r/a b"[..]));
+        assert!(words.starts_with("permission denied (rsync: get_xattr_data"), "{words}");
+        let plain = parse(b"rsync: rsync_xal_set: lsetxattr(\"/r/f\",\"user.a\") failed: x (1)");
+        assert_eq!(plain.unwrap().0.as_deref(), Some(&b"/r/f"[..]));
+        let link = parse(b"rsync: symlink \"/r/l\" -> \"t\" failed: x (1)").unwrap();
+        assert_eq!(link.0.as_deref(), Some(&b"/r/l"[..]));
+    }
+
+    #[test]
+    fn what_rsync_tries_again_is_no_complaint_until_that_fails() {
+        let said = |line: &str| parse(line.as_bytes());
+        assert_eq!(
+            said("WARNING: a/b failed verification -- update discarded (will try again)."),
+            None
+        );
+        let failed = said("ERROR: a/b failed verification -- update discarded.").unwrap();
+        assert_eq!(failed.0.as_deref(), Some(&b"a/b"[..]));
+        assert!(failed.1.starts_with("it changed while it was being read"), "{}", failed.1);
+    }
+
+    #[test]
+    fn temporary_names_stand_for_their_files() {
+        let path = |text: &str| RelPath::new(text).unwrap();
+        for (name, file, special) in [
+            ("d/.f.a1B2c3", "d/f", None),
+            (".f.1", ".f.1", Some("f")),
+            ("d/.a.b.12345678", "d/.a.b.12345678", Some("d/a.b")),
+            (".k", ".k", None),
+            (".", ".", None),
+            ("f", "f", None),
+            ("..12", "..12", None),
+            (".f.", ".f.", None),
+        ] {
+            let Ok(name) = RelPath::new(name) else { continue };
+            assert_eq!(without_temporary(&name), path(file), "{name:?}");
+            assert_eq!(without_pid(&name), special.map(path), "{name:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod exit_tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_a_meaning() {
+        for (exit, expected) in [
+            (Exit::Code(0), Outcome::Done),
+            (Exit::Code(23), Outcome::Partial),
+            (Exit::Code(24), Outcome::Vanished),
+            (Exit::Stopped(StopReason::HardLimit), Outcome::Stopped(StopReason::HardLimit)),
+        ] {
+            assert_eq!(outcome(exit, &[]), expected);
+        }
+        for (code, words, expected) in [
+            (11, "No space left on device", "could not write or read a file (No space"),
+            (12, "sh: rsync: not found", "no rsync on the other side"),
+            (12, "connection unexpectedly closed", "broke (connection unexpectedly closed)"),
+            (2, "protocol version mismatch -- is your shell clean?", "banner"),
+            (255, "Permission denied (publickey).", "remote shell failed (Permission denied"),
+            (12, "rsync error: error in data (code 12)", "two rsyncs broke"),
+            (99, "rsync error: odd (code 99)", "further (rsync error: odd (code 99))"),
+            (1, "unknown option", "RSYNC_OPTIONAL_ARGS"),
+            (99, "?", "does not explain"),
+        ] {
+            let result = outcome(Exit::Code(code), &[words.to_owned()]);
+            assert!(!result.is_complete());
+            let (Outcome::Failed(text) | Outcome::EndedEarly(text)) = &result else {
+                panic!("{result:?}")
+            };
+            assert!(text.contains(expected) && text.contains(&code.to_string()), "{text}");
+            assert_eq!(code == 11, matches!(result, Outcome::EndedEarly(_)));
         }
     }
 }

@@ -184,8 +184,8 @@ fn file_option(name: &str, path: &Path, quote: &str) -> OsString {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{plain, somewhere};
     use super::*;
+    use crate::ssh::ssh_tests::{plain, somewhere};
 
     const ALWAYS: &str = "ssh -T -o BatchMode=yes -o ConnectTimeout=30 \
                           -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o RemoteCommand=none";

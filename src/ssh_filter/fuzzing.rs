@@ -1,8 +1,8 @@
 //! What must hold whatever a client sends (docs/testing.md). /data is the directory.
 
+use super::decision::split;
 use super::decision::{Decision, Policy, Reach, Sudo, decide};
 use super::rsync_args::{Confinement, announces_more, check};
-use super::{refusals, words};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -55,10 +55,10 @@ pub(crate) fn decision(bytes: &[u8]) {
             _ => {}
         }
     }
-    let line = refusals::line("now", "there", "why", bytes, TOKEN);
+    let line = super::line("now", "there", "why", bytes, TOKEN);
     assert!(!line.as_bytes().windows(TOKEN.len()).any(|window| window == TOKEN), "{line}");
     assert_eq!(line.lines().count(), 1);
-    if let (Some(ours), Ok(text)) = (words::split(bytes), std::str::from_utf8(bytes)) {
+    if let (Some(ours), Ok(text)) = (split(bytes), std::str::from_utf8(bytes)) {
         let theirs = shell_words::split(text).unwrap_or_default();
         let ours: Vec<_> = ours.iter().map(|word| String::from_utf8_lossy(word)).collect();
         assert_eq!(ours, theirs);

@@ -3,26 +3,26 @@
 //! What it decides is pure ([`decide`], [`rsync_args`]). This file is its edge: it reads
 //! the environment that sshd made, and becomes what was allowed.
 
-use crate::replica::peer::serve::Watch;
-use confine::{Cage, Openings};
-use rsync_args::Confinement;
-use std::ffi::{OsStr, OsString};
-use std::io::Write as _;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 mod confine;
 mod decision;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod refusals;
 pub mod rsync_args;
-mod served;
-pub mod words;
 
+use crate::replica::peer::serve::{self, Limits, Watch};
+use confine::{Cage, Openings};
 pub use decision::{Decision, Policy, Reach, Refusal, Sudo, decide};
+use rsync_args::Confinement;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufReader, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// What the line in `authorized_keys` says.
 #[derive(Clone)]
@@ -77,7 +77,7 @@ pub fn run(options: &Options, watch: &Watch<'_>) -> i32 {
         (Decision::Rsync { args }, Some(directory)) => {
             become_rsync(args, directory, &session).err().unwrap_or(Refusal::NotOurs)
         }
-        (Decision::Peer, Some(directory)) => match served::serve(directory, &session, watch) {
+        (Decision::Peer, Some(directory)) => match serve(directory, &session, watch) {
             Ok(status) => return status,
             Err(refusal) => refusal,
         },
@@ -94,8 +94,8 @@ fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
     if let Some(home) = &session.home {
         let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string();
         let reason = refusal.to_string();
-        let line = refusals::line(&time, &session.from, &reason, &session.original, token);
-        refusals::append(home, &line);
+        let line = line(&time, &session.from, &reason, &session.original, token);
+        append(home, &line);
     }
     1
 }
@@ -146,7 +146,7 @@ fn become_rsync(
         confine::resolve_inside(&root, home, path)
     })?;
     if cage.confinement() == Confinement::ArgumentsOnly {
-        served::keeps_inside(&program, &session.path)?;
+        keeps_inside(&program, &session.path)?;
     }
     // Started from inside: the place it was started from may be one it cannot read.
     let mut rsync = Command::new(&program);
@@ -183,4 +183,235 @@ fn arguments_from_input() -> Result<Vec<Vec<u8>>, String> {
         }
     }
     Err("too many arguments".to_owned())
+}
+
+/// What the kernel tells of this machine and its processes, for locks.
+const KERNEL: &[&str] = &["/proc/stat", "/proc/sys/kernel/random/boot_id", "/proc/self/stat"];
+
+const NO_HOOKS: &str = "a restricted key runs no commands";
+const NO_FOLLOWING: &str = "this system has no Landlock, and without it a restricted key follows no links \
+     (COPY_SYMLINKS, KEEP_DIRLINKS)";
+
+/// Serves a client until it goes.
+///
+/// # Errors
+/// It asks for another directory, or says what ours would not.
+fn serve(directory: &Path, session: &Session, watch: &Watch<'_>) -> Result<i32, Refusal> {
+    let root = root_of(directory)?;
+    confine::holds_no_login(&root, session.home.as_deref()).map_err(Refusal::Setup)?;
+    let openings = Openings {
+        programs: confine::find_program("getent", &session.path, &root).into_iter().collect(),
+        readable: KERNEL.iter().map(PathBuf::from).collect(),
+    };
+    let cage = Cage::around(&root, &openings).map_err(Refusal::Setup)?;
+    // Shut behind the thread that serves and those it starts. The one that waits for it has to
+    // write the log of refusals, which lies outside.
+    let served = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("serve".into())
+            .spawn_scoped(scope, || in_cage(cage, &root, session, watch));
+        let lost = |cause: &dyn std::fmt::Display| Refusal::Setup(format!("cannot serve: {cause}"));
+        let joined = thread.map_err(|cause| lost(&cause))?.join();
+        joined.map_err(|_| lost(&"it broke off"))?
+    });
+    served.map(|()| 0)
+}
+
+fn in_cage(cage: Cage, root: &Path, session: &Session, watch: &Watch<'_>) -> Result<(), Refusal> {
+    let setup = |cause: io::Error| Refusal::Setup(cause.to_string());
+    let is_held = cage.confinement() == Confinement::Kernel;
+    cage.enter().map_err(Refusal::Setup)?;
+    no_new_privileges()?;
+    let own = |fd: io::Result<_>| fd.map(File::from).map_err(setup);
+    let mut input = BufReader::new(own(io::stdin().as_fd().try_clone_to_owned())?);
+    let mut output = own(io::stdout().as_fd().try_clone_to_owned())?;
+    serve::greet_like_a_shell(&mut input, &mut output).map_err(|_| Refusal::NotOurs)?;
+    let refused: Mutex<Option<Refusal>> = Mutex::new(None);
+    let home = session.home.as_deref();
+    let place = |path: &Path| {
+        let inside = confine::resolve_inside(root, home, path).and_then(|place| {
+            let is_made = is_held || place.exists();
+            is_made.then_some(place).ok_or_else(|| {
+                format!("{} is not there, and without Landlock none is made", path.display())
+            })
+        });
+        inside.map_err(|why| {
+            let refusal = Refusal::Setup(why);
+            let said = format!("ssh_filter: refused: {refusal}");
+            *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            said
+        })
+    };
+    let limits = Limits {
+        place: &place,
+        no_hooks: Some(NO_HOOKS),
+        no_following: (!is_held).then_some(NO_FOLLOWING),
+        watch,
+    };
+    // what is no message of ours ends it
+    let ended = serve::serve(input, output, &limits).map_err(Refusal::Protocol);
+    match refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some(refusal) => Err(refusal),
+        None => ended,
+    }
+}
+
+/// Whether this rsync keeps to its directory without help from the kernel.
+///
+/// # Errors
+/// It does not, or that cannot be found out.
+pub fn keeps_inside(program: &Path, path: &OsStr) -> Result<(), Refusal> {
+    const NEEDED: (u32, u32) = (3, 5);
+    let said = std::process::Command::new(program)
+        .arg("--version")
+        .env_clear()
+        .env("PATH", path)
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|cause| Refusal::Setup(format!("cannot start {}: {cause}", program.display())))?;
+    let version = version_in(&String::from_utf8_lossy(&said.stdout));
+    if version.is_some_and(|version| version >= NEEDED) {
+        return Ok(());
+    }
+    Err(Refusal::Rsync(
+        "this system has no Landlock, and its rsync is older than 3.5: links could lead it out of \
+         the directory. Use a kernel with Landlock (Linux 5.19 or newer), or rsync 3.5"
+            .to_owned(),
+    ))
+}
+
+/// `rsync  version 3.5.0  protocol version 32`
+fn version_in(said: &str) -> Option<(u32, u32)> {
+    let line = said.lines().next()?.strip_prefix("rsync ")?;
+    let number = line.trim_start().strip_prefix("version ")?.trim_start_matches('v');
+    let mut parts = number.split(|c: char| !c.is_ascii_digit());
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// Past this many bytes the log becomes `ssh_filter.log.1`: whoever has the key but not
+/// the token must not be able to fill the disk.
+const MAX_BYTES: u64 = 1024 * 1024;
+/// How much of a command is shown.
+const MAX_SHOWN: usize = 500;
+
+/// One line, without any token: neither the right one nor the one that was tried.
+#[must_use]
+pub fn line(time: &str, from: &str, reason: &str, original: &[u8], token: &[u8]) -> String {
+    let command = without_tokens(original, token);
+    let shown = &command[..command.len().min(MAX_SHOWN)];
+    let more = if command.len() > MAX_SHOWN { "…" } else { "" };
+    format!("{time} - refused, {reason}; from {from}: {}{more}\n", shown.escape_ascii())
+}
+
+/// Replaces what stands behind `_REMOTE_TOKEN=`, and the token wherever else it stands.
+fn without_tokens(original: &[u8], token: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"_REMOTE_TOKEN=";
+    let mut shown = Vec::with_capacity(original.len());
+    let mut rest = original;
+    while let Some(&byte) = rest.first() {
+        if let Some(after) = rest.strip_prefix(NAME) {
+            shown.extend_from_slice(NAME);
+            shown.extend_from_slice(b"***");
+            let end = after.iter().position(|byte| byte.is_ascii_whitespace());
+            rest = &after[end.unwrap_or(after.len())..];
+        } else if let Some(after) = rest.strip_prefix(token).filter(|_| !token.is_empty()) {
+            shown.extend_from_slice(b"***");
+            rest = after;
+        } else {
+            shown.push(byte);
+            rest = &rest[1..];
+        }
+    }
+    shown
+}
+
+/// Appends a line to `~/.ssh/ssh_filter.log`. A log that cannot be written changes
+/// nothing about the refusal.
+pub fn append(home: &Path, line: &str) {
+    let log = home.join(".ssh/ssh_filter.log");
+    if std::fs::symlink_metadata(&log).is_ok_and(|log| log.len() > MAX_BYTES) {
+        let _ = std::fs::rename(&log, home.join(".ssh/ssh_filter.log.1"));
+    }
+    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(no_follow)
+        .open(log);
+    if let Ok(mut file) = file {
+        let _ = file.write_all(line.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod served_tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_rsync_are_read() {
+        for (said, version) in [
+            ("rsync  version 3.5.0  protocol version 32\nCopyright", Some((3, 5))),
+            ("rsync  version v3.2.7  protocol version 31", Some((3, 2))),
+            ("rsync  version 4.0pre1  protocol version 33", Some((4, 0))),
+            ("openrsync: protocol version 29", None),
+            ("", None),
+        ] {
+            assert_eq!(version_in(said), version, "{said}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod refusals_tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_line_shows_the_command_but_no_token() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"sh", "sh"),
+            (b"env _REMOTE_TOKEN=wrong sh", "env _REMOTE_TOKEN=*** sh"),
+            (b"env _REMOTE_TOKEN=Right9; id", "env _REMOTE_TOKEN=*** id"),
+            (b"echo Right9 x", "echo *** x"),
+            (b"_REMOTE_TOKEN=", "_REMOTE_TOKEN=***"),
+            (b"a\nb\x1b[0m\xff", r"a\nb\x1b[0m\xff"),
+        ];
+        for (original, shown) in cases {
+            let line = line("NOW", "192.0.2.1", "why", original, b"Right9");
+            assert_eq!(line, format!("NOW - refused, why; from 192.0.2.1: {shown}\n"));
+        }
+    }
+
+    #[test]
+    fn the_log_is_private_follows_no_link_and_does_not_grow_for_ever() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let home = tempfile::tempdir().unwrap();
+        append(home.path(), "no .ssh: nothing happens\n");
+        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        let log = home.path().join(".ssh/ssh_filter.log");
+        append(home.path(), "one\n");
+        append(home.path(), "two\n");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "one\ntwo\n");
+        assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&log, vec![b'x'; 2 * 1024 * 1024]).unwrap();
+        append(home.path(), "three\n");
+        assert_eq!(std::fs::read_to_string(&log).unwrap(), "three\n");
+        std::fs::remove_file(&log).unwrap();
+        symlink(home.path().join("elsewhere"), &log).unwrap();
+        append(home.path(), "four\n");
+        assert!(!home.path().join("elsewhere").exists());
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_brings_the_token_into_the_log(
+            before in "[ -~]{0,40}", after in "[ -~]{0,40}"
+        ) {
+            let original = format!("{before}Tok3nOfSixteen99{after}");
+            let line = line("NOW", "x", "why", original.as_bytes(), b"Tok3nOfSixteen99");
+            prop_assert!(!line.contains("Tok3nOfSixteen99"));
+            prop_assert_eq!(line.lines().count(), 1);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
-use crate::process::{StopReason, fault, signals};
+use crate::process::{StopReason, fault, signal_name};
 use crate::report::closing::{mail_result, rewrite_reports, write_reports};
 use crate::report::record::{Reach, sum_up};
 use crate::report::{Achievements, Level, RunReport};
@@ -145,7 +145,7 @@ impl Task<'_> {
                 Level::Warn,
                 None,
                 None,
-                &format!("stopped by {}; the next run goes on from here", signals::name(number)),
+                &format!("stopped by {}; the next run goes on from here", signal_name(number)),
             ),
         }
     }

@@ -7,7 +7,7 @@ use super::protocol::{
 };
 use crate::config::RuleText;
 use crate::filter::Filter;
-use crate::process::signals::SignalWatch;
+use crate::process::SignalWatch;
 use crate::process::{self, Stop, StopReason};
 use crate::replica::local::{Asked, Judge};
 use crate::replica::owners::{self, Whose};

@@ -1,11 +1,11 @@
 //! What must hold of the words and files that `osync rsh` reads (docs/testing.md).
 
-use super::account::listed;
 use super::host_key::kind_of;
-use super::known_hosts::{Verdict, base64, judge, matches, name, of_host, read};
+use super::host_key::{Verdict, base64, judge, listed_name, matches, of_host, read};
+use super::login::listed;
+use super::login::{is_encrypted, public_key};
 use super::objection;
 use super::options::Options;
-use super::private_key::{is_encrypted, public_key};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -22,7 +22,7 @@ pub(crate) fn known_hosts(bytes: &[u8]) {
     let lines = String::from_utf8_lossy(file).lines().count();
     assert!(entries.iter().all(|entry| (1..=lines).contains(&entry.number)));
     for port in [22, 2222] {
-        let found = of_host(&entries, &name(host, port), &|_, _| false);
+        let found = of_host(&entries, &listed_name(host, port), &|_, _| false);
         let bare = |key: &str| key.trim_end_matches('=').to_owned();
         let same = || found.iter().filter(|entry| bare(&entry.key) == bare(key));
         match judge(&found, "ssh-ed25519", key) {

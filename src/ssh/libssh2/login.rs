@@ -1,13 +1,14 @@
 //! Who we say we are: keys of the agent, key files, then the password.
 
-use super::Failure;
-use super::account::Account;
-use super::known_hosts::base64;
-use super::line;
+use super::host_key::base64;
 use super::options::Options;
-use super::private_key::KeyFile;
+use super::{Failure, TIMEOUT, code, is_gone};
 use crate::ssh::askpass;
 use ssh2::{KeyboardInteractivePrompt, Prompt, Session};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 /// Key files that are tried where none is named, as with ssh.
 const USUAL_KEYS: [&str; 3] = ["id_rsa", "id_ecdsa", "id_ed25519"];
@@ -116,7 +117,7 @@ impl Attempt<'_> {
         }
         let tried = self.session.userauth_pubkey_file(self.user, None, &file.path, None);
         if let Err(cause) = &tried
-            && !line::is_gone(cause)
+            && !is_gone(cause)
             && !is_refusal(cause)
         {
             self.said.push(format!(
@@ -145,7 +146,7 @@ impl Attempt<'_> {
     /// Whether we are in. That a server has refused something is no failure yet.
     fn look(&self, tried: Result<(), ssh2::Error>) -> Result<bool, Failure> {
         match tried {
-            Err(cause) if line::is_gone(&cause) => Err(self.stopped(&cause)),
+            Err(cause) if is_gone(&cause) => Err(self.stopped(&cause)),
             _ => Ok(self.session.authenticated()),
         }
     }
@@ -153,7 +154,7 @@ impl Attempt<'_> {
     /// The server has hung up.
     fn stopped(&self, cause: &ssh2::Error) -> Failure {
         let Options { host, port, .. } = self.options;
-        if line::code(cause) == line::TIMEOUT {
+        if code(cause) == TIMEOUT {
             return Failure(format!("Connection timed out while logging in to {host} port {port}"));
         }
         let mut text = self.said.join("\n");
@@ -175,7 +176,7 @@ fn agent_is_named() -> bool {
 
 /// `LIBSSH2_ERROR_AUTHENTICATION_FAILED`, `PUBLICKEY_UNVERIFIED`.
 fn is_refusal(cause: &ssh2::Error) -> bool {
-    matches!(line::code(cause), -18 | -19)
+    matches!(code(cause), -18 | -19)
 }
 
 /// Answers the first question for a password with the password, and nothing else.
@@ -197,8 +198,128 @@ impl KeyboardInteractivePrompt for Answers<'_> {
     }
 }
 
+/// A key file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyFile {
+    /// The private key.
+    pub path: PathBuf,
+    /// The public key in base64, if `PATH.pub` stands beside it.
+    pub public: Option<String>,
+    /// Why it is of no use without an agent; none: it can be used.
+    pub objection: Option<String>,
+}
+
+impl KeyFile {
+    /// Looks at a file; none: it cannot be read.
+    pub fn look(path: &Path) -> Result<Self, String> {
+        let shown = path.display();
+        let unreadable =
+            |cause: std::io::Error| format!("cannot read the private key {shown}: {cause}");
+        let meta = std::fs::metadata(path).map_err(unreadable)?;
+        let text = std::fs::read(path).map_err(unreadable)?;
+        let mut beside = path.as_os_str().to_owned();
+        beside.push(".pub");
+        let public = std::fs::read(beside).ok().and_then(|text| public_key(&text));
+        let is_ours = meta.uid() == rustix::process::getuid().as_raw();
+        let mode = meta.permissions().mode() & 0o777;
+        let objection = if is_ours && mode & 0o077 != 0 {
+            Some(format!(
+                "WARNING: UNPROTECTED PRIVATE KEY FILE! The permissions {mode:04o} of {shown} are \
+                 too open; the key is not used."
+            ))
+        } else if is_encrypted(&text) {
+            Some(format!(
+                "the private key {shown} has a passphrase, nobody is here to type it, and no agent \
+                 has opened it"
+            ))
+        } else {
+            None
+        };
+        Ok(KeyFile { path: path.to_owned(), public, objection })
+    }
+}
+
+/// The base64 part of a public key file.
+pub(super) fn public_key(text: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.split_ascii_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Whether a private key can only be read with a passphrase.
+pub(super) fn is_encrypted(text: &[u8]) -> bool {
+    /// The beginning of every OpenSSH key whose cipher is "none", in base64.
+    const OPEN: &str = "b3BlbnNzaC1rZXktdjEAAAAABG5vbmU";
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().map(str::trim).skip_while(|line| !line.starts_with("-----BEGIN"));
+    let first = lines.next().unwrap_or_default();
+    if first.contains("OPENSSH PRIVATE KEY") {
+        let body: String = lines.take_while(|line| !line.starts_with('-')).collect();
+        return !body.is_empty() && !body.starts_with(OPEN);
+    }
+    first.contains("ENCRYPTED")
+        || lines.any(|line| line.starts_with("Proc-Type:") && line.contains("ENCRYPTED"))
+}
+
+/// The user this process belongs to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// The login name.
+    pub name: Option<String>,
+    /// The home directory.
+    pub home: Option<PathBuf>,
+}
+
+impl Account {
+    /// Ourselves: by the passwd file, and by the environment where that does not know us.
+    pub fn ours() -> Self {
+        let uid = rustix::process::getuid().as_raw();
+        let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+        let listed = listed(&passwd, uid);
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let from_environment = || {
+            let name = variable("LOGNAME").or_else(|| variable("USER"))?;
+            name.into_string().ok()
+        };
+        Account {
+            name: listed.name.or_else(from_environment),
+            home: variable("HOME").map(PathBuf::from).or(listed.home),
+        }
+    }
+
+    /// A file of `~/.ssh`.
+    pub fn dot_ssh(&self, name: &str) -> Option<PathBuf> {
+        self.home.as_ref().map(|home| home.join(".ssh").join(name))
+    }
+
+    /// The path with `~/` replaced by the home directory.
+    pub fn expand(&self, path: &Path) -> PathBuf {
+        match (path.strip_prefix("~"), &self.home) {
+            (Ok(below), Some(home)) => home.join(below),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+/// What a passwd file says about a user.
+pub(super) fn listed(passwd: &[u8], uid: u32) -> Account {
+    let wanted = uid.to_string();
+    for line in passwd.split(|b| *b == b'\n') {
+        let fields: Vec<&[u8]> = line.split(|b| *b == b':').collect();
+        if let [name, _, number, _, _, home, ..] = fields[..]
+            && number == wanted.as_bytes()
+        {
+            let home = Path::new(OsStr::from_bytes(home));
+            return Account {
+                name: std::str::from_utf8(name).ok().filter(|n| !n.is_empty()).map(str::to_owned),
+                home: home.is_absolute().then(|| home.to_owned()),
+            };
+        }
+    }
+    Account::default()
+}
+
 #[cfg(test)]
-mod tests {
+mod login_tests {
     use super::*;
 
     #[test]
@@ -210,5 +331,81 @@ mod tests {
         assert_eq!(said(&[ask("Password: ", false), ask("Password again: ", false)]), ["pw", ""]);
         assert_eq!(said(&[ask("Password: ", false)]), [""]);
         assert!(said(&[]).is_empty());
+    }
+}
+
+#[cfg(test)]
+mod private_key_tests {
+    use super::*;
+
+    #[test]
+    fn keys_with_a_passphrase_are_told_by_their_beginning() {
+        for (text, expected) in [
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAA\n",
+                false,
+            ),
+            (
+                "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHIAAAAG\n",
+                true,
+            ),
+            ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n", false),
+            (
+                "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: x\n\nMIIE\n",
+                true,
+            ),
+            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIE\n", true),
+            ("-----BEGIN PRIVATE KEY-----\nMIIE\n", false),
+            ("no key at all", false),
+            ("", false),
+        ] {
+            assert_eq!(is_encrypted(text.as_bytes()), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("k");
+        std::fs::write(&path, "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        std::fs::write(dir.path().join("k.pub"), "ssh-ed25519 AAAA me\n").unwrap();
+        for (mode, usable) in [(0o600, true), (0o400, true), (0o640, false), (0o644, false)] {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            let key = KeyFile::look(&path).unwrap();
+            assert_eq!(key.objection.is_none(), usable, "{mode:o}");
+            assert_eq!(key.public.as_deref(), Some("AAAA"));
+        }
+        assert!(KeyFile::look(&dir.path().join("none")).unwrap_err().contains("cannot read"));
+    }
+}
+
+#[cfg(test)]
+mod account_tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_number() {
+        let passwd = b"root:x:0:0:root:/root:/bin/sh\nme:x:1000:1000::/home/me:/bin/sh\nbad:x:7\n\
+                       :x:9:9::home:/bin/sh\n";
+        for (uid, name, home) in [
+            (0, Some("root"), Some("/root")),
+            (1000, Some("me"), Some("/home/me")),
+            (7, None, None),
+            (8, None, None),
+            (9, None, None), // neither a name nor a place
+        ] {
+            let found = listed(passwd, uid);
+            assert_eq!(found.name.as_deref(), name, "{uid}");
+            assert_eq!(found.home.as_deref(), home.map(Path::new), "{uid}");
+        }
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory() {
+        let account = Account { name: None, home: Some("/h".into()) };
+        for (path, expected) in [("~/k", "/h/k"), ("/k", "/k"), ("k", "k"), ("~x/k", "~x/k")] {
+            assert_eq!(account.expand(Path::new(path)), Path::new(expected));
+        }
+        assert_eq!(account.dot_ssh("id_rsa").as_deref(), Some(Path::new("/h/.ssh/id_rsa")));
     }
 }

@@ -7,9 +7,8 @@
 //! An operation of libssh2 that would block may have sent half a packet, and nothing else
 //! can be sent until the same operation has been tried again; every round tries each.
 
-use super::Failure;
-use super::line::{self, Line};
 use super::options::Options;
+use super::{AGAIN, Failure, Line, code};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -159,7 +158,7 @@ impl Pump {
         if self.input.is_empty() && !self.input_is_open && !self.end_is_sent {
             match self.channel.send_eof() {
                 Ok(()) => self.end_is_sent = true,
-                Err(cause) if line::code(&cause) == line::AGAIN => {}
+                Err(cause) if code(&cause) == AGAIN => {}
                 Err(cause) => return Err(self.line.broken(cause.message())),
             }
         }
@@ -211,7 +210,7 @@ impl Pump {
         match self.channel.wait_close() {
             // what came with the end is still to be read
             Ok(()) => Ok(self.channel.eof()),
-            Err(cause) if line::code(&cause) == line::AGAIN => Ok(false),
+            Err(cause) if code(&cause) == AGAIN => Ok(false),
             Err(cause) => Err(self.line.broken(cause.message())),
         }
     }

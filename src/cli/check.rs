@@ -1,23 +1,81 @@
-//! What a run will need: rsync, both replicas (the remote one through ssh), the hosts to
-//! ping, mail. Each is tried as a run would, but nothing is created.
+//! `osync check`: the effective settings with their origins, what is wrong with them, and
+//! whether everything can be reached. Changes nothing (spec 1).
 
-use super::{Finding, Verdict};
-use crate::config::{Config, Location};
-use crate::process::signals::SignalWatch;
+use super::args::CheckArgs;
+use super::{print, settings};
+use crate::config::keys::Section;
+use crate::config::{Config, Environment, Location, Origin, Problem, Resolution};
+use crate::process::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
 use crate::replica::{self, Access, Prepared, ReplicaError, Trouble};
 use crate::report::{Event, Level, Reporter, mail};
 use crate::task::preflight;
 use crate::tree::Side;
+use serde_json::{Value, json};
+use std::fmt::Write;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
+
+/// How a finding counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// As it should be.
+    Fine,
+    /// A run would warn.
+    Warning,
+    /// A run would fail.
+    Error,
+}
+
+/// One thing that was tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Finding {
+    /// `rsync`, `initiator`, `mail` …
+    pub what: &'static str,
+    /// How it counts.
+    pub verdict: Verdict,
+    /// What was found.
+    pub text: String,
+}
+
+/// Checks a task and returns the exit status that a run would have.
+pub fn run(args: &CheckArgs, environment: &Environment) -> u8 {
+    let flags = args.sync.run.to_flags();
+    let resolution = settings::gather(args.sync.config_file.as_deref(), &flags, environment);
+    let findings = resolution.config.as_ref().map(try_all).unwrap_or_default();
+    let status = status(&resolution, &findings);
+    let run = &args.sync.run;
+    let detail = match (run.errors_only, run.verbose) {
+        (true, _) => Detail::Problems,
+        (false, true) => Detail::Everything,
+        (false, false) => Detail::Usual,
+    };
+    if !run.silent {
+        print(&match args.json {
+            true => json(&resolution, &findings, status),
+            false => text(&resolution, &findings, status, detail),
+        });
+    }
+    status
+}
+
+fn status(resolution: &Resolution, findings: &[Finding]) -> u8 {
+    let worst = findings.iter().map(|finding| finding.verdict).max();
+    if !resolution.errors.is_empty() || worst == Some(Verdict::Error) {
+        1
+    } else if !resolution.warnings.is_empty() || worst == Some(Verdict::Warning) {
+        2
+    } else {
+        0
+    }
+}
 
 /// How long a program may take to say its version.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries everything.
-pub(super) fn try_all(config: &Config) -> Vec<Finding> {
+fn try_all(config: &Config) -> Vec<Finding> {
     let stop = Stop::new();
     let watch = SignalWatch::stopping(&stop);
     let mut findings = vec![rsync(config, &stop)];
@@ -190,4 +248,118 @@ impl Reporter for Collector {
             texts.push(text);
         }
     }
+}
+
+/// How much people want to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// Problems alone (`--errors-only`).
+    Problems,
+    /// What was tried, and the settings that are not at their defaults.
+    Usual,
+    /// Every setting (`--verbose`).
+    Everything,
+}
+
+/// For people: the verdict first, and what speaks against a run.
+fn text(resolution: &Resolution, findings: &[Finding], status: u8, detail: Detail) -> String {
+    let mut out = String::new();
+    let verdict = match status {
+        0 => "Everything is fine.",
+        2 => "A run would work, with warnings.",
+        _ => "A run would fail.",
+    };
+    if status != 0 || detail != Detail::Problems {
+        let _ = writeln!(out, "{verdict}");
+    }
+    let errors = resolution.errors.iter().map(|problem| ("error", problem));
+    let warnings = resolution.warnings.iter().map(|problem| ("warning", problem));
+    for (kind, problem) in errors.chain(warnings) {
+        let _ = writeln!(out, "{kind:<8} {problem}");
+    }
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    let is_shown =
+        |finding: &&&Finding| detail != Detail::Problems || finding.verdict != Verdict::Fine;
+    for finding in sorted.iter().filter(is_shown) {
+        let _ = writeln!(out, "{:<8} {}: {}", word(finding.verdict), finding.what, finding.text);
+    }
+    if detail == Detail::Problems {
+        return out;
+    }
+    let all = detail == Detail::Everything;
+    out.push_str(match all {
+        true => "\nSettings\n",
+        false => "\nSettings that are not at their defaults (--verbose shows all)\n",
+    });
+    for section in Section::ALL {
+        let of_section = resolution.settings.iter().filter(|(key, setting)| {
+            key.section == section && (all || settings::is_not_default(key, setting))
+        });
+        for (index, (key, setting)) in of_section.enumerate() {
+            if index == 0 {
+                let _ = writeln!(out, "[{}]", section.name());
+            }
+            let _ = writeln!(out, "{}", settings::line(&resolution.settings, key, setting));
+        }
+    }
+    out
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fine => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Error => "error",
+    }
+}
+
+/// For programs.
+fn json(resolution: &Resolution, findings: &[Finding], status: u8) -> String {
+    let settings: Vec<Value> = resolution
+        .settings
+        .iter()
+        .map(|(key, setting)| {
+            let (origin, place) = match setting.origin {
+                Origin::Default => ("default", Value::Null),
+                Origin::Environment => ("environment", Value::Null),
+                Origin::File(line) => ("file", json!(line)),
+                Origin::Flag(flag) => ("flag", json!(flag)),
+            };
+            json!({
+                "key": key.name,
+                "section": key.section.name(),
+                "value": settings::shown(key, setting),
+                "origin": origin,
+                "place": place,
+            })
+        })
+        .collect();
+    let problems = |problems: &[Problem]| -> Vec<Value> {
+        problems
+            .iter()
+            .map(|problem| {
+                json!({
+                    "place": problem.place,
+                    "line": problem.line,
+                    "key": problem.key,
+                    "text": problem.text,
+                })
+            })
+            .collect()
+    };
+    let access: Vec<Value> = findings
+        .iter()
+        .map(|f| json!({ "what": f.what, "verdict": word(f.verdict), "text": f.text }))
+        .collect();
+    let file = resolution.settings.file.as_ref();
+    let whole = json!({
+        "file": file.map(|file| file.to_string_lossy()),
+        "settings": settings,
+        "warnings": problems(&resolution.warnings),
+        "errors": problems(&resolution.errors),
+        "access": access,
+        "status": status,
+    });
+    format!("{whole:#}\n")
 }

@@ -1,0 +1,348 @@
+//! `osync upgrade`: reads and writes what `config::upgrade` decides, and renames state
+//! files (spec 7, "Upgrade").
+
+use super::args::RunFlags;
+use super::args::UpgradeArgs;
+use super::{complain, print, settings};
+use crate::config::{
+    Config, Environment, Location, Problem, SshLocation, load, toml_file, upgrade,
+};
+use crate::process::SignalWatch;
+use crate::process::{self, Exit, Input, Stop};
+use crate::ssh::{self, Ssh, Use};
+use crate::tree::Side;
+use crate::tree::path::escape;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What is to happen to the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// What is decided is done.
+    Do,
+    /// It is only said (`--dry`).
+    Say,
+}
+
+/// Upgrades a task.
+///
+/// # Errors
+/// What could not be done, each in a line. All else has been done.
+pub fn run(args: &UpgradeArgs, environment: &Environment) -> Result<(), Vec<String>> {
+    let way = if args.dry { Way::Say } else { Way::Do };
+    let Some(file) = &args.config_file else {
+        return rename_state_files(&quicksync(args, environment)?, way);
+    };
+    let file = Path::new(file);
+    if args.to_toml {
+        return to_toml(file, environment, way);
+    }
+    let text = rewrite(file, environment, way)?;
+    rename_state_files(&settings_of(file, &text, args, environment)?, way)
+}
+
+/// The task that the flags describe.
+fn quicksync(args: &UpgradeArgs, environment: &Environment) -> Result<Config, Vec<String>> {
+    resolved(settings::gather(None, &flags(args).to_flags(), environment))
+}
+
+/// The task of a file with its new text, which a dry run has not written.
+fn settings_of(
+    file: &Path,
+    text: &[u8],
+    args: &UpgradeArgs,
+    environment: &Environment,
+) -> Result<Config, Vec<String>> {
+    let flags = flags(args).to_flags();
+    resolved(settings::gather_text(file, text, &flags, environment))
+}
+
+fn flags(args: &UpgradeArgs) -> RunFlags {
+    RunFlags {
+        initiator: args.initiator.clone(),
+        target: args.target.clone(),
+        instance_id: args.instance_id.clone(),
+        rsakey: args.rsakey.clone(),
+        ..RunFlags::default()
+    }
+}
+
+fn resolved(resolution: crate::config::Resolution) -> Result<Config, Vec<String>> {
+    for warning in &resolution.warnings {
+        complain(&warning.to_string());
+    }
+    for placeholder in resolution.config.iter().flat_map(|config| &config.alerts.placeholders) {
+        complain(&placeholder.to_string());
+    }
+    let errors = resolution.errors;
+    resolution.config.ok_or_else(|| errors.iter().map(Problem::to_string).collect())
+}
+
+fn say(text: &str) {
+    print(&format!("{text}\n"));
+}
+
+/// Rewrites a `.conf` file and returns its new text.
+fn rewrite(file: &Path, environment: &Environment, way: Way) -> Result<Vec<u8>, Vec<String>> {
+    let name = shown(file);
+    if file.extension().is_none_or(|extension| extension != "conf") {
+        return Err(vec![format!("{name}: only .conf files are upgraded")]);
+    }
+    let old = read(file)?;
+    let new = upgrade::upgrade(&old, &mut load::Shell::for_file(environment, file)).map_err(
+        |errors| {
+            errors
+                .iter()
+                .map(|error| format!("{name}:{}: {}", error.line, error.text))
+                .collect::<Vec<_>>()
+        },
+    )?;
+    if new.text == old {
+        say(&format!("{name} is up to date."));
+        return Ok(old);
+    }
+    for note in &new.notes {
+        say(&format!("{name}: {note}"));
+    }
+    match way {
+        Way::Say => say(&format!("{name} would be rewritten.")),
+        Way::Do => {
+            let copy = keep_copy(file, &old)
+                .map_err(|e| vec![format!("{name}: cannot keep a copy: {e}")])?;
+            replace(file, &new.text).map_err(|e| vec![format!("{name}: cannot write: {e}")])?;
+            say(&format!("{name} is rewritten; {} keeps it as it was.", shown(&copy)));
+        }
+    }
+    Ok(new.text)
+}
+
+/// Writes `FILE.toml` from `FILE.conf`.
+fn to_toml(file: &Path, environment: &Environment, way: Way) -> Result<(), Vec<String>> {
+    let name = shown(file);
+    if file.extension().is_none_or(|extension| extension != "conf") {
+        return Err(vec![format!("{name}: only a .conf file can become a .toml file")]);
+    }
+    // A file of an older version first becomes one of today.
+    let old = read(file)?;
+    let mut shell = load::Shell::for_file(environment, file);
+    let errors = |errors: Vec<crate::config::conf_file::Trouble>| -> Vec<String> {
+        errors.iter().map(|error| format!("{name}:{}: {}", error.line, error.text)).collect()
+    };
+    let today = upgrade::upgrade(&old, &mut shell).map_err(errors)?;
+    let made = toml_file::to_toml(&today.text, &mut shell).map_err(errors)?;
+    for note in &made.notes {
+        say(&format!("{name}: {note}"));
+    }
+    let to = file.with_extension("toml");
+    let target = shown(&to);
+    match fs::read(&to) {
+        Ok(there) if there == made.text.as_bytes() => say(&format!("{target} is up to date.")),
+        Ok(_) => return Err(vec![format!("{target} is there already; move it away first")]),
+        Err(_) if way == Way::Say => say(&format!("{target} would be written.")),
+        Err(_) => {
+            let mode_of = fs::metadata(file).ok();
+            write_new(&to, made.text.as_bytes(), mode_of.as_ref())
+                .map_err(|e| vec![format!("{target}: cannot write: {e}")])?;
+            say(&format!("{target} is written."));
+        }
+    }
+    Ok(())
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Vec<String>> {
+    fs::read(file).map_err(|error| vec![format!("{}: cannot read: {error}", shown(file))])
+}
+
+/// Copies the old text to the first of `FILE.save`, `FILE.save.1` … that is free, or that
+/// holds it already.
+fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
+    let metadata = fs::metadata(file)?;
+    for number in 0_u32.. {
+        let mut name = file.as_os_str().to_owned();
+        name.push(".save");
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        let copy = PathBuf::from(name);
+        match fs::read(&copy) {
+            Ok(there) if there == old => return Ok(copy),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                write_new(&copy, old, Some(&metadata))?;
+                return Ok(copy);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(std::io::Error::other("there are too many copies"))
+}
+
+/// A new file that appears with its whole content, the mode and the owner of another one.
+fn write_new(to: &Path, text: &[u8], like: Option<&fs::Metadata>) -> std::io::Result<()> {
+    let temporary = written_beside(to, text, like)?;
+    temporary.persist_noclobber(to).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// Replaces a file at once; where it is a link, what the link leads to.
+fn replace(file: &Path, text: &[u8]) -> std::io::Result<()> {
+    let file = file.canonicalize()?;
+    let metadata = fs::metadata(&file)?;
+    let temporary = written_beside(&file, text, Some(&metadata))?;
+    temporary.persist(&file).map_err(|error| error.error)?;
+    Ok(())
+}
+
+fn written_beside(
+    file: &Path,
+    text: &[u8],
+    like: Option<&fs::Metadata>,
+) -> std::io::Result<tempfile::NamedTempFile> {
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
+    temporary.write_all(text)?;
+    if let Some(like) = like {
+        // Only root can give a file away; the mode matters in any case.
+        let _ = std::os::unix::fs::chown(temporary.path(), Some(like.uid()), Some(like.gid()));
+        temporary.as_file().set_permissions(like.permissions())?;
+    }
+    temporary.as_file().sync_all()?;
+    Ok(temporary)
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_bytes())
+}
+
+/// What the sides were called.
+const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "target-")];
+
+/// Renames the old state files of a task on both replicas. Where a file of the new name
+/// is there already, the old one stays.
+fn rename_state_files(config: &Config, way: Way) -> Result<(), Vec<String>> {
+    let mut problems = Vec::new();
+    let stop = Stop::new();
+    let _watch = SignalWatch::stopping(&stop)
+        .map_err(|error| vec![format!("cannot listen to signals: {error}")])?;
+    for side in Side::BOTH {
+        let (Location::Local(root) | Location::Ssh(SshLocation { path: root, .. })) =
+            &config.replicas[side];
+        let dir = state_dir(config, side, root);
+        let done = match &config.replicas[side] {
+            Location::Local(_) => here(&dir, &config.instance_id, way),
+            Location::Ssh(to) => there(config, &dir, to, way, &stop),
+        };
+        match done {
+            Ok(renamed) if renamed.is_empty() => {
+                let dir = escape(dir.as_os_str().as_bytes());
+                say(&format!("{side}: no state files to rename in {dir}"));
+            }
+            Ok(renamed) => renamed.iter().for_each(|line| say(&format!("{side}: {line}"))),
+            Err(problem) => problems.push(format!("{side}: {problem}")),
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+fn state_dir(config: &Config, side: Side, root: &Path) -> PathBuf {
+    config.state_dirs[side].clone().unwrap_or_else(|| root.join(".osync_workdir/state"))
+}
+
+fn here(dir: &Path, id: &str, way: Way) -> Result<Vec<String>, String> {
+    let shown = escape(dir.as_os_str().as_bytes());
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(format!("cannot read {shown}: {error}")),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry.map_err(|error| format!("cannot read {shown}: {error}"))?.file_name());
+    }
+    names.sort();
+    let mut done = Vec::new();
+    for name in names {
+        let Some(new) = new_name(name.as_bytes(), id) else { continue };
+        let (from, to) = (dir.join(&name), dir.join(OsStr::from_bytes(&new)));
+        if to.symlink_metadata().is_ok() {
+            let new = escape(&new);
+            done.push(format!("{} stays: {new} is there already", escape(name.as_bytes())));
+            continue;
+        }
+        if way == Way::Do {
+            fs::rename(&from, &to).map_err(|e| {
+                format!("cannot rename {}: {e}", escape(from.as_os_str().as_bytes()))
+            })?;
+        }
+        done.push(format!("{} is {} now", escape(name.as_bytes()), escape(&new)));
+    }
+    Ok(done)
+}
+
+/// The name of today of a state file of this task; none if it is none or needs none.
+fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
+    let suffix = format!("-{id}");
+    let (_, new, rest) = OLD_NAMES
+        .iter()
+        .find_map(|(old, new)| name.strip_prefix(old.as_bytes()).map(|rest| (old, new, rest)))?;
+    rest.ends_with(suffix.as_bytes()).then(|| [new.as_bytes(), rest].concat())
+}
+
+/// The same on a remote replica: one small script over one ssh connection. Paths go to it
+/// in octal, never as shell text.
+fn there(
+    config: &Config,
+    dir: &Path,
+    to: &SshLocation,
+    way: Way,
+    stop: &Stop,
+) -> Result<Vec<String>, String> {
+    let ssh = Ssh::new(&config.remote, to);
+    ssh.check().map_err(|error| error.to_string())?;
+    let octal =
+        |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
+    let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
+    let way = if way == Way::Do { "rename" } else { "say" };
+    let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
+    let command = ssh.command(Use::Control, &ssh.control_shell(None));
+    let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.exit {
+        Exit::Code(0) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let marked = text.lines().filter_map(|line| line.strip_prefix("osync: "));
+            Ok(marked.map(str::to_owned).collect())
+        }
+        Exit::Stopped(_) => Err("interrupted; run it again".to_owned()),
+        _ => Err(ssh::explain(&said, to, ssh.login())
+            .unwrap_or(format!("cannot rename state files: {said}"))),
+    }
+}
+
+#[cfg(test)]
+mod state_files_tests {
+    use super::*;
+
+    #[test]
+    fn only_old_names_of_this_task_change() {
+        for (name, expected) in [
+            ("master-tree-after-id", Some("initiator-tree-after-id")),
+            ("slave-deleted-list-id", Some("target-deleted-list-id")),
+            ("slave-tree-after-other", None),
+            ("initiator-tree-after-id", None),
+            ("masterly-id", None),
+            ("master-", None),
+        ] {
+            let new = new_name(name.as_bytes(), "id");
+            assert_eq!(new.as_deref(), expected.map(str::as_bytes), "{name}");
+        }
+    }
+}
