@@ -3,10 +3,10 @@
 //! One pass down the tree decides what does not depend on what lies below; one pass up
 //! settles directories that exist on one side only, whose fate follows their content.
 
-use super::Rules;
 use super::change::{Change, Measure, change, same_metadata, with_that_content};
 use super::delta::{Delta, PathId};
 use super::plan::{Act, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
+use super::{Rules, Writes};
 use crate::config::Preserve;
 use crate::replica::Keep;
 use crate::report::{Level, Problem};
@@ -898,7 +898,7 @@ impl Rules {
     /// The side to which a file was being brought when an earlier run was broken off. The
     /// latest note counts.
     pub(super) fn was_on_its_way(&self, path: &RelPath) -> Option<Side> {
-        if self.making_way.is_empty() {
+        if self.making_way.is_empty() || self.writes == Writes::Kept {
             return None;
         }
         let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
@@ -937,8 +937,8 @@ mod metadata_tests;
 
 #[cfg(test)]
 mod torn_tests {
-    use crate::reconcile::Rules;
     use crate::reconcile::testing::{path, plan_with, rules, situation, words};
+    use crate::reconcile::{Rules, Writes};
     use crate::state::{InflightPath, Part};
     use crate::tree::Side;
     use crate::tree::same::Answer;
@@ -1002,6 +1002,26 @@ mod torn_tests {
         // what is recorded was flushed
         let rules = interrupted(&[("a", Part::Itself, Side::Target)]);
         assert_eq!(planned("a: f7@5 f7@5 f7@5 f7@5", &rules, Answer::Different), [""; 0]);
+    }
+
+    #[test]
+    fn what_a_run_had_brought_that_was_only_killed_is_not_in_doubt() {
+        let arrived = interrupted(&[("a", Part::Itself, Side::Target)]);
+        let killed = Rules { writes: Writes::Kept, ..arrived.clone() };
+        // a tie that the initiator wins, and a time of whole seconds on the other side
+        for (rules, rows, expected) in [
+            (&arrived, "a: - - f7@5 f7@5", &[">> send a"][..]),
+            (&killed, "a: - - f7@5 f7@5", &[]),
+            (&arrived, "a: f1@1 f1@1 f3@5 f7@5", &["<< send a"]),
+            (&killed, "a: f1@1 f1@1 f3@5 f7@5", &[">> send a"]),
+        ] {
+            assert_eq!(
+                planned(rows, rules, Answer::Different),
+                expected,
+                "{rows} {:?}",
+                rules.writes
+            );
+        }
     }
 
     #[test]

@@ -59,10 +59,21 @@ pub struct Rules {
     /// What an earlier run may have taken away on a side, or not brought there yet, when it was
     /// broken off, by path.
     pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
+    /// Whether all that it had written is still there.
+    pub writes: Writes,
     /// What was found out about contents since a plan asked for it.
     pub settled: HashMap<Doubt, Answer>,
     /// `osync apply`: nothing is done but what this plan says.
     pub saved: Option<SavedPlan>,
+}
+
+/// Whether what an earlier run had written before it was broken off is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// Only the run itself came to its end: the file systems have been mounted ever since.
+    Kept,
+    /// There may have been a power cut.
+    MayBeLost,
 }
 
 impl Rules {

@@ -10,7 +10,7 @@
 use super::join::{self, join};
 use super::plan::{Act, Plan};
 use super::record::{Achieved, record, record_anew};
-use super::{Rules, reconcile};
+use super::{Rules, Writes, reconcile};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
@@ -69,6 +69,7 @@ pub fn rules() -> Rules {
         longest_path: 4000,
         interrupted: BTreeMap::new(),
         making_way: BTreeMap::new(),
+        writes: Writes::MayBeLost,
         settled: HashMap::new(),
         saved: None,
     }

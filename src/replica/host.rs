@@ -9,11 +9,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[must_use]
 pub fn origin() -> Origin {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let boot = match fs::read_to_string("/proc/sys/kernel/random/boot_id") {
-        Ok(id) if !id.trim().is_empty() => format!("id:{}", id.trim()),
-        _ => boot_time().map(|at| format!("at:{at}")).unwrap_or_default(),
+    let boot = match boot_id() {
+        Some(id) => format!("id:{id}"),
+        None => boot_time().map(|at| format!("at:{at}")).unwrap_or_default(),
     };
     Origin { host, boot }
+}
+
+/// What tells this boot from every other one.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// When this machine started, in seconds since the epoch by its present clock.

@@ -377,6 +377,10 @@ pub struct Prepared {
     pub now: Stamp,
     /// What tells its file system from another; none if that cannot be found out.
     pub file_system: Option<String>,
+    /// What tells this mount in this boot of its machine from every other one: as long as it is
+    /// the same, no power cut has taken away what was written there. None where it cannot be
+    /// told for sure.
+    pub mount_session: Option<String>,
     /// What of ours others could write to, and cannot any more (spec 5).
     pub closed: Option<String>,
     /// Who does the work there.

@@ -37,6 +37,7 @@ impl ToBeMade {
             can_chown: rustix::process::geteuid().is_root(),
             now: host::stamp(),
             file_system: None,
+            mount_session: None,
             way: Way::Here,
             closed: None,
         }

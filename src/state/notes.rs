@@ -58,6 +58,9 @@ impl Action {
 pub struct Inflight {
     /// When the run began, by each side's own clock: what it left has a later ctime.
     pub began: Pair<Stamp>,
+    /// The mount in which each side was written to
+    /// ([`Prepared::mount_session`](crate::replica::Prepared::mount_session)), if only one was.
+    pub mount_sessions: Pair<Option<String>>,
     /// What was being transferred or made way.
     pub paths: Vec<InflightPath>,
 }
@@ -69,6 +72,7 @@ impl Inflight {
         let any = |to| InflightPath { path: RelPath::root(), part: Part::MakesWay, to };
         Inflight {
             began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            mount_sessions: Pair::default(),
             paths: Side::BOTH.map(any).into(),
         }
     }
@@ -226,14 +230,16 @@ pub(super) fn count_of(bytes: &[u8]) -> u32 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// A digest of the rest, both times, then the paths, each followed by NUL; before each `<` or
+/// A digest of the rest, both times, both mount sessions or `-`, then the paths, each followed by NUL; before each `<` or
 /// `>` for the side it goes to, the initiator or the target, or `[` or `]` if it is only
 /// metadata, `(` or `)` if it makes way there, and `/` behind it for all below it. With the digest because files are removed by it: a changed digit of a
 /// time, and somebody's own file is among them.
 pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);
-    let mut out = format!("{initiator} {target}\0").into_bytes();
+    let session = |side: Side| inflight.mount_sessions[side].as_deref().unwrap_or("-");
+    let sessions = format!("{} {}", session(Side::Initiator), session(Side::Target));
+    let mut out = format!("{initiator} {target} {sessions}\0").into_bytes();
     for InflightPath { path, part, to } in &inflight.paths {
         out.push(match (to, part) {
             (Side::Initiator, Part::Metadata) => b'[',
@@ -259,8 +265,16 @@ pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
         return None;
     }
     let mut parts = bytes.strip_suffix(b"\0")?.split(|byte| *byte == 0);
-    let (initiator, target) = std::str::from_utf8(parts.next()?).ok()?.split_once(' ')?;
+    let words: Vec<&str> = std::str::from_utf8(parts.next()?).ok()?.split(' ').collect();
+    let ([initiator, target], sessions) = words.split_first_chunk::<2>()?;
     let began = Pair::new(decode_time(initiator)?, decode_time(target)?);
+    let session = |word: &str| Some(word.to_owned()).filter(|word| word != "-");
+    let mount_sessions = match *sessions {
+        // before mounts were noted
+        [] => Pair::default(),
+        [initiator, target] => Pair::new(session(initiator), session(target)),
+        _ => return None,
+    };
     let path = |part: &[u8]| {
         let (mark, path) = part.split_first()?;
         let to = match mark {
@@ -276,7 +290,7 @@ pub(super) fn decode_inflight(bytes: &[u8]) -> Option<Inflight> {
         };
         Some(InflightPath { path: RelPath::new(path).ok()?, part, to })
     };
-    Some(Inflight { began, paths: parts.map(path).collect::<Option<_>>()? })
+    Some(Inflight { began, mount_sessions, paths: parts.map(path).collect::<Option<_>>()? })
 }
 
 fn decode_time(text: &str) -> Option<Stamp> {
@@ -510,6 +524,7 @@ mod tests {
     fn what_is_under_way_comes_back_with_any_name() {
         let inflight = Inflight {
             began: Pair::new(Stamp::new(1_700_000_000, 5), Stamp::UNKNOWN),
+            mount_sessions: Pair::new(Some("4f-2.1a".into()), None),
             paths: [
                 (path("a\nb c"), Part::Itself, Side::Target),
                 (path("<dir"), Part::Subtree, Side::Initiator),
@@ -531,9 +546,15 @@ mod tests {
             assert_eq!(decode_inflight(&damaged), None, "byte {at}");
             assert_eq!(decode_inflight(&bytes[..at]), None, "cut at {at}");
         }
-        let nothing =
-            Inflight { began: Pair::new(Stamp::new(-1, 0), Stamp::new(1, 2)), paths: vec![] };
-        assert_eq!(decode_inflight(&encode_inflight(&nothing)), Some(nothing));
+        let nothing = Inflight {
+            began: Pair::new(Stamp::new(-1, 0), Stamp::new(1, 2)),
+            mount_sessions: Pair::default(),
+            paths: vec![],
+        };
+        assert_eq!(decode_inflight(&encode_inflight(&nothing)), Some(nothing.clone()));
+        let older = &b"-1.000000000 1.000000002\0"[..];
+        let older = [digest(older).as_bytes(), b"\0", older].concat();
+        assert_eq!(decode_inflight(&older), Some(nothing));
     }
 
     #[test]
@@ -567,6 +588,8 @@ mod tests {
             b"1.0 2.0\0a\0",
             b"1.0 2.0\0\0",
             b"1.x 2.0\0",
+            b"1.0 2.0 x\0",
+            b"1.0 2.0 x y z\0",
         ] {
             assert_eq!(decode_inflight(bytes), None, "{bytes:?}");
             let signed = [digest(bytes).as_bytes(), b"\0", bytes].concat();

@@ -7,7 +7,7 @@ use super::outcome::Halt;
 use crate::filter::Filter;
 use crate::process::fault;
 use crate::reconcile::guard::Runs;
-use crate::reconcile::{guard, mounts};
+use crate::reconcile::{Writes, guard, mounts};
 use crate::replica::host;
 use crate::replica::{Keep, Keeping, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
 use crate::report::{Event, Level};
@@ -280,6 +280,24 @@ impl Task<'_> {
         Ok(())
     }
 
+    /// Whether what a run wrote that was broken off is still there: both sides are in the same
+    /// mount as then, and in no other one below it.
+    fn writes_since(&self, trees: &Pair<Tree>, inflight: &Inflight) -> Writes {
+        let preserve = &self.config.preserve;
+        let is_one_mount = |side: Side| {
+            let session = &self.mount_sessions[side];
+            session.is_some()
+                && *session == inflight.mount_sessions[side]
+                && trees[side].mount_points().is_empty()
+        };
+        let may_lead_out = preserve.copy_symlinks || preserve.keep_dirlinks;
+        if !may_lead_out && Side::BOTH.into_iter().all(is_one_mount) {
+            Writes::Kept
+        } else {
+            Writes::MayBeLost
+        }
+    }
+
     /// Temporary files of a transfer that was broken off: they are removed, and in any case
     /// never synchronised (spec 4, "Interruption").
     pub(super) fn take_out_left_overs(
@@ -354,6 +372,7 @@ impl Task<'_> {
             }
         }
         self.left_overs = !all_gone;
+        self.writes = self.writes_since(trees, &inflight);
         self.interrupted = Some(inflight);
         Ok(())
     }

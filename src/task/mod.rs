@@ -21,7 +21,7 @@ mod turn;
 
 use crate::config::{Config, Location, Preserve, Watch, WhenLocked};
 use crate::process::{Stop, fault};
-use crate::reconcile::{Doubt, Plan, Rules, guard, reconcile};
+use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
     self, Access, LockRequest, Locked, Prepared, Replica, Retention, ToBeMade, Trouble, Unread, Way,
 };
@@ -79,8 +79,12 @@ struct Task<'a> {
     readers: Pair<Option<Reader<'a>>>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
+    /// In which mount each side is.
+    mount_sessions: Pair<Option<String>>,
     /// What an earlier run was transferring when it was broken off.
     interrupted: Option<Inflight>,
+    /// Whether all that it had written is still there.
+    writes: Writes,
     /// The highest number of a run of this task that anybody knows of.
     last_run: u64,
     /// Not all that it left behind could be removed.
@@ -113,7 +117,9 @@ pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'
         unread: Pair::default(),
         readers: Pair::default(),
         began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+        mount_sessions: Pair::default(),
         interrupted: None,
+        writes: Writes::MayBeLost,
         last_run: 0,
         left_overs: false,
         stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
@@ -218,6 +224,7 @@ impl Task<'_> {
             self.can_chown[side] = prepared.can_chown;
             self.began[side] = prepared.now;
             self.file_systems.ids[side].clone_from(&prepared.file_system);
+            self.mount_sessions[side].clone_from(&prepared.mount_session);
             if prepared.created {
                 let place = self.replicas[side].location();
                 let mut text = format!("made the {side} directory {place}");
@@ -510,6 +517,7 @@ impl Task<'_> {
             longest_path: self.longest_path(),
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
+            writes: self.writes,
             settled: HashMap::new(),
             saved: self.intent.saved().cloned(),
         })

@@ -157,6 +157,7 @@ impl Task<'_> {
                 compared: self.compared(),
                 store,
                 began: self.began,
+                mount_sessions: self.noted_sessions(),
                 interrupted: self.interrupted.as_ref(),
                 left_overs: self.left_overs,
                 stamp: self.stamp.clone(),
@@ -207,10 +208,21 @@ impl Task<'_> {
                 store.clear_inflight()?;
             } else {
                 let paths = applied.making_way;
-                store.set_inflight(&Inflight { began: self.began, paths })?;
+                let (began, mount_sessions) = (self.began, self.noted_sessions());
+                store.set_inflight(&Inflight { began, mount_sessions, paths })?;
             }
         }
         self.finish(store)
+    }
+
+    /// The mounts in which all is that a note of this run speaks of: what an earlier one brought
+    /// over in another mount may be lost for as long as it is noted.
+    fn noted_sessions(&self) -> Pair<Option<String>> {
+        let stayed = |side: Side| match &self.interrupted {
+            Some(earlier) => earlier.mount_sessions[side] == self.mount_sessions[side],
+            None => true,
+        };
+        Pair::from_fn(|side| self.mount_sessions[side].clone().filter(|_| stayed(side)))
     }
 
     /// The baseline with the number of this run, if there is anything to record.

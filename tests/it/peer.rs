@@ -227,6 +227,7 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
             can_chown: false,
             now: Stamp::new(1, 0),
             file_system: None,
+            mount_session: None,
             closed: None,
             way: Way::Here,
         },

@@ -417,6 +417,7 @@ fn what_is_under_way_is_known_after_a_crash() {
     store.clear_inflight().unwrap();
     let inflight = Inflight {
         began: Pair::new(Stamp::new(5, 6), Stamp::new(7, 0)),
+        mount_sessions: Pair::default(),
         paths: vec![InflightPath { path: path("a\nb"), part: Part::Subtree, to: Side::Target }],
     };
     store.set_inflight(&inflight).unwrap();

@@ -3,10 +3,13 @@
 use super::openat_root::{LIST, Root};
 use crate::replica::{Access, Prepared, Way};
 use crate::tree::path::escape;
-use rustix::fs::{Access as Permission, AtFlags};
+use rustix::fs::{Access as Permission, AtFlags, StatxFlags};
 use rustix::io::Errno;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// Not yet among the flags that rustix knows.
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// A replica that can be used.
 pub(super) struct Found {
@@ -44,10 +47,21 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
     let free_kib = space.f_bavail.saturating_mul(space.f_frsize) / 1024;
     let can_chown = rustix::process::geteuid().is_root();
     let file_system = super::abilities::file_system(&root).ok();
+    let mount_session = mount_session(&root);
     let now = crate::replica::host::stamp();
     let (closed, way) = (None, Way::Here);
-    let prepared = Prepared { free_kib, created, can_chown, now, file_system, closed, way };
+    let prepared =
+        Prepared { free_kib, created, can_chown, now, file_system, mount_session, closed, way };
     Ok(Found { real, root, prepared })
+}
+
+/// The boot, and a number that no two mounts of it have (Linux 6.8 and later; the older numbers
+/// are given again).
+fn mount_session(root: &Root) -> Option<String> {
+    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let found = rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, unique).ok()?;
+    let boot = crate::replica::host::boot_id()?;
+    (found.stx_mask & STATX_MNT_ID_UNIQUE != 0).then(|| format!("{boot}.{:x}", found.stx_mnt_id))
 }
 
 fn make(location: &Path, access: Access) -> Result<(), String> {

@@ -150,6 +150,7 @@ impl ShellReplica {
             // whole seconds only, rounded down: what is made from now on is not older
             now: Stamp::new(greeting.now, 0),
             file_system: greeting.file_system.map(|id| format!("{id} {}", greeting.uid)),
+            mount_session: None,
             closed: greeting.closed,
             way: Way::Shell,
         };

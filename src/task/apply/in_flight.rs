@@ -86,7 +86,9 @@ impl Steps<'_, '_> {
         if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
             began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
         }
-        if let Err(error) = self.apply.store.set_inflight(&Inflight { began, paths }) {
+        let mount_sessions = self.apply.mount_sessions.clone();
+        let noted = Inflight { began, mount_sessions, paths };
+        if let Err(error) = self.apply.store.set_inflight(&noted) {
             let text =
                 format!("{error}; if this run is killed, temporary files of rsync may stay behind");
             self.apply.around.reporter().problem(Level::Warn, None, None, &text);

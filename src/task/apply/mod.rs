@@ -51,6 +51,8 @@ pub struct Apply<'a> {
     pub store: &'a StateStore,
     /// When the run began, by each side's own clock.
     pub began: Pair<Stamp>,
+    /// The mounts in which all lies that is noted as on its way.
+    pub mount_sessions: Pair<Option<String>>,
     /// What an earlier run was transferring when it was broken off.
     pub interrupted: Option<&'a Inflight>,
     /// Not all that it left behind could be removed.
