@@ -114,6 +114,21 @@ pub fn run(options: &Options, around: &Surroundings<'_>) -> i32 {
     Batch { options, around, files, begun: Instant::now(), reports, told }.run()
 }
 
+/// The files of the tasks in a directory, or the one file: those that a batch would run.
+///
+/// # Errors
+/// The directory cannot be read.
+pub fn tasks_in(
+    path: &Path,
+    is_same_task: &dyn Fn(&Path, &Path) -> bool,
+) -> io::Result<Vec<PathBuf>> {
+    let files = task_files(path)?;
+    if !path.is_dir() {
+        return Ok(files);
+    }
+    Ok(kept_of(&files, is_same_task, &mut |_| {}))
+}
+
 /// Monitor mode makes no batch.
 fn is_endless(arg: &OsString) -> bool {
     arg == "--on-changes" || arg == "--on-changes-target"
@@ -146,19 +161,28 @@ fn task_files(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// Files that are tasks: not those of target helpers, and of a task that has two files only
 /// the one that was made from the other.
 fn tasks_among(files: Vec<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
+    let mut say = |text: &str| around.reporter.say(Level::Notice, text);
+    kept_of(&files, around.is_same_task, &mut say)
+}
+
+fn kept_of(
+    files: &[PathBuf],
+    is_same_task: &dyn Fn(&Path, &Path) -> bool,
+    say: &mut dyn FnMut(&str),
+) -> Vec<PathBuf> {
     let name = |file: &Path| escape(file.file_name().unwrap_or(file.as_os_str()).as_bytes());
     let mut kept = Vec::new();
-    for file in &files {
+    for file in files {
         if is_of_helper(file) {
             let text = format!("{}: for a target helper, and no task", name(file));
-            around.reporter.say(Level::Notice, &text);
+            say(&text);
             continue;
         }
         let toml = file.with_extension("toml");
         let is_conf = file.extension().is_some_and(|extension| extension == "conf");
-        if is_conf && files.contains(&toml) && (around.is_same_task)(file, &toml) {
+        if is_conf && files.contains(&toml) && is_same_task(file, &toml) {
             let text = format!("{}: not run, as {} is the same task", name(file), name(&toml));
-            around.reporter.say(Level::Notice, &text);
+            say(&text);
             continue;
         }
         kept.push(file.clone());

@@ -3,6 +3,7 @@
 use super::conflicts::ConflictsArgs;
 use super::history::HistoryArgs;
 use super::plan::{ApplyArgs, PlanArgs};
+use super::status::StatusArgs;
 use crate::config::{Flags, Override, Watch};
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -94,6 +95,9 @@ pub enum Command {
     /// What runs did, and what happened to a path
     #[command(args_override_self = true)]
     History(HistoryArgs),
+    /// One look at all tasks: which of them need something
+    #[command(args_override_self = true)]
+    Status(StatusArgs),
     /// Show or verify what is recorded of a task
     State(StateArgs),
     /// The forced command for authorized_keys
@@ -313,7 +317,7 @@ pub struct RunFlags {
     /// Send that list by mail too
     #[arg(long, help_heading = OUTPUT)]
     pub alert_conflicts: bool,
-    /// Write a report of the run, as JSON
+    /// Write a report of the run, as JSON (%i the task, %d the day)
     #[arg(long, help_heading = OUTPUT, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub report: Option<OsString>,
 
@@ -414,7 +418,6 @@ impl RunFlags {
                 (false, false) => Watch::Off,
             },
             dated_prefix: self.dated_prefix,
-            report_file: self.report.clone(),
             batch_report: self.batch_report.as_ref().map(PathBuf::from),
             hold_alert: self.hold_alert,
         }
@@ -445,6 +448,7 @@ impl RunFlags {
             ("PARTIAL", "--partial", when(self.partial, "yes")),
             ("SOFT_MAX_EXEC_TIME", "--no-maxtime", when(self.no_maxtime, "0")),
             ("HARD_MAX_EXEC_TIME", "--no-maxtime", when(self.no_maxtime, "0")),
+            ("REPORT", "--report", self.report.clone()),
             ("LOCK_WAIT", "--wait", self.wait.clone()),
             ("RESUME_TRY", "--no-resume", when(self.no_resume, "0")),
             ("LOG_CONFLICTS", "--log-conflicts", when(log_conflicts, "yes")),

@@ -304,7 +304,7 @@ pub(super) fn local(millis: i64, format: &str) -> String {
     at(millis).map_or_else(|| "unknown".to_owned(), |time| time.format(format).to_string())
 }
 
-fn iso(millis: i64) -> Option<String> {
+pub(super) fn iso(millis: i64) -> Option<String> {
     Some(at(millis)?.to_rfc3339_opts(chrono::SecondsFormat::Millis, false))
 }
 

@@ -12,6 +12,7 @@ pub mod plan;
 mod serve;
 mod settings;
 mod state;
+pub mod status;
 pub mod task_args;
 mod upgrade;
 
@@ -90,6 +91,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         Some(Command::Apply(args)) => plan::apply(&args, environment),
         Some(Command::Conflicts(args)) => conflicts::run(&args, environment),
         Some(Command::History(args)) => history::run(&args, environment),
+        Some(Command::Status(args)) => status::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Serve(args)) => serve::run(&args),

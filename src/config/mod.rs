@@ -322,16 +322,17 @@ pub struct Output {
     pub color: bool,
     /// Date and time instead of seconds since the start (monitor mode, batch).
     pub dated_prefix: bool,
-    /// `--report`.
+    /// REPORT, `--report`: `%i` in it is the task, `%d` the day.
     pub report_file: Option<PathBuf>,
     /// Where the batch that started this run wants to read of it.
     pub batch_report: Option<PathBuf>,
 }
 
 /// How the connection to the mail server is protected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SmtpEncryption {
     /// Plain.
+    #[default]
     None,
     /// STARTTLS.
     Tls,
@@ -339,8 +340,9 @@ pub enum SmtpEncryption {
     Ssl,
 }
 
-/// Mail and metrics.
-#[derive(Debug, Clone)]
+/// Mail, metrics, and how a task is looked at.
+#[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools)] // one switch a key
 pub struct Alerts {
     /// No mail about errors: the batch that started this run sees to it.
     pub hold_errors: bool,
@@ -368,6 +370,8 @@ pub struct Alerts {
     pub smtp_password: Option<Secret>,
     /// METRICS_FILE.
     pub metrics_file: Option<PathBuf>,
+    /// STATUS_MAX_AGE, in seconds; none: by the task's own rhythm.
+    pub status_max_age: Option<u32>,
     /// Settings that still hold what a sample file had; they count as unset.
     pub placeholders: Vec<Placeholder>,
 }

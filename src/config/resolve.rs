@@ -19,7 +19,7 @@ use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -63,8 +63,6 @@ pub struct Flags {
     pub watch: Watch,
     /// Lines carry date and time: a run inside a batch.
     pub dated_prefix: bool,
-    /// `--report`
-    pub report_file: Option<OsString>,
     /// Where the batch that started this run wants to read of it.
     pub batch_report: Option<PathBuf>,
     /// No mail about errors: the batch that started this run sees to it.
@@ -347,10 +345,7 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
         color: environment.filled("NO_COLOR").is_none(),
         dated_prefix: flags.dated_prefix || flags.watch != Watch::Off,
         batch_report: flags.batch_report.clone(),
-        report_file: flags
-            .report_file
-            .as_ref()
-            .map(|path| r.absolute(&r.with_home(path.as_bytes()))),
+        report_file: r.path("REPORT"),
     }
 }
 
@@ -396,6 +391,7 @@ fn alerts(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Alerts {
         smtp_user: r.filled("SMTP_USER"),
         smtp_password: r.filled("SMTP_PASSWORD").map(Secret::new),
         metrics_file: r.path("METRICS_FILE"),
+        status_max_age: Some(r.number("STATUS_MAX_AGE", u32::MAX.into())).filter(|age| *age > 0),
     }
 }
 

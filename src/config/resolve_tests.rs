@@ -4,7 +4,9 @@ use crate::config::keys::KEYS;
 use crate::config::{Location, Origin, Setting};
 use crate::tree::Pair;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 
 /// A machine with a few files; `/link` leads to `/a`.
 struct Machine;
@@ -147,6 +149,8 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("ALWAYS_SEND_MAILS" = "yes": "false" to "true" at alerts.always),
     row!("MAIL_BODY_CHARSET" = "ISO-8859-1": "\"\"" to "\"ISO-8859-1\"" at alerts.charset),
     row!("METRICS_FILE" = "/m": "None" to "Some(\"/m\")" at alerts.metrics_file),
+    row!("REPORT" = "/r/%i.json": "None" to "Some(\"/r/%i.json\")" at output.report_file),
+    row!("STATUS_MAX_AGE" = "60": "None" to "Some(60)" at alerts.status_max_age),
     row!("SENDER_MAIL" = "a@b": "None" to "Some(\"a@b\")" at alerts.sender),
     row!("SMTP_SERVER" = "s": "None" to "Some(\"s\")" at alerts.smtp_server),
     row!("SMTP_PORT" = "587": "25" to "587" at alerts.smtp_port),
@@ -270,7 +274,6 @@ fn flags_and_environment_set_what_no_key_does() {
         verbose: true,
         no_locks: true,
         watch: Watch::Initiator,
-        report_file: Some("r.json".into()),
         ..Flags::default()
     };
     let environment = [("_DEBUG", "yes"), ("NO_COLOR", "1")];
@@ -279,7 +282,6 @@ fn flags_and_environment_set_what_no_key_does() {
     assert!(!config.output.color && !config.locking.use_locks);
     assert!(config.output.dated_prefix, "monitor mode shows dates");
     assert_eq!(config.mode.watch, Watch::Initiator);
-    assert_eq!(config.output.report_file, Some("/here/r.json".into()));
     let config = good(from_file(REQUIRED, &Flags::default(), &[]));
     assert!(config.output.color && !config.output.debug && config.locking.use_locks);
 }

@@ -32,6 +32,7 @@ pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use kept_name::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};
+pub use local::lock::{LockSeen, look_at_lock};
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use local::{LocalReplica, look_at};
 pub use remote::RemoteReplica;

@@ -5,7 +5,7 @@ use super::{Frame, Level, Listing, Log, Reporter, RunReport, Tally};
 use super::{conflicts, json, metrics, record, summary, verdicts};
 use crate::config::{Alerts, Config, Output};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Tells what was changed, as far as it was asked for; all of it in a dry run
 /// ([`Frame::duration`] is none), which is run for that.
@@ -26,13 +26,14 @@ pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: 
 }
 
 /// A report for machines: where it goes, what it is called, who writes it.
-type ReportFile<'a> = (Option<&'a Path>, &'static str, fn(&Path, &RunReport) -> io::Result<()>);
+type ReportFile = (Option<PathBuf>, &'static str, fn(&Path, &RunReport) -> io::Result<()>);
 
-fn report_files(config: &Config) -> [ReportFile<'_>; 3] {
+fn report_files(config: &Config, run: &RunReport) -> [ReportFile; 3] {
+    let report = config.output.report_file.as_ref();
     [
-        (config.output.batch_report.as_deref(), "report for the batch", json::write),
-        (config.output.report_file.as_deref(), "report file", json::write),
-        (config.alerts.metrics_file.as_deref(), "metrics file", metrics::write),
+        (config.output.batch_report.clone(), "report for the batch", json::write),
+        (report.map(|template| json::file(template, run)), "report file", json::write),
+        (config.alerts.metrics_file.clone(), "metrics file", metrics::write),
     ]
 }
 
@@ -53,9 +54,9 @@ fn write_those(
     log: &dyn Reporter,
     is_wanted: impl Fn(&Path) -> bool,
 ) {
-    for (path, what, write) in report_files(config) {
+    for (path, what, write) in report_files(config, run) {
         let Some(path) = path.filter(|path| is_wanted(path)) else { continue };
-        if let Err(e) = write(path, run) {
+        if let Err(e) = write(&path, run) {
             let path = crate::tree::path::escape(path.as_os_str().as_encoded_bytes());
             log.say(Level::Warn, &format!("cannot write the {what} {path}: {e}"));
         }

@@ -3,10 +3,12 @@
 use super::run::write_whole;
 use super::{ConflictLine, Counts, Problem, RunReport};
 use crate::tree::{RelPath, Side};
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde_json::{Value, json};
+use std::ffi::OsString;
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Writes the report as a whole.
@@ -17,6 +19,28 @@ pub fn write(path: &Path, run: &RunReport) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(&to_json(run))?;
     text.push(b'\n');
     write_whole(path, &text)
+}
+
+/// The file of a run's report: `%i` is the task, `%d` the day on which the run began, `%%` a
+/// percent sign.
+#[must_use]
+pub fn file(template: &Path, run: &RunReport) -> PathBuf {
+    let day = DateTime::<Local>::from(run.started).format("%Y-%m-%d").to_string();
+    let mut out = Vec::new();
+    let mut bytes = template.as_os_str().as_bytes().iter();
+    while let Some(byte) = bytes.next() {
+        match (byte, bytes.as_slice().first()) {
+            (b'%', Some(b'i')) => out.extend_from_slice(run.task.as_bytes()),
+            (b'%', Some(b'd')) => out.extend_from_slice(day.as_bytes()),
+            (b'%', Some(b'%')) => out.push(b'%'),
+            (byte, _) => {
+                out.push(*byte);
+                continue;
+            }
+        }
+        bytes.next();
+    }
+    OsString::from_vec(out).into()
 }
 
 /// Writes the reports of several runs as one list.

@@ -61,6 +61,18 @@ pub fn took(time: Duration) -> String {
     }
 }
 
+/// How long ago something was: `5 s`, `3 min`, `2 h`, `11 days`.
+#[must_use]
+pub fn age(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    match seconds {
+        0..100 => format!("{seconds} s"),
+        100..6000 => format!("{} min", seconds / 60),
+        6000..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
 /// What a run did: `4 updates to the target, 2 to the initiator, 1 deletion, 1 move,
 /// 1 conflict, 3.1 MiB`; none if it did nothing.
 #[must_use]
@@ -105,6 +117,8 @@ mod tests {
         assert_eq!(sizes, expected);
         let times = [2400, 99_960, 200_000, 18_120_000].map(|ms| took(Duration::from_millis(ms)));
         assert_eq!(times, ["2.4 s", "100.0 s", "3 min 20 s", "5 h 2 min"]);
+        let ages = [5, 180, 7200, 1_000_000, -3].map(age);
+        assert_eq!(ages, ["5 s", "3 min", "2 h", "11 days", "0 s"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! One small file that every run replaces, also one that finds nothing to do.
 
-use super::error::StateError;
+use super::error::{Shown, StateError};
 use super::files::Durable;
 use super::store::StateStore;
 use serde::{Deserialize, Serialize};
@@ -77,13 +77,17 @@ impl LastRun {
 }
 
 impl StateStore {
-    /// What is known of the last run; none before the first, or if the file is torn.
+    /// What is known of the last run; none before the first.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or is torn.
     pub fn last_run(&self) -> Result<Option<LastRun>, StateError> {
-        let found = self.files.read(&self.name("last-run"))?;
-        Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
+        let name = self.name("last-run");
+        let Some((bytes, _)) = self.files.read(&name)? else { return Ok(None) };
+        let path = Shown::new(self.files.path(&name));
+        let what = "it is damaged; the next run writes it anew";
+        let torn = |_| StateError::Malformed { path, what };
+        serde_json::from_slice(&bytes).map(Some).map_err(torn)
     }
 
     /// Notes a run that has just ended; `before` is what was known before it.

@@ -295,6 +295,7 @@ fn the_report_of_a_batch_is_a_list() {
     let list: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
     let names: Vec<_> = list.as_array().unwrap().iter().map(|of| of["task"].clone()).collect();
     assert_eq!(names, ["one", "two"]);
+    list.as_array().unwrap().iter().for_each(crate::support::schema::check_report);
     assert!(list[0]["summary"].as_str().unwrap().starts_with("1 update to the target"), "{list}");
     assert!(run.stdout.contains("(dry run) UPDATE >> "), "the plan is shown: {run}");
 }

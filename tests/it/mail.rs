@@ -30,20 +30,11 @@ impl Reporter for Ear {
 
 fn alerts(server: &SmtpServer) -> Alerts {
     Alerts {
-        muted: false,
-        hold_errors: false,
         recipients: vec!["a@example.org,b@example.org".into()],
-        always: false,
-        conflicts: false,
-        charset: String::new(),
         sender: Some("osync@example.org".into()),
         smtp_server: Some("127.0.0.1".into()),
         smtp_port: server.port(),
-        smtp_encryption: SmtpEncryption::None,
-        smtp_user: None,
-        smtp_password: None,
-        metrics_file: None,
-        placeholders: Vec::new(),
+        ..Alerts::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a run shows, logs and reports (spec 6).
 
 use crate::support::sandbox::{Outcome, Run, Sandbox};
+use crate::support::schema::check_report;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::{Value, json};
@@ -237,7 +238,9 @@ fn a_report_for_machines_is_written() {
     let file = sandbox.path("report.json");
     let report = |run: Outcome| -> Value {
         assert!(file.exists(), "{run}");
-        serde_json::from_slice(&fs::read(&file).unwrap()).unwrap()
+        let report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        check_report(&report);
+        report
     };
     let args = |run: Run| run.arg("--report").arg(&file);
 
@@ -284,6 +287,7 @@ fn a_run_that_cannot_begin_is_reported_too() {
     let run = sandbox.quick().arg("--report").arg(&file).run();
     assert_eq!(run.status, Some(1), "{run}");
     let value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    check_report(&value);
     assert_eq!((&value["status"], &value["complete"]), (&json!(1), &json!(false)), "{value:#}");
     assert_eq!(value.pointer("/problems/0/level"), Some(&json!("critical")), "{value:#}");
 }
@@ -455,4 +459,21 @@ fn a_long_run_says_now_and_then_that_it_is_alive() {
         assert_eq!(run.stdout.contains("still running after "), heard, "{run}");
         fs::remove_file(sandbox.a.at("big")).unwrap();
     }
+}
+
+#[test]
+fn the_name_of_a_report_may_hold_the_task_and_the_day() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make(r"f a\xff x");
+    let made = |name: &str| sandbox.path(format!("tmp/{name}"));
+    let before = chrono::Local::now().format("%Y-%m-%d").to_string();
+    let named = sandbox.path("tmp/%i of %d, 5%% %x.json");
+    let run = sandbox.quick().env("REPORT", &named).run();
+    let after = chrono::Local::now().format("%Y-%m-%d").to_string();
+    assert_eq!(run.status, Some(0), "{run}");
+    let name = |day: &str| made(&format!("quicksync_task of {day}, 5% %x.json"));
+    assert!(name(&before).exists() || name(&after).exists());
+    let run = sandbox.quick().env("REPORT", &named).arg("--report").arg(made("flag")).run();
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(made("flag").exists(), "the flag counts more");
 }

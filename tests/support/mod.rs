@@ -13,6 +13,7 @@ pub mod over_ssh;
 pub mod power;
 pub mod replicas;
 pub mod sandbox;
+pub mod schema;
 pub mod smtp;
 pub mod sshd;
 pub mod trees;

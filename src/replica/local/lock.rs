@@ -8,7 +8,7 @@
 //! after a power failure no lock of this machine counts.
 
 use super::look::Look;
-use super::openat_root::rename_to_free;
+use super::openat_root::{Root, rename_to_free};
 use super::sweep::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
@@ -22,6 +22,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long another run may take to take or give back its lock.
@@ -232,6 +233,81 @@ fn find(
     Ok(Some((Found { content, by, before_boot }, process, bytes)))
 }
 
+/// A lock as somebody sees it who only looks (`osync status`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LockSeen {
+    /// There is none, or one that a run is just making.
+    Free,
+    /// Of a process that lives, or may live on another machine.
+    Held {
+        /// The task it works for.
+        instance_id: String,
+        /// Since when, in seconds since the epoch.
+        since: i64,
+        /// In words.
+        why: String,
+    },
+    /// Of a process that is gone: its run was killed. The next run takes it over.
+    Dead {
+        /// The task it worked for; empty if the lock does not tell.
+        instance_id: String,
+        /// In words.
+        why: String,
+    },
+    /// Only a person can tell.
+    Unclear(String),
+}
+
+/// Looks at the lock of a replica and takes nothing.
+///
+/// # Errors
+/// It cannot be read.
+pub fn look_at_lock(root: &Path, instance_id: &str) -> io::Result<LockSeen> {
+    let here = host::origin();
+    let request =
+        LockRequest { instance_id: instance_id.to_owned(), force: false, stranger_resume: false };
+    let work = match Root::open(root).and_then(|root| WorkDir::open(&root)) {
+        Ok(work) => work,
+        Err(Errno::NOENT) => return Ok(LockSeen::Free),
+        Err(error) => return Err(error.into()),
+    };
+    loop {
+        let Some((found, process, content)) = find(&work, &here, instance_id)? else {
+            return Ok(LockSeen::Free);
+        };
+        let holder = match &found.content {
+            Content::Of(holder) => holder.instance_id.clone(),
+            Content::Empty | Content::Malformed(_) => String::new(),
+        };
+        let seen = match lock_policy::decide(&found, process, &here, Place::Here, &request) {
+            Verdict::TakeOver(Locked::TakenOver { why, .. }) => {
+                LockSeen::Dead { instance_id: holder, why }
+            }
+            Verdict::TakeOver(Locked::Free) => LockSeen::Free,
+            Verdict::Stop(why) => LockSeen::Unclear(why),
+            Verdict::Busy(why) => {
+                let since = work.read_with_stamp(LOCK)?.map_or(0, |(_, since)| since);
+                LockSeen::Held { instance_id: holder, since, why }
+            }
+        };
+        // A run gives its lock back before it ends: one that is still there is nobody's.
+        match work.read_with_stamp(LOCK)? {
+            None => return Ok(LockSeen::Free),
+            Some((now, _)) if now != content => {}
+            Some((_, since)) if found.content == Content::Empty && is_fresh(since) => {
+                return Ok(LockSeen::Free);
+            }
+            Some(_) => return Ok(seen),
+        }
+    }
+}
+
+/// Whether something happened within the time that a lock may be empty while it is written.
+fn is_fresh(since: i64) -> bool {
+    let patience = i64::try_from(PATIENCE_WITH_EMPTY.as_secs()).unwrap_or(i64::MAX);
+    host::now().saturating_sub(since) <= patience
+}
+
 impl Held {
     /// Removes the lock, if it is still ours.
     ///
@@ -290,9 +366,8 @@ fn wait_for(fd: &OwnedFd) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::openat_root::Root;
     use super::*;
-    use std::path::{Path, PathBuf};
+    use std::path::PathBuf;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     fn work() -> (tempfile::TempDir, WorkDir, PathBuf) {

@@ -1,24 +1,12 @@
 use super::*;
-use crate::config::SmtpEncryption;
 use crate::report::{Event, Problem};
 use std::sync::Mutex;
 
 pub(super) fn alerts() -> Alerts {
     Alerts {
-        muted: false,
-        hold_errors: false,
         recipients: vec!["a@example.org, b@example.org".into()],
-        always: false,
-        conflicts: false,
-        charset: String::new(),
-        sender: None,
-        smtp_server: None,
         smtp_port: 25,
-        smtp_encryption: SmtpEncryption::None,
-        smtp_user: None,
-        smtp_password: None,
-        metrics_file: None,
-        placeholders: Vec::new(),
+        ..Alerts::default()
     }
 }
 

@@ -1,0 +1,157 @@
+//! What the local files tell of a task: its settings, its state, its locks. Nothing is asked of
+//! another machine, and nothing is changed.
+
+use super::judge::{Facts, Lock, State, judge};
+use crate::cli::{settings, state_dir};
+use crate::config::{Config, Environment, Flags, Location, Problem};
+use crate::replica::{LockSeen, look_at_lock};
+use crate::state::journal::{Journal, RecordedConflict, RecordedRun, Wanted};
+use crate::state::last_run::LastRun;
+use crate::state::{StateDir, StateStore};
+use crate::tree::path::escape;
+use crate::tree::{Pair, Side};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// So many runs are plotted.
+const PLOTTED: u64 = 60;
+
+/// A task with what is known of it.
+#[derive(Debug, Clone)]
+pub struct Task {
+    /// INSTANCE_ID, or the name of the file where that cannot be read.
+    pub name: String,
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// Both replicas, for people.
+    pub replicas: Option<Pair<String>>,
+    /// What is known.
+    pub facts: Facts,
+    /// What that means.
+    pub state: State,
+    /// What its journal holds (`--html`).
+    pub story: Story,
+}
+
+/// What the journal tells beside that.
+#[derive(Debug, Clone, Default)]
+pub struct Story {
+    /// The last runs that changed something or failed, the newest first.
+    pub runs: Vec<RecordedRun>,
+    /// Open conflicts, the newest first.
+    pub conflicts: Vec<RecordedConflict>,
+}
+
+/// How much of a task is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What one line can tell.
+    Line,
+    /// The journal too.
+    Story,
+}
+
+/// Looks at a task.
+#[must_use]
+pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> Task {
+    let resolution = settings::gather(Some(file.as_os_str()), &Flags::default(), environment);
+    let file_name = file.file_name().unwrap_or(file.as_os_str());
+    let mut task = Task {
+        name: escape(file_name.as_bytes()),
+        file: file.to_owned(),
+        replicas: None,
+        facts: Facts::default(),
+        state: State::Ok,
+        story: Story::default(),
+    };
+    match &resolution.config {
+        Some(config) => {
+            task.name = config.instance_id.clone();
+            task.replicas = Some(Pair::from_fn(|side| config.replicas[side].to_string()));
+            task.facts.max_age = config.alerts.status_max_age;
+            if let Err(why) = read(config, depth, &mut task) {
+                task.facts.trouble = Some(why);
+            }
+        }
+        None => {
+            let first = resolution.errors.first().map(Problem::to_string);
+            task.facts.trouble = Some(first.unwrap_or_else(|| "the settings are wrong".to_owned()));
+        }
+    }
+    task.state = judge(&task.facts, now);
+    task
+}
+
+fn read(config: &Config, depth: Depth, task: &mut Task) -> Result<(), String> {
+    for side in Side::BOTH {
+        let Location::Local(root) = &config.replicas[side] else { continue };
+        if let Err(error) = std::fs::metadata(root) {
+            // one that the first run will make is missing by right
+            let is_to_be_made = config.create_dirs && side == Side::Target;
+            if !is_to_be_made {
+                let root = escape(root.as_os_str().as_bytes());
+                return Err(format!("cannot look at the {side} {root}: {error}"));
+            }
+        }
+        let seen = look_at_lock(root, &config.instance_id)
+            .map_err(|error| format!("cannot look at the lock of the {side}: {error}"))?;
+        let lock = lock(seen, &config.instance_id, side);
+        if task.facts.lock == Lock::Free {
+            task.facts.lock = lock;
+        }
+    }
+    let dir = state_dir(config)?;
+    let store = StateStore::open(dir.clone(), &config.instance_id).map_err(|e| e.to_string())?;
+    task.facts.last = store.last_run().map_err(|error| error.to_string())?;
+    let known = task.facts.last.as_ref().and_then(|last| last.open_conflicts);
+    if depth == Depth::Line && known == Some(0) {
+        return Ok(());
+    }
+    read_journal(&dir, &config.instance_id, depth, task).map_err(|error| error.to_string())
+}
+
+fn read_journal(
+    dir: &StateDir,
+    instance_id: &str,
+    depth: Depth,
+    task: &mut Task,
+) -> Result<(), crate::state::journal::JournalError> {
+    let Some(journal) = Journal::read(dir, instance_id)? else { return Ok(()) };
+    task.facts.open_conflicts = journal.open_conflicts()?;
+    if depth == Depth::Story {
+        use crate::state::journal::ConflictState::Open;
+        task.story.runs = journal.runs(&Wanted { limit: Some(PLOTTED), ..Wanted::default() })?;
+        task.story.conflicts = journal.conflicts(Some(Open))?;
+    }
+    Ok(())
+}
+
+/// What a lock says about this task. A hub that many tasks share is locked by one at a time:
+/// that another one is under way, or was killed, is told of that one.
+fn lock(seen: LockSeen, own: &str, side: Side) -> Lock {
+    match seen {
+        LockSeen::Held { instance_id, since, .. } if instance_id == own => {
+            Lock::Running(since.saturating_mul(1000))
+        }
+        LockSeen::Dead { instance_id, why } if instance_id == own || instance_id.is_empty() => {
+            Lock::Dead(format!("{side}: {why}"))
+        }
+        LockSeen::Unclear(why) => Lock::Dead(format!("{side}: {why}")),
+        LockSeen::Free | LockSeen::Held { .. } | LockSeen::Dead { .. } => Lock::Free,
+    }
+}
+
+impl Task {
+    /// Its last run, if it has run.
+    #[must_use]
+    pub fn last(&self) -> Option<&LastRun> {
+        self.facts.last.as_ref()
+    }
+
+    /// Bytes of what both sides keep, as far as that is known.
+    #[must_use]
+    pub fn kept(&self) -> Option<u64> {
+        let known: Vec<u64> = self.last()?.kept.into_iter().flatten().collect();
+        (!known.is_empty()).then(|| known.iter().sum())
+    }
+}

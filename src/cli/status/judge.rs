@@ -1,0 +1,274 @@
+//! What is known of a task, and what that means (spec 10, "status"). Pure: facts and the time
+//! in, a verdict out.
+
+use crate::state::last_run::LastRun;
+
+/// No task is overdue before this many milliseconds have passed, however often it runs.
+const LEAST: i64 = 3_600_000;
+/// So many times its usual distance may lie between two runs.
+const TIMES: i64 = 3;
+
+/// What was found out about a task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Facts {
+    /// What its last run left; none: it has never run.
+    pub last: Option<LastRun>,
+    /// Why settings or state cannot be read.
+    pub trouble: Option<String>,
+    /// Whether a run is under way.
+    pub lock: Lock,
+    /// STATUS_MAX_AGE, in seconds; none: by its own rhythm.
+    pub max_age: Option<u32>,
+    /// Conflicts that wait for a decision.
+    pub open_conflicts: u64,
+}
+
+/// What its locks say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Lock {
+    /// Nothing that concerns this task.
+    #[default]
+    Free,
+    /// A run of it is under way since then, in milliseconds since the epoch.
+    Running(i64),
+    /// A run of it was killed and has left its lock, or nobody can tell whose lock it is.
+    Dead(String),
+}
+
+/// How a task does. What needs a person most comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Its settings or its state cannot be read.
+    Unreadable,
+    /// Every run since some time has failed.
+    Failing,
+    /// Locked by something dead.
+    DeadLock,
+    /// No run for too long.
+    Overdue,
+    /// It has never run.
+    NeverRun,
+    /// The last run was done, with warnings.
+    Warnings,
+    /// A run is under way; the one before was well.
+    Running,
+    /// All is well.
+    Ok,
+}
+
+/// What that asks of a person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Nothing.
+    Well,
+    /// To look at it some time.
+    Warns,
+    /// To do something.
+    Fails,
+}
+
+impl State {
+    /// The word for programs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Unreadable => "unreadable",
+            State::Failing => "failing",
+            State::DeadLock => "dead_lock",
+            State::Overdue => "overdue",
+            State::NeverRun => "never_run",
+            State::Warnings => "warnings",
+            State::Running => "running",
+            State::Ok => "ok",
+        }
+    }
+
+    /// How much it matters.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            State::Unreadable | State::Failing | State::DeadLock => Severity::Fails,
+            State::Overdue | State::NeverRun | State::Warnings => Severity::Warns,
+            State::Running | State::Ok => Severity::Well,
+        }
+    }
+}
+
+/// Judges a task at a moment, in milliseconds since the epoch.
+#[must_use]
+pub fn judge(facts: &Facts, now: i64) -> State {
+    if facts.trouble.is_some() {
+        return State::Unreadable;
+    }
+    let running = match &facts.lock {
+        Lock::Dead(_) => return State::DeadLock,
+        Lock::Running(since) => Some(*since),
+        Lock::Free => None,
+    };
+    let Some(last) = &facts.last else {
+        return if running.is_some() { State::Running } else { State::NeverRun };
+    };
+    if !last.succeeded() {
+        return State::Failing;
+    }
+    // a run that is under way for too long is no better than none
+    let quiet_since = running.unwrap_or(last.ended);
+    if longest_quiet(facts, last).is_some_and(|longest| now.saturating_sub(quiet_since) > longest) {
+        return State::Overdue;
+    }
+    match (last.status, running) {
+        (2, _) => State::Warnings,
+        (_, Some(_)) => State::Running,
+        (_, None) => State::Ok,
+    }
+}
+
+/// How many milliseconds may pass without a run; none: nothing is known of its rhythm yet.
+fn longest_quiet(facts: &Facts, last: &LastRun) -> Option<i64> {
+    match facts.max_age {
+        Some(seconds) => Some(i64::from(seconds) * 1000),
+        None => Some(usual_distance(&last.begins)?.saturating_mul(TIMES).max(LEAST)),
+    }
+}
+
+/// The median of what lies between the runs; of two in the middle the longer one.
+fn usual_distance(begins: &[i64]) -> Option<i64> {
+    let mut distances: Vec<i64> =
+        begins.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).max(0)).collect();
+    distances.sort_unstable();
+    distances.get(distances.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: i64 = 60_000;
+    const HOUR: i64 = 60 * MINUTE;
+    const NOW: i64 = 1_000 * HOUR;
+
+    fn last(status: u8, ended: i64, begins: &[i64]) -> Option<LastRun> {
+        Some(LastRun { status, ended, begins: begins.to_vec(), ..LastRun::default() })
+    }
+
+    fn every(distance: i64, until: i64) -> Vec<i64> {
+        (0..10).rev().map(|back| until - back * distance).collect()
+    }
+
+    #[test]
+    fn a_task_is_judged_by_what_needs_a_person_most() {
+        let broken = Some("permission denied".to_owned());
+        let dead = Lock::Dead("gone".into());
+        let running = |ago| Lock::Running(NOW - ago);
+        let daily = every(24 * HOUR, NOW - 25 * HOUR);
+        let often = every(MINUTE, NOW - 50 * MINUTE);
+        let long_ago = every(MINUTE, NOW - 70 * MINUTE);
+        let ended = |begins: &[i64]| last(0, begins[9], begins);
+        let none = Lock::Free;
+        for (what, last, trouble, lock, max_age, expected) in [
+            ("never run", None, None, none.clone(), None, State::NeverRun),
+            ("its first run is under way", None, None, running(5), None, State::Running),
+            ("well", last(0, NOW, &[NOW]), None, none.clone(), None, State::Ok),
+            ("warnings", last(2, NOW, &[NOW]), None, none.clone(), None, State::Warnings),
+            ("failing", last(1, NOW, &[NOW]), None, none.clone(), None, State::Failing),
+            (
+                "failing, and trying again",
+                last(1, NOW, &[]),
+                None,
+                running(5),
+                None,
+                State::Failing,
+            ),
+            (
+                "bad usage is a failure too",
+                last(128, NOW, &[]),
+                None,
+                none.clone(),
+                None,
+                State::Failing,
+            ),
+            ("running", last(0, NOW, &[NOW]), None, running(5), None, State::Running),
+            ("killed", last(0, NOW, &[NOW]), None, dead.clone(), None, State::DeadLock),
+            ("killed in its first run", None, None, dead, None, State::DeadLock),
+            (
+                "nothing to be read",
+                last(0, NOW, &[NOW]),
+                broken,
+                none.clone(),
+                None,
+                State::Unreadable,
+            ),
+            ("daily, a day ago", ended(&daily), None, none.clone(), None, State::Ok),
+            ("often, less than an hour ago", ended(&often), None, none.clone(), None, State::Ok),
+            (
+                "often, more than an hour ago",
+                ended(&long_ago),
+                None,
+                none.clone(),
+                None,
+                State::Overdue,
+            ),
+            (
+                "overdue counts more than warnings",
+                last(2, NOW - 9 * HOUR, &often),
+                None,
+                none.clone(),
+                None,
+                State::Overdue,
+            ),
+            ("it runs, at last", ended(&long_ago), None, running(MINUTE), None, State::Running),
+            (
+                "it runs, for too long",
+                ended(&long_ago),
+                None,
+                running(61 * MINUTE),
+                None,
+                State::Overdue,
+            ),
+            (
+                "one run has no rhythm",
+                last(0, NOW - 99 * HOUR, &[NOW]),
+                None,
+                none.clone(),
+                None,
+                State::Ok,
+            ),
+            (
+                "as old as allowed",
+                last(0, NOW - 10_000, &[]),
+                None,
+                none.clone(),
+                Some(10),
+                State::Ok,
+            ),
+            (
+                "older than allowed",
+                last(0, NOW - 10_001, &[]),
+                None,
+                none.clone(),
+                Some(10),
+                State::Overdue,
+            ),
+            ("allowed to be old", ended(&long_ago), None, none.clone(), Some(9_000), State::Ok),
+            ("of the future", last(0, NOW + HOUR, &daily), None, none, Some(10), State::Ok),
+        ] {
+            let facts = Facts { last, trouble, lock, max_age, open_conflicts: 0 };
+            assert_eq!(judge(&facts, NOW), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_usual_distance_is_a_median() {
+        for (begins, expected) in [
+            (vec![], None),
+            (vec![5], None),
+            (vec![5, 15], Some(10)),
+            (vec![0, 10, 30], Some(20)),
+            // two retries in a row do not make a daily task one that is overdue soon
+            (vec![0, 100, 101, 102, 200, 300, 400], Some(98)),
+            (vec![50, 0], Some(0)),
+        ] {
+            assert_eq!(usual_distance(&begins), expected, "{begins:?}");
+        }
+    }
+}
