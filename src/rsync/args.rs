@@ -205,6 +205,7 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
         || settings.partial && (is_remote || transfer.resumes)
         || transfer.purpose == Purpose::Attributes;
     args.add(&[if delta { "--no-whole-file" } else { "--whole-file" }]);
+    args.add_if(transfer.makes_holes, "--sparse");
 }
 
 fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) {

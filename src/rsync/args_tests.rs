@@ -56,6 +56,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         partial_dir: None,
         resumes: false,
         is_listed_first: false,
+        makes_holes: false,
         shows_progress: false,
     }
 }

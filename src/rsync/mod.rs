@@ -115,6 +115,9 @@ pub struct Transfer<'a> {
     /// Whether rsync makes the whole list of a subtree before it begins. Quicker, for the
     /// memory of that list.
     pub is_listed_first: bool,
+    /// Whether the receiver leaves holes where there is nothing but zeros. Without need it only
+    /// costs time.
+    pub makes_holes: bool,
     /// Whether somebody watches bytes while files are on their way.
     pub shows_progress: bool,
 }

@@ -101,6 +101,7 @@ impl Reader<'_> {
             partial_dir: None,
             resumes: false,
             is_listed_first: false,
+            makes_holes: false,
             shows_progress: false,
         };
         let preserve = Preserve {

@@ -9,6 +9,8 @@ use crate::support::trees::{self, Mtime};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -41,8 +43,52 @@ fn ten_thousand_entries_in_one_directory_are_made_renamed_and_deleted() {
     }
 }
 
-/// Hundreds of megabytes of which a few bytes are on the disk: the holes stay holes with
-/// rsync's -S, and a second run does nothing. In a longer trial five gigabytes: sizes do not
+/// Holes stay holes in every way that a file takes: new in a new directory, as an update, back to
+/// the initiator, as a conflict's loser, into the kept versions.
+#[test]
+fn files_with_holes_take_no_more_room_on_the_other_side() {
+    const SIZE: u64 = 4 << 20;
+    let write = |file: PathBuf, word: &[u8]| {
+        let file = File::create(file).unwrap();
+        file.set_len(SIZE).unwrap();
+        file.write_all_at(word, SIZE / 2).unwrap();
+    };
+    for couple in Couple::both() {
+        let (a, b) = (couple.side(0), couple.side(1));
+        a.make("d dir");
+        let everywhere = || {
+            for root in [&a.root, &b.root] {
+                let du = Command::new("du").args(["-sk"]).arg(root).output().unwrap();
+                let text = String::from_utf8(du.stdout).unwrap();
+                let kib: u64 = text.split_whitespace().next().unwrap().parse().unwrap();
+                assert!(kib < 1500, "{}: {text}", couple.way);
+            }
+            for (at, name) in [(a, "dir/new"), (b, "dir/new"), (a, "top"), (b, "top")] {
+                assert_eq!(fs::metadata(at.at(name)).unwrap().size(), SIZE, "{name}");
+            }
+        };
+        write(a.at("dir/new"), b"one");
+        write(b.at("top"), b"two");
+        couple.sync("");
+        everywhere();
+        write(a.at("dir/new"), b"three");
+        write(b.at("top"), b"four");
+        couple.sync("");
+        everywhere();
+        write(a.at("top"), b"five");
+        write(b.at("top"), b"six");
+        couple.sync("");
+        everywhere();
+        assert_eq!(a.contents(), b.contents(), "{}", couple.way);
+        b.remove("top");
+        write(a.at("other"), b"x");
+        couple.sync("");
+        assert!(!a.has("top"), "{}", couple.way);
+    }
+}
+
+/// Hundreds of megabytes of which a few bytes are on the disk: the holes stay holes, and a second
+/// run does nothing. In a longer trial five gigabytes: sizes do not
 /// wrap.
 #[test]
 fn a_sparse_file_of_gigabytes_is_carried_over() {
@@ -55,7 +101,7 @@ fn a_sparse_file_of_gigabytes_is_carried_over() {
     file.write_all_at(b"start", 0).unwrap();
     file.write_all_at(b"end", size - 3).unwrap();
     drop(file);
-    let run = || sandbox.quick().env("RSYNC_OPTIONAL_ARGS", "-S").arg("--summary").run();
+    let run = || sandbox.quick().arg("--summary").run();
     let first = run();
     assert_eq!(first.status, Some(0), "{first}");
     let seen = fs::metadata(b.at("huge")).unwrap();

@@ -170,6 +170,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         partial_dir: None,
         resumes: false,
         is_listed_first: false,
+        makes_holes: false,
         shows_progress: true,
     }
 }

@@ -12,9 +12,11 @@ use crate::replica::PathError;
 use crate::tree::same::is_still;
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Uid, XattrFlags};
 use rustix::io::Errno;
 use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 
 /// What has been copied: the entries below the top, in a tree whose root it is.
 #[derive(Debug)]
@@ -144,7 +146,7 @@ fn file(
 ) -> Result<(), PathError> {
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = File::from(rustix::fs::openat(from, name, read, Mode::empty()).map_err(failed)?);
-    let mut copy = File::from(match appear {
+    let copy = File::from(match appear {
         Appear::Anyhow => named(to, new_name),
         Appear::Complete => nameless(to),
     }?);
@@ -156,7 +158,7 @@ fn file(
     if !unchanged() {
         return Err(PathError::Changed);
     }
-    std::io::copy(&mut (&source), &mut copy).map_err(io)?;
+    content(&source, &copy).map_err(io)?;
     if !unchanged() {
         return Err(PathError::Changed);
     }
@@ -166,6 +168,31 @@ fn file(
         let open = format!("/proc/self/fd/{}", copy.as_raw_fd());
         rustix::fs::linkat(CWD, open, to, new_name, AtFlags::SYMLINK_FOLLOW).map_err(failed)?;
     }
+    Ok(())
+}
+
+/// Copies what a file holds. Holes stay holes: a file of many gigabytes may take a few
+/// kilobytes on the disk, and its copy must not fill it.
+fn content(mut source: &File, mut copy: &File) -> std::io::Result<()> {
+    let metadata = source.metadata()?;
+    let mut at = 0;
+    while metadata.blocks().saturating_mul(512) < metadata.size() && at < metadata.size() {
+        let data = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // nothing but a hole follows
+            Err(Errno::NXIO) => return copy.set_len(metadata.size()),
+            // the file system keeps no account of holes
+            Err(_) => break,
+        };
+        let hole = rustix::fs::seek(source, SeekFrom::Hole(data))?;
+        rustix::fs::seek(source, SeekFrom::Start(data))?;
+        rustix::fs::seek(copy, SeekFrom::Start(data))?;
+        std::io::copy(&mut source.take(hole - data), &mut copy)?;
+        at = hole;
+    }
+    rustix::fs::seek(source, SeekFrom::Start(at))?;
+    rustix::fs::seek(copy, SeekFrom::Start(at))?;
+    std::io::copy(&mut source, &mut copy)?;
     Ok(())
 }
 
@@ -247,5 +274,41 @@ pub(super) fn remove_unfinished(dir: BorrowedFd<'_>, name: &[u8]) {
     };
     if let Ok(found) = found {
         let _ = remove_copied(&place, &Copied(found));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn holes_stay_holes_and_bytes_stay_where_they_are() {
+        const MIB: u64 = 1 << 20;
+        let block = [7_u8; 4096];
+        for (size, at) in [
+            (64 * MIB, &[][..]),
+            (64 * MIB + 5, &[0]),
+            (64 * MIB, &[0, MIB, 64 * MIB - 4096]),
+            (64 * MIB, &[32 * MIB]),
+            (4096, &[0]),
+            (0, &[]),
+        ] {
+            let (source, copy) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            source.set_len(size).unwrap();
+            at.iter().for_each(|at| source.write_all_at(&block, *at).unwrap());
+            content(&source, &copy).unwrap();
+            let (before, after) = (source.metadata().unwrap(), copy.metadata().unwrap());
+            assert_eq!(after.size(), size);
+            assert!(after.blocks() <= before.blocks() + 64, "{size} {at:?}: {}", after.blocks());
+            let mut there = vec![0; usize::try_from(size).unwrap()];
+            copy.read_exact_at(&mut there, 0).unwrap();
+            for at in at {
+                let at = usize::try_from(*at).unwrap();
+                assert_eq!(there[at..at + 4096], block);
+                there[at..at + 4096].fill(0);
+            }
+            assert!(there.iter().all(|byte| *byte == 0), "{size} {at:?}");
+        }
     }
 }

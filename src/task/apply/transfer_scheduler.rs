@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +36,9 @@ pub enum Replaced {
 /// In a subtree of files that are smaller than this on average, looking for what a file
 /// might replace would cost a tenth of the time.
 const SMALL: u64 = 1 << 16;
+
+/// A file that has less to spare on the disk than this is not worth looking for holes in it.
+const WORTH_A_HOLE: u64 = 1 << 16;
 
 impl Call {
     /// Whether what the receiver has at these paths makes way.
@@ -214,6 +218,7 @@ impl<'a> TransferScheduler<'a> {
             backup: self.looks_for_replaced(call, to).then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
+            makes_holes: self.makes_holes(call, share, to),
             is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
         };
@@ -227,6 +232,34 @@ impl<'a> TransferScheduler<'a> {
             self.reporter,
             &moved_on,
         )
+    }
+
+    /// Whether one of the files has holes where it comes from. What another machine has cannot
+    /// be seen from here; there, any file that is long enough may have some.
+    fn makes_holes(&self, call: &Call, share: &Share, to: Side) -> bool {
+        let carries_content =
+            matches!(call.purpose, Purpose::Content | Purpose::Delta | Purpose::Subtrees);
+        let has_holes = |path_id: &PathId| {
+            let entry = self.plan.entry(self.trees, *path_id, to.other());
+            let is_long = entry.is_some_and(|e| e.kind == Kind::File && e.size > WORTH_A_HOLE);
+            is_long
+                && match &self.ends[to.other()] {
+                    End::Remote(_) => true,
+                    End::Local { root } => {
+                        let path = self.plan.path(*path_id);
+                        let file = root.join(OsStr::from_bytes(path.as_bytes()));
+                        std::fs::metadata(file).is_ok_and(|file| {
+                            file.blocks().saturating_mul(512) + WORTH_A_HOLE <= file.size()
+                        })
+                    }
+                }
+        };
+        carries_content
+            && share.path_ids.iter().any(|path_id| {
+                let is_subtree = call.purpose == Purpose::Subtrees;
+                has_holes(path_id)
+                    || (is_subtree && self.plan.delta.below(*path_id).iter().any(has_holes))
+            })
     }
 
     fn totals(&self, calls: &[Call], to: Side) -> TransferProgress {
