@@ -145,6 +145,8 @@ pub struct Runs {
     pub recorded: Option<u64>,
     /// The highest number that a run was given.
     pub given: Option<u64>,
+    /// That number, if nothing was recorded before it, nor by it.
+    pub first_given: Option<u64>,
     /// The last run that each replica knows of.
     pub met: Pair<Option<u64>>,
     /// The initiator carries no identity, and the target knows it by its place.
@@ -160,7 +162,9 @@ pub fn out_of_time(runs: &Runs) -> Option<Danger> {
             let known = |side: Side| Some((side, runs.met[side]?));
             let by_place = || Some((Side::Target, runs.knows_place?));
             let (side, number) = Side::BOTH.into_iter().find_map(known).or_else(by_place)?;
-            Some(Danger::Forgotten { side, number })
+            // The first run was killed before it had recorded anything.
+            let is_forgotten = runs.first_given.is_none_or(|given| number > given);
+            is_forgotten.then_some(Danger::Forgotten { side, number })
         }
         (Origin::Snapshot, Some(recorded)) => {
             // A run that was killed had given its number to one side or both.
@@ -310,6 +314,7 @@ mod tests {
             origin: Origin::Snapshot,
             recorded: Some(5),
             given: Some(5),
+            first_given: None,
             met: Pair::new(Some(5), Some(5)),
             knows_place: None,
         };
@@ -332,6 +337,12 @@ mod tests {
         assert_eq!(with(|r| (r.origin, r.met.target) = (Origin::Lists, None)), None);
         let forgotten = with(|r| (r.origin, r.recorded) = (Origin::Nothing, None));
         assert_eq!(forgotten, Some(Danger::Forgotten { side: Side::Initiator, number: 5 }));
+        let killed_first =
+            with(|r| (r.origin, r.recorded, r.first_given) = (Origin::Nothing, None, Some(5)));
+        assert_eq!(killed_first, None, "it was to record the first baseline");
+        let by_another =
+            with(|r| (r.origin, r.recorded, r.first_given) = (Origin::Nothing, None, Some(4)));
+        assert_eq!(by_another, Some(Danger::Forgotten { side: Side::Initiator, number: 5 }));
         let first =
             with(|r| (r.origin, r.recorded, r.met) = (Origin::Nothing, None, Pair::default()));
         assert_eq!(first, None, "a first contact");

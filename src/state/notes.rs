@@ -203,7 +203,31 @@ impl StateStore {
     /// The file cannot be read.
     pub fn run_given(&self) -> Result<Option<u64>, StateError> {
         let found = self.files.read(&self.name("run"))?;
-        Ok(found.and_then(|(bytes, _)| std::str::from_utf8(&bytes).ok()?.trim().parse().ok()))
+        let number = |bytes: &[u8]| {
+            let text = std::str::from_utf8(bytes).ok()?.trim();
+            text.strip_suffix(FIRST).unwrap_or(text).parse().ok()
+        };
+        Ok(found.and_then(|(bytes, _)| number(&bytes)))
+    }
+
+    /// That number, if it was given to a run before which nothing was recorded, and which has
+    /// recorded nothing yet.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn first_run_given(&self) -> Result<Option<u64>, StateError> {
+        let found = self.files.read(&self.name("run"))?;
+        let is_first =
+            found.is_some_and(|(bytes, _)| bytes.trim_ascii().ends_with(FIRST.as_bytes()));
+        self.run_given().map(|number| number.filter(|_| is_first))
+    }
+
+    /// [`set_run_given`](Self::set_run_given) for a run before which nothing was recorded.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_first_run_given(&self, number: u64) -> Result<(), StateError> {
+        self.files.replace(&self.name("run"), Durable::Yes, format!("{number}{FIRST}\n").as_bytes())
     }
 
     /// Notes the number that this run is given, before it goes to the replicas: a run that is
@@ -224,6 +248,9 @@ impl StateStore {
         self.files.update(&self.name("conflicts"), lines)
     }
 }
+
+/// Behind the number of a run before which nothing was recorded.
+const FIRST: &str = " first";
 
 pub(super) fn count_of(bytes: &[u8]) -> u32 {
     let text = std::str::from_utf8(bytes).ok();

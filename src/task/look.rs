@@ -216,6 +216,7 @@ impl Task<'_> {
             origin: header.map_or(Origin::Nothing, |header| header.origin),
             recorded: header.and_then(|header| header.run),
             given: store.run_given()?,
+            first_given: store.first_run_given()?,
             met,
             knows_place,
         })
@@ -236,10 +237,15 @@ impl Task<'_> {
     pub(super) fn number_run(
         &mut self,
         store: &StateStore,
+        before: Origin,
         identities: &Pair<Option<Identity>>,
     ) -> Result<Option<u64>, Halt> {
         let number = self.last_run + 1;
-        store.set_run_given(number)?;
+        if before == Origin::Nothing {
+            store.set_first_run_given(number)?;
+        } else {
+            store.set_run_given(number)?;
+        }
         fault::point("run numbered");
         for side in Side::BOTH {
             let Some(peer) = &identities[side.other()] else { return Ok(None) };

@@ -120,11 +120,12 @@ impl Task<'_> {
         let (next, claims) = record(trees, &Baseline::empty(), &plan, &achieved, header)
             .map_err(|error| Halt::state(&error))?;
         self.flush(trees, &claims)?;
-        let number = self.number_run(store, &next.header().identities.clone())?;
+        let number = self.number_run(store, Origin::Nothing, &next.header().identities.clone())?;
         let header = Header { run: number, ..next.header().clone() };
         let next = next.with_header(header);
         let before = store.start_over()?;
         store.save(&before, &next, &RunLists::default())?;
+        note_first_recorded(store)?;
         store.clear_inflight()?;
         self.remember_compared(store)?;
         store.clear_settled()?;
@@ -180,6 +181,9 @@ impl Task<'_> {
         }
         let next = self.numbered(history, next)?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
+        if history.loaded.baseline.header().origin == Origin::Nothing {
+            note_first_recorded(store)?;
+        }
         self.remember_what_was_told(store)?;
         if !plan.is_empty() && !applied.cut_short {
             self.replicas.initiator.refresh_listing();
@@ -230,9 +234,9 @@ impl Task<'_> {
         if !history.store.is_news(history.loaded, &next) {
             return Ok(next);
         }
-        let before = history.loaded.baseline.header().run;
-        let number = self.number_run(history.store, &history.identities)?;
-        let header = Header { run: number.or(before), ..next.header().clone() };
+        let before = history.loaded.baseline.header();
+        let number = self.number_run(history.store, before.origin, &history.identities)?;
+        let header = Header { run: number.or(before.run), ..next.header().clone() };
         Ok(next.with_header(header))
     }
 
@@ -262,6 +266,14 @@ impl Task<'_> {
             store.set_resume_count(0)?;
         }
         Ok(())
+    }
+}
+
+/// From now on a snapshot that is missing was lost.
+fn note_first_recorded(store: &StateStore) -> Result<(), StateError> {
+    match store.first_run_given()? {
+        Some(number) => store.set_run_given(number),
+        None => Ok(()),
     }
 }
 

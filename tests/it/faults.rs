@@ -17,6 +17,7 @@ mod verdict;
 
 use crate::support::sandbox::{Replica, Sandbox};
 use crate::support::sshd::Sshd;
+use std::fs;
 use std::time::{Duration, Instant};
 use trial::{Kill, Line, Story, Trial};
 
@@ -159,6 +160,42 @@ fn kill_at_random_steps(line: &Line<'_>) {
     }
     println!("killed {killed} of {rounds} runs over ssh");
     assert!(killed * 2 > rounds, "{killed} of {rounds}");
+}
+
+/// The replicas know its number by then, and no baseline does.
+#[test]
+fn a_first_run_killed_before_it_had_recorded_anything_does_not_block_the_task() {
+    if !has_fault_points() {
+        return;
+    }
+    let trace = Sandbox::new();
+    trace.a.make("f one 1");
+    let steps = trace.quick().env("OSYNC_FAULT_TRACE", trace.path("trace")).run();
+    assert_eq!(steps.status, Some(0), "{steps}");
+    let trace = fs::read_to_string(trace.path("trace")).unwrap();
+    let steps: Vec<&str> = trace.lines().collect();
+    let of = |step: &str| steps.iter().position(|line| line.starts_with(step)).unwrap();
+    let mut killed = 0;
+    for step in &steps[of("run numbered")..of("baseline saved")] {
+        let sandbox = Sandbox::new();
+        sandbox.a.make("f one 1");
+        let run = sandbox.quick().env("OSYNC_FAULT", step).run();
+        killed += u32::from(run.signal == Some(9));
+        sandbox.b.make("f two 2");
+        sandbox.sync(&[]);
+        assert!(sandbox.a.has("two") && sandbox.b.has("one"), "{step}");
+        // from now on, no baseline is one that was lost
+        let state = sandbox.a.at(".osync_workdir/state");
+        for file in fs::read_dir(&state).unwrap().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if name.starts_with("snapshot-") || name.contains("-list-") || name.contains("-tree-") {
+                fs::remove_file(file.path()).unwrap();
+            }
+        }
+        let lost = sandbox.quick().run();
+        assert_eq!(lost.status, Some(1), "{step}: {lost}");
+    }
+    assert!(killed > 4, "{killed}");
 }
 
 /// rsync (3.5) makes directories closed to others and sets their modes later: the next run
