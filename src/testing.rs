@@ -4,7 +4,7 @@
 #![allow(missing_docs)]
 
 pub mod cli {
-    pub use crate::cli::args::{Cli, with_command};
+    pub use crate::cli::{Cli, with_command};
 }
 
 pub mod config {

@@ -1,16 +1,40 @@
 //! `osync batch`: from the command line to the room that does it.
 
-use super::args::BatchArgs;
 use super::settings;
 use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::{Log, closing::mail_failure};
+use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// `osync batch` (spec 7).
+#[derive(Debug, Args)]
+#[command(after_help = "All other options are passed on to every task.")]
+pub struct BatchArgs {
+    /// A directory of tasks, or one file [default: /etc/osync]
+    #[arg(long, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]
+    pub path: Option<OsString>,
+    /// How often a task that fails is run [default: 3]
+    #[arg(long, visible_alias = "max-retries", value_name = "N")]
+    pub max_runs: Option<u32>,
+    /// Seconds after which nothing is started any more, 0 for ever [default: 3600]
+    #[arg(long, value_name = "S")]
+    pub max_exec_time: Option<u64>,
+    /// Seconds after which a task that failed runs again [default: 30]
+    #[arg(long, value_name = "S")]
+    pub retry_delay: Option<u64>,
+    /// How many tasks with different replicas may run at once [default: 1]
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<usize>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub passed_on: Flags,
+}
 
 /// Flags of the batch itself; all others go on to its tasks.
 const OWN: &[&str] = &[
@@ -29,7 +53,7 @@ const OWN: &[&str] = &[
 /// Why it cannot begin.
 pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> Result<i32, String> {
     let start = Instant::now();
-    let flags = batch.passed_on.to_flags();
+    let flags = &batch.passed_on;
     let usual = Options::default();
     let options = Options {
         path: batch.path.as_ref().map_or(usual.path, PathBuf::from),
@@ -43,13 +67,13 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     let home = environment.filled("HOME").map(PathBuf::from);
     let wanted = environment.filled("LOGFILE").map(PathBuf::from);
     let place = batch::log_place(wanted, home);
-    let log = Log::open(&output(&flags, environment), &place, start);
+    let log = Log::open(&own_flags(&batch.passed_on), &output(environment), &place, start);
     let stop = Stop::new();
     let watch =
         SignalWatch::stopping(&stop).map_err(|e| format!("cannot listen to signals: {e}"))?;
-    let footprint = |file: &Path| footprint(file, &flags, environment);
+    let footprint = |file: &Path| footprint(file, flags, environment);
     let gathered =
-        |file: &Path| settings::gather(Some(file.as_os_str()), &flags, environment).config;
+        |file: &Path| settings::gather(Some(file.as_os_str()), flags, environment).config;
     let is_same_task = |one: &Path, other: &Path| match (gathered(one), gathered(other)) {
         (Some(one), Some(other)) => one.instance_id == other.instance_id,
         _ => false,
@@ -107,21 +131,19 @@ fn footprint(file: &Path, flags: &Flags, environment: &Environment) -> Footprint
     Footprint::new(&config.instance_id, resolved)
 }
 
-fn output(flags: &Flags, environment: &Environment) -> Output {
+/// The batch has no display of its own, and leaves summaries to its tasks.
+fn own_flags(flags: &Flags) -> Flags {
+    Flags { non_interactive: true, ..flags.clone() }
+}
+
+fn output(environment: &Environment) -> Output {
     Output {
         log_file: None,
-        silent: flags.silent,
-        verbose: flags.verbose,
-        errors_only: flags.errors_only,
-        no_prefix: flags.no_prefix,
-        non_interactive: true,
-        summary: false,
         log_conflicts: false,
         debug: environment.says_yes("_DEBUG"),
         color: environment.filled("NO_COLOR").is_none(),
         dated_prefix: true,
         report_file: None,
-        batch_report: None,
     }
 }
 

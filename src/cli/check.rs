@@ -1,7 +1,7 @@
 //! `osync check`: the effective settings with their origins, what is wrong with them, and
 //! whether everything can be reached. Changes nothing (spec 1).
 
-use super::args::CheckArgs;
+use super::sync::SyncArgs;
 use super::{print, settings};
 use crate::config::keys::Section;
 use crate::config::{Config, Environment, Location, Origin, Problem, Resolution};
@@ -11,11 +11,23 @@ use crate::replica::{self, Access, Prepared, ReplicaError, Trouble};
 use crate::report::{Event, Level, Reporter, mail};
 use crate::task::preflight;
 use crate::tree::Side;
+use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
+
+/// `osync check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Print JSON, for other programs
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sync: SyncArgs,
+}
 
 /// How a finding counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +53,8 @@ pub(super) struct Finding {
 
 /// Checks a task and returns the exit status that a run would have.
 pub fn run(args: &CheckArgs, environment: &Environment) -> u8 {
-    let flags = args.sync.run.to_flags();
-    let resolution = settings::gather(args.sync.config_file.as_deref(), &flags, environment);
+    let flags = &args.sync.run;
+    let resolution = settings::gather(args.sync.config_file.as_deref(), flags, environment);
     let findings = resolution.config.as_ref().map(try_all).unwrap_or_default();
     let status = status(&resolution, &findings);
     let run = &args.sync.run;

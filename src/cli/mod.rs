@@ -1,48 +1,175 @@
 //! What the user typed: one match on the command (spec 1). The only place that wires
 //! rooms together.
 
-pub mod args;
 mod batch;
 mod check;
 pub mod conflicts;
 pub mod history;
-mod monitor;
 mod pager;
+mod pages;
 pub mod plan;
 mod serve;
 mod settings;
 mod state;
 pub mod status;
+mod sync;
 pub mod task_args;
 mod upgrade;
+mod usage;
 
-use crate::config::{Config, Environment, Location, Problem, Watch, WhenLocked};
-use crate::process::{Interrupt, SignalWatch, Stop};
-use crate::report::{Level, Log, Reporter, Stamped, Who};
+use crate::config::{Config, Environment, Location};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
-use crate::task::intent::Intent;
-use crate::task::outcome::Outcome;
-use crate::task::{self, Surroundings};
-use args::{Cli, Command, SshFilterArgs, SyncArgs};
-use clap::Parser;
-use std::ffi::OsString;
+use batch::BatchArgs;
+use check::CheckArgs;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use conflicts::ConflictsArgs;
+use history::HistoryArgs;
+use plan::{ApplyArgs, PlanArgs};
+use serve::ServeArgs;
+use state::StateArgs;
+use status::StatusArgs;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
+use sync::SyncArgs;
+use upgrade::UpgradeArgs;
 
 /// Bad usage.
 const USAGE: u8 = 128;
 /// Something that should have been done was not.
 const ERROR: u8 = 1;
 
+const EXAMPLES: &str = "\
+Examples:
+  osync /etc/osync/sync.conf --dry --verbose
+  osync --initiator=/home/me/data --target=/mnt/disk/data --summary
+  osync --initiator=data --target=ssh://me@nas//srv/data --rsakey=~/.ssh/key
+  osync batch --path=/etc/osync --max-exec-time=7200
+  PRESERVE_ACL=yes osync --initiator=a --target=b
+
+Every key of a configuration file can also be set in the environment.
+Exit status: 0 done, 1 errors, 2 done with warnings, 128 bad usage.";
+
+/// Keeps two directories in step, locally or over ssh, unattended
+#[derive(Debug, Parser)]
+#[command(
+    name = "osync",
+    version,
+    disable_version_flag = true,
+    propagate_version = true,
+    disable_help_flag = true,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_help_heading = "Other commands",
+    override_usage = "osync CONFIG_FILE [OPTIONS]\n       \
+                      osync --initiator=DIR --target=DIR|SSH_URI [OPTIONS]\n       \
+                      osync COMMAND …",
+    after_help = EXAMPLES,
+    term_width = 80
+)]
+pub struct Cli {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub sync: SyncArgs,
+
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: Option<Command>,
+
+    /// Show this help
+    #[arg(short, long, action = ArgAction::HelpShort, global = true, display_order = 1000)]
+    help: Option<bool>,
+
+    /// Show the version
+    #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version, global = true, display_order = 1001)]
+    version: Option<bool>,
+}
+
+/// What else the program does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Synchronise; the same as no command
+    #[command(args_override_self = true)]
+    Sync(SyncArgs),
+    /// Run every task of a directory, and failed ones again
+    #[command(args_override_self = true)]
+    Batch(BatchArgs),
+    /// Show the effective settings and test the access; change nothing
+    #[command(args_override_self = true)]
+    Check(CheckArgs),
+    /// Rewrite a v1.0, v1.1 or v1.2 file, and its state, for today
+    #[command(args_override_self = true)]
+    Upgrade(UpgradeArgs),
+    /// Which conflicts wait for a decision
+    #[command(args_override_self = true)]
+    Conflicts(ConflictsArgs),
+    /// Show what the next run would do, and keep it for 'osync apply'
+    #[command(args_override_self = true)]
+    Plan(PlanArgs),
+    /// Do what a plan says, where nothing has changed since
+    Apply(ApplyArgs),
+    /// What runs did, and what happened to a path
+    #[command(args_override_self = true)]
+    History(HistoryArgs),
+    /// One look at all tasks: which of them need something
+    #[command(args_override_self = true)]
+    Status(StatusArgs),
+    /// Show or verify what is recorded of a task
+    State(StateArgs),
+    /// The forced command for authorized_keys
+    SshFilter(SshFilterArgs),
+    /// rsync's remote shell over libssh2
+    #[command(hide = true, disable_help_flag = true)]
+    Rsh(RshArgs),
+    /// The other end of an osync that works on a replica of this machine
+    #[command(hide = true)]
+    Serve(ServeArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, in roff
+    Man,
+}
+
+/// Shells that there are completions for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[allow(missing_docs)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// `osync ssh-filter` (spec 7).
+#[derive(Debug, Args)]
+pub struct SshFilterArgs {
+    /// What a command must begin with, as _REMOTE_TOKEN
+    pub token: OsString,
+    /// Refuse sudo
+    #[arg(long)]
+    pub no_sudo: bool,
+    /// Allow only osync's own work, and only in this directory
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub restrict: Option<OsString>,
+}
+
+/// `osync rsh`.
+#[derive(Debug, Args)]
+pub struct RshArgs {
+    /// As rsync calls its remote shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<OsString>,
+}
+
 /// Does what the command line says and returns the exit status.
 #[must_use]
 pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment) -> ExitCode {
-    let args = args::with_command(args.into_iter().collect());
+    let args = with_command(args.into_iter().collect());
     if let Some(dir) = environment.filled("RUN_DIR") {
         // refused only where it is set already, which is done nowhere else
         let _ = tempfile::env::override_temp_dir(Path::new(dir));
@@ -53,27 +180,27 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment)
             print(&error.to_string());
             ExitCode::SUCCESS
         }
-        Err(error) => bad_usage(&args::one_line(&error, &args)),
+        Err(error) => bad_usage(&usage::one_line(&error, &args)),
     }
 }
 
 fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode {
     match cli.command {
-        None => sync(&cli.sync, environment),
-        Some(Command::Sync(args)) => sync(&args, environment),
+        None => sync::run(&cli.sync, environment),
+        Some(Command::Sync(args)) => sync::run(&args, environment),
         Some(Command::Completions { shell }) => {
-            print(&args::completions(shell));
+            print(&pages::completions(shell));
             ExitCode::SUCCESS
         }
         Some(Command::Man) => {
-            print(&args::manual());
+            print(&pages::manual());
             ExitCode::SUCCESS
         }
         Some(Command::Batch(own)) => match batch::run(&own, args, environment) {
             Ok(number) => status(number),
             Err(problem) => failed(&problem),
         },
-        Some(Command::Check(args)) => match complete(&args.sync, environment) {
+        Some(Command::Check(args)) => match sync::complete(&args.sync, environment) {
             Ok(()) => ExitCode::from(check::run(&args, environment)),
             Err(problem) => bad_usage(&problem),
         },
@@ -100,135 +227,11 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
     }
 }
 
-/// One run, or monitor mode.
-fn sync(args: &SyncArgs, environment: &Environment) -> ExitCode {
-    let started = Instant::now();
-    if let Err(problem) = complete(args, environment) {
-        return bad_usage(&problem);
-    }
-    let flags = args.run.to_flags();
-    let resolution = settings::gather(args.config_file.as_deref(), &flags, environment);
-    match resolution.config {
-        Some(config) => {
-            let warnings: Vec<String> =
-                resolution.warnings.iter().map(Problem::to_string).collect();
-            let settings = if config.output.verbose {
-                settings::not_default(&resolution.settings)
-            } else {
-                Vec::new()
-            };
-            run_task(&config, &warnings, &settings, started)
-        }
-        None => {
-            settings::tell(&resolution, &flags, environment, started);
-            ExitCode::from(ERROR)
-        }
-    }
-}
-
 /// The forced command.
 fn filter_ssh(args: SshFilterArgs) -> ExitCode {
     let SshFilterArgs { token, no_sudo, restrict } = args;
     let options = ssh_filter::Options { token, no_sudo, restrict: restrict.map(Into::into) };
     status(ssh_filter::run(&options, &crate::monitor::far::watch_for))
-}
-
-/// Runs a resolved task, once or, in monitor mode, again and again. `warnings` are about
-/// the configuration; they are logged and make the exit status 2 at best. `settings` are the
-/// lines about what is not at its default.
-fn run_task(
-    config: &Config,
-    warnings: &[String],
-    settings: &[String],
-    started: Instant,
-) -> ExitCode {
-    let log = Arc::new(Log::for_task(config, started));
-    let stop = Stop::new();
-    let interrupt =
-        if config.mode.watch == Watch::Off { Interrupt::Twice } else { Interrupt::Once };
-    let _signals = listen(&log, &stop, interrupt);
-    let once = |started, stop: &Stop| {
-        if config.locking.when_locked == WhenLocked::Skip {
-            log.hold();
-        }
-        let prefix = if log.is_dated() { Stamped::Yes } else { Stamped::No };
-        Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry, prefix);
-        for line in settings {
-            log.say(Level::Verbose, line);
-        }
-        for warning in warnings {
-            log.problem(Level::Warn, None, None, warning);
-        }
-        task::run(config, Surroundings { log: &log, stop, started })
-    };
-    match config.mode.watch {
-        Watch::Off => ExitCode::from(once(started, &stop).status),
-        Watch::Initiator => {
-            monitor::run(config, &log, &stop, &once);
-            ExitCode::SUCCESS
-        }
-        Watch::Target => status(crate::monitor::target_helper::help(config, &stop, log.as_ref())),
-    }
-}
-
-/// A run of a command that is about one task.
-fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> Outcome {
-    let log = Arc::new(Log::for_task(config, started));
-    let stop = Stop::new();
-    let _signals = listen(&log, &stop, Interrupt::Twice);
-    if config.locking.when_locked == WhenLocked::Skip {
-        log.hold();
-    }
-    let stamped = if log.is_dated() { Stamped::Yes } else { Stamped::No };
-    Who::here().open_run(log.as_ref(), &config.instance_id, config.mode.dry, stamped);
-    task::run_as(config, Surroundings { log: &log, stop: &stop, started }, intent)
-}
-
-/// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or
-/// another signal that asks for the end, stops the run (spec 7).
-fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Option<SignalWatch> {
-    let for_handler = Arc::clone(log);
-    let on_first = move || {
-        for_handler.say(
-            Level::Warn,
-            "interrupted: the run goes on; a second Ctrl-C stops it (the next run goes on from there)",
-        );
-    };
-    match SignalWatch::install(stop, interrupt, on_first) {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            let text = format!("cannot listen to signals: {error}");
-            log.problem(Level::Warn, None, None, &text);
-            None
-        }
-    }
-}
-
-/// Whether there is enough to know what is wanted.
-fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
-    if let Some(file) = &args.config_file {
-        let is_named_right =
-            matches!(Path::new(file).extension(), Some(e) if e == "conf" || e == "toml");
-        let word = file.to_str().filter(|word| !word.contains('/'));
-        return match word {
-            Some(word) if !is_named_right && !Path::new(file).exists() => {
-                Err(args::no_command(&crate::tree::path::escape(word.as_bytes())))
-            }
-            _ => Ok(()),
-        };
-    }
-    let given = |flag: &Option<OsString>, key| flag.is_some() || environment.filled(key).is_some();
-    let initiator = given(&args.run.initiator, "INITIATOR_SYNC_DIR");
-    let target = given(&args.run.target, "TARGET_SYNC_DIR");
-    match (initiator, target) {
-        (true, true) => Ok(()),
-        (true, false) => Err("--target=DIR is missing".to_owned()),
-        (false, true) => Err("--initiator=DIR is missing".to_owned()),
-        (false, false) => Err(
-            "nothing to do: name a configuration file, or give --initiator=DIR and --target=DIR"
-                .to_owned(),
-        ),
-    }
 }
 
 /// Where the state of a task lies. It lies on the initiator, which is this machine.
@@ -277,4 +280,52 @@ fn print(text: &str) {
 
 fn complain(text: &str) {
     drop(writeln!(std::io::stderr().lock(), "osync: {text}"));
+}
+
+/// Names of programs of osync 1.x that the installer links to ours.
+const NAMES: &[(&str, &str)] = &[
+    ("osync-batch.sh", "batch"),
+    ("osync-batch", "batch"),
+    ("ssh_filter.sh", "ssh-filter"),
+    ("upgrade-v1.0x-v1.3x.sh", "upgrade"),
+    ("upgrade-v1.0x-v1.2x.sh", "upgrade"),
+];
+
+/// The command line with the command that the program's name stands for.
+#[must_use]
+pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
+    let name = args.first().and_then(|program| Path::new(program).file_name());
+    let command = NAMES.iter().find(|(known, _)| name == Some(OsStr::new(known)));
+    if args.is_empty() {
+        args.push("osync".into());
+    }
+    if let Some((_, command)) = command {
+        args.insert(1, command.into());
+    }
+    args[0] = "osync".into();
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_program_names_stand_for_commands() {
+        for (typed, meant) in [
+            ("/usr/local/bin/osync.sh a.conf", "osync a.conf"),
+            ("osync a.conf", "osync a.conf"),
+            ("./osync-batch.sh --silent", "osync batch --silent"),
+            ("osync-batch", "osync batch"),
+            ("/usr/local/bin/ssh_filter.sh TOKEN", "osync ssh-filter TOKEN"),
+            ("upgrade-v1.0x-v1.3x.sh f.conf", "osync upgrade f.conf"),
+            ("upgrade-v1.0x-v1.2x.sh --master=a", "osync upgrade --master=a"),
+            ("another-name --dry", "osync --dry"),
+            ("", "osync"),
+        ] {
+            let typed: Vec<OsString> = typed.split_whitespace().map(OsString::from).collect();
+            let meant: Vec<OsString> = meant.split_whitespace().map(OsString::from).collect();
+            assert_eq!(with_command(typed), meant);
+        }
+    }
 }

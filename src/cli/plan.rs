@@ -2,8 +2,9 @@
 //! (spec 9, "Commands").
 
 use super::history::refuse;
+use super::sync::run_once;
 use super::task_args::TaskArgs;
-use super::{bad_usage, failed, run_once};
+use super::{bad_usage, failed};
 use crate::config::{Config, Environment};
 use crate::reconcile::saved_plan::{SavedPlan, from_hex, word_to_text};
 use crate::task::intent::{Intent, Work};
@@ -74,8 +75,8 @@ pub fn plan(args: &PlanArgs, environment: &Environment) -> ExitCode {
         }
         Err(refused) => return refuse(refused),
     };
-    config.mode.dry = true;
-    config.output.verbose |= args.verbose;
+    config.flags.dry = true;
+    config.flags.verbose |= args.verbose;
     let task = match words(&args.task) {
         Ok(task) => task,
         Err(text) => return failed(&text),
@@ -140,7 +141,7 @@ pub fn apply(args: &ApplyArgs, environment: &Environment) -> ExitCode {
         Ok(config) => config,
         Err(code) => return code,
     };
-    config.mode.dry = args.dry;
+    config.flags.dry = args.dry;
     config.policy.force_delete |= args.force_delete;
     let outcome = run_once(&config, started, Intent::Apply { plan: &plan, origin: &origin });
     ExitCode::from(outcome.status)

@@ -1,15 +1,23 @@
 //! `osync serve`: works on a replica of this machine for an osync on another one, over standard
 //! input and output (spec 5, "A peer, where there is one").
 
-use super::args::ServeArgs;
 use super::{ERROR, complain, print};
 use crate::monitor::far::watch_for;
 use crate::replica::peer::{protocol::VERSION, serve};
+use clap::Args;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+
+/// `osync serve` (spec 5).
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Print the version of the protocol
+    #[arg(long)]
+    pub protocol: bool,
+}
 
 pub fn run(args: &ServeArgs) -> ExitCode {
     if args.protocol {

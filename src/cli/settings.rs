@@ -126,7 +126,7 @@ pub fn tell(resolution: &Resolution, flags: &Flags, environment: &Environment, s
         }
         return;
     }
-    let log = Log::open(&output(flags), &place(resolution, environment, flags.dry), started);
+    let log = Log::open(flags, &output(flags), &place(resolution, environment, flags.dry), started);
     for warning in &resolution.warnings {
         log.problem(Level::Warn, None, None, &warning.to_string());
     }
@@ -155,17 +155,10 @@ fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPl
 fn output(flags: &Flags) -> Output {
     Output {
         log_file: None,
-        silent: true,
-        verbose: flags.verbose,
-        errors_only: flags.errors_only,
-        no_prefix: flags.no_prefix,
-        non_interactive: true,
-        summary: false,
         log_conflicts: false,
         debug: false,
         color: false,
         dated_prefix: flags.dated_prefix,
         report_file: None,
-        batch_report: None,
     }
 }

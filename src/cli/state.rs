@@ -1,13 +1,47 @@
 //! `osync state show|verify`: finds the state directory and hands over to `state`.
 
-use super::args::{StateAction, StateTask};
 use super::{bad_usage, complain, failed, settings};
 use crate::config::{Environment, Flags, Location};
 use crate::state::{self, Ask, Form, ShowError, StateDir, Verdict};
+use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// `osync state`.
+#[derive(Debug, Args)]
+pub struct StateArgs {
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub action: StateAction,
+}
+
+/// What is done with recorded state.
+#[derive(Debug, Subcommand)]
+pub enum StateAction {
+    /// Print what the last run recorded
+    Show(StateTask),
+    /// Check that it is readable and whole
+    Verify(StateTask),
+}
+
+/// Whose state.
+#[derive(Debug, Args)]
+pub struct StateTask {
+    /// The file of a task; with --initiator, INSTANCE_IDs (none: all there are)
+    #[arg(value_name = "CONFIG_FILE|ID")]
+    pub tasks: Vec<OsString>,
+    /// The first replica, where no file is given
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub initiator: Option<OsString>,
+    /// Where the state is, if not in the replica
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub initiator_state_dir: Option<OsString>,
+    /// Print JSON lines, for other programs
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// Answers on standard output.
 pub fn run(action: &StateAction, environment: &Environment) -> ExitCode {

@@ -1,9 +1,8 @@
 //! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
 //! `conflicts`, `plan` (spec 9, "Commands").
 
-use super::args::RunFlags;
 use super::settings;
-use crate::config::{Config, Environment, Location, Problem};
+use crate::config::{Config, Environment, Flags, Location, Problem};
 use crate::tree::{RelPath, Side, path::escape};
 use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};
@@ -57,15 +56,15 @@ impl TaskArgs {
                 return Err(Refused::Usage(text.to_owned()));
             }
         };
-        let flags = RunFlags {
+        let flags = Flags {
             initiator: self.initiator.clone(),
             target: self.target.clone(),
             instance_id: self.instance_id.clone(),
             initiator_state_dir: self.initiator_state_dir.clone(),
             rsakey: self.rsakey.clone(),
-            ..RunFlags::default()
+            ..Flags::default()
         };
-        let resolution = settings::gather(file, &flags.to_flags(), environment);
+        let resolution = settings::gather(file, &flags, environment);
         let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match resolution.config {
             Some(config) => Ok((config, rest)),

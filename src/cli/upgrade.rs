@@ -1,23 +1,49 @@
 //! `osync upgrade`: reads and writes what `config::upgrade` decides, and renames state
 //! files (spec 7, "Upgrade").
 
-use super::args::RunFlags;
-use super::args::UpgradeArgs;
 use super::{complain, print, settings};
 use crate::config::{
-    Config, Environment, Location, Problem, SshLocation, load, toml_file, upgrade,
+    Config, Environment, Flags, Location, Problem, SshLocation, load, toml_file, upgrade,
 };
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
+use clap::{Args, ValueHint};
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// `osync upgrade` (spec 7).
+#[derive(Debug, Args)]
+pub struct UpgradeArgs {
+    /// The file to rewrite; FILE.save keeps it as it was
+    #[arg(value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath)]
+    pub config_file: Option<OsString>,
+    /// Write FILE.toml from FILE.conf instead
+    #[arg(long, requires = "config_file")]
+    pub to_toml: bool,
+    /// Quicksync task: the first replica
+    #[arg(long, visible_alias = "master", value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "config_file")]
+    pub initiator: Option<OsString>,
+    /// Quicksync task: the second replica
+    #[arg(long, visible_alias = "slave", value_name = "DIR|SSH_URI", value_hint = ValueHint::DirPath, conflicts_with = "config_file")]
+    pub target: Option<OsString>,
+    /// Quicksync task: its name
+    #[arg(long, visible_alias = "sync-id", value_name = "ID", conflicts_with = "config_file")]
+    pub instance_id: Option<OsString>,
+    /// The key for a remote replica
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub rsakey: Option<OsString>,
+    /// Show what would be done
+    #[arg(long)]
+    pub dry: bool,
+}
 
 /// What is to happen to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +73,7 @@ pub fn run(args: &UpgradeArgs, environment: &Environment) -> Result<(), Vec<Stri
 
 /// The task that the flags describe.
 fn quicksync(args: &UpgradeArgs, environment: &Environment) -> Result<Config, Vec<String>> {
-    resolved(settings::gather(None, &flags(args).to_flags(), environment))
+    resolved(settings::gather(None, &flags(args), environment))
 }
 
 /// The task of a file with its new text, which a dry run has not written.
@@ -57,17 +83,17 @@ fn settings_of(
     args: &UpgradeArgs,
     environment: &Environment,
 ) -> Result<Config, Vec<String>> {
-    let flags = flags(args).to_flags();
+    let flags = flags(args);
     resolved(settings::gather_text(file, text, &flags, environment))
 }
 
-fn flags(args: &UpgradeArgs) -> RunFlags {
-    RunFlags {
+fn flags(args: &UpgradeArgs) -> Flags {
+    Flags {
         initiator: args.initiator.clone(),
         target: args.target.clone(),
         instance_id: args.instance_id.clone(),
         rsakey: args.rsakey.clone(),
-        ..RunFlags::default()
+        ..Flags::default()
     }
 }
 

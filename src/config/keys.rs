@@ -371,6 +371,18 @@ pub static OBSOLETE: &[Obsolete] = &[
     Obsolete { name: "SLAVE_CUSTOM_STATE_DIR", now: Some("TARGET_CUSTOM_STATE_DIR") },
 ];
 
+/// The booleans of all configuration: `true|false|yes|no` in any case.
+pub(super) fn read_boolean(value: &[u8]) -> Option<bool> {
+    let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
+    if is("yes") || is("true") {
+        Some(true)
+    } else if is("no") || is("false") {
+        Some(false)
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod keys_tests {
     use super::*;

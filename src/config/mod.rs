@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 pub mod conf_file;
+mod flags;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 pub mod keys;
@@ -16,9 +17,10 @@ mod sample_tests;
 mod settings;
 pub mod toml_file;
 pub mod upgrade;
+pub use flags::Flags;
 pub use location::{Location, SshLocation};
-pub use resolve::{Flags, Placeholder, Resolution, Surroundings, ThisMachine, resolve};
-pub use settings::{Environment, FileSettings, Origin, Override, Problem, Setting, Settings};
+pub use resolve::{Placeholder, Resolution, Surroundings, ThisMachine, resolve};
+pub use settings::{Environment, FileSettings, Origin, Problem, Setting, Settings};
 
 /// All settings of one task. Built by `resolve` from defaults, environment, file and
 /// flags; nothing in it needs further interpretation.
@@ -57,8 +59,8 @@ pub struct Config {
     pub alerts: Alerts,
     /// Commands around a run.
     pub hooks: Hooks,
-    /// What kind of run this is.
-    pub mode: Mode,
+    /// What was typed on the command line, as it was.
+    pub flags: Flags,
 }
 
 /// What is looked at: the four pattern keys, resolved to rules, and options that make
@@ -282,12 +284,8 @@ pub enum WhenLocked {
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
 pub struct Locking {
-    /// Not `--no-locks`.
-    pub use_locks: bool,
     /// LOCK_WAIT, `--wait`, `--skip-if-running`; monitors and batches wait by themselves.
     pub when_locked: WhenLocked,
-    /// `--force-unlock`.
-    pub force_unlock: bool,
     /// FORCE_STRANGER_LOCK_RESUME.
     pub stranger_resume: bool,
     /// RESUME_SYNC.
@@ -302,18 +300,6 @@ pub struct Locking {
 pub struct Output {
     /// LOGFILE.
     pub log_file: Option<PathBuf>,
-    /// `--silent`.
-    pub silent: bool,
-    /// `--verbose`.
-    pub verbose: bool,
-    /// `--errors-only`.
-    pub errors_only: bool,
-    /// `--no-prefix`.
-    pub no_prefix: bool,
-    /// `--non-interactive`.
-    pub non_interactive: bool,
-    /// `--summary`.
-    pub summary: bool,
     /// LOG_CONFLICTS, `--log-conflicts`, or implied by ALERT_CONFLICTS.
     pub log_conflicts: bool,
     /// `_DEBUG=yes`, or `DEBUG=yes` with `--verbose`.
@@ -324,8 +310,6 @@ pub struct Output {
     pub dated_prefix: bool,
     /// REPORT, `--report`: `%i` in it is the task, `%d` the day.
     pub report_file: Option<PathBuf>,
-    /// Where the batch that started this run wants to read of it.
-    pub batch_report: Option<PathBuf>,
 }
 
 /// How the connection to the mail server is protected.
@@ -344,8 +328,6 @@ pub enum SmtpEncryption {
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
 pub struct Alerts {
-    /// No mail about errors: the batch that started this run sees to it.
-    pub hold_errors: bool,
     /// `_DEBUG=yes`: no mail is sent.
     pub muted: bool,
     /// DESTINATION_MAILS.
@@ -395,17 +377,6 @@ pub struct Hooks {
     pub stop_on_error: bool,
     /// RUN_AFTER_CMD_ON_ERROR.
     pub after_on_error: bool,
-}
-
-/// What kind of run this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mode {
-    /// `--dry`: show the plan, change nothing.
-    pub dry: bool,
-    /// `--initialize`: record the present trees as the baseline.
-    pub initialize: bool,
-    /// Monitor mode.
-    pub watch: Watch,
 }
 
 /// Monitor mode (spec 7).

@@ -10,7 +10,7 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::settings::{Origin, Problem};
 use super::toml_file::ARRAY_SEPARATOR;
 use super::{
-    Alerts, Config, Hooks, Limits, Location, Locking, Mode, Output, Policy, Preserve, Remote,
+    Alerts, Config, Flags, Hooks, Limits, Location, Locking, Output, Policy, Preserve, Remote,
     RemoteOsync, RuleText, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch,
     WhenLocked,
 };
@@ -24,50 +24,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// What the flags of the command line ask for.
-#[derive(Debug, Clone, Default)]
-#[allow(clippy::struct_excessive_bools)] // one switch a flag
-pub struct Flags {
-    /// Flags that set a key.
-    pub overrides: Vec<Override>,
-    /// `--dry`
-    pub dry: bool,
-    /// `--silent`
-    pub silent: bool,
-    /// `--verbose`
-    pub verbose: bool,
-    /// `--errors-only`
-    pub errors_only: bool,
-    /// `--no-prefix`
-    pub no_prefix: bool,
-    /// `--non-interactive`
-    pub non_interactive: bool,
-    /// `--summary`
-    pub summary: bool,
-    /// `--stats`
-    pub stats: bool,
-    /// `--force-unlock`
-    pub force_unlock: bool,
-    /// `--no-locks`
-    pub no_locks: bool,
-    /// `--skip-if-running`
-    pub skip_if_running: bool,
-    /// How long a run waits for a lock unless told otherwise, in seconds: one of a batch.
-    pub usual_wait: Option<u64>,
-    /// `--initialize`
-    pub initialize: bool,
-    /// `--force-delete`
-    pub force_delete: bool,
-    /// `--on-changes`, `--on-changes-target`
-    pub watch: Watch,
-    /// Lines carry date and time: a run inside a batch.
-    pub dated_prefix: bool,
-    /// Where the batch that started this run wants to read of it.
-    pub batch_report: Option<PathBuf>,
-    /// No mail about errors: the batch that started this run sees to it.
-    pub hold_alert: bool,
-}
 
 /// What came of the settings: a configuration, or what is wrong with them.
 #[derive(Debug, Clone)]
@@ -90,9 +46,18 @@ pub fn resolve(
     environment: &Environment,
     surroundings: &dyn Surroundings,
 ) -> Resolution {
+    resolve_with(&flags.overrides(), file, flags, environment, surroundings)
+}
+
+fn resolve_with(
+    overrides: &[Override],
+    file: Option<&FileSettings>,
+    flags: &Flags,
+    environment: &Environment,
+    surroundings: &dyn Surroundings,
+) -> Resolution {
     let (mut errors, mut warnings) = (Vec::new(), Vec::new());
-    let settings =
-        Settings::gather(file, &flags.overrides, environment, &mut errors, &mut warnings);
+    let settings = Settings::gather(file, overrides, environment, &mut errors, &mut warnings);
     let reading = Reading {
         settings: &settings,
         surroundings,
@@ -134,7 +99,7 @@ fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
 }
 
 fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
-    let replicas = replicas(r, flags.watch);
+    let replicas = replicas(r, flags.watch());
     Config {
         instance_id: instance_id(r, from_file),
         state_dirs: state_dirs(r, &replicas),
@@ -149,17 +114,15 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         remote: remote(r, environment, from_file),
         limits: limits(r),
         locking: Locking {
-            use_locks: !flags.no_locks,
             when_locked: when_locked(r, flags),
-            force_unlock: flags.force_unlock,
             stranger_resume: r.boolean("FORCE_STRANGER_LOCK_RESUME"),
             resume: r.boolean("RESUME_SYNC"),
             resume_try: r.number("RESUME_TRY", u32::MAX.into()),
         },
         output: output(r, flags, environment),
-        alerts: alerts(r, flags, environment),
+        alerts: alerts(r, environment),
         hooks: hooks(r),
-        mode: Mode { dry: flags.dry, initialize: flags.initialize, watch: flags.watch },
+        flags: flags.clone(),
     }
     .with_rsync_arguments(r)
 }
@@ -190,7 +153,7 @@ impl Config {
 fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
     let wanted: u64 = r.number("LOCK_WAIT", u32::MAX.into());
     let seconds = |seconds| Some(Duration::from_secs(seconds));
-    match (flags.skip_if_running, wanted, flags.watch, flags.usual_wait) {
+    match (flags.skip_if_running, wanted, flags.watch(), flags.usual_wait) {
         (true, ..) => WhenLocked::Skip,
         (_, 1.., ..) => WhenLocked::Wait(seconds(wanted)),
         (_, 0, Watch::Initiator, _) => {
@@ -298,7 +261,7 @@ fn remote(r: &Reading<'_>, environment: &Environment, from_file: bool) -> Remote
 
 fn remote_osync(r: &Reading<'_>) -> RemoteOsync {
     let text = r.text("REMOTE_OSYNC");
-    match (text.trim(), read_boolean(text.as_bytes())) {
+    match (text.trim(), keys::read_boolean(text.as_bytes())) {
         (_, Some(false)) => RemoteOsync::No,
         ("", _) | (_, Some(true)) => RemoteOsync::Auto,
         (word, _) if word.eq_ignore_ascii_case("auto") => RemoteOsync::Auto,
@@ -334,22 +297,15 @@ fn limits(r: &Reading<'_>) -> Limits {
 fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
     Output {
         log_file: r.path("LOGFILE"),
-        silent: flags.silent,
-        verbose: flags.verbose,
-        errors_only: flags.errors_only,
-        no_prefix: flags.no_prefix,
-        non_interactive: flags.non_interactive,
-        summary: flags.summary,
         log_conflicts: r.boolean("LOG_CONFLICTS") || r.boolean("ALERT_CONFLICTS"),
         debug: environment.says_yes("_DEBUG") || flags.verbose && environment.says_yes("DEBUG"),
         color: environment.filled("NO_COLOR").is_none(),
-        dated_prefix: flags.dated_prefix || flags.watch != Watch::Off,
-        batch_report: flags.batch_report.clone(),
+        dated_prefix: flags.dated_prefix || flags.watch() != Watch::Off,
         report_file: r.path("REPORT"),
     }
 }
 
-fn alerts(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Alerts {
+fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
     let smtp_port = r.number("SMTP_PORT", u16::MAX.into());
     if smtp_port == 0 && r.bytes("SMTP_PORT").trim_ascii() == b"0" {
         r.complain("SMTP_PORT", "'0' is no port");
@@ -373,7 +329,6 @@ fn alerts(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Alerts {
         placeholders.retain(|placeholder| placeholder.key == "DESTINATION_MAILS");
     }
     Alerts {
-        hold_errors: flags.hold_alert,
         muted: environment.says_yes("_DEBUG"),
         recipients,
         placeholders,
@@ -668,7 +623,7 @@ impl Reading<'_> {
     /// `true|false|yes|no` in any case.
     pub fn boolean(&self, key: &str) -> bool {
         let value = self.bytes(key).trim_ascii();
-        match read_boolean(value) {
+        match keys::read_boolean(value) {
             Some(value) => value,
             None => {
                 self.complain_of_value(key, "yes, no, true or false");
@@ -783,18 +738,6 @@ impl Reading<'_> {
         } else {
             self.surroundings.current_dir().join(path)
         }
-    }
-}
-
-/// The booleans of all configuration: `true|false|yes|no` in any case.
-pub(super) fn read_boolean(value: &[u8]) -> Option<bool> {
-    let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
-    if is("yes") || is("true") {
-        Some(true)
-    } else if is("no") || is("false") {
-        Some(false)
-    } else {
-        None
     }
 }
 

@@ -61,6 +61,15 @@ fn from_file(text: &str, flags: &Flags, environment: &[(&str, &str)]) -> Resolut
     resolve(Some(&file), flags, &environment.iter().copied().collect(), &Machine)
 }
 
+/// With a key set by a flag.
+fn by_flag(text: &str, key: &'static str, value: &str, environment: &[(&str, &str)]) -> Resolution {
+    let parsed = conf_file::parse(text.as_bytes(), &mut Nothing);
+    let file = FileSettings { path: "/etc/osync/t.conf".into(), parsed };
+    let overrides = [Override { key, flag: "--x", value: value.into() }];
+    let environment = environment.iter().copied().collect();
+    resolve_with(&overrides, Some(&file), &Flags::default(), &environment, &Machine)
+}
+
 fn good(resolution: Resolution) -> Config {
     let errors = &resolution.errors;
     resolution.config.unwrap_or_else(|| panic!("{errors:#?}"))
@@ -195,9 +204,7 @@ fn every_setting_reaches_the_configuration() {
             let by_environment = good(from_file(REQUIRED, &Flags::default(), &environment));
             assert_eq!(look(&by_environment), *to, "{key} in the environment");
         }
-        let overrides = vec![Override { key, flag: "--x", value: value.into() }];
-        let flags = Flags { overrides, ..Flags::default() };
-        assert_eq!(look(&good(from_file(REQUIRED, &flags, &home))), *to, "{key} by a flag");
+        assert_eq!(look(&good(by_flag(REQUIRED, key, value, &home))), *to, "{key} by a flag");
     }
 }
 
@@ -233,23 +240,21 @@ fn every_key_of_the_table_is_asked_for() {
 
 #[test]
 fn defaults_are_weaker_than_environment_than_file_than_flags() {
-    let flag = |value: &str| Flags {
-        overrides: vec![Override { key: "BANDWIDTH", flag: "--x", value: value.into() }],
-        ..Flags::default()
-    };
-    let none = Flags::default();
     let filled = format!("{REQUIRED}BANDWIDTH=2\n");
     let empty = format!("{REQUIRED}BANDWIDTH=\n");
-    for (file, environment, flags, expected, origin) in [
-        (REQUIRED, None, &none, 0, Origin::Default),
-        (REQUIRED, Some("1"), &none, 1, Origin::Environment),
-        (REQUIRED, Some(""), &none, 0, Origin::Default),
-        (&filled, Some("1"), &none, 2, Origin::File(4)),
-        (&empty, Some("1"), &none, 0, Origin::Default),
-        (&filled, Some("1"), &flag("3"), 3, Origin::Flag("--x")),
+    for (file, environment, flag, expected, origin) in [
+        (REQUIRED, None, None, 0, Origin::Default),
+        (REQUIRED, Some("1"), None, 1, Origin::Environment),
+        (REQUIRED, Some(""), None, 0, Origin::Default),
+        (&filled, Some("1"), None, 2, Origin::File(4)),
+        (&empty, Some("1"), None, 0, Origin::Default),
+        (&filled, Some("1"), Some("3"), 3, Origin::Flag("--x")),
     ] {
         let environment: Vec<_> = environment.map(|v| ("BANDWIDTH", v)).into_iter().collect();
-        let resolution = from_file(file, flags, &environment);
+        let resolution = match flag {
+            Some(value) => by_flag(file, "BANDWIDTH", value, &environment),
+            None => from_file(file, &Flags::default(), &environment),
+        };
         assert_eq!(resolution.settings.get("BANDWIDTH").map(|s| s.origin), Some(origin));
         assert_eq!(good(resolution).transfer.bandwidth, expected, "{file} {environment:?}");
     }
@@ -269,21 +274,16 @@ fn quicksync_needs_no_file_and_has_a_name() {
 
 #[test]
 fn flags_and_environment_set_what_no_key_does() {
-    let flags = Flags {
-        dry: true,
-        verbose: true,
-        no_locks: true,
-        watch: Watch::Initiator,
-        ..Flags::default()
-    };
+    let flags =
+        Flags { dry: true, verbose: true, no_locks: true, on_changes: true, ..Flags::default() };
     let environment = [("_DEBUG", "yes"), ("NO_COLOR", "1")];
     let config = good(from_file(REQUIRED, &flags, &environment));
-    assert!(config.mode.dry && config.output.verbose && config.output.debug);
-    assert!(!config.output.color && !config.locking.use_locks);
+    assert!(config.flags.dry && config.flags.verbose && config.output.debug);
+    assert!(!config.output.color && config.flags.no_locks);
     assert!(config.output.dated_prefix, "monitor mode shows dates");
-    assert_eq!(config.mode.watch, Watch::Initiator);
+    assert_eq!(config.flags.watch(), Watch::Initiator);
     let config = good(from_file(REQUIRED, &Flags::default(), &[]));
-    assert!(config.output.color && !config.output.debug && config.locking.use_locks);
+    assert!(config.output.color && !config.output.debug && !config.flags.no_locks);
 }
 
 #[test]
@@ -412,7 +412,7 @@ fn unknown_settings_are_warned_about_unless_they_are_helpers() {
 
 #[test]
 fn the_target_helper_swaps_what_may_be_remote() {
-    let flags = Flags { watch: Watch::Target, ..Flags::default() };
+    let flags = Flags { on_changes_target: true, ..Flags::default() };
     let text = "INSTANCE_ID=x\nINITIATOR_SYNC_DIR=ssh://h//a\nTARGET_SYNC_DIR=/b\n";
     assert!(good(from_file(text, &flags, &[])).replicas.initiator.is_remote());
     let text = "INSTANCE_ID=x\nINITIATOR_SYNC_DIR=/a\nTARGET_SYNC_DIR=ssh://h//b\n";
@@ -451,9 +451,8 @@ fn paths_may_be_any_bytes_and_secrets_are_not_shown() {
 
 #[test]
 fn an_overridden_value_is_not_complained_about() {
-    let overrides = vec![Override { key: "BANDWIDTH", flag: "--x", value: "1".into() }];
-    let flags = Flags { overrides, ..Flags::default() };
-    let resolution = from_file(&format!("{REQUIRED}BANDWIDTH=x\n"), &flags, &[("KRB5", "no")]);
+    let text = format!("{REQUIRED}BANDWIDTH=x\n");
+    let resolution = by_flag(&text, "BANDWIDTH", "1", &[("KRB5", "no")]);
     assert_eq!(good(resolution.clone()).transfer.bandwidth, 1);
     let krb5 = resolution.settings.get("KRB5");
     assert_eq!(krb5, Some(&Setting { value: b"no".to_vec(), origin: Origin::Environment }));

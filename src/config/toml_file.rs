@@ -213,7 +213,7 @@ pub(super) fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
     };
     let trimmed = value.trim();
     match kind {
-        Kind::Boolean => match super::resolve::read_boolean(trimmed.as_bytes()) {
+        Kind::Boolean => match keys::read_boolean(trimmed.as_bytes()) {
             Some(value) => value.to_string(),
             None => text(value),
         },

@@ -1,7 +1,7 @@
 //! The whole loop, with a stand-in for the run.
 
 use super::*;
-use crate::config::{Environment, Flags, Override, ThisMachine, resolve};
+use crate::config::{Flags, ThisMachine, resolve};
 use crate::process::StopReason;
 use crate::report::Event;
 use crate::state::{Header, Record, Recorded};
@@ -39,15 +39,10 @@ impl Stage {
         let (a, b) = (temp.path().join("a"), temp.path().join("b"));
         fs::create_dir(&a).unwrap();
         fs::create_dir(&b).unwrap();
-        let set = |key, value: &std::ffi::OsStr| Override { key, flag: "", value: value.into() };
-        let mut overrides = vec![
-            set("INITIATOR_SYNC_DIR", a.as_os_str()),
-            set("TARGET_SYNC_DIR", b.as_os_str()),
-            set("INSTANCE_ID", "task".as_ref()),
-        ];
-        overrides.extend(keys.iter().map(|(key, value)| set(key, value.as_ref())));
-        let flags = Flags { overrides, ..Flags::default() };
-        let resolution = resolve(None, &flags, &Environment::default(), &ThisMachine);
+        let [a, b] = [&a, &b].map(|dir| dir.to_str().unwrap());
+        let required = [("INITIATOR_SYNC_DIR", a), ("TARGET_SYNC_DIR", b), ("INSTANCE_ID", "task")];
+        let environment = required.iter().chain(keys).copied().collect();
+        let resolution = resolve(None, &Flags::default(), &environment, &ThisMachine);
         assert!(resolution.errors.is_empty(), "{:?}", resolution.errors);
         let config = resolution.config.unwrap();
         Stage { temp, config, stop: Stop::new(), heard: Heard::default() }

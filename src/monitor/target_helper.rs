@@ -49,7 +49,7 @@ fn reason(why: Why) -> &'static str {
 /// Exit status of one attempt.
 fn wake(config: &Config, stop: &Stop, reporter: &dyn Reporter) -> u8 {
     let line = format!("{}#{}", config.instance_id, chrono::Utc::now().timestamp());
-    if config.mode.dry {
+    if config.flags.dry {
         reporter.say(Level::Notice, &format!("Dry run: the initiator would be told '{line}'."));
         return 0;
     }

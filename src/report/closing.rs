@@ -3,21 +3,21 @@
 use super::mail::{self, Letter, Occasion};
 use super::{Frame, Level, Listing, Log, Reporter, RunReport, Tally};
 use super::{conflicts, json, metrics, record, summary, verdicts};
-use crate::config::{Alerts, Config, Output};
+use crate::config::{Alerts, Config};
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Tells what was changed, as far as it was asked for; all of it in a dry run
 /// ([`Frame::duration`] is none), which is run for that.
-pub fn tell_changes(output: &Output, listing: &dyn Listing, frame: &Frame, log: &dyn Reporter) {
+pub fn tell_changes(config: &Config, listing: &dyn Listing, frame: &Frame, log: &dyn Reporter) {
     let dry = frame.duration.is_none();
-    if output.summary || dry {
+    if config.flags.summary || dry {
         log.say_all(Level::Always, &mut |line| summary(listing, frame, line));
     } else {
         log.say_all(Level::Notice, &mut |line| record::removals(listing, line));
         log.say_all(Level::Verbose, &mut |line| record::updates(listing, line));
     }
-    let wanted = output.log_conflicts || dry;
+    let wanted = config.output.log_conflicts || dry;
     if wanted {
         log.say_all(Level::Always, &mut |line| conflicts(listing, frame, line));
     }
@@ -31,7 +31,7 @@ type ReportFile = (Option<PathBuf>, &'static str, fn(&Path, &RunReport) -> io::R
 fn report_files(config: &Config, run: &RunReport) -> [ReportFile; 3] {
     let report = config.output.report_file.as_ref();
     [
-        (config.output.batch_report.clone(), "report for the batch", json::write),
+        (config.flags.batch_report.clone(), "report for the batch", json::write),
         (report.map(|template| json::file(template, run)), "report file", json::write),
         (config.alerts.metrics_file.clone(), "metrics file", metrics::write),
     ]
@@ -74,7 +74,7 @@ pub fn mail_result(
     log: &Log,
 ) {
     let is_failure = worst.is_some_and(|level| level != Level::Warn);
-    if is_failure && config.alerts.hold_errors {
+    if is_failure && config.flags.hold_alert {
         // the batch runs it again, or sends the mail itself
         return;
     }
@@ -99,7 +99,7 @@ pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
         let letter = Letter {
             task: &config.instance_id,
             occasion: Occasion::Finished(worst),
-            dry: config.mode.dry,
+            dry: config.flags.dry,
             summed_up: "",
             tally: &Tally::default(),
             conflicts: &[],
@@ -125,7 +125,7 @@ fn post(config: &Config, occasion: Occasion, conflicts: &[String], summed_up: &s
     let letter = Letter {
         task: &config.instance_id,
         occasion,
-        dry: config.mode.dry,
+        dry: config.flags.dry,
         summed_up,
         tally: &tally,
         conflicts,

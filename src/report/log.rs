@@ -6,7 +6,7 @@ use super::mask::Masks;
 use super::progress::Progress;
 use super::screen::Screen;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
-use crate::config::{Config, Location, Output, Secret};
+use crate::config::{Config, Flags, Location, Output, Secret};
 use crate::process::Stream;
 use crate::ssh;
 use chrono::Local;
@@ -27,6 +27,7 @@ const DRY: &str = "(dry run) ";
 /// Writes what a run says. One value serves a whole process; [`Log::begin_run`] starts
 /// the count anew for each run of monitor mode.
 pub struct Log {
+    flags: Flags,
     output: Output,
     prefix: Prefix,
     /// Stands before the text of every line: what a dry run says is marked as such.
@@ -68,9 +69,9 @@ impl Log {
             name: format!("osync.{}.log", config.instance_id),
             home: std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
             replicas: config.replicas.iter().filter_map(|(_, place)| local(place)).collect(),
-            dry: config.mode.dry,
+            dry: config.flags.dry,
         };
-        let log = Log::open(&config.output, &place, start);
+        let log = Log::open(&config.flags, &config.output, &place, start);
         let secrets = [&config.remote.token, &config.alerts.smtp_password];
         secrets.into_iter().flatten().for_each(|secret| log.add_secret(secret));
         if let Some(password) = config.remote.password_file.as_deref().and_then(ssh::password) {
@@ -81,18 +82,19 @@ impl Log {
 
     /// A log at a place. That no file can be written is a warning, and told at once.
     #[must_use]
-    pub fn open(output: &Output, place: &LogPlace, start: Instant) -> Log {
-        Log::with_screen(output, place, start, Screen::standard(output))
+    pub fn open(flags: &Flags, output: &Output, place: &LogPlace, start: Instant) -> Log {
+        Log::with_screen(flags, output, place, start, Screen::standard(flags, output))
     }
 
     /// A log that shows its lines on the given screen.
     pub(super) fn with_screen(
+        flags: &Flags,
         output: &Output,
         place: &LogPlace,
         start: Instant,
         screen: Screen,
     ) -> Log {
-        let prefix = match (output.no_prefix, output.dated_prefix) {
+        let prefix = match (flags.no_prefix, output.dated_prefix) {
             (true, _) => Prefix::None,
             (false, true) => Prefix::Dated,
             (false, false) => Prefix::Elapsed,
@@ -101,13 +103,20 @@ impl Log {
         let inner = Inner {
             masks: Masks::default(),
             file,
-            screen: (!output.silent).then_some(screen),
+            screen: (!flags.silent).then_some(screen),
             kept: VecDeque::new(),
             held: None,
             tally: Tally::default(),
         };
         let mark = if place.dry { DRY } else { "" };
-        let log = Log { output: output.clone(), prefix, mark, start, inner: Mutex::new(inner) };
+        let log = Log {
+            flags: flags.clone(),
+            output: output.clone(),
+            prefix,
+            mark,
+            start,
+            inner: Mutex::new(inner),
+        };
         if let Some(trouble) = trouble {
             log.say(Level::Warn, &trouble);
         }
@@ -211,8 +220,8 @@ impl Log {
     fn is_wanted(&self, level: Level) -> bool {
         match level {
             Level::Critical | Level::Error | Level::Warn | Level::Always => true,
-            Level::Notice => !self.output.errors_only,
-            Level::Verbose => self.output.verbose,
+            Level::Notice => !self.flags.errors_only,
+            Level::Verbose => self.flags.verbose,
             Level::Debug => self.output.debug,
         }
     }

@@ -3,7 +3,7 @@
 use super::TransferProgress;
 use super::tty::{self, Tty};
 use super::words::{grouped, took};
-use crate::config::Output;
+use crate::config::Flags;
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -62,8 +62,8 @@ struct Pace(VecDeque<(Instant, u64)>);
 
 impl Progress {
     /// A display on standard output, if somebody may look at it.
-    pub(super) fn for_output(output: &Output) -> Option<Progress> {
-        let hidden = output.silent || output.non_interactive || output.errors_only;
+    pub(super) fn for_flags(flags: &Flags) -> Option<Progress> {
+        let hidden = flags.silent || flags.non_interactive || flags.errors_only;
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         (!hidden && !dumb && std::io::stdout().is_terminal()).then(|| {
             Progress::on(ProgressDrawTarget::term_like_with_hz(Box::new(Tty::default()), 10))

@@ -3,7 +3,7 @@
 use super::Level;
 use super::line;
 use super::progress::Progress;
-use crate::config::Output;
+use crate::config::{Flags, Output};
 use crate::process;
 use std::io::{self, BufWriter, IsTerminal, Write};
 
@@ -23,12 +23,12 @@ pub(super) struct Stream {
 
 impl Screen {
     /// Our own standard streams.
-    pub(super) fn standard(output: &Output) -> Screen {
+    pub(super) fn standard(flags: &Flags, output: &Output) -> Screen {
         let stream = |colors, to| Stream { colors: colors && output.color, to };
         Screen {
             out: stream(io::stdout().is_terminal(), Box::new(BufWriter::new(io::stdout()))),
             err: stream(io::stderr().is_terminal(), Box::new(BufWriter::new(io::stderr()))),
-            progress: Progress::for_output(output),
+            progress: Progress::for_flags(flags),
         }
     }
 

@@ -15,8 +15,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// Marks an itemised line. The path comes last: it may hold anything.
-pub(super) const ITEM_MARK: &str = "@ ";
 const ITEM_FORMAT: &str = "--out-format=@ %i %l %n";
 
 /// Compressing these again costs time and saves nothing.

@@ -1,6 +1,5 @@
 //! What rsync says, understood. Pure: lines in, values out.
 
-use super::args::ITEM_MARK;
 use super::{Finished, Progress};
 use crate::filter::listing::decode;
 use crate::process::{Exit, StopReason};
@@ -10,6 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+
+/// Marks an itemised line (`--out-format`). The path comes last: it may hold anything.
+const ITEM_MARK: &str = "@ ";
 
 /// Something rsync complained about.
 #[derive(Debug, Clone, PartialEq, Eq)]

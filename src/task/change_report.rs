@@ -205,7 +205,7 @@ impl Task<'_> {
         let told = Told::new(plan, trees, None, self.kept());
         let bytes = Pair::from_fn(|side| told.bytes(side));
         let frame = self.frame(bytes, None);
-        tell_changes(&self.config.output, &told, &frame, self.around.reporter());
+        tell_changes(self.config, &told, &frame, self.around.reporter());
         self.remember(&told, bytes);
     }
 
@@ -243,7 +243,7 @@ impl Task<'_> {
             }));
         }
         let frame = self.frame(applied.bytes, Some(self.around.started.elapsed()));
-        tell_changes(&self.config.output, &told, &frame, self.around.reporter());
+        tell_changes(self.config, &told, &frame, self.around.reporter());
         self.remember(&told, applied.bytes);
     }
 

@@ -38,7 +38,7 @@ pub fn before(
     log: &dyn Reporter,
     stop: &Stop,
 ) -> Result<(), HookFailed> {
-    if config.mode.dry {
+    if config.flags.dry {
         say_not_run(config, log);
         return Ok(());
     }
@@ -65,7 +65,7 @@ pub fn after(
     stop: &Stop,
 ) {
     let hooks = &config.hooks;
-    if config.mode.dry || (hooks.local_after.is_none() && hooks.remote_after.is_none()) {
+    if config.flags.dry || (hooks.local_after.is_none() && hooks.remote_after.is_none()) {
         return;
     }
     if result.status != 0 && !hooks.after_on_error {

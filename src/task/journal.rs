@@ -324,7 +324,7 @@ impl Task<'_> {
 
     /// What made the run begin, as far as one can tell.
     fn cause(&self) -> &'static str {
-        if self.config.mode.watch != Watch::Off {
+        if self.config.flags.watch() != Watch::Off {
             "monitor"
         } else if rustix::termios::isatty(rustix::stdio::stdin()) {
             "command"

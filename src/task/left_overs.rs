@@ -73,7 +73,7 @@ impl Task<'_> {
     /// nobody knows any more whether a scan had seen it. Where the file has its own name
     /// still, nothing had been replaced yet.
     pub(super) fn rescue_replaced(&mut self) -> Result<(), Halt> {
-        if self.is_dry() || !self.config.locking.use_locks {
+        if self.is_dry() || self.config.flags.no_locks {
             return Ok(()); // it may be the work of a run that is going on
         }
         for side in Side::BOTH {

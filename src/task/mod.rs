@@ -170,7 +170,7 @@ impl Task<'_> {
 
     /// Retention of backups and soft deletions.
     fn clean(&mut self) -> Result<(), Halt> {
-        if self.is_dry() || self.config.mode.initialize {
+        if self.is_dry() || self.config.flags.initialize {
             return Ok(());
         }
         let retention = Retention {
@@ -209,7 +209,7 @@ impl Task<'_> {
     }
 
     fn is_dry(&self) -> bool {
-        self.config.mode.dry
+        self.config.flags.dry
     }
 
     /// Both replicas are there, usable, and have space left.
@@ -297,7 +297,7 @@ impl Task<'_> {
     /// Takes both locks. While another run has one, none is kept: two runs that wait for each
     /// other would wait for ever.
     fn lock(&mut self) -> Result<(), Halt> {
-        if self.is_dry() || !self.config.locking.use_locks {
+        if self.is_dry() || self.config.flags.no_locks {
             return Ok(());
         }
         let mut turn = Turn::new(self.config.locking.when_locked);
@@ -324,7 +324,7 @@ impl Task<'_> {
     fn try_lock(&mut self) -> Result<(), Halt> {
         let request = LockRequest {
             instance_id: self.config.instance_id.clone(),
-            force: self.config.locking.force_unlock,
+            force: self.config.flags.force_unlock,
             stranger_resume: self.config.locking.stranger_resume,
         };
         for side in Side::BOTH {
@@ -359,7 +359,7 @@ impl Task<'_> {
             self.replicas[side].keep_listing_in(&store.dir().path());
         }
         let (trees, loaded) = std::thread::scope(|scope| {
-            let is_wanted = !self.config.mode.initialize;
+            let is_wanted = !self.config.flags.initialize;
             let loading = is_wanted.then(|| scope.spawn(|| store.load()));
             (self.scan(), loading.map(ScopedJoinHandle::join))
         });
@@ -429,7 +429,7 @@ impl Task<'_> {
         self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
         self.apply_and_record(&history, &mut trees, &plan)?;
-        if self.config.mode.watch == Watch::Off {
+        if self.config.flags.watch() == Watch::Off {
             // The program ends now, and the system takes all memory back at once. A million
             // entries given back one by one would take their time.
             std::mem::forget((trees, plan, loaded));

@@ -189,7 +189,7 @@ impl Task<'_> {
             self.replicas.initiator.refresh_listing();
             self.replicas.target.refresh_listing();
         }
-        if self.config.mode.watch != Watch::Off {
+        if self.config.flags.watch() != Watch::Off {
             self.outcome.baseline = Some(next);
         }
         self.tell_done(trees, plan, &applied);

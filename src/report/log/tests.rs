@@ -36,21 +36,18 @@ impl Write for Broken {
     }
 }
 
+fn flags() -> Flags {
+    Flags { no_prefix: true, ..Flags::default() }
+}
+
 fn output() -> Output {
     Output {
         log_file: None,
-        silent: false,
-        verbose: false,
-        errors_only: false,
-        no_prefix: true,
-        non_interactive: false,
-        summary: false,
         log_conflicts: false,
         debug: false,
         color: true,
         dated_prefix: false,
         report_file: None,
-        batch_report: None,
     }
 }
 
@@ -63,13 +60,13 @@ struct Desk {
 }
 
 impl Desk {
-    fn new(output: &Output) -> Desk {
+    fn new(flags: &Flags, output: &Output) -> Desk {
         let (out, err) = (Shared::default(), Shared::default());
         let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
         let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
         let dir = tempfile::tempdir().unwrap();
         let place = LogPlace { wanted: Some(dir.path().join("o.log")), ..LogPlace::default() };
-        Desk { log: Log::with_screen(output, &place, Instant::now(), screen), out, err, dir }
+        Desk { log: Log::with_screen(flags, output, &place, Instant::now(), screen), out, err, dir }
     }
 
     fn file(&self) -> String {
@@ -91,18 +88,23 @@ fn say_everything(log: &Log) {
 #[test]
 fn flags_decide_which_levels_are_shown_and_logged() {
     let bad = "(WARN):warn\n(ERROR):error\n(CRITICAL):critical\n";
-    for (name, output, out) in [
-        ("plain", output(), "notice\nalways\n"),
-        ("verbose", Output { verbose: true, ..output() }, "notice\n(VERBOSE):verbose\nalways\n"),
-        ("errors only", Output { errors_only: true, ..output() }, "always\n"),
-        ("debug", Output { debug: true, ..output() }, "notice\nalways\n(DEBUG):debug\n"),
+    for (name, flags, output, out) in [
+        ("plain", flags(), output(), "notice\nalways\n"),
+        (
+            "verbose",
+            Flags { verbose: true, ..flags() },
+            output(),
+            "notice\n(VERBOSE):verbose\nalways\n",
+        ),
+        ("errors only", Flags { errors_only: true, ..flags() }, output(), "always\n"),
+        ("debug", flags(), Output { debug: true, ..output() }, "notice\nalways\n(DEBUG):debug\n"),
     ] {
-        let desk = Desk::new(&output);
+        let desk = Desk::new(&flags, &output);
         say_everything(&desk.log);
         assert_eq!((desk.out.text().as_str(), desk.err.text().as_str()), (out, bad), "{name}");
         assert_eq!(desk.file(), format!("{out}{bad}"), "{name}");
 
-        let desk = Desk::new(&Output { silent: true, ..output });
+        let desk = Desk::new(&Flags { silent: true, ..flags }, &output);
         say_everything(&desk.log);
         assert_eq!((desk.out.text(), desk.err.text()), (String::new(), String::new()), "{name}");
         assert_eq!(desk.file(), format!("{out}{bad}"), "{name}, silent");
@@ -111,7 +113,7 @@ fn flags_decide_which_levels_are_shown_and_logged() {
 
 #[test]
 fn every_line_of_a_message_gets_its_prefix() {
-    let desk = Desk::new(&Output { no_prefix: false, ..output() });
+    let desk = Desk::new(&Flags::default(), &output());
     desk.log.say(Level::Error, "one\ntwo");
     assert_eq!(desk.file(), "TIME: 0 - (ERROR):one\nTIME: 0 - (ERROR):two\n");
     assert_eq!(desk.err.text(), desk.file());
@@ -122,9 +124,9 @@ fn every_line_of_a_dry_run_is_marked() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("o.log");
     let place = LogPlace { wanted: Some(path.clone()), dry: true, ..LogPlace::default() };
-    let screen = Screen::standard(&output());
-    let silent = Output { silent: true, ..output() };
-    let log = Log::with_screen(&silent, &place, Instant::now(), screen);
+    let screen = Screen::standard(&flags(), &output());
+    let silent = Flags { silent: true, ..flags() };
+    let log = Log::with_screen(&silent, &output(), &place, Instant::now(), screen);
     log.say(Level::Always, "UPDATE >> /a");
     log.say(Level::Warn, "one\ntwo");
     assert_eq!(
@@ -135,7 +137,7 @@ fn every_line_of_a_dry_run_is_marked() {
 
 #[test]
 fn secrets_are_masked_on_screen_in_the_file_and_in_what_is_kept() {
-    let desk = Desk::new(&Output { debug: true, ..output() });
+    let desk = Desk::new(&flags(), &Output { debug: true, ..output() });
     desk.log.add_secret(&Secret::new("hunter2"));
     desk.log.say(Level::Debug, "env TOKEN=hunter2 sh");
     desk.log.problem(Level::Error, None, None, "login with hunter2 failed");
@@ -147,7 +149,7 @@ fn secrets_are_masked_on_screen_in_the_file_and_in_what_is_kept() {
 
 #[test]
 fn problems_are_counted_with_side_and_path() {
-    let desk = Desk::new(&output());
+    let desk = Desk::new(&flags(), &output());
     let path = RelPath::new("a\nb").unwrap();
     desk.log.problem(Level::Warn, Some(Side::Target), Some(&path), "cannot do: it is so");
     assert_eq!(desk.err.text(), "(WARN):target: a\\nb: cannot do: it is so\n");
@@ -169,7 +171,7 @@ fn problems_are_counted_with_side_and_path() {
 
 #[test]
 fn the_last_thousand_lines_are_kept() {
-    let desk = Desk::new(&output());
+    let desk = Desk::new(&flags(), &output());
     desk.log.say_all(Level::Always, &mut |line| {
         (0..1500).for_each(|n| line(&format!("line {n}")));
     });
@@ -185,7 +187,7 @@ fn a_reader_that_goes_away_stops_nothing() {
     let path = dir.path().join("o.log");
     let place = LogPlace { wanted: Some(path.clone()), ..LogPlace::default() };
     let screen = Screen { out: broken(), err: broken(), progress: None };
-    let log = Log::with_screen(&output(), &place, Instant::now(), screen);
+    let log = Log::with_screen(&flags(), &output(), &place, Instant::now(), screen);
     say_everything(&log);
     assert!(std::fs::read_to_string(path).unwrap().ends_with("(CRITICAL):critical\n"));
 }
@@ -196,7 +198,7 @@ fn a_log_that_cannot_be_written_any_more_is_one_warning() {
     let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
     let place = LogPlace { wanted: Some("/dev/full".into()), ..LogPlace::default() };
     let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
-    let log = Log::with_screen(&output(), &place, Instant::now(), screen);
+    let log = Log::with_screen(&flags(), &output(), &place, Instant::now(), screen);
     log.say(Level::Notice, "one");
     log.say(Level::Notice, "two");
     assert_eq!(out.text(), "one\ntwo\n");

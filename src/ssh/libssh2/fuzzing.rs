@@ -2,10 +2,9 @@
 
 use super::host_key::kind_of;
 use super::host_key::{Verdict, base64, judge, listed_name, matches, of_host, read};
-use super::login::listed;
 use super::login::{is_encrypted, public_key};
-use super::objection;
 use super::options::Options;
+use super::{listed, objection};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

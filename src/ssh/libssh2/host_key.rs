@@ -1,9 +1,8 @@
 //! Whether the host is the one that is meant: its key against the known_hosts files, as
 //! strictly as ssh does it where it may not ask.
 
-use super::Failure;
-use super::login::Account;
 use super::options::Options;
+use super::{Account, Failure};
 use ssh2::{CheckResult, HashType, KnownHostFileKind, Session};
 use std::path::{Path, PathBuf};
 

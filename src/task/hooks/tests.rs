@@ -202,7 +202,7 @@ fn a_dry_run_says_that_commands_are_not_run() {
     let dir = tempfile::tempdir().unwrap();
     let keys = [("LOCAL_RUN_BEFORE_CMD", "false"), ("STOP_ON_CMD_ERROR", "yes")];
     let mut config = config(dir.path(), &keys);
-    config.mode.dry = true;
+    config.flags.dry = true;
     let ear = Ear::default();
     before(&config, None, &ear, &Stop::new()).unwrap();
     after(&config, &RunResult::default(), None, &ear, &Stop::new());
