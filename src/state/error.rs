@@ -1,6 +1,7 @@
 //! What can be wrong with the state files: which file, why, and what to do.
 
 use super::lists::MergeError;
+use super::ours::NotOurs;
 use super::snapshot::SnapshotError;
 use crate::tree::path::escape;
 use rustix::io::Errno;
@@ -69,6 +70,9 @@ pub enum StateError {
         /// What is wrong and what to do.
         what: &'static str,
     },
+    /// Others could write to what only we may.
+    #[error("state directory {0}")]
+    NotOurs(#[from] NotOurs),
     /// This cannot be a part of file names.
     #[error(
         "instance id {0:?}: it may not be empty and may hold neither '/' nor NUL; choose another INSTANCE_ID"

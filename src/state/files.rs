@@ -3,13 +3,17 @@
 
 use super::FileStamp;
 use super::error::StateError;
+use super::ours::{self, NotOurs, TooOpen};
 use crate::process::fault;
 use crate::tree::Stamp;
+use crate::tree::path::escape;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -100,6 +104,19 @@ impl Files {
     fn remember(&self, dir: OwnedFd) -> Result<OwnedFd, StateError> {
         let opened = self.opened.get_or_init(|| dir).try_clone();
         opened.map_err(|cause| StateError::file("open the state directory", self.dir.path(), cause))
+    }
+
+    /// Opens the directory for a run, and says what of it was closed for others.
+    pub(super) fn claim(
+        &self,
+        instance: &str,
+        too_open: TooOpen,
+    ) -> Result<Vec<String>, StateError> {
+        let Some((dir, closed)) = self.dir.claim(instance, too_open)? else {
+            return Ok(Vec::new());
+        };
+        self.remember(dir)?;
+        Ok(closed)
     }
 
     /// The directory; none if it is not there.
@@ -341,6 +358,34 @@ impl StateDir {
         }
     }
 
+    /// Opens the directory for a run, if it is there: it and the files of the task in it must be
+    /// ours alone. Says what others could write to, and cannot any more.
+    pub(super) fn claim(
+        &self,
+        instance: &str,
+        too_open: TooOpen,
+    ) -> Result<Option<(OwnedFd, Vec<String>)>, StateError> {
+        let Some(dir) = self.open()? else { return Ok(None) };
+        let ending = format!("-{instance}");
+        let is_used =
+            |name: &[u8]| name.windows(ending.len()).any(|part| part == ending.as_bytes());
+        let shown = escape(self.path().as_os_str().as_bytes());
+        let closed = ours::inspect(&dir, &shown, &is_used, too_open)?;
+        Ok(Some((dir, closed)))
+    }
+
+    /// What somebody may have put in its place since it was looked for is not ours.
+    fn check(&self, dir: OwnedFd) -> Result<OwnedFd, StateError> {
+        match ours::is_ours_alone(&dir, TooOpen::Close) {
+            Ok(true) => Ok(dir),
+            Ok(false) => Err(StateError::NotOurs(NotOurs::Wrong {
+                path: escape(self.path().as_os_str().as_bytes()),
+                wrong: "belongs to another user, or can be written by others",
+            })),
+            Err(cause) => Err(StateError::file("look at the state directory", self.path(), cause)),
+        }
+    }
+
     /// Makes the directory where it is missing: on the target too, where scripts for osync 1.3
     /// look for it.
     ///
@@ -353,16 +398,20 @@ impl StateDir {
     /// Opens the directory and makes it where it is missing (not the replica itself).
     pub(super) fn make(&self) -> Result<OwnedFd, StateError> {
         if let Some(dir) = self.open()? {
-            return Ok(dir);
+            return self.check(dir);
         }
         let failed = |cause| StateError::file("make the state directory", self.path(), cause);
         match self {
-            StateDir::Custom(dir) => std::fs::create_dir_all(dir).map_err(failed)?,
+            StateDir::Custom(dir) => std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(dir)
+                .map_err(failed)?,
             StateDir::InReplica(root) => {
                 make_below(root).map_err(|errno| failed(errno.into()))?;
             }
         }
-        self.open()?.ok_or_else(|| failed(Errno::NOENT.into()))
+        self.check(self.open()?.ok_or_else(|| failed(Errno::NOENT.into()))?)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod journal;
 pub mod last_run;
 pub mod lists;
 pub mod notes;
+pub mod ours;
 mod show;
 mod show_json;
 mod show_text;

@@ -5,6 +5,7 @@ use super::error::{Shown, StateError};
 use super::files::{Files, Fresh, StateDir};
 use super::format::Damaged;
 use super::lists::{self, List, Lists, merge, parse};
+use super::ours::TooOpen;
 use super::snapshot::{self, Digest, ListMark, WrittenList};
 use super::{FileStamp, Header};
 use crate::tree::path::escape;
@@ -87,6 +88,15 @@ impl StateStore {
             return Err(StateError::Instance(instance_id.to_owned()));
         }
         Ok(StateStore { files: Files::new(dir), instance: instance_id.to_owned() })
+    }
+
+    /// Makes sure that the state directory, if it is there, is ours alone, before a run believes
+    /// what is in it. Says what others could write to, and cannot any more.
+    ///
+    /// # Errors
+    /// It is not, or cannot be opened.
+    pub fn claim(&self, too_open: TooOpen) -> Result<Vec<String>, StateError> {
+        self.files.claim(&self.instance, too_open)
     }
 
     /// The instance ids of all tasks that have a baseline in a directory.

@@ -28,6 +28,7 @@ use crate::replica::{
 use crate::report::record::Reach;
 use crate::report::words::{counted, size};
 use crate::report::{Event, Level, Log, Reporter, mail};
+use crate::state::ours::TooOpen;
 use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
 };
@@ -146,6 +147,10 @@ fn remote<'r>(
     Some(replicas[side].as_mut())
 }
 
+fn closed_for_others(place: &str, what: &str) -> String {
+    format!("{place}: others could write to {what}; closed it for them (go-w)")
+}
+
 impl Task<'_> {
     /// What may end the run early; what must happen in any case is in `closing`.
     fn stages(&mut self) -> Result<(), Halt> {
@@ -240,11 +245,8 @@ impl Task<'_> {
                 self.say(Level::Notice, &text);
             }
             if let Some(what) = &prepared.closed {
-                let text = format!(
-                    "{side} replica {}: others could write to {what}; closed it for them (go-w)",
-                    self.replicas[side].location()
-                );
-                self.say(Level::Notice, &text);
+                let place = format!("{side} replica {}", self.replicas[side].location());
+                self.say(Level::Notice, &closed_for_others(&place, what));
             }
             self.tell_way(side, prepared.way);
             preflight::space(self.config, &self.around, side, &prepared);
@@ -350,6 +352,10 @@ impl Task<'_> {
     fn synchronise(&mut self) -> Result<(), Halt> {
         self.check_stop()?;
         let store = self.open_store()?;
+        let too_open = if self.is_dry() { TooOpen::Leave } else { TooOpen::Close };
+        for what in store.claim(too_open)? {
+            self.say(Level::Notice, &closed_for_others("state directory", &what));
+        }
         self.make_state_of_target()?;
         // from here on there is a place to write down how the run ended
         self.outcome.done = (!self.is_dry()).then(journal::Done::default);

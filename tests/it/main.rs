@@ -38,6 +38,7 @@ mod mail;
 mod modes;
 mod monitor;
 mod moves;
+mod neighbours;
 mod output;
 mod peer;
 mod plan;

@@ -367,12 +367,13 @@ fn wait_for(fd: &OwnedFd) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ours::TooOpen;
     use std::path::PathBuf;
     use std::time::{SystemTime, UNIX_EPOCH};
 
     fn work() -> (tempfile::TempDir, WorkDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
-        let work = WorkDir::open_or_make(&Root::open(dir.path()).unwrap()).unwrap();
+        let work = WorkDir::open_or_make(&Root::open(dir.path()).unwrap(), TooOpen::Close).unwrap();
         let lock = dir.path().join(".osync_workdir").join(LOCK);
         (dir, work, lock)
     }

@@ -23,7 +23,7 @@ use self::apply::LocalExecutor;
 pub(super) use self::lock::Judge;
 use self::lock::{Held, LockError};
 use self::look::Look;
-use self::openat_root::{HANDLE, Root};
+use self::openat_root::{HANDLE, LIST, Root};
 use self::scan::Walk;
 use self::versions::Records;
 use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
@@ -36,6 +36,7 @@ use super::{
 use crate::config::Preserve;
 use crate::process::Stop;
 use crate::rsync::End;
+use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
@@ -91,6 +92,8 @@ pub struct LocalReplica {
     /// The name of this run's private place.
     run: String,
     records: Mutex<Records>,
+    /// What becomes of what others may write to in the work directory.
+    too_open: TooOpen,
 }
 
 impl LocalReplica {
@@ -107,6 +110,7 @@ impl LocalReplica {
             stop: Stop::new(),
             run: private_name(),
             records: Mutex::default(),
+            too_open: TooOpen::Leave,
         }
     }
 
@@ -129,7 +133,7 @@ impl LocalReplica {
         if self.held.is_some() {
             return Err(self.error("this run has locked it already"));
         }
-        let work = WorkDir::open_or_make(self.open_root()?)
+        let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
         let (how, held) = match lock::take(&work, request, judge) {
             Ok(taken) => taken,
@@ -187,11 +191,27 @@ impl LocalReplica {
     }
 
     pub(super) fn open_work_dir(&self) -> Result<Option<WorkDir>, ReplicaError> {
-        match WorkDir::open(self.open_root()?) {
+        match WorkDir::open(self.open_root()?, self.too_open) {
             Ok(work) => Ok(Some(work)),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.work_dir_error("open", error)),
         }
+    }
+
+    /// The work directory, its state directory and what is in both must be ours alone. Says what
+    /// others could write to, and cannot any more.
+    fn inspect_work_dir(&self, root: &Root) -> Result<Option<String>, ReplicaError> {
+        let mut closed = Vec::new();
+        for dir in [&b".osync_workdir"[..], b".osync_workdir/state"] {
+            let opened = match root.at(dir, LIST) {
+                Ok(opened) => opened,
+                Err(Errno::NOENT) => break,
+                Err(error) => return Err(self.work_dir_error("open", error)),
+            };
+            let seen = ours::inspect(&opened, &path::escape(dir), &|_| true, self.too_open);
+            closed.extend(seen.map_err(|wrong| self.error(wrong.to_string()))?);
+        }
+        Ok(Some(closed.join(", ")).filter(|closed| !closed.is_empty()))
     }
 
     fn work_dir_error(&self, action: &str, error: Errno) -> ReplicaError {
@@ -201,6 +221,9 @@ impl LocalReplica {
                 "it must be a real directory, not a link or a file".to_owned()
             }
             Errno::ACCESS => format!("{error}; give this user access to it"),
+            Errno::PERM => "it must belong to this user or to root, and nobody else may write to \
+                            it; did somebody exchange it?"
+                .to_owned(),
             other => other.to_string(),
         };
         self.error(format!("cannot {action} the work directory {name}: {why}"))
@@ -307,8 +330,13 @@ impl Replica for LocalReplica {
             ReplicaError { trouble, ..self.error(what) }
         })?;
         self.real = found.real;
+        self.too_open = match access {
+            Access::ReadOnly => TooOpen::Leave,
+            Access::ReadWrite { .. } => TooOpen::Close,
+        };
+        let closed = self.inspect_work_dir(&found.root)?;
         self.root = Some(found.root);
-        Ok(found.prepared)
+        Ok(Prepared { closed, ..found.prepared })
     }
 
     fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
@@ -327,7 +355,7 @@ impl Replica for LocalReplica {
     }
 
     fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
-        let work = WorkDir::open_or_make(self.open_root()?)
+        let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
         abilities::look_up(&work).map_err(|error| {
             self.error(format!("cannot try in .osync_workdir what its file system can do: {error}"))
@@ -362,7 +390,7 @@ impl Replica for LocalReplica {
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
-        let work = WorkDir::open_or_make(self.open_root()?)
+        let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
         work.replace(IDENTITY, format!("{}\n", identity.0).as_bytes()).map_err(|error| {
             self.error(format!("cannot write its identity .osync_workdir/{IDENTITY}: {error}"))
@@ -468,7 +496,7 @@ impl Replica for LocalReplica {
 
     fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         let root = self.open_root()?;
-        let work = WorkDir::open_or_make(root);
+        let work = WorkDir::open_or_make(root, self.too_open);
         let work = work.as_ref().map_err(|error| *error);
         let look = Look { attributes: Wanted::default(), ..self.look };
         let (run, records) = (self.run.as_str(), &self.records);

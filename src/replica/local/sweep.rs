@@ -68,12 +68,13 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ours::TooOpen;
     use std::fs;
 
     #[test]
     fn left_overs_go_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
-        let work = WorkDir::open_or_make(&Root::open(dir.path()).unwrap()).unwrap();
+        let work = WorkDir::open_or_make(&Root::open(dir.path()).unwrap(), TooOpen::Close).unwrap();
         let at = dir.path().join(".osync_workdir");
         let copy = format!("backup/{UNFINISHED}4711");
         let goes = [

@@ -3,6 +3,7 @@
 use super::openat_root::{HANDLE, LIST, Root};
 use crate::process::fault;
 use crate::replica::Keep;
+use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -62,16 +63,22 @@ pub(in crate::replica) struct WorkDir {
 }
 
 impl WorkDir {
-    /// Opens it; `ENOENT` if there is none, `ELOOP` or `ENOTDIR` if it is not a directory.
-    pub fn open(replica: &Root) -> Result<Self> {
-        Ok(WorkDir { root: Root::below(replica.at(WORK_DIR, HANDLE)?) })
+    /// Opens it; `ENOENT` if there is none, `ELOOP` or `ENOTDIR` if it is not a directory,
+    /// `EPERM` if it is not ours alone. That is looked at each time: somebody who may write to
+    /// the replica may have put another one there.
+    pub fn open(replica: &Root, too_open: TooOpen) -> Result<Self> {
+        let fd = replica.at(WORK_DIR, HANDLE)?;
+        if !ours::is_ours_alone(&fd, too_open)? {
+            return Err(Errno::PERM);
+        }
+        Ok(WorkDir { root: Root::below(fd) })
     }
 
     /// Opens it, or makes it: for this user only, because names of private files get into
     /// it.
-    pub fn open_or_make(replica: &Root) -> Result<Self> {
+    pub fn open_or_make(replica: &Root, too_open: TooOpen) -> Result<Self> {
         match rustix::fs::mkdirat(replica, WORK_DIR, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => Self::open(replica),
+            Ok(()) | Err(Errno::EXIST) => Self::open(replica, too_open),
             Err(other) => Err(other),
         }
     }
@@ -269,9 +276,9 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         let (dir, root) = sandbox();
         symlink(elsewhere.path(), dir.path().join(".osync_workdir")).unwrap();
-        assert!(WorkDir::open_or_make(&root).is_err());
+        assert!(WorkDir::open_or_make(&root, TooOpen::Close).is_err());
         std::fs::remove_file(dir.path().join(".osync_workdir")).unwrap();
-        let work = WorkDir::open_or_make(&root).unwrap();
+        let work = WorkDir::open_or_make(&root, TooOpen::Close).unwrap();
         for keep in [Keep::Backup, Keep::Deleted] {
             let at = dir.path().join(".osync_workdir").join(keep.name());
             symlink(elsewhere.path(), &at).unwrap();
@@ -289,7 +296,7 @@ mod tests {
     #[test]
     fn an_identity_can_be_read_again_and_is_new_each_time() {
         let (_dir, root) = sandbox();
-        let work = WorkDir::open_or_make(&root).unwrap();
+        let work = WorkDir::open_or_make(&root, TooOpen::Close).unwrap();
         assert_eq!(work.identity().unwrap(), IdentityFound::Missing);
         let id = new_identity().unwrap();
         assert!(id.0.len() == 32 && id != new_identity().unwrap());

@@ -7,7 +7,7 @@ const DAY: i64 = 86_400;
 
 fn clean_at(sandbox: &Sandbox, days: u32, now: i64) -> Cleaned {
     let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
-    let work = WorkDir::open(&root).unwrap();
+    let work = WorkDir::open(&root, TooOpen::Close).unwrap();
     versions::clean(&work, Retention { backup_days: days, deleted_days: days }, now).unwrap()
 }
 
@@ -37,7 +37,7 @@ fn whole_days_count_as_find_counts_them() {
 }
 
 fn work(sandbox: &Sandbox) -> WorkDir {
-    WorkDir::open(&openat_root::Root::open(sandbox.dir.path()).unwrap()).unwrap()
+    WorkDir::open(&openat_root::Root::open(sandbox.dir.path()).unwrap(), TooOpen::Close).unwrap()
 }
 
 fn record(sandbox: &Sandbox, keep: Keep) -> Arrivals {
