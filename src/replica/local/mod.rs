@@ -133,6 +133,8 @@ impl LocalReplica {
         if self.held.is_some() {
             return Err(self.error("this run has locked it already"));
         }
+        // somebody may have made one since the replica was prepared
+        self.inspect_work_dir(self.open_root()?)?;
         let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
         let (how, held) = match lock::take(&work, request, judge) {
