@@ -266,7 +266,7 @@ pub fn look_at_lock(root: &Path, instance_id: &str) -> io::Result<LockSeen> {
     let here = host::origin();
     let request =
         LockRequest { instance_id: instance_id.to_owned(), force: false, stranger_resume: false };
-    let work = match Root::open(root).and_then(|root| WorkDir::open(&root)) {
+    let work = match Root::open(root).and_then(|root| WorkDir::open_of_anybody(&root)) {
         Ok(work) => work,
         Err(Errno::NOENT) => return Ok(LockSeen::Free),
         Err(error) => return Err(error.into()),

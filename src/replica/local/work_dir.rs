@@ -74,6 +74,11 @@ impl WorkDir {
         Ok(WorkDir { root: Root::below(fd) })
     }
 
+    /// Opens it whosever it is: only to tell a person what is in it.
+    pub fn open_of_anybody(replica: &Root) -> Result<Self> {
+        Ok(WorkDir { root: Root::below(replica.at(WORK_DIR, HANDLE)?) })
+    }
+
     /// Opens it, or makes it: for this user only, because names of private files get into
     /// it.
     pub fn open_or_make(replica: &Root, too_open: TooOpen) -> Result<Self> {
