@@ -179,8 +179,13 @@ impl Ssh {
     /// stands in its place, that is all it need understand.
     #[must_use]
     pub fn control_shell(&self, peer: Option<u32>) -> String {
-        let peer = peer.map(|version| format!(" -s osync-peer-{version}")).unwrap_or_default();
-        let shell = if self.remote.sudo { sudo_shell(&peer) } else { format!("sh{peer}") };
+        let words = peer.map(|version| format!(" -s osync-peer-{version}")).unwrap_or_default();
+        let shell = if self.remote.sudo {
+            let osync = peer.map(|version| sudo_osync(&self.remote.osync, version));
+            sudo_shell(&words, &osync.unwrap_or_default())
+        } else {
+            format!("sh{words}")
+        };
         format!("{}{shell}", self.token_words())
     }
 
@@ -220,12 +225,32 @@ impl Ssh {
 }
 
 /// The control shell as root, with these arguments. sudoers may name `sh`, or `bash` as the
-/// manual always did. Which it is, is found out before: a second shell must never read what was
-/// meant for a first one. The quotes are the same to every login shell.
-fn sudo_shell(arguments: &str) -> String {
+/// manual always did, or the osync that takes its place. Which it is, is found out before: a
+/// second shell must never read what was meant for a first one. The quotes are the same to every
+/// login shell.
+fn sudo_shell(arguments: &str, osync: &str) -> String {
     format!(
         "sh -c 'sudo -n -E sh -c : </dev/null >/dev/null 2>&1 && exec sudo -n -E sh{arguments}; \
-         exec sudo -n -E bash{arguments}'"
+         {osync}exec sudo -n -E bash{arguments}'"
+    )
+}
+
+/// Where sudoers allows `osync serve` and no shell: `osync serve` greets like one. Not for a path
+/// that would have to be quoted twice.
+fn sudo_osync(osync: &RemoteOsync, version: u32) -> String {
+    let program = match osync {
+        RemoteOsync::No => return String::new(),
+        RemoteOsync::Auto => "osync".into(),
+        RemoteOsync::At(program) => program.to_string_lossy(),
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+".contains(&byte);
+    if program.starts_with('-') || !program.bytes().all(is_plain) {
+        return String::new();
+    }
+    format!(
+        "p=$(command -v {program}) && \
+         [ \"$(\"$p\" serve --protocol </dev/null 2>/dev/null)\" = {version} ] && \
+         sudo -n -l \"$p\" serve </dev/null >/dev/null 2>&1 && exec sudo -n \"$p\" serve; "
     )
 }
 
@@ -467,10 +492,10 @@ pub(crate) mod ssh_tests {
 
     #[test]
     fn tokens_and_sudo_stand_where_filters_look_for_them() {
-        let token_sudo = format!("env _REMOTE_TOKEN=Tok9 {}", sudo_shell(""));
+        let token_sudo = format!("env _REMOTE_TOKEN=Tok9 {}", sudo_shell("", ""));
         for (token, sudo, shell, rsync) in [
             (None, false, "sh", "rsync"),
-            (None, true, &sudo_shell(""), "sudo rsync"),
+            (None, true, &sudo_shell("", ""), "sudo rsync"),
             (
                 Some("Tok9"),
                 false,

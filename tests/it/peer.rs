@@ -165,6 +165,43 @@ fn a_listing_that_was_damaged_here_or_there_is_asked_for_again() {
     }
 }
 
+/// sudoers names `osync serve` and rsync, and no shell.
+#[test]
+fn a_sudo_that_allows_nothing_but_the_osync_over_there_serves() {
+    let far = Far::new();
+    far.sandbox.a.make("f one 1\nf two 2");
+    let script = format!(
+        "#!/bin/sh\nlist=\nwhile :; do case $1 in -n|-E) shift;; -l) list=yes; shift;; *) break;; esac; done\n\
+         case $#:$1:$2 in 2:{OSYNC}:serve | *:rsync:*) ;; *) echo 'sudo: a password is required' >&2; exit 1;; esac\n\
+         [ -z \"$list\" ] || exit 0\nexec \"$@\"\n"
+    );
+    let tools = far.sandbox.path("tools");
+    fs::create_dir(&tools).unwrap();
+    fs::write(tools.join("sudo"), script).unwrap();
+    fs::set_permissions(tools.join("sudo"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.display());
+    let server = Sshd::start(&format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""));
+    let run = |osync: &str| {
+        far.sandbox
+            .osync()
+            .arg(format!("--initiator={}", far.sandbox.a.root.display()))
+            .arg(format!("--target={}", server.uri(&far.sandbox.b.root)))
+            .arg("--verbose")
+            .env("SSH_RSA_PRIVATE_KEY", server.key())
+            .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
+            .env("SUDO_EXEC", "yes")
+            .env("REMOTE_OSYNC", osync)
+            .run()
+    };
+    let served = run(OSYNC);
+    assert_eq!(served.status, Some(0), "{served}");
+    assert!(served.stdout.contains(BY_OSYNC), "{served}");
+    far.in_step();
+    let refused = run("no");
+    assert_eq!(refused.status, Some(1), "{refused}");
+    assert!(refused.stderr.contains("a password is required"), "{refused}");
+}
+
 fn find(dir: &Path, is_it: impl Fn(&str) -> bool) -> PathBuf {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut found = names.filter(|path| is_it(&path.file_name().unwrap().to_string_lossy()));
