@@ -296,6 +296,8 @@ pub static KEYS: &[Key] = &[
         "Mail addresses for alerts, separated by blanks or commas.").sample("your@alert.tld"),
     key(Section::Alert, "ALWAYS_SEND_MAILS", Boolean, "no",
         "Send a mail after every run, not only after warnings and errors."),
+    key(Section::Alert, "ALERT_REPEAT", Number, "0",
+        "Seconds before the same failure is mailed again; a good run in between begins anew. 0: each failed run sends a mail."),
     key(Section::Alert, "MAIL_BODY_CHARSET", Text, "",
         "The character set of mails, ISO-8859-1 for example. Empty: UTF-8."),
     key(Section::Alert, "REPORT", Path, "",

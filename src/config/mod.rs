@@ -330,6 +330,8 @@ pub enum SmtpEncryption {
 pub struct Alerts {
     /// `_DEBUG=yes`: no mail is sent.
     pub muted: bool,
+    /// ALERT_REPEAT; none: each failure is mailed.
+    pub repeat: Option<std::time::Duration>,
     /// DESTINATION_MAILS.
     pub recipients: Vec<String>,
     /// ALWAYS_SEND_MAILS.

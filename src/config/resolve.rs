@@ -332,6 +332,9 @@ fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
         muted: environment.says_yes("_DEBUG"),
         recipients,
         placeholders,
+        repeat: Some(r.number("ALERT_REPEAT", u32::MAX.into()))
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs),
         always: r.boolean("ALWAYS_SEND_MAILS"),
         conflicts: r.boolean("ALERT_CONFLICTS"),
         charset: r.text("MAIL_BODY_CHARSET"),

@@ -156,6 +156,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("DELTA_COPIES" = "no": "true" to "false" at transfer.delta_copies),
     row!("DESTINATION_MAILS" = "a@b, c@d": "[]" to "[\"a@b\", \"c@d\"]" at alerts.recipients),
     row!("ALWAYS_SEND_MAILS" = "yes": "false" to "true" at alerts.always),
+    row!("ALERT_REPEAT" = "60": "None" to "Some(60s)" at alerts.repeat),
     row!("MAIL_BODY_CHARSET" = "ISO-8859-1": "\"\"" to "\"ISO-8859-1\"" at alerts.charset),
     row!("METRICS_FILE" = "/m": "None" to "Some(\"/m\")" at alerts.metrics_file),
     row!("REPORT" = "/r/%i.json": "None" to "Some(\"/r/%i.json\")" at output.report_file),

@@ -1,6 +1,6 @@
 //! The last words of a run: what was changed, reports for machines, mail (spec 6).
 
-use super::mail::{self, Letter, Occasion};
+use super::mail::{self, Delivery, Letter, Occasion};
 use super::{Frame, Level, Listing, Log, Reporter, RunReport, Tally};
 use super::{conflicts, json, metrics, record, summary, verdicts};
 use crate::config::{Alerts, Config};
@@ -63,25 +63,41 @@ fn write_those(
     }
 }
 
-/// Sends the mail about a finished run, if it deserves one. `worst` is what its exit
-/// status says; `summed_up` is its line. With ALERT_CONFLICTS the conflicts of the listing come along.
+/// Whether the same failure was mailed not long ago (ALERT_REPEAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It was.
+    Yes,
+    /// It was not, or there is none.
+    No,
+}
+
+/// Sends the mail about a finished run, if it deserves one; none: it does not. `worst` is what
+/// its exit status says; `summed_up` is its line. With ALERT_CONFLICTS the conflicts of the
+/// listing come along.
 pub fn mail_result(
     config: &Config,
     worst: Option<Level>,
+    known: Known,
     listing: &dyn Listing,
     frame: &Frame,
     summed_up: &str,
     log: &Log,
-) {
+) -> Option<Delivery> {
     let is_failure = worst.is_some_and(|level| level != Level::Warn);
     if is_failure && config.flags.hold_alert {
         // the batch runs it again, or sends the mail itself
-        return;
+        return None;
     }
     let list = conflict_lines(&config.alerts, listing, frame);
-    if mail::is_wanted(&config.alerts, worst, !list.is_empty()) {
-        post(config, Occasion::Finished(worst), &list, summed_up, log);
+    if !mail::is_wanted(&config.alerts, worst, !list.is_empty()) {
+        return None;
     }
+    if known == Known::Yes && list.is_empty() && !config.alerts.always {
+        log.say(Level::Notice, "No mail: one about the same failure was sent (ALERT_REPEAT).");
+        return None;
+    }
+    Some(post(config, Occasion::Finished(worst), &list, summed_up, log))
 }
 
 /// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
@@ -96,6 +112,7 @@ pub fn mail_soft_limit(config: &Config, log: &Log) {
 pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
     let worst = Some(Level::Error);
     if mail::is_wanted(&config.alerts, worst, false) {
+        let transcript = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
         let letter = Letter {
             task: &config.instance_id,
             occasion: Occasion::Finished(worst),
@@ -104,7 +121,7 @@ pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
             tally: &Tally::default(),
             conflicts: &[],
             lines,
-            transcript: b"",
+            transcript: transcript.as_bytes(),
         };
         mail::send(&config.alerts, &letter, log);
     }
@@ -120,7 +137,13 @@ fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<
     lines
 }
 
-fn post(config: &Config, occasion: Occasion, conflicts: &[String], summed_up: &str, log: &Log) {
+fn post(
+    config: &Config,
+    occasion: Occasion,
+    conflicts: &[String],
+    summed_up: &str,
+    log: &Log,
+) -> Delivery {
     let (tally, lines, transcript): (Tally, _, _) = (log.tally(), log.lines(), log.transcript());
     let letter = Letter {
         task: &config.instance_id,
@@ -132,5 +155,5 @@ fn post(config: &Config, occasion: Occasion, conflicts: &[String], summed_up: &s
         lines: &lines,
         transcript: &transcript,
     };
-    mail::send(&config.alerts, &letter, log);
+    mail::send(&config.alerts, &letter, log)
 }

@@ -7,7 +7,6 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod closing;
-#[allow(dead_code)] // notifications and ALERT_REPEAT use it
 pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -19,7 +19,6 @@ pub mod snapshot;
 mod store;
 #[cfg(test)]
 mod testing;
-#[allow(dead_code)] // notifications and ALERT_REPEAT use it
 pub mod told;
 
 pub use baseline::{Baseline, BaselineWriter, Cursor, Disorder};

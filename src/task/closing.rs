@@ -1,11 +1,15 @@
 //! What happens at the end of every run, however it ended (spec 7).
 
+use super::journal::millis;
 use super::outcome::{self, Halt, Outcome};
 use super::{Task, hooks, remote};
 use crate::process::{StopReason, fault, signal_name};
-use crate::report::closing::{mail_result, rewrite_reports, write_reports};
+use crate::report::closing::{Known, mail_result, rewrite_reports, write_reports};
+use crate::report::failure::{Failure, News, news};
+use crate::report::mail::Delivery;
 use crate::report::record::{Reach, sum_up};
-use crate::report::{Achievements, Level, RunReport};
+use crate::report::{Achievements, Event, Level, Reporter, RunReport};
+use crate::state::told::{Channel, Told};
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
 
@@ -98,12 +102,38 @@ impl Task<'_> {
         sum_up(counts, conflicts.len() as u64, *files, *reach, time)
     }
 
+    /// Nobody gets two mails about the same failure within ALERT_REPEAT. Where the state cannot
+    /// be reached, which may be the failure itself, nothing is known of earlier ones.
     fn send_mail(&self, summed_up: &str) {
         let listing =
             Achievements { conflicts: self.outcome.conflicts.clone(), ..Achievements::default() };
         let frame = self.frame(Pair::default(), None);
         let log = self.around.log;
-        mail_result(self.config, log.worst(), &listing, &frame, summed_up, log);
+        let failure = Failure::of(self.outcome.status, &log.tally().problems);
+        let remembers = self.config.alerts.repeat.is_some() && !self.is_dry();
+        let state = (remembers && self.state_dir(Side::Initiator).is_there())
+            .then(|| self.open_store().ok())
+            .flatten();
+        let told = state.as_ref().and_then(|state| state.told(Channel::Mail).ok().flatten());
+        let now = millis(SystemTime::now());
+        let is_new =
+            news(told.as_ref(), failure.as_ref(), self.config.alerts.repeat, now) != News::None;
+        let known =
+            if failure.is_some() && told.is_some() && !is_new { Known::Yes } else { Known::No };
+        let sent = mail_result(self.config, log.worst(), known, &listing, &frame, summed_up, log);
+        let Some(state) = state else { return };
+        let noted = match (failure, sent) {
+            (None, _) if told.is_some() => state.set_told(Channel::Mail, None),
+            (Some(failure), Some(Delivery::Sent)) => {
+                let told = Told { failure: failure.key().to_owned(), at: now };
+                state.set_told(Channel::Mail, Some(&told))
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = noted {
+            let text = format!("{error}; the next mail about this may come before its time");
+            log.tell(Event::Remark(Level::Warn, &text));
+        }
     }
 
     fn tell_halt(&self, halted: Option<Halt>) {

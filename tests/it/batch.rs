@@ -283,7 +283,10 @@ fn a_task_that_fails_again_and_again_sends_one_mail() {
     // a batch whose time is up sends what the run was to hold back
     let run = tasks.run(&["--max-runs=3", "--retry-delay=600", "--max-exec-time=1", "--silent"]);
     assert_eq!(run.status, Some(1), "{run}");
-    assert!(server.wait_for(2).len() >= 2);
+    let mails = server.wait_for(2);
+    assert_eq!(mails.len(), 2);
+    let log = mails[1].attached_log().unwrap();
+    assert!(log.contains("the local command before the run"), "{log}");
 }
 
 #[test]

@@ -190,6 +190,46 @@ fn runs_send_the_mail_that_their_end_deserves() {
 }
 
 #[test]
+fn the_same_failure_is_mailed_once_until_it_changes_is_over_or_its_time_has_come() {
+    let server = SmtpServer::start(Behaviour::default());
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f x y");
+    let run = |what: &str, command: &str, repeat: &str, status: i32, mails: usize| {
+        let before = server.mails().len();
+        let run = quick(&sandbox, &server)
+            .env("LOCAL_RUN_BEFORE_CMD", command)
+            .env("ALERT_REPEAT", repeat)
+            .run();
+        assert_eq!(run.status, Some(status), "{what}: {run}");
+        assert_eq!(server.mails().len() - before, mails, "{what}: {run}");
+        run
+    };
+    run("all is well", "true", "3600", 0, 0);
+    run("it begins", "exit 3", "3600", 1, 1);
+    let quiet = run("it goes on", "exit 3", "3600", 1, 0);
+    assert!(quiet.stdout.contains("No mail: one about the same failure was sent"), "{quiet}");
+    run("another one", "echo other words; exit 3", "3600", 1, 1);
+    run("each time, as ever", "echo other words; exit 3", "0", 1, 1);
+    run("it is over", "true", "3600", 0, 0);
+    run("it begins again", "echo other words; exit 3", "3600", 1, 1);
+    run("its numbers do not matter", "echo other words; exit 3", "3600", 1, 0);
+    // what was told lies long back
+    let told = sandbox.a.at(".osync_workdir/state/told-mail-mailed");
+    let text = std::fs::read_to_string(&told).unwrap();
+    let at = text.split_once("\"at\":").unwrap().1.trim_end_matches('}').to_owned();
+    std::fs::write(&told, text.replace(&at, "1000")).unwrap();
+    run("its time has come", "echo other words; exit 3", "3600", 1, 1);
+    // a mail that nobody got is not counted
+    run("it is over", "true", "3600", 0, 0);
+    let dead = quick(&sandbox, &server)
+        .env("LOCAL_RUN_BEFORE_CMD", "exit 4")
+        .env("ALERT_REPEAT", "3600")
+        .env("DESTINATION_MAILS", "no address");
+    assert_eq!(dead.run().status, Some(1));
+    run("nobody was told", "exit 4", "3600", 1, 1);
+}
+
+#[test]
 fn a_failed_start_sends_mail_too() {
     let server = SmtpServer::start(Behaviour::default());
     let sandbox = Sandbox::new();

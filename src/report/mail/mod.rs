@@ -118,31 +118,51 @@ pub fn check(alerts: &Alerts, log: &dyn Reporter) {
     }
 }
 
+/// What became of a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// Somebody gets it.
+    Sent,
+    /// Nobody does; the log says why.
+    Failed,
+}
+
 /// Sends a mail. Where that fails, the log says so, and nothing else happens: it does not
 /// count against the exit status (spec 6). A server may take 30 seconds, and so may a local
 /// program, and a little more if it has to be ended.
-pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) {
-    send_within(alerts, letter, log, Patience::default());
+pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) -> Delivery {
+    send_within(alerts, letter, log, Patience::default())
 }
 
 /// Sends a mail, with a patience of one's own.
-pub fn send_within(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter, patience: Patience) {
+pub fn send_within(
+    alerts: &Alerts,
+    letter: &Letter<'_>,
+    log: &dyn Reporter,
+    patience: Patience,
+) -> Delivery {
     let to: Vec<Address> = split(&alerts.recipients).filter_map(|text| text.parse().ok()).collect();
     if to.is_empty() {
         remark(log, Level::Error, "cannot send mail: DESTINATION_MAILS holds no valid address");
-        return;
+        return Delivery::Failed;
     }
     let listed = to.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     match deliver(alerts, letter, &to, log, patience) {
         Ok(refused) if refused.is_empty() => {
             remark(log, Level::Notice, &format!("Sent mail to {listed}."));
+            Delivery::Sent
         }
         Ok(refused) => {
+            let some_get_it = refused.len() < to.len();
             for why in refused {
                 remark(log, Level::Error, &format!("cannot send mail to {why}"));
             }
+            if some_get_it { Delivery::Sent } else { Delivery::Failed }
         }
-        Err(why) => remark(log, Level::Error, &format!("cannot send mail to {listed}: {why}")),
+        Err(why) => {
+            remark(log, Level::Error, &format!("cannot send mail to {listed}: {why}"));
+            Delivery::Failed
+        }
     }
 }
 
