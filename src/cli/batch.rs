@@ -6,6 +6,7 @@ use crate::config::{Environment, Flags, Location, Output, Surroundings as _, Thi
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::{Log, closing::mail_failure};
+use crate::task::notifying::tell_given_up;
 use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -81,6 +82,7 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     let alert = |file: &Path, lines: &[String]| {
         if let Some(config) = gathered(file) {
             mail_failure(&config, lines, &log);
+            tell_given_up(&config, lines, &log);
         }
     };
     let around = Surroundings {

@@ -26,6 +26,8 @@ pub use settings::{Environment, FileSettings, Origin, Problem, Setting, Settings
 /// flags; nothing in it needs further interpretation.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The configuration file, an absolute path; none: a quicksync task.
+    pub file: Option<PathBuf>,
     /// Names state, lock and log files (INSTANCE_ID).
     pub instance_id: String,
     /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR. Only the target may be remote; for
@@ -57,6 +59,8 @@ pub struct Config {
     pub output: Output,
     /// Mail and metrics.
     pub alerts: Alerts,
+    /// What is told over the network.
+    pub notify: Notify,
     /// Commands around a run.
     pub hooks: Hooks,
     /// What was typed on the command line, as it was.
@@ -358,6 +362,47 @@ pub struct Alerts {
     pub status_max_age: Option<u32>,
     /// Settings that still hold what a sample file had; they count as unset.
     pub placeholders: Vec<Placeholder>,
+}
+
+/// What is told over the network (spec 10, "Being told").
+#[derive(Debug, Clone, Default)]
+pub struct Notify {
+    /// PING_URL.
+    pub ping_url: Option<Secret>,
+    /// NOTIFY_URL.
+    pub url: Option<Secret>,
+    /// NOTIFY_FORMAT.
+    pub format: NotifyFormat,
+    /// NOTIFY_ON.
+    pub on: NotifyOn,
+}
+
+/// The service that takes notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotifyFormat {
+    /// Any that takes JSON of our own form.
+    #[default]
+    Json,
+    /// ntfy.
+    Ntfy,
+    /// Slack, and what takes the same: Mattermost, Rocket.Chat, Discord with `/slack`.
+    Slack,
+    /// A room of Matrix.
+    Matrix,
+}
+
+/// Which runs are notified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NotifyOn {
+    /// Those that fail.
+    #[default]
+    Error,
+    /// Those with warnings too.
+    Warning,
+    /// Those with conflicts too.
+    Conflict,
+    /// All.
+    Always,
 }
 
 /// Commands around a run, for `sh -c`.

@@ -10,9 +10,9 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::settings::{Origin, Problem};
 use super::toml_file::ARRAY_SEPARATOR;
 use super::{
-    Alerts, Config, Flags, Hooks, Limits, Location, Locking, Output, Policy, Preserve, Remote,
-    RemoteOsync, RuleText, Secret, Selection, SmtpEncryption, Transfer, Transport, Watch,
-    WhenLocked,
+    Alerts, Config, Flags, Hooks, Limits, Location, Locking, Notify, NotifyFormat, NotifyOn,
+    Output, Policy, Preserve, Remote, RemoteOsync, RuleText, Secret, Selection, SmtpEncryption,
+    Transfer, Transport, Watch, WhenLocked,
 };
 use crate::rsync::options;
 use crate::tree::path::escape;
@@ -101,6 +101,7 @@ fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
 fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
     let replicas = replicas(r, flags.watch());
     Config {
+        file: r.settings.file.as_ref().map(|file| r.absolute(file)),
         instance_id: instance_id(r, from_file),
         state_dirs: state_dirs(r, &replicas),
         replicas,
@@ -121,6 +122,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         },
         output: output(r, flags, environment),
         alerts: alerts(r, environment),
+        notify: notify(r),
         hooks: hooks(r),
         flags: flags.clone(),
     }
@@ -351,6 +353,36 @@ fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
         metrics_file: r.path("METRICS_FILE"),
         status_max_age: Some(r.number("STATUS_MAX_AGE", u32::MAX.into())).filter(|age| *age > 0),
     }
+}
+
+fn notify(r: &Reading<'_>) -> Notify {
+    Notify {
+        ping_url: url(r, "PING_URL"),
+        url: url(r, "NOTIFY_URL"),
+        format: match r.choice("NOTIFY_FORMAT") {
+            "ntfy" => NotifyFormat::Ntfy,
+            "slack" => NotifyFormat::Slack,
+            "matrix" => NotifyFormat::Matrix,
+            _ => NotifyFormat::Json,
+        },
+        on: match r.choice("NOTIFY_ON") {
+            "warning" => NotifyOn::Warning,
+            "conflict" => NotifyOn::Conflict,
+            "always" => NotifyOn::Always,
+            _ => NotifyOn::Error,
+        },
+    }
+}
+
+/// A URL. Who knows it can use it, so it is a secret.
+fn url(r: &Reading<'_>, key: &str) -> Option<Secret> {
+    let text = r.filled(key)?;
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_url = host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', '?', '#']));
+    if !is_url || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        r.complain(key, "the value is no URL that begins with https:// or http://");
+    }
+    Some(Secret::new(text))
 }
 
 fn hooks(r: &Reading<'_>) -> Hooks {

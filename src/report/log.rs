@@ -72,7 +72,9 @@ impl Log {
             dry: config.flags.dry,
         };
         let log = Log::open(&config.flags, &config.output, &place, start);
-        let secrets = [&config.remote.token, &config.alerts.smtp_password];
+        let notify = &config.notify;
+        let secrets =
+            [&config.remote.token, &config.alerts.smtp_password, &notify.ping_url, &notify.url];
         secrets.into_iter().flatten().for_each(|secret| log.add_secret(secret));
         if let Some(password) = config.remote.password_file.as_deref().and_then(ssh::password) {
             log.add_secret(&password);

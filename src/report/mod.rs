@@ -17,6 +17,7 @@ mod log_file;
 pub mod mail;
 mod mask;
 pub mod metrics;
+pub mod notify;
 mod progress;
 pub mod record;
 mod run;

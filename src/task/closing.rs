@@ -53,6 +53,7 @@ impl Task<'_> {
             self.note_last_run(noted, &summed_up);
         }
         self.send_mail(&summed_up);
+        self.notify_end(&summed_up);
         self.outcome.status = self.status();
         self.say(Level::Notice, &summed_up);
         self.around.log.close_run(self.around.log.worst());

@@ -13,6 +13,7 @@ mod journal;
 mod left_overs;
 mod limits;
 mod look;
+pub mod notifying;
 pub mod outcome;
 pub mod preflight;
 mod recording;
@@ -92,6 +93,8 @@ struct Task<'a> {
     left_overs: bool,
     /// What stands behind the names of what this run keeps.
     stamp: String,
+    /// The word that the run begins, on its way.
+    start_ping: Option<notifying::Under>,
     outcome: Outcome,
 }
 
@@ -124,6 +127,7 @@ pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'
         last_run: 0,
         left_overs: false,
         stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+        start_ping: None,
         outcome: Outcome::new(SystemTime::now()),
     };
     let halted = task.stages().err();
@@ -154,6 +158,9 @@ fn closed_for_others(place: &str, what: &str) -> String {
 impl Task<'_> {
     /// What may end the run early; what must happen in any case is in `closing`.
     fn stages(&mut self) -> Result<(), Halt> {
+        if self.config.locking.when_locked != WhenLocked::Skip {
+            self.ping_start();
+        }
         preflight::tools(self.config)?;
         preflight::connectivity(self.config, &self.around)?;
         self.prepare()?;
@@ -162,6 +169,7 @@ impl Task<'_> {
             // before anything is said or run for a run that is not to be
             self.lock()?;
             self.around.log.release();
+            self.ping_start();
             self.before_hooks()?;
         } else {
             self.before_hooks()?;

@@ -39,6 +39,7 @@ mod modes;
 mod monitor;
 mod moves;
 mod neighbours;
+mod notify;
 mod output;
 mod peer;
 mod plan;

@@ -3,6 +3,7 @@
 pub mod bad_day;
 pub mod couple;
 pub mod history;
+pub mod https;
 pub mod images;
 pub mod installed_rsync;
 pub mod kept;
