@@ -9,7 +9,7 @@
 use super::join::{self, as_dirs, frozen, merge_block};
 use crate::report::{Level, Problem};
 use crate::state::{Baseline, Damaged, Known};
-use crate::tree::names::{Case, Naming};
+use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Standing, TooLarge, Tree};
 use std::collections::BTreeMap;
 
@@ -40,16 +40,63 @@ pub struct Spelled {
 }
 
 /// What decides on a spelling.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SpellingRules {
     /// Which spellings each side takes for one name.
     pub naming: Pair<Naming>,
+    /// The same of what is mounted below the root of each side, by its mount point.
+    pub mounted: Pair<BTreeMap<NodeId, Naming>>,
     /// Whether an entry has one inode number under all its spellings.
     pub one_inode: Pair<bool>,
     /// Whose spelling holds where nothing else tells.
     pub prevalence: Side,
     /// The side whose tree is brought over (SYNC_TYPE).
     pub one_way_from: Option<Side>,
+}
+
+/// A folding of case alone.
+pub const CASE: Naming = Naming { case: Case::Folded, forms: Forms::Distinct };
+/// A folding of Unicode forms alone.
+pub const FORMS: Naming = Naming { case: Case::Distinct, forms: Forms::Folded };
+
+/// How many entries are looked up to find out whether a file system folds.
+const PROBES: usize = 8;
+
+/// Entries on the file system that is mounted at a directory, each with another spelling of its
+/// path that nothing is listed under.
+#[must_use]
+pub fn probes(tree: &Tree, mount: NodeId, folding: Naming) -> Vec<(NodeId, RelPath)> {
+    let dev = tree.entry(mount).dev;
+    let mut probes = Vec::new();
+    let mut dirs = vec![mount];
+    while let Some(dir) = dirs.pop() {
+        for id in tree.children(dir) {
+            if tree.entry(id).dev != dev || tree.standing(id) == Standing::Unknown {
+                continue;
+            }
+            if let Some(other) = folding.other_spelling(tree.name(id))
+                && tree.child(dir, &other).is_none()
+            {
+                probes.push((id, tree.path(dir).join(&other)));
+                if probes.len() == PROBES {
+                    return probes;
+                }
+            }
+            if tree.entry(id).kind.is_dir() {
+                dirs.push(id);
+            }
+        }
+    }
+    probes
+}
+
+/// What a file system makes of names, by what looking up other spellings has told.
+#[must_use]
+pub fn naming_by(folds_case: Option<bool>, folds_forms: Option<bool>) -> Naming {
+    let case = if folds_case == Some(false) { Case::Distinct } else { Case::Folded };
+    // One that keeps case apart keeps forms apart as well, unless it was seen not to.
+    let folds_forms = folds_forms.unwrap_or(case == Case::Folded);
+    Naming { case, forms: if folds_forms { Forms::Folded } else { Forms::Distinct } }
 }
 
 /// Why no spelling could be found.
@@ -72,12 +119,13 @@ pub fn agree(
     baseline: &Baseline,
     rules: SpellingRules,
 ) -> Result<(Pair<Tree>, Spelled), SpellingError> {
-    let folds = rules.naming.initiator.folds() || rules.naming.target.folds();
+    let folds = Side::BOTH.into_iter().any(|side| {
+        rules.naming[side].folds() || rules.mounted[side].values().any(|naming| naming.folds())
+    });
     if !folds || join::is_as_recorded(&trees, baseline)? {
         return Ok((trees, Spelled::default()));
     }
-    let joint = rules.naming.initiator.with(rules.naming.target);
-    let mut walk = Walk { trees: &trees, rules, joint, found: Found::default() };
+    let mut walk = Walk { trees: &trees, rules, found: Found::default() };
     walk.all(baseline)?;
     let Found { names, unknown, excluded, numberless, known_names, respellings, problems } =
         walk.found;
@@ -133,8 +181,6 @@ struct Found {
 struct Walk<'a> {
     trees: &'a Pair<Tree>,
     rules: SpellingRules,
-    /// The folding of both sides.
-    joint: Naming,
     found: Found,
 }
 
@@ -144,6 +190,10 @@ struct Dir {
     path: RelPath,
     known_path: RelPath,
     nodes: Pair<Option<NodeId>>,
+    /// Which spellings its file system on each side takes for one name.
+    naming: Pair<Naming>,
+    /// Whether an entry has one inode number there under all its spellings.
+    one_inode: Pair<bool>,
 }
 
 enum Step {
@@ -164,6 +214,8 @@ impl<'a> Walk<'a> {
             path: RelPath::root(),
             known_path: RelPath::root(),
             nodes: Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)),
+            naming: self.rules.naming,
+            one_inode: self.rules.one_inode,
         };
         let mut cursor = baseline.cursor();
         let mut steps = vec![Step::Enter { dir: root, has_block: true }];
@@ -208,6 +260,8 @@ impl<'a> Walk<'a> {
             }
             return next;
         }
+        // The folding of both sides.
+        let joint = dir.naming.initiator.with(dir.naming.target);
         let mut classes: BTreeMap<Vec<u8>, Class> = BTreeMap::new();
         for (now, known) in joined {
             let name = Side::BOTH
@@ -215,7 +269,7 @@ impl<'a> Walk<'a> {
                 .find_map(|side| now[side].map(|id| self.name(side, id)))
                 .or(known.map(|index| block[index].name))
                 .unwrap_or_default();
-            let class = classes.entry(self.joint.key(name).into_owned()).or_default();
+            let class = classes.entry(joint.key(name).into_owned()).or_default();
             for side in Side::BOTH {
                 class.now[side].extend(now[side]);
             }
@@ -246,10 +300,16 @@ impl<'a> Walk<'a> {
         }
         if has_block || as_dirs(self.trees, now) != Pair::default() {
             let known_name = known.map_or(name, |index| block[index].name);
+            let mounted = Pair::from_fn(|side| {
+                now[side].and_then(|id| self.rules.mounted[side].get(&id).copied())
+            });
             let dir = Dir {
                 path: dir.path.join(name),
                 known_path: dir.known_path.join(known_name),
                 nodes: now,
+                naming: Pair::from_fn(|side| mounted[side].unwrap_or(dir.naming[side])),
+                // nobody has tried it there
+                one_inode: Pair::from_fn(|side| mounted[side].is_none() && dir.one_inode[side]),
             };
             next.push((known, Step::Enter { dir, has_block }));
         }
@@ -269,14 +329,14 @@ impl<'a> Walk<'a> {
         let live = Pair::from_fn(|side| -> Vec<NodeId> {
             class.now[side].iter().copied().filter(|id| self.is_live(side, *id)).collect()
         });
-        let clash = Side::BOTH.into_iter().find(|side| self.clashes(&live, *side));
+        let clash = Side::BOTH.into_iter().find(|side| self.clashes(dir, &live, *side));
         if let Some(side) = clash {
             self.clash(dir, class, &live, side, block);
             return self.skip(&class.known, block, next);
         }
         let is_single = Side::BOTH.into_iter().all(|side| class.now[side].len() <= 1);
         if !is_single {
-            self.keep_from_excluded(class, &live);
+            self.keep_from_excluded(dir, class, &live);
             return self.each_by_itself(dir, class, block, next);
         }
         let now = Pair::from_fn(|side| class.now[side].first().copied());
@@ -289,7 +349,7 @@ impl<'a> Walk<'a> {
             class.known.iter().copied().min_by_key(|index| {
                 !Side::BOTH.iter().any(|s| stored[*s] == Some(block[*index].name))
             });
-        let name = self.spelling(stored, known.map(|index| block[index].name)).to_vec();
+        let name = self.spelling(dir, stored, known.map(|index| block[index].name)).to_vec();
         let others: Vec<usize> =
             class.known.iter().copied().filter(|index| Some(*index) != known).collect();
         self.skip(&others, block, next);
@@ -297,7 +357,7 @@ impl<'a> Walk<'a> {
             if let Some(id) = now[side].filter(|id| self.name(side, *id) != name) {
                 self.found.names[side].insert(id, name.clone());
                 // What is renamed keeps its number; what is only looked up otherwise may not.
-                if !self.rules.one_inode[side] && !self.is_renamed(side, id, &name) {
+                if !dir.one_inode[side] && !self.is_renamed(dir, side, id, &name) {
                     self.found.numberless[side].push(id);
                 }
             }
@@ -320,7 +380,7 @@ impl<'a> Walk<'a> {
     fn rename(&mut self, dir: &Dir, now: Pair<Option<NodeId>>, name: &[u8]) {
         for side in Side::BOTH {
             let (Some(id), Some(dir_id)) = (now[side], dir.nodes[side]) else { continue };
-            if !self.is_renamed(side, id, name) {
+            if !self.is_renamed(dir, side, id, name) {
                 continue;
             }
             let stored = self.name(side, id);
@@ -336,14 +396,19 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether an entry has to be renamed to have that name; else its file system spells it so.
-    fn is_renamed(&self, side: Side, id: NodeId, name: &[u8]) -> bool {
-        let naming = self.rules.naming[side];
+    fn is_renamed(&self, dir: &Dir, side: Side, id: NodeId, name: &[u8]) -> bool {
+        let naming = dir.naming[side];
         naming.case != Case::Rewritten && !naming.stores(name, self.name(side, id))
     }
 
     /// The spelling that both sides are to have.
-    fn spelling<'n>(&self, stored: Pair<Option<&'n [u8]>>, known: Option<&'n [u8]>) -> &'n [u8] {
-        let naming = self.rules.naming;
+    fn spelling<'n>(
+        &self,
+        dir: &Dir,
+        stored: Pair<Option<&'n [u8]>>,
+        known: Option<&'n [u8]>,
+    ) -> &'n [u8] {
+        let naming = dir.naming;
         // A name that only came back in another form is the name that it was.
         let own = Pair::from_fn(|side| {
             stored[side].map(|stored| {
@@ -371,8 +436,8 @@ impl<'a> Walk<'a> {
 
     /// Whether names of a side cannot all be on the other side. If that has several of them
     /// itself, its folding is another than ours, and they are names as any other.
-    fn clashes(&self, live: &Pair<Vec<NodeId>>, side: Side) -> bool {
-        let across = self.rules.naming[side.other()];
+    fn clashes(&self, dir: &Dir, live: &Pair<Vec<NodeId>>, side: Side) -> bool {
+        let across = dir.naming[side.other()];
         let names = live[side].iter().map(|id| self.name(side, *id));
         live[side].len() > 1
             && live[side.other()].len() < 2
@@ -423,7 +488,7 @@ impl<'a> Walk<'a> {
     }
 
     /// An entry does not go where an excluded one of another spelling is.
-    fn keep_from_excluded(&mut self, class: &Class, live: &Pair<Vec<NodeId>>) {
+    fn keep_from_excluded(&mut self, dir: &Dir, class: &Class, live: &Pair<Vec<NodeId>>) {
         for side in Side::BOTH {
             let across = side.other();
             let meets = |id: &NodeId| {
@@ -432,7 +497,7 @@ impl<'a> Walk<'a> {
                     let other_name = self.name(across, *other);
                     !self.is_live(across, *other)
                         && other_name != name
-                        && self.rules.naming[across].is_one(name, other_name)
+                        && dir.naming[across].is_one(name, other_name)
                 })
             };
             let met: Vec<NodeId> = live[side].iter().copied().filter(meets).collect();
@@ -474,19 +539,63 @@ mod tests {
     use super::*;
     use crate::reconcile::testing::{Situation, rules, situation, words};
     use crate::reconcile::{Plan, reconcile};
-    use crate::tree::names::Forms;
 
-    const CASE: Naming = Naming { case: Case::Folded, forms: Forms::Distinct };
     const DECOMPOSED: Naming = Naming { case: Case::Distinct, forms: Forms::Decomposed };
 
     /// A target that folds.
     fn target(naming: Naming) -> SpellingRules {
         SpellingRules {
             naming: Pair::new(Naming::default(), naming),
+            mounted: Pair::default(),
             one_inode: Pair::new(true, false),
             prevalence: Side::Initiator,
             one_way_from: None,
         }
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_root_folds_by_itself() {
+        let rows = "F: - - f1@1 -\nf: - - f2@1 -\nd: d d d d\nd/G: - - f1@1 -\nd/g: - - f2@1 -";
+        let mounted = |root: Naming, below: Naming| {
+            let Situation { trees, baseline, .. } = situation(rows);
+            let id = trees.target.find(&RelPath::new(&b"d"[..]).unwrap()).unwrap();
+            let mounted = Pair::new(BTreeMap::new(), BTreeMap::from([(id, below)]));
+            let rules = SpellingRules { mounted, ..target(root) };
+            let (trees, spelled) = agree(trees, &baseline, rules).unwrap();
+            let left: Vec<String> = trees
+                .initiator
+                .ids()
+                .filter(|id| trees.initiator.standing(*id) == Standing::Unknown)
+                .map(|id| trees.initiator.path(id).shown().to_string())
+                .collect();
+            (left, spelled.problems.len())
+        };
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(mounted(Naming::default(), CASE), (names(&["d/G", "d/g"]), 1));
+        assert_eq!(mounted(CASE, Naming::default()), (names(&["F", "f"]), 1));
+        assert_eq!(mounted(CASE, CASE).1, 2);
+        assert_eq!(mounted(Naming::default(), Naming::default()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn what_a_file_system_folds_is_told_by_what_is_looked_up() {
+        for (case, forms, folds) in [
+            (None, None, (true, true)),
+            (Some(true), None, (true, true)),
+            (Some(true), Some(false), (true, false)),
+            (Some(false), None, (false, false)),
+            (Some(false), Some(true), (false, true)),
+        ] {
+            let naming = naming_by(case, forms);
+            let found = (naming.case != Case::Distinct, naming.forms != Forms::Distinct);
+            assert_eq!(found, folds, "{case:?} {forms:?}");
+        }
+        let situation = situation("d: d d d d\nd/1: - - - f1@1\nd/Ab: - - - f1@1\nd/x: - - - d");
+        let tree = &situation.trees.target;
+        let mount = tree.find(&RelPath::new(&b"d"[..]).unwrap()).unwrap();
+        let probes: Vec<String> =
+            probes(tree, mount, CASE).iter().map(|(_, path)| path.shown().to_string()).collect();
+        assert_eq!(probes, ["d/aB", "d/X"], "a name without letters tells nothing");
     }
 
     fn agreed(rows: &str, rules: SpellingRules) -> (Situation, Spelled) {

@@ -8,7 +8,8 @@ use crate::reconcile::spelling::{self, SpellingError};
 use crate::reconcile::{Plan, SpellingRules, newly_compared};
 use crate::report::Level;
 use crate::state::{Baseline, Compared, KnownFileSystem, StateStore};
-use crate::tree::{Abilities, Lack, Pair, RelPath, Side, Tree};
+use crate::tree::names::Naming;
+use crate::tree::{Abilities, Lack, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
 /// The file systems of a run.
@@ -129,14 +130,74 @@ impl Task<'_> {
         trees: Pair<Tree>,
         baseline: &Baseline,
     ) -> Result<(Pair<Tree>, spelling::Spelled), Halt> {
+        let mut mounted = Pair::default();
+        for side in Side::BOTH {
+            mounted[side] = self.naming_of_mounts(side, &trees[side])?;
+        }
         let Pair { initiator, target } = &self.file_systems.abilities;
         let rules = SpellingRules {
             naming: Pair::new(initiator.naming, target.naming),
+            mounted,
             one_inode: Pair::new(initiator.one_inode, target.one_inode),
             prevalence: self.config.policy.prevalence,
             one_way_from: self.config.policy.one_way_from,
         };
         Ok(spelling::agree(trees, baseline, rules)?)
+    }
+
+    /// What the file systems below the root make of names. Nothing is written there to find out:
+    /// names that are there are looked up in another spelling. Where there is none to look up,
+    /// they count as folding: two names that differ in nothing else are not brought there, so
+    /// that neither takes the other's place.
+    fn naming_of_mounts(
+        &mut self,
+        side: Side,
+        tree: &Tree,
+    ) -> Result<BTreeMap<NodeId, Naming>, Halt> {
+        let root = tree.entry(Tree::ROOT).dev;
+        let mut found = BTreeMap::new();
+        let mut known: BTreeMap<u32, Naming> = BTreeMap::new();
+        for id in tree.mount_points().iter().copied() {
+            let dev = tree.entry(id).dev;
+            if dev == root || !tree.entry(id).kind.is_dir() {
+                continue;
+            }
+            let naming = match known.get(&dev) {
+                Some(naming) => *naming,
+                None => {
+                    let [case, forms] = [spelling::CASE, spelling::FORMS]
+                        .map(|naming| spelling::probes(tree, id, naming));
+                    let case = self.is_folding(side, tree, &case)?;
+                    let forms = self.is_folding(side, tree, &forms)?;
+                    spelling::naming_by(case, forms)
+                }
+            };
+            known.insert(dev, naming);
+            found.insert(id, naming);
+        }
+        Ok(found)
+    }
+
+    /// Whether entries are found under their other spellings; none: nothing tells.
+    fn is_folding(
+        &mut self,
+        side: Side,
+        tree: &Tree,
+        probes: &[(NodeId, RelPath)],
+    ) -> Result<Option<bool>, Halt> {
+        let paths: Vec<RelPath> = probes.iter().map(|(_, path)| path.clone()).collect();
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let mut told = None;
+        for ((id, _), found) in probes.iter().zip(self.replicas[side].stat(&paths)?) {
+            match found {
+                Ok(Some(found)) if found.kind == tree.entry(*id).kind => return Ok(Some(true)),
+                Ok(None) => told = Some(false),
+                _ => {}
+            }
+        }
+        Ok(told)
     }
 
     /// What cannot be on a side: a warning in the run that meets it first, or meets more of

@@ -81,6 +81,28 @@ impl Naming {
         each_text(name, folded)
     }
 
+    /// Another spelling of a name that is the same one where case, or Unicode forms, are folded;
+    /// none if there is none.
+    #[must_use]
+    pub fn other_spelling(self, name: &[u8]) -> Option<Vec<u8>> {
+        let other = match (self.case, self.forms) {
+            (Case::Distinct, Forms::Distinct) => return None,
+            (Case::Distinct, _) => {
+                let composed = each_text(name, |text| text.nfc().collect());
+                let decomposed = each_text(name, |text| text.nfd().collect());
+                if *composed == *name { decomposed } else { composed }.into_owned()
+            }
+            _ => {
+                let swap = |byte: &u8| match byte {
+                    b'a'..=b'z' => byte.to_ascii_uppercase(),
+                    other => other.to_ascii_lowercase(),
+                };
+                name.iter().map(swap).collect()
+            }
+        };
+        (other != name).then_some(other)
+    }
+
     /// Whether two spellings are one name.
     #[must_use]
     pub fn is_one(self, a: &[u8], b: &[u8]) -> bool {

@@ -263,3 +263,37 @@ fn what_is_preserved_from_now_on_is_brought_over_where_it_differs() {
         assert_eq!((sandbox.a.details(), sandbox.b.details()), (before.clone(), before));
     }
 }
+
+#[test]
+fn a_file_system_below_the_root_folds_names_by_itself() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        there.make("d stick");
+        let file = way.sandbox.path("image");
+        let Some(_mounted) = Image::mount(Kind::ExFat, &file, &there.at("stick")) else { return };
+        here.make("f File one\nf file other\nf stick/plain x");
+        way.run();
+        let both = "f File one\nf file other\nf stick/plain x\n";
+        assert_eq!(there.contents().replace("d stick\n", ""), both, "{}", way.name);
+        here.make("f stick/Name one\nf stick/name other\nf READ a\nf read b");
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("stick/Name"), "{}: {run}", way.name);
+            let [one, other] = ["stick/Name", "stick/name"].map(|name| here.read(name).unwrap());
+            assert_eq!((one, other), (b"one".to_vec(), b"other".to_vec()), "{}: {run}", way.name);
+            assert!(!there.has("stick/name"), "{}: {run}", way.name);
+            assert_eq!(there.read("READ").unwrap(), b"a", "{}: {run}", way.name);
+            assert_eq!(there.read("read").unwrap(), b"b", "{}: {run}", way.name);
+        }
+        // one of them goes: the other comes, and a rename of its case is one
+        here.remove("stick/name");
+        way.run();
+        assert_eq!(there.read("stick/Name").unwrap(), b"one", "{}", way.name);
+        here.rename("stick/Name", "stick/NAME");
+        way.run();
+        assert!(names(there).contains(&"stick/NAME".to_owned()), "{:?}", names(there));
+        assert_eq!(there.read("stick/NAME").unwrap(), b"one", "{}", way.name);
+        assert!(here.has("stick/NAME"), "{}", way.name);
+    });
+}
