@@ -75,6 +75,8 @@ pub(super) struct Connection {
     has_answered: bool,
     /// Who is on the other side, for errors.
     speaker: &'static str,
+    /// Whoever says nothing at all for so long hangs; none: a long silence says nothing.
+    longest_silence: Option<Duration>,
     /// Bytes that travelled, for tests and measurements: out, back.
     pub travelled: (u64, u64),
 }
@@ -116,6 +118,7 @@ impl Connection {
             login: ssh.login(),
             has_answered: false,
             speaker: "remote shell",
+            longest_silence: None,
             travelled: (0, 0),
         })
     }
@@ -141,6 +144,11 @@ impl Connection {
     /// From now on somebody else answers.
     pub fn speaks_to(&mut self, speaker: &'static str) {
         self.speaker = speaker;
+    }
+
+    /// From now on the other side says at least something that often while it works.
+    pub fn expects_signs_of_life(&mut self, longest_silence: Duration) {
+        self.longest_silence = Some(longest_silence);
     }
 
     /// The first answer has come.
@@ -197,6 +205,9 @@ impl Connection {
     }
 
     fn receive(&mut self, wait: &mut Wait) -> Result<(), ConnectionError> {
+        // counted, not measured: that this process itself was stopped for a time is nobody's
+        // silence
+        let mut silence = Duration::ZERO;
         loop {
             // even a peer that never stops talking is listened to no longer than this
             match wait.verdict(self.stop.reason()) {
@@ -210,6 +221,12 @@ impl Connection {
                     return Err(self.given_up(&what));
                 }
             }
+            if self.longest_silence.is_some_and(|longest| silence > longest) {
+                return Err(self.given_up(
+                    "hangs: it has given no sign of life for a minute; look there for a stopped \
+                     process, or a disk that does not answer",
+                ));
+            }
             match self.chunks.recv_timeout(LOOK_UP) {
                 Ok(chunk) => {
                     self.travelled.1 += chunk.len() as u64;
@@ -221,7 +238,7 @@ impl Connection {
                     return Ok(());
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(self.lost()),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => silence += LOOK_UP,
             }
         }
     }

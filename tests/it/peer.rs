@@ -202,6 +202,50 @@ fn a_sudo_that_allows_nothing_but_the_osync_over_there_serves() {
     assert!(refused.stderr.contains("a password is required"), "{refused}");
 }
 
+/// Stopped as by SIGSTOP over there, while ssh goes on answering.
+#[test]
+fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
+    let far = Far::new();
+    far.sandbox.a.make("f one 1");
+    let stopped = far.sandbox.path("pid");
+    let hangs = far.pretender(&format!(
+        "[ \"$2\" = --protocol ] || {{ echo $$ >'{0}.new'; mv '{0}.new' '{0}'; kill -STOP $$; }}\nexec '{OSYNC}' \"$@\"",
+        stopped.display()
+    ));
+    let began = std::time::Instant::now();
+    let run = far.run(hangs.to_str().unwrap(), &[]);
+    let took = began.elapsed();
+    let pid: i32 = fs::read_to_string(stopped).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("127.0.0.1") && run.stderr.contains("no sign of life"), "{run}");
+    assert!(took >= Duration::from_secs(55), "{took:?} {run}");
+    assert_eq!(far.sandbox.b.contents(), "");
+    far.fine(OSYNC);
+    far.in_step();
+}
+
+/// Nor is one given up that works for longer than that on one request.
+#[test]
+fn long_work_over_there_is_no_silence() {
+    let far = Far::new();
+    far.sandbox.a.make("f one 1");
+    far.fine(OSYNC);
+    let hook = "sleep 65".to_owned();
+    let run = far
+        .sandbox
+        .osync()
+        .arg(format!("--initiator={}", far.sandbox.a.root.display()))
+        .arg(format!("--target={}", far.server.uri(&far.sandbox.b.root)))
+        .env("SSH_RSA_PRIVATE_KEY", far.server.key())
+        .env("SSH_OPTIONAL_ARGS", far.server.options().join(" "))
+        .env("REMOTE_OSYNC", OSYNC)
+        .env("REMOTE_RUN_BEFORE_CMD", hook)
+        .run();
+    assert_eq!(run.status, Some(0), "{run}");
+}
+
 fn find(dir: &Path, is_it: impl Fn(&str) -> bool) -> PathBuf {
     let names = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let mut found = names.filter(|path| is_it(&path.file_name().unwrap().to_string_lossy()));

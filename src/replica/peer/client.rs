@@ -78,6 +78,7 @@ impl PeerReplica {
     /// The connection is lost.
     pub fn new(way: Way, mut line: Connection) -> Result<Self, ReplicaError> {
         line.speaks_to("osync");
+        line.expects_signs_of_life(protocol::LONGEST_SILENCE);
         let started = line.send(protocol::START);
         let root = PathBuf::from(OsString::from_vec(way.path.clone()));
         let replica = PeerReplica {
@@ -141,6 +142,7 @@ impl PeerReplica {
                 _ if of != number && of.wrapping_sub(number) > u32::MAX / 2 => {}
                 _ if of != number => return Err(self.nonsense("an answer to no question")),
                 Response::Progress(count) => seen(count),
+                Response::Alive => {}
                 Response::Names(names) => {
                     for (whose, number, name) in names {
                         self.owners.learn_name(whose, number, &name);

@@ -18,10 +18,17 @@ use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
 use crate::tree::{Abilities, Entry, RelPath, Standing};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::time::Duration;
+
+/// How often the server gives a sign of life while it works on a request.
+pub const BETWEEN_SIGNS: Duration = Duration::from_secs(5);
+/// A server that gives none for so long hangs: it was stopped, or its machine is as good as dead.
+/// As long as ssh waits for a host that is silent.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What the client sends before its first frame. The server passes over all that comes before,
 /// for that is the rest of the script with which the shell was to be taught.
@@ -100,6 +107,8 @@ pub enum Response {
     Failed(String),
     /// So many entries were seen so far. No answer yet.
     Progress(u64),
+    /// Work goes on. No answer yet.
+    Alive,
     /// The names of owners that what follows mentions; empty where there is none. No answer yet.
     Names(Vec<(Whose, u32, String)>),
     /// It is done.

@@ -108,17 +108,42 @@ pub fn serve(
             let _ = ends.send(Heard::End(None));
         }),
     )?;
+    let out = Mutex::new(BufWriter::with_capacity(FULL_FRAME * 2, output));
     let server = Server {
-        out: Mutex::new(BufWriter::with_capacity(FULL_FRAME * 2, output)),
+        out: &out,
         limits,
         replica: None,
         rules: Vec::new(),
         kept: String::new(),
         told: BTreeSet::new(),
     };
-    let ended = server.run(&requests, &current);
+    let done = Stop::new();
+    let ended = std::thread::scope(|scope| {
+        let signs = std::thread::Builder::new().name("signs".into());
+        signs
+            .spawn_scoped(scope, || give_signs_of_life(&out, &current, &done))
+            .map_err(|cause| format!("cannot start a thread: {cause}"))?;
+        let ended = server.run(&requests, &current);
+        done.request(StopReason::Signal(1));
+        ended
+    });
     drop(watch);
     ended
+}
+
+/// Says now and then that a request is being worked on, so that the client can tell long work
+/// from a process that was stopped.
+fn give_signs_of_life<W: Write>(out: &Mutex<BufWriter<W>>, current: &Current, done: &Stop) {
+    while done.wait(protocol::BETWEEN_SIGNS).is_none() {
+        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
+        // INVARIANT: asked while nothing else is said, so that no sign follows the answer
+        let Some(number) = current.working_on() else { continue };
+        let Ok(frame) = protocol::encode(number, &Response::Alive) else { return };
+        // that the client is gone is noticed by the answer
+        if out.write_all(&frame).and_then(|()| out.flush()).is_err() {
+            return;
+        }
+    }
 }
 
 /// Stands in for the shell that a client begins to teach: reads the mark of its connection, and
@@ -160,6 +185,7 @@ struct Work {
     /// The last request that nobody waits for any more.
     given_up: Option<u32>,
     ended: bool,
+    is_busy: bool,
 }
 
 impl Current {
@@ -170,11 +196,22 @@ impl Current {
     /// Work on a request begins; what ends it early.
     fn begin(&self, number: u32) -> Stop {
         let mut work = self.lock();
-        (work.number, work.stop) = (number, Stop::new());
+        (work.number, work.stop, work.is_busy) = (number, Stop::new(), true);
         if work.ended || work.given_up.is_some_and(|given_up| given_up >= number) {
             work.stop.request(StopReason::Signal(15));
         }
         work.stop.clone()
+    }
+
+    /// The request is answered.
+    fn rest(&self) {
+        self.lock().is_busy = false;
+    }
+
+    /// The request that is not answered yet.
+    fn working_on(&self) -> Option<u32> {
+        let work = self.lock();
+        work.is_busy.then_some(work.number)
     }
 
     fn give_up(&self, number: u32) {
@@ -254,7 +291,7 @@ fn skip_to_start(input: &mut impl BufRead) -> Result<bool, String> {
 }
 
 struct Server<'a, W: Write> {
-    out: Mutex<BufWriter<W>>,
+    out: &'a Mutex<BufWriter<W>>,
     limits: &'a Limits<'a>,
     replica: Option<LocalReplica>,
     /// For the next scan.
@@ -286,7 +323,9 @@ impl<W: Write + Send> Server<'_, W> {
                 Err(Failure::Gone) => Err(Gone),
                 Ok(()) => Ok(()),
             };
-            if done.and_then(|()| self.flush()).is_err() {
+            let flushed = done.and_then(|()| self.flush());
+            current.rest();
+            if flushed.is_err() {
                 return Ok(());
             }
         }
