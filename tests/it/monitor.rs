@@ -369,6 +369,46 @@ fn helper_and_monitor_together_bring_a_change_of_the_target_over() {
     assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
 }
 
+/// The osync over there tells of changes: no helper is needed.
+#[test]
+fn a_change_of_a_target_behind_ssh_is_told_by_the_osync_over_there() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start("");
+    let states = sandbox.path("states-there");
+    let lines = format!(
+        "TARGET_SYNC_DIR=\"{}\"\nSSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n\
+         REMOTE_HOST_PING=no\nREMOTE_OSYNC=\"{}\"\nTARGET_CUSTOM_STATE_DIR=\"{}\"\nMIN_WAIT=0\n\
+         MAX_WAIT=3600\nRSYNC_EXCLUDE_PATTERN=\"*.tmp\"",
+        server.uri(&sandbox.b.root),
+        server.key().display(),
+        server.options().join(" "),
+        env!("CARGO_BIN_EXE_osync"),
+        states.display(),
+    );
+    sandbox.b.make("f dir/file one");
+    let mut monitor = Monitor::start(&sandbox, &lines);
+    monitor.until("the first run", |sandbox| sandbox.a.has("dir/file"));
+    sandbox.b.make("f dir/new-there two");
+    monitor.until("the new file", |sandbox| sandbox.a.has("dir/new-there"));
+    sandbox.b.write("dir/file", "edited over there", 1_600_000_000);
+    monitor.until("the edit", |sandbox| {
+        sandbox.a.read("dir/file").as_deref() == Some(&b"edited over there"[..])
+    });
+    sandbox.b.remove("dir/new-there");
+    monitor.until("the deletion", |sandbox| !sandbox.a.has("dir/new-there"));
+    // what is excluded wakes nobody, nor do its own runs
+    monitor.until("quiet", |sandbox| {
+        let before = runs(sandbox);
+        std::thread::sleep(SPURIOUS);
+        before == runs(sandbox)
+    });
+    let before = runs(&sandbox);
+    sandbox.b.make("f excluded.tmp x");
+    std::thread::sleep(SPURIOUS);
+    assert_eq!(runs(&sandbox), before, "{}", sandbox.log());
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
+}
+
 /// An upgrade puts another program in its place, or none. The one that runs goes on, and
 /// what ssh and rsync start of it is of its own kind.
 #[test]
