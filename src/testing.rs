@@ -41,7 +41,7 @@ pub mod report {
 pub mod rsync {
     pub use crate::rsync::{
         Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
-        fits, options, transfer, visible,
+        UnknownOptions, fits, options, transfer, visible,
     };
 }
 

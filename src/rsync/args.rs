@@ -4,7 +4,7 @@
 #[path = "args_tests.rs"]
 mod tests;
 
-use super::output::{Outcome, outcome};
+use super::output::{Outcome, UnknownOption, outcome};
 use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Takes, Transfer};
 use crate::config;
 use crate::filter::listing::{self, VisibleSet};
@@ -16,6 +16,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 const ITEM_FORMAT: &str = "--out-format=@ %i %l %n";
+
+/// Times that differ by nanoseconds differ. An rsync before 3.1.3 does not know this (in its long
+/// form it takes it, and takes all times for different). Without it only a link that is made in
+/// the second of its source's time keeps the time of its making, and gets the right one from us.
+pub(super) const NANOSECONDS: &str = "-@-1";
 
 /// Compressing these again costs time and saves nothing.
 const COMPRESSED: &str = "3gp/7z/aac/ace/apk/avi/br/bz2/cab/deb/dmg/docx/epub/ez/flac/flv/gif/gpg/gz/heic/iso/jar/jp2/\
@@ -51,6 +56,8 @@ pub(super) fn transfer_args(
     args.add(&["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
     args.add(&["--no-implied-dirs", "--ignore-missing-args"]);
     purpose(&mut args, preserve, transfer.purpose);
+    let exact = transfer.purpose != Purpose::Attributes && !transfer.lacking.has(NANOSECONDS);
+    args.add_if(exact, NANOSECONDS);
     args.add_if(transfer.is_listed_first, "--no-inc-recursive");
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
@@ -143,19 +150,15 @@ impl Args {
 
 fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
     match purpose {
-        // -1: times that differ by nanoseconds differ; else a link made in the second of its
-        // source's time would keep the time of its making
         // -O: a directory is listed to be made or opened; its times are set after its
         // children, and not always to those of the source
-        Purpose::Content | Purpose::Delta => {
-            args.add(&["--ignore-times", "--modify-window=-1", "--dirs", "-O"]);
-        }
+        Purpose::Content | Purpose::Delta => args.add(&["--ignore-times", "--dirs", "-O"]),
         // what has appeared there since the scan is not ours to replace: the next run decides
-        Purpose::Subtrees => args.add(&["--ignore-existing", "--modify-window=-1", "-r"]),
-        Purpose::Links => args.add(&["--modify-window=-1", "--dirs", "-O"]),
+        Purpose::Subtrees => args.add(&["--ignore-existing", "-r"]),
+        Purpose::Links => args.add(&["--dirs", "-O"]),
         Purpose::Metadata => {
             // -u: what was edited just now is not to be replaced
-            args.add(&["--modify-window=-1", "--dirs", "-O"]);
+            args.add(&["--dirs", "-O"]);
             // where times are not kept, the receiver's are always the newer ones
             args.add(&[if preserve.times { "-u" } else { "--size-only" }]);
             // elsewhere the plan knows already that contents differ: reading every file
@@ -330,7 +333,8 @@ pub fn visible(
         .take(20)
         .map(escape)
         .collect();
-    match outcome(result.exit, &words) {
+    let unknown = result.stderr.split(|b| *b == b'\n').find_map(UnknownOption::parse);
+    match outcome(result.exit, unknown.as_ref(), &words) {
         Outcome::Partial if !is_only_about_links(&result.stderr) => {
             let words = words.join("; ");
             Err(failed(format!("it could not read everything, so its list is not whole ({words})")))

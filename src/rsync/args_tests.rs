@@ -1,5 +1,5 @@
 use super::*;
-use crate::rsync::Backup;
+use crate::rsync::{Backup, UnknownOptions};
 use crate::tree::Side;
 
 fn settings() -> config::Transfer {
@@ -45,6 +45,8 @@ fn remote() -> End {
     })
 }
 
+static NOTHING_LACKS: UnknownOptions = UnknownOptions::new();
+
 fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer<'a> {
     Transfer {
         purpose,
@@ -58,6 +60,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         is_listed_first: false,
         makes_holes: false,
         shows_progress: false,
+        lacking: &NOTHING_LACKS,
     }
 }
 
@@ -79,10 +82,10 @@ const LAST: &str =
 fn every_purpose_has_its_own_rules() {
     let (a, b) = (local("/a"), local("/"));
     for (purpose, own) in [
-        (Purpose::Content, "--ignore-times --modify-window=-1 --dirs -O"),
-        (Purpose::Delta, "--ignore-times --modify-window=-1 --dirs -O"),
-        (Purpose::Subtrees, "--ignore-existing --modify-window=-1 -r"),
-        (Purpose::Metadata, "--modify-window=-1 --dirs -O -u"),
+        (Purpose::Content, "--ignore-times --dirs -O -@-1"),
+        (Purpose::Delta, "--ignore-times --dirs -O -@-1"),
+        (Purpose::Subtrees, "--ignore-existing -r -@-1"),
+        (Purpose::Metadata, "--dirs -O -u -@-1"),
     ] {
         let mut call = call(purpose, &a, &b);
         let expected = format!("{ALWAYS} {own} --whole-file {LAST} /a/ /");
@@ -93,6 +96,10 @@ fn every_purpose_has_its_own_rules() {
         assert_eq!(line(&settings(), NOTHING, &call), quiet);
         call.shows_progress = true;
         assert_eq!(line(&settings(), NOTHING, &call), expected);
+        let lacking = UnknownOptions::new();
+        lacking.leave_out_nanoseconds();
+        call.lacking = &lacking;
+        assert_eq!(line(&settings(), NOTHING, &call), expected.replace(" -@-1", ""));
     }
 }
 
@@ -154,7 +161,7 @@ fn every_setting_reaches_rsync() {
         ),
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),
-        (|_, _, t| t.is_listed_first = true, Purpose::Subtrees, " -r --no-inc-recursive "),
+        (|_, _, t| t.is_listed_first = true, Purpose::Subtrees, " -r -@-1 --no-inc-recursive "),
         (|_, p, _| p.acl = true, Purpose::Attributes, " --size-only --append "),
         (|_, _, _| (), Purpose::Attributes, " --no-whole-file "),
     ];

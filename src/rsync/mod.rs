@@ -19,6 +19,7 @@ use crate::tree::{RelPath, Side};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One end of a transfer.
 #[derive(Debug, Clone)]
@@ -91,6 +92,28 @@ pub struct Backup {
     pub dir: PathBuf,
 }
 
+/// Options that an rsync of this run turned out not to know, and that are left out since: the
+/// result is the same, or is put right afterwards.
+#[derive(Debug, Default)]
+pub struct UnknownOptions(AtomicBool);
+
+impl UnknownOptions {
+    /// None yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        UnknownOptions(AtomicBool::new(false))
+    }
+
+    /// Whether this one is left out.
+    fn has(&self, option: &str) -> bool {
+        option == args::NANOSECONDS && self.0.load(Ordering::Relaxed)
+    }
+
+    fn leave_out_nanoseconds(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One rsync call.
 #[derive(Debug, Clone)]
 pub struct Transfer<'a> {
@@ -120,6 +143,8 @@ pub struct Transfer<'a> {
     pub makes_holes: bool,
     /// Whether somebody watches bytes while files are on their way.
     pub shows_progress: bool,
+    /// What the rsyncs of this run are known to lack.
+    pub lacking: &'a UnknownOptions,
 }
 
 /// How far a call has come.
@@ -208,7 +233,12 @@ pub fn transfer(
         command.writes_inside = fence.filter(|_| !stays_inside).map(Path::to_owned);
         call(&command, settings, transfer, paths, stop, reporter, progress)
     };
-    let first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
+    let mut first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
+    if first.lacked(args::NANOSECONDS) {
+        // it looks at its options before it does anything
+        transfer.lacking.leave_out_nanoseconds();
+        first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
+    }
     let again = to_send_again(&first.unverified(), paths, transfer.purpose);
     if again.is_empty() {
         return Ok(first.alone());

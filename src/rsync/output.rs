@@ -84,6 +84,7 @@ pub(super) struct Listener {
     words: Vec<String>,
     remarks: Vec<String>,
     in_statistics: bool,
+    unknown: Option<UnknownOption>,
 }
 
 /// One attempt at a transfer.
@@ -93,9 +94,17 @@ pub(super) struct Attempt {
     finished: Finished,
     /// Complaints about files that were not put together right.
     unverified: Vec<Message>,
+    unknown: Option<UnknownOption>,
 }
 
 impl Attempt {
+    /// Whether it came to nothing because one of the rsyncs does not know this option.
+    pub(super) fn lacked(&self, option: &str) -> bool {
+        let is_it = |unknown: &UnknownOption| unknown.option == option;
+        matches!(self.finished.outcome, Outcome::Failed(_))
+            && self.unknown.as_ref().is_some_and(is_it)
+    }
+
     /// The files that were not put together right, if another attempt at them is of use.
     pub(super) fn unverified(&self) -> BTreeSet<RelPath> {
         if !self.finished.outcome.is_complete() {
@@ -152,6 +161,7 @@ impl Listener {
             words: Vec::new(),
             remarks: Vec::new(),
             in_statistics: false,
+            unknown: None,
         }
     }
 
@@ -208,6 +218,9 @@ impl Listener {
 
     /// A line of standard error.
     pub(super) fn hear_error(&mut self, line: &[u8]) {
+        if self.unknown.is_none() {
+            self.unknown = UnknownOption::parse(line);
+        }
         // only rsync knows our paths, whatever a banner has in quotes
         let is_own = is_of_rsync(line);
         let understood = if is_own { parse(line) } else { remark(line) };
@@ -238,7 +251,7 @@ impl Listener {
 
     /// What it all came to.
     pub(super) fn finish(mut self, exit: Exit) -> Attempt {
-        let outcome = outcome(exit, &self.words);
+        let outcome = outcome(exit, self.unknown.as_ref(), &self.words);
         if outcome.is_complete() {
             self.progress.files += u64::from(self.busy.is_some());
         } else {
@@ -262,7 +275,7 @@ impl Listener {
             remarks: self.remarks,
             progress: self.progress,
         };
-        Attempt { finished, unverified: self.unverified }
+        Attempt { finished, unverified: self.unverified, unknown: self.unknown }
     }
 
     /// The path below its replica. rsync names files absolutely, or relative to the root.
@@ -520,7 +533,7 @@ impl Outcome {
 }
 
 /// Reads an exit. `words` is what rsync and the remote shell said about the call as a whole.
-pub(super) fn outcome(exit: Exit, words: &[String]) -> Outcome {
+pub(super) fn outcome(exit: Exit, unknown: Option<&UnknownOption>, words: &[String]) -> Outcome {
     let code = match exit {
         Exit::Stopped(reason) => return Outcome::Stopped(reason),
         Exit::Code(code) => code,
@@ -529,12 +542,65 @@ pub(super) fn outcome(exit: Exit, words: &[String]) -> Outcome {
         }
         Exit::TimedOut => return Outcome::Failed("rsync took too long and was ended".into()),
     };
+    // the client itself ends with 1; where its server did, with 12 or whatever is left of that
+    if let (Some(unknown), 1..=22 | 25..) = (unknown, code) {
+        let place = if code == 1 { "the rsync of this machine" } else { "the rsync over there" };
+        return Outcome::Failed(unknown.meaning(place));
+    }
     match code {
         0 => Outcome::Done,
         24 => Outcome::Vanished,
         23 => Outcome::Partial,
         11 => Outcome::EndedEarly(described(code, "it could not write or read a file", words)),
         _ => Outcome::Failed(described(code, meaning(code, words), words)),
+    }
+}
+
+/// The oldest rsync that a run can do with.
+const OLDEST: &str = "3.1.2";
+
+/// An option that one of the two rsyncs does not know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnknownOption {
+    /// As rsync writes it, dashes included; openrsync tells a letter only.
+    pub option: String,
+    /// It is the rsync of OpenBSD and macOS.
+    pub is_openrsync: bool,
+}
+
+impl UnknownOption {
+    /// Reads a line of standard error. (`popt`, which rsync uses, words it in one way, and
+    /// `getopt`, which openrsync uses, in two.)
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let line = std::str::from_utf8(line).ok()?.trim();
+        let words = ["rsync: ", "openrsync: "].iter().find_map(|name| {
+            let at = line.find(name).filter(|at| *at == 0 || line[..*at].ends_with('/'))?;
+            Some(&line[at + name.len()..])
+        })?;
+        if let Some(option) = words.strip_suffix(": unknown option") {
+            let option = option.rsplit(' ').next()?.to_owned();
+            return Some(UnknownOption { option, is_openrsync: false });
+        }
+        let letter = ["invalid option -- ", "unknown option -- ", "unrecognized option "]
+            .iter()
+            .find_map(|theirs| words.strip_prefix(theirs))?;
+        let option = letter.trim_matches(['\'', '`', '"']).to_owned();
+        Some(UnknownOption { option, is_openrsync: true })
+    }
+
+    /// Why the call failed, and what to do about it.
+    fn meaning(&self, place: &str) -> String {
+        if self.is_openrsync {
+            return format!(
+                "{place} is openrsync, which cannot do what osync needs; install rsync {OLDEST} \
+                 or later there and name it (RSYNC_EXECUTABLE, RSYNC_REMOTE_PATH)"
+            );
+        }
+        format!(
+            "{place} does not know the option {}: rsync {OLDEST} or later is needed on both sides; \
+             if that is what it is, look at RSYNC_OPTIONAL_ARGS",
+            self.option
+        )
     }
 }
 
@@ -563,7 +629,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
     match code {
         1 => {
             "it does not know one of its options; look at RSYNC_OPTIONAL_ARGS, and whether \
-             both sides have rsync 3.1.3 or later"
+             both sides have rsync 3.1.2 or later"
         }
         2 | 4 => "the two rsyncs do not fit together; update the older one",
         3 => "a replica directory could not be entered",
@@ -572,7 +638,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
         20 => "somebody ended it",
         22 => "it ran out of memory",
         25 => "a --max-delete limit stopped it",
-        126 => "the rsync on the other side cannot be run",
+        126 => "it cannot be run on one of the two sides",
         255 => "the remote shell failed",
         _ => UNKNOWN,
     }
@@ -860,6 +926,31 @@ mod exit_tests {
     use super::*;
 
     #[test]
+    fn an_option_that_an_rsync_lacks_is_told_from_all_else() {
+        for (line, option, is_openrsync) in [
+            ("rsync: -@-1: unknown option", "-@-1", false),
+            ("rsync: on remote machine: --outbuf=N: unknown option", "--outbuf=N", false),
+            ("rsync: invalid option -- 's'", "s", true),
+            ("/usr/bin/openrsync: unknown option -- s", "s", true),
+            ("rsync: unrecognized option `--outbuf=N'", "--outbuf=N", true),
+        ] {
+            let unknown = UnknownOption { option: option.to_owned(), is_openrsync };
+            assert_eq!(UnknownOption::parse(line.as_bytes()), Some(unknown), "{line}");
+        }
+        for line in ["sh: invalid option -- 's'", "rsync: [sender] change_dir failed", ""] {
+            assert_eq!(UnknownOption::parse(line.as_bytes()), None, "{line}");
+        }
+        let unknown = UnknownOption::parse(b"rsync: --outbuf=N: unknown option");
+        for (code, place) in [(1, "of this machine"), (12, "over there")] {
+            let Outcome::Failed(text) = outcome(Exit::Code(code), unknown.as_ref(), &[]) else {
+                panic!("it failed")
+            };
+            assert!(text.contains(place) && text.contains("3.1.2") && text.contains("--outbuf=N"));
+        }
+        assert_eq!(outcome(Exit::Code(23), unknown.as_ref(), &[]), Outcome::Partial);
+    }
+
+    #[test]
     fn every_end_has_a_meaning() {
         for (exit, expected) in [
             (Exit::Code(0), Outcome::Done),
@@ -867,7 +958,7 @@ mod exit_tests {
             (Exit::Code(24), Outcome::Vanished),
             (Exit::Stopped(StopReason::HardLimit), Outcome::Stopped(StopReason::HardLimit)),
         ] {
-            assert_eq!(outcome(exit, &[]), expected);
+            assert_eq!(outcome(exit, None, &[]), expected);
         }
         for (code, words, expected) in [
             (11, "No space left on device", "could not write or read a file (No space"),
@@ -880,7 +971,7 @@ mod exit_tests {
             (1, "unknown option", "RSYNC_OPTIONAL_ARGS"),
             (99, "?", "does not explain"),
         ] {
-            let result = outcome(Exit::Code(code), &[words.to_owned()]);
+            let result = outcome(Exit::Code(code), None, &[words.to_owned()]);
             assert!(!result.is_complete());
             let (Outcome::Failed(text) | Outcome::EndedEarly(text)) = &result else {
                 panic!("{result:?}")

@@ -7,7 +7,7 @@ use crate::config::{Config, Preserve};
 use crate::reconcile::change::{self, Digests, Recalled};
 use crate::replica::{AttributeProbe, Attributes, Unread, WORK_DIR, Wanted};
 use crate::report::Level;
-use crate::rsync::{self, End, Outcome, Purpose, Transfer};
+use crate::rsync::{self, End, Outcome, Purpose, Transfer, UnknownOptions};
 use crate::state::{Baseline, Covers};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::BTreeSet;
@@ -103,6 +103,7 @@ impl Reader<'_> {
             is_listed_first: false,
             makes_holes: false,
             shows_progress: false,
+            lacking: &UnknownOptions::new(),
         };
         let preserve = Preserve {
             permissions: false,

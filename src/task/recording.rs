@@ -11,6 +11,7 @@ use crate::replica::host;
 use crate::report::record::Reach;
 use crate::report::words::counted;
 use crate::report::{Level, words};
+use crate::rsync::UnknownOptions;
 use crate::state::{
     Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError,
     StateStore,
@@ -163,6 +164,7 @@ impl Task<'_> {
                 left_overs: self.left_overs,
                 stamp: self.stamp.clone(),
                 readers: &self.readers,
+                lacking: &UnknownOptions::new(),
                 replicas: &mut self.replicas,
             }
             .carry_out()

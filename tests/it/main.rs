@@ -40,6 +40,7 @@ mod monitor;
 mod moves;
 mod neighbours;
 mod notify;
+mod old_rsyncs;
 mod output;
 mod peer;
 mod plan;

@@ -8,7 +8,7 @@ use osync::testing::process::{Stop, StopReason};
 use osync::testing::report::{Event, Level, Reporter};
 use osync::testing::rsync::{
     Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
-    fits, transfer, visible,
+    UnknownOptions, fits, transfer, visible,
 };
 use osync::testing::tree::{RelPath, Side};
 use std::ffi::OsString;
@@ -159,6 +159,8 @@ impl Bench {
     }
 }
 
+static NOTHING_LACKS: UnknownOptions = UnknownOptions::new();
+
 fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer<'a> {
     Transfer {
         purpose,
@@ -172,6 +174,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         is_listed_first: false,
         makes_holes: false,
         shows_progress: true,
+        lacking: &NOTHING_LACKS,
     }
 }
 

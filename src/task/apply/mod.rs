@@ -22,6 +22,7 @@ use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan, Respelling};
 use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
+use crate::rsync::UnknownOptions;
 use crate::state::{Inflight, InflightPath, StateStore};
 use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -62,6 +63,8 @@ pub struct Apply<'a> {
     /// How attributes are read of a side that has no tools for that. There they cannot be set
     /// either, but by rsync.
     pub readers: &'a Pair<Option<Reader<'a>>>,
+    /// What the rsyncs of this run are known to lack.
+    pub lacking: &'a UnknownOptions,
     /// Where it happens.
     pub replicas: &'a mut Pair<Box<dyn Replica>>,
 }
@@ -85,6 +88,8 @@ pub struct Applied {
     pub cut_short: bool,
     /// What made way and was not replaced, for the next run to know.
     pub making_way: Vec<InflightPath>,
+    /// Paths of calls to a side that failed as a whole, which was told for all of them.
+    pub broken: Pair<BTreeSet<PathId>>,
     /// A call of rsync to a side did not end well: it may have left temporary files behind.
     pub unsettled: Pair<bool>,
 }

@@ -3,7 +3,7 @@
 
 use super::Steps;
 use crate::reconcile::{Act, PathId};
-use crate::replica::ReplicaError;
+use crate::replica::{Op, ReplicaError};
 use crate::report::Level;
 use crate::tree::same::{arrived, arrived_but_for_its_time, sent_later, stamps_agree};
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
@@ -25,6 +25,9 @@ impl Steps<'_, '_> {
                 }
                 self.forget_side(side);
             }
+        }
+        for side in Side::BOTH {
+            self.set_rounded_times(side);
         }
         for side in Side::BOTH {
             self.add_attributes(side);
@@ -59,6 +62,45 @@ impl Steps<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// An rsync before 3.2 compares the times of links and special files by the second: one that
+    /// was made in the second of its source's time keeps the time of its making.
+    fn set_rounded_times(&mut self, side: Side) {
+        if !self.keeps_times(side) || self.applied.cut_short {
+            return;
+        }
+        let plan = self.apply.plan;
+        let rounded = |path_id: PathId| {
+            let found = self.applied.achieved.fresh[side].get(path_id)?.as_ref()?;
+            let sent = self.scanned(path_id, side.other())?;
+            let is_rounded = plan.verdict(path_id).act == Act::Send { to: side }
+                && !matches!(sent.kind, Kind::File | Kind::Dir)
+                && sent.mtime.secs() == found.mtime.secs()
+                && !arrived(sent, found)
+                && arrived_but_for_its_time(sent, found);
+            is_rounded.then(|| (path_id, sent.mtime, found.clone()))
+        };
+        let those: Vec<_> = plan.delta.path_ids().filter_map(rounded).collect();
+        for those in those.chunks(super::BATCH) {
+            let ops: Vec<Op> = those
+                .iter()
+                .map(|(path_id, mtime, found)| Op::SetMtime {
+                    path: plan.path(*path_id),
+                    mtime: *mtime,
+                    expect: Some(found.clone()),
+                })
+                .collect();
+            let paths: Vec<RelPath> = ops.iter().map(|op| op.path().clone()).collect();
+            let replica = &mut self.apply.replicas[side];
+            // What could not be set, or be looked at, counts as not arrived.
+            let Ok(found) = replica.apply(&ops).and_then(|_| replica.stat(&paths)) else { return };
+            for ((path_id, ..), found) in those.iter().zip(found) {
+                if let Ok(found) = found {
+                    self.applied.achieved.fresh[side].insert(*path_id, found);
+                }
+            }
+        }
     }
 
     fn read_below(&mut self, side: Side, tops: Vec<PathId>) -> Result<(), ReplicaError> {
@@ -139,13 +181,13 @@ impl Steps<'_, '_> {
 
     fn judge(&mut self) {
         let plan = self.apply.plan;
-        let changed = self.sources_of_other_arrivals();
+        let sources = self.sources_of_other_arrivals();
         for path_id in plan.delta.path_ids() {
             if self.failed(path_id) {
                 continue;
             }
             match plan.verdict(path_id).act {
-                Act::Send { to } => self.judge_sent(path_id, to, changed.get(&path_id)),
+                Act::Send { to } => self.judge_sent(path_id, to, sources.get(&path_id)),
                 Act::Delete { on } => {
                     if matches!(self.applied.achieved.fresh[on].get(path_id), Some(Some(_))) {
                         self.problem(
@@ -192,9 +234,9 @@ impl Steps<'_, '_> {
         }
     }
 
-    /// What the sources look like now of files that did not arrive as they were scanned. They
-    /// may have gone on changing, as a log does that grows.
-    fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Entry> {
+    /// What the sources look like now of what did not arrive as it was scanned; none: they are
+    /// gone. They may have gone on changing, as a log does that grows.
+    fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Option<Entry>> {
         let plan = self.apply.plan;
         let mut now = BTreeMap::new();
         if self.applied.cut_short {
@@ -203,29 +245,29 @@ impl Steps<'_, '_> {
         for to in Side::BOTH {
             let is_other = |path_id: &PathId| {
                 let found = self.applied.achieved.fresh[to].get(*path_id).and_then(Option::as_ref);
-                let found = found.filter(|found| found.kind == Kind::File);
+                let sent = self.scanned(*path_id, to.other());
                 plan.verdict(*path_id).act == Act::Send { to }
                     && !self.failed(*path_id)
-                    && matches!((found, self.scanned(*path_id, to.other())),
-                        (Some(found), Some(sent)) if !arrived(sent, found))
+                    && !self.applied.broken[to].contains(path_id)
+                    && !sent.zip(found).is_some_and(|(sent, found)| arrived(sent, found))
             };
             let path_ids: Vec<PathId> = plan.delta.path_ids().filter(is_other).collect();
             for path_ids in path_ids.chunks(ENTRIES) {
                 let paths: Vec<RelPath> = path_ids.iter().map(|id| plan.path(*id)).collect();
                 // If it cannot be asked, they count as not arrived.
                 let Ok(found) = self.apply.replicas[to.other()].stat(&paths) else { break };
-                let there = |(path_id, found)| Some((path_id, Result::ok(found).flatten()?));
+                let there = |(path_id, found): (PathId, Result<_, _>)| Some((path_id, found.ok()?));
                 now.extend(path_ids.iter().copied().zip(found).filter_map(there));
             }
         }
         now
     }
 
-    fn judge_sent(&mut self, path_id: PathId, to: Side, source: Option<&Entry>) {
+    fn judge_sent(&mut self, path_id: PathId, to: Side, source: Option<&Option<Entry>>) {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
         let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
         let then = match (&found, source) {
-            (Some(found), Some(source)) => sent_later(&sent, source, found),
+            (Some(found), Some(Some(source))) => sent_later(&sent, source, found),
             _ => None,
         };
         match (&found, then) {
@@ -249,7 +291,7 @@ impl Steps<'_, '_> {
                 );
             }
             _ => {
-                self.explain(path_id, to, &sent, found.as_ref());
+                self.explain(path_id, to, &sent, found.as_ref(), source);
                 self.applied.achieved.failed.insert(path_id);
             }
         }
@@ -269,18 +311,23 @@ impl Steps<'_, '_> {
     }
 
     /// Why something did not arrive as it was scanned.
-    fn explain(&mut self, path_id: PathId, to: Side, sent: &Entry, found: Option<&Entry>) {
-        if self.applied.cut_short {
-            return; // said already, for the whole run
+    fn explain(
+        &mut self,
+        path_id: PathId,
+        to: Side,
+        sent: &Entry,
+        found: Option<&Entry>,
+        source: Option<&Option<Entry>>,
+    ) {
+        if self.applied.cut_short || self.applied.broken[to].contains(&path_id) {
+            return; // said already, for the whole run or call
         }
         if self.applied.unmade[to].contains(&self.path(path_id)) {
             return; // told by one warning for all of them
         }
         let from = to.other();
-        let path = self.path(path_id);
-        let source = self.apply.replicas[from].stat(std::slice::from_ref(&path));
-        match source.ok().and_then(|mut entries| entries.pop()) {
-            Some(Ok(None)) => {
+        match source {
+            Some(None) => {
                 self.problem(
                     Level::Notice,
                     from,
@@ -288,7 +335,7 @@ impl Steps<'_, '_> {
                     "it vanished while the run was going on",
                 );
             }
-            Some(Ok(Some(now))) if !stamps_agree(&now, sent) => self.problem(
+            Some(Some(now)) if !stamps_agree(now, sent) => self.problem(
                 Level::Notice,
                 from,
                 path_id,

@@ -7,7 +7,9 @@ use crate::filter::Filter;
 use crate::process::Stop;
 use crate::reconcile::{Delta, PathId, Plan};
 use crate::report::{Event, Reporter, TransferProgress};
-use crate::rsync::{self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer};
+use crate::rsync::{
+    self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer, UnknownOptions,
+};
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -66,6 +68,16 @@ pub struct TransferScheduler<'a> {
     /// Whether we are root on a side, to whom no directory is closed.
     is_root: Pair<bool>,
     progress: Mutex<Pair<TransferProgress>>,
+    lacking: &'a UnknownOptions,
+}
+
+/// A call that was made.
+pub struct Delivered {
+    /// What it was for: of subtrees the tops.
+    pub path_ids: Vec<PathId>,
+    pub purpose: Purpose,
+    /// What came of it.
+    pub result: Result<Finished, RsyncError>,
 }
 
 impl<'a> TransferScheduler<'a> {
@@ -87,6 +99,7 @@ impl<'a> TransferScheduler<'a> {
             }),
             is_root: apply.can_chown,
             progress: Mutex::default(),
+            lacking: apply.lacking,
         }
     }
 
@@ -98,13 +111,14 @@ impl<'a> TransferScheduler<'a> {
         }
         let delta = &self.plan.delta;
         let listed: BTreeSet<PathId> = path_ids.iter().copied().collect();
+        // Those that were closed on the other side too are closed by now.
+        let closed_now: BTreeSet<PathId> = self.plan.counter_metadata[to].iter().copied().collect();
         let is_closed = |dir: &PathId| {
-            Side::BOTH.into_iter().all(|side| {
-                let entry = self.plan.entry(self.trees, *dir, side);
-                entry.is_some_and(|entry| {
-                    entry.kind.is_dir() && (side != to || entry.mode & 0o200 == 0)
-                })
-            })
+            let entries = Side::BOTH.map(|side| self.plan.entry(self.trees, *dir, side));
+            let whose = if closed_now.contains(dir) { to.other() } else { to };
+            let mode = self.plan.entry(self.trees, *dir, whose).map(|entry| entry.mode);
+            entries.iter().all(|entry| entry.is_some_and(|entry| entry.kind.is_dir()))
+                && mode.is_some_and(|mode| mode & 0o200 == 0)
         };
         let parents: BTreeSet<PathId> =
             path_ids.iter().map(|path_id| delta.parent(*path_id)).collect();
@@ -142,7 +156,7 @@ impl<'a> TransferScheduler<'a> {
 
     /// Both directions at the same time; within one, call after call, whole subtrees in
     /// shares.
-    pub fn deliver(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Result<Finished, RsyncError>>> {
+    pub fn deliver(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Delivered>> {
         let totals = Pair::from_fn(|side| self.totals(&calls[side], side));
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = totals;
         let one_side = |side: Side| -> Vec<_> {
@@ -159,7 +173,7 @@ impl<'a> TransferScheduler<'a> {
     }
 
     /// One call, or several at the same time that have a share of its paths each.
-    fn in_shares(&self, call: &Call, to: Side) -> Vec<Result<Finished, RsyncError>> {
+    fn in_shares(&self, call: &Call, to: Side) -> Vec<Delivered> {
         let mut shares = Vec::new();
         if self.may_share(call) {
             let weigh = |path_id: &PathId| (*path_id, self.plan.delta.below(*path_id).len() + 1);
@@ -198,7 +212,7 @@ impl<'a> TransferScheduler<'a> {
             && !self.preserve.hardlinks
     }
 
-    fn call(&self, call: &Call, share: &Share, to: Side) -> Result<Finished, RsyncError> {
+    fn call(&self, call: &Call, share: &Share, to: Side) -> Delivered {
         let partial_dir =
             self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
         let told = Cell::new(rsync::Progress::default());
@@ -221,9 +235,10 @@ impl<'a> TransferScheduler<'a> {
             makes_holes: self.makes_holes(call, share, to),
             is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
+            lacking: self.lacking,
         };
         let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
-        rsync::transfer(
+        let result = rsync::transfer(
             &self.config.transfer,
             &Preserve { times: self.preserve.times && self.sets_times[to], ..self.preserve },
             &transfer,
@@ -231,7 +246,8 @@ impl<'a> TransferScheduler<'a> {
             self.stop,
             self.reporter,
             &moved_on,
-        )
+        );
+        Delivered { path_ids: share.path_ids.clone(), purpose: call.purpose, result }
     }
 
     /// Whether one of the files has holes where it comes from. What another machine has cannot

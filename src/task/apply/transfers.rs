@@ -10,7 +10,14 @@ use crate::report::{Event, Level};
 use crate::rsync::{self, Finished, Purpose};
 use crate::tree::same::is_still;
 use crate::tree::{Pair, RelPath, Side};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Calls that failed for one reason.
+#[derive(Default)]
+struct Failures {
+    sides: BTreeSet<Side>,
+    paths: usize,
+}
 
 impl Steps<'_, '_> {
     pub(super) fn updates(&mut self) -> Result<(), Cut> {
@@ -55,17 +62,38 @@ impl Steps<'_, '_> {
 
     /// Has the calls made, and tells what came of them.
     pub(super) fn deliver(&mut self, courier: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
-        let finished = courier.deliver(calls);
+        let delivered = courier.deliver(calls);
         fault::point("delivered");
         self.apply.around.reporter().tell(Event::Quiet);
-        for (side, results) in finished.iter() {
-            for result in results {
-                let ended_well = result.as_ref().is_ok_and(|finished| {
+        let mut failures: BTreeMap<String, Failures> = BTreeMap::new();
+        for (to, delivered) in delivered.iter() {
+            for call in delivered {
+                let ended_well = call.result.as_ref().is_ok_and(|finished| {
                     matches!(finished.outcome, rsync::Outcome::Done | rsync::Outcome::Vanished)
                 });
-                self.applied.unsettled[side] |= !ended_well;
-                self.tell_of_call(side, result);
+                self.applied.unsettled[to] |= !ended_well;
+                let Some(words) = self.tell_of_call(to, &call.result) else { continue };
+                let failed = failures.entry(words).or_default();
+                failed.sides.insert(to);
+                for path_id in &call.path_ids {
+                    let mut all = vec![*path_id];
+                    if call.purpose == Purpose::Subtrees {
+                        all.extend(self.delta().below(*path_id));
+                    }
+                    failed.paths += all.len();
+                    self.applied.broken[to].extend(all);
+                }
             }
+        }
+        for (words, failed) in failures {
+            let to = Side::BOTH.into_iter().find(|side| failed.sides.iter().eq([side]));
+            let paths = match failed.paths {
+                1 => "1 path was on its list; if it was not brought over, it".to_owned(),
+                n => format!("{n} paths were on its list; those that were not brought over"),
+            };
+            let verb = if failed.paths == 1 { "is" } else { "are" };
+            let text = format!("{words}. {paths} {verb} tried again by the next run");
+            self.apply.around.reporter().problem(Level::Error, to, None, &text);
         }
     }
 
@@ -224,14 +252,16 @@ impl Steps<'_, '_> {
         grouped
     }
 
-    /// What rsync complained about. Whether a path arrived is judged by looking at it.
-    fn tell_of_call(&mut self, to: Side, result: &Result<Finished, rsync::RsyncError>) {
+    /// What rsync complained about. Whether a path arrived is judged by looking at it. If the
+    /// call failed as a whole, why it did.
+    fn tell_of_call(
+        &mut self,
+        to: Side,
+        result: &Result<Finished, rsync::RsyncError>,
+    ) -> Option<String> {
         let finished = match result {
             Ok(finished) => finished,
-            Err(error) => {
-                let reporter = self.apply.around.reporter();
-                return reporter.problem(Level::Error, Some(to), None, &error.to_string());
-            }
+            Err(error) => return Some(error.to_string()),
         };
         for remark in &finished.remarks {
             let text = format!("{to}: said on the way by the other machine: {remark}");
@@ -241,7 +271,7 @@ impl Steps<'_, '_> {
         // A vanished source is no error; what rsync says when it is ended is no news.
         let is_stopped = matches!(finished.outcome, rsync::Outcome::Stopped(_));
         if is_stopped || finished.outcome == rsync::Outcome::Vanished {
-            return;
+            return None;
         }
         let reporter = self.apply.around.reporter();
         for message in &finished.messages {
@@ -257,13 +287,14 @@ impl Steps<'_, '_> {
             let text = format!("rsync said {} things more like these", finished.left_out);
             reporter.problem(Level::Error, Some(to), None, &text);
         }
-        if let rsync::Outcome::EndedEarly(words) | rsync::Outcome::Failed(words) = &finished.outcome
-        {
-            let text = match self.remote() {
-                Some(there) => format!("the transfer with {there} failed: {words}"),
-                None => words.clone(),
-            };
-            reporter.problem(Level::Error, Some(to), None, &text);
+        match &finished.outcome {
+            rsync::Outcome::EndedEarly(words) | rsync::Outcome::Failed(words) => {
+                Some(match self.remote() {
+                    Some(there) => format!("the transfer with {there} failed: {words}"),
+                    None => words.clone(),
+                })
+            }
+            _ => None,
         }
     }
 
