@@ -33,10 +33,13 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         }
         if let Some(on) = verdict.metadata_on {
             let to = on.other();
-            // rsync sets the mode of a closed directory when it writes below it.
-            let flows_against = is_closed(facts, plan, path_id, to)
-                || verdict.act == Act::Send { to }
-                || linked.gets(path_id, to);
+            // rsync sets the mode of a closed directory when it writes into it. Where nothing is
+            // written into it, what is to go the other way has to get in before it is closed.
+            let gets = |child: PathId| plan.verdict(child).act == Act::Send { to };
+            let is_opened =
+                is_closed(facts, plan, path_id, to) && plan.delta.children(path_id).any(gets);
+            let flows_against =
+                is_opened || verdict.act == Act::Send { to } || linked.gets(path_id, to);
             let list = if flows_against { &mut plan.counter_metadata } else { &mut plan.metadata };
             list[on].push(path_id);
         }

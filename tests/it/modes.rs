@@ -224,3 +224,50 @@ fn left_alone(way: &Way) {
     }
     assert!(!way.there().has("secret") && way.there().has("plain"), "{}", way.name);
 }
+
+/// A directory is closed, and a file in it edited, by the same hand or by two.
+fn closed_and_edited(way: &Way) {
+    let (here, there) = (way.here(), way.there());
+    for dir in ["same", "two", "new", "gone", "deep/er"] {
+        here.make(&format!("d {dir}\nf {dir}/file old\nf {dir}/other old"));
+    }
+    way.own();
+    way.fine();
+    way.in_step();
+    for dir in ["same", "deep/er"] {
+        here.write(format!("{dir}/file"), "edited", 1_600_000_000);
+        set_mode(&here.at(dir), 0o555);
+    }
+    set_mode(&here.at("deep"), 0o555);
+    there.write("two/file", "edited", 1_600_000_000);
+    set_mode(&here.at("two"), 0o555);
+    here.write("new/more", "new", 1_600_000_000);
+    set_mode(&here.at("new"), 0o555);
+    here.remove("gone/file");
+    here.rename("gone/other", "gone/moved");
+    set_mode(&here.at("gone"), 0o555);
+    way.own();
+    way.fine();
+    for side in [here, there] {
+        for file in ["same/file", "deep/er/file", "two/file"] {
+            assert_eq!(side.read(file).unwrap(), b"edited", "{}: {file}", way.name);
+        }
+        assert!(side.has("new/more") && side.has("gone/moved"), "{}", way.name);
+        assert!(!side.has("gone/file"), "{}", way.name);
+        for dir in ["same", "two", "new", "gone", "deep", "deep/er"] {
+            let mode = fs::metadata(side.at(dir)).unwrap().mode() & 0o7777;
+            assert_eq!(mode, 0o555, "{}: {dir}", way.name);
+        }
+    }
+    way.in_step();
+}
+
+#[test]
+fn what_is_edited_in_a_directory_that_is_closed_goes_over_in_the_same_run() {
+    each("", closed_and_edited);
+    each("DETECT_MOVES=no", closed_and_edited);
+    if rustix::process::geteuid().is_root() {
+        each_as("", Some(65534), closed_and_edited);
+        each_with_ordinary_user("", closed_and_edited);
+    }
+}
