@@ -11,6 +11,8 @@ mod options;
 
 use super::process;
 use crate::config::{Remote, RemoteOsync, Secret, SshLocation, Transport};
+use rustix::fd::OwnedFd;
+use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -272,12 +274,17 @@ fn has_openssh() -> bool {
 /// while it makes the socket.
 const LONGEST: usize = 80;
 
+/// What the names of our directories begin with.
+const PREFIX: &str = "osync-ssh-";
+
 /// A private directory for the socket, removed when dropped.
 #[derive(Debug)]
 pub struct SharedConnection {
     socket: PathBuf,
     /// Only held for its end.
     _dir: tempfile::TempDir,
+    /// Locked as long as this process lives: what is not locked was left by a killed one.
+    _lock: OwnedFd,
 }
 
 impl SharedConnection {
@@ -297,13 +304,16 @@ impl SharedConnection {
                 last = io::ErrorKind::InvalidFilename.into();
                 continue;
             }
+            sweep(&base);
             let made = tempfile::Builder::new()
-                .prefix("osync-")
+                .prefix(PREFIX)
                 .permissions(std::fs::Permissions::from_mode(0o700))
                 .tempdir_in(base);
             match made {
                 Ok(dir) if dir.path().as_os_str().as_bytes().len() + 2 <= LONGEST => {
-                    return Ok(SharedConnection { socket: dir.path().join("s"), _dir: dir });
+                    let lock = locked(dir.path())?;
+                    let socket = dir.path().join("s");
+                    return Ok(SharedConnection { socket, _dir: dir, _lock: lock });
                 }
                 Ok(_) => last = io::ErrorKind::InvalidFilename.into(),
                 Err(cause) => last = cause,
@@ -317,6 +327,41 @@ impl SharedConnection {
     pub fn socket(&self) -> &Path {
         &self.socket
     }
+}
+
+/// Opens a directory, and no link, and locks it; an error: somebody has it.
+fn locked(dir: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let dir = rustix::fs::openat(CWD, dir, flags, Mode::empty())?;
+    rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(dir)
+}
+
+/// Removes what runs that were killed have left: directories of ours that nobody has locked,
+/// with nothing but sockets in them. What cannot be removed is left to the next run.
+fn sweep(base: &Path) {
+    let Ok(entries) = std::fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_bytes().starts_with(PREFIX.as_bytes()) {
+            let _ = remove_left_over(&entry.path());
+        }
+    }
+}
+
+fn remove_left_over(path: &Path) -> io::Result<()> {
+    let dir = locked(path)?;
+    if rustix::fs::fstat(&dir)?.st_uid != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    for entry in rustix::fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        let found = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(found.st_mode) == FileType::Socket {
+            rustix::fs::unlinkat(&dir, entry.file_name(), AtFlags::empty())?;
+        }
+    }
+    // only an empty one goes
+    std::fs::remove_dir(path)
 }
 
 /// Whether ssh takes a path for what it is: spaces, quotes, backslashes and `$` mean something
@@ -576,6 +621,26 @@ mod shared_tests {
             let shared = SharedConnection::in_one_of([odd.clone(), plain.clone()]).unwrap();
             assert!(shared.socket().starts_with(&plain), "{odd:?}");
             assert!(SharedConnection::in_one_of([odd.clone(), odd]).is_err());
+        }
+    }
+
+    #[test]
+    fn what_a_killed_run_left_goes_and_what_a_running_one_uses_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let bases = || [base.path().to_path_buf(), base.path().to_path_buf()];
+        let running = SharedConnection::in_one_of(bases()).unwrap();
+        let at = |name: &str| base.path().join(name);
+        for name in ["osync-ssh-killed", "osync-ssh-mine", "somebodys"] {
+            std::fs::create_dir(at(name)).unwrap();
+            std::os::unix::net::UnixListener::bind(at(name).join("s")).unwrap();
+        }
+        std::fs::write(at("osync-ssh-mine").join("file"), "no socket").unwrap();
+        std::os::unix::fs::symlink(at("somebodys"), at("osync-ssh-link")).unwrap();
+        let next = SharedConnection::in_one_of(bases()).unwrap();
+        assert!(!at("osync-ssh-killed").exists());
+        assert!(at("osync-ssh-mine/file").exists() && at("somebodys/s").exists());
+        for one in [&running, &next] {
+            assert!(one.socket().parent().unwrap().is_dir());
         }
     }
 
