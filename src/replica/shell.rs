@@ -71,6 +71,8 @@ pub struct ShellReplica {
     run: String,
     /// When things came into `backup/` and `deleted/`.
     records: Records,
+    /// What the scan had not entered, as data; nothing before it.
+    prunes: Vec<u8>,
 }
 
 /// What is known once the connection stands.
@@ -187,6 +189,7 @@ impl ShellReplica {
             links: Links::Plain,
             run: private_name(),
             records: Records::default(),
+            prunes: Vec::new(),
         }
     }
 
@@ -318,6 +321,10 @@ impl Replica for ShellReplica {
         } else {
             &[DigestKind::Cksum]
         }
+    }
+
+    fn refresh_listing(&mut self) {
+        self.list_again();
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {

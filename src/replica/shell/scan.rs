@@ -9,9 +9,11 @@ use super::listing::{CHANGED, Listing, NoTree, Rules};
 use super::record::{Births, Record, Style, parse_line};
 use super::scripts::Piece;
 use super::{Links, ShellReplica};
-use crate::filter::Prune;
+use crate::filter::{Filter, Prune};
 use crate::replica::owners::Owners;
-use crate::replica::{Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR};
+use crate::replica::{
+    Attributes, PathError, ReplicaError, Scan, ScanRequest, Unread, WORK_DIR, Wanted,
+};
 use crate::tree::path::escape;
 use crate::tree::{Entry, RelPath, Tree};
 use std::collections::HashMap;
@@ -78,51 +80,16 @@ impl ShellReplica {
         request: &ScanRequest<'_>,
         old: &[u8],
     ) -> Result<Listed, ReplicaError> {
-        let write = if self.read_only { "look" } else { "write" };
-        let data = self.scan_data(request, old)?;
-        let pieces = [Piece::Look, Piece::List, Piece::Attributes];
-        let words = format!("scan {} {write} {}", self.links.word(), self.wanted.words());
-        let pieces = &pieces[..if self.wanted.any() { 3 } else { 2 }];
-        let mut said = Vec::new();
-        let mut seen = 0;
-        let mut told = 0;
-        let mut order = Order::default();
-        let asked =
-            self.link()?.channel.request(pieces, &words, &data, OnStop::GiveUp, &mut |bytes| {
-                order.pass(bytes)?;
-                seen += bytes.iter().filter(|b| **b == b'\n').count() as u64;
-                if seen / 4096 != told / 4096 {
-                    (request.seen)(seen);
-                    told = seen;
-                }
-                said.extend_from_slice(bytes);
-                Ok(())
-            });
-        let status = asked.map_err(|cause| self.broken(&cause))?;
-        if status != 0 {
-            let said = String::from_utf8_lossy(&said);
-            return Err(self.error(format!("cannot list it: {}", said.trim())));
-        }
-        let Some(mut answer) = take_apart(&said) else {
-            return Ok(Listed::Not("its answer is not whole".to_owned()));
+        self.prunes = prunes(request.filter);
+        let mut answer = match self.fetch_listing(self.wanted, old, request.seen)? {
+            Ok(answer) => answer,
+            Err(cause) => return Ok(Listed::Not(cause)),
         };
-        drop(said);
-        if answer.form == Form::Changes {
-            match apply_changes(old, &answer.lines, &answer.sum) {
-                Some(whole) => answer.lines = whole,
-                None => {
-                    return Ok(Listed::Not("its changes do not fit the last listing".to_owned()));
-                }
-            }
-        }
         let told = std::mem::take(&mut answer.attributes);
         let mut listing = match self.read_listing(&answer)? {
             Ok(listing) => listing,
             Err(cause) => return Ok(Listed::Not(cause)),
         };
-        if answer.form != Form::Once && answer.lines != old {
-            self.keep_listing(&answer.lines);
-        }
         let mut unread = Unread::default();
         if self.wanted.any() {
             let mut told = self.read_attributes(&told)?;
@@ -140,11 +107,67 @@ impl ShellReplica {
         Ok(Listed::Whole(listing, unread))
     }
 
-    fn scan_data(
+    /// Has what was changed since the scan listed again, so that both copies of the listing are
+    /// up to date when the next run begins.
+    pub(super) fn list_again(&mut self) {
+        if self.cache.is_none() || self.read_only || self.prunes.is_empty() {
+            return;
+        }
+        let old = self.last_listing();
+        // without it, the next run is told all, and nothing is lost
+        let _ = self.fetch_listing(Wanted::default(), &old, &|_| ());
+    }
+
+    /// The answer to one request for a listing, of which the lines are the whole one, and kept;
+    /// or why it does not count.
+    fn fetch_listing(
         &mut self,
-        request: &ScanRequest<'_>,
+        wanted: Wanted,
         old: &[u8],
-    ) -> Result<Vec<u8>, ReplicaError> {
+        tell: &(dyn Fn(u64) + Sync),
+    ) -> Result<std::result::Result<Answer, String>, ReplicaError> {
+        let write = if self.read_only { "look" } else { "write" };
+        let data = self.scan_data(old)?;
+        let pieces = [Piece::Look, Piece::List, Piece::Attributes];
+        let words = format!("scan {} {write} {}", self.links.word(), wanted.words());
+        let pieces = &pieces[..if wanted.any() { 3 } else { 2 }];
+        let mut said = Vec::new();
+        let mut seen = 0;
+        let mut told = 0;
+        let mut order = Order::default();
+        let asked =
+            self.link()?.channel.request(pieces, &words, &data, OnStop::GiveUp, &mut |bytes| {
+                order.pass(bytes)?;
+                seen += bytes.iter().filter(|b| **b == b'\n').count() as u64;
+                if seen / 4096 != told / 4096 {
+                    tell(seen);
+                    told = seen;
+                }
+                said.extend_from_slice(bytes);
+                Ok(())
+            });
+        let status = asked.map_err(|cause| self.broken(&cause))?;
+        if status != 0 {
+            let said = String::from_utf8_lossy(&said);
+            return Err(self.error(format!("cannot list it: {}", said.trim())));
+        }
+        let Some(mut answer) = take_apart(&said) else {
+            return Ok(Err("its answer is not whole".to_owned()));
+        };
+        drop(said);
+        if answer.form == Form::Changes {
+            match apply_changes(old, &answer.lines, &answer.sum) {
+                Some(whole) => answer.lines = whole,
+                None => return Ok(Err("its changes do not fit the last listing".to_owned())),
+            }
+        }
+        if answer.form != Form::Once && answer.lines != old {
+            self.keep_listing(&answer.lines);
+        }
+        Ok(Ok(answer))
+    }
+
+    fn scan_data(&mut self, old: &[u8]) -> Result<Vec<u8>, ReplicaError> {
         let mut data = Vec::new();
         let cached = self.remote_cache().filter(|_| self.cache.is_some());
         datum(&mut data, &cached.unwrap_or_default());
@@ -154,19 +177,7 @@ impl ShellReplica {
         for who in self.owners_in(old)? {
             data.extend_from_slice(Owners::line(who).as_bytes());
         }
-        // What another task keeps in its work directory need not be listed.
-        let nested = std::iter::once(Prune::Name(WORK_DIR));
-        for prune in nested.chain(request.filter.prunable()).take(MOST_PRUNES) {
-            match prune {
-                Prune::Name(name) => datum(&mut data, &literal_pattern(name)),
-                Prune::Path(path) => {
-                    data.push(b'>');
-                    let mut place = b"./".to_vec();
-                    place.extend_from_slice(&literal_pattern(path));
-                    datum(&mut data, &place);
-                }
-            }
-        }
+        data.extend_from_slice(&self.prunes);
         data.extend_from_slice(b".\n");
         Ok(data)
     }
@@ -358,6 +369,25 @@ impl ShellReplica {
         }
         Ok(Some(listing))
     }
+}
+
+/// What need not be entered over there. What another task keeps in its work directory need not
+/// be listed either.
+fn prunes(filter: &Filter) -> Vec<u8> {
+    let mut data = Vec::new();
+    let nested = std::iter::once(Prune::Name(WORK_DIR));
+    for prune in nested.chain(filter.prunable()).take(MOST_PRUNES) {
+        match prune {
+            Prune::Name(name) => datum(&mut data, &literal_pattern(name)),
+            Prune::Path(path) => {
+                data.push(b'>');
+                let mut place = b"./".to_vec();
+                place.extend_from_slice(&literal_pattern(path));
+                datum(&mut data, &place);
+            }
+        }
+    }
+    data
 }
 
 /// The listing that these lines are; or why they are none.
