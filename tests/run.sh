@@ -46,6 +46,12 @@ wishes() {
 command mkfs.exfat  exfatprogs
 command mount.exfat-fuse exfat-fuse
 command ntfs-3g     ntfs-3g
+command toybox      toybox
+command mksh        mksh
+command yash        yash
+command tcsh        tcsh
+command fish        fish
+command zsh         zsh
 WISHES
 }
 

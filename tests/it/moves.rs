@@ -2,7 +2,7 @@
 //! (spec 4, "Moves").
 
 use crate::support::sandbox::Replica;
-use crate::support::ways::{self, Way};
+use crate::support::ways;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,13 +14,6 @@ fn inodes(replica: &Replica) -> BTreeMap<Vec<u8>, u64> {
 
 fn inode(replica: &Replica, path: &str) -> u64 {
     fs::metadata(replica.at(path)).unwrap().ino()
-}
-
-/// Whether what moved is told by its time of birth. `find` on another machine tells none:
-/// there a directory goes file by file, after the contents were compared, and a file that
-/// was edited as well goes anew.
-fn births_are_known(way: &Way) -> bool {
-    !way.is_remote() || way.here_is() == "initiator"
 }
 
 #[test]
@@ -42,9 +35,7 @@ fn directories_are_renamed_with_all_that_is_in_them() {
             "{name}"
         );
         assert_eq!(inode(there, "archive/pictures/d"), before[&b"photos/c"[..]], "{name}");
-        if births_are_known(way) {
-            assert_eq!(there.deleted(), "", "{name}");
-        }
+        assert_eq!(there.deleted(), "", "{name}");
         way.in_step();
     });
 }
@@ -67,14 +58,10 @@ fn directories_that_moved_into_directories_that_moved_are_followed() {
             }
             way.fine();
             let now = inodes(there);
-            let is_new = |(path, inode): (&Vec<u8>, &u64)| {
-                let counts = births_are_known(way) || here.at(path).is_file();
-                counts && !before.values().any(|old| old == inode)
-            };
-            assert!(!now.iter().any(is_new), "{name}: {renames:?}: {before:?} {now:?}");
+            let is_new = |inode: &u64| !before.values().any(|old| old == inode);
+            assert!(!now.values().any(is_new), "{name}: {renames:?}: {before:?} {now:?}");
             let gone = there.deleted() + &there.backup();
-            assert!(!gone.contains("f "), "{name}: {renames:?}: {gone}");
-            assert!(!births_are_known(way) || gone.is_empty(), "{name}: {renames:?}: {gone}");
+            assert!(gone.is_empty(), "{name}: {renames:?}: {gone}");
             way.in_step();
         };
         follow(&[("m", "z"), ("a", "z/new")]);
@@ -110,12 +97,7 @@ fn a_chain_of_moves_heals_when_its_first_was_refused() {
         let meanwhile = format!("planned:1:echo mine > '{}'", there.at("z").display());
         let run = way.prepare(&[]).env("OSYNC_FAULT", meanwhile).run();
         assert_eq!(run.status, Some(1), "{name}: {run}");
-        let refused: &[&str] = if births_are_known(way) {
-            &["z: cannot follow", "z/a: cannot follow"]
-        } else {
-            &["z: cannot make the directory", "z/of-m: cannot follow", "z/a/of-a: cannot follow"]
-        };
-        for words in refused {
+        for words in ["z: cannot follow", "z/a: cannot follow"] {
             assert!(run.stderr.contains(words), "{name}: {run}");
         }
         assert_eq!(there.read("z").unwrap(), b"mine\n", "{name}");
@@ -143,8 +125,7 @@ fn a_kind_changes_below_a_directory_that_moved() {
         way.fine();
         way.in_step();
         let (deleted, backup) = (there.deleted(), there.backup());
-        let old = if births_are_known(way) { &backup } else { &deleted };
-        assert!(deleted.contains("in 3") && old.contains("b 1"), "{}: {old}", way.name);
+        assert!(deleted.contains("in 3") && backup.contains("b 1"), "{}: {backup}", way.name);
     });
 }
 

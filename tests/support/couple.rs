@@ -54,7 +54,7 @@ impl Couple {
             }
             self.give_to_nobody(&self.side(1).root);
         }
-        if let Some(server) = self.reached.as_ref().and_then(|reached| reached.server.as_ref()) {
+        if let Some(server) = self.reached.as_ref().and_then(|reached| reached.server()) {
             lines.push_str(&format!(
                 "\nTARGET_SYNC_DIR='{}'\nSSH_RSA_PRIVATE_KEY='{}'\nSSH_OPTIONAL_ARGS='{}'\n",
                 server.uri(&self.sandbox.b.root),

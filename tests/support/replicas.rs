@@ -8,7 +8,9 @@ use osync::testing::process::Stop;
 use osync::testing::replica::{LocalReplica, RemoteReplica, Replica, ShellOptions};
 use osync::testing::report::{Event, Reporter};
 use osync::testing::tree::Side;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// How a replica is reached, and what its machine is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,15 +37,35 @@ pub enum Sort {
     PeerLibssh2,
     /// The same, as a user who is not root.
     PeerNobody,
+    /// Behind ssh, where the tools are those of toybox as far as it has them.
+    Toybox,
+    /// Behind ssh, with this machine's tools and another program as `sh`.
+    Sh(&'static str),
+    /// Behind ssh, where the account has another login shell.
+    Login(&'static str),
+    /// Behind ssh, in a chroot with a static BusyBox, without /proc and with an empty /dev.
+    Chroot,
 }
 
 /// A replica and what it needs to exist.
 pub struct Reached {
     /// The replica, not yet prepared.
     pub replica: Box<dyn Replica>,
+    /// The server it is behind, and the tools over there.
+    server: Option<Rc<(Sshd, Option<tempfile::TempDir>)>>,
+}
+
+thread_local! {
+    /// The last server, for the next replica of that sort in the same test.
+    static SERVER: RefCell<Option<(Sort, Rc<(Sshd, Option<tempfile::TempDir>)>)>> =
+        const { RefCell::new(None) };
+}
+
+impl Reached {
     /// The server it is behind.
-    pub server: Option<Sshd>,
-    tools: Option<tempfile::TempDir>,
+    pub fn server(&self) -> Option<&Sshd> {
+        self.server.as_ref().map(|shared| &shared.0)
+    }
 }
 
 /// Says nothing to nobody.
@@ -58,17 +80,36 @@ impl Sort {
     pub fn reach(self, root: &Path) -> Reached {
         if self == Sort::Local {
             let replica = Box::new(LocalReplica::new(Side::Target, root));
-            return Reached { replica, server: None, tools: None };
+            return Reached { replica, server: None };
         }
-        let (server, tools) = self.serve();
+        let shared = SERVER.with_borrow_mut(|last| match last {
+            Some((sort, server)) if *sort == self => Rc::clone(server),
+            _ => {
+                let server = Rc::new(self.serve());
+                *last = Some((self, Rc::clone(&server)));
+                server
+            }
+        });
+        let server = &shared.0;
         let transport = if matches!(self, Sort::Libssh2 | Sort::PeerLibssh2) {
             Transport::Libssh2
         } else {
             Transport::OpenSsh
         };
-        let settings = Remote { transport, osync: self.osync(), ..remote(&server) };
+        let settings = Remote { transport, osync: self.osync(), ..remote(server) };
         let replica = Box::new(by(&settings, server.port, root));
-        Reached { replica, server: Some(server), tools }
+        Reached { replica, server: Some(shared) }
+    }
+
+    /// The program that this sort is about and that this machine lacks.
+    pub fn lacks(self) -> Option<&'static str> {
+        let needed = match self {
+            Sort::Toybox => "toybox",
+            Sort::Sh(shell) | Sort::Login(shell) => shell,
+            Sort::Chroot if !rustix::process::geteuid().is_root() => return Some("root"),
+            _ => return None,
+        };
+        find(needed).is_none().then_some(needed)
     }
 
     /// The osync that it is reached by.
@@ -103,6 +144,29 @@ impl Sort {
             Sort::Posix => with_tools(bsd_tools(false), "sh"),
             Sort::Nobody | Sort::PeerNobody => {
                 (format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody()), None)
+            }
+            Sort::Toybox => with_tools(toybox_tools(), "sh"),
+            Sort::Sh(shell) => {
+                let dir = tools_dir();
+                link(dir.path(), "sh", &found(shell));
+                let path = format!("{}:/usr/bin:/bin", dir.path().display());
+                (format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""), Some(dir))
+            }
+            Sort::Login(shell) => {
+                let shell = found(shell);
+                let line = format!("ForceCommand {} -c \"$SSH_ORIGINAL_COMMAND\"", shell.display());
+                (line, None)
+            }
+            Sort::Chroot => {
+                let dir = chroot();
+                let place = dir.path().display();
+                let chroot = found("chroot");
+                let line = format!(
+                    "ForceCommand unshare -m sh -c 'mount --bind /tmp {place}/tmp && \
+                     PATH=/bin exec {} {place} /bin/sh -c \"$SSH_ORIGINAL_COMMAND\"'",
+                    chroot.display()
+                );
+                (line, Some(dir))
             }
             Sort::BusyBoxNobody => {
                 let tools = busybox_tools();
@@ -183,12 +247,47 @@ fn link(dir: &Path, name: &str, to: &Path) {
     std::os::unix::fs::symlink(to, dir.join(name)).unwrap();
 }
 
-fn found(name: &str) -> PathBuf {
+fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .chain(["/usr/bin".into(), "/bin".into()])
+        .chain(["/usr/bin".into(), "/bin".into(), "/usr/sbin".into()])
         .map(|dir| dir.join(name))
         .find(|path| path.exists())
-        .unwrap_or_else(|| panic!("these tests need {name}"))
+}
+
+fn found(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| panic!("these tests need {name}"))
+}
+
+/// What toybox has; the rest from BusyBox, and this machine's own `sh`.
+fn toybox_tools() -> tempfile::TempDir {
+    let dir = busybox_tools();
+    let toybox = found("toybox");
+    let list = std::process::Command::new(&toybox).output().unwrap();
+    for name in String::from_utf8(list.stdout).unwrap().split_whitespace() {
+        let place = dir.path().join(name);
+        let _ = std::fs::remove_file(&place);
+        std::os::unix::fs::symlink(&toybox, place).unwrap();
+    }
+    std::fs::remove_file(dir.path().join("sh")).unwrap();
+    link(dir.path(), "sh", &found("sh"));
+    dir
+}
+
+/// A root directory with nothing but BusyBox; its rsync is never called.
+fn chroot() -> tempfile::TempDir {
+    let dir = tools_dir();
+    for name in ["bin", "dev", "tmp"] {
+        std::fs::create_dir(dir.path().join(name)).unwrap();
+    }
+    let bin = dir.path().join("bin");
+    let busybox = found("busybox");
+    std::fs::copy(&busybox, bin.join("busybox")).unwrap();
+    let list = std::process::Command::new(&busybox).arg("--list").output().unwrap();
+    for name in String::from_utf8(list.stdout).unwrap().lines().filter(|name| *name != "busybox") {
+        std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("busybox", bin.join("rsync")).unwrap();
+    dir
 }
 
 /// Every applet of BusyBox, and rsync.

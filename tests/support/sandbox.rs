@@ -83,6 +83,8 @@ impl Sandbox {
         }
         command.env("HOME", self.path("home")).env("TMPDIR", self.path("tmp"));
         command.env("LC_ALL", "C.UTF-8").env("LOGFILE", self.path("osync.log"));
+        // a test that is not about an osync over there must not meet one that is installed
+        command.env("REMOTE_OSYNC", "no");
         Run { command, tmp: self.path("tmp"), patience: PATIENCE }
     }
 

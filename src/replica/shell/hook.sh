@@ -72,9 +72,11 @@ signal_hook() {
   fi
 }
 
+# It is gone when this returns: a listener that lives on would read what is asked next.
 end_family() {
   descendants "$1"
   for process in $family; do kill "$process" 2>/dev/null; done
+  wait "$1" 2>/dev/null
 }
 
 # descendants PID: sets $family to it and all below it, by what ps says.
