@@ -151,7 +151,17 @@ fn metadata_is_a_field_of_its_own() {
             ("content and metadata the same way", "a: f1@1 f1@1 f2@5%600 f1@1", &[">> send a"]),
             ("first contact, equal content", "a: - - f1@1%600 f1@1", &[">> attr a"]),
             ("of a directory", "d: d d d%700 d", &[">> attr d"]),
-            ("of a directory that was closed there", "d: d d d d%555", &["<< set d"]),
+            ("of a directory that was closed there", "d: d d d d%555", &["<< attr d"]),
+            (
+                "and into which something goes",
+                "d: d d d d%555\nd/a: f1@1 f1@1 f2@5 f1@1",
+                &["<< set d", ">> send d/a"],
+            ),
+            (
+                "and in which something was edited",
+                "d: d d d d%555\nd/a: f1@1 f1@1 f1@1 f2@5",
+                &["<< send d/a", "<< attr d"],
+            ),
             ("of a directory that only its owner may write", "d: d d d d%300", &["<< attr d"]),
             ("of files recorded as different", "a: f1@1 f2@2 f1@1%600 f2@2", &[">> attr a"]),
         ],
