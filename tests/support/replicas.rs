@@ -47,17 +47,20 @@ pub enum Sort {
     Chroot,
 }
 
+/// A server, and the tools it needs for as long as it runs.
+type Shared = Rc<(Sshd, Option<tempfile::TempDir>)>;
+
 /// A replica and what it needs to exist.
 pub struct Reached {
     /// The replica, not yet prepared.
     pub replica: Box<dyn Replica>,
     /// The server it is behind, and the tools over there.
-    server: Option<Rc<(Sshd, Option<tempfile::TempDir>)>>,
+    server: Option<Shared>,
 }
 
 thread_local! {
     /// The last server, for the next replica of that sort in the same test.
-    static SERVER: RefCell<Option<(Sort, Rc<(Sshd, Option<tempfile::TempDir>)>)>> =
+    static SERVER: RefCell<Option<(Sort, Shared)>> =
         const { RefCell::new(None) };
 }
 
