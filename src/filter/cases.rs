@@ -1,7 +1,8 @@
-// One case a line: rules in order, what they exclude, what they leave in. A rule is
-// `ex=` or `in=` (as --exclude= or --include=), `exf=` or `inf=` (a line of a pattern
-// file). Paths end in a slash if they are directories. Paths below an excluded directory
-// count as excluded.
+// One case a line: rules in order, the paths they exclude, the paths they do not. A rule is
+// `ex=` or `in=` (like --exclude= or --include=), `exf=` or `inf=` (a line of a pattern file).
+// Directories end in a slash. Paths below an excluded directory count as excluded.
+//
+// Included by `src/filter/mod.rs` and `tests/it/filter.rs`.
 const CASES: &[(&[&str], &str, &str)] = &[
     // names and paths without wildcards
     (&["ex=foo"], "foo a/foo foo/ a/foo/ foo/x", "afoo food fo a/b"),

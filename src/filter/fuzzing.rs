@@ -1,8 +1,8 @@
-//! What must hold of any patterns, held against simple models (docs/testing.md).
+//! Properties of patterns on any bytes, checked against simple models (docs/testing.md).
 
 use super::listing::{decode, visible};
 use super::wildmatch::{Text, Wildmatch};
-use super::{Filter, Prune, Verdict};
+use super::{Filter, Inclusion, Prune};
 use crate::config::RuleText;
 use crate::tree::RelPath;
 
@@ -39,19 +39,19 @@ fn pieces(mut rest: &[u8]) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// Matching by the book: which beginnings of the text fit the pieces so far.
+/// Matching by dynamic programming: which prefixes of the text match the pieces so far.
 fn model(pieces: &[Piece<'_>], text: &[u8]) -> bool {
     let mut fits = vec![false; text.len() + 1];
     fits[0] = true;
     for piece in pieces {
         let mut next = vec![false; fits.len()];
-        let mut goes_on = false;
+        let mut matches = false;
         for at in 0..fits.len() {
             let before = at.checked_sub(1).map(|before| text[before]);
             let fitted = at > 0 && fits[at - 1];
-            goes_on = match piece {
-                Piece::Star => fits[at] || goes_on && before != Some(b'/'),
-                Piece::StarStar => fits[at] || goes_on,
+            matches = match piece {
+                Piece::Star => fits[at] || matches && before != Some(b'/'),
+                Piece::StarStar => fits[at] || matches,
                 Piece::Byte(wanted) => fitted && before == Some(*wanted),
                 Piece::OneOf(set) => {
                     let one = before.map(|byte| [byte]).unwrap_or_default();
@@ -59,14 +59,14 @@ fn model(pieces: &[Piece<'_>], text: &[u8]) -> bool {
                     fitted && set.is_ok_and(|set| set.matches(Text::new(&one), 0))
                 }
             };
-            next[at] = goes_on;
+            next[at] = matches;
         }
         fits = next;
     }
     fits.last() == Some(&true)
 }
 
-/// A pattern, a newline, and a text: they match where the model says so.
+/// Takes a pattern, a newline and a text: they match exactly if the model says so.
 pub(crate) fn wildmatch(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (pattern, text) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -91,7 +91,7 @@ pub(crate) fn wildmatch(bytes: &[u8]) {
     }
 }
 
-/// A pattern file, its last line being a path (of a directory, if it ends in a slash): the
+/// Takes a pattern file whose last line is a path (of a directory, if it ends in a slash): the
 /// index changes no verdict, rsync is given the same rules, and what is pruned is excluded.
 pub(crate) fn patterns(bytes: &[u8]) {
     let at = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
@@ -110,17 +110,17 @@ pub(crate) fn patterns(bytes: &[u8]) {
         let verdict = filter.verdict(path, is_dir);
         let in_order = filter.rules.iter().find(|rule| rule.matches(path, is_dir));
         let in_order = in_order.filter(|_| !path.is_empty());
-        assert_eq!(verdict, in_order.map_or(Verdict::Included, |rule| rule.verdict));
-        assert_eq!(as_rsync_has_it(&filter).verdict(path, is_dir), verdict);
+        assert_eq!(verdict, in_order.map_or(Inclusion::Included, |rule| rule.verdict));
+        assert_eq!(from_rsync_args(&filter).verdict(path, is_dir), verdict);
         for prune in filter.prunable() {
             match prune {
                 Prune::Path(path) => {
-                    assert_eq!(filter.verdict(path, true), Verdict::Excluded, "{prune:?}");
+                    assert_eq!(filter.verdict(path, true), Inclusion::Excluded, "{prune:?}");
                 }
                 Prune::Name(name) => {
                     let below = [b"some/where/", name].concat();
                     for place in [name, below.as_slice()] {
-                        assert_eq!(filter.verdict(place, true), Verdict::Excluded, "{prune:?}");
+                        assert_eq!(filter.verdict(place, true), Inclusion::Excluded, "{prune:?}");
                     }
                 }
             }
@@ -128,8 +128,8 @@ pub(crate) fn patterns(bytes: &[u8]) {
     }
 }
 
-/// The filter that rsync's options of this one make.
-fn as_rsync_has_it(filter: &Filter) -> Filter {
+/// The filter as read back from the options that rsync is given.
+fn from_rsync_args(filter: &Filter) -> Filter {
     use std::os::unix::ffi::OsStrExt;
     let rules = filter.rsync_args().map(|option| {
         let (name, pattern) = option.as_bytes().split_at(10);
@@ -139,7 +139,7 @@ fn as_rsync_has_it(filter: &Filter) -> Filter {
     Filter::new(&rules.collect::<Vec<_>>())
 }
 
-/// What rsync lists: names come back as they were.
+/// Takes a name: encoded as rsync prints it, it is decoded to the same bytes.
 pub(crate) fn rsync_list(bytes: &[u8]) {
     let listed = bytes.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"osync:"));
     if let Ok(set) = visible(bytes) {
@@ -148,7 +148,7 @@ pub(crate) fn rsync_list(bytes: &[u8]) {
     let mut written = Vec::new();
     for byte in bytes {
         match byte {
-            // rsync does not print these as they are, and a backslash only before a `#`
+            // rsync encodes unprintable bytes, and a backslash only if a `#` follows.
             b'\\' => written.extend_from_slice(b"\\#134"),
             b' '..=b'~' => written.push(*byte),
             byte => written.extend_from_slice(format!("\\#{byte:03o}").as_bytes()),

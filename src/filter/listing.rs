@@ -1,54 +1,55 @@
-//! What rsync itself lists, where RSYNC_OPTIONAL_ARGS hold options that only rsync understands
-//! (spec 4, "Scanning"). Pure.
+//! Reads rsync's own listing of a replica, which is needed where RSYNC_OPTIONAL_ARGS hold filter
+//! options that only rsync understands (spec 4, "Scanning").
 //!
-//! The list comes from a dry transfer into a directory that is empty or does not exist,
-//! `rsync ARGS SOURCE/ NOWHERE/` with [`ARGUMENTS`], and not from `--list-only`, which
-//! knows nothing of `--max-size` and `--min-size` and shows links in a form that cannot
-//! be told from names holding ` -> `.
+//! The listing is a dry run of a transfer into a directory that is empty or does not exist,
+//! `rsync ARGS SOURCE/ NOWHERE/` with [`ARGUMENTS`]. `--list-only` would not do: it ignores
+//! `--max-size` and `--min-size`, and its output does not distinguish a link from a name that
+//! holds ` -> `.
 
 use crate::tree::RelPath;
 use crate::tree::path::escape;
 use std::collections::HashSet;
 
-/// Begins every line that names an entry; messages of rsync begin otherwise.
+/// Begins every line that names an entry; rsync's messages begin otherwise.
 const MARK: &[u8] = b"osync:";
 
-/// The options of a listing call. Behind them come the task's own rules
+/// The options of the listing. After them come the task's own rules
 /// ([`Filter::rsync_args`](super::Filter::rsync_args)), the options that change the list, the
-/// replica with a final `/`, and a directory that is empty or does not exist (its parent
-/// does).
+/// replica with a final `/`, and a directory that is empty or does not exist but whose parent
+/// exists.
 pub const ARGUMENTS: [&str; 9] =
     ["-n", "-r", "-l", "-D", "-I", "-8", "--out-format=osync:%n", "--stats", "--no-human-readable"];
 
-/// The number of entries, among the figures at the end.
+/// Begins the line of the statistics that says how many entries there are.
 const COUNT: &[u8] = b"Number of created files: ";
 
-/// The last line.
+/// Begins the last line.
 const END: &[u8] = b"total size is ";
 
-/// A list that is not whole: what is missing in it would count as excluded, and be forgotten.
+/// Why a listing is refused. What is missing in it would count as excluded and would be dropped
+/// from the baseline, so it must be complete.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Incomplete {
     /// The last line is missing.
-    #[error("its list has no end")]
+    #[error("its list ends too early")]
     NoEnd,
-    /// The figures do not say how many entries there are.
+    /// The statistics do not say how many entries there are.
     #[error("it does not say how many entries it listed")]
     NoCount,
-    /// Another number than it says.
-    #[error("it listed {listed} entries, and says that there are {told}")]
+    /// The statistics give another number of entries.
+    #[error("it listed {listed} entries, but says that there are {stated}")]
     Count {
-        #[allow(missing_docs)]
+        /// How many lines name an entry.
         listed: u64,
-        #[allow(missing_docs)]
-        told: u64,
+        /// How many entries there are according to the statistics.
+        stated: u64,
     },
-    /// A line that names nothing below the root.
-    #[error("it named an entry that cannot be: {0}")]
+    /// A line names something that is not below the root.
+    #[error("it listed '{0}', which is not a path below the replica")]
     Name(String),
 }
 
-/// The paths that rsync would transfer.
+/// The paths that take part according to rsync.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VisibleSet {
     paths: HashSet<RelPath>,
@@ -61,7 +62,7 @@ impl VisibleSet {
         path.is_root() || self.paths.contains(path)
     }
 
-    /// How many paths there are below the root.
+    /// The number of paths below the root.
     #[must_use]
     pub fn len(&self) -> usize {
         self.paths.len()
@@ -74,14 +75,14 @@ impl VisibleSet {
     }
 }
 
-/// Reads what rsync printed for [`ARGUMENTS`]. Lines that are not ours are messages and
-/// count for nothing; that none of ours is missing, the figures at the end say.
+/// Reads what rsync printed for [`ARGUMENTS`]. Lines without the mark are messages and are
+/// ignored. The statistics at the end prove that no marked line is missing.
 ///
 /// # Errors
-/// The list is not whole.
+/// The listing is incomplete.
 pub fn visible(output: &[u8]) -> Result<VisibleSet, Incomplete> {
     let lines = || output.split(|b| *b == b'\n');
-    // behind the final newline there is nothing more
+    // The output ends with a newline, so the last piece is empty.
     let [.., last, b""] = lines().collect::<Vec<_>>()[..] else { return Err(Incomplete::NoEnd) };
     if !last.starts_with(END) {
         return Err(Incomplete::NoEnd);
@@ -90,20 +91,19 @@ pub fn visible(output: &[u8]) -> Result<VisibleSet, Incomplete> {
     let mut listed = 0;
     for name in lines().filter_map(|line| line.strip_prefix(MARK)) {
         let path = decode(name.strip_suffix(b"/").unwrap_or(name));
-        let refused = || Incomplete::Name(escape(name));
         let path = RelPath::new(if path == b"." { Vec::new() } else { path });
-        let path = path.map_err(|_| refused())?;
+        let path = path.map_err(|_| Incomplete::Name(escape(name)))?;
         if path.is_root() {
-            // of the root rsync tells only what changes in it
+            // Listed only if rsync would change something in the root itself.
             continue;
         }
         listed += 1;
         paths.insert(path);
     }
-    let told = lines().find_map(|line| line.strip_prefix(COUNT)).and_then(leading_number);
-    let told = told.ok_or(Incomplete::NoCount)?;
-    if told != listed || told != paths.len() as u64 {
-        return Err(Incomplete::Count { listed, told });
+    let stated = lines().find_map(|line| line.strip_prefix(COUNT)).and_then(leading_number);
+    let stated = stated.ok_or(Incomplete::NoCount)?;
+    if stated != listed || stated != paths.len() as u64 {
+        return Err(Incomplete::Count { listed, stated });
     }
     Ok(VisibleSet { paths })
 }
@@ -114,7 +114,7 @@ fn leading_number(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(&text[..end]).ok()?.parse().ok()
 }
 
-/// Undoes rsync's `\#ooo` for bytes that it does not print.
+/// Decodes `\#ooo`, which rsync prints in place of a byte that is not printable.
 #[must_use]
 pub fn decode(name: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
@@ -159,7 +159,7 @@ mod tests {
         assert!(visible(&whole(b"", 0)).unwrap().is_empty());
     }
 
-    /// A list with the figures that rsync tells at the end.
+    /// A list with the statistics that rsync prints at the end.
     fn whole(lines: &[u8], count: u64) -> Vec<u8> {
         let end = format!(
             "\nNumber of files: 77 (reg: 6, dir: 3)\nNumber of created files: {count} (reg: {count})\n\
@@ -182,7 +182,7 @@ mod tests {
         for gone in 0..lines.len() {
             let rest = [&lines[..gone], &lines[gone + 1..]].concat().concat();
             match visible(&rest) {
-                // a line that says nothing of what takes part
+                // A line that says nothing about what takes part.
                 Ok(left) => assert_eq!(left, set, "without line {gone}"),
                 Err(_) => assert!(!lines[gone].starts_with(b"skipping"), "without line {gone}"),
             }
@@ -197,7 +197,7 @@ mod tests {
                 assert_eq!(left, set, "damaged at {at}");
             }
         }
-        for (line, why) in [("osync:../up", "cannot be"), ("osync:/etc", "cannot be")] {
+        for (line, why) in [("osync:../up", "../up"), ("osync:/etc", "/etc")] {
             let got = visible(&whole(format!("{line}\n").as_bytes(), 1)).unwrap_err();
             assert!(got.to_string().contains(why), "{got}");
         }

@@ -1,17 +1,17 @@
-//! One rule: what it says, and which paths it is about.
+//! One rule: a verdict, and the pattern that says for which paths.
 
-use super::Verdict;
+use super::Inclusion;
 use super::wildmatch::{Malformed, Text, Wildmatch};
 
-/// The longest pattern rsync takes, in bytes.
+/// The longest pattern that rsync accepts, in bytes.
 const LONGEST: usize = 4095;
 
 /// One include or exclude rule, compiled.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    /// What it says of the paths it matches.
-    pub verdict: Verdict,
-    /// The pattern ended in a slash.
+    /// What it decides for the paths that it matches.
+    pub verdict: Inclusion,
+    /// The pattern ends in a slash, so it matches directories only.
     pub dirs_only: bool,
     /// Which paths it matches.
     pub shape: Shape,
@@ -19,50 +19,50 @@ pub(super) struct Rule {
     pub text: Box<[u8]>,
 }
 
-/// What a pattern looks at.
+/// A pattern, by what has to be compared.
 #[derive(Debug, Clone)]
 pub(super) enum Shape {
-    /// No wildcard, no inner slash: the name.
+    /// No wildcard and no slash: the name.
     Name(Box<[u8]>),
-    /// No wildcard, inner slash: the last components.
+    /// No wildcard, a slash inside: the last components.
     Tail(Box<[u8]>),
-    /// No wildcard, leading slash: the whole path.
+    /// No wildcard, a slash at the front: the whole path.
     Path(Box<[u8]>),
     /// Wildcards.
     Wild(Wild),
-    /// Nothing at all: the pattern is malformed.
+    /// A malformed pattern, which matches nothing.
     Never,
 }
 
-/// A pattern with wildcards and the part of a path it is laid against.
+/// A pattern with wildcards, and the part of a path that it is compared with.
 #[derive(Debug, Clone)]
 pub(super) struct Wild {
     pattern: Wildmatch,
     pub scope: Scope,
-    /// `**` at the front also matches what would stand before the first component.
+    /// The pattern begins with `**`, which also matches the slash before the first component.
     slash_before: bool,
-    /// `***` at the end also matches the directory itself.
-    slash_behind_dirs: bool,
+    /// The pattern ends with `***`, which also matches the directory itself.
+    slash_after_dirs: bool,
 }
 
-/// The part of a path that a wildcard pattern is laid against.
+/// The part of a path that a wildcard pattern is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// The last component.
     Name,
-    /// All of it.
+    /// The whole path.
     Whole,
-    /// So many components at its end, no fewer.
+    /// Exactly this number of components at the end.
     Last(usize),
-    /// All of it, or what follows any slash.
-    AnyComponentOn,
+    /// The whole path, or what follows any slash in it.
+    AnyTail,
 }
 
-/// Why a rule is not what its author may think.
+/// Why a rule does not mean what its author may expect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleFault {
     /// `- ` or `+ ` and nothing else. rsync refuses to run with it.
-    #[error("there is no pattern behind the sign")]
+    #[error("there is no pattern after the sign")]
     Empty,
     /// rsync drops such a rule.
     #[error("it is longer than {LONGEST} bytes and is left out, as rsync does")]
@@ -70,7 +70,7 @@ pub enum RuleFault {
     /// A pattern that matches nothing.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// rsync's `--filter` rules mean nothing here; the text is taken as a file name.
+    /// A rule for rsync's `--filter`, which is read as an ordinary pattern here.
     #[error(
         "merge files and rules with modifiers work only in rsync's --filter; this is taken as a file name"
     )]
@@ -78,9 +78,10 @@ pub enum RuleFault {
 }
 
 impl Rule {
-    /// Reads a pattern that has lost its sign.
+    /// Reads a pattern without its sign. A malformed one is a rule that matches nothing, and its
+    /// fault.
     pub(super) fn new(
-        verdict: Verdict,
+        verdict: Inclusion,
         text: &[u8],
     ) -> Result<(Rule, Option<RuleFault>), RuleFault> {
         if text.is_empty() {
@@ -104,7 +105,7 @@ impl Rule {
         Ok((Rule { verdict, dirs_only, shape, text: text.into() }, fault))
     }
 
-    /// Whether the rule is about this path.
+    /// Whether the pattern matches this path.
     pub(super) fn matches(&self, path: &[u8], is_dir: bool) -> bool {
         if self.dirs_only && !is_dir {
             return false;
@@ -120,7 +121,7 @@ impl Rule {
         }
     }
 
-    /// For rules without wildcards: the last component that every match has.
+    /// The last component of every match of a rule without wildcards.
     pub(super) fn literal_name(&self) -> Option<&[u8]> {
         match &self.shape {
             Shape::Name(text) | Shape::Tail(text) | Shape::Path(text) => Some(last_component(text)),
@@ -140,7 +141,7 @@ impl Shape {
                 None => Shape::Tail(pattern.into()),
             });
         }
-        // rsync looks for the stars in the text of the pattern, escaped or not.
+        // rsync looks for `**` in the text of the pattern, even where a star is escaped.
         let first_double = pattern.windows(2).position(|pair| pair == b"**");
         let leading_double = first_double == Some(0);
         let scope = match (first_double, anchored) {
@@ -148,30 +149,30 @@ impl Shape {
             (_, Some(_)) => Scope::Whole,
             (None, None) => Scope::Last(slashes + 1),
             (Some(0), None) => Scope::Whole,
-            (Some(_), None) => Scope::AnyComponentOn,
+            (Some(_), None) => Scope::AnyTail,
         };
         Ok(Shape::Wild(Wild {
             pattern: Wildmatch::compile(anchored.unwrap_or(pattern))?,
             scope,
             slash_before: leading_double,
-            slash_behind_dirs: first_double.is_some() && pattern.ends_with(b"***"),
+            slash_after_dirs: first_double.is_some() && pattern.ends_with(b"***"),
         }))
     }
 }
 
 impl Wild {
     fn matches(&self, path: &[u8], is_dir: bool) -> bool {
-        let slash_behind = is_dir && self.slash_behind_dirs;
+        let slash_after = is_dir && self.slash_after_dirs;
         match self.scope {
             Scope::Name => self.pattern.matches(Text::new(last_component(path)), 0),
             Scope::Last(count) => last_components(path, count)
                 .is_some_and(|tail| self.pattern.matches(Text::new(tail), 0)),
             Scope::Whole => {
-                let text = Text::with_slashes(path, self.slash_before, slash_behind);
+                let text = Text::with_slashes(path, self.slash_before, slash_after);
                 self.pattern.matches(text, 0)
             }
-            Scope::AnyComponentOn => {
-                let text = Text::with_slashes(path, false, slash_behind);
+            Scope::AnyTail => {
+                let text = Text::with_slashes(path, false, slash_after);
                 let mut starts = (0..=text.len()).filter(|at| *at == 0 || text.at(at - 1) == b'/');
                 starts.any(|start| self.pattern.matches(text, start))
             }

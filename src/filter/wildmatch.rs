@@ -1,11 +1,11 @@
-//! One wildcard pattern against one text, as rsync matches them. Pure.
+//! Matches one wildcard pattern against one text as rsync does.
 //!
-//! A pattern is compiled once. Matching keeps at most two places to come back to: the
-//! latest `*` and the latest `**`. That is enough. A later `*` begins where everything
-//! before it fits first, and one that cannot help without crossing a slash cannot be
-//! helped by an earlier `*` either, because the slash is fixed; only a `**` can step over
-//! it, and whatever precedes a `**` fits best where it fits first. So the time is bounded
-//! by a polynomial of the lengths whatever the pattern, and the stack does not grow.
+//! A pattern is compiled once. Matching keeps at most two places to backtrack to: the latest `*`
+//! and the latest `**`. That is enough. Whatever precedes a star is matched as early as possible,
+//! which leaves the star the most text, so an earlier star never has to be tried again. The one
+//! exception is a `*` that is stopped by a slash: an earlier `*` cannot cross that slash either,
+//! but an earlier `**` can. So the time is polynomial in the lengths whatever the pattern, and the
+//! stack does not grow.
 
 /// Why a pattern can never match anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -24,17 +24,17 @@ pub enum Malformed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
     Byte(u8),
-    /// `?`: anything but a slash.
+    /// `?`: any byte but a slash.
     Any,
-    /// One of the bytes of a set; never a slash.
+    /// A set, by its index in [`Wildmatch::sets`]; never matches a slash.
     Set(u32),
-    /// `*`: any run without a slash.
+    /// `*`: any bytes without a slash.
     Star,
-    /// `**`: any run.
+    /// `**`: any bytes.
     StarStar,
 }
 
-/// The 256 bytes, one bit each.
+/// A set of bytes, one bit for each of the 256.
 type ByteSet = [u64; 4];
 
 /// A compiled pattern.
@@ -44,8 +44,8 @@ pub struct Wildmatch {
     sets: Vec<ByteSet>,
 }
 
-/// What is matched: a name that may count as having a slash in front or behind, as rsync
-/// has it for `**/x` and `x/***`.
+/// The text to match: a name that is treated as if a slash came before or after it, because that
+/// is how rsync makes `**/x` match `x` and `x/***` match `x`.
 #[derive(Debug, Clone, Copy)]
 pub struct Text<'a> {
     name: &'a [u8],
@@ -60,21 +60,21 @@ impl<'a> Text<'a> {
         Text::with_slashes(name, false, false)
     }
 
-    /// The name with slashes around it.
+    /// The name with a slash before or after it.
     #[must_use]
-    pub fn with_slashes(name: &'a [u8], before: bool, behind: bool) -> Self {
+    pub fn with_slashes(name: &'a [u8], before: bool, after: bool) -> Self {
         let lead = usize::from(before);
-        Text { name, lead, len: lead + name.len() + usize::from(behind) }
+        Text { name, lead, len: lead + name.len() + usize::from(after) }
     }
 
-    /// How many bytes it has, slashes around it included.
+    /// Its length in bytes, with these slashes.
     #[must_use]
-    #[allow(clippy::len_without_is_empty)] // nobody asks
+    #[allow(clippy::len_without_is_empty)] // an empty text is nothing special here
     pub fn len(self) -> usize {
         self.len
     }
 
-    /// The byte at a place below [`Text::len`].
+    /// The byte at an index below [`Text::len`].
     #[must_use]
     pub fn at(self, index: usize) -> u8 {
         match index.checked_sub(self.lead) {
@@ -84,8 +84,7 @@ impl<'a> Text<'a> {
     }
 }
 
-/// Where matching goes on when it fails: the token behind a star, and the place in the
-/// text where that star ends for now.
+/// Where to backtrack to: the token after a star, and where in the text that star ends so far.
 #[derive(Clone, Copy)]
 struct Retry {
     token: usize,
@@ -93,8 +92,8 @@ struct Retry {
 }
 
 impl Wildmatch {
-    /// Compiles a pattern that holds at least one of `*`, `?`, `[`, so that backslashes
-    /// escape.
+    /// Compiles a pattern that holds at least one of `*`, `?`, `[`. (In any other, rsync does not
+    /// treat a backslash as an escape.)
     ///
     /// # Errors
     /// The pattern could not match anything.
@@ -161,7 +160,7 @@ impl Wildmatch {
                 None if at == text.len() => return true,
                 _ => {}
             }
-            // Give the latest star one byte more, else the latest double star.
+            // Let the latest star take one more byte, or else the latest double star.
             if let Some(retry) = &mut star
                 && retry.at < text.len()
                 && text.at(retry.at) != b'/'
@@ -180,7 +179,7 @@ impl Wildmatch {
         }
     }
 
-    /// A cheap look at the last byte, which rejects most names for patterns like `*.o`.
+    /// A cheap test of the last byte, which rejects most names for patterns like `*.o`.
     fn end_may_match(&self, text: Text<'_>, start: usize) -> bool {
         match self.tokens.last() {
             Some(Token::Star | Token::StarStar) | None => true,
@@ -206,15 +205,15 @@ fn contains(set: &ByteSet, byte: u8) -> bool {
     set[usize::from(byte >> 6)] & (1 << (byte & 63)) != 0
 }
 
-/// Reads a set; `at` is behind its `[`. Returns the place behind its `]`.
+/// Reads a set from after its `[`. Returns the index after its `]`.
 fn parse_set(pattern: &[u8], mut at: usize) -> Result<(ByteSet, usize), Malformed> {
     let byte_at = |at: usize| pattern.get(at).copied().ok_or(Malformed::OpenBracket);
     let mut set: ByteSet = [0; 4];
     let negated = matches!(byte_at(at)?, b'!' | b'^');
     at += usize::from(negated);
 
-    // The first byte is a member even if it is a `]`; a `-` makes a range only between two
-    // members that are neither classes nor ranges.
+    // The first byte is a member even if it is a `]`. A `-` makes a range only between two single
+    // members, not beside a class or another range.
     let mut previous: Option<u8> = None;
     let mut first = true;
     loop {
@@ -265,8 +264,8 @@ fn parse_set(pattern: &[u8], mut at: usize) -> Result<(ByteSet, usize), Malforme
 
 type Class = fn(&u8) -> bool;
 
-/// Reads a class; `at` is behind its `[:`. None if what follows is no class, so that the
-/// bracket is an ordinary member.
+/// Reads a class from after its `[:`. `None` if what follows is not a class; then the bracket is
+/// an ordinary member of the set.
 fn parse_class(pattern: &[u8], at: usize) -> Result<Option<(Class, usize)>, Malformed> {
     let length = pattern[at..].iter().position(|b| *b == b']').ok_or(Malformed::OpenBracket)?;
     let Some(name) = pattern[at..at + length].strip_suffix(b":") else { return Ok(None) };
@@ -356,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_hold_what_they_hold_in_c_and_never_a_slash() {
+    fn classes_hold_the_same_as_in_c_and_never_a_slash() {
         for (class, members) in [
             ("alnum", "09AZaz"),
             ("alpha", "AZaz"),

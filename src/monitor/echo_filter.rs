@@ -5,7 +5,7 @@ use crate::config::Preserve;
 use crate::reconcile::change::same_metadata;
 use crate::replica;
 use crate::state::{Baseline, Recorded};
-use crate::tree::same::{Inodes, Since, since};
+use crate::tree::same::{ContentChange, Inodes, content_change};
 use crate::tree::{Entry, Kind, RelPath, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -83,7 +83,7 @@ fn is_same(now: &Entry, was: &Entry, preserve: &Preserve) -> bool {
         _ => preserve.acl || preserve.xattr,
     };
     let shown = Preserve { acl: false, xattr: false, ..*preserve };
-    since(now, was, Inodes::Count) == Since::Unchanged
+    content_change(now, was, Inodes::Reliable) == ContentChange::Unchanged
         && same_metadata(now, was, &shown)
         && (!is_hidden || now.ctime == was.ctime)
 }

@@ -9,7 +9,7 @@
 mod tests;
 
 use crate::config::is_ours;
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Inclusion};
 use crate::tree::{RelPath, Side};
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -347,7 +347,7 @@ impl Eyes {
                 let path = directory.join(entry.file_name().as_bytes());
                 let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
                 if is_ours(&path)
-                    || self.filter.verdict(path.as_bytes(), is_dir) == Verdict::Excluded
+                    || self.filter.verdict(path.as_bytes(), is_dir) == Inclusion::Excluded
                 {
                     continue;
                 }
@@ -440,8 +440,8 @@ impl Eyes {
         let verdict = |is_dir| self.filter.verdict_with_parents(path.as_bytes(), is_dir);
         match is_dir {
             _ if is_ours(path) => true,
-            Some(is_dir) => verdict(is_dir) == Verdict::Included,
-            None => verdict(true) == Verdict::Included || verdict(false) == Verdict::Included,
+            Some(is_dir) => verdict(is_dir) == Inclusion::Included,
+            None => verdict(true) == Inclusion::Included || verdict(false) == Inclusion::Included,
         }
     }
 }

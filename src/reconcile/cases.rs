@@ -9,7 +9,7 @@ use super::testing::{
 use super::{Act, Plan, Rules, Settle, as_found, reconcile};
 use crate::report::Level;
 use crate::state::{Baseline, Recorded};
-use crate::tree::same::Answer;
+use crate::tree::same::Comparison;
 use crate::tree::{Inode, Pair, Side, Stamp, Tree};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -244,7 +244,7 @@ fn a_coarse_target_without_modes_settles_after_one_run() {
 // "The same").
 
 /// What is planned when every doubt gets this answer, and how many there were.
-fn with_answer(situation: &Situation, rules: &Rules, answer: Answer) -> (Vec<String>, usize) {
+fn with_answer(situation: &Situation, rules: &Rules, answer: Comparison) -> (Vec<String>, usize) {
     let asked = std::cell::Cell::new(0);
     let plan = plan_with(situation, rules, |_, _| {
         asked.set(asked.get() + 1);
@@ -323,14 +323,16 @@ fn a_doubt_is_settled_by_content_and_else_by_times_or_not_at_all() {
     ];
     for (what, rows, same, different, unknown) in cases {
         let situation = situation(rows);
-        for (answer, expected) in
-            [(Answer::Same, same), (Answer::Different, different), (Answer::Unknown, unknown)]
-        {
+        for (answer, expected) in [
+            (Comparison::Same, same),
+            (Comparison::Different, different),
+            (Comparison::Unknown, unknown),
+        ] {
             let (got, asked) = with_answer(&situation, &rules(), answer);
             assert_eq!(got, **expected, "{what}: {answer:?}");
             assert_eq!(asked, rows.lines().count(), "{what}: {answer:?}");
         }
-        let first = plan_with(&situation, &rules(), |_, _| Answer::Same);
+        let first = plan_with(&situation, &rules(), |_, _| Comparison::Same);
         let after = afterwards(&situation, &first);
         let second = plan(&after, &rules());
         assert!(second.is_empty() && second.doubts.is_empty(), "{what}: {:?}", lines(&second));
@@ -390,10 +392,10 @@ fn files_that_were_written_on_both_sides_within_one_tick_are_in_doubt() {
     }
     let expected = [">> send a", "conflict a initiator Tie"];
     assert_eq!(
-        with_answer(&situation, &rules(), Answer::Different),
+        with_answer(&situation, &rules(), Comparison::Different),
         (expected.map(str::to_owned).to_vec(), 1)
     );
-    assert_eq!(with_answer(&situation, &rules(), Answer::Same), (vec![], 1));
+    assert_eq!(with_answer(&situation, &rules(), Comparison::Same), (vec![], 1));
 }
 
 #[test]
@@ -408,7 +410,10 @@ fn one_way_the_time_of_the_side_that_is_brought_over_goes_along() {
     let mut rules = rules();
     rules.policy.one_way_from = Some(Side::Initiator);
     let situation = situation("a: - - f1@1 f1@5");
-    assert_eq!(with_answer(&situation, &rules, Answer::Same), (vec![">> time a 1".to_owned()], 1));
+    assert_eq!(
+        with_answer(&situation, &rules, Comparison::Same),
+        (vec![">> time a 1".to_owned()], 1)
+    );
 }
 
 #[test]
@@ -421,7 +426,7 @@ fn a_replica_whose_root_is_another_directory_has_no_inodes_to_go_by() {
         let mut situation = situation(rows);
         situation.baseline.header_mut().roots = roots(9);
         situation.trees.initiator.entry_mut(Tree::ROOT).ino = root;
-        let plan = plan_with(&situation, &rules(), |_, _| Answer::Different);
+        let plan = plan_with(&situation, &rules(), |_, _| Comparison::Different);
         assert_eq!(lines(&plan), expected, "{root}");
         assert_eq!(plan.renumbered, Pair::new(root == 7, false));
         let after = afterwards(&situation, &plan);
@@ -446,14 +451,14 @@ fn where_most_files_have_other_numbers_the_file_system_gave_them() {
         [(101, 200, true), (100, 199, false), (101, 202, false), (3, 3, false)]
     {
         let situation = situation(&rows(anew, all));
-        let (got, asked) = with_answer(&situation, &rules(), Answer::Same);
+        let (got, asked) = with_answer(&situation, &rules(), Comparison::Same);
         assert_eq!((got.len(), asked), (0, if renumbered { 0 } else { anew }), "{anew} of {all}");
         assert_eq!(plan(&situation, &rules()).renumbered.initiator, renumbered);
     }
 }
 
 /// What `--initialize` records of each path.
-fn initialised(situation: &Situation, answer: Answer) -> (Vec<String>, Situation) {
+fn initialised(situation: &Situation, answer: Comparison) -> (Vec<String>, Situation) {
     let mut rules = rules();
     let trees = &situation.trees;
     let (plan, achieved) = loop {
@@ -488,7 +493,7 @@ fn only_what_agrees_on_both_sides_is_recorded_where_a_run_initialises() {
         m: - - f1@1%600 f1@1";
     let rows: String = rows.lines().map(|row| format!("{}\n", row.trim())).collect();
     let before = situation(&rows);
-    let (known, after) = initialised(&before, Answer::Same);
+    let (known, after) = initialised(&before, Comparison::Same);
     assert_eq!(known, ["a", "b", "d", "l", "m"]);
     let expected = [
         "<< tree e",
@@ -501,7 +506,7 @@ fn only_what_agrees_on_both_sides_is_recorded_where_a_run_initialises() {
         "conflict f initiator Kinds",
     ];
     assert_eq!(lines(&plan(&after, &rules())), expected, "no difference became invisible");
-    let (known, _) = initialised(&before, Answer::Different);
+    let (known, _) = initialised(&before, Comparison::Different);
     assert_eq!(known, ["a", "d", "l", "m"]);
 }
 
@@ -776,9 +781,9 @@ fn without_times_of_birth_a_move_is_in_doubt_until_the_contents_are_compared() {
         let doubt = Pair::new(node(Side::Initiator, "b"), node(Side::Target, "a"));
         assert_eq!(first.doubts, if in_doubt { vec![doubt] } else { vec![] }, "{what}");
         for (answer, settled) in [
-            (Answer::Same, &[">> move a -> b"][..]),
-            (Answer::Different, &as_two),
-            (Answer::Unknown, &as_two),
+            (Comparison::Same, &[">> move a -> b"][..]),
+            (Comparison::Different, &as_two),
+            (Comparison::Unknown, &as_two),
         ] {
             let mut rules = rules();
             rules.settled.insert(doubt, answer);

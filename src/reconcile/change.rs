@@ -2,7 +2,7 @@
 
 use crate::config::Preserve;
 use crate::state::{Baseline, Covers, Damaged, Recorded};
-use crate::tree::same::{Inodes, Since, since, stamps_agree, times_agree};
+use crate::tree::same::{ContentChange, Inodes, content_change, stamps_agree, times_agree};
 use crate::tree::{Abilities, Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,9 @@ pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Ch
     match was {
         Recorded::Absent => Some(Change::Created),
         Recorded::Seen(before) => against(now, before, by),
-        Recorded::Listed(Some(before)) if since(now, before, by.inodes) == Since::Unchanged => {
+        Recorded::Listed(Some(before))
+            if content_change(now, before, by.inodes) == ContentChange::Unchanged =>
+        {
             against(now, before, by)
         }
         Recorded::Listed(_) if !now.kind.is_dir() && now.mtime > by.listed_at => {
@@ -62,10 +64,10 @@ pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Ch
 }
 
 fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<Change> {
-    match since(now, before, by.inodes) {
-        Since::Changed => Some(Change::Modified),
-        Since::Unchanged => Some(with_that_content(now, before, by.preserve)),
-        Since::Doubt => None,
+    match content_change(now, before, by.inodes) {
+        ContentChange::Changed => Some(Change::Modified),
+        ContentChange::Unchanged => Some(with_that_content(now, before, by.preserve)),
+        ContentChange::Doubt => None,
     }
 }
 
@@ -277,7 +279,7 @@ mod tests {
     }
 
     fn by(listed_at: i64, preserve: &Preserve) -> Measure<'_> {
-        Measure { listed_at: Stamp::new(listed_at, 0), preserve, inodes: Inodes::Count }
+        Measure { listed_at: Stamp::new(listed_at, 0), preserve, inodes: Inodes::Reliable }
     }
 
     #[test]

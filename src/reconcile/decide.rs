@@ -12,8 +12,8 @@ use crate::replica::Keep;
 use crate::report::{Level, Problem};
 use crate::state::{Header, InflightPath, Part, Record, Recorded};
 use crate::tree::same::{
-    Across, Answer, Inodes, Past, across, digests_agree, is_silently_changed, looks_alike,
-    times_agree,
+    Comparison, EqualTimes, Inodes, Sameness, compare_sides, digests_agree, is_silently_changed,
+    looks_alike, times_agree,
 };
 use crate::tree::{Entry, Kind, Lack, NodeId, Pair, RelPath, Side, Standing, Tree};
 
@@ -132,10 +132,10 @@ impl<'a> Facts<'a> {
             return found.map(|change| change.unwrap_or(Change::Modified));
         };
         let settled = match (entry(doubtful), &record.was[doubtful], self.answer(Pair::new(i, t))) {
-            (Some(now), Recorded::Seen(before), Some(Answer::Same)) => {
+            (Some(now), Recorded::Seen(before), Some(Comparison::Same)) => {
                 with_that_content(now, before, &self.rules.preserve)
             }
-            (_, _, Some(Answer::Different)) => Change::Modified,
+            (_, _, Some(Comparison::Different)) => Change::Modified,
             (_, _, answer) => {
                 self.in_doubt[path_id.index()] = true;
                 match answer {
@@ -157,14 +157,14 @@ impl<'a> Facts<'a> {
     /// Whether the contents of two files are the same, by what is known by now; none: they have
     /// not been compared yet.
     #[must_use]
-    pub fn answer(&self, files: Doubt) -> Option<Answer> {
+    pub fn answer(&self, files: Doubt) -> Option<Comparison> {
         let entries = Pair::from_fn(|side: Side| self.trees[side].entry(files[side]));
         let (i, t) = (entries.initiator, entries.target);
         if i.kind != t.kind || i.size != t.size || digests_agree(i, t) == Some(false) {
-            return Some(Answer::Different);
+            return Some(Comparison::Different);
         }
         if digests_agree(i, t) == Some(true) {
-            return Some(Answer::Same);
+            return Some(Comparison::Same);
         }
         self.rules.settled.get(&files).copied()
     }
@@ -177,7 +177,7 @@ impl<'a> Facts<'a> {
             (plan.delta.now(path_id, Side::Initiator), plan.delta.now(path_id, Side::Target));
         let (Some(i), Some(t)) = (i, t) else { return false };
         looks_alike(self.trees.initiator.entry(i), self.trees.target.entry(t))
-            || self.rules.settled.get(&Pair::new(i, t)) == Some(&Answer::Same)
+            || self.rules.settled.get(&Pair::new(i, t)) == Some(&Comparison::Same)
     }
 
     fn see_frozen_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
@@ -489,10 +489,10 @@ impl<'a> Decide<'a, '_> {
         let changes = self.facts.changes[path_id.index()];
         let created = Side::BOTH.iter().any(|side| changes[*side] == Change::Created);
         let past = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
-            (true, true) if self.is_known_on_both(path_id) => Past::BothChanged,
-            (true, true) if self.was_on_its_way(path_id).is_some() => Past::BothChanged,
-            (true, true) => Past::Unknown,
-            _ if self.is_only_listed(path_id) || created => Past::Unknown,
+            (true, true) if self.is_known_on_both(path_id) => EqualTimes::ProveNothing,
+            (true, true) if self.was_on_its_way(path_id).is_some() => EqualTimes::ProveNothing,
+            (true, true) => EqualTimes::Suffice,
+            _ if self.is_only_listed(path_id) || created => EqualTimes::Suffice,
             (false, false) => {
                 let same = looks_alike(entries.initiator, entries.target);
                 return if same { Compared::Same } else { Compared::Different };
@@ -502,10 +502,10 @@ impl<'a> Decide<'a, '_> {
             _ => return Compared::Different,
         };
         let alike = looks_alike(entries.initiator, entries.target);
-        match across(entries.initiator, entries.target, past) {
-            Across::InStep => return Compared::Same,
-            Across::Different => return Compared::Different,
-            Across::Doubt => {}
+        match compare_sides(entries.initiator, entries.target, past) {
+            Sameness::Same => return Compared::Same,
+            Sameness::Different => return Compared::Different,
+            Sameness::Doubt => {}
         }
         // Of which only one side changed, that one goes over.
         let one_changed = changes.initiator.is_new_work() != changes.target.is_new_work();
@@ -517,14 +517,14 @@ impl<'a> Decide<'a, '_> {
             return Compared::Different;
         };
         match self.facts.answer(Pair::new(i, t)) {
-            Some(Answer::Same) => Compared::Same,
-            Some(Answer::Different) => Compared::Different,
+            Some(Comparison::Same) => Compared::Same,
+            Some(Comparison::Different) => Compared::Different,
             // Where the times differ they decide, as they did before contents were compared.
-            Some(Answer::Unknown) if !alike => {
+            Some(Comparison::Unknown) if !alike => {
                 self.plan.unsettled += 1;
                 Compared::Different
             }
-            Some(Answer::Unknown) => {
+            Some(Comparison::Unknown) => {
                 self.plan.unsettled += 1;
                 Compared::Unknown
             }
@@ -941,7 +941,7 @@ mod torn_tests {
     use crate::reconcile::{Rules, Writes};
     use crate::state::{InflightPath, Part};
     use crate::tree::Side;
-    use crate::tree::same::Answer;
+    use crate::tree::same::Comparison;
 
     fn interrupted(noted: &[(&str, Part, Side)]) -> Rules {
         let mut rules = rules();
@@ -952,7 +952,7 @@ mod torn_tests {
         rules
     }
 
-    fn planned(rows: &str, rules: &Rules, answer: Answer) -> Vec<String> {
+    fn planned(rows: &str, rules: &Rules, answer: Comparison) -> Vec<String> {
         let mut words = words(&plan_with(&situation(rows), rules, |_, _| answer));
         words.retain(|word| word.contains("send"));
         words
@@ -980,7 +980,7 @@ mod torn_tests {
                 for prevalence in Side::BOTH {
                     let mut rules = interrupted(&[("a", Part::Itself, to)]);
                     rules.policy.prevalence = prevalence;
-                    let planned = planned(rows, &rules, Answer::Different);
+                    let planned = planned(rows, &rules, Comparison::Different);
                     assert_eq!(planned, *expected, "{what}, to {to}, {prevalence} prevails");
                 }
             }
@@ -992,16 +992,16 @@ mod torn_tests {
         let rows = "d: d d d d\nd/a: - - f7@5 f7@5";
         for (part, at) in [(Part::Itself, "d/a"), (Part::Subtree, "d"), (Part::Subtree, "")] {
             let rules = interrupted(&[(at, part, Side::Target)]);
-            assert_eq!(planned(rows, &rules, Answer::Same), [""; 0]);
-            assert_eq!(planned(rows, &rules, Answer::Different), [">> send d/a"], "{at:?}");
+            assert_eq!(planned(rows, &rules, Comparison::Same), [""; 0]);
+            assert_eq!(planned(rows, &rules, Comparison::Different), [">> send d/a"], "{at:?}");
         }
         for (part, at) in [(Part::Itself, "d"), (Part::MakesWay, "d/a"), (Part::Metadata, "d/a")] {
             let rules = interrupted(&[(at, part, Side::Target)]);
-            assert_eq!(planned(rows, &rules, Answer::Different), [""; 0], "{part:?}");
+            assert_eq!(planned(rows, &rules, Comparison::Different), [""; 0], "{part:?}");
         }
         // what is recorded was flushed
         let rules = interrupted(&[("a", Part::Itself, Side::Target)]);
-        assert_eq!(planned("a: f7@5 f7@5 f7@5 f7@5", &rules, Answer::Different), [""; 0]);
+        assert_eq!(planned("a: f7@5 f7@5 f7@5 f7@5", &rules, Comparison::Different), [""; 0]);
     }
 
     #[test]
@@ -1031,7 +1031,7 @@ mod torn_tests {
         {
             let mut rules = interrupted(&[("a", Part::Itself, Side::Target)]);
             rules.policy.one_way_from = Some(Side::Initiator);
-            assert_eq!(planned(rows, &rules, Answer::Different), *expected, "{rows}");
+            assert_eq!(planned(rows, &rules, Comparison::Different), *expected, "{rows}");
         }
     }
 }

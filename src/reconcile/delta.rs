@@ -279,7 +279,7 @@ impl Delta {
         let up = |at: &PathId| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);
         let chain =
             std::iter::successors(Some(path_id).filter(|path_id| *path_id != Delta::ROOT), up);
-        RelPath::of_names(chain.map(|at| self.name(at)))
+        RelPath::from_names_upwards(chain.map(|at| self.name(at)))
     }
 
     /// The length of the path in bytes.

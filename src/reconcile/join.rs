@@ -9,7 +9,10 @@ use super::delta::{Delta, PathId};
 use crate::config::Preserve;
 use crate::state::{Baseline, Cursor, Damaged, Header, Known, Record, Recorded};
 use crate::threads;
-use crate::tree::same::{Across, Inodes, Past, Since, across, looks_alike, since, times_agree};
+use crate::tree::same::{
+    ContentChange, EqualTimes, Inodes, Sameness, compare_sides, content_change, looks_alike,
+    times_agree,
+};
 use crate::tree::{Entry, Kind, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -284,18 +287,20 @@ impl Walk<'_> {
             // Nobody knows who changed it last. Of what is only listed both sides may have been
             // changed, so equal times count there as well.
             let is_news = |side: Side, now: &Entry| match was.map(|was| was[side]) {
-                Some(Recorded::Seen(before)) => self.since(side, now, before) != Since::Unchanged,
+                Some(Recorded::Seen(before)) => {
+                    self.content_change(side, now, before) != ContentChange::Unchanged
+                }
                 _ => false,
             };
             return !is_news(Side::Initiator, i)
                 && !is_news(Side::Target, t)
-                && across(i, t, Past::Unknown) == Across::InStep
+                && compare_sides(i, t, EqualTimes::Suffice) == Sameness::Same
                 && times_agree(i, t)
                 && agrees_beside_content()
                 && !(i.kind == Kind::File && is_suspect());
         };
-        if self.since(Side::Initiator, i, was_i) != Since::Unchanged
-            || self.since(Side::Target, t, was_t) != Since::Unchanged
+        if self.content_change(Side::Initiator, i, was_i) != ContentChange::Unchanged
+            || self.content_change(Side::Target, t, was_t) != ContentChange::Unchanged
         {
             return false;
         }
@@ -318,8 +323,8 @@ impl Walk<'_> {
             && is_as_recorded(t, was_t)
     }
 
-    fn since(&self, side: Side, now: &Entry, before: &Entry) -> Since {
-        since(now, before, self.inodes[side])
+    fn content_change(&self, side: Side, now: &Entry, before: &Entry) -> ContentChange {
+        content_change(now, before, self.inodes[side])
     }
 }
 
@@ -441,7 +446,7 @@ pub fn inodes_of_roots(trees: &Pair<Tree>, header: &Header, rules: &Rules) -> Pa
         let root = trees[side].entry(Tree::ROOT).inode();
         match (header.roots[side], root) {
             (Some(before), Some(now)) if before != now => Inodes::Meaningless,
-            _ => Inodes::Count,
+            _ => Inodes::Reliable,
         }
     })
 }
@@ -459,7 +464,8 @@ pub fn inodes_of_files(trees: &Pair<Tree>, delta: &Delta, inodes: Pair<Inodes>) 
             let was = delta.record(*path_id).map(|record| &record.was[side]);
             match (delta.now(*path_id, side), was) {
                 (Some(now), Some(Recorded::Seen(before))) => {
-                    since(tree.entry(now), before, Inodes::Count) == Since::Doubt
+                    content_change(tree.entry(now), before, Inodes::Reliable)
+                        == ContentChange::Doubt
                 }
                 _ => false,
             }
@@ -468,7 +474,7 @@ pub fn inodes_of_files(trees: &Pair<Tree>, delta: &Delta, inodes: Pair<Inodes>) 
         let is_file =
             |id: &_| tree.standing(*id) == Standing::Present && tree.entry(*id).kind == Kind::File;
         let most = doubts > FEW_DOUBTS && doubts * 2 > tree.ids().filter(is_file).count();
-        if most { Inodes::Meaningless } else { Inodes::Count }
+        if most { Inodes::Meaningless } else { Inodes::Reliable }
     })
 }
 

@@ -32,7 +32,7 @@ pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
 use crate::state::{Baseline, Damaged, InflightPath};
-use crate::tree::same::{Across, Answer, Inodes, Past, across};
+use crate::tree::same::{Comparison, EqualTimes, Inodes, Sameness, compare_sides};
 use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
 use record::Achieved;
 use saved_plan::SavedPlan;
@@ -62,7 +62,7 @@ pub struct Rules {
     /// Whether all that it had written is still there.
     pub writes: Writes,
     /// What was found out about contents since a plan asked for it.
-    pub settled: HashMap<Doubt, Answer>,
+    pub settled: HashMap<Doubt, Comparison>,
     /// `osync apply`: nothing is done but what this plan says.
     pub saved: Option<SavedPlan>,
 }
@@ -166,16 +166,16 @@ pub fn as_found(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
         let both = now(Side::Initiator).zip(now(Side::Target));
         let agrees = both.is_some_and(|(i, t)| {
             let (initiator, target) = (trees.initiator.entry(i), trees.target.entry(t));
-            match across(initiator, target, Past::Unknown) {
-                Across::InStep => true,
-                Across::Different => false,
-                Across::Doubt => {
+            match compare_sides(initiator, target, EqualTimes::Suffice) {
+                Sameness::Same => true,
+                Sameness::Different => false,
+                Sameness::Doubt => {
                     let doubt = Pair::new(i, t);
                     let answer = rules.settled.get(&doubt);
                     if answer.is_none() {
                         plan.doubts.push(doubt);
                     }
-                    answer == Some(&Answer::Same)
+                    answer == Some(&Comparison::Same)
                 }
             }
         });

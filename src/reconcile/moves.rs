@@ -10,7 +10,7 @@ use super::decide::Facts;
 use super::delta::{Delta, PathId};
 use super::plan::{Move, Plan};
 use crate::state::{Header, Recorded};
-use crate::tree::same::{Across, Answer, Inodes, renamed};
+use crate::tree::same::{Comparison, Inodes, Sameness, same_after_rename};
 use crate::tree::{Entry, Kind, Pair, Side, Tree};
 use std::collections::HashMap;
 
@@ -38,7 +38,7 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
     }
     for dirs in [true, false] {
         let tells = |side: &Side| {
-            policy.one_way_from != Some(side.other()) && facts.inodes[*side] == Inodes::Count
+            policy.one_way_from != Some(side.other()) && facts.inodes[*side] == Inodes::Reliable
         };
         for side in Side::BOTH.into_iter().filter(tells) {
             // What was in a directory that moved, and moved out of it, starts from there.
@@ -90,7 +90,11 @@ fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<C
             let (to, from) = (to?, (*old.get(&inode)?)?);
             let now = tree.entry(delta.now(to, side)?);
             let before = was_seen(delta, from, side)?;
-            (renamed(now, before) != Across::Different).then_some(Candidate { side, from, to })
+            (same_after_rename(now, before) != Sameness::Different).then_some(Candidate {
+                side,
+                from,
+                to,
+            })
         })
         .collect();
     // Always in the same order, and nothing before the directory that it moved into: the
@@ -135,11 +139,11 @@ fn accept(
     } else {
         return None;
     };
-    if renamed(&now, &before) == Across::Doubt && follows.is_some() {
+    if same_after_rename(&now, &before) == Sameness::Doubt && follows.is_some() {
         let doubt = facts.doubt(side, plan.delta.now(to, side)?, plan.delta.now(from, other)?);
         match facts.rules.settled.get(&doubt) {
-            Some(Answer::Same) => {}
-            Some(Answer::Different | Answer::Unknown) => return None,
+            Some(Comparison::Same) => {}
+            Some(Comparison::Different | Comparison::Unknown) => return None,
             None => {
                 plan.doubts.push(doubt);
                 return None;
@@ -181,7 +185,7 @@ fn both_moved_alike(facts: &Facts<'_>, plan: &Plan, candidate: Candidate) -> boo
         (Some(before), Some(now)) => {
             plan.delta.now(from, other).is_none()
                 && inode(before) == inode(now)
-                && renamed(now, before) != Across::Different
+                && same_after_rename(now, before) != Sameness::Different
         }
         _ => false,
     }

@@ -4,7 +4,7 @@ use super::delta::{Delta, PathId};
 use super::join::{self, Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
-use crate::tree::same::{arrived, is_same_thing, stamps_agree};
+use crate::tree::same::{arrived, is_same_inode, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -382,7 +382,7 @@ impl<'a> Recorder<'a> {
             Some(fresh) => match (scanned, fresh) {
                 (Some(scanned), Some(fresh)) if stamps_agree(fresh, scanned) => Some(fresh.clone()),
                 (Some(scanned), Some(fresh))
-                    if verdict.time_on == Some(side) && is_same_thing(scanned, fresh) =>
+                    if verdict.time_on == Some(side) && is_same_inode(scanned, fresh) =>
                 {
                     let given = self.plan.entry(self.trees, path_id, side.other());
                     let is_given = given.is_some_and(|given| arrived(given, fresh));

@@ -261,7 +261,7 @@ impl<'a> Walk<'a> {
             return next;
         }
         // The folding of both sides.
-        let joint = dir.naming.initiator.with(dir.naming.target);
+        let joint = dir.naming.initiator.or(dir.naming.target);
         let mut classes: BTreeMap<Vec<u8>, Class> = BTreeMap::new();
         for (now, known) in joined {
             let name = Side::BOTH
@@ -442,7 +442,7 @@ impl<'a> Walk<'a> {
         live[side].len() > 1
             && live[side.other()].len() < 2
             && names.clone().enumerate().any(|(at, name)| {
-                names.clone().skip(at + 1).any(|other| across.is_one(name, other))
+                names.clone().skip(at + 1).any(|other| across.same_name(name, other))
             })
     }
 
@@ -497,7 +497,7 @@ impl<'a> Walk<'a> {
                     let other_name = self.name(across, *other);
                     !self.is_live(across, *other)
                         && other_name != name
-                        && dir.naming[across].is_one(name, other_name)
+                        && dir.naming[across].same_name(name, other_name)
                 })
             };
             let met: Vec<NodeId> = live[side].iter().copied().filter(meets).collect();

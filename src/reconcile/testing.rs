@@ -14,7 +14,7 @@ use super::{Rules, Writes, reconcile};
 use crate::config::{Policy, Preserve};
 use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
-use crate::tree::same::{Answer, times_agree};
+use crate::tree::same::{Comparison, times_agree};
 use crate::tree::{
     Child, Entry, Extra, Kind, Pair, RelPath, Side, Stamp, Standing, Tree, TreeBuilder,
 };
@@ -331,18 +331,16 @@ pub fn afterwards(situation: &Situation, plan: &Plan) -> Situation {
 /// The plan for a situation, when all its doubts are settled: contents are taken for the same
 /// where the times are.
 pub fn plan(situation: &Situation, rules: &Rules) -> Plan {
-    plan_with(
-        situation,
-        rules,
-        |a, b| if times_agree(a, b) { Answer::Same } else { Answer::Different },
-    )
+    plan_with(situation, rules, |a, b| {
+        if times_agree(a, b) { Comparison::Same } else { Comparison::Different }
+    })
 }
 
 /// The plan for a situation, when all its doubts are settled in some way.
 pub fn plan_with(
     situation: &Situation,
     rules: &Rules,
-    settle: impl Fn(&Entry, &Entry) -> Answer,
+    settle: impl Fn(&Entry, &Entry) -> Comparison,
 ) -> Plan {
     let mut rules = rules.clone();
     let trees = &situation.trees;

@@ -310,7 +310,7 @@ pub(crate) fn read_entry(
         let other = other.ok_or_else(|| reader.damaged("there is no other side's entry"))?;
         entry.set_extra(other.extra().clone());
     } else {
-        entry.forget_extra();
+        entry.clear_extra();
     }
     Ok(())
 }

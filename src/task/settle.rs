@@ -8,7 +8,7 @@ use crate::reconcile::Doubt;
 use crate::replica::{Compared, Couple, DigestKind, PathError, compare};
 use crate::report::{Event, Level};
 use crate::state::{Seen, Settled, StateStore};
-use crate::tree::same::{Answer, times_agree};
+use crate::tree::same::{Comparison, times_agree};
 use crate::tree::{Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const KEEP_EVERY: Duration = Duration::from_secs(20);
 type Digest = Result<[u8; 32], PathError>;
 
 /// What a run found out about contents.
-pub(super) type Answers = HashMap<Doubt, Answer>;
+pub(super) type Answers = HashMap<Doubt, Comparison>;
 
 /// Why some files could not be compared.
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl Task<'_> {
             // Of a batch that was stopped, what is there counts.
             for (doubt, answer) in batch.iter().zip(found.as_deref().unwrap_or_default()) {
                 answers.insert(*doubt, *answer);
-                differ += u64::from(*answer == Answer::Different);
+                differ += u64::from(*answer == Comparison::Different);
                 kept.extend(self.settled(trees, *doubt, *answer));
             }
             if found.is_err() || self.around.stop.reason().is_some() {
@@ -103,7 +103,7 @@ impl Task<'_> {
         trees: &Pair<Tree>,
         doubts: &[Doubt],
         failures: &mut Failures,
-    ) -> Result<Vec<Answer>, Halt> {
+    ) -> Result<Vec<Comparison>, Halt> {
         let entry = |doubt: &Doubt, side: Side| trees[side].entry(doubt[side]);
         let couple = |doubt: &Doubt| Couple {
             paths: Pair::from_fn(|side| trees[side].path(doubt[side])),
@@ -120,14 +120,14 @@ impl Task<'_> {
                 .collect());
         }
         let Some(kind) = self.common_digest() else {
-            return Ok(vec![Answer::Unknown; doubts.len()]);
+            return Ok(vec![Comparison::Unknown; doubts.len()]);
         };
         let mut answers = Vec::with_capacity(doubts.len());
         for ((doubt, couple), digests) in
             doubts.iter().zip(&couples).zip(self.digests(kind, &couples)?)
         {
             answers.push(match (digests.initiator, digests.target) {
-                (Ok(a), Ok(b)) if a != b => Answer::Different,
+                (Ok(a), Ok(b)) if a != b => Comparison::Different,
                 // A CRC shows that contents differ; that they do not, only together with equal
                 // times.
                 (Ok(_), Ok(_))
@@ -137,7 +137,7 @@ impl Task<'_> {
                             entry(doubt, Side::Target),
                         ) =>
                 {
-                    Answer::Same
+                    Comparison::Same
                 }
                 (Ok(_), Ok(_)) => {
                     let action = "prove that both hold the same".into();
@@ -146,7 +146,7 @@ impl Task<'_> {
                         .to_owned();
                     let error = PathError::Failed { action, cause };
                     failures.add(Side::Target, &couple.paths.target, error);
-                    Answer::Unknown
+                    Comparison::Unknown
                 }
                 (Err(error), _) => refused(Side::Initiator, couple, error, failures),
                 (_, Err(error)) => refused(Side::Target, couple, error, failures),
@@ -196,7 +196,7 @@ impl Task<'_> {
             };
             let doubt = Pair::new(i, t);
             if wanted.contains(&doubt) {
-                let answer = if one.same { Answer::Same } else { Answer::Different };
+                let answer = if one.same { Comparison::Same } else { Comparison::Different };
                 answers.insert(doubt, answer);
             }
             true
@@ -206,14 +206,14 @@ impl Task<'_> {
 
     /// An answer that may be kept: not of a file that was touched so lately that a further
     /// change might show no other time.
-    fn settled(&self, trees: &Pair<Tree>, doubt: Doubt, answer: Answer) -> Option<Settled> {
+    fn settled(&self, trees: &Pair<Tree>, doubt: Doubt, answer: Comparison) -> Option<Settled> {
         let entries = Pair::from_fn(|side: Side| trees[side].entry(doubt[side]));
         let is_old = |side: Side| is_before(entries[side].ctime, self.began[side]);
         let files = Pair::from_fn(|side| Seen::of(trees[side].path(doubt[side]), entries[side]));
         let same = match answer {
-            Answer::Same => true,
-            Answer::Different => false,
-            Answer::Unknown => return None,
+            Comparison::Same => true,
+            Comparison::Different => false,
+            Comparison::Unknown => return None,
         };
         Side::BOTH.into_iter().all(is_old).then_some(Settled { files, same })
     }
@@ -271,18 +271,23 @@ fn batches<'a>(trees: &Pair<Tree>, doubts: &'a [Doubt], most: usize) -> Vec<&'a 
     batches
 }
 
-fn answer(found: Compared, couple: &Couple<'_>, failures: &mut Failures) -> Answer {
+fn answer(found: Compared, couple: &Couple<'_>, failures: &mut Failures) -> Comparison {
     match found {
-        Ok(true) => Answer::Same,
-        Ok(false) => Answer::Different,
+        Ok(true) => Comparison::Same,
+        Ok(false) => Comparison::Different,
         Err(failed) => refused(failed.side, couple, failed.error, failures),
     }
 }
 
-fn refused(side: Side, couple: &Couple<'_>, error: PathError, failures: &mut Failures) -> Answer {
+fn refused(
+    side: Side,
+    couple: &Couple<'_>,
+    error: PathError,
+    failures: &mut Failures,
+) -> Comparison {
     // What changed since the scan is looked at again before anything is done to it.
     if !matches!(error, PathError::Changed | PathError::Vanished) {
         failures.add(side, &couple.paths[side], error);
     }
-    Answer::Unknown
+    Comparison::Unknown
 }

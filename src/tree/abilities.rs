@@ -1,81 +1,82 @@
-//! What a file system can hold (spec 8, "What a file system can do").
+//! What a file system can store (spec 8, "What a file system can do").
 
 use super::entry::Kind;
 use super::names::Naming;
 use serde::{Deserialize, Serialize};
 
-/// What a file system can do, as found out by trying.
+/// What a file system can do, as the trials of a run found out.
 #[derive(Clone, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(clippy::struct_excessive_bools)] // one for each ability
 pub struct Abilities {
-    /// Which spellings are one name.
+    /// Which spellings it takes for the same name.
     pub naming: Naming,
-    /// The longest name.
+    /// The longest name it allows.
     pub longest_name: NameLimit,
-    /// Bytes that no name may hold, beside NUL and `/`.
+    /// Bytes that no name may hold, besides NUL and `/`.
     pub refused_bytes: Vec<u8>,
-    /// Names may hold bytes that are no UTF-8.
+    /// Names may hold bytes that are not UTF-8.
     pub any_bytes: bool,
     /// Names may end with a dot or a space.
     pub any_end: bool,
-    /// `con`, `nul` and the like are names as any other.
+    /// `con`, `nul` and the like are allowed as names.
     pub device_names: bool,
-    /// Symbolic links.
+    /// It has symbolic links.
     pub symlinks: bool,
-    /// Several names for one file.
+    /// A file can have several names.
     pub hard_links: bool,
-    /// Named pipes.
+    /// It has named pipes.
     pub fifos: bool,
-    /// Unix sockets.
+    /// It has Unix sockets.
     pub sockets: bool,
-    /// Device nodes; true where this user could make none in any case.
+    /// It has device nodes. Also true where this user may not make any, so that it was not tried.
     pub devices: bool,
-    /// Permission bits stay as they are set.
+    /// Permission bits stay as they were set.
     pub modes: bool,
-    /// Owners and groups can be set; true where this user could set none in any case.
+    /// Owners and groups can be set. Also true where this user may not set them, so that it was
+    /// not tried.
     pub owners: bool,
     /// Modification times can be set.
     pub sets_times: bool,
-    /// The finest step of a modification time, in nanoseconds.
+    /// The precision of modification times, in nanoseconds.
     pub time_step: u32,
-    /// The ctime tells of changes that leave the mtime as it is.
+    /// The ctime changes even where the mtime stays the same.
     pub own_ctime: bool,
     /// A renamed file keeps its inode number.
     pub keeps_inodes: bool,
-    /// An entry has the same inode number under all its spellings. (Some file systems make
-    /// one up for each.)
+    /// An entry has the same inode number under all its spellings. (Some file systems invent
+    /// one for each.)
     pub one_inode: bool,
 }
 
 /// How long a name may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum NameLimit {
-    /// So many bytes.
+    /// In bytes.
     Bytes(u32),
-    /// So many units of UTF-16.
+    /// In UTF-16 code units.
     Utf16(u32),
 }
 
-/// Why something cannot be on a file system. In the order of what is looked at first.
+/// Why a file system cannot store an entry. Where several apply, the first is given.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
 pub enum Lack {
     /// It has no symbolic links.
     Symlinks,
-    /// It has no fifos.
+    /// It has no named pipes.
     Fifos,
     /// It has no sockets.
     Sockets,
-    /// It has no devices.
+    /// It has no device nodes.
     Devices,
-    /// A name is too long.
+    /// The name is too long.
     NameLength,
-    /// A name holds, or is, what this file system refuses.
+    /// The file system refuses this name, or a byte in it.
     NameRefused,
 }
 
 impl Default for Abilities {
-    /// Those of an ordinary file system of this kind of system.
+    /// An ordinary Unix file system.
     fn default() -> Self {
         Abilities {
             naming: Naming::default(),
@@ -101,7 +102,7 @@ impl Default for Abilities {
 }
 
 impl Abilities {
-    /// Why an entry of that kind and name cannot be there.
+    /// Why an entry of this kind and name cannot be stored; `None` if it can.
     #[must_use]
     pub fn lack(&self, kind: Kind, name: &[u8]) -> Option<Lack> {
         let by_kind = match kind {
@@ -118,7 +119,7 @@ impl Abilities {
         let is_too_long = match self.longest_name {
             NameLimit::Bytes(most) => name.len() > most as usize,
             NameLimit::Utf16(most) => {
-                // no text has more units than bytes
+                // The cheap test first: no text has more UTF-16 units than UTF-8 bytes.
                 name.len() > most as usize
                     && String::from_utf8_lossy(name).encode_utf16().count() > most as usize
             }
@@ -135,7 +136,7 @@ impl Abilities {
     }
 }
 
-/// What Windows takes for a device, with whatever ending.
+/// Whether Windows takes the name for a device: `con`, `com1` and so on, with any extension.
 fn is_device_name(name: &[u8]) -> bool {
     let stem = name.split(|byte| *byte == b'.').next().unwrap_or_default();
     let stem = stem.trim_ascii_end().to_ascii_lowercase();
@@ -147,7 +148,7 @@ fn is_device_name(name: &[u8]) -> bool {
 }
 
 impl Lack {
-    /// What stays away, for people.
+    /// What cannot be stored, for people.
     #[must_use]
     pub fn what(self) -> &'static str {
         match self {
@@ -160,7 +161,7 @@ impl Lack {
         }
     }
 
-    /// Why, for people.
+    /// Why it cannot be stored, for people.
     #[must_use]
     pub fn why(self) -> &'static str {
         match self {

@@ -1,9 +1,9 @@
-//! What a replica has at one path.
+//! What a replica has at one path: kind, times, metadata.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// A point in time as a file system stores it. Ordered; 12 bytes.
+/// A point in time as a file system stores it, in 12 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C, packed(4))]
 pub struct Stamp {
@@ -12,7 +12,8 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// Not known: the file system or the remote tool does not tell.
+    /// The file system, or the remote tool that was asked, does not give the time. Sorts before
+    /// every known time.
     pub const UNKNOWN: Stamp = Stamp { secs: i64::MIN, nanos: 0 };
 
     /// Seconds and nanoseconds (0 to 999,999,999) since the epoch.
@@ -74,7 +75,7 @@ impl<'de> Deserialize<'de> for Stamp {
     }
 }
 
-/// What kind of thing stands at a path.
+/// The kind of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
@@ -118,7 +119,7 @@ impl Kind {
         matches!(self, Kind::File | Kind::Dir | Kind::Symlink)
     }
 
-    /// The word for people.
+    /// The kind as shown to people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -133,8 +134,8 @@ impl Kind {
     }
 }
 
-/// What tells an entry from all others of its replica at one time. The number of a file that
-/// is gone is soon given to another one.
+/// Identifies an entry among all that a replica has at one time. After a file is removed, its
+/// number is soon given to another one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Inode {
     /// The device, as in [`Entry::dev`].
@@ -143,18 +144,19 @@ pub struct Inode {
     pub ino: u64,
 }
 
-/// What only some entries have; kept aside so that the many stay small.
+/// Properties that few entries have. They are kept in an allocation of their own, so that the
+/// other entries stay small.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Extra {
     /// Where a symbolic link points to, byte for byte.
     pub link: Option<Box<[u8]>>,
     /// The device number of a device node (major << 32 | minor).
     pub rdev: u64,
-    /// Digest of the access control lists (PRESERVE_ACL); none: no ACL beyond the mode.
+    /// Digest of the access control lists (PRESERVE_ACL); `None` if the mode says it all.
     pub acl: Option<[u8; 16]>,
-    /// Digest of the extended attributes (PRESERVE_XATTR); none: no attributes.
+    /// Digest of the extended attributes (PRESERVE_XATTR); `None` if there are none.
     pub xattr: Option<[u8; 16]>,
-    /// Digest of the content (CHECKSUM), valid as long as size, mtime and ctime stay.
+    /// Digest of the content (CHECKSUM), valid as long as size, mtime and ctime stay the same.
     pub content: Option<[u8; 32]>,
 }
 
@@ -164,13 +166,14 @@ impl Extra {
     }
 }
 
-/// All that is kept of one file, directory, link or special file: kind, content stamp
-/// and metadata. Names stand in the [`Tree`](super::Tree).
+/// What is kept of one file, directory, link or special file. Its name is kept by the
+/// [`Tree`](super::Tree).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Entry {
-    /// What it is.
+    /// File, directory, link and so on.
     pub kind: Kind,
-    /// Whether other names share the inode (link count above 1; never for directories).
+    /// Whether the link count is above 1, so that other names may share the inode; never for
+    /// directories.
     pub shared_inode: bool,
     /// Permission bits with setuid, setgid and sticky (0o7777).
     pub mode: u16,
@@ -178,23 +181,23 @@ pub struct Entry {
     pub uid: u32,
     /// Group, in the numbers of the machine that runs osync.
     pub gid: u32,
-    /// The device it lives on; only compared for equality within a replica.
+    /// The device it is on; only compared for equality within a replica.
     pub dev: u32,
     /// Inode number on that device; 0 when not known.
     pub ino: u64,
-    /// Bytes of content: length of a file, 0 for everything else.
+    /// The length of a file in bytes; 0 for everything else.
     pub size: u64,
-    /// Last change of content.
+    /// When the content changed last.
     pub mtime: Stamp,
-    /// Last change of anything.
+    /// When content or metadata changed last.
     pub ctime: Stamp,
-    /// Birth, where the file system knows it, else [`Stamp::UNKNOWN`].
+    /// When the entry was created, or [`Stamp::UNKNOWN`] where the file system does not say.
     pub btime: Stamp,
     extra: Option<Box<Extra>>,
 }
 
-/// A device number for [`Entry::dev`]: the same whoever looks. The kernel itself keeps devices in
-/// 12 + 20 bits.
+/// A device number for [`Entry::dev`], the same however it was read (`stat`, `statx`, or a remote
+/// `find`). Linux itself has 12 bits for the major and 20 for the minor number.
 #[must_use]
 pub fn fold_device(major: u32, minor: u32) -> u32 {
     major << 20 | minor & 0xf_ffff
@@ -226,7 +229,7 @@ impl Entry {
         (self.ino != 0).then_some(Inode { dev: self.dev, ino: self.ino })
     }
 
-    /// What only some entries have; all empty for the others.
+    /// The rarer properties; all empty for most entries.
     #[must_use]
     pub fn extra(&self) -> &Extra {
         const NONE: Extra = Extra { link: None, rdev: 0, acl: None, xattr: None, content: None };
@@ -239,13 +242,13 @@ impl Entry {
         self.extra = if extra.is_empty() { None } else { Some(Box::new(extra)) };
     }
 
-    /// Leaves none of the rarer properties.
+    /// Clears the rarer properties.
     #[inline]
-    pub fn forget_extra(&mut self) {
+    pub fn clear_extra(&mut self) {
         self.extra = None;
     }
 
-    /// Where a symbolic link points to; none for other kinds.
+    /// Where a symbolic link points to; `None` for other kinds.
     #[must_use]
     pub fn link(&self) -> Option<&[u8]> {
         self.extra().link.as_deref()

@@ -1,9 +1,8 @@
-//! What is there: one replica as it was scanned, and the words every other room uses.
+//! One replica as it was scanned, and the vocabulary of all other rooms: paths, entries, sides.
 //!
-//! A [`Tree`] holds its entries directory by directory: the children of one directory lie
-//! side by side, sorted by name. Names are stored once, paths are put together when
-//! somebody asks for one, and only directories know what they hold. That keeps a file at
-//! about 110 bytes and lets two trees be compared name by name instead of path by path.
+//! A [`Tree`] holds its entries directory by directory: the children of one directory are
+//! stored next to each other, sorted by name. Names are stored once and paths are assembled on
+//! demand, so a file takes about 110 bytes, and two trees are compared by merging short names.
 
 mod abilities;
 mod entry;
@@ -22,14 +21,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
 
-/// One entry of a [`Tree`]; only meaningful for the tree it came from. One more than the
-/// entry's index, so that a place for one that may be missing costs no more.
+/// One entry of a [`Tree`]; only meaningful for the tree it came from. The number is the
+/// entry's index plus one, so that an `Option<NodeId>` also takes four bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct NodeId(NonZeroU32);
 
 impl NodeId {
     fn at(index: u32) -> Self {
-        // `fill_from` refuses more than u32::MAX nodes, so there is always one more
+        // `fill_from` refuses more than u32::MAX nodes, so the sum does not saturate.
         NodeId(NonZeroU32::MIN.saturating_add(index))
     }
 
@@ -38,21 +37,21 @@ impl NodeId {
     }
 }
 
-/// How much a scan could say about an entry.
+/// Whether an entry takes part in the synchronisation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Standing {
-    /// Seen and part of the synchronisation.
+    /// It was read and takes part.
     Present,
-    /// There, but the filter excludes it: it and all below it are left alone (spec 4).
+    /// It exists, but the filter excludes it: it and all below it are left alone (spec 4).
     Excluded,
-    /// There, but it could not be read: nothing is known of it and of all below it.
+    /// It exists, but could not be read: what it holds, and all below it, is unknown.
     Unknown,
 }
 
 #[derive(Debug)]
 struct Node {
     entry: Entry,
-    /// Where its name begins; it ends where that of the next node begins.
+    /// Where its name begins in [`Tree::names`]; it ends where the next node's name begins.
     name_at: u32,
     /// The number of the [`Group`] of its children, or [`NO_GROUP`].
     children: u32,
@@ -60,7 +59,7 @@ struct Node {
 
 const NO_GROUP: u32 = u32::MAX;
 
-/// The children of one directory: they go up to the first child of the next group.
+/// The children of one directory: the nodes from `first` up to the first of the next group.
 #[derive(Debug)]
 struct Group {
     dir: NodeId,
@@ -72,28 +71,29 @@ struct Group {
 pub struct Child {
     /// The bare file name.
     pub name: Vec<u8>,
-    /// What is known of it.
+    /// Whether it takes part.
     pub standing: Standing,
-    /// What it looks like. For an unknown entry as much as could be found out.
+    /// What it looks like; for an unknown entry, as much as could be read.
     pub entry: Entry,
 }
 
-/// The children of one directory, for [`TreeBuilder::fill_from`]. Used again and again, so
-/// that an entry costs no memory of its own on its way into the tree.
+/// The children of one directory, for [`TreeBuilder::fill_from`]. One buffer serves for all
+/// directories, so that no entry needs an allocation of its own on its way into the tree.
 #[derive(Debug, Default)]
 pub struct Children {
     names: Vec<u8>,
     entries: Vec<(Standing, Entry)>,
-    /// One for each entry; put in order by `sort`.
+    /// One for each entry; `sort` orders them by name.
     order: Vec<Named>,
-    /// Entries that are known to be mounted on, by their place in `entries`.
+    /// Known mount points, as indexes into `entries`.
     mounted: Vec<u32>,
 }
 
-/// A name among [`Children`]. The first bytes tell most names apart.
+/// A name among [`Children`]. Its first eight bytes are kept beside it, because they decide most
+/// comparisons.
 #[derive(Debug, Clone, Copy)]
 struct Named {
-    begins: u64,
+    prefix: u64,
     at: u32,
     len: u16,
     entry: u32,
@@ -120,8 +120,8 @@ impl Children {
         self.mounted.clear();
     }
 
-    /// The child that was added last is mounted on, whatever its device says: a part of the same
-    /// file system can be mounted too.
+    /// Marks the last child as a mount point. Its device number does not always show it: a part
+    /// of the same file system can be mounted there (a bind mount).
     pub fn mark_mounted(&mut self) {
         self.mounted
             .extend(self.entries.len().checked_sub(1).and_then(|at| u32::try_from(at).ok()));
@@ -132,15 +132,15 @@ impl Children {
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
     pub fn push(&mut self, name: &[u8], standing: Standing, entry: Entry) -> Result<(), TooLarge> {
-        let mut begins = [0; 8];
-        let known = name.len().min(8);
-        begins[..known].copy_from_slice(&name[..known]);
+        let mut prefix = [0; 8];
+        let length = name.len().min(8);
+        prefix[..length].copy_from_slice(&name[..length]);
         let at = u32::try_from(self.names.len()).map_err(|_| TooLarge)?;
         let len = u16::try_from(name.len()).map_err(|_| TooLarge)?;
         let number = u32::try_from(self.entries.len()).map_err(|_| TooLarge)?;
         self.names.extend_from_slice(name);
         self.entries.push((standing, entry));
-        self.order.push(Named { begins: u64::from_be_bytes(begins), at, len, entry: number });
+        self.order.push(Named { prefix: u64::from_be_bytes(prefix), at, len, entry: number });
         Ok(())
     }
 
@@ -148,12 +148,12 @@ impl Children {
         name_in(&self.names, named)
     }
 
-    /// Puts them in the order of their names. A name that was listed twice (a file that was
-    /// renamed meanwhile) stays once.
+    /// Sorts by name and drops duplicates: a file that is renamed during a listing can be listed
+    /// twice.
     fn sort(&mut self) {
         let names = &self.names;
         self.order.sort_unstable_by(|a, b| {
-            a.begins.cmp(&b.begins).then_with(|| name_in(names, *a).cmp(name_in(names, *b)))
+            a.prefix.cmp(&b.prefix).then_with(|| name_in(names, *a).cmp(name_in(names, *b)))
         });
         self.order.dedup_by(|a, b| name_in(names, *a) == name_in(names, *b));
     }
@@ -169,9 +169,9 @@ pub struct Tree {
     nodes: Vec<Node>,
     standings: Vec<Standing>,
     names: Vec<u8>,
-    /// In the order of their first children; none is empty.
+    /// In the order of their first children; no group is empty.
     groups: Vec<Group>,
-    /// Where another file system is mounted, in the order of the ids.
+    /// The mount points, sorted by id.
     mounts: Vec<NodeId>,
 }
 
@@ -179,15 +179,14 @@ impl Tree {
     /// The replica's root directory.
     pub const ROOT: NodeId = NodeId(NonZeroU32::MIN);
 
-    /// The entries at which another file system is mounted, in the order of the ids: directories
-    /// whose device is not that of the directory that holds them, and what the scan found to be
-    /// mounted on in another way.
+    /// The mount points, sorted by id: directories whose device differs from that of their
+    /// parent, and what the scan marked with [`Children::mark_mounted`].
     #[must_use]
     pub fn mount_points(&self) -> &[NodeId] {
         &self.mounts
     }
 
-    /// Whether another file system is mounted at the entry.
+    /// Whether something is mounted at the entry.
     #[must_use]
     pub fn is_mount_point(&self, id: NodeId) -> bool {
         self.mounts.binary_search(&id).is_ok()
@@ -199,7 +198,7 @@ impl Tree {
         self.nodes.len() - 1
     }
 
-    /// Whether nothing that takes part in the synchronisation is below the root.
+    /// Whether no entry below the root takes part in the synchronisation.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.standings[1..].iter().all(|standing| *standing != Standing::Present)
@@ -211,7 +210,7 @@ impl Tree {
         &self.nodes[id.index()].entry
     }
 
-    /// For what a later look adds to a scan: digests of contents, ACLs, attributes.
+    /// The entry, to add what is read after the scan: digests of contents, ACLs, attributes.
     pub fn entry_mut(&mut self, id: NodeId) -> &mut Entry {
         &mut self.nodes[id.index()].entry
     }
@@ -222,13 +221,13 @@ impl Tree {
         self.standings[id.index()]
     }
 
-    /// Takes an entry out of the synchronisation after the scan (left-overs of an
-    /// interrupted transfer, the listing of a foreign filter).
+    /// Takes an entry out of the synchronisation after the scan: a left-over of an interrupted
+    /// transfer, or an entry that rsync's own listing leaves out.
     pub fn exclude(&mut self, id: NodeId) {
         self.standings[id.index()] = Standing::Excluded;
     }
 
-    /// Declares an entry unknown after the scan (its ACL could not be read, say).
+    /// Marks an entry as unknown after the scan, for example because its ACL is not readable.
     pub fn mark_unknown(&mut self, id: NodeId) {
         self.standings[id.index()] = Standing::Unknown;
     }
@@ -241,20 +240,20 @@ impl Tree {
         &self.names[self.nodes[index].name_at as usize..end]
     }
 
-    /// The directory that holds the entry; the root holds itself. To be found out by search:
-    /// whoever walks down knows it already.
+    /// The directory that holds the entry; for the root, the root. This is a binary search: a
+    /// walk from the root should keep the parent instead.
     #[must_use]
     pub fn parent(&self, id: NodeId) -> NodeId {
         let behind = self.groups.partition_point(|group| group.first as usize <= id.index());
         behind.checked_sub(1).map_or(Tree::ROOT, |group| self.groups[group].dir)
     }
 
-    /// The entries of a directory, sorted by name as bytes; none for anything else.
+    /// The entries of a directory, sorted by name as bytes; empty for anything else.
     pub fn children(&self, id: NodeId) -> impl ExactSizeIterator<Item = NodeId> + Clone + use<> {
         self.child_range(id).map(NodeId::at)
     }
 
-    /// The entry of that name in a directory.
+    /// The entry with this name in a directory.
     #[must_use]
     pub fn child(&self, dir: NodeId, name: &[u8]) -> Option<NodeId> {
         let range = self.child_range(dir);
@@ -278,16 +277,16 @@ impl Tree {
         path.components().try_fold(Tree::ROOT, |dir, name| self.child(dir, name))
     }
 
-    /// The path of an entry, put together from the names of its ancestors.
+    /// The path of an entry, assembled from the names of its ancestors.
     #[must_use]
     pub fn path(&self, id: NodeId) -> RelPath {
         let up = |at: &NodeId| Some(self.parent(*at)).filter(|at| *at != Tree::ROOT);
         let chain = std::iter::successors(Some(id).filter(|id| *id != Tree::ROOT), up);
-        RelPath::of_names(chain.map(|at| self.name(at)))
+        RelPath::from_names_upwards(chain.map(|at| self.name(at)))
     }
 
-    /// The same tree with other names for some entries. No two entries of a directory may
-    /// come to one name.
+    /// The same tree with other names for some entries. The names within a directory must stay
+    /// distinct.
     ///
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
@@ -302,7 +301,7 @@ impl Tree {
         builder.tree.standings[0] = self.standings[0];
         let mut new_ids = vec![Tree::ROOT; self.nodes.len()];
         let mut children = Children::default();
-        // parents come before their children
+        // Parents come before their children.
         for group in 0..self.groups.len() {
             let dir = self.groups[group].dir;
             let mut named: Vec<(Vec<u8>, NodeId)> = self
@@ -326,9 +325,9 @@ impl Tree {
         Ok(builder.finish())
     }
 
-    /// Every entry below the root, each directory's children side by side.
+    /// Every entry below the root, parents before children.
     pub fn ids(&self) -> impl Iterator<Item = NodeId> + use<> {
-        #[allow(clippy::cast_possible_truncation)] // `fill` refuses more than u32::MAX nodes
+        #[allow(clippy::cast_possible_truncation)] // `fill_from` refuses more than u32::MAX nodes
         (1..self.nodes.len() as u32).map(NodeId::at)
     }
 
@@ -341,8 +340,8 @@ impl Tree {
     }
 }
 
-/// Builds a [`Tree`] one directory at a time, parents before children, in any order of
-/// directories.
+/// Builds a [`Tree`] one directory at a time. A parent comes before its children; beyond that
+/// the directories may come in any order.
 #[derive(Debug)]
 pub struct TreeBuilder {
     tree: Tree,
@@ -350,11 +349,13 @@ pub struct TreeBuilder {
 
 /// A replica with more entries, or more bytes of names, than 32-bit numbers can count.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("more than four thousand million entries or bytes of file names")]
+#[error(
+    "it has more than 4,294,967,295 entries or 4 GiB of file names; synchronise parts of it as tasks of their own"
+)]
 pub struct TooLarge;
 
 impl TreeBuilder {
-    /// A tree that so far holds only its root.
+    /// A tree with nothing but its root.
     #[must_use]
     pub fn new(root: Entry) -> Self {
         let nodes = vec![Node { entry: root, name_at: 0, children: NO_GROUP }];
@@ -362,9 +363,9 @@ impl TreeBuilder {
         TreeBuilder { tree: Tree { nodes, standings, names, groups, mounts: Vec::new() } }
     }
 
-    /// Adds all entries of one directory, in any order, and returns their ids sorted by
-    /// name. Each directory may be filled once. Of a name that comes twice, as POSIX lets a
-    /// listing tell of what is replaced meanwhile, one stays.
+    /// Adds all entries of one directory, in any order, and returns their ids sorted by name.
+    /// A directory may be filled only once. A name that comes twice is added once: POSIX allows a
+    /// listing to name a file twice that is replaced meanwhile.
     ///
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
@@ -380,7 +381,7 @@ impl TreeBuilder {
         self.fill_from(dir, &mut buffer)
     }
 
-    /// As [`TreeBuilder::fill`]; leaves `children` empty.
+    /// Like [`TreeBuilder::fill`]; leaves `children` empty.
     ///
     /// # Errors
     /// [`TooLarge`] when the 32-bit numbers run out.
@@ -402,10 +403,9 @@ impl TreeBuilder {
             let place = &mut children.entries[named.entry as usize];
             let (standing, entry) =
                 std::mem::replace(place, (Standing::Unknown, Entry::new(Kind::File)));
-            let is_told = !children.mounted.is_empty() && children.mounted.contains(&named.entry);
-            if standing == Standing::Present && (is_told || entry.kind.is_dir() && entry.dev != dev)
-            {
-                // not more than `end`, which is counted in 32 bits
+            let is_mount_point =
+                children.mounted.contains(&named.entry) || entry.kind.is_dir() && entry.dev != dev;
+            if standing == Standing::Present && is_mount_point {
                 tree.mounts
                     .push(NodeId::at(u32::try_from(tree.nodes.len()).map_err(|_| TooLarge)?));
             }
@@ -414,7 +414,6 @@ impl TreeBuilder {
         }
         children.clear();
         if count > 0 {
-            // not more groups than nodes
             tree.nodes[dir.index()].children =
                 u32::try_from(tree.groups.len()).map_err(|_| TooLarge)?;
             tree.groups.push(Group { dir, first });
@@ -422,12 +421,12 @@ impl TreeBuilder {
         Ok((first..end).map(NodeId::at))
     }
 
-    /// Declares an entry unknown because its content could not be listed.
+    /// Marks a directory as unknown because it could not be listed.
     pub fn mark_unknown(&mut self, id: NodeId) {
         self.tree.mark_unknown(id);
     }
 
-    /// What has been built so far.
+    /// The tree as built so far.
     #[must_use]
     pub fn tree(&self) -> &Tree {
         &self.tree

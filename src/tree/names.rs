@@ -1,29 +1,29 @@
-//! Names as a file system sees them: which spellings are one name, and what becomes of a
-//! spelling when it is stored (spec 8, "Case and Unicode forms").
+//! How a file system treats the spelling of names: which spellings it takes for the same name,
+//! and how it stores them (spec 8, "Case and Unicode forms").
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use unicode_normalization::{UnicodeNormalization, is_nfc_quick, is_nfd_quick};
 
-/// What a file system makes of upper and lower case.
+/// How a file system treats upper and lower case.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
 pub enum Case {
     /// `a` and `A` are two names.
     #[default]
     Distinct,
-    /// `a` and `A` are one name, spelled as it was made.
+    /// `a` and `A` are one name, stored as it was created.
     Folded,
-    /// `a` and `A` are one name, spelled as the file system likes.
+    /// `a` and `A` are one name, and the file system chooses the spelling.
     Rewritten,
 }
 
-/// What a file system makes of the composed (NFC) and decomposed (NFD) forms of a letter.
+/// How a file system treats the composed (NFC) and decomposed (NFD) forms of a letter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
 pub enum Forms {
     /// They are two names.
     #[default]
     Distinct,
-    /// They are one name, spelled as it was made.
+    /// They are one name, stored as it was created.
     Folded,
     /// They are one name, stored composed.
     Composed,
@@ -31,31 +31,31 @@ pub enum Forms {
     Decomposed,
 }
 
-/// Which spellings a file system takes for one name.
+/// Which spellings a file system takes for the same name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash, Serialize, Deserialize)]
 pub struct Naming {
-    /// Upper and lower case.
+    /// How upper and lower case are treated.
     pub case: Case,
-    /// Unicode forms.
+    /// How Unicode forms are treated.
     pub forms: Forms,
 }
 
 impl Naming {
-    /// Whether some spellings are one name.
+    /// Whether any two spellings are the same name.
     #[must_use]
     pub fn folds(self) -> bool {
         self != Naming::default()
     }
 
-    /// The folding of both: spellings are one name if either side takes them for one.
+    /// The folding of both file systems: spellings are the same name if either of them says so.
     #[must_use]
-    pub fn with(self, other: Naming) -> Naming {
+    pub fn or(self, other: Naming) -> Naming {
         let case = if self.case == Case::Distinct { other.case } else { self.case };
         let forms = if self.forms == Forms::Distinct { other.forms } else { self.forms };
         Naming { case, forms }
     }
 
-    /// What all spellings of a name have in common, and no other name has.
+    /// A key that is equal for two names exactly if they are spellings of the same name.
     #[must_use]
     pub fn key(self, name: &[u8]) -> Cow<'_, [u8]> {
         if name.is_ascii() {
@@ -74,15 +74,15 @@ impl Naming {
             };
             match self.case {
                 Case::Distinct => decomposed(text),
-                // folding may leave a letter that has another form
+                // Case folding may give a letter that can be decomposed again.
                 _ => decomposed(&decomposed(text).chars().map(fold).collect::<String>()),
             }
         };
         each_text(name, folded)
     }
 
-    /// Another spelling of a name that is the same one where case, or Unicode forms, are folded;
-    /// none if there is none.
+    /// Another spelling of the same name, where case or Unicode forms are folded; `None` if there
+    /// is no other.
     #[must_use]
     pub fn other_spelling(self, name: &[u8]) -> Option<Vec<u8>> {
         let other = match (self.case, self.forms) {
@@ -103,28 +103,28 @@ impl Naming {
         (other != name).then_some(other)
     }
 
-    /// Whether two spellings are one name.
+    /// Whether two spellings are the same name.
     #[must_use]
-    pub fn is_one(self, a: &[u8], b: &[u8]) -> bool {
+    pub fn same_name(self, a: &[u8], b: &[u8]) -> bool {
         a == b || (self.folds() && self.key(a) == self.key(b))
     }
 
-    /// Whether what is stored as `stored` may have been made as `made`: the file system has
-    /// rewritten no more than it always does.
+    /// Whether `stored` is how the file system stores an entry that is created as `created`, and
+    /// not an older entry under another spelling.
     #[must_use]
-    pub fn stores(self, made: &[u8], stored: &[u8]) -> bool {
-        if made == stored {
+    pub fn stores(self, created: &[u8], stored: &[u8]) -> bool {
+        if created == stored {
             return true;
         }
-        let form = self.form(made);
+        let form = self.stored_form(created);
         match self.case {
-            Case::Rewritten => self.is_one(&form, stored),
+            Case::Rewritten => self.same_name(&form, stored),
             Case::Distinct | Case::Folded => *form == *stored,
         }
     }
 
-    /// A name in the form in which it is stored.
-    fn form(self, name: &[u8]) -> Cow<'_, [u8]> {
+    /// A name in the Unicode form in which it is stored.
+    fn stored_form(self, name: &[u8]) -> Cow<'_, [u8]> {
         if name.is_ascii() {
             return Cow::Borrowed(name);
         }
@@ -142,7 +142,7 @@ impl Naming {
     }
 }
 
-/// Changes the text in a name; bytes that are none stay as they are.
+/// Changes the UTF-8 text in a name; all other bytes stay as they are.
 fn each_text(name: &[u8], change: impl Fn(&str) -> String) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -152,9 +152,9 @@ fn each_text(name: &[u8], change: impl Fn(&str) -> String) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Simple case folding: one letter to one letter, as the tables of file systems do it.
+/// Simple case folding, one letter to one letter, like the tables of file systems.
 fn fold(letter: char) -> char {
-    // Dotless i has a capital of its own only where Turkish is written.
+    // The capital of the dotless i is an ordinary I. File systems do not fold the two.
     if letter == 'ı' {
         return letter;
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn spellings_are_one_name_where_case_or_form_is_folded() {
-        let both = CASE.with(FORMS);
+        let both = CASE.or(FORMS);
         for (a, b, case, forms, together) in [
             ("readme", "README", true, false, true),
             (COMPOSED, DECOMPOSED, false, true, true),
@@ -189,16 +189,16 @@ mod tests {
             ("ı", "i", false, false, false),
             ("a", "b", false, false, false),
         ] {
-            let one = |naming: Naming| naming.is_one(a.as_bytes(), b.as_bytes());
+            let one = |naming: Naming| naming.same_name(a.as_bytes(), b.as_bytes());
             assert_eq!((one(CASE), one(FORMS), one(both)), (case, forms, together), "{a} {b}");
             assert!(!one(Naming::default()), "{a} {b}");
         }
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_compared_as_they_are() {
-        assert!(CASE.is_one(b"A\xffB", b"a\xffb"));
-        assert!(!CASE.is_one(b"A\xffB", b"a\xfeb"));
+    fn bytes_that_are_not_text_are_compared_as_they_are() {
+        assert!(CASE.same_name(b"A\xffB", b"a\xffb"));
+        assert!(!CASE.same_name(b"A\xffB", b"a\xfeb"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Relative paths as bytes. A name is whatever the file system says it is.
+//! Relative paths as bytes. A name may hold any byte but `/` and NUL, and need not be UTF-8.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::cmp::Ordering;
@@ -10,12 +10,12 @@ use std::path::Path;
 /// A path below a replica's root: bytes, never absolute, never holding `.` or `..`
 /// or an empty component. The root itself is the empty path.
 ///
-/// Paths are ordered component by component, so that everything below a directory
-/// stands right behind it.
+/// Paths are ordered component by component, so that everything below a directory follows
+/// right after it.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct RelPath(Box<[u8]>);
 
-/// Why some bytes are no relative path.
+/// Why some bytes are not a relative path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
     /// The path begins with `/`.
@@ -35,8 +35,7 @@ impl Serialize for RelPath {
     }
 }
 
-/// What comes from elsewhere is checked like any other bytes: no message holds a path that
-/// leads out of a replica.
+/// Checked like any bytes from outside: no message can hold a path that leads out of a replica.
 impl<'de> Deserialize<'de> for RelPath {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         RelPath::new(Vec::<u8>::deserialize(from)?).map_err(de::Error::custom)
@@ -77,7 +76,7 @@ impl RelPath {
         &self.0
     }
 
-    /// The path for the standard library; the root is `.`.
+    /// The path as the standard library wants it; the root is `.`.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         if self.is_root() { Path::new(".") } else { Path::new(OsStr::from_bytes(&self.0)) }
@@ -102,9 +101,9 @@ impl RelPath {
         RelPath(bytes.into_boxed_slice())
     }
 
-    /// The path of names that come from the innermost to the outermost.
+    /// The path made of these names, which come from the last component up to the first.
     #[must_use]
-    pub fn of_names<'n>(upwards: impl Iterator<Item = &'n [u8]> + Clone) -> RelPath {
+    pub fn from_names_upwards<'n>(upwards: impl Iterator<Item = &'n [u8]> + Clone) -> RelPath {
         let length = upwards.clone().map(|name| name.len() + 1).sum::<usize>().saturating_sub(1);
         let mut bytes = vec![b'/'; length].into_boxed_slice();
         let mut end = length;
@@ -122,7 +121,7 @@ impl RelPath {
         self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 
-    /// The directory that holds this path; none for the root.
+    /// The directory that holds this path; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<RelPath> {
         if self.is_root() {
@@ -132,7 +131,7 @@ impl RelPath {
         Some(RelPath(self.0[..end].into()))
     }
 
-    /// The components from the root down; none for the root.
+    /// The components from the root down; empty for the root.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|c| !c.is_empty())
     }
@@ -258,7 +257,7 @@ mod tests {
     #[test]
     fn names_from_the_inside_out_make_a_path() {
         for (names, path) in [(&[][..], ""), (&["a"], "a"), (&["ccc", "b", "aa"], "aa/b/ccc")] {
-            let made = RelPath::of_names(names.iter().map(|name: &&str| name.as_bytes()));
+            let made = RelPath::from_names_upwards(names.iter().map(|name: &&str| name.as_bytes()));
             assert_eq!(made.as_bytes(), path.as_bytes());
         }
     }

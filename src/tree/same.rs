@@ -1,127 +1,136 @@
-//! What "the same" means (spec 8, "The same"): the one definition that the comparison, the
-//! look again before acting, the recording, the moves and the monitor share.
+//! What "the same" means (spec 8, "The same"). Everything that compares two entries does it with
+//! these functions: the reconciliation, the check right before a change, the recording, the
+//! detection of renames, and the monitor.
 //!
-//! Size and time are evidence and no proof. Where they do not suffice the verdict is a doubt,
-//! and a doubt is settled by content ([`Answer`]).
+//! Size and time are evidence, not proof. Where they do not suffice, the result is a doubt, and
+//! comparing the contents settles it ([`Comparison`]).
 
 use super::{Entry, Kind, Stamp};
 use std::cmp::Ordering;
 
-/// What became of an entry since its own side's baseline.
+/// What happened to an entry's content since its own side's baseline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Since {
-    /// Its content is what it was.
+pub enum ContentChange {
+    /// It has the same content.
     Unchanged,
-    /// It looks as it did, but another file may have taken its name.
+    /// It looks the same, but another file may have taken its name.
     Doubt,
-    /// Its content, kind, link target or device number is another one.
+    /// Its content, kind, link target or device number changed.
     Changed,
 }
 
-/// How the contents of both sides compare.
+/// Whether two entries hold the same, as far as can be told without reading them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Across {
-    /// They are the same.
-    InStep,
-    /// They may be the same.
+pub enum Sameness {
+    /// They do.
+    Same,
+    /// Only comparing the contents can tell.
     Doubt,
+    /// They do not.
+    Different,
+}
+
+/// What equal modification times on both sides of a path say about the contents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EqualTimes {
+    /// That they are the same: a side has no baseline, and nothing but a copy gives two files
+    /// the same time.
+    Suffice,
+    /// Nothing, because both sides changed since their baselines.
+    ProveNothing,
+}
+
+/// The result of comparing two contents.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Comparison {
+    /// They are the same, byte for byte.
+    Same,
     /// They differ.
     Different,
-}
-
-/// What is known of the two sides of a path before their contents are compared.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Past {
-    /// One of them has no baseline: equal times are times that were copied.
-    Unknown,
-    /// Both changed since their baselines: equal times prove nothing.
-    BothChanged,
-}
-
-/// What the comparison of two contents said.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Answer {
-    /// Byte for byte the same.
-    Same,
-    /// Not the same.
-    Different,
-    /// They could not be compared.
+    /// They could not be compared, for example because one of them is not readable.
     Unknown,
 }
 
-/// Whether the inode numbers of a replica say anything about its baseline.
+/// Whether the inode numbers of a replica can be compared with those in its baseline.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Inodes {
-    /// A file with another number is another file.
+    /// They can: a file with another number is another file.
     #[default]
-    Count,
-    /// All of them are new: the replica was copied or restored as a whole, or its file system
-    /// numbers anew at each mount.
+    Reliable,
+    /// They cannot: the replica was copied or restored as a whole, or its file system assigns new
+    /// numbers at each mount.
     Meaningless,
 }
 
-/// One side against its own baseline.
+/// Compares an entry with its own side's baseline.
 #[must_use]
-pub fn since(now: &Entry, before: &Entry, inodes: Inodes) -> Since {
+pub fn content_change(now: &Entry, before: &Entry, inodes: Inodes) -> ContentChange {
     if !stamps_agree(now, before) {
-        return Since::Changed;
+        return ContentChange::Changed;
     }
     if now.kind != Kind::File {
-        return Since::Unchanged;
+        return ContentChange::Unchanged;
     }
     match digests_agree(now, before) {
-        Some(true) => return Since::Unchanged,
-        Some(false) => return Since::Changed,
-        // Read now because it was touched, and never before: there is no digest to compare with.
-        None if now.extra().content.is_some() && now.ctime != before.ctime => return Since::Doubt,
+        Some(true) => return ContentChange::Unchanged,
+        Some(false) => return ContentChange::Changed,
+        // The file was touched, and is read for the first time: the baseline has no digest to
+        // compare with.
+        None if now.extra().content.is_some() && now.ctime != before.ctime => {
+            return ContentChange::Doubt;
+        }
         None => {}
     }
-    if is_another(now, before) && inodes == Inodes::Count { Since::Doubt } else { Since::Unchanged }
+    if is_another(now, before) && inodes == Inodes::Reliable {
+        ContentChange::Doubt
+    } else {
+        ContentChange::Unchanged
+    }
 }
 
-/// Whether another file has taken a name. The number of one that was removed is soon given to the
-/// next; then the birth time tells.
+/// Whether another file has taken the name. A new file may get the inode number of one that was
+/// removed; then the birth time tells them apart.
 fn is_another(now: &Entry, before: &Entry) -> bool {
     now.ino != 0
         && before.ino != 0
         && now.dev == before.dev
-        && (now.ino != before.ino || (knows_birth(now, before) && now.btime != before.btime))
+        && (now.ino != before.ino || (birth_times_known(now, before) && now.btime != before.btime))
 }
 
-/// Both sides of a path against each other, whose baselines do not tell which content is the
-/// newer one. Of two entries in step the times may still differ.
+/// Compares both sides of a path where their baselines do not say which content is newer. Two
+/// entries with the same content may still have different times.
 #[must_use]
-pub fn across(initiator: &Entry, target: &Entry, past: Past) -> Across {
+pub fn compare_sides(initiator: &Entry, target: &Entry, equal_times: EqualTimes) -> Sameness {
     if initiator.kind != target.kind {
-        return Across::Different;
+        return Sameness::Different;
     }
     if initiator.kind.is_dir() {
-        return Across::InStep;
+        return Sameness::Same;
     }
     if !contents_may_agree(initiator, target) {
-        return Across::Different;
+        return Sameness::Different;
     }
     match digests_agree(initiator, target) {
-        Some(true) => return Across::InStep,
-        Some(false) => return Across::Different,
+        Some(true) => return Sameness::Same,
+        Some(false) => return Sameness::Different,
         None => {}
     }
-    let has_copied_time = past == Past::Unknown
+    let has_copied_time = equal_times == EqualTimes::Suffice
         && times_agree(initiator, target)
         && !is_coincidence(initiator, target);
-    // What is no regular file has no content beside what was compared.
-    if initiator.kind != Kind::File || has_copied_time { Across::InStep } else { Across::Doubt }
+    // Only regular files have content beyond what was compared above.
+    if initiator.kind != Kind::File || has_copied_time { Sameness::Same } else { Sameness::Doubt }
 }
 
-/// Whether nobody set these times, so that they agree by chance: both files were written within
-/// one tick of the clock. A time that was copied is older than the ctime of the copy.
+/// Whether these equal times were not copied but agree by chance, because both files were written
+/// within one tick of the clock. A time that was copied is older than the ctime of the copy.
 fn is_coincidence(a: &Entry, b: &Entry) -> bool {
     [a, b].iter().all(|entry| entry.mtime == entry.ctime && entry.mtime.nanos() != 0)
 }
 
-/// Whether both sides look alike now: kind, size, link target, device number, mtime to the
-/// coarser precision of the two, and digests where both are known. Directories have no content.
-/// This tells that nothing need be done, of a path that neither side changed.
+/// Whether two entries of both sides look alike: kind, size, link target, device number, mtime to
+/// the coarser precision of the two, and digests where both are known. Directories have no
+/// content. If neither side changed the path, nothing need be done then.
 #[must_use]
 pub fn looks_alike(a: &Entry, b: &Entry) -> bool {
     a.kind == b.kind
@@ -137,8 +146,8 @@ pub fn times_agree(a: &Entry, b: &Entry) -> bool {
     a.mtime.compare_coarsely(b.mtime) == Ordering::Equal
 }
 
-/// Whether content agrees as far as a look at one side can tell: kind, size, mtime to the
-/// nanosecond, link target, device number. Directories have no content of their own.
+/// Whether two entries of one side agree in kind, size, mtime to the nanosecond, link target and
+/// device number. Directories have no content of their own.
 #[must_use]
 pub fn stamps_agree(now: &Entry, before: &Entry) -> bool {
     now.kind == before.kind
@@ -149,8 +158,8 @@ fn contents_may_agree(a: &Entry, b: &Entry) -> bool {
     a.size == b.size && a.extra().link == b.extra().link && a.extra().rdev == b.extra().rdev
 }
 
-/// Whether two digests of contents are equal; none if one is not known or they are of different
-/// sorts. The first byte of a digest is its sort.
+/// Whether two digests of contents are equal; `None` if one is not known or they were made by
+/// different algorithms, which the first byte of a digest names.
 #[must_use]
 pub fn digests_agree(a: &Entry, b: &Entry) -> Option<bool> {
     match (a.extra().content, b.extra().content) {
@@ -159,8 +168,8 @@ pub fn digests_agree(a: &Entry, b: &Entry) -> Option<bool> {
     }
 }
 
-/// Whether a file has another content in the same place, although neither its size nor its time
-/// tells (CHECKSUM): an edit that kept the time, or damage on the disk.
+/// Whether a file's content changed in place although its size and time did not (CHECKSUM): by an
+/// edit that restored the time, or by damage on the disk.
 #[must_use]
 pub fn is_silently_changed(now: &Entry, before: &Entry) -> bool {
     now.kind == Kind::File
@@ -169,40 +178,40 @@ pub fn is_silently_changed(now: &Entry, before: &Entry) -> bool {
         && now.inode() == before.inode()
 }
 
-/// Whether what is there is still what was scanned: the same thing, and for everything but
+/// Whether an entry is still as it was scanned: the same inode, and for everything but
 /// directories the same size, mtime, link target and device number.
 #[must_use]
-pub fn is_still(expect: &Entry, now: &Entry) -> bool {
-    is_same_thing(expect, now) && stamps_agree(now, expect)
+pub fn is_as_scanned(scanned: &Entry, now: &Entry) -> bool {
+    is_same_inode(scanned, now) && stamps_agree(now, scanned)
 }
 
-/// Whether the same file or directory is there, whatever happened to its content: kind, and
-/// inode where both are known.
+/// Whether it is still the same file or directory, whatever happened to its content: the same
+/// kind, and the same inode where both are known.
 #[must_use]
-pub fn is_same_thing(expect: &Entry, now: &Entry) -> bool {
-    expect.kind == now.kind && (expect.ino == now.ino || expect.ino == 0 || now.ino == 0)
+pub fn is_same_inode(scanned: &Entry, now: &Entry) -> bool {
+    scanned.kind == now.kind && (scanned.ino == now.ino || scanned.ino == 0 || now.ino == 0)
 }
 
-/// Whether an entry with the inode of another name's baseline is that entry, renamed. The birth
-/// time proves that the inode was not reused. Where there is none, size and mtime must agree,
-/// and the contents are compared; directories have none.
+/// Whether an entry that has the inode of another name's baseline is that entry, renamed. An equal
+/// birth time proves that the inode was not reused. Without birth times, size and mtime of a file
+/// must agree and its content has to be compared; a directory has nothing to compare.
 #[must_use]
-pub fn renamed(now: &Entry, before: &Entry) -> Across {
-    let same = if knows_birth(now, before) {
-        return if now.btime == before.btime { Across::InStep } else { Across::Different };
-    } else {
-        now.kind == Kind::File && now.size == before.size && now.mtime == before.mtime
-    };
-    if same { Across::Doubt } else { Across::Different }
+pub fn same_after_rename(now: &Entry, before: &Entry) -> Sameness {
+    if birth_times_known(now, before) {
+        return if now.btime == before.btime { Sameness::Same } else { Sameness::Different };
+    }
+    let looks_alike =
+        now.kind == Kind::File && now.size == before.size && now.mtime == before.mtime;
+    if looks_alike { Sameness::Doubt } else { Sameness::Different }
 }
 
-fn knows_birth(now: &Entry, before: &Entry) -> bool {
+fn birth_times_known(now: &Entry, before: &Entry) -> bool {
     now.btime.is_known() && before.btime.is_known()
 }
 
-/// Whether the receiver's entry, read again, is what was sent: kind, size, link target, device
-/// number, and the mtime as exactly as the receiving file system keeps it. Directories get
-/// their times later.
+/// Whether the receiver's entry, read again after the transfer, is what was sent: kind, size, link
+/// target, device number, and the mtime as precisely as the receiving file system stores it.
+/// Directories get their times later.
 #[must_use]
 pub fn arrived(sent: &Entry, found: &Entry) -> bool {
     sent.kind == found.kind
@@ -211,36 +220,38 @@ pub fn arrived(sent: &Entry, found: &Entry) -> bool {
                 && (times_agree(sent, found) || is_rounded(sent.mtime, found.mtime))))
 }
 
-/// The same where a time is not kept: what cannot be set is recorded as it came to be.
+/// Like [`arrived`], but without the mtime, for receivers on which times cannot be set.
 #[must_use]
-pub fn arrived_but_for_its_time(sent: &Entry, found: &Entry) -> bool {
-    let mut timed = found.clone();
-    timed.mtime = sent.mtime;
-    arrived(sent, &timed)
+pub fn arrived_without_time(sent: &Entry, found: &Entry) -> bool {
+    let mut found = found.clone();
+    found.mtime = sent.mtime;
+    arrived(sent, &found)
 }
 
-/// What a file was when it was sent, if it went on growing: the receiver got the content and
-/// the time that the source had then. None if what the receiver has may be somebody's edit.
+/// The source as it was when rsync read it, if it kept growing during the run: the receiver has
+/// the size and the time that the source had at that moment. `None` if what the receiver has may
+/// be an edit that somebody made there.
 ///
-/// `sent` is the source as scanned, `now` the source after the transfer.
+/// `sent` is the source as scanned, `now` the source after the transfer, `found` what the receiver
+/// has.
 #[must_use]
-pub fn sent_later(sent: &Entry, now: &Entry, found: &Entry) -> Option<Entry> {
-    let is_source = sent.kind == Kind::File && is_same_thing(sent, now) && found.kind == Kind::File;
+pub fn source_when_sent(sent: &Entry, now: &Entry, found: &Entry) -> Option<Entry> {
+    let is_source = sent.kind == Kind::File && is_same_inode(sent, now) && found.kind == Kind::File;
     let is_between = sent.mtime <= found.mtime && found.mtime <= now.mtime;
-    // A write sets both times at once; rsync sets the mtime of what it has written.
+    // An edit sets mtime and ctime at the same time; rsync sets the mtime after it has written.
     let was_set = found.ctime.is_known() && found.mtime < found.ctime;
     let grew = sent.size <= found.size && found.size <= now.size;
     (is_source && is_between && was_set && grew).then(|| {
         let mut then = sent.clone();
         (then.size, then.mtime) = (found.size, found.mtime);
-        // When it looked like that nobody knows.
+        // The ctime of that moment is not known.
         then.ctime = Stamp::UNKNOWN;
         then
     })
 }
 
-/// File systems with a precision of two seconds (FAT) keep even seconds; others with a
-/// precision between that and a nanosecond cut the rest off.
+/// Whether the receiving file system rounded the time. FAT keeps even seconds only; file systems
+/// with a precision of 100 ns, 1 µs or 1 ms cut the rest off.
 fn is_rounded(sent: Stamp, found: Stamp) -> bool {
     let two_seconds =
         found.nanos() == 0 && found.secs() % 2 == 0 && sent.secs().abs_diff(found.secs()) < 2;
@@ -284,45 +295,63 @@ mod tests {
         let mut dir = Entry::new(Kind::Dir);
         dir.ino = 3;
         for (what, now, before, expected) in [
-            ("nothing", before.clone(), &before, Since::Unchanged),
-            ("size", file(2, 10, 7), &before, Since::Changed),
-            ("an older time", file(1, 9, 7), &before, Since::Changed),
-            ("another file of that size and time", file(1, 10, 8), &before, Since::Doubt),
-            ("an inode that is not known", file(1, 10, 0), &before, Since::Unchanged),
-            ("another device", changed(&file(1, 10, 8), |e| e.dev = 4), &before, Since::Unchanged),
+            ("nothing", before.clone(), &before, ContentChange::Unchanged),
+            ("size", file(2, 10, 7), &before, ContentChange::Changed),
+            ("an older time", file(1, 9, 7), &before, ContentChange::Changed),
+            ("another file of that size and time", file(1, 10, 8), &before, ContentChange::Doubt),
+            ("an inode that is not known", file(1, 10, 0), &before, ContentChange::Unchanged),
+            (
+                "another device",
+                changed(&file(1, 10, 8), |e| e.dev = 4),
+                &before,
+                ContentChange::Unchanged,
+            ),
             (
                 "a number that was given again",
                 changed(&before, |e| e.btime = Stamp::new(9, 9)),
                 &changed(&before, |e| e.btime = Stamp::new(8, 8)),
-                Since::Doubt,
+                ContentChange::Doubt,
             ),
             (
                 "a birth that was not known",
                 changed(&before, |e| e.btime = Stamp::new(9, 9)),
                 &before,
-                Since::Unchanged,
+                ContentChange::Unchanged,
             ),
             (
                 "only touched",
                 changed(&before, |e| e.ctime = Stamp::new(2000, 0)),
                 &before,
-                Since::Unchanged,
+                ContentChange::Unchanged,
             ),
-            ("another directory", changed(&dir, |e| e.ino = 4), &dir, Since::Unchanged),
-            ("another kind", changed(&before, |e| e.kind = Kind::Fifo), &before, Since::Changed),
-            ("the same digest", with(&file(1, 10, 8), 1), &with(&before, 1), Since::Unchanged),
-            ("another digest", with(&before, 1), &with(&before, 2), Since::Changed),
-            ("read for the first time", with(&before, 1), &before, Since::Unchanged),
+            ("another directory", changed(&dir, |e| e.ino = 4), &dir, ContentChange::Unchanged),
+            (
+                "another kind",
+                changed(&before, |e| e.kind = Kind::Fifo),
+                &before,
+                ContentChange::Changed,
+            ),
+            (
+                "the same digest",
+                with(&file(1, 10, 8), 1),
+                &with(&before, 1),
+                ContentChange::Unchanged,
+            ),
+            ("another digest", with(&before, 1), &with(&before, 2), ContentChange::Changed),
+            ("read for the first time", with(&before, 1), &before, ContentChange::Unchanged),
             (
                 "touched, and read for the first time",
                 changed(&with(&before, 1), |e| e.ctime = Stamp::new(2000, 0)),
                 &before,
-                Since::Doubt,
+                ContentChange::Doubt,
             ),
         ] {
-            assert_eq!(since(&now, before, Inodes::Count), expected, "{what}");
+            assert_eq!(content_change(&now, before, Inodes::Reliable), expected, "{what}");
         }
-        assert_eq!(since(&file(1, 10, 8), &before, Inodes::Meaningless), Since::Unchanged);
+        assert_eq!(
+            content_change(&file(1, 10, 8), &before, Inodes::Meaningless),
+            ContentChange::Unchanged
+        );
     }
 
     #[test]
@@ -337,34 +366,62 @@ mod tests {
         let written = |mtime| changed(&file(1, mtime, 7), |e| e.ctime = e.mtime);
         let whole = changed(&here, |e| e.mtime = Stamp::new(10, 0));
         for (what, a, b, new, both) in [
-            ("the same time", here.clone(), file(1, 10, 9), Across::InStep, Across::Doubt),
-            ("a coarser time", here.clone(), whole, Across::InStep, Across::Doubt),
-            ("another time", here.clone(), file(1, 11, 9), Across::Doubt, Across::Doubt),
-            ("another size", here.clone(), file(2, 10, 9), Across::Different, Across::Different),
-            ("written at the same moment", written(10), written(10), Across::Doubt, Across::Doubt),
-            ("one of them a copy", written(10), here.clone(), Across::InStep, Across::Doubt),
-            ("links", link(b"x", 1), link(b"x", 2), Across::InStep, Across::InStep),
-            ("other links", link(b"x", 1), link(b"y", 1), Across::Different, Across::Different),
+            ("the same time", here.clone(), file(1, 10, 9), Sameness::Same, Sameness::Doubt),
+            ("a coarser time", here.clone(), whole, Sameness::Same, Sameness::Doubt),
+            ("another time", here.clone(), file(1, 11, 9), Sameness::Doubt, Sameness::Doubt),
+            (
+                "another size",
+                here.clone(),
+                file(2, 10, 9),
+                Sameness::Different,
+                Sameness::Different,
+            ),
+            (
+                "written at the same moment",
+                written(10),
+                written(10),
+                Sameness::Doubt,
+                Sameness::Doubt,
+            ),
+            ("one of them a copy", written(10), here.clone(), Sameness::Same, Sameness::Doubt),
+            ("links", link(b"x", 1), link(b"x", 2), Sameness::Same, Sameness::Same),
+            ("other links", link(b"x", 1), link(b"y", 1), Sameness::Different, Sameness::Different),
             (
                 "equal digests",
                 with(&here, 1),
                 with(&file(1, 99, 9), 1),
-                Across::InStep,
-                Across::InStep,
+                Sameness::Same,
+                Sameness::Same,
             ),
-            ("other digests", with(&here, 1), with(&here, 2), Across::Different, Across::Different),
+            (
+                "other digests",
+                with(&here, 1),
+                with(&here, 2),
+                Sameness::Different,
+                Sameness::Different,
+            ),
             (
                 "directories",
                 Entry::new(Kind::Dir),
                 changed(&Entry::new(Kind::Dir), |e| e.mtime = Stamp::new(9, 9)),
-                Across::InStep,
-                Across::InStep,
+                Sameness::Same,
+                Sameness::Same,
             ),
-            ("kinds", here.clone(), Entry::new(Kind::Dir), Across::Different, Across::Different),
+            (
+                "kinds",
+                here.clone(),
+                Entry::new(Kind::Dir),
+                Sameness::Different,
+                Sameness::Different,
+            ),
         ] {
-            assert_eq!(across(&a, &b, Past::Unknown), new, "{what}");
-            assert_eq!(across(&b, &a, Past::Unknown), new, "{what}, the other way");
-            assert_eq!(across(&a, &b, Past::BothChanged), both, "{what}: both changed");
+            assert_eq!(compare_sides(&a, &b, EqualTimes::Suffice), new, "{what}");
+            assert_eq!(compare_sides(&b, &a, EqualTimes::Suffice), new, "{what}, the other way");
+            assert_eq!(
+                compare_sides(&a, &b, EqualTimes::ProveNothing),
+                both,
+                "{what}: both changed"
+            );
         }
     }
 
@@ -386,7 +443,12 @@ mod tests {
         for (what, change, file_stays, dir_stays) in cases {
             for (before, stays) in [(&file, file_stays), (&dir, dir_stays)] {
                 let now = changed(before, change);
-                assert_eq!(is_still(before, &now), stays, "{what} of a {}", before.kind.name());
+                assert_eq!(
+                    is_as_scanned(before, &now),
+                    stays,
+                    "{what} of a {}",
+                    before.kind.name()
+                );
             }
         }
     }
@@ -412,7 +474,7 @@ mod tests {
         let got = |size, mtime, ctime| {
             changed(&file(size, mtime, 99), |e| e.ctime = Stamp::new(ctime, 0))
         };
-        let then = sent_later(&sent, &now, &got(20, 55, 70)).unwrap();
+        let then = source_when_sent(&sent, &now, &got(20, 55, 70)).unwrap();
         assert_eq!((then.size, then.mtime, then.ino), (20, Stamp::new(55, 5), 7));
         for (what, now, found) in [
             ("edited there", now.clone(), changed(&got(20, 55, 0), |e| e.ctime = e.mtime)),
@@ -422,7 +484,7 @@ mod tests {
             ("another source", file(30, 60, 8), got(20, 55, 70)),
             ("a source that was cut", file(15, 60, 7), got(20, 55, 70)),
         ] {
-            assert_eq!(sent_later(&sent, &now, &found), None, "{what}");
+            assert_eq!(source_when_sent(&sent, &now, &found), None, "{what}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The two sides of a run, and a pair of things of which each side has one.
+//! The two sides of a run, and a pair with one value for each.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -17,7 +17,7 @@ impl Side {
     /// Both sides, the initiator first.
     pub const BOTH: [Side; 2] = [Side::Initiator, Side::Target];
 
-    /// The side across from this one.
+    /// The opposite side.
     #[must_use]
     pub fn other(self) -> Side {
         match self {
@@ -66,7 +66,7 @@ impl<T> Pair<T> {
         Pair { initiator, target }
     }
 
-    /// A pair made by asking once for each side, the initiator first.
+    /// Calls `make` once for each side, the initiator first.
     pub fn from_fn(mut make: impl FnMut(Side) -> T) -> Self {
         let initiator = make(Side::Initiator);
         let target = make(Side::Target);
@@ -83,7 +83,7 @@ impl<T> Pair<T> {
         Pair::new(&mut self.initiator, &mut self.target)
     }
 
-    /// The same question put to both halves.
+    /// Applies `f` to both halves, the initiator's first.
     pub fn map<U>(self, mut f: impl FnMut(T) -> U) -> Pair<U> {
         Pair::new(f(self.initiator), f(self.target))
     }
@@ -93,7 +93,7 @@ impl<T> Pair<T> {
         [(Side::Initiator, &self.initiator), (Side::Target, &self.target)].into_iter()
     }
 
-    /// Takes the half of `side` out of the pair.
+    /// The half of `side`; the other one is dropped.
     pub fn into_side(self, side: Side) -> T {
         match side {
             Side::Initiator => self.initiator,

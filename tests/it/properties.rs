@@ -7,7 +7,7 @@ use crate::support::model::{Expected, Gone, Model, Place, Rules, compare_coarsel
 use crate::support::sandbox::{Replica, Run, Sandbox};
 use crate::support::trees::{self, Mtime, Tree, What, escape};
 use osync::testing::config::RuleText;
-use osync::testing::filter::{Filter, Verdict};
+use osync::testing::filter::{Filter, Inclusion};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError};
 use std::cmp::Ordering;
@@ -108,7 +108,7 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
     });
     let filter = Filter::new(&patterns.collect::<Vec<_>>());
     let is_out =
-        |path: &[u8], is_dir| filter.verdict_with_parents(path, is_dir) == Verdict::Excluded;
+        |path: &[u8], is_dir| filter.verdict_with_parents(path, is_dir) == Inclusion::Excluded;
     for (number, round) in rounds.iter().enumerate() {
         for step in round {
             clock.step([&sandbox.a.root, &sandbox.b.root], step);

@@ -17,7 +17,7 @@ use crate::replica::{
     host, kept_name,
 };
 use crate::tree::names::{Case, Forms, Naming};
-use crate::tree::same::{is_same_thing, is_still};
+use crate::tree::same::{is_as_scanned, is_same_inode};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
@@ -67,7 +67,7 @@ fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
 /// systems make one up for each spelling.)
 fn is_itself(old: &Place<'_>, new: &Place<'_>) -> bool {
     const EVERY: Naming = Naming { case: Case::Folded, forms: Forms::Folded };
-    if !EVERY.is_one(old.name, new.name) {
+    if !EVERY.same_name(old.name, new.name) {
         return false;
     }
     let id = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino)).ok();
@@ -295,7 +295,7 @@ impl LocalExecutor<'_> {
     }
 
     fn rename(&self, from: &RelPath, to: &RelPath, expect: &Entry) -> Outcome {
-        let (place, now) = self.look_again(from, expect, is_still)?;
+        let (place, now) = self.look_again(from, expect, is_as_scanned)?;
         let new = self.root.place(to).map_err(failed("open the directory it should go to"))?;
         let rename =
             || rename_to_free(&place.dir, place.name, &new.dir, new.name, now.kind.is_dir());
@@ -329,7 +329,7 @@ impl LocalExecutor<'_> {
     }
 
     fn set_aside(&self, path: &RelPath, expect: &Entry, keeping: Keeping) -> Came {
-        let (place, now) = self.look_again(path, expect, is_still)?;
+        let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         let shelf = self.shelf(keeping.keep)?;
         let kept = kept_name::kept_path(path);
         let free = self.make_free(&shelf, &kept, now.kind, keeping)?;
@@ -429,7 +429,7 @@ impl LocalExecutor<'_> {
         name: &[u8],
     ) -> Result<Seen, PathError> {
         let moved = Look::default().at(dir, name).map_err(failed("look at what was moved"))?;
-        if is_still(before, &moved) {
+        if is_as_scanned(before, &moved) {
             return Ok(Seen::Before);
         }
         let is_dir = moved.kind.is_dir();
@@ -441,7 +441,7 @@ impl LocalExecutor<'_> {
     }
 
     fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Came {
-        let (place, now) = self.look_again(path, expect, is_still)?;
+        let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         let shelf = self.shelf(Keep::Backup)?;
         let kept = kept_name::short_kept_path(path);
         let keeping =
@@ -455,7 +455,7 @@ impl LocalExecutor<'_> {
         let place = self.root.place(replaced).map_err(|error| self.on_the_way(error))?;
         let now = Look::default().at(&place.dir, place.name);
         let now = now.map_err(|error| self.on_the_way(error))?;
-        if !is_still(found, &now) {
+        if !is_as_scanned(found, &now) {
             return Err(PathError::Changed);
         }
         match fate {
@@ -509,7 +509,7 @@ impl LocalExecutor<'_> {
     }
 
     fn remove(&self, path: &RelPath, expect: &Entry) -> Came {
-        let (place, now) = self.look_again(path, expect, is_still)?;
+        let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         // An empty directory holds nothing that could be lost, and in the work directory
         // nobody else works.
         let is_ours = path.components().next() == Some(WORK_DIR);
@@ -573,7 +573,7 @@ impl LocalExecutor<'_> {
         if path.is_root() {
             return Err(of_the_root());
         }
-        let (place, _) = self.look_in(self.place_of_metadata(path)?, expect, is_same_thing)?;
+        let (place, _) = self.look_in(self.place_of_metadata(path)?, expect, is_same_inode)?;
         let mut flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         if self.look.follows() && self.is_followed(&place) {
             if self.look.copy_symlinks {
@@ -587,7 +587,7 @@ impl LocalExecutor<'_> {
         let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty());
         let fd = fd.map_err(|error| self.on_the_way(error))?;
         let now = look::of_open(&fd).map_err(failed("look at it again"))?;
-        if is_same_thing(expect, &now) { Ok((place, fd, now)) } else { Err(PathError::Changed) }
+        if is_same_inode(expect, &now) { Ok((place, fd, now)) } else { Err(PathError::Changed) }
     }
 
     fn set_metadata(
@@ -624,7 +624,7 @@ impl LocalExecutor<'_> {
     fn set_mtime(&self, path: &RelPath, mtime: Stamp, expect: Option<&Entry>) -> Outcome {
         let mut place = self.place_of_metadata(path)?;
         if let Some(expect) = expect {
-            (place, _) = self.look_in(place, expect, is_still)?;
+            (place, _) = self.look_in(place, expect, is_as_scanned)?;
         }
         let times = only_mtime(mtime);
         let mut flags = AtFlags::SYMLINK_NOFOLLOW;

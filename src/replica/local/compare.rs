@@ -7,7 +7,7 @@ use crate::process::Stop;
 use crate::replica::digest::BUFFER;
 use crate::replica::{PathError, ReplicaError};
 use crate::threads;
-use crate::tree::same::is_still;
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Pair, RelPath, Side};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -163,7 +163,7 @@ impl<'a> Worker<'a> {
         let fd = rustix::fs::openat(open, name, replica.flags_to_read(), Mode::empty());
         let fd = fd.map_err(failed)?;
         let now = look::of_open(&fd).map_err(failed)?;
-        if is_still(expect, &now) { Ok(File::from(fd)) } else { Err(PathError::Changed) }
+        if is_as_scanned(expect, &now) { Ok(File::from(fd)) } else { Err(PathError::Changed) }
     }
 }
 

@@ -9,7 +9,7 @@ use super::openat_root::{HANDLE, LIST, Place, Root};
 use super::scan::everything;
 use super::writable::{only_mtime, set_mode, with_access};
 use crate::replica::PathError;
-use crate::tree::same::is_still;
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Uid, XattrFlags};
@@ -154,7 +154,7 @@ fn file(
         action: "copy it".into(),
         cause: error.to_string(),
     };
-    let unchanged = || look::of_open(&source).is_ok_and(|now| is_still(entry, &now));
+    let unchanged = || look::of_open(&source).is_ok_and(|now| is_as_scanned(entry, &now));
     if !unchanged() {
         return Err(PathError::Changed);
     }
@@ -255,7 +255,7 @@ pub(super) fn remove_copied(place: &Place<'_>, copied: &Copied) -> Result<(), Pa
 /// `ESTALE` if it looks otherwise; what the system says.
 pub(super) fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
     let now = Look::default().at(&place.dir, place.name)?;
-    if !is_still(entry, &now) {
+    if !is_as_scanned(entry, &now) {
         return Err(Errno::STALE);
     }
     let flags = if entry.kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };

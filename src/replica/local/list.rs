@@ -5,7 +5,7 @@ use super::look;
 use super::openat_root::{LIST, LONGEST_PATH, split};
 use super::scan::Walk;
 use super::work_dir::{TRIGGER, WORK_DIR};
-use crate::filter::Verdict;
+use crate::filter::Inclusion;
 use crate::report::{Level, Problem};
 use crate::tree::{Children, Entry, Kind, RelPath, Standing};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -205,7 +205,7 @@ impl<'a> Lister<'a> {
         self.path.extend_from_slice(name);
         let verdict = filter.verdict(&self.path, is_dir);
         self.path.truncate(len);
-        verdict == Verdict::Excluded
+        verdict == Inclusion::Excluded
     }
 
     fn is_circle(&self, file_type: FileType, entry: &Entry) -> bool {

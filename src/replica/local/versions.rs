@@ -12,7 +12,7 @@ use crate::process::fault;
 use crate::replica::arrivals::{self, Arrival, Arrivals, Line};
 use crate::replica::kept_name::{LONGEST_NAME, with_suffix};
 use crate::replica::{Cleaned, Keep, Older, REPLACED, Retention, Version, host};
-use crate::tree::same::is_still;
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, RelPath, Tree};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
@@ -560,7 +560,7 @@ fn remove(root: &Root, path: &RelPath, entry: &Entry) -> Result<()> {
     let place = root.place(path)?;
     let now = Look::default().at(&place.dir, place.name)?;
     // Somebody put something new there: it is not old enough.
-    if !is_still(entry, &now) {
+    if !is_as_scanned(entry, &now) {
         return Err(Errno::NOENT);
     }
     fault::point("purging");

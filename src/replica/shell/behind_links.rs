@@ -5,7 +5,7 @@ use super::attributes::Reach;
 use super::listing::{LOOP, Listing, join};
 use super::record::Style;
 use super::{Links, ShellReplica};
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Inclusion};
 use crate::replica::ReplicaError;
 use crate::tree::{Entry, Kind, RelPath};
 use std::collections::HashMap;
@@ -130,7 +130,7 @@ fn is_circle(dirs: &Dirs, path: &[u8], to: (u32, u64)) -> bool {
 fn is_excluded(filter: &Filter, path: &[u8]) -> bool {
     let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
     let mut all = ends.chain([path.len()]).map(|end| &path[..end]);
-    all.any(|dir| filter.verdict(dir, true) == Verdict::Excluded)
+    all.any(|dir| filter.verdict(dir, true) == Inclusion::Excluded)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The records of a remote listing put together to a tree. Pure.
 
 use super::record::{Place, Record};
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Inclusion};
 use crate::replica::{TRIGGER, WORK_DIR};
 use crate::report::{Level, Problem};
 use crate::tree::{
@@ -203,7 +203,7 @@ impl Building<'_> {
         let verdict = self.rules.filter.map(|filter| filter.verdict(&path, is_dir));
         // The work directory of a task whose replica lies inside this one stays where it is.
         let is_nested = verdict.is_some() && child.name == WORK_DIR;
-        if is_nested || verdict == Some(Verdict::Excluded) {
+        if is_nested || verdict == Some(Inclusion::Excluded) {
             child.standing = Standing::Excluded;
         } else if self.rules.copy_symlinks && child.entry.kind == Kind::Symlink {
             child.standing = Standing::Unknown;

@@ -5,7 +5,7 @@ use super::{Cut, Job, Steps};
 use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{Keep, Op, PathError};
 use crate::report::Level;
-use crate::tree::same::is_still;
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Side, Tree};
 use std::collections::BTreeSet;
 
@@ -122,7 +122,7 @@ impl Steps<'_, '_> {
         let mut changed = BTreeSet::new();
         for (top, found) in dirs.into_iter().zip(found) {
             let is_same = match found {
-                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree, is_still),
+                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree, is_as_scanned),
                 // Gone: the operation itself finds out and says so.
                 Ok(None) => true,
                 Err(_) => false,

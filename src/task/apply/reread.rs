@@ -5,7 +5,7 @@ use super::Steps;
 use crate::reconcile::{Act, PathId};
 use crate::replica::{Op, ReplicaError};
 use crate::report::Level;
-use crate::tree::same::{arrived, arrived_but_for_its_time, sent_later, stamps_agree};
+use crate::tree::same::{arrived, arrived_without_time, source_when_sent, stamps_agree};
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ impl Steps<'_, '_> {
                 && !matches!(sent.kind, Kind::File | Kind::Dir)
                 && sent.mtime.secs() == found.mtime.secs()
                 && !arrived(sent, found)
-                && arrived_but_for_its_time(sent, found);
+                && arrived_without_time(sent, found);
             is_rounded.then(|| (path_id, sent.mtime, found.clone()))
         };
         let those: Vec<_> = plan.delta.path_ids().filter_map(rounded).collect();
@@ -149,7 +149,7 @@ impl Steps<'_, '_> {
     ) -> Option<(&'t Tree, NodeId)> {
         let naming = self.apply.abilities[side].naming;
         let (tree, dir) = there.filter(|_| naming.folds())?;
-        tree.children(dir).find(|id| naming.is_one(tree.name(*id), name)).map(|id| (tree, id))
+        tree.children(dir).find(|id| naming.same_name(tree.name(*id), name)).map(|id| (tree, id))
     }
 
     /// The replica cannot be asked any more: nothing touched on it counts as achieved,
@@ -267,7 +267,7 @@ impl Steps<'_, '_> {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
         let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
         let then = match (&found, source) {
-            (Some(found), Some(Some(source))) => sent_later(&sent, source, found),
+            (Some(found), Some(Some(source))) => source_when_sent(&sent, source, found),
             _ => None,
         };
         match (&found, then) {
@@ -276,7 +276,7 @@ impl Steps<'_, '_> {
             // It is recorded with the time that it came to have.
             (Some(found), _)
                 if !self.keeps_times(to)
-                    && arrived_but_for_its_time(&sent, found)
+                    && arrived_without_time(&sent, found)
                     && self.was_replaced(path_id, to, &sent, found) =>
             {
                 self.applied.untimed[to] += u64::from(self.apply.preserve.times);

@@ -8,7 +8,7 @@ use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
 use crate::report::{Event, Level};
 use crate::rsync::{self, Finished, Purpose};
-use crate::tree::same::is_still;
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Pair, RelPath, Side};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -138,7 +138,7 @@ impl Steps<'_, '_> {
             let found = self.apply.replicas[side].stat(&paths)?;
             for (path_id, found) in path_ids.iter().zip(found) {
                 let is_same = match (&found, self.scanned(*path_id, side)) {
-                    (Ok(Some(found)), Some(scanned)) => is_still(scanned, found),
+                    (Ok(Some(found)), Some(scanned)) => is_as_scanned(scanned, found),
                     // Gone: nothing can be lost any more.
                     (Ok(None), _) => true,
                     _ => false,

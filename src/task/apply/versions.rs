@@ -7,7 +7,7 @@ use crate::replica::{
     Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, dated_kept_path, kept_path,
 };
 use crate::report::Level;
-use crate::tree::same::{is_same_thing, is_still, stamps_agree};
+use crate::tree::same::{is_as_scanned, is_same_inode, stamps_agree};
 use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 
@@ -72,7 +72,7 @@ impl Steps<'_, '_> {
                         // what came from another file system was copied: its inodes are new
                         let there = tree.entry(Tree::ROOT).dev;
                         let is_moved = self.scanned(*top, side).is_some_and(|e| e.dev == there);
-                        let same = if is_moved { is_still } else { stamps_agree };
+                        let same = if is_moved { is_as_scanned } else { stamps_agree };
                         self.holds_just_what_was_scanned(side, *top, &tree, same)
                     }
                     Ok(None) | Err(_) => true,
@@ -159,7 +159,7 @@ impl Steps<'_, '_> {
         // Another file of the same size and time under the name: nothing says that it is the
         // one that was scanned, and nothing that somebody wants it back.
         let is_another = scanned.is_some_and(|scanned| {
-            scanned.dev == found.dev && !is_same_thing(scanned, &found) && !follows
+            scanned.dev == found.dev && !is_same_inode(scanned, &found) && !follows
         });
         // What may be damaged replaces nothing for good.
         let is_always_kept = path_id.is_some_and(|id| self.plan().always_kept.contains(&id));
