@@ -501,7 +501,7 @@ pub fn fingerprint(roots: &[Root], filter: &Filter) -> [u64; 2] {
                 let path = directory.join(entry.file_name().as_bytes());
                 let Ok(now) = entry.metadata() else { continue };
                 if is_ours(&path)
-                    || filter.verdict(path.as_bytes(), now.is_dir()) == Verdict::Excluded
+                    || filter.verdict(path.as_bytes(), now.is_dir()) == Inclusion::Excluded
                 {
                     continue;
                 }

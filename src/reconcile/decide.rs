@@ -1016,7 +1016,7 @@ mod torn_tests {
             (&killed, "a: f1@1 f1@1 f3@5 f7@5", &[">> send a"]),
         ] {
             assert_eq!(
-                planned(rows, rules, Answer::Different),
+                planned(rows, rules, Comparison::Different),
                 expected,
                 "{rows} {:?}",
                 rules.writes
