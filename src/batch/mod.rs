@@ -20,6 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
+use walkdir::WalkDir;
 
 /// How long a task is given to end by itself once the batch is stopped: it ends its
 /// transfers, records what was achieved and unlocks.
@@ -146,15 +147,14 @@ fn task_files(path: &Path) -> io::Result<Vec<PathBuf>> {
         return Ok(vec![path]);
     }
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(&path)? {
-        let name = entry?.file_name();
-        let bytes = name.as_bytes();
-        let is_task = bytes.ends_with(b".conf") || bytes.ends_with(b".toml");
-        if is_task && !bytes.starts_with(b".") && path.join(&name).is_file() {
-            files.push(path.join(name));
+    for entry in WalkDir::new(path).min_depth(1).max_depth(1).sort_by_file_name() {
+        let entry = entry?;
+        let name = entry.file_name().as_bytes();
+        let is_task = name.ends_with(b".conf") || name.ends_with(b".toml");
+        if is_task && !name.starts_with(b".") && entry.path().is_file() {
+            files.push(entry.into_path());
         }
     }
-    files.sort_by(|a, b| a.as_os_str().as_bytes().cmp(b.as_os_str().as_bytes()));
     Ok(files)
 }
 

@@ -7,6 +7,7 @@ use crate::config::{
 };
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
+use crate::report::{write_whole, written_beside};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
@@ -14,9 +15,8 @@ use clap::{Args, ValueHint};
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// `osync upgrade` (spec 7).
@@ -139,7 +139,7 @@ fn rewrite(file: &Path, environment: &Environment, way: Way) -> Result<Vec<u8>, 
         Way::Do => {
             let copy = keep_copy(file, &old)
                 .map_err(|e| vec![format!("{name}: cannot keep a copy: {e}")])?;
-            replace(file, &new.text).map_err(|e| vec![format!("{name}: cannot write: {e}")])?;
+            write_whole(file, &new.text).map_err(|e| vec![format!("{name}: cannot write: {e}")])?;
             say(&format!("{name} is rewritten; {} keeps it as it was.", shown(&copy)));
         }
     }
@@ -170,8 +170,8 @@ fn to_toml(file: &Path, environment: &Environment, way: Way) -> Result<(), Vec<S
         Ok(_) => return Err(vec![format!("{target} is there already; move it away first")]),
         Err(_) if way == Way::Say => say(&format!("{target} would be written.")),
         Err(_) => {
-            let mode_of = fs::metadata(file).ok();
-            write_new(&to, made.text.as_bytes(), mode_of.as_ref())
+            fs::metadata(file)
+                .and_then(|like| write_new(&to, made.text.as_bytes(), &like))
                 .map_err(|e| vec![format!("{target}: cannot write: {e}")])?;
             say(&format!("{target} is written."));
         }
@@ -198,7 +198,7 @@ fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
             Ok(there) if there == old => return Ok(copy),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                write_new(&copy, old, Some(&metadata))?;
+                write_new(&copy, old, &metadata)?;
                 return Ok(copy);
             }
             Err(error) => return Err(error),
@@ -208,39 +208,9 @@ fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
 }
 
 /// A new file that appears with its whole content, the mode and the owner of another one.
-fn write_new(to: &Path, text: &[u8], like: Option<&fs::Metadata>) -> std::io::Result<()> {
-    let temporary = written_beside(to, text, like)?;
-    temporary.persist_noclobber(to).map_err(|error| error.error)?;
+fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()> {
+    written_beside(to, text, Some(like))?.persist_noclobber(to)?;
     Ok(())
-}
-
-/// Replaces a file at once; where it is a link, what the link leads to.
-fn replace(file: &Path, text: &[u8]) -> std::io::Result<()> {
-    let file = file.canonicalize()?;
-    let metadata = fs::metadata(&file)?;
-    let temporary = written_beside(&file, text, Some(&metadata))?;
-    temporary.persist(&file).map_err(|error| error.error)?;
-    Ok(())
-}
-
-fn written_beside(
-    file: &Path,
-    text: &[u8],
-    like: Option<&fs::Metadata>,
-) -> std::io::Result<tempfile::NamedTempFile> {
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    temporary.write_all(text)?;
-    if let Some(like) = like {
-        // Only root can give a file away; the mode matters in any case.
-        let _ = std::os::unix::fs::chown(temporary.path(), Some(like.uid()), Some(like.gid()));
-        temporary.as_file().set_permissions(like.permissions())?;
-    }
-    temporary.as_file().sync_all()?;
-    Ok(temporary)
 }
 
 fn shown(path: &Path) -> String {

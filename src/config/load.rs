@@ -6,7 +6,7 @@ use super::settings::{Environment, FileSettings};
 use crate::process::{
     self, Command, Exit, Interrupt, SignalWatch, Stop, StopReason, end_by, signal_name,
 };
-use crate::tree::path::escape;
+use crate::tree::path::{escape, with_home};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
@@ -102,14 +102,11 @@ impl Outside for Shell<'_> {
 
     fn lacks_pattern_file(&self, value: &[u8]) -> bool {
         let name = Path::new(OsStr::from_bytes(value));
-        let home = || self.environment.filled("HOME").map(Path::new);
-        let place = match (value.strip_prefix(b"~/"), self.file.and_then(Path::parent)) {
-            (Some(below), _) => match home() {
-                Some(home) => home.join(OsStr::from_bytes(below)),
-                None => return false,
-            },
-            (None, Some(beside)) if !value.contains(&b'/') => beside.join(name),
-            _ => name.to_owned(),
+        let home = self.environment.filled("HOME").map(Path::new);
+        let place = match self.file.and_then(Path::parent) {
+            _ if name.starts_with("~") && home.is_none() => return false,
+            Some(beside) if !value.contains(&b'/') => beside.join(name),
+            _ => with_home(name, home),
         };
         std::fs::metadata(place).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
     }

@@ -15,7 +15,7 @@ use super::{
     Transfer, Transport, Watch, WhenLocked,
 };
 use crate::rsync::options;
-use crate::tree::path::escape;
+use crate::tree::path::{escape, with_home};
 use crate::tree::{Pair, Side};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -755,15 +755,7 @@ impl Reading<'_> {
 
     /// `~/` at the beginning replaced by the home directory.
     pub fn with_home(&self, bytes: &[u8]) -> PathBuf {
-        let below = match bytes {
-            b"~" => Some(b"".as_slice()),
-            [b'~', b'/', below @ ..] => Some(below),
-            _ => None,
-        };
-        match (self.home, below) {
-            (Some(home), Some(below)) => Path::new(home).join(OsStr::from_bytes(below)),
-            _ => PathBuf::from(OsStr::from_bytes(bytes)),
-        }
+        with_home(Path::new(OsStr::from_bytes(bytes)), self.home.map(Path::new))
     }
 
     /// The path as seen from the root, without touching it.

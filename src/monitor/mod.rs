@@ -8,7 +8,6 @@ pub mod echo_filter;
 pub mod far;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod notify_socket;
 pub mod pace;
 pub mod target_helper;
 mod trigger;
@@ -20,8 +19,8 @@ use crate::process::Stop;
 use crate::report::{Level, Reporter};
 use crate::state::Baseline;
 use crate::tree::{Pair, RelPath, Side};
-use notify_socket::NotifySocket;
 use pace::{Next, Pace, RunEnd, Why};
+use sd_notify::NotifyState;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -83,14 +82,33 @@ const WORDS: Words =
 
 /// From the first look to the last word; the service manager hears of it.
 fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunResult) {
-    let socket = NotifySocket::from_environment();
-    socket.keep_alive();
-    socket.status("Setting up watches");
+    answer_watchdog();
+    tell_systemd(&[NotifyState::Status("Setting up watches")]);
     monitor.open_eyes();
-    socket.ready(words.ready);
-    monitor.play(run, words, &socket);
-    socket.stopping();
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(words.ready)]);
+    monitor.play(run, words);
+    tell_systemd(&[NotifyState::Stopping, NotifyState::Status("Stopping")]);
     monitor.reporter.say(Level::Notice, words.end);
+}
+
+/// Tells the service manager (`Type=notify`) how we are. That nobody listens is no trouble of
+/// ours.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    let _ = sd_notify::notify(states);
+}
+
+/// Where the service manager wants to hear from us now and then (`WatchdogSec=`), it does, until
+/// this process ends. This does not say that a run gets on: its time limits see to that.
+fn answer_watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
+        return;
+    };
+    std::thread::spawn(move || {
+        loop {
+            tell_systemd(&[NotifyState::Watchdog]);
+            std::thread::sleep(limit / 2);
+        }
+    });
 }
 
 fn local_roots(config: &Config) -> Vec<(Side, PathBuf)> {
@@ -176,20 +194,20 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn play(&mut self, run: &mut dyn FnMut() -> RunResult, words: &Words, socket: &NotifySocket) {
+    fn play(&mut self, run: &mut dyn FnMut() -> RunResult, words: &Words) {
         let mut told = None;
         while self.stop.reason().is_none() {
             match self.pace.next(self.now()) {
                 Next::Run(why) => {
                     told = None;
-                    socket.status(words.running);
+                    tell_systemd(&[NotifyState::Status(words.running)]);
                     self.reporter.say(Level::Notice, (words.reason)(why));
                     self.run_once(run);
                 }
                 Next::Wait(until) => {
                     let status = self.status();
                     if told.as_ref() != Some(&status) {
-                        socket.status(&status);
+                        tell_systemd(&[NotifyState::Status(&status)]);
                         told = Some(status);
                     }
                     self.wait(until);

@@ -19,6 +19,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use walkdir::{DirEntry, WalkDir};
 
 /// How many paths are remembered one by one. Where more change at once (a first run that
 /// fills a replica), only that there were too many is.
@@ -106,7 +107,7 @@ impl Inbox {
         self.wait_while(time, |state| !state.stopped);
     }
 
-    /// LocalExecutor over what has been noticed.
+    /// Hands over what has been noticed.
     pub fn take(&self) -> Noticed {
         std::mem::take(&mut self.lock().noticed)
     }
@@ -494,25 +495,23 @@ pub fn limit_advice() -> String {
 pub fn fingerprint(roots: &[Root], filter: &Filter) -> [u64; 2] {
     let mut sum = [0_u64; 2];
     for root in roots {
-        let mut pending = vec![RelPath::root()];
-        while let Some(directory) = pending.pop() {
-            let full = root.path.join(directory.as_path());
-            for entry in std::fs::read_dir(full).into_iter().flatten().flatten() {
-                let path = directory.join(entry.file_name().as_bytes());
-                let Ok(now) = entry.metadata() else { continue };
-                if is_ours(&path)
-                    || filter.verdict(path.as_bytes(), now.is_dir()) == Inclusion::Excluded
-                {
-                    continue;
-                }
-                // The order in which a directory is read says nothing, so sums are taken.
-                let digest = digest(root, &path, &now);
-                for (sum, part) in sum.iter_mut().zip(digest) {
-                    *sum = sum.wrapping_add(part);
-                }
-                if now.is_dir() {
-                    pending.push(path);
-                }
+        let path = |entry: &DirEntry| {
+            RelPath::new(entry.path().strip_prefix(&root.path).ok()?.as_os_str().as_bytes()).ok()
+        };
+        let takes_part = |entry: &DirEntry| {
+            let is_dir = entry.file_type().is_dir();
+            path(entry).is_some_and(|path| {
+                path.is_root()
+                    || !is_ours(&path)
+                        && filter.verdict(path.as_bytes(), is_dir) == Inclusion::Included
+            })
+        };
+        let walk = WalkDir::new(&root.path).min_depth(1).into_iter().filter_entry(takes_part);
+        for entry in walk.flatten() {
+            let (Some(path), Ok(now)) = (path(&entry), entry.metadata()) else { continue };
+            // The order in which a directory is read says nothing, so sums are taken.
+            for (sum, part) in sum.iter_mut().zip(digest(root, &path, &now)) {
+                *sum = sum.wrapping_add(part);
             }
         }
     }

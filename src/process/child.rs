@@ -298,7 +298,7 @@ impl Lines {
         }
     }
 
-    /// LocalExecutor on what is left without an end of line.
+    /// Hands on what is left without an end of line.
     pub(super) fn finish(&mut self, line: &mut dyn FnMut(&[u8])) {
         if !self.rest.is_empty() {
             line(&self.rest);
@@ -456,12 +456,9 @@ fn run_raw(
     std::thread::scope(|scope| {
         let writer = to_child.map(|pipe| scope.spawn(move || feed(input, pipe)));
         // moved in, so that a panic of the sink ends the child before the writer is waited for
-        let (mut pump, mut group) = (Pump::new(pipes), group);
-        let ended = pump.until_gone(&mut group, stop, &waker, sink);
-        if ended.is_err() {
-            group.end(None, Some(Duration::ZERO));
-            let _ = pump.until_gone(&mut group, stop, &waker, &mut |_, _| ());
-        }
+        let mut group = group;
+        let asked = || Some((Some(Exit::Stopped(stop.reason()?)), None));
+        let ended = Supervisor::new(pipes).watch(&mut group, &asked, [Some(&waker), None], sink);
         let fed = match writer.map(std::thread::ScopedJoinHandle::join) {
             Some(Ok(result)) => result,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -518,37 +515,60 @@ impl Chatter {
     }
 }
 
-/// Reads both streams of a child until its group is gone.
-struct Pump {
+/// Whether a child is to end now: what it counts as having ended as, and how long TERM is given
+/// before KILL, where that is not the command's own choice.
+type Asked<'a> = dyn Fn() -> Option<(Option<Exit>, Option<Duration>)> + 'a;
+
+/// The one loop around every child: reads what it says until its group is gone, and ends the
+/// group when that is asked for or its time is up.
+struct Supervisor {
     pipes: Pipes,
     buffer: Vec<u8>,
     chatter: Chatter,
 }
 
-impl Pump {
+impl Supervisor {
     fn new(pipes: Pipes) -> Self {
-        Pump { pipes, buffer: vec![0; 64 * 1024], chatter: Chatter::default() }
+        Supervisor { pipes, buffer: vec![0; 64 * 1024], chatter: Chatter::default() }
+    }
+
+    /// Comes back when the group is gone. A group that cannot be watched is killed.
+    fn watch(
+        &mut self,
+        group: &mut Group,
+        asked: &Asked<'_>,
+        wakers: [Option<&Waker>; 2],
+        sink: &mut dyn FnMut(Stream, &[u8]),
+    ) -> io::Result<()> {
+        let ended = self.until_gone(group, asked, wakers, sink);
+        if ended.is_err() {
+            group.end(None, Some(Duration::ZERO));
+            let _ = self.until_gone(group, &|| None, [None, None], &mut |_, _| ());
+        }
+        ended
     }
 
     fn until_gone(
         &mut self,
         group: &mut Group,
-        stop: &Stop,
-        waker: &Waker,
+        asked: &Asked<'_>,
+        wakers: [Option<&Waker>; 2],
         sink: &mut dyn FnMut(Stream, &[u8]),
     ) -> io::Result<()> {
         let mut rests = false;
         loop {
             if group.is_running()
-                && let Some(reason) = stop.reason()
+                && let Some((as_, grace)) = asked()
             {
-                group.end(Some(Exit::Stopped(reason)), None);
+                group.end(as_, grace);
             }
             let pause = group.advance();
             if group.is_gone() {
                 return self.drain(sink);
             }
-            let waker = group.is_running().then_some(&waker.reader);
+            let [first, second] = wakers.map(|waker| {
+                waker.filter(|_| group.is_running()).map(|waker| waker.reader.as_fd())
+            });
             let [stdout, stderr] = [
                 self.pipes.stdout.as_ref().map(AsFd::as_fd),
                 self.pipes.stderr.as_ref().map(AsFd::as_fd),
@@ -557,10 +577,8 @@ impl Pump {
             let rest =
                 |pause: Option<Duration>| pause.map_or(Chatter::REST, |p| p.min(Chatter::REST));
             let pause = if rests { Some(rest(pause)) } else { pause };
-            let [out, err, exited, _] = ready(
-                [stdout, stderr, group.exited().map(AsFd::as_fd), waker.map(AsFd::as_fd)],
-                pause,
-            )?;
+            let [out, err, exited, ..] =
+                ready([stdout, stderr, group.exited().map(AsFd::as_fd), first, second], pause)?;
             let mut bytes = 0;
             if out {
                 bytes += self.read(Stream::Out, sink)?;
@@ -696,8 +714,6 @@ pub struct ChildOutput {
     gone: PipeReader,
 }
 
-impl ChildOutput {}
-
 impl Read for ChildOutput {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
@@ -752,7 +768,7 @@ impl Shared {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn spawn(command: &Command, stop: &Stop, on_stderr: OnLine) -> Result<Child, ProcessError> {
+pub fn spawn(command: &Command, stop: &Stop, mut on_stderr: OnLine) -> Result<Child, ProcessError> {
     let failed = |action| move |cause| ProcessError::io(command, action, cause);
     let ending = Stop::new();
     let wakers = [stop.waker().map_err(failed("watch"))?, ending.waker().map_err(failed("watch"))?];
@@ -765,23 +781,28 @@ pub fn spawn(command: &Command, stop: &Stop, on_stderr: OnLine) -> Result<Child,
     };
     let stdout = pipes.stdout.map(|pipe| ChildOutput { pipe, gone: gone_too });
     let shared = Arc::new(Shared::default());
-    let mut supervisor = Supervisor {
-        group,
-        stderr: pipes.stderr,
-        lines: Lines::default(),
-        on_stderr,
-        stop: stop.clone(),
-        ending: ending.clone(),
-        wakers,
-        shared: Arc::clone(&shared),
-    };
+    let (stop, told, kept) = (stop.clone(), ending.clone(), Arc::clone(&shared));
     let thread = std::thread::Builder::new()
         .name("child".into())
         .spawn(move || {
-            let exit = supervisor.watch();
+            let (mut group, mut lines) = (group, Lines::default());
+            let asked = || match (told.reason(), stop.reason()) {
+                (Some(_), _) => Some((None, kept.lock().grace)),
+                (None, Some(reason)) => Some((Some(Exit::Stopped(reason)), None)),
+                (None, None) => None,
+            };
+            let [first, second] = &wakers;
+            let pipes = Pipes { stderr: pipes.stderr, ..Pipes::default() };
+            let wakers = [Some(first), Some(second)];
+            // a child that cannot be watched has been killed, which its exit tells
+            let _ = Supervisor::new(pipes).watch(&mut group, &asked, wakers, &mut |_, bytes| {
+                kept.lock().stderr.push(bytes);
+                lines.push(bytes, &mut on_stderr);
+            });
+            lines.finish(&mut on_stderr);
             drop(tell_gone);
-            supervisor.shared.lock().exit = Some(exit);
-            supervisor.shared.ended.notify_all();
+            kept.lock().exit = Some(group.exit());
+            kept.ended.notify_all();
         })
         .map_err(failed("watch"))?;
     Ok(Child { stdin, stdout, shared, ending, supervisor: Some(thread) })
@@ -852,77 +873,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.supervisor.is_some() {
             self.finish_with(None);
-        }
-    }
-}
-
-/// Watches a child from a thread of its own.
-struct Supervisor {
-    group: Group,
-    stderr: Option<ChildStderr>,
-    lines: Lines,
-    on_stderr: OnLine,
-    stop: Stop,
-    ending: Stop,
-    wakers: [Waker; 2],
-    shared: Arc<Shared>,
-}
-
-impl Supervisor {
-    fn watch(&mut self) -> Exit {
-        let mut buffer = vec![0; 8 * 1024];
-        loop {
-            self.obey();
-            let pause = self.group.advance();
-            let gone = self.group.is_gone();
-            let listening = self.group.is_running();
-            let result = ready(
-                [
-                    self.stderr.as_ref().map(AsFd::as_fd),
-                    self.group.exited().map(AsFd::as_fd).filter(|_| !gone),
-                    listening.then_some(self.wakers[0].reader.as_fd()),
-                    listening.then_some(self.wakers[1].reader.as_fd()),
-                ],
-                if gone { Some(Duration::ZERO) } else { pause },
-            );
-            let Ok([said, exited, ..]) = result else {
-                // never seen: end it rather than watch it blindly
-                self.group.end(None, Some(Duration::ZERO));
-                self.group.leader_ended();
-                return self.group.exit();
-            };
-            if said {
-                self.hear(&mut buffer);
-            } else if gone {
-                self.lines.finish(&mut self.on_stderr);
-                return self.group.exit();
-            }
-            if exited {
-                self.group.leader_ended();
-            }
-        }
-    }
-
-    fn obey(&mut self) {
-        if !self.group.is_running() {
-            return;
-        }
-        if self.ending.reason().is_some() {
-            let grace = self.shared.lock().grace;
-            self.group.end(None, grace);
-        } else if let Some(reason) = self.stop.reason() {
-            self.group.end(Some(Exit::Stopped(reason)), None);
-        }
-    }
-
-    fn hear(&mut self, buffer: &mut [u8]) {
-        match self.stderr.as_mut().map(|pipe| pipe.read(buffer)) {
-            Some(Ok(count)) if count > 0 => {
-                self.shared.lock().stderr.push(&buffer[..count]);
-                self.lines.push(&buffer[..count], &mut self.on_stderr);
-            }
-            Some(Err(e)) if e.kind() == io::ErrorKind::Interrupted => {}
-            _ => self.stderr = None,
         }
     }
 }

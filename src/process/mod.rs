@@ -16,7 +16,7 @@ mod stop;
 mod tests;
 
 pub use child::{Child, ChildInput, Excerpt, Input, Output, output, output_up_to, run, spawn};
-pub use program::{HookShell, find_program, own_program};
+pub use program::{HookShell, find_program, own_program, programs};
 pub use stop::{Deadlines, Interrupt, Limits, SignalWatch, Stop, end_by, signal_name};
 
 use crate::tree::path::escape;

@@ -2,20 +2,26 @@
 
 use super::Command;
 use std::ffi::OsStr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// The program that a name stands for: a path as it is, a bare name looked up in the
-/// directories of PATH. None if nothing there can be run.
+/// The program that a name stands for: a path as it is, a bare name looked up in PATH. None if
+/// nothing there can be run.
 #[must_use]
-pub fn find_program(name: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
-    let runs = |file: &PathBuf| {
-        file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+pub fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    programs(name.as_ref(), &path).next()
+}
+
+/// All that a name may stand for, in the order of these directories.
+pub fn programs(name: &OsStr, path: &OsStr) -> impl Iterator<Item = PathBuf> {
+    let candidates = match Path::new(name).components().count() {
+        0 | 1 => std::env::split_paths(path).map(|dir| dir.join(name)).collect(),
+        _ => vec![PathBuf::from(name)],
     };
-    if Path::new(name).components().count() > 1 {
-        return Some(PathBuf::from(name)).filter(runs);
-    }
-    std::env::split_paths(path?).map(|dir| dir.join(name)).find(runs)
+    candidates.into_iter().filter(|file| {
+        file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+    })
 }
 
 /// Which shell runs the commands of a configuration.
@@ -31,8 +37,7 @@ impl HookShell {
     /// The shell of this machine.
     #[must_use]
     pub fn of_this_machine() -> HookShell {
-        let path = std::env::var_os("PATH");
-        match find_program(OsStr::new("bash"), path.as_deref()) {
+        match find_program("bash") {
             Some(_) => HookShell::Bash,
             None => HookShell::Sh,
         }
@@ -88,11 +93,11 @@ mod find_tests {
 
     #[test]
     fn a_program_is_found_by_path_or_by_name() {
-        let path = Some(OsStr::new("/nowhere:/bin:/usr/bin"));
-        let found = |name: &str| find_program(OsStr::new(name), path).is_some();
+        let path = OsStr::new("/nowhere:/bin:/usr/bin");
+        let found = |name: &str| programs(OsStr::new(name), path).next().is_some();
         assert!(found("sh") && found("/bin/sh"));
         assert!(!found("no such program") && !found("/bin") && !found("/etc/passwd"));
-        assert_eq!(find_program(OsStr::new("sh"), None), None);
+        assert_eq!(programs(OsStr::new("sh"), OsStr::new("")).next(), None);
     }
 
     #[test]

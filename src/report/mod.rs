@@ -30,7 +30,7 @@ pub mod words;
 
 pub use log::{Log, spell};
 pub use log_file::LogPlace;
-pub use run::{RunReport, write_whole};
+pub use run::{RunReport, write_whole, written_beside};
 pub use summary::{
     Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdicts,
 };

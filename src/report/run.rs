@@ -4,9 +4,9 @@ use super::{ConflictLine, Counts, Tally};
 use crate::tree::Pair;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -57,26 +57,36 @@ impl RunReport {
 /// the permission bits any new file gets, as others are meant to read it. Links are
 /// followed, and what is no regular file (`/dev/stdout`) is written to, not replaced.
 pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
-    let (path, mode) = match std::fs::metadata(path) {
-        Ok(there) if there.is_file() => (path.canonicalize()?, Some(there.permissions())),
+    let (path, there) = match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => (path.canonicalize()?, Some(there)),
         Ok(_) => return write_into(path, content),
         Err(_) => (path.to_owned(), None),
     };
+    written_beside(&path, content, there.as_ref())?.persist(&path)?;
+    Ok(())
+}
+
+/// A temporary file beside a path, with its whole content on the disk: to be put in its place at
+/// once. It has the mode and, where this user may give files away, the owner of another one.
+pub fn written_beside(
+    path: &Path,
+    content: &[u8],
+    like: Option<&Metadata>,
+) -> io::Result<tempfile::NamedTempFile> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
-    let fresh = Permissions::from_mode(0o666);
     let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".osync-").permissions(fresh);
+    let builder = builder.prefix(".osync-").permissions(Permissions::from_mode(0o666));
     let mut file = builder.tempfile_in(dir).map_err(without_name)?;
-    file.write_all(content)?;
-    if let Some(mode) = mode {
-        file.as_file().set_permissions(mode)?;
+    if let Some(like) = like {
+        let _ = std::os::unix::fs::fchown(file.as_file(), Some(like.uid()), Some(like.gid()));
+        file.as_file().set_permissions(like.permissions())?;
     }
+    file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist(&path)?;
-    Ok(())
+    Ok(file)
 }
 
 /// Writes to what is no regular file. A pipe that nobody reads is an error, and not waited

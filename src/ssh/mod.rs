@@ -13,7 +13,7 @@ use super::process;
 use crate::config::{Remote, RemoteOsync, Secret, SshLocation, Transport};
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -266,8 +266,7 @@ fn choose_program(transport: Transport) -> Program {
 }
 
 fn has_openssh() -> bool {
-    let path = std::env::var_os("PATH");
-    process::find_program(OsStr::new("ssh"), path.as_deref()).is_some()
+    process::find_program("ssh").is_some()
 }
 
 /// A socket's path must fit `sun_path` (104 bytes on BSD), and ssh adds 17 bytes to it

@@ -3,7 +3,7 @@
 use super::Use;
 use crate::config::{Remote, SshLocation};
 use crate::tree::path::escape;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -121,7 +121,7 @@ pub(super) fn ours(binary: &Path, remote: &Remote, to: &SshLocation) -> Vec<OsSt
 
 /// Whether the arguments set an option of ssh_config: `-oName=…`, `-o Name …`.
 fn sets(args: &[String], name: &str) -> bool {
-    each_option(args).filter_map(Result::ok).any(|(letter, value)| {
+    OptionWords::new(args).filter_map(Result::ok).any(|(letter, value)| {
         let value = value.trim_ascii_start();
         let value = value.strip_prefix(b"\"").unwrap_or(value);
         let found = value.split(|b| matches!(b, b'=' | b' ' | b'\t' | b'"')).next();
@@ -132,44 +132,72 @@ fn sets(args: &[String], name: &str) -> bool {
 /// What keeps words from standing before the destination: with these ssh would go to another
 /// host, or take the destination for the value of an option. None: nothing.
 pub(super) fn objection(args: &[String]) -> Option<String> {
-    each_option(args).find_map(Result::err)
+    match OptionWords::new(args).find_map(Result::err)? {
+        NoOption::Word(word) => Some(format!(
+            "SSH_OPTIONAL_ARGS: '{}' is no option; ssh would take it, or what comes next, for the \
+             host",
+            word.to_string_lossy()
+        )),
+        NoOption::LacksValue(letter) => {
+            Some(format!("SSH_OPTIONAL_ARGS: the option -{} lacks its value", char::from(letter)))
+        }
+    }
 }
 
 /// The options of ssh that have a value.
 const WITH_VALUE: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 
-/// The options in ssh's arguments as getopt finds them: each letter and, where it has one,
-/// its value. Ends with a word that is no option, or lacks its value.
-fn each_option(args: &[String]) -> impl Iterator<Item = Result<(u8, &[u8]), String>> {
-    let mut words = args.iter();
-    let mut cluster: &[u8] = b"";
-    std::iter::from_fn(move || {
-        if cluster.is_empty() {
-            let word = words.next()?;
-            match word.strip_prefix('-') {
-                Some(letters) if !matches!(letters, "" | "-") => cluster = letters.as_bytes(),
-                _ => {
-                    words = [].iter();
-                    return Some(Err(format!(
-                        "SSH_OPTIONAL_ARGS: '{word}' is no option; ssh would take it, or what \
-                         comes next, for the host"
-                    )));
-                }
+/// Why there is no further option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoOption<'w> {
+    /// This word is none: the host, or one of ours that begins with `--`.
+    Word(&'w OsStr),
+    /// The last word is an option that wants a value.
+    LacksValue(u8),
+}
+
+/// The options in ssh's arguments as getopt finds them: each letter and, where it has one, its
+/// value. Whoever asks on behind a word that is no option is told of the words behind it.
+#[derive(Debug, Clone)]
+pub(super) struct OptionWords<'w, S> {
+    words: std::slice::Iter<'w, S>,
+    cluster: &'w [u8],
+}
+
+impl<'w, S: AsRef<OsStr>> OptionWords<'w, S> {
+    pub(super) fn new(words: &'w [S]) -> Self {
+        OptionWords { words: words.iter(), cluster: b"" }
+    }
+
+    /// The next word, whatever it is.
+    pub(super) fn word(&mut self) -> Option<&'w OsStr> {
+        self.words.next().map(AsRef::as_ref)
+    }
+}
+
+impl<'w, S: AsRef<OsStr>> Iterator for OptionWords<'w, S> {
+    type Item = Result<(u8, &'w [u8]), NoOption<'w>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.cluster.is_empty() {
+            let word = self.word()?;
+            match word.as_bytes().strip_prefix(b"-") {
+                Some([]) | Some([b'-', ..]) | None => return Some(Err(NoOption::Word(word))),
+                Some(letters) => self.cluster = letters,
             }
         }
-        let (&letter, rest) = cluster.split_first()?;
+        let (&letter, rest) = self.cluster.split_first()?;
         if !WITH_VALUE.contains(&letter) {
-            cluster = rest;
-            return Some(Ok((letter, &b""[..])));
+            self.cluster = rest;
+            return Some(Ok((letter, b"")));
         }
-        cluster = b"";
+        self.cluster = b"";
         if !rest.is_empty() {
             return Some(Ok((letter, rest)));
         }
-        let missing =
-            || format!("SSH_OPTIONAL_ARGS: the option -{} lacks its value", char::from(letter));
-        Some(words.next().map(|value| (letter, value.as_bytes())).ok_or_else(missing))
-    })
+        let value = self.word().map(OsStrExt::as_bytes);
+        Some(value.map(|value| (letter, value)).ok_or(NoOption::LacksValue(letter)))
+    }
 }
 
 /// An option of ssh_config whose value is a path: `%` begins a token there.

@@ -2,6 +2,8 @@
 //! enforces from then on.
 
 use super::rsync_args::Confinement;
+use crate::process;
+use crate::tree::path::with_home;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
@@ -11,20 +13,13 @@ use std::path::{Component, Path, PathBuf};
 /// # Errors
 /// It leads out of the directory, or cannot be followed.
 pub fn resolve_inside(root: &Path, home: Option<&Path>, path: &Path) -> Result<PathBuf, String> {
-    let wanted = expand_home(home, path);
+    let wanted = with_home(path, home);
     let resolved =
         resolve(&wanted).map_err(|cause| format!("cannot follow {}: {cause}", path.display()))?;
     if resolved.starts_with(root) {
         Ok(resolved)
     } else {
         Err(format!("{} is outside of the directory this key is for", path.display()))
-    }
-}
-
-fn expand_home(home: Option<&Path>, path: &Path) -> PathBuf {
-    match (home, path.strip_prefix("~")) {
-        (Some(home), Ok(rest)) => home.join(rest),
-        _ => path.to_path_buf(),
     }
 }
 
@@ -210,10 +205,10 @@ impl Cage {
 /// client could have put it.
 #[must_use]
 pub fn find_program(name: &str, path_variable: &OsStr, root: &Path) -> Option<PathBuf> {
-    std::env::split_paths(path_variable)
-        .filter(|directory| directory.is_absolute())
-        .filter_map(|directory| directory.join(name).canonicalize().ok())
-        .find(|program| program.is_file() && !program.starts_with(root))
+    process::programs(OsStr::new(name), path_variable)
+        .filter(|program| program.is_absolute())
+        .filter_map(|program| program.canonicalize().ok())
+        .find(|program| !program.starts_with(root))
 }
 
 #[cfg(test)]
@@ -353,6 +348,10 @@ mod tests {
         std::fs::create_dir_all(base.join("links")).unwrap();
         std::fs::write(base.join("root/bin/rsync"), "").unwrap();
         std::fs::write(base.join("bin/rsync"), "").unwrap();
+        for program in ["root/bin/rsync", "bin/rsync"] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(base.join(program), mode).unwrap();
+        }
         symlink(base.join("root/bin/rsync"), base.join("links/rsync")).unwrap();
         let path = std::env::join_paths([
             base.join("root/bin"),

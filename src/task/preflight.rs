@@ -7,7 +7,7 @@ use crate::process::{self, Command, Input, ProcessError, Stop};
 use crate::replica::{Prepared, Replica};
 use crate::report::Level;
 use crate::tree::{Pair, Side};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::time::Duration;
 
 /// How long a ping may take.
@@ -15,10 +15,9 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// rsync is installed here, and for a remote side ssh.
 pub fn tools(config: &Config) -> Result<(), Halt> {
-    let path = std::env::var_os("PATH");
     if config.replicas.iter().any(|(_, place)| place.is_remote()) {
         let wants_ssh = config.remote.transport == Transport::OpenSsh;
-        if wants_ssh && process::find_program(OsStr::new("ssh"), path.as_deref()).is_none() {
+        if wants_ssh && process::find_program("ssh").is_none() {
             return Err(Halt::fatal(
                 "there is no program 'ssh' here; install the OpenSSH client (on Debian: apt-get \
                  install openssh-client), or set SSH_TRANSPORT=auto",
@@ -26,7 +25,7 @@ pub fn tools(config: &Config) -> Result<(), Halt> {
         }
     }
     let rsync = &config.transfer.executable;
-    if process::find_program(OsStr::new(rsync), path.as_deref()).is_some() {
+    if process::find_program(rsync).is_some() {
         return Ok(());
     }
     Err(Halt::fatal(format!(

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A path below a replica's root: bytes, never absolute, never holding `.` or `..`
 /// or an empty component. The root itself is the empty path.
@@ -223,6 +223,16 @@ impl fmt::Debug for RelPath {
     }
 }
 
+/// A path with `~` at its beginning replaced by the home directory, where one is known.
+#[must_use]
+pub fn with_home(path: &Path, home: Option<&Path>) -> PathBuf {
+    match (path.strip_prefix("~"), home) {
+        (Ok(below), Some(home)) if below.as_os_str().is_empty() => home.to_owned(),
+        (Ok(below), Some(home)) => home.join(below),
+        _ => path.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,5 +289,21 @@ mod tests {
     fn awkward_names_are_shown_on_one_line() {
         let p = RelPath::new(b"a\nb\\\xff\x1b\xe2\x80\xae\xc3\xa4".to_vec()).unwrap();
         assert_eq!(p.shown(), "a\\nb\\\\\\xFF\\x1B\\xE2\\x80\\xAEä");
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_directory() {
+        let home = Some(Path::new("/h"));
+        for (path, expected) in [
+            ("~/k", "/h/k"),
+            ("~//k", "/h/k"),
+            ("~", "/h"),
+            ("/k", "/k"),
+            ("k", "k"),
+            ("~x/k", "~x/k"),
+        ] {
+            assert_eq!(with_home(Path::new(path), home).as_os_str(), expected, "{path}");
+        }
+        assert_eq!(with_home(Path::new("~/k"), None), Path::new("~/k"));
     }
 }

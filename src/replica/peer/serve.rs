@@ -470,8 +470,7 @@ impl<W: Write + Send> Server<'_, W> {
         let digest = blake3::hash(prepare.instance_id.as_bytes()).to_hex();
         self.kept = format!("listing.{}", &digest[..16]);
         let rsync = OsString::from_vec(prepare.rsync.clone());
-        let has_rsync =
-            process::find_program(&rsync, std::env::var_os("PATH").as_deref()).is_some();
+        let has_rsync = process::find_program(&rsync).is_some();
         Ok(Response::Prepared(Ready { root, has_rsync, has_left_overs, prepared }))
     }
 

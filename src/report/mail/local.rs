@@ -3,8 +3,9 @@
 use super::Patience;
 use crate::process::{self, Command, Exit, Input, Stop};
 use lettre::Address;
+use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A mail in the forms that local programs take it.
@@ -47,20 +48,17 @@ impl Kind {
 impl Mailer {
     /// The best of this machine.
     pub(super) fn of_this_machine() -> Option<Mailer> {
-        let search = std::env::var_os("PATH").unwrap_or_default();
-        Mailer::find(&std::env::split_paths(&search).collect::<Vec<_>>())
+        Mailer::find(&std::env::var_os("PATH").unwrap_or_default())
     }
 
     /// The best in these directories, or where `sendmail` often is out of PATH.
-    fn find(search: &[PathBuf]) -> Option<Mailer> {
-        let usual = ["/usr/sbin", "/usr/lib"].map(PathBuf::from);
+    fn find(path: &OsStr) -> Option<Mailer> {
         Kind::ALL.into_iter().find_map(|(kind, name)| {
-            let dirs = search.iter().chain(usual.iter().filter(|_| kind == Kind::Sendmail));
-            let program = dirs
-                .filter(|dir| dir.is_absolute())
-                .map(|dir| dir.join(name))
-                .find(|program| is_executable(program))?;
-            Some(Mailer { kind, program })
+            let usual = if kind == Kind::Sendmail { "/usr/sbin:/usr/lib" } else { "" };
+            let mut found = [path, OsStr::new(usual)].into_iter().flat_map(|path| {
+                process::programs(OsStr::new(name), path).filter(|program| program.is_absolute())
+            });
+            Some(Mailer { kind, program: found.next()? })
         })
     }
 
@@ -145,15 +143,12 @@ impl Attached {
     }
 }
 
-fn is_executable(path: &Path) -> bool {
-    path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     #[test]
     fn the_program_that_can_carry_most_is_found_where_it_can_be_run() {
@@ -168,7 +163,7 @@ mod tests {
         let search = ["plain", "good"].map(|place| dir.path().join(place));
         let find = || {
             // the machine of the test may have a sendmail of its own out of PATH
-            Mailer::find(&search)
+            Mailer::find(&std::env::join_paths(&search).unwrap())
                 .filter(|found| found.program.starts_with(dir.path()))
                 .map(|found| found.program)
         };

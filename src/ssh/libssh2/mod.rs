@@ -12,6 +12,7 @@ mod login;
 mod options;
 mod pump;
 
+use crate::tree::path::with_home;
 use host_key::Trust;
 use login::login;
 use options::{Family, Options};
@@ -232,10 +233,7 @@ impl Account {
 
     /// The path with `~/` replaced by the home directory.
     pub fn expand(&self, path: &Path) -> PathBuf {
-        match (path.strip_prefix("~"), &self.home) {
-            (Ok(below), Some(home)) => home.join(below),
-            _ => path.to_owned(),
-        }
+        with_home(path, self.home.as_deref())
     }
 }
 

@@ -2,6 +2,7 @@
 //! host, and the remote command. As with ssh the first value given for an option counts.
 //! An option that this transport cannot honour is refused, never ignored. Pure.
 
+use crate::ssh::options::{NoOption, OptionWords};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -78,23 +79,13 @@ impl Options {
     /// Which word cannot be honoured, or what is missing.
     pub fn parse(words: &[OsString]) -> Result<Self, String> {
         let mut given = Given::default();
-        let mut words = words.iter().map(OsString::as_os_str);
-        let mut host = None;
-        while let Some(word) = words.next() {
-            if word.as_bytes().first() != Some(&b'-') {
-                host = Some(word);
-                break;
-            }
-            given.option(word, &mut words)?;
-        }
-        let host = text(host.ok_or("no host is given")?)?;
+        let mut words = OptionWords::new(words);
+        let host = text(given.options(&mut words)?.ok_or("no host is given")?)?;
         // rsync, and people, put options behind the host as well
-        let mut rest = words.clone();
-        while let Some(word) = rest.next().filter(|word| word.as_bytes().first() == Some(&b'-')) {
-            given.option(word, &mut rest)?;
-            words = rest.clone();
-        }
-        let command: Vec<String> = words.map(text).collect::<Result<_, _>>()?;
+        let first = given.options(&mut words)?;
+        let rest = std::iter::from_fn(|| words.word());
+        let command: Vec<String> =
+            first.into_iter().chain(rest).map(text).collect::<Result<_, _>>()?;
         let command = command.join(" ");
         if command.is_empty() {
             return Err("no remote command is given".to_owned());
@@ -132,47 +123,49 @@ impl Given {
         }
     }
 
-    /// One option; its value may be the rest of the word or the next word.
-    fn option<'w>(
+    /// All options up to the first word that is none; that word.
+    fn options<'w>(
         &mut self,
-        word: &'w OsStr,
-        more: &mut impl Iterator<Item = &'w OsStr>,
-    ) -> Result<(), String> {
-        let bytes = word.as_bytes();
-        match bytes {
-            b"--ignore-known-hosts" => return set(&mut self.ignore_known_hosts, true),
-            b"--password-file" => {
-                let file = more.next().ok_or("--password-file needs a value")?;
-                return set(&mut self.password_file, file.into());
+        words: &mut OptionWords<'w, OsString>,
+    ) -> Result<Option<&'w OsStr>, String> {
+        while let Some(found) = words.next() {
+            match found {
+                Ok((letter, value)) => self.option(letter, OsStr::from_bytes(value))?,
+                Err(NoOption::Word(word)) => match word.as_bytes() {
+                    b"--ignore-known-hosts" => set(&mut self.ignore_known_hosts, true)?,
+                    b"--password-file" => {
+                        let file = words.word().ok_or("--password-file needs a value")?;
+                        set(&mut self.password_file, file.into())?;
+                    }
+                    [b'-', ..] => return Err(unknown(&word.to_string_lossy())),
+                    _ => return Ok(Some(word)),
+                },
+                Err(NoOption::LacksValue(letter)) => {
+                    return Err(format!("-{} needs a value", char::from(letter)));
+                }
             }
-            // there is never a terminal, nor anything forwarded
-            b"-T" | b"-x" | b"-a" => return Ok(()),
-            b"-C" => return set(&mut self.compress, true),
-            b"-4" => return set(&mut self.family, Family::V4),
-            b"-6" => return set(&mut self.family, Family::V6),
-            _ => {}
         }
-        let known = bytes.len() >= 2 && b"iplFo".contains(&bytes[1]);
-        if !known {
-            return Err(unknown(&word.to_string_lossy()));
-        }
-        let letter = bytes[1];
-        let value = match &bytes[2..] {
-            [] => more.next().ok_or_else(|| format!("-{} needs a value", char::from(letter)))?,
-            joined => OsStr::from_bytes(joined),
-        };
+        Ok(None)
+    }
+
+    fn option(&mut self, letter: u8, value: &OsStr) -> Result<(), String> {
         match letter {
-            b'i' => self.keys.push(value.into()),
-            b'p' => return self.named("port", value),
-            b'l' => return self.named("user", value),
-            b'F' if value == "none" => {}
-            b'F' => return Err(unknown(&format!("-F {}", value.to_string_lossy()))),
-            _ => {
+            // there is never a terminal, nor anything forwarded
+            b'T' | b'x' | b'a' => Ok(()),
+            b'C' => set(&mut self.compress, true),
+            b'4' => set(&mut self.family, Family::V4),
+            b'6' => set(&mut self.family, Family::V6),
+            b'i' => self.named("identityfile", value),
+            b'p' => self.named("port", value),
+            b'l' => self.named("user", value),
+            b'F' if value == "none" => Ok(()),
+            b'o' => {
                 let (name, value) = split(value)?;
-                return self.named(&name, &value);
+                self.named(&name, &value)
             }
+            b'F' => Err(unknown(&format!("-F {}", value.to_string_lossy()))),
+            _ => Err(unknown(&format!("-{}", char::from(letter)))),
         }
-        Ok(())
     }
 
     /// `-o NAME=VALUE`
@@ -290,6 +283,10 @@ mod tests {
                 Options { keys: vec!["/k e y".into(), "/b".into()], ..plain() },
             ),
             ("-C h cmd", Options { compress: true, ..plain() }),
+            (
+                "-TC6p 2222 h cmd",
+                Options { compress: true, family: Family::V6, port: 2222, ..plain() },
+            ),
             ("-o Compression=no -C h cmd", plain()),
             ("-T -x -o BatchMode=yes -F none h cmd", plain()),
             (
@@ -320,6 +317,8 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (line, named) in [
             ("-J jump h cmd", "-J"),
+            ("-4vT h cmd", "'-v'"),
+            ("-A h cmd", "'-A'"),
             ("-o ProxyCommand=nc h cmd", "ProxyCommand=nc"),
             ("-F /my/config h cmd", "-F /my/config"),
             ("-o BatchMode=no h cmd", "BatchMode"),
