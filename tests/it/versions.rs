@@ -59,28 +59,29 @@ fn the_loser_of_a_conflict_outlives_ordinary_edits_of_the_winner() {
 
 /// An rsync that lets somebody work while it does: once its receiver has looked.
 fn disturbing_rsync(sandbox: &Sandbox, deed: &str) -> String {
-    let path = sandbox.path("rsync-that-waits");
+    fs::create_dir(sandbox.path("waits")).unwrap();
+    let path = sandbox.path("waits/rsync");
     let text = format!(
-        "#!/bin/sh\ncase \"$*\" in *--files-from*) ;; *) exec rsync \"$@\" ;; esac\nrsync --bwlimit=1m \"$@\" &\nrsync=$!\n\
-         exec 0<&-\nwhile ! ls -A '{b}' '{b}/new' 2>/dev/null | grep -q '^\\.big\\.'; do\n  \
-         kill -0 $rsync 2>/dev/null || break\ndone\n{{ {deed}; }}\nwait $rsync\n",
-        b = sandbox.b.root.display()
+        "#!/bin/sh\nPATH=${{PATH#*:}}\n\
+         case \"$*\" in *--files-from*) ;; *) exec rsync \"$@\" ;; esac\nexec 3<&0\nrsync --bwlimit=1m \"$@\" <&3 3<&- &\nrsync=$!\n\
+         exec 0<&- 3<&-\nwhile ! ls -A '{b}' '{b}/new' 2>/dev/null | grep -q '^\\.big\\.'; do\n  \
+         kill -0 $rsync 2>/dev/null || exit\ndone\n\
+         if mkdir '{done}' 2>/dev/null; then {deed}; fi\nwait $rsync\n",
+        b = sandbox.b.root.display(),
+        done = sandbox.path("waits/done").display()
     );
     fs::write(&path, text).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&path, mode).unwrap();
-    path.display().to_string()
+    let searched = std::env::var("PATH").unwrap();
+    format!("{}:{searched}", path.parent().unwrap().display())
 }
 
 /// A run during which somebody does something on the target while `big` is on its way.
 fn disturbed(sandbox: &Sandbox, deed: &str) -> Outcome {
     let b = sandbox.b.root.display();
-    let rsync = disturbing_rsync(sandbox, &format!("cd '{b}' && {deed}"));
-    run(sandbox, None)
-        .env("RSYNC_EXECUTABLE", rsync)
-        .env("CONFLICT_BACKUP", "no")
-        .env("SOFT_DELETE", "no")
-        .run()
+    let path = disturbing_rsync(sandbox, &format!("cd '{b}' && {deed}"));
+    run(sandbox, None).env("PATH", path).env("CONFLICT_BACKUP", "no").env("SOFT_DELETE", "no").run()
 }
 
 #[test]
@@ -101,6 +102,10 @@ fn what_is_edited_or_made_while_rsync_runs_is_kept_and_named_though_nothing_is_t
             fs::create_dir(sandbox.a.at("new")).unwrap();
             sandbox.a.write("new/big", &big, 1_600_000_100);
             sandbox.a.write("new/zz", "new on a", 1_600_000_100);
+            // small files, on average
+            for number in 0..40 {
+                sandbox.a.write(format!("new/small{number}"), "x", 1_600_000_100);
+            }
         } else {
             sandbox.a.write("big", &big, 1_600_000_100);
         }
@@ -109,6 +114,8 @@ fn what_is_edited_or_made_while_rsync_runs_is_kept_and_named_though_nothing_is_t
         assert!(kept.contains(&Some(b"their edit".to_vec())), "{path}: {kept:?} {told}");
         assert!(told.status == Some(2) || told.status == Some(1), "{path}: {told}");
         assert!(told.stderr.contains(path), "{path} is not named: {told}");
+        let big = if path.starts_with("new/") { "new/big" } else { "big" };
+        assert!(sandbox.b.has(big), "rsync did nothing: {told}");
         assert!(!sandbox.b.has(".osync_workdir/replaced"), "{path}");
         assert!(sandbox.b.read("anchor").is_some());
     }

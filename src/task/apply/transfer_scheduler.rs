@@ -2,7 +2,7 @@
 
 use super::Apply;
 use super::shares::{self, Share};
-use crate::config::{self, Config, Preserve};
+use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::reconcile::{Delta, PathId, Plan};
@@ -34,10 +34,6 @@ pub enum Replaced {
     /// Its path is too long for that: a copy has been made of it.
     Copied,
 }
-
-/// In a subtree of files that are smaller than this on average, looking for what a file
-/// might replace would cost a tenth of the time.
-const SMALL: u64 = 1 << 16;
 
 /// A file that has less to spare on the disk than this is not worth looking for holes in it.
 const WORTH_A_HOLE: u64 = 1 << 16;
@@ -133,21 +129,6 @@ impl<'a> TransferScheduler<'a> {
         Backup { dir: self.private[side].clone() }
     }
 
-    /// Whether a call looks for what it might replace. In a new subtree nothing can be in its
-    /// way but what somebody made there after rsync looked. That instant is short where many
-    /// small files are copied on this machine at full speed, and only there it is not looked.
-    fn looks_for_replaced(&self, call: &Call, to: Side) -> bool {
-        let transfer = &self.config.transfer;
-        let is_local = self.ends.iter().all(|(_, end)| matches!(end, End::Local { .. }));
-        let is_quick = is_local && transfer.bandwidth == 0 && transfer.executable == config::RSYNC;
-        let small = || {
-            let totals = self.totals(std::slice::from_ref(call), to);
-            totals.bytes_total / totals.files_total.max(1) < SMALL
-        };
-        call.replaced == Replaced::Seen
-            && !(call.purpose == Purpose::Subtrees && is_quick && small())
-    }
-
     /// Whether rsync can take a path, with its backup.
     pub fn fits(&self, path: &RelPath, side: Side) -> Result<(), Misfit> {
         let roots = [self.roots.initiator.as_path(), self.roots.target.as_path()];
@@ -229,7 +210,8 @@ impl<'a> TransferScheduler<'a> {
             destination: &self.ends[to],
             to,
             rules: &self.rules,
-            backup: self.looks_for_replaced(call, to).then(|| self.backup(to)),
+            // In a new subtree too: somebody may make a name there after rsync has looked.
+            backup: (call.replaced == Replaced::Seen).then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
             makes_holes: self.makes_holes(call, share, to),
