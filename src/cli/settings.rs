@@ -7,12 +7,12 @@ use crate::config::{
     ThisMachine, load, resolve,
 };
 use crate::filter::Filter;
-use crate::report::{Level, Log, LogPlace, Reporter};
-use crate::tree::path::escape;
+use crate::report::{self, Event, Level, Log, LogPlace, Reporter, RunReport, Tally, json};
+use crate::tree::{Pair, path::escape};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// Where the origins begin, if values leave room.
 const COLUMN: usize = 56;
@@ -124,15 +124,52 @@ pub fn tell(resolution: &Resolution, flags: &Flags, environment: &Environment, s
         for problem in resolution.warnings.iter().chain(&resolution.errors) {
             complain(&problem.to_string());
         }
+        tell_batch(resolution, flags, None);
         return;
     }
     let log = Log::open(flags, &output(flags), &place(resolution, environment, flags.dry), started);
-    for warning in &resolution.warnings {
-        log.problem(Level::Warn, None, None, &warning.to_string());
+    for problem in problems(resolution) {
+        log.tell(Event::Problem(&problem));
     }
-    for error in &resolution.errors {
-        log.problem(Level::Critical, None, None, &error.to_string());
-    }
+    tell_batch(resolution, flags, log.path());
+}
+
+fn problems(resolution: &Resolution) -> impl Iterator<Item = report::Problem> {
+    let problem = |level, problem: &Problem| report::Problem {
+        level,
+        side: None,
+        path: None,
+        text: problem.to_string(),
+    };
+    let warnings = resolution.warnings.iter().map(move |warning| problem(Level::Warn, warning));
+    warnings.chain(resolution.errors.iter().map(move |error| problem(Level::Critical, error)))
+}
+
+/// The batch runner has the reason from a report, as of a task that was run. Without one it has
+/// to do with what the task said.
+fn tell_batch(resolution: &Resolution, flags: &Flags, log: Option<PathBuf>) {
+    let Some(file) = &flags.batch_report else { return };
+    let value = |key: &str| {
+        resolution.settings.get(key).map_or_else(String::new, |setting| escape(&setting.value))
+    };
+    let mut tally = Tally::default();
+    problems(resolution).for_each(|problem| tally.add(&problem));
+    let now = SystemTime::now();
+    let run = RunReport {
+        task: value("INSTANCE_ID"),
+        started: now,
+        ended: now,
+        replicas: Pair::new(value("INITIATOR_SYNC_DIR"), value("TARGET_SYNC_DIR")),
+        status: 1,
+        complete: false,
+        summed_up: "nothing was done: the settings are wrong".to_owned(),
+        log,
+        dry: flags.dry,
+        counts: Pair::default(),
+        tally,
+        conflicts: Vec::new(),
+    };
+    let _ = json::write(file, &run);
 }
 
 fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPlace {

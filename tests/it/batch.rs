@@ -94,7 +94,7 @@ fn the_worst_task_decides_the_exit_status() {
     assert_eq!(run.status, Some(1), "{run}");
     assert!(tasks.is_done("good"));
     assert_eq!(run.stdout.matches("bad.conf: run ").count(), 2, "{run}");
-    let why = "bad.conf: has not succeeded in 2 runs: osync: ";
+    let why = "bad.conf: has not succeeded in 2 runs: ";
     assert!(run.stderr.contains(why) && run.stderr.contains("INITIATOR_SYNC_DIR"), "{run}");
 }
 

@@ -40,6 +40,7 @@ mod monitor;
 mod moves;
 mod neighbours;
 mod notify;
+mod old_installation;
 mod old_rsyncs;
 mod output;
 mod peer;

@@ -100,6 +100,62 @@ fn changes_on_either_side_are_synchronised_and_no_run_causes_the_next() {
     }
 }
 
+/// Two tasks with one hub: each is woken by what the other brings, and both want its lock.
+#[test]
+fn two_monitors_on_one_hub_bring_edits_over_without_delay_or_error() {
+    const MIN_WAIT: Duration = Duration::from_secs(1);
+    let sandbox = Sandbox::new();
+    let targets = ["one", "two"].map(|name| sandbox.path(name));
+    let mut monitors = targets.clone().map(|target| {
+        fs::create_dir(&target).unwrap();
+        let name = target.file_name().unwrap().to_str().unwrap();
+        let lines = format!(
+            "INSTANCE_ID={name}\nTARGET_SYNC_DIR={}\nLOGFILE={}\nMIN_WAIT={}",
+            target.display(),
+            sandbox.path(format!("{name}.log")).display(),
+            MIN_WAIT.as_secs()
+        );
+        let config = sandbox.config(&format!("{name}.conf"), &lines);
+        let mut command = sandbox.osync().into_command();
+        command.arg(config).arg("--on-changes").stdout(Stdio::null()).stderr(Stdio::null());
+        Monitor { sandbox: &sandbox, child: command.spawn().unwrap() }
+    });
+    let mut quickest = Duration::MAX;
+    for round in 0..4 {
+        let name = format!("edit {round}");
+        let begun = Instant::now();
+        // on the hub, on a leaf, on the hub …
+        let from = if round % 2 == 0 { sandbox.a.root.clone() } else { targets[0].clone() };
+        fs::write(from.join(&name), "x").unwrap();
+        let everywhere = [&sandbox.a.root, &targets[0], &targets[1]];
+        for monitor in &mut monitors {
+            monitor.until(&name, |_| everywhere.iter().all(|root| root.join(&name).exists()));
+        }
+        quickest = quickest.min(begun.elapsed());
+    }
+    // a machine that is busy with other tests makes single rounds slow
+    assert!(quickest < MIN_WAIT + Duration::from_secs(5), "{quickest:?}");
+    let log = |name: &str| fs::read_to_string(sandbox.path(name)).unwrap();
+    let is_idle = |name: &str| {
+        let log = log(name);
+        log.matches("osync finished").count() == log.matches(" starts.").count()
+    };
+    let mut idle_since = Instant::now();
+    while idle_since.elapsed() < SPURIOUS {
+        if !["one.log", "two.log"].into_iter().all(is_idle) {
+            idle_since = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (monitor, name) in monitors.iter_mut().zip(["one.log", "two.log"]) {
+        assert_eq!(monitor.stop(), Some(0));
+        let log = log(name);
+        for word in ["(CRITICAL)", "(ERROR)", "finished with"] {
+            assert!(!log.contains(word), "{log}");
+        }
+    }
+}
+
 #[test]
 fn a_log_that_is_rotated_away_is_begun_anew() {
     let sandbox = Sandbox::new();
