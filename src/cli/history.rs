@@ -135,7 +135,7 @@ fn limit(args: &HistoryArgs) -> usize {
     args.limit.map_or(usual, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn result(status: u8) -> &'static str {
+pub(super) fn result(status: u8) -> &'static str {
     match status {
         0 => "ok",
         2 => "warnings",
@@ -143,7 +143,7 @@ fn result(status: u8) -> &'static str {
     }
 }
 
-fn did(run: &RecordedRun) -> String {
+pub(super) fn did(run: &RecordedRun) -> String {
     let counts = run.run.counts.map(|side| Counts {
         updates: side.updates,
         metadata: side.metadata,

@@ -8,6 +8,9 @@ use crate::report::notify::{self, Note, Ping};
 use crate::report::{Event, Level, Log, Problem, Reporter, Tally, Who};
 use crate::state::told::{Channel, Told};
 use crate::state::{StateDir, StateStore};
+use crate::tree::RelPath;
+use crate::tree::path::for_shell;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
@@ -44,7 +47,7 @@ impl Task<'_> {
             succeeded: self.outcome.complete && matches!(self.outcome.status, 0 | 2),
             summed_up,
             tally: &log.tally(),
-            conflicts: self.outcome.conflicts.iter().map(|of| of.path.shown()).collect(),
+            conflicts: self.outcome.conflicts.iter().map(|of| of.path.clone()).collect(),
         };
         let state = self.open_store().ok();
         tell(self.config, &end, state, log.as_ref());
@@ -57,7 +60,7 @@ struct End<'a> {
     succeeded: bool,
     summed_up: &'a str,
     tally: &'a Tally,
-    conflicts: Vec<String>,
+    conflicts: Vec<RelPath>,
 }
 
 /// Tells of a task that a batch has given up, with what its last run said.
@@ -116,7 +119,7 @@ fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Rep
         summed_up: end.summed_up.to_owned(),
         problems,
         problem_count: end.tally.total(),
-        conflicts: end.conflicts.iter().map(|path| (path.clone(), settle(config, path))).collect(),
+        conflicts: end.conflicts.iter().map(|path| (path.shown(), settle(config, path))).collect(),
         id: format!("osync-{now}-{}", std::process::id()),
     };
     match notify::notify(url, config.notify.format, &note) {
@@ -133,12 +136,12 @@ fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Rep
 }
 
 /// The command that closes a conflict.
-fn settle(config: &Config, path: &str) -> String {
+fn settle(config: &Config, path: &RelPath) -> String {
     let task = match &config.file {
-        Some(file) => shell_words::quote(&file.to_string_lossy()).into_owned(),
+        Some(file) => for_shell(file.as_os_str().as_bytes()),
         None => "--initiator=… --target=…".to_owned(),
     };
-    format!("osync conflicts {task} done {}", shell_words::quote(path))
+    format!("osync conflicts {task} done {}", for_shell(path.as_bytes()))
 }
 
 /// A warning that leaves the exit status as it is.

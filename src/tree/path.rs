@@ -185,6 +185,17 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// Bytes as one word of a command to copy: quoted where they have to be, and in the form `$'…'` of
+/// bash and zsh where they are not printable.
+#[must_use]
+pub fn for_shell(bytes: &[u8]) -> String {
+    let shown = escape(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if text == shown => shell_words::quote(text).into_owned(),
+        _ => format!("$'{}'", shown.replace('\'', r"\'")),
+    }
+}
+
 /// Control characters, and those that reorder or hide text on a terminal.
 fn is_unprintable(c: char) -> bool {
     c.is_control()
@@ -239,6 +250,19 @@ mod tests {
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_word_for_the_shell_comes_back_as_it_was() {
+        for bytes in
+            [&b"plain"[..], b"it's a <b>", b"a\nb'c\\\xff", "\u{202e}x1".as_bytes(), b"$(x) `y`"]
+        {
+            let script = format!("printf %s {}", for_shell(bytes));
+            let Ok(out) = std::process::Command::new("bash").arg("-c").arg(&script).output() else {
+                return; // there is no bash here
+            };
+            assert_eq!(out.stdout, bytes, "{script}");
+        }
     }
 
     #[test]

@@ -65,6 +65,7 @@ mod signals;
 mod special;
 mod state;
 mod status;
+mod status_page;
 mod upgrade;
 mod versions;
 mod waiting;

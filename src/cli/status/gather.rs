@@ -85,13 +85,12 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> T
 fn read(config: &Config, depth: Depth, task: &mut Task) -> Result<(), String> {
     for side in Side::BOTH {
         let Location::Local(root) = &config.replicas[side] else { continue };
-        if let Err(error) = std::fs::metadata(root) {
-            // one that the first run will make is missing by right
-            let is_to_be_made = config.create_dirs && side == Side::Target;
-            if !is_to_be_made {
-                let root = escape(root.as_os_str().as_bytes());
-                return Err(format!("cannot look at the {side} {root}: {error}"));
-            }
+        // the state lies on the initiator; of a target that is not there the runs tell
+        if side == Side::Initiator
+            && let Err(error) = std::fs::metadata(root)
+        {
+            let root = escape(root.as_os_str().as_bytes());
+            return Err(format!("cannot look at the {side} {root}: {error}"));
         }
         let seen = look_at_lock(root, &config.instance_id)
             .map_err(|error| format!("cannot look at the lock of the {side}: {error}"))?;

@@ -2,6 +2,7 @@
 
 mod gather;
 mod judge;
+mod page;
 mod show;
 
 use super::pager::Page;
@@ -23,6 +24,7 @@ Examples:
   osync status ~/tasks docs.conf --failing      of these, those that fail
   osync status --json | jq '.tasks[].state'     for other programs
   osync status --nagios                         for Nagios and Icinga
+  osync status --html /var/www/html/osync.html  a page for a browser
 
 Only files of this machine are read. What needs a person comes first.
 Exit status: 0 all is well, 1 something fails, 2 something warns or is overdue.
@@ -47,12 +49,17 @@ pub struct StatusArgs {
     /// Print one line as plugins of Nagios do, and end as they do
     #[arg(long)]
     pub nagios: bool,
+    /// Write a page for a browser instead, and print nothing
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+        conflicts_with_all = ["json", "nagios"])]
+    pub html: Option<OsString>,
 }
 
 /// Shows how all tasks do.
 pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
     let now = chrono::Local::now().timestamp_millis();
-    let (tasks, problems) = tasks(&args.places, environment, now);
+    let depth = if args.html.is_some() { Depth::Story } else { Depth::Line };
+    let (tasks, problems) = tasks(&args.places, environment, depth, now);
     problems.iter().for_each(|problem| complain(problem));
     let is_shown = |task: &&Task| !args.failing || task.state.severity() == Severity::Fails;
     let shown: Vec<&Task> = tasks.iter().filter(is_shown).collect();
@@ -69,6 +76,12 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
         None | Some(Severity::Warns) => 2,
         Some(Severity::Well) => 0,
     };
+    if let Some(file) = &args.html {
+        if let Err(why) = page::write(Path::new(file), &shown, now) {
+            return super::failed(&why);
+        }
+        return ExitCode::from(status);
+    }
     if args.json {
         super::print(&format!("{:#}\n", show::json(&shown, now, status)));
         return ExitCode::from(status);
@@ -86,7 +99,12 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
 }
 
 /// All tasks, those that need a person first, and which places cannot be read.
-fn tasks(places: &[OsString], environment: &Environment, now: i64) -> (Vec<Task>, Vec<String>) {
+fn tasks(
+    places: &[OsString],
+    environment: &Environment,
+    depth: Depth,
+    now: i64,
+) -> (Vec<Task>, Vec<String>) {
     let instance = |file: &Path| {
         let found = settings::gather(Some(file.as_os_str()), &Flags::default(), environment);
         found.config.map(|config| config.instance_id)
@@ -105,7 +123,7 @@ fn tasks(places: &[OsString], environment: &Environment, now: i64) -> (Vec<Task>
             }
         }
     }
-    let look = |file: &PathBuf| gather::look(file, environment, Depth::Line, now);
+    let look = |file: &PathBuf| gather::look(file, environment, depth, now);
     let mut tasks: Vec<Task> = files.iter().map(look).collect();
     let order = |task: &Task| (task.state, task.facts.open_conflicts == 0, task.name.clone());
     tasks.sort_by_cached_key(order);
