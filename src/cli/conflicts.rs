@@ -1,14 +1,18 @@
 //! `osync conflicts`: which conflicts wait for somebody's decision (spec 9, "Commands").
 
 use super::history::{local, refuse};
+use super::kept::{with_looked, with_versions};
 use super::pager::Page;
+use super::restore::said;
 use super::task_args::{TaskArgs, replica_path};
 use super::{bad_usage, failed, state_dir};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Location};
+use crate::reconcile::versions::{Held, beside};
 use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{ConflictState, Journal, JournalError, Look, RecordedConflict};
-use crate::tree::RelPath;
+use crate::task::versions::Versions;
+use crate::tree::{RelPath, Side};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -16,12 +20,16 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  osync conflicts /etc/osync/docs.conf                   the open ones
-  osync conflicts /etc/osync/docs.conf --all             closed ones too
-  osync conflicts /etc/osync/docs.conf done plan.odt     this one is settled
+  osync conflicts docs.conf                           the open ones
+  osync conflicts docs.conf --all                     those that are closed too
+  osync conflicts docs.conf show plan.odt             all about this one
+  osync conflicts docs.conf diff plan.txt             what is different (diff -u, or $DIFF)
+  osync conflicts docs.conf take plan.odt initiator   that side's version is the right one
+  osync conflicts docs.conf take plan.odt both        the other one gets a name beside it
+  osync conflicts docs.conf done plan.odt             it is settled as it stands
 
-The version that lost lies in .osync_workdir/backup of the side that is named.
-Exit status: 0, or 1 if the journal cannot be read or written.";
+What is taken is new work: the next run carries it over. What it replaces is kept.
+Exit status: 0, or 1 if something cannot be read or done.";
 
 /// `osync conflicts`.
 #[derive(Debug, Args)]
@@ -41,7 +49,17 @@ pub struct ConflictsArgs {
 /// What is asked for.
 enum Ask {
     List,
+    Show(Vec<RelPath>),
+    Diff(RelPath),
+    Take(RelPath, Taken),
     Done(Vec<RelPath>),
+}
+
+/// Which version is to stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Of(Side),
+    Both,
 }
 
 /// Answers on standard output.
@@ -60,6 +78,14 @@ pub fn run(args: &ConflictsArgs, environment: &Environment) -> ExitCode {
     };
     let answered = match ask {
         Ask::List => list(args, &dir, &config),
+        Ask::Show(paths) => show(args, &paths, &dir, &config),
+        Ask::Diff(path) => {
+            return match diff(&path, &dir, &config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(text) => failed(&text),
+            };
+        }
+        Ask::Take(path, taken) => take(&path, taken, &dir, &config),
         Ask::Done(paths) => done(&paths, &dir, &config),
     };
     match answered {
@@ -73,16 +99,34 @@ pub fn run(args: &ConflictsArgs, environment: &Environment) -> ExitCode {
 }
 
 fn asked(words: &[OsString], config: &Config) -> Result<Ask, String> {
-    match words.split_first() {
-        None => Ok(Ask::List),
-        Some((word, [])) if word == "done" => Err("done: name the path".to_owned()),
-        Some((word, paths)) if word == "done" => paths
-            .iter()
-            .map(|path| replica_path(path, config))
-            .collect::<Result<_, _>>()
-            .map(Ask::Done),
-        Some((word, _)) => Err(format!(
-            "'{}' is unknown here; 'done PATH' closes a conflict",
+    let Some((word, rest)) = words.split_first() else { return Ok(Ask::List) };
+    let paths = || -> Result<Vec<RelPath>, String> {
+        rest.iter().map(|path| replica_path(path, config)).collect()
+    };
+    match (word.to_str(), rest) {
+        (Some("show" | "diff" | "take" | "done"), []) => {
+            Err(format!("{}: name the path", word.to_string_lossy()))
+        }
+        (Some("show"), _) => paths().map(Ask::Show),
+        (Some("done"), _) => paths().map(Ask::Done),
+        (Some("diff"), [path]) => replica_path(path, config).map(Ask::Diff),
+        (Some("take"), [path, which]) => {
+            let taken = match which.to_str() {
+                Some("initiator") => Taken::Of(Side::Initiator),
+                Some("target") => Taken::Of(Side::Target),
+                Some("both") => Taken::Both,
+                _ => return Err("take: say initiator, target or both behind the path".to_owned()),
+            };
+            Ok(Ask::Take(replica_path(path, config)?, taken))
+        }
+        (Some("take"), [_]) => {
+            Err("take: say initiator, target or both behind the path".to_owned())
+        }
+        (Some("diff" | "take"), _) => {
+            Err(format!("{}: one path at a time", word.to_string_lossy()))
+        }
+        _ => Err(format!(
+            "'{}' is unknown here; it is show, diff, take or done, and a path",
             word.to_string_lossy()
         )),
     }
@@ -93,8 +137,9 @@ fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> Result<Vec<Str
     let Some(journal) = Journal::read(dir, &config.instance_id).map_err(words)? else {
         return Ok(if args.json { Vec::new() } else { vec!["there are no conflicts".to_owned()] });
     };
-    let state = (!args.all).then_some(ConflictState::Open);
-    let found = journal.conflicts(state).map_err(words)?;
+    let mut found = journal.conflicts(None).map_err(words)?;
+    let waits = |state: ConflictState| matches!(state, ConflictState::Open | ConflictState::Undone);
+    found.retain(|conflict| args.all || waits(conflict.state));
     if args.json {
         return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
     }
@@ -110,6 +155,13 @@ fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> Result<Vec<Str
 fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
     let decided = &conflict.decided;
     let (winner, loser) = (decided.winner, decided.winner.other());
+    if conflict.state == ConflictState::Undone {
+        return vec![
+            format!("{}: differs since undo (run {})", decided.path.shown(), conflict.run),
+            format!("  {:<9}  {}", winner.name(), there(decided.won.as_ref())),
+            format!("  {:<9}  {}", loser.name(), there(decided.lost.as_ref())),
+        ];
+    }
     let state = match conflict.state {
         ConflictState::Open => String::new(),
         other => format!(" [{}]", other.name()),
@@ -122,10 +174,10 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
             local(conflict.began, "%Y-%m-%d %H:%M"),
             decided.reason
         ),
-        format!("  {winner:<9}  {}", version(decided.won.as_ref())),
-        format!("  {loser:<9}  {}", version(decided.lost.as_ref())),
+        format!("  {:<9}  {}", winner.name(), version(decided.won.as_ref())),
+        format!("  {:<9}  {}", loser.name(), version(decided.lost.as_ref())),
     ];
-    if decided.lost.is_some() && config.policy.backup {
+    if let Some(kept) = &decided.kept {
         let until = match config.policy.backup_days {
             0 => "for ever".to_owned(),
             days => {
@@ -134,11 +186,16 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
             }
         };
         lines.push(format!(
-            "  kept {until} on the {loser}: .osync_workdir/backup/{}",
-            decided.path.shown()
+            "  kept {until} on the {loser}: .osync_workdir/{}/{}",
+            kept.keep.name(),
+            kept.place.shown()
         ));
     }
     lines
+}
+
+fn there(look: Option<&Look>) -> String {
+    look.map_or_else(|| "nothing".to_owned(), |look| version(Some(look)))
 }
 
 fn version(look: Option<&Look>) -> String {
@@ -166,7 +223,153 @@ fn as_json(conflict: &RecordedConflict) -> Value {
         "reason": decided.reason,
         "won": look(&decided.won),
         "lost": look(&decided.lost),
+        "kept_in": decided.kept.as_ref().map(|kept| kept.keep.name()),
+        "kept_as": decided.kept.as_ref().map(|kept| kept.place.shown()),
     })
+}
+
+/// The newest conflict of each path.
+fn find(
+    paths: &[RelPath],
+    state: Option<ConflictState>,
+    dir: &StateDir,
+    config: &Config,
+) -> Result<Vec<RecordedConflict>, String> {
+    let words = |error: JournalError| error.to_string();
+    let Some(journal) = Journal::read(dir, &config.instance_id).map_err(words)? else {
+        return Err("no run of this task is recorded yet".to_owned());
+    };
+    let all = journal.conflicts(state).map_err(words)?;
+    let newest = |path: &RelPath| {
+        let found = all.iter().find(|one| one.decided.path == *path).cloned();
+        found.ok_or_else(|| match state {
+            Some(_) => format!("no conflict of {} is open; nothing was changed", path.shown()),
+            None => format!("no conflict of {} is known", path.shown()),
+        })
+    };
+    paths.iter().map(newest).collect()
+}
+
+fn show(
+    args: &ConflictsArgs,
+    paths: &[RelPath],
+    dir: &StateDir,
+    config: &Config,
+) -> Result<Vec<String>, String> {
+    let found = find(paths, None, dir, config)?;
+    if args.json {
+        return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
+    }
+    Ok(found.iter().flat_map(|conflict| told(conflict, config)).collect())
+}
+
+fn close(conflict: &RecordedConflict, dir: &StateDir, config: &Config) -> Result<(), String> {
+    let (journal, _) =
+        Journal::write(dir, &config.instance_id).map_err(|error| error.to_string())?;
+    journal.close_conflict(conflict.id, ConflictState::Resolved).map_err(|error| error.to_string())
+}
+
+/// The version that lost, as it is kept.
+fn loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, String> {
+    let decided = &conflict.decided;
+    let side = decided.winner.other();
+    let is_it = |held: &&Held| {
+        held.side == side
+            && held.kept.path == decided.path
+            && match &decided.kept {
+                Some(kept) => {
+                    (held.kept.keep.name(), &held.kept.place) == (kept.keep.name(), &kept.place)
+                }
+                None => held.run == Some(conflict.run),
+            }
+    };
+    let held = versions.of(&decided.path)?;
+    held.iter().find(is_it).cloned().ok_or_else(|| {
+        format!("the version of {} that lost is no longer kept", decided.path.shown())
+    })
+}
+
+fn take(
+    path: &RelPath,
+    taken: Taken,
+    dir: &StateDir,
+    config: &Config,
+) -> Result<Vec<String>, String> {
+    let conflict = find(std::slice::from_ref(path), Some(ConflictState::Open), dir, config)?;
+    let Some(conflict) = conflict.into_iter().next() else { return Ok(Vec::new()) };
+    let decided = &conflict.decided;
+    let (winner, side) = (decided.winner, decided.winner.other());
+    if taken == Taken::Of(winner) {
+        close(&conflict, dir, config)?;
+        return Ok(vec![format!("{}: the {winner}'s version stands; closed", path.shown())]);
+    }
+    let date = local(conflict.began, "%Y.%m.%d-%H.%M.%S");
+    let line = with_versions(config, |versions| {
+        if decided.lost.is_none() {
+            // it lost as a deletion
+            if taken == Taken::Both {
+                return Err(format!("{}: it was deleted there; take one side", path.shown()));
+            }
+            return Ok(match versions.delete(side, path)? {
+                Some(at) => format!(
+                    "{}: deleted on the {side}, kept as {}; the next run carries that over",
+                    path.shown(),
+                    at.shown()
+                ),
+                None => format!("{}: it is not there any more", path.shown()),
+            });
+        }
+        let held = loser(versions, &conflict)?;
+        let to = match taken {
+            Taken::Both => beside(path, side, &date),
+            Taken::Of(_) => path.clone(),
+        };
+        if taken == Taken::Both && versions.now(side, std::slice::from_ref(&to))?[0].is_some() {
+            return Err(format!("{} is there already; nothing was changed", to.shown()));
+        }
+        let items = versions.with_all_below(&held, &to);
+        let done = versions.put_back(side, &items)?;
+        if let Some(why) = done.iter().find_map(|one| one.failed.as_ref()) {
+            return Err(format!("{}: {why}", to.shown()));
+        }
+        let lines: Vec<String> = done.iter().map(|one| said(one, side, false)).collect();
+        Ok(lines.join("\n"))
+    })?;
+    close(&conflict, dir, config)?;
+    Ok(vec![line])
+}
+
+/// Shows what is different between the version that won, as it is now, and the one that lost.
+fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> Result<(), String> {
+    let conflict = find(std::slice::from_ref(path), None, dir, config)?;
+    let Some(conflict) = conflict.into_iter().next() else { return Ok(()) };
+    if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
+        return Err(format!("{}: one side had deleted it", path.shown()));
+    }
+    let place = tempfile::tempdir().map_err(|error| format!("cannot make a directory: {error}"))?;
+    let lost = with_looked(config, |versions| {
+        let held = loser(versions, &conflict)?;
+        let items = versions.with_all_below(&held, path);
+        versions.copy_to(&place.path().join("lost"), path, &items)
+    })?;
+    let now = match &config.replicas.initiator {
+        Location::Local(root) => root.join(path.as_path()),
+        Location::Ssh(_) => return Err("the initiator is another machine; ask there".to_owned()),
+    };
+    let words = std::env::var("DIFF").ok().filter(|text| !text.trim().is_empty());
+    let words = shell_words::split(words.as_deref().unwrap_or("diff -u"))
+        .map_err(|error| format!("DIFF: {error}"))?;
+    let Some((program, args)) = words.split_first() else { return Ok(()) };
+    let status = std::process::Command::new(program)
+        .args(args)
+        .arg(&lost)
+        .arg(&now)
+        .status()
+        .map_err(|error| format!("cannot run {program}: {error}"))?;
+    match status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => Err(format!("{program} could not compare them")),
+    }
 }
 
 fn done(paths: &[RelPath], dir: &StateDir, config: &Config) -> Result<Vec<String>, String> {

@@ -1,16 +1,20 @@
 //! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
 
 use super::ERROR;
+use super::kept::with_looked;
 use super::pager::Page;
 use super::task_args::{Refused, TaskArgs, replica_path};
 use super::{bad_usage, complain, failed, state_dir};
-use crate::config::Environment;
+use crate::config::{Config, Environment};
+use crate::reconcile::{self, versions::Held};
+use crate::replica::Keep;
 use crate::report::{Counts, words};
 use crate::state::StateDir;
 use crate::state::journal::{
-    Action, Journal, JournalError, KeptIn, Look, Only, RecordedChange, RecordedRun, Wanted,
+    Action, Change, Journal, JournalError, KeptIn, KeptPlace, Look, Only, RecordedChange,
+    RecordedRun, Wanted,
 };
-use crate::tree::{Pair, RelPath, path::escape};
+use crate::tree::{Kind, Pair, RelPath, path::escape};
 use chrono::{DateTime, Local, TimeZone};
 use clap::Args;
 use serde_json::{Value, json};
@@ -68,14 +72,113 @@ pub fn run(args: &HistoryArgs, environment: &Environment) -> ExitCode {
         Err(text) => return failed(&text),
     };
     let asked = Asked { args, since, paths: &paths };
-    match answer(&dir, &config.instance_id, &asked) {
+    let answered = answer(&dir, &config.instance_id, &asked).map_err(|error| error.to_string());
+    let answered = answered.and_then(|mut lines| {
+        if !paths.is_empty() {
+            lines.extend(kept_versions(&config, &asked)?);
+        }
+        Ok(lines)
+    });
+    match answered {
         Ok(lines) => {
             let mut page = Page::open();
             lines.iter().for_each(|line| page.line(line));
             ExitCode::SUCCESS
         }
-        Err(error) => failed(&error.to_string()),
+        Err(text) => failed(&text),
     }
+}
+
+/// The versions that both sides keep of each path.
+fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<String>, String> {
+    with_looked(config, |versions| {
+        let mut lines = Vec::new();
+        for path in asked.paths {
+            let held = versions.of(path)?;
+            let groups = reconcile::versions::versions(path, &held);
+            if asked.args.json {
+                lines.extend(groups.iter().enumerate().flat_map(|(index, group)| {
+                    group.iter().map(move |held| version_json(index + 1, held, config).to_string())
+                }));
+            } else {
+                lines.extend(version_table(path, &groups, config));
+            }
+        }
+        Ok(lines)
+    })
+}
+
+/// Until when a version is kept, in milliseconds; none: for ever, or nothing tells.
+fn kept_until(held: &Held, config: &Config) -> Option<i64> {
+    let days = match held.kept.keep {
+        Keep::Backup => config.policy.backup_days,
+        Keep::Deleted => config.policy.soft_delete_days,
+    };
+    // days are whole ones, as in cleaning
+    let end = held.kept.came?.checked_add((i64::from(days) + 1).checked_mul(86_400)?)?;
+    (days > 0).then_some(end.checked_mul(1000)?)
+}
+
+fn version_table(path: &RelPath, groups: &[Vec<&Held>], config: &Config) -> Vec<String> {
+    if groups.is_empty() {
+        return vec![String::new(), format!("No version of {} is kept.", path.shown())];
+    }
+    let mut lines = vec![
+        String::new(),
+        format!("Kept versions of {} (osync restore --version N):", path.shown()),
+        "    N  KEPT SINCE           SIDE            SIZE  KEPT UNTIL  WHERE".to_owned(),
+    ];
+    lines.extend(
+        groups.iter().enumerate().map(|(index, group)| version_line(index + 1, group, config)),
+    );
+    lines
+}
+
+fn version_line(number: usize, group: &[&Held], config: &Config) -> String {
+    let Some(first) = group.first() else { return String::new() };
+    let since = match first.at {
+        Some(at) => local(at * 1000, "%Y-%m-%d %H:%M:%S"),
+        None => "unknown".to_owned(),
+    };
+    let until = group.iter().filter_map(|held| kept_until(held, config)).min();
+    let until = until.map_or_else(|| "for ever".to_owned(), |end| local(end, "%Y-%m-%d"));
+    let is_file = |held: &&&Held| held.kept.entry.kind == Kind::File;
+    let bytes: u64 = group.iter().filter(is_file).map(|held| held.kept.entry.size).sum();
+    let top = group.iter().min_by_key(|held| held.kept.path.depth()).unwrap_or(first);
+    let side =
+        if group.iter().all(|held| held.side == first.side) { first.side.name() } else { "both" };
+    let size = if first.kept.entry.kind == Kind::File || group.len() > 1 {
+        words::size(bytes)
+    } else {
+        first.kept.entry.kind.name().to_owned()
+    };
+    let mut line = format!(
+        "{number:>5}  {since:<19}  {side:<9}  {size:>9}  {until:<10}  {}/{}",
+        top.kept.keep.name(),
+        top.kept.place.shown()
+    );
+    if group.len() > 1 {
+        line.push_str(&format!(" and {}", words::counted(group.len() as u64 - 1, "other")));
+    }
+    line
+}
+
+fn version_json(number: usize, held: &Held, config: &Config) -> Value {
+    let kept = &held.kept;
+    json!({
+        "version": number,
+        "path": kept.path.shown(),
+        "side": held.side.name(),
+        "kind": kept.entry.kind.name(),
+        "size": kept.entry.size,
+        "mtime": iso(kept.entry.mtime.secs().saturating_mul(1000)),
+        "mode": format!("{:04o}", kept.entry.mode),
+        "run": held.run,
+        "kept_at": held.at.and_then(|at| iso(at.saturating_mul(1000))),
+        "kept_until": kept_until(held, config).and_then(iso),
+        "kept_in": kept.keep.name(),
+        "kept_as": kept.place.shown(),
+    })
 }
 
 /// What a refused command line or file ends with.
@@ -198,35 +301,35 @@ fn told_run(
 
 fn told_changes(changes: &[RecordedChange], path: Option<&RelPath>, as_json: bool) -> Vec<String> {
     if as_json {
-        return changes.iter().map(|change| change_json(change).to_string()).collect();
+        return changes.iter().map(|change| recorded_json(change).to_string()).collect();
     }
-    let shown: Vec<&RecordedChange> =
-        changes.iter().filter(|change| change.change.action != Action::Times).collect();
+    let shown: Vec<String> = changes
+        .iter()
+        .filter_map(|recorded| {
+            let line = change_line(&recorded.change)?;
+            Some(match path {
+                Some(_) => {
+                    let began = local(recorded.began, "%Y-%m-%d %H:%M:%S");
+                    format!("{:>5}  {began}{line}", recorded.run)
+                }
+                None => line,
+            })
+        })
+        .collect();
     match path {
         Some(path) if shown.is_empty() => {
             vec![format!("nothing that happened to {} is recorded", path.shown())]
         }
-        Some(_) => shown.iter().map(|change| change_line(change, When::Shown)).collect(),
-        None => shown.iter().map(|change| change_line(change, When::Known)).collect(),
+        _ => shown,
     }
 }
 
-/// Whether a change's line says when it was.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Shown,
-    Known,
-}
-
-fn change_line(recorded: &RecordedChange, when: When) -> String {
-    let change = &recorded.change;
-    let mut line = match when {
-        When::Shown => {
-            format!("{:>5}  {}  ", recorded.run, local(recorded.began, "%Y-%m-%d %H:%M:%S"))
-        }
-        When::Known => "  ".to_owned(),
-    };
-    line.push_str(&format!("{:<9}  {:<8}  ", change.side.name(), change.action.name()));
+/// One line about a change; none about the time of a directory.
+pub(super) fn change_line(change: &Change) -> Option<String> {
+    if change.action == Action::Times {
+        return None;
+    }
+    let mut line = format!("  {:<9}  {:<8}  ", change.side.name(), change.action.name());
     if let Some(old) = &change.other {
         line.push_str(&format!("{} -> ", old.shown()));
     }
@@ -239,12 +342,16 @@ fn change_line(recorded: &RecordedChange, when: When) -> String {
     {
         line.push_str(&format!(" ({})", words::size(look.size)));
     }
-    match change.kept {
-        Some(KeptIn::Backup) => line.push_str("; the version before is kept in backup/"),
-        Some(KeptIn::Deleted) => line.push_str("; kept in deleted/"),
+    match &change.kept {
+        Some(KeptPlace { keep: KeptIn::Backup, place }) => {
+            line.push_str(&format!("; the version before is kept as backup/{}", place.shown()));
+        }
+        Some(KeptPlace { keep: KeptIn::Deleted, place }) => {
+            line.push_str(&format!("; kept as deleted/{}", place.shown()));
+        }
         None => {}
     }
-    line
+    Some(line)
 }
 
 fn run_json(run: &RecordedRun) -> Value {
@@ -264,8 +371,15 @@ fn run_json(run: &RecordedRun) -> Value {
     })
 }
 
-fn change_json(recorded: &RecordedChange) -> Value {
-    let change = &recorded.change;
+fn recorded_json(recorded: &RecordedChange) -> Value {
+    let mut line = change_json(&recorded.change);
+    line["run"] = json!(recorded.run);
+    line["began"] = json!(iso(recorded.began));
+    line
+}
+
+/// A change, without the run that made it.
+pub(super) fn change_json(change: &Change) -> Value {
     let look = |look: &Option<Look>| {
         look.as_ref().map(|look| {
             json!({
@@ -279,8 +393,6 @@ fn change_json(recorded: &RecordedChange) -> Value {
         })
     };
     json!({
-        "run": recorded.run,
-        "began": iso(recorded.began),
         "side": change.side.name(),
         "path": change.path.shown(),
         "action": change.action.name(),
@@ -288,10 +400,8 @@ fn change_json(recorded: &RecordedChange) -> Value {
         "below": change.below,
         "before": look(&change.before),
         "after": look(&change.after),
-        "kept_in": change.kept.map(|kept| match kept {
-            KeptIn::Backup => "backup",
-            KeptIn::Deleted => "deleted",
-        }),
+        "kept_in": change.kept.as_ref().map(|kept| kept.keep.name()),
+        "kept_as": change.kept.as_ref().map(|kept| kept.place.shown()),
     })
 }
 

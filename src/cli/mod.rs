@@ -5,15 +5,18 @@ mod batch;
 mod check;
 pub mod conflicts;
 pub mod history;
+mod kept;
 mod pager;
 mod pages;
 pub mod plan;
+pub mod restore;
 mod serve;
 mod settings;
 mod state;
 pub mod status;
 mod sync;
 pub mod task_args;
+pub mod undo;
 mod upgrade;
 mod usage;
 
@@ -27,6 +30,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use conflicts::ConflictsArgs;
 use history::HistoryArgs;
 use plan::{ApplyArgs, PlanArgs};
+use restore::RestoreArgs;
 use serve::ServeArgs;
 use state::StateArgs;
 use status::StatusArgs;
@@ -35,6 +39,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use sync::SyncArgs;
+use undo::UndoArgs;
 use upgrade::UpgradeArgs;
 
 /// Bad usage.
@@ -85,7 +90,7 @@ pub struct Cli {
 
     /// Show the version
     #[arg(short = 'v', visible_short_alias = 'V', long, action = ArgAction::Version, global = true, display_order = 1001)]
-    version: Option<bool>,
+    version: Option<u64>,
 }
 
 /// What else the program does.
@@ -114,6 +119,12 @@ pub enum Command {
     /// What runs did, and what happened to a path
     #[command(args_override_self = true)]
     History(HistoryArgs),
+    /// Bring back what a run replaced or deleted
+    #[command(args_override_self = true)]
+    Restore(RestoreArgs),
+    /// Put both sides back to where they were before a run
+    #[command(args_override_self = true)]
+    Undo(UndoArgs),
     /// One look at all tasks: which of them need something
     #[command(args_override_self = true)]
     Status(StatusArgs),
@@ -219,6 +230,8 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         Some(Command::Conflicts(args)) => conflicts::run(&args, environment),
         Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::Status(args)) => status::run(&args, environment),
+        Some(Command::Undo(args)) => undo::run(&args, environment),
+        Some(Command::Restore(args)) => restore::run(&args, environment),
         Some(Command::State(args)) => state::run(&args.action, environment),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Serve(args)) => serve::run(&args),

@@ -106,7 +106,7 @@ pub(super) fn run_once(config: &Config, started: Instant, intent: Intent<'_>) ->
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or
 /// another signal that asks for the end, stops the run (spec 7).
-fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Option<SignalWatch> {
+pub(super) fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Option<SignalWatch> {
     let for_handler = Arc::clone(log);
     let on_first = move || {
         for_handler.say(

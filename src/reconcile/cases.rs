@@ -603,7 +603,7 @@ fn what_must_be_made_for_another_move_is_not_moved_there_too() {
 /// The moves of a plan in the order in which they are carried out.
 fn order(rows: &str) -> Vec<String> {
     let plan = plan(&situation(rows), &rules());
-    let step = |m: &super::Move| format!("{} -> {}", plan.path(m.from), plan.path(m.to));
+    let step = |m: &super::plan::Move| format!("{} -> {}", plan.path(m.from), plan.path(m.to));
     plan.moves.iter().map(step).collect()
 }
 

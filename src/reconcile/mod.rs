@@ -25,9 +25,11 @@ pub mod spelling;
 mod table;
 #[cfg(test)]
 mod testing;
+pub mod undo;
+pub mod versions;
 
 pub use delta::{Delta, PathId};
-pub use plan::{Act, Conflict, Doubt, Move, Plan, Settle, Verdict};
+pub use plan::{Act, Conflict, Doubt, Plan, Settle, Verdict};
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};

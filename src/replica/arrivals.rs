@@ -25,8 +25,8 @@ pub enum Version {
 }
 
 /// How one kept entry came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Arrival {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
     /// Seconds since the epoch.
     pub at: i64,
     /// What it is.
@@ -37,8 +37,8 @@ pub(super) struct Arrival {
 }
 
 /// A line of the record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Line {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
     /// The path below `backup/` or `deleted/`.
     pub kept: RelPath,
     /// How it came.
@@ -139,6 +139,11 @@ impl Arrivals {
         self.of.iter().map(|(kept, arrival)| (kept, *arrival))
     }
 
+    /// All that is known, as lines.
+    pub fn to_lines(&self) -> Vec<Line> {
+        self.iter().map(|(kept, arrival)| Line { kept: kept.clone(), arrival }).collect()
+    }
+
     /// Takes over lines that were added.
     pub fn add(&mut self, lines: &[Line]) {
         self.lines += lines.len();
@@ -160,8 +165,7 @@ impl Arrivals {
     /// The whole record; empty if it holds nothing. In the order of arrival, so that who
     /// cannot read all of it finds at its top how old the oldest is.
     pub fn to_text(&self) -> Vec<u8> {
-        let mut lines: Vec<Line> =
-            self.iter().map(|(kept, arrival)| Line { kept: kept.clone(), arrival }).collect();
+        let mut lines = self.to_lines();
         lines.sort_by_key(|line| line.arrival.at);
         let mut text = Vec::new();
         lines.iter().for_each(|line| line.write(&mut text));

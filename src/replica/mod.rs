@@ -16,6 +16,7 @@ pub(crate) mod fuzzing;
 mod hook;
 pub mod host;
 mod kept_name;
+pub mod kept_versions;
 pub(crate) mod local;
 pub mod lock_policy;
 mod owners;
@@ -27,7 +28,7 @@ mod to_be_made;
 mod trials;
 
 pub use acl::{Acl, Whom};
-pub use arrivals::Version;
+pub use arrivals::{Line as Arrived, Version};
 pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use kept_name::{dated_kept_path, kept_path};
@@ -698,6 +699,12 @@ pub trait Replica: Send {
     /// # Errors
     /// They cannot be read, or the connection is lost.
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError>;
+
+    /// What is recorded of when things came into `backup/` or `deleted/`.
+    ///
+    /// # Errors
+    /// It cannot be read, or the connection is lost.
+    fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError>;
 
     /// Adds a line to the trigger file, which wakes the monitor that watches this replica
     /// (spec 7).

@@ -5,9 +5,9 @@ use super::peer::client::PeerReplica;
 use super::peer::protocol::VERSION;
 use super::shell::greeting::Reached;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
-    PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest, ShellOptions,
-    ShellReplica, TakenLock, Watched, Way,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    ShellOptions, ShellReplica, TakenLock, Watched, Way,
 };
 use crate::config::{Config, Remote, RemoteOsync, SshLocation};
 use crate::filter::Filter;
@@ -225,6 +225,10 @@ impl Replica for RemoteReplica {
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
         self.worker().clean(retention)
+    }
+
+    fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError> {
+        self.worker().arrivals(keep)
     }
 
     fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {

@@ -34,9 +34,9 @@ use self::versions::Records;
 use super::owners::Owners;
 use super::peer::client::Way;
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
-    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
-    Trouble, Wanted, arrivals, host, in_work_dir, private_name,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
+    ScanRequest, TakenLock, Trouble, Wanted, arrivals, host, in_work_dir, private_name,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -446,6 +446,10 @@ impl Replica for ShellReplica {
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
         self.clean_kept(retention)
+    }
+
+    fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError> {
+        Ok(self.record(keep, versions::Much::All)?.to_lines())
     }
 
     fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {

@@ -2,9 +2,9 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
-    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
-    Trouble, Unread, Way, host, in_work_dir,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
+    ScanRequest, TakenLock, Trouble, Unread, Way, host, in_work_dir,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -158,6 +158,10 @@ impl Replica for ToBeMade {
 
     fn clean(&mut self, _: Retention) -> Result<Cleaned, ReplicaError> {
         Ok(Cleaned::default())
+    }
+
+    fn arrivals(&mut self, _: Keep) -> Result<Vec<Arrived>, ReplicaError> {
+        Ok(Vec::new())
     }
 
     fn wake(&mut self, _: &str) -> Result<(), ReplicaError> {

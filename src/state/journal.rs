@@ -4,6 +4,10 @@
 //! The journal is never needed to synchronise. It is written after the snapshot, in one
 //! transaction a run: a kill leaves it complete or one run behind, never ahead. A damaged one is
 //! set aside and begun anew.
+//!
+//! A kept version is named by the directory that keeps it and its place there. A later run may
+//! give it another name to make room, or replace it: the run that does so says it, and the rows
+//! follow.
 
 use super::error::Shown;
 use super::files::StateDir;
@@ -14,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the schema. A newer one is read by nobody but a newer osync.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long a command waits for a run that is just writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -39,7 +43,9 @@ CREATE TABLE changes (
     below INTEGER NOT NULL,
     before BLOB,
     after BLOB,
-    keep INTEGER
+    keep INTEGER,
+    place BLOB,
+    attributes BLOB
 );
 CREATE INDEX changes_by_path ON changes (path);
 CREATE INDEX changes_by_run ON changes (run);
@@ -51,9 +57,19 @@ CREATE TABLE conflicts (
     won BLOB,
     lost BLOB,
     state INTEGER NOT NULL,
-    closed INTEGER
+    closed INTEGER,
+    keep INTEGER,
+    place BLOB
 );
 CREATE INDEX conflicts_by_state ON conflicts (state);
+";
+
+/// What brings a journal of version 1 to this one.
+const FROM_1: &str = "
+ALTER TABLE changes ADD COLUMN place BLOB;
+ALTER TABLE changes ADD COLUMN attributes BLOB;
+ALTER TABLE conflicts ADD COLUMN keep INTEGER;
+ALTER TABLE conflicts ADD COLUMN place BLOB;
 ";
 
 /// Why the journal cannot be used.
@@ -186,12 +202,77 @@ impl Look {
 }
 
 /// Where a replaced or deleted version went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeptIn {
     /// `backup/`.
     Backup,
     /// `deleted/`.
     Deleted,
+}
+
+impl KeptIn {
+    /// The name of the directory.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KeptIn::Backup => "backup",
+            KeptIn::Deleted => "deleted",
+        }
+    }
+}
+
+/// Where a version is kept.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeptPlace {
+    /// The directory.
+    pub keep: KeptIn,
+    /// The path below it.
+    pub place: RelPath,
+}
+
+/// A kept version that got another name, because the next one of its name came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renamed {
+    /// Whose work directory.
+    pub side: Side,
+    /// Its old place.
+    pub from: KeptPlace,
+    /// The new path below the same directory.
+    pub to: RelPath,
+}
+
+/// What is written down of a run beside the run itself.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// One row for each change.
+    pub changes: Vec<Change>,
+    /// Conflicts that were decided.
+    pub decided: Vec<Decided>,
+    /// Kept versions of earlier runs that have another name now.
+    pub renamed: Vec<Renamed>,
+    /// Kept versions of earlier runs that came back.
+    pub taken: Vec<(Side, KeptPlace)>,
+    /// The run that it took back.
+    pub undoes: Option<i64>,
+    /// Where both sides are meant to differ since.
+    pub differs: Vec<Differs>,
+}
+
+/// A path at which both sides have what they had before a run that was undone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Differs {
+    /// The path.
+    pub path: RelPath,
+    /// What each side has; none: nothing.
+    pub looks: Pair<Option<Look>>,
+}
+
+impl Differs {
+    /// Whether one side has nothing there.
+    #[must_use]
+    pub fn is_one_sided(&self) -> bool {
+        self.looks.iter().any(|(_, look)| look.is_none())
+    }
 }
 
 /// One row of what a run did. A whole new or deleted subtree is one row: its top.
@@ -211,8 +292,11 @@ pub struct Change {
     pub before: Option<Look>,
     /// What is there since.
     pub after: Option<Look>,
-    /// Where the version from before is kept; none if it is not.
-    pub kept: Option<KeptIn>,
+    /// Where the version from before is kept; none if it is not, or not any more.
+    pub kept: Option<KeptPlace>,
+    /// ACLs and extended attributes from before, where they were changed alone; in the words of
+    /// whoever changed them.
+    pub attributes: Option<Vec<u8>>,
 }
 
 /// A conflict that a run decided.
@@ -228,6 +312,8 @@ pub struct Decided {
     pub won: Option<Look>,
     /// The version that lost; none: it had been deleted there.
     pub lost: Option<Look>,
+    /// Where that is kept; none if it is not.
+    pub kept: Option<KeptPlace>,
 }
 
 /// Whether a conflict still waits for somebody's decision.
@@ -241,14 +327,18 @@ pub enum ConflictState {
     Superseded,
     /// The kept copy is gone.
     Expired,
+    /// Both sides have what they had before a run that was undone: they differ, and are meant to.
+    /// `won` is what the initiator has, `lost` what the target has.
+    Undone,
 }
 
 impl ConflictState {
-    const ALL: [ConflictState; 4] = [
+    const ALL: [ConflictState; 5] = [
         ConflictState::Open,
         ConflictState::Resolved,
         ConflictState::Superseded,
         ConflictState::Expired,
+        ConflictState::Undone,
     ];
 
     /// The word for people and for JSON.
@@ -259,6 +349,7 @@ impl ConflictState {
             ConflictState::Resolved => "resolved",
             ConflictState::Superseded => "superseded",
             ConflictState::Expired => "expired",
+            ConflictState::Undone => "differs since undo",
         }
     }
 }
@@ -385,7 +476,10 @@ impl Journal {
             return Ok(None);
         }
         let journal = Journal::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        journal.check_version()?;
+        if journal.check_version()? < VERSION {
+            drop(journal);
+            return Journal::open_sound(&path).map(Some);
+        }
         Ok(Some(journal))
     }
 
@@ -430,8 +524,9 @@ impl Journal {
         )?;
         let found = journal.check_version()?;
         if found == 0 {
-            let make = format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;");
-            journal.db.execute_batch(&make).map_err(|e| journal.error(e))?;
+            journal.bring_up(SCHEMA)?;
+        } else if found == 1 {
+            journal.bring_up(FROM_1)?;
         }
         // a quick look at the last pages; a whole check would read all of a big file
         let word: String = journal
@@ -448,6 +543,11 @@ impl Journal {
         let db = Connection::open_with_flags(path, flags).map_err(failed)?;
         db.busy_timeout(BUSY).map_err(failed)?;
         Ok(Journal { db, path: path.to_owned() })
+    }
+
+    fn bring_up(&self, statements: &str) -> Result<(), JournalError> {
+        let make = format!("BEGIN; {statements} PRAGMA user_version = {VERSION}; COMMIT;");
+        self.db.execute_batch(&make).map_err(|e| self.error(e))
     }
 
     fn check_version(&self) -> Result<i64, JournalError> {
@@ -473,13 +573,12 @@ impl Journal {
     pub fn record(
         &mut self,
         run: &Run,
-        changes: impl Iterator<Item = Change>,
-        conflicts: &[Decided],
+        done: &Done,
         forget_before: Option<i64>,
     ) -> Result<i64, JournalError> {
         let path = self.path.clone();
         let failed = |cause| JournalError::Database { path: Shown::new(path.clone()), cause };
-        let write = || -> rusqlite::Result<i64> {
+        let mut write = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute(
                 "INSERT INTO runs (began, ended, status, cause, undoes, counts, problems)
@@ -496,11 +595,20 @@ impl Journal {
             )?;
             let number = tx.last_insert_rowid();
             {
+                for (side, kept) in &done.taken {
+                    forget_taken(&tx, *side, kept)?;
+                }
+                follow_renamed(&tx, &done.renamed)?;
                 let mut insert = tx.prepare(
-                    "INSERT INTO changes (run, side, path, action, other, below, before, after, keep)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                    "INSERT INTO changes
+                     (run, side, path, action, other, below, before, after, keep, place, attributes)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?;
-                for change in changes {
+                for change in &done.changes {
+                    if let Some(kept) = &change.kept {
+                        forget_replaced(&tx, change.side, kept)?;
+                    }
+                    let (keep, place) = kept_codes(change.kept.as_ref(), &change.path);
                     insert.execute(params![
                         number,
                         side_code(change.side),
@@ -510,17 +618,21 @@ impl Journal {
                         i64::try_from(change.below).unwrap_or(i64::MAX),
                         change.before.as_ref().map(Look::encode),
                         change.after.as_ref().map(Look::encode),
-                        change.kept.map(|kept| kept as i64),
+                        keep,
+                        place,
+                        change.attributes,
                     ])?;
                 }
                 let mut supersede = tx.prepare(
                     "UPDATE conflicts SET state = ?1, closed = ?2 WHERE path = ?3 AND state = 0",
                 )?;
                 let mut insert = tx.prepare(
-                    "INSERT INTO conflicts (run, path, winner, reason, won, lost, state)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0)",
+                    "INSERT INTO conflicts
+                     (run, path, winner, reason, won, lost, state, keep, place)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8)",
                 )?;
-                for decided in conflicts {
+                for decided in &done.decided {
+                    let (keep, place) = kept_codes(decided.kept.as_ref(), &decided.path);
                     supersede.execute(params![
                         ConflictState::Superseded as i64,
                         number,
@@ -533,6 +645,8 @@ impl Journal {
                         decided.reason,
                         decided.won.as_ref().map(Look::encode),
                         decided.lost.as_ref().map(Look::encode),
+                        keep,
+                        place,
                     ])?;
                 }
             }
@@ -542,11 +656,12 @@ impl Journal {
                  AND path IN (SELECT path FROM changes WHERE run = ?2 AND action = ?3)",
                 params![ConflictState::Resolved as i64, number, Action::Deleted as i64],
             )?;
+            write_differences(&tx, number, &done.differs)?;
             if let Some(before) = forget_before {
                 let old = "(SELECT number FROM runs WHERE ended < ?1)";
                 tx.execute(&format!("DELETE FROM changes WHERE run IN {old}"), [before])?;
                 tx.execute(
-                    &format!("DELETE FROM conflicts WHERE state <> 0 AND run IN {old}"),
+                    &format!("DELETE FROM conflicts WHERE state NOT IN (0, 4) AND run IN {old}"),
                     [before],
                 )?;
                 tx.execute(
@@ -561,6 +676,28 @@ impl Journal {
         write().map_err(failed)
     }
 
+    /// Follows kept versions that somebody put back: those that got another name to make room,
+    /// and those that are kept no longer.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn follow(
+        &mut self,
+        renamed: &[Renamed],
+        taken: &[(Side, KeptPlace)],
+    ) -> Result<(), JournalError> {
+        let path = self.path.clone();
+        let mut write = || -> rusqlite::Result<()> {
+            let tx = self.db.transaction()?;
+            for (side, kept) in taken {
+                forget_taken(&tx, *side, kept)?;
+            }
+            follow_renamed(&tx, renamed)?;
+            tx.commit()
+        };
+        write().map_err(|cause| JournalError::Database { path: Shown::new(path), cause })
+    }
+
     /// Runs, the newest first.
     ///
     /// # Errors
@@ -569,7 +706,8 @@ impl Journal {
         let limit = wanted.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let failed = i64::from(wanted.only == Only::Failed);
         let query = "SELECT number, began, ended, status, cause, undoes, counts, problems,
-                            (SELECT count(*) FROM conflicts WHERE run = number)
+                            (SELECT count(*) FROM conflicts
+                             WHERE run = number AND reason <> 'differs since undo')
                      FROM runs
                      WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
                        AND (?3 = 0 OR status <> 0)
@@ -594,6 +732,16 @@ impl Journal {
         })
     }
 
+    /// When the first run that it remembers began, in milliseconds since the epoch.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn first_began(&self) -> Result<Option<i64>, JournalError> {
+        self.db
+            .query_row("SELECT min(began) FROM runs", [], |row| row.get(0))
+            .map_err(|e| self.error(e))
+    }
+
     /// Everything that one run changed, in the order of the paths.
     ///
     /// # Errors
@@ -601,6 +749,25 @@ impl Journal {
     pub fn changes_of_run(&self, number: i64) -> Result<Vec<RecordedChange>, JournalError> {
         let query = format!("{CHANGES} WHERE run = ?1 ORDER BY path, side");
         self.rows(&query, params![number], recorded_change)
+    }
+
+    /// Everything that later runs changed.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn changes_after(&self, number: i64) -> Result<Vec<RecordedChange>, JournalError> {
+        let query = format!("{CHANGES} WHERE run > ?1");
+        self.rows(&query, params![number], recorded_change)
+    }
+
+    /// The last run that changed anything.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_with_changes(&self) -> Result<Option<i64>, JournalError> {
+        self.db
+            .query_row("SELECT max(run) FROM changes", [], |row| row.get(0))
+            .map_err(|e| self.error(e))
     }
 
     /// Everything that happened to a path, below it, or to a directory that held it, the
@@ -646,7 +813,8 @@ impl Journal {
         state: Option<ConflictState>,
     ) -> Result<Vec<RecordedConflict>, JournalError> {
         let query =
-            "SELECT conflicts.rowid, run, path, winner, reason, won, lost, state, began, ended
+            "SELECT conflicts.rowid, run, path, winner, reason, won, lost, state, began, ended,
+                            keep, place
                      FROM conflicts JOIN runs ON runs.number = run
                      WHERE ?1 IS NULL OR state = ?1 ORDER BY run DESC, path";
         self.rows(query, params![state.map(|state| state as i64)], |row| {
@@ -662,6 +830,7 @@ impl Journal {
                     reason: row.get(4)?,
                     won: look_at(row, 5)?,
                     lost: look_at(row, 6)?,
+                    kept: kept_at(row, 10, 11, path_at(row, 2)?)?,
                 },
                 state: usize::try_from(state)
                     .ok()
@@ -707,12 +876,12 @@ impl Journal {
 }
 
 const CHANGES: &str =
-    "SELECT run, began, ended, side, path, action, other, below, before, after, keep
+    "SELECT run, began, ended, side, path, action, other, below, before, after, keep, place,
+                              attributes
                        FROM changes JOIN runs ON runs.number = run";
 
 fn recorded_change(row: &Row<'_>) -> rusqlite::Result<RecordedChange> {
     let action: i64 = row.get(5)?;
-    let keep: Option<i64> = row.get(10)?;
     Ok(RecordedChange {
         run: row.get(0)?,
         began: row.get(1)?,
@@ -728,11 +897,8 @@ fn recorded_change(row: &Row<'_>) -> rusqlite::Result<RecordedChange> {
             below: unsigned(row.get(7)?),
             before: look_at(row, 8)?,
             after: look_at(row, 9)?,
-            kept: match keep {
-                Some(0) => Some(KeptIn::Backup),
-                Some(_) => Some(KeptIn::Deleted),
-                None => None,
-            },
+            kept: kept_at(row, 10, 11, path_at(row, 4)?)?,
+            attributes: row.get(12)?,
         },
     })
 }
@@ -772,6 +938,97 @@ fn path_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<RelPath>> {
 fn look_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Look>> {
     let bytes: Option<Vec<u8>> = row.get(at)?;
     Ok(bytes.and_then(|bytes| Look::decode(&bytes)))
+}
+
+fn keep_code(keep: KeptIn) -> i64 {
+    match keep {
+        KeptIn::Backup => 0,
+        KeptIn::Deleted => 1,
+    }
+}
+
+/// How a kept place is written: most have the path itself for their place, and leave it out.
+fn kept_codes<'k>(kept: Option<&'k KeptPlace>, path: &RelPath) -> (Option<i64>, Option<&'k [u8]>) {
+    let place = kept.filter(|kept| kept.place != *path).map(|kept| kept.place.as_bytes());
+    (kept.map(|kept| keep_code(kept.keep)), place)
+}
+
+fn kept_at(
+    row: &Row<'_>,
+    keep: usize,
+    place: usize,
+    path: Option<RelPath>,
+) -> rusqlite::Result<Option<KeptPlace>> {
+    let keep: Option<i64> = row.get(keep)?;
+    let keep = keep.map(|keep| if keep == 0 { KeptIn::Backup } else { KeptIn::Deleted });
+    let place = path_at(row, place)?.or(path);
+    Ok(keep.zip(place).map(|(keep, place)| KeptPlace { keep, place }))
+}
+
+/// Differences that an undo left end with the next change of their path; new ones are added.
+fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE conflicts SET state = ?1, closed = ?2 WHERE state = ?3
+         AND path IN (SELECT path FROM changes WHERE run = ?2
+                      UNION SELECT other FROM changes WHERE run = ?2 AND other IS NOT NULL)",
+        params![ConflictState::Resolved as i64, run, ConflictState::Undone as i64],
+    )?;
+    let mut insert = tx.prepare(
+        "INSERT INTO conflicts (run, path, winner, reason, won, lost, state)
+         VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6)",
+    )?;
+    for one in differs {
+        let look = |side: Side| one.looks[side].as_ref().map(Look::encode);
+        insert.execute(params![
+            run,
+            one.path.as_bytes(),
+            ConflictState::Undone.name(),
+            look(Side::Initiator),
+            look(Side::Target),
+            ConflictState::Undone as i64,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Rows of earlier runs whose version has another name now.
+fn follow_renamed(tx: &Connection, renamed: &[Renamed]) -> rusqlite::Result<()> {
+    let mut changes = tx.prepare(
+        "UPDATE changes SET place = ?1
+         WHERE path = ?2 AND place IS NULL AND keep = ?3 AND side = ?4",
+    )?;
+    let mut conflicts = tx.prepare(
+        "UPDATE conflicts SET place = ?1
+         WHERE path = ?2 AND place IS NULL AND keep = ?3 AND winner <> ?4",
+    )?;
+    for Renamed { side, from, to } in renamed {
+        let (to, place) = (to.as_bytes(), from.place.as_bytes());
+        let (keep, side) = (keep_code(from.keep), side_code(*side));
+        changes.execute(params![to, place, keep, side])?;
+        conflicts.execute(params![to, place, keep, side])?;
+    }
+    Ok(())
+}
+
+/// Rows of earlier runs whose version is replaced by another one of its name.
+fn forget_replaced(tx: &Connection, side: Side, kept: &KeptPlace) -> rusqlite::Result<()> {
+    let mut changes = tx.prepare_cached(
+        "UPDATE changes SET keep = NULL
+         WHERE path = ?1 AND place IS NULL AND keep = ?2 AND side = ?3",
+    )?;
+    changes.execute(params![kept.place.as_bytes(), keep_code(kept.keep), side_code(side)])?;
+    Ok(())
+}
+
+/// Rows whose version was put back.
+fn forget_taken(tx: &Connection, side: Side, kept: &KeptPlace) -> rusqlite::Result<()> {
+    forget_replaced(tx, side, kept)?;
+    let mut dated = tx.prepare_cached(
+        "UPDATE changes SET keep = NULL, place = NULL
+         WHERE place = ?1 AND keep = ?2 AND side = ?3",
+    )?;
+    dated.execute(params![kept.place.as_bytes(), keep_code(kept.keep), side_code(side)])?;
+    Ok(())
 }
 
 /// The bounds, lower included and upper not, of all paths below a path.
@@ -820,8 +1077,14 @@ mod tests {
             below: 0,
             before: Some(look),
             after: None,
-            kept: Some(KeptIn::Deleted),
+            kept: None,
+            attributes: None,
         }
+    }
+
+    fn done(changes: impl IntoIterator<Item = Change>, decided: &[Decided]) -> Done {
+        let changes = changes.into_iter().collect();
+        Done { changes, decided: decided.to_vec(), ..Done::default() }
     }
 
     fn opened(dir: &Path) -> Journal {
@@ -842,10 +1105,10 @@ mod tests {
             reason: "it is newer".into(),
             won: None,
             lost: changes[0].before.clone(),
+            kept: Some(KeptPlace { keep: KeptIn::Backup, place: path("c.2026") }),
         };
-        let number = journal
-            .record(&run(100), changes.iter().cloned(), std::slice::from_ref(&decided), None)
-            .unwrap();
+        let done = done(changes.clone(), std::slice::from_ref(&decided));
+        let number = journal.record(&run(100), &done, None).unwrap();
         let runs = journal.runs(&Wanted::default()).unwrap();
         assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1 }]);
         let of_run = journal.changes_of_run(number).unwrap();
@@ -865,7 +1128,7 @@ mod tests {
         let mut top = change(path("a/b"), Action::Created);
         top.below = 5;
         let beside = change(path("a/b2"), Action::Created);
-        journal.record(&run(1), [top, beside].into_iter(), &[], None).unwrap();
+        journal.record(&run(1), &done([top, beside], &[]), None).unwrap();
         let found = |text: &str| {
             let changes = journal.changes_of_path(&path(text)).unwrap();
             changes.iter().map(|c| c.change.path.shown()).collect::<Vec<_>>()
@@ -885,11 +1148,11 @@ mod tests {
             reason: String::new(),
             won: None,
             lost: None,
+            kept: None,
         };
         for ended in [1, 2] {
-            journal
-                .record(&run(ended), [].into_iter(), std::slice::from_ref(&decided), None)
-                .unwrap();
+            let done = done([], std::slice::from_ref(&decided));
+            journal.record(&run(ended), &done, None).unwrap();
         }
         let states: Vec<_> =
             journal.conflicts(None).unwrap().iter().map(|c| (c.run, c.state)).collect();
@@ -909,15 +1172,59 @@ mod tests {
             reason: String::new(),
             won: None,
             lost: None,
+            kept: None,
         };
-        let changes = || [change(path("x"), Action::Deleted)].into_iter();
-        journal.record(&run(10), changes(), &[], None).unwrap();
-        journal.record(&run(20), changes(), &[decided], None).unwrap();
-        journal.record(&run(100), changes(), &[], Some(50)).unwrap();
+        let changes = || [change(path("x"), Action::Deleted)];
+        journal.record(&run(10), &done(changes(), &[]), None).unwrap();
+        journal.record(&run(20), &done(changes(), &[decided]), None).unwrap();
+        journal.record(&run(100), &done(changes(), &[]), Some(50)).unwrap();
         let numbers: Vec<i64> =
             journal.runs(&Wanted::default()).unwrap().iter().map(|run| run.number).collect();
         assert_eq!(numbers, [3, 2]);
         assert_eq!(journal.changes_of_path(&path("x")).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn rows_follow_a_kept_version_that_gets_another_name_and_forget_one_that_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let at = |place: &str| Some(KeptPlace { keep: KeptIn::Backup, place: path(place) });
+        let kept = |name: &str| Change { kept: at(name), ..change(path(name), Action::Updated) };
+        journal.record(&run(1), &done([kept("a"), kept("b")], &[]), None).unwrap();
+        let to = path("a.2026.01.01-00.00.00");
+        let from = at("a").unwrap();
+        let renamed = vec![Renamed { side: Side::Target, from, to: to.clone() }];
+        let second = Done { renamed, ..done([kept("a"), kept("b")], &[]) };
+        journal.record(&run(2), &second, None).unwrap();
+        let places = |run: i64| -> Vec<Option<RelPath>> {
+            let rows = journal.changes_of_run(run).unwrap();
+            rows.into_iter().map(|row| row.change.kept.map(|kept| kept.place)).collect()
+        };
+        assert_eq!(places(1), [Some(to), None]);
+        assert_eq!(places(2), [Some(path("a")), Some(path("b"))]);
+    }
+
+    #[test]
+    fn a_journal_of_the_first_version_is_read_and_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        journal.record(&run(1), &done([change(path("a"), Action::Deleted)], &[]), None).unwrap();
+        journal
+            .db
+            .execute_batch(
+                "ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
+                 ALTER TABLE conflicts DROP COLUMN keep;
+                 ALTER TABLE conflicts DROP COLUMN place; PRAGMA user_version = 1;",
+            )
+            .unwrap();
+        drop(journal);
+        let state = StateDir::Custom(dir.path().to_owned());
+        let old = Journal::read(&state, "id").unwrap().unwrap();
+        assert_eq!(old.changes_of_path(&path("a")).unwrap().len(), 1, "read as it is");
+        drop(old);
+        let mut journal = opened(dir.path());
+        journal.record(&run(2), &done([change(path("a"), Action::Created)], &[]), None).unwrap();
+        assert_eq!(journal.changes_of_path(&path("a")).unwrap().len(), 2);
     }
 
     #[test]
@@ -929,7 +1236,7 @@ mod tests {
         assert!(Journal::read(&state, "id").is_err(), "reading sets nothing aside");
         let (mut journal, note) = Journal::write(&state, "id").unwrap();
         assert!(note.is_some_and(|note| note.contains("damaged")));
-        journal.record(&run(1), [].into_iter(), &[], None).unwrap();
+        journal.record(&run(1), &Done::default(), None).unwrap();
         assert_eq!(std::fs::read(file.with_extension("db.damaged")).unwrap(), vec![b'x'; 5000]);
         journal.db.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(journal);
@@ -946,7 +1253,7 @@ mod tests {
         let changes = (0..10_000)
             .map(|i| change(path(&format!("some/dir/file-{i:06}")), Action::Updated))
             .map(|change| Change { after: change.before.clone(), ..change });
-        journal.record(&run(1), changes, &[], None).unwrap();
+        journal.record(&run(1), &done(changes, &[]), None).unwrap();
         let each = (size(&journal) - empty) / 10_000;
         assert!(each <= 200, "{each} bytes a change");
     }

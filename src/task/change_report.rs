@@ -2,8 +2,8 @@
 
 use super::Task;
 use super::apply::Applied;
-use crate::reconcile::record::Achieved;
 use crate::reconcile::{Act, PathId, Plan};
+use crate::replica::{Keep, dated_kept_path, in_work_dir};
 use crate::report::closing::tell_changes;
 use crate::report::words::counted;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
@@ -20,31 +20,13 @@ pub struct Told<'a> {
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
     /// None: all of it, as in a dry run.
-    achieved: Option<&'a Achieved>,
-    /// Entries that keep other metadata, because it may not be set there.
-    refused: Option<&'a BTreeSet<PathId>>,
-    /// Where what lost is kept on each side; none if it is not.
-    kept: Option<Kept>,
-    /// In the order of the paths.
-    order: Vec<PathId>,
-}
-
-/// Where CONFLICT_BACKUP keeps what an update replaces.
-pub struct Kept {
+    applied: Option<&'a Applied>,
     /// The roots of both replicas.
     roots: Pair<PathBuf>,
-    /// What stands behind each name (CONFLICT_BACKUP_MULTIPLE).
-    suffix: String,
-}
-
-impl Kept {
-    fn place(&self, side: Side, path: &RelPath) -> String {
-        let mut place = self.roots[side].join(".osync_workdir/backup").into_os_string();
-        place.push("/");
-        place.push(OsStr::from_bytes(path.as_bytes()));
-        place.push(&self.suffix);
-        escape(place.as_bytes())
-    }
+    /// Whether what lost is going to be kept, and what will stand behind its name.
+    suffix: Option<String>,
+    /// In the order of the paths.
+    order: Vec<PathId>,
 }
 
 impl<'a> Told<'a> {
@@ -52,20 +34,35 @@ impl<'a> Told<'a> {
         plan: &'a Plan,
         trees: &'a Pair<Tree>,
         applied: Option<&'a Applied>,
-        kept: Option<Kept>,
+        task: &Task<'_>,
     ) -> Self {
+        let policy = &task.config.policy;
+        let suffix = || if policy.backup_multiple { task.stamp.clone() } else { String::new() };
         Told {
             plan,
             trees,
-            achieved: applied.map(|applied| &applied.achieved),
-            refused: applied.map(|applied| &applied.refused),
-            kept,
+            applied,
+            roots: Pair::from_fn(|side| task.replicas[side].root().to_owned()),
+            suffix: policy.backup.then(suffix),
             order: plan.delta.in_path_order(),
         }
     }
 
     fn counts(&self, path_id: PathId) -> bool {
-        self.achieved.is_none_or(|achieved| achieved.succeeded(path_id))
+        self.applied.is_none_or(|applied| applied.achieved.succeeded(path_id))
+    }
+
+    /// Where a side's version of a path is kept, or will be; none if it is not.
+    fn kept_in(&self, side: Side, path_id: PathId) -> Option<String> {
+        let place = match self.applied {
+            Some(applied) => applied.kept[side].get(&path_id)?.path(),
+            None => {
+                let suffix = self.suffix.as_ref()?;
+                in_work_dir(Keep::Backup.name(), &dated_kept_path(&self.plan.path(path_id), suffix))
+            }
+        };
+        let place = self.roots[side].join(OsStr::from_bytes(place.as_bytes()));
+        Some(escape(place.as_os_str().as_bytes()))
     }
 
     fn each(&self, which: impl Fn(PathId) -> bool, each: &mut dyn FnMut(&RelPath)) {
@@ -103,7 +100,7 @@ impl Listing for Told<'_> {
         let is_set = |path_id| {
             let verdict = self.plan.verdict(path_id);
             (verdict.metadata_on == Some(side) || verdict.time_on == Some(side))
-                && self.refused.is_none_or(|refused| !refused.contains(&path_id))
+                && self.applied.is_none_or(|applied| !applied.refused.contains(&path_id))
         };
         self.each(is_set, each);
     }
@@ -124,7 +121,8 @@ impl Listing for Told<'_> {
             each(&step.from, &step.to);
         }
         for (index, step) in self.plan.moves.iter().enumerate() {
-            let made = self.achieved.is_none_or(|a| !a.failed_moves.contains(&index));
+            let made =
+                self.applied.is_none_or(|applied| !applied.achieved.failed_moves.contains(&index));
             if step.on == Some(side) && made {
                 each(&self.plan.path(step.from), &self.plan.path(step.to));
             }
@@ -136,8 +134,7 @@ impl Listing for Told<'_> {
             let path = self.plan.path(conflict.path_id);
             let loser = conflict.winner.other();
             let was_there = self.plan.delta.now(conflict.path_id, loser).is_some();
-            let kept = self.kept.as_ref().filter(|_| was_there);
-            let kept_in = kept.map(|kept| kept.place(loser, &path));
+            let kept_in = was_there.then(|| self.kept_in(loser, conflict.path_id)).flatten();
             let mut why = conflict.reason.words().to_owned();
             if conflict.first_contact {
                 why.push_str("; the replicas met here for the first time");
@@ -202,7 +199,7 @@ impl Task<'_> {
 
     /// The complete plan (spec 6, "Dry run").
     pub(super) fn tell_dry(&mut self, trees: &Pair<Tree>, plan: &Plan) {
-        let told = Told::new(plan, trees, None, self.kept());
+        let told = Told::new(plan, trees, None, self);
         let bytes = Pair::from_fn(|side| told.bytes(side));
         let frame = self.frame(bytes, None);
         tell_changes(self.config, &told, &frame, self.around.reporter());
@@ -211,7 +208,7 @@ impl Task<'_> {
 
     /// Summary, conflicts and counters of a run (spec 6).
     pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
-        let told = Told::new(plan, trees, Some(applied), self.kept());
+        let told = Told::new(plan, trees, Some(applied), self);
         for (side, paths) in applied.unmade.iter() {
             let why = "neither this user nor this file system may be able to make them there";
             self.tell_left_out(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
@@ -245,15 +242,6 @@ impl Task<'_> {
         let frame = self.frame(applied.bytes, Some(self.around.started.elapsed()));
         tell_changes(self.config, &told, &frame, self.around.reporter());
         self.remember(&told, applied.bytes);
-    }
-
-    /// Where the losers of conflicts lie, if they are kept.
-    fn kept(&self) -> Option<Kept> {
-        let policy = &self.config.policy;
-        policy.backup.then(|| Kept {
-            roots: Pair::from_fn(|side| self.replicas[side].root().to_owned()),
-            suffix: if policy.backup_multiple { self.stamp.clone() } else { String::new() },
-        })
     }
 
     fn remember(&mut self, told: &Told<'_>, bytes: Pair<u64>) {

@@ -3,6 +3,7 @@
 
 use super::Task;
 use super::outcome::Halt;
+use super::undo::UndoRequest;
 use crate::reconcile::Plan;
 use crate::reconcile::saved_plan::{Origin, SavedPlan};
 use crate::report::Level;
@@ -29,6 +30,8 @@ pub enum Intent<'a> {
         /// What it was made for.
         origin: &'a Origin,
     },
+    /// To put both sides back to where they were before a run.
+    Undo(UndoRequest),
 }
 
 /// What a plan comes to, for the exit status of `osync plan`.
@@ -47,7 +50,7 @@ impl<'a> Intent<'a> {
     pub(super) fn saved(self) -> Option<&'a SavedPlan> {
         match self {
             Intent::Apply { plan, .. } => Some(plan),
-            Intent::Synchronise | Intent::Plan { .. } => None,
+            Intent::Synchronise | Intent::Plan { .. } | Intent::Undo(_) => None,
         }
     }
 }

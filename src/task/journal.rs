@@ -4,17 +4,18 @@
 
 use super::Task;
 use super::apply::Applied;
-use crate::config::{Policy, Watch};
+use super::versions::kept_place;
+use crate::config::Watch;
 use crate::process::fault;
 use crate::reconcile::{Act, Delta, PathId, Plan};
-use crate::replica::Keep;
+use crate::replica::KeptAt;
 use crate::report::{Level, words};
 use crate::state::StateStore;
 use crate::state::journal::{
-    Action, Change, Counted, Decided, Journal, JournalError, KeptIn, Look, Run,
+    Action, Change, Counted, Decided, Done, Journal, JournalError, KeptPlace, Look, Renamed, Run,
 };
 use crate::state::last_run::LastRun;
-use crate::tree::{Entry, Pair, Side, Tree};
+use crate::tree::{Entry, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,15 +25,6 @@ const PROBLEMS: usize = 100;
 const NOTED: usize = 20;
 
 const DAY: i64 = 86_400_000;
-
-/// What is written down when a run has come to its end.
-#[derive(Debug, Default)]
-pub struct Done {
-    /// One row for each change.
-    pub changes: Vec<Change>,
-    /// Conflicts that were decided.
-    pub decided: Vec<Decided>,
-}
 
 /// The last run as it was noted.
 pub(super) struct Noted {
@@ -45,18 +37,17 @@ pub(super) struct Noted {
 }
 
 /// What came of a plan.
-pub(super) fn done(plan: &Plan, trees: &Pair<Tree>, applied: &Applied, policy: &Policy) -> Done {
-    let rows = Rows { plan, trees, applied, policy };
+pub(super) fn done(plan: &Plan, trees: &Pair<Tree>, applied: &Applied) -> Done {
+    let rows = Rows { plan, trees, applied };
     let mut changes: Vec<Change> = Side::BOTH.into_iter().flat_map(|side| rows.of(side)).collect();
     changes.sort_by(|a, b| (&a.path, a.side).cmp(&(&b.path, b.side)));
-    Done { changes, decided: rows.decided() }
+    Done { changes, decided: rows.decided(), renamed: rows.renamed(), ..Done::default() }
 }
 
 struct Rows<'a> {
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
     applied: &'a Applied,
-    policy: &'a Policy,
 }
 
 impl Rows<'_> {
@@ -85,7 +76,8 @@ impl Rows<'_> {
             below: 0,
             before: self.scanned(path_id, side).map(Look::of),
             after: self.now(path_id, side),
-            kept: None,
+            kept: self.kept(path_id, side),
+            attributes: None,
         }
     }
 
@@ -97,17 +89,21 @@ impl Rows<'_> {
         for path_id in self.plan.delta.path_ids() {
             let Some(action) = self.action(path_id, side) else { continue };
             let above = told[self.plan.delta.parent(path_id).index()];
-            let joins = above.filter(|(_, top)| *top == action && path_id != Delta::ROOT);
-            if let Some((row, _)) =
-                joins.filter(|_| matches!(action, Action::Created | Action::Deleted))
-            {
+            let joins = above.filter(|(_, top)| {
+                let whole = matches!(action, Action::Created | Action::Deleted);
+                let is_kept_alone = self.applied.kept[side].contains_key(&path_id);
+                *top == action && whole && path_id != Delta::ROOT && !is_kept_alone
+            });
+            if let Some((row, _)) = joins {
                 rows[row].below += 1;
                 told[path_id.index()] = joins;
                 continue;
             }
-            let mut change = self.change(path_id, side, action);
-            change.kept = self.kept(path_id, side, action);
-            rows.push(change);
+            let attributes = self.applied.attributes[side].get(&path_id);
+            rows.push(Change {
+                attributes: attributes.and_then(|had| postcard::to_stdvec(had).ok()),
+                ..self.change(path_id, side, action)
+            });
             told[path_id.index()] = Some((rows.len() - 1, action));
         }
         rows.extend(self.moves(side));
@@ -128,44 +124,67 @@ impl Rows<'_> {
             Act::Delete { on } if on == side => Some(Action::Deleted),
             Act::Nothing if verdict.lost_on == Some(side) && was_there => Some(Action::Deleted),
             _ if is_linked() => Some(if was_there { Action::Updated } else { Action::Created }),
-            _ if verdict.metadata_on == Some(side) => Some(Action::Metadata),
-            _ => None,
-        }
-    }
-
-    /// Where what was replaced or deleted went.
-    fn kept(&self, path_id: PathId, side: Side, action: Action) -> Option<KeptIn> {
-        let mut at = path_id;
-        // what made way went with the top of what made way
-        while self.plan.verdict(at).lost_on == Some(side) {
-            let step =
-                self.plan.set_aside.iter().find(|step| step.path_id == at && step.on == side);
-            if let Some(step) = step {
-                return Some(match step.keep {
-                    Keep::Backup => KeptIn::Backup,
-                    Keep::Deleted => KeptIn::Deleted,
-                });
+            _ if [verdict.metadata_on, verdict.time_on].contains(&Some(side)) => {
+                Some(Action::Metadata)
             }
-            at = self.plan.delta.parent(at);
-        }
-        match action {
-            Action::Updated if self.policy.backup => Some(KeptIn::Backup),
-            Action::Deleted if self.policy.soft_delete => Some(KeptIn::Deleted),
             _ => None,
         }
     }
 
-    fn moves(&self, side: Side) -> impl Iterator<Item = Change> {
+    /// Where what was replaced or deleted went: alone, or with a directory above it.
+    fn kept(&self, path_id: PathId, side: Side) -> Option<KeptPlace> {
+        if let Some(at) = self.applied.kept[side].get(&path_id) {
+            return Some(kept_place(at));
+        }
+        let goes = |path_id: PathId| {
+            let verdict = self.plan.verdict(path_id);
+            verdict.lost_on == Some(side) || verdict.act == Act::Delete { on: side }
+        };
+        let parent = self.plan.delta.parent(path_id);
+        if path_id == Delta::ROOT || !goes(path_id) || !goes(parent) {
+            return None;
+        }
+        let above = self.kept(parent, side)?;
+        let place = above.place.join(self.plan.delta.name(path_id));
+        Some(KeptPlace { keep: above.keep, place })
+    }
+
+    /// What got another name, because something was to be kept under its own.
+    fn renamed(&self) -> Vec<Renamed> {
+        let of = |(side, kept): (Side, &std::collections::BTreeMap<PathId, KeptAt>)| {
+            let made_room = kept.values().filter_map(|at| Some((at, at.older.clone()?)));
+            made_room
+                .map(|(at, to)| Renamed { side, from: kept_place(at), to })
+                .collect::<Vec<Renamed>>()
+        };
+        self.applied.kept.iter().flat_map(of).collect()
+    }
+
+    /// Renamings, each with the name that the thing had before the run.
+    fn moves(&self, side: Side) -> Vec<Change> {
         let failed = &self.applied.achieved.failed_moves;
-        let made = move |(index, step): (usize, &crate::reconcile::Move)| {
-            let is_made = step.on == Some(side) && !failed.contains(&index);
-            is_made.then(|| Change {
-                other: Some(self.plan.path(step.from)),
+        let mut rows = Vec::new();
+        let mut made: Vec<(RelPath, RelPath)> = Vec::new();
+        for (index, step) in self.plan.moves.iter().enumerate() {
+            if step.on != Some(side) || failed.contains(&index) {
+                continue;
+            }
+            // what was in a directory that moved, and moved out of it, starts from there
+            let mut from = self.plan.path(step.from);
+            for (old, new) in made.iter().rev().filter(|(_, new)| !new.is_root()) {
+                if from.is_within(new) {
+                    let rest = from.components().skip(new.depth());
+                    from = rest.fold(old.clone(), |at, name| at.join(name));
+                }
+            }
+            made.push((self.plan.path(step.from), self.plan.path(step.to)));
+            rows.push(Change {
+                other: Some(from),
                 below: step.carried.len().saturating_sub(1) as u64,
                 ..self.change(step.to, side, Action::Moved)
-            })
-        };
-        self.plan.moves.iter().enumerate().filter_map(made)
+            });
+        }
+        rows
     }
 
     /// Times of directories that were set.
@@ -188,6 +207,7 @@ impl Rows<'_> {
                 reason: conflict.reason.words().to_owned(),
                 won: of(conflict.winner),
                 lost: of(conflict.winner.other()),
+                kept: self.kept(conflict.path_id, conflict.winner.other()),
             }
         };
         self.plan.conflicts.iter().filter(decided).map(row).collect()
@@ -263,7 +283,7 @@ impl Task<'_> {
             ended: millis(ended),
             status: self.status(),
             cause: self.cause().to_owned(),
-            undoes: None,
+            undoes: done.undoes,
             counts: Pair::from_fn(|side| {
                 let counts = self.outcome.counts[side];
                 Counted {
@@ -283,7 +303,7 @@ impl Task<'_> {
                 if let Some(note) = note {
                     self.around.reporter().problem(Level::Warn, None, None, &note);
                 }
-                journal.record(&run, done.changes.into_iter(), &done.decided, forget_before)?;
+                journal.record(&run, &done, forget_before)?;
                 self.expire_conflicts(&journal, ended)?;
                 journal.open_conflicts()
             });

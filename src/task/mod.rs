@@ -19,6 +19,8 @@ pub mod preflight;
 mod recording;
 mod settle;
 mod turn;
+pub mod undo;
+pub mod versions;
 
 use crate::config::{Config, Location, Preserve, Watch, WhenLocked};
 use crate::process::{Stop, fault};
@@ -29,6 +31,7 @@ use crate::replica::{
 use crate::report::record::Reach;
 use crate::report::words::{counted, size};
 use crate::report::{Event, Level, Log, Reporter, mail};
+use crate::state::journal::Done;
 use crate::state::ours::TooOpen;
 use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
@@ -109,27 +112,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
 pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = limits::watch(config, &around);
-    let replicas = Pair::from_fn(|side| replica::at(config, side, around.stop, around.reporter()));
-    let mut task = Task {
-        config,
-        intent,
-        around,
-        replicas,
-        can_chown: Pair::new(false, false),
-        file_systems: FileSystems::default(),
-        preserve: config.preserve,
-        unread: Pair::default(),
-        readers: Pair::default(),
-        began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
-        mount_sessions: Pair::default(),
-        interrupted: None,
-        writes: Writes::MayBeLost,
-        last_run: 0,
-        left_overs: false,
-        stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
-        start_ping: None,
-        outcome: Outcome::new(SystemTime::now()),
-    };
+    let mut task = Task::new(config, around, intent);
     let halted = task.stages().err();
     drop(deadlines);
     task.close(halted)
@@ -149,6 +132,32 @@ fn remote<'r>(
 ) -> Option<&'r mut dyn Replica> {
     let side = config.replicas.iter().find(|(_, place)| place.is_remote())?.0;
     Some(replicas[side].as_mut())
+}
+
+impl<'a> Task<'a> {
+    fn new(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Self {
+        let at = |side| replica::at(config, side, around.stop, around.reporter());
+        Task {
+            config,
+            intent,
+            around,
+            replicas: Pair::from_fn(at),
+            can_chown: Pair::new(false, false),
+            file_systems: FileSystems::default(),
+            preserve: config.preserve,
+            unread: Pair::default(),
+            readers: Pair::default(),
+            began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
+            mount_sessions: Pair::default(),
+            interrupted: None,
+            writes: Writes::MayBeLost,
+            last_run: 0,
+            left_overs: false,
+            stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+            start_ping: None,
+            outcome: Outcome::new(SystemTime::now()),
+        }
+    }
 }
 
 fn closed_for_others(place: &str, what: &str) -> String {
@@ -366,7 +375,7 @@ impl Task<'_> {
         }
         self.make_state_of_target()?;
         // from here on there is a place to write down how the run ended
-        self.outcome.done = (!self.is_dry()).then(journal::Done::default);
+        self.outcome.done = (!self.is_dry()).then(Done::default);
         self.look_up_abilities(&store)?;
         let last_was_whole = self.count_resume(&store)?;
         for side in Side::BOTH {
@@ -419,6 +428,10 @@ impl Task<'_> {
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
+        if let Intent::Undo(request) = self.intent {
+            let history = History { store: &store, loaded: &loaded, identities };
+            return self.undo(request, &history, &trees);
+        }
         let mut plan = self.plan(&trees, &loaded.baseline, &store)?;
         plan.respellings = spelled.respellings;
         plan.problems.extend(spelled.problems);
@@ -522,8 +535,11 @@ impl Task<'_> {
     }
 
     fn rules(&self, store: &StateStore) -> Result<Rules, Halt> {
+        let mut policy = self.config.policy.clone();
+        // what is not as recorded is told path by path there
+        policy.detect_moves &= !matches!(self.intent, Intent::Undo(_));
         Ok(Rules {
-            policy: self.config.policy.clone(),
+            policy,
             preserve: self.compared(),
             newly: self.newly_compared(store)?,
             can_chown: self.can_chown,

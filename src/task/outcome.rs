@@ -1,13 +1,14 @@
 //! How a run ends: the only place that knows exit statuses (spec 1, "Exit status").
 
 use super::intent::Work;
-use super::journal::Done;
+use super::undo::Undone;
 use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
 use crate::report::record::Reach;
 use crate::report::{ConflictLine, Counts, Level};
 use crate::state::Baseline;
+use crate::state::journal::Done;
 use crate::tree::{Pair, Side};
 use std::time::SystemTime;
 
@@ -47,6 +48,19 @@ impl Halt {
         Halt::Fatal { side: None, what: what.into() }
     }
 
+    /// What it is, for people.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Halt::Replica(error) => error.to_string(),
+            Halt::Danger(danger) => danger.to_string(),
+            Halt::Fatal { side: Some(side), what } => format!("{side}: {what}"),
+            Halt::Fatal { side: None, what } | Halt::Skipped(what) => what.clone(),
+            Halt::Stopped(_) => "stopped".to_owned(),
+            Halt::Told => "it broke off".to_owned(),
+        }
+    }
+
     /// The state of the last run cannot be read or written.
     #[must_use]
     pub fn state(error: &dyn std::error::Error) -> Self {
@@ -83,6 +97,8 @@ pub struct Outcome {
     pub done: Option<Done>,
     /// What the plan comes to (`osync plan`).
     pub work: Option<Work>,
+    /// What was undone (`osync undo`).
+    pub undone: Option<Undone>,
     /// How many paths were compared.
     pub compared: u64,
     /// Bytes of what each side keeps in `backup/` and `deleted/`; none: not known.
@@ -106,6 +122,7 @@ impl Outcome {
             conflicts: Vec::new(),
             done: None,
             work: None,
+            undone: None,
             compared: 0,
             kept: Pair::default(),
             baseline: None,

@@ -195,7 +195,7 @@ impl Task<'_> {
             self.outcome.baseline = Some(next);
         }
         self.tell_done(trees, plan, &applied);
-        self.outcome.done = Some(journal::done(plan, trees, &applied, &self.config.policy));
+        self.outcome.done = Some(journal::done(plan, trees, &applied));
         let conflicts: String =
             self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
         store.set_conflicts(conflicts.as_bytes())?;
@@ -223,7 +223,7 @@ impl Task<'_> {
 
     /// The mounts in which all is that a note of this run speaks of: what an earlier one brought
     /// over in another mount may be lost for as long as it is noted.
-    fn noted_sessions(&self) -> Pair<Option<String>> {
+    pub(super) fn noted_sessions(&self) -> Pair<Option<String>> {
         let stayed = |side: Side| match &self.interrupted {
             Some(earlier) => earlier.mount_sessions[side] == self.mount_sessions[side],
             None => true,
@@ -232,7 +232,11 @@ impl Task<'_> {
     }
 
     /// The baseline with the number of this run, if there is anything to record.
-    fn numbered(&mut self, history: &History<'_>, next: Baseline) -> Result<Baseline, Halt> {
+    pub(super) fn numbered(
+        &mut self,
+        history: &History<'_>,
+        next: Baseline,
+    ) -> Result<Baseline, Halt> {
         if !history.store.is_news(history.loaded, &next) {
             return Ok(next);
         }
@@ -242,7 +246,7 @@ impl Task<'_> {
         Ok(next.with_header(header))
     }
 
-    fn header(
+    pub(super) fn header(
         &self,
         trees: &Pair<Tree>,
         before: &Baseline,
@@ -262,7 +266,7 @@ impl Task<'_> {
         }
     }
 
-    fn finish(&self, store: &StateStore) -> Result<(), Halt> {
+    pub(super) fn finish(&self, store: &StateStore) -> Result<(), Halt> {
         self.note_action(store, Action::Synced)?;
         if store.resume_count()? != 0 {
             store.set_resume_count(0)?;

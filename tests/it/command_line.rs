@@ -1,6 +1,6 @@
 //! `docs/command-line.md` says what the program understands: all of it, and nothing else.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command, CommandFactory};
 use osync::testing::cli::Cli;
 use std::collections::BTreeSet;
 
@@ -29,11 +29,12 @@ fn visible(command: &Command) -> impl Iterator<Item = &Arg> {
 }
 
 fn longs(command: &Command) -> BTreeSet<String> {
-    let names = visible(command).flat_map(|arg| {
+    let is_common = |arg: &&Arg| !matches!(arg.get_action(), ArgAction::Version);
+    let names = visible(command).filter(is_common).flat_map(|arg| {
         let other = arg.get_visible_aliases().unwrap_or_default();
         arg.get_long().into_iter().chain(other).map(str::to_owned).collect::<Vec<_>>()
     });
-    names.filter(|name| name != "help" && name != "version").collect()
+    names.filter(|name| name != "help").collect()
 }
 
 /// A command with all that stands below it.

@@ -22,6 +22,11 @@ fn json(outcome: &Outcome) -> Vec<serde_json::Value> {
     outcome.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Those of the lines that tell of changes.
+fn changes(outcome: &Outcome) -> Vec<serde_json::Value> {
+    json(outcome).into_iter().filter(|row| row["action"].is_string()).collect()
+}
+
 fn journal(sandbox: &Sandbox) -> PathBuf {
     sandbox.path("a/.osync_workdir/state/history-quicksync_task.db")
 }
@@ -44,7 +49,7 @@ fn what_each_run_did_is_told_by_run_and_by_path() {
     assert_eq!(runs[0]["target"]["deletions"], 1);
     assert_eq!(runs[0]["initiator"]["moves"], 1);
     let of_path = |path: &str| -> Vec<String> {
-        let changes = json(&history(&sandbox, &[path, "--json"]));
+        let changes = changes(&history(&sandbox, &[path, "--json"]));
         let word = |change: &serde_json::Value| {
             format!("{} {} {}", change["run"], change["side"], change["action"]).replace('"', "")
         };
@@ -181,4 +186,42 @@ fn open_conflicts_are_listed_until_somebody_settles_them_or_the_path_is_gone() {
     assert_eq!(open(&["--json"]), [""; 0]);
     let all = open(&["--json", "--all"]);
     assert_eq!(all, ["one: resolved", "three: expired", "two: resolved"]);
+}
+
+#[test]
+fn a_row_names_the_place_where_its_version_is_kept_also_when_that_gets_another_name() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one 1\nd dir\nf dir/in 2");
+    fine(&sandbox.sync(&[]));
+    let conflict = |content: &str, mtime: i64| {
+        sandbox.a.write("one", format!("initiator {content}"), mtime);
+        sandbox.b.write("one", format!("target {content}"), mtime + 9);
+        fine(&sandbox.sync(&[]));
+    };
+    conflict("first", 1_600_000_000);
+    conflict("second", 1_600_000_100);
+    let kept = |path: &str| -> Vec<String> {
+        let rows = changes(&history(&sandbox, &[path, "--json"]));
+        let kept = rows.iter().filter(|row| row["kept_as"].is_string());
+        kept.map(|row| {
+            let text = |key: &str| row[key].as_str().unwrap().to_owned();
+            format!(".osync_workdir/{}/{}", text("kept_in"), text("kept_as"))
+        })
+        .collect()
+    };
+    let places = kept("one");
+    assert_eq!(places.len(), 2, "{places:?}");
+    let read = |place: &String| String::from_utf8(sandbox.a.read(place).unwrap()).unwrap();
+    assert_eq!(
+        places.iter().map(read).collect::<Vec<_>>(),
+        ["initiator second", "initiator first"]
+    );
+    sandbox.a.remove("dir");
+    fine(&sandbox.sync(&["--force-delete"]));
+    let places = kept("dir/in");
+    assert_eq!(places, [".osync_workdir/deleted/dir"], "with the directory, as a whole");
+    sandbox.a.write("one", "third", 1_600_000_200);
+    fine(&sandbox.quick().env("CONFLICT_BACKUP_MULTIPLE", "yes").run());
+    let places = kept("one");
+    assert_eq!(sandbox.b.read(&places[0]), Some(b"target second".to_vec()), "{places:?}");
 }

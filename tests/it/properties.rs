@@ -48,7 +48,7 @@ proptest! {
 
 /// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
 /// says otherwise.
-fn config(cases: u32) -> Config {
+pub(crate) fn config(cases: u32) -> Config {
     let mut config =
         Config { failure_persistence: None, max_shrink_iters: 500, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {

@@ -6,7 +6,7 @@ use super::replicas::{NOBODY, Reached, Sort};
 use super::sandbox::{Outcome, Replica, Run, Sandbox};
 use super::trees::set_mode;
 use std::os::unix::fs::{MetadataExt, lchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Two replicas, and how the target is reached.
 pub struct Couple {
@@ -16,6 +16,8 @@ pub struct Couple {
     reached: Option<Reached>,
     /// The target belongs to a user who is not root: owners cannot be preserved.
     of_nobody: bool,
+    /// The osync over there does the work.
+    is_peer: bool,
 }
 
 impl Couple {
@@ -32,7 +34,8 @@ impl Couple {
         if of_nobody {
             set_mode(sandbox.root(), 0o755);
         }
-        Couple { sandbox, way, reached, of_nobody }
+        let is_peer = matches!(sort, Sort::Peer | Sort::PeerLibssh2 | Sort::PeerNobody);
+        Couple { sandbox, way, reached, of_nobody, is_peer }
     }
 
     /// Whether the target is behind ssh.
@@ -47,6 +50,17 @@ impl Couple {
 
     /// A run with further settings, not yet started.
     pub fn run(&self, lines: &str) -> Run {
+        let config = self.config(lines);
+        self.sandbox.osync().arg(config)
+    }
+
+    /// A command about the task, not yet started.
+    pub fn command(&self, words: &[&str], lines: &str) -> Run {
+        let config = self.config(lines);
+        self.sandbox.osync().arg(words[0]).arg(config).args(&words[1..])
+    }
+
+    fn config(&self, lines: &str) -> PathBuf {
         let mut lines = lines.to_owned();
         if self.of_nobody {
             if !lines.contains("PRESERVE_OWNER=") {
@@ -62,8 +76,11 @@ impl Couple {
                 server.options().join(" ")
             ));
         }
-        let config = self.sandbox.config("couple.conf", &lines);
-        self.sandbox.osync().arg(config)
+        if self.is_remote() && !lines.contains("REMOTE_OSYNC") {
+            let osync = if self.is_peer { env!("CARGO_BIN_EXE_osync") } else { "no" };
+            lines.push_str(&format!("\nREMOTE_OSYNC='{osync}'\n"));
+        }
+        self.sandbox.config("couple.conf", &lines)
     }
 
     /// What a test has made as root; what is in step already is left alone.

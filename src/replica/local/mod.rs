@@ -29,7 +29,7 @@ use self::versions::Records;
 use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
-    Access, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
+    Access, Arrived, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
     PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
     Trouble, Unread, digest, hook, host, in_work_dir, private_name,
 };
@@ -532,6 +532,15 @@ impl Replica for LocalReplica {
         };
         versions::clean(&work, retention, host::now())
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
+    }
+
+    fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError> {
+        let Some(work) = self.open_work_dir()? else { return Ok(Vec::new()) };
+        let name = keep.record_name();
+        let arrivals = versions::load(&work, keep);
+        arrivals
+            .map(|arrivals| arrivals.to_lines())
+            .map_err(|error| self.error(format!("cannot read .osync_workdir/{name}: {error}")))
     }
 
     fn wake(&mut self, line: &str) -> Result<(), ReplicaError> {

@@ -127,7 +127,7 @@ fn append(work: &WorkDir, keep: Keep, lines: &[Line], durable: Durable) -> io::R
 ///
 /// # Errors
 /// It cannot be read.
-fn load(work: &WorkDir, keep: Keep) -> io::Result<Arrivals> {
+pub(super) fn load(work: &WorkDir, keep: Keep) -> io::Result<Arrivals> {
     let mut arrivals = Arrivals::read(&work.read(keep.record_name())?.unwrap_or_default());
     if let Some(older) = work.read(ARRIVALS)? {
         arrivals.read_older(&older, keep);

@@ -10,9 +10,10 @@ use crate::replica::connection::{Connection, ConnectionError, OnStop, Wait};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
-    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TRIGGER,
-    TakenLock, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir, private_name,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
+    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir,
+    private_name,
 };
 use crate::report::Problem;
 use crate::rsync::End;
@@ -705,6 +706,19 @@ impl Replica for PeerReplica {
         match self.ask(&Request::Clean(retention), OnStop::GiveUp)? {
             Response::Cleaned(cleaned) => Ok(cleaned),
             _ => Err(self.nonsense("an answer to another question")),
+        }
+    }
+
+    fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError> {
+        let mut wait = self.line.patience(OnStop::Finish);
+        let number = self.send(&Request::Arrivals(keep))?;
+        let mut lines = Vec::new();
+        loop {
+            match self.hear(number, &mut wait, &|_| ())? {
+                Response::Arrivals(part) => lines.extend(part),
+                Response::Done => return Ok(lines),
+                _ => return Err(self.nonsense("an answer to another question")),
+            }
         }
     }
 

@@ -11,8 +11,8 @@ use crate::config::RuleText;
 use crate::replica::lock_policy::{Content, Found, LockedBy};
 use crate::replica::owners::Whose;
 use crate::replica::{
-    Access, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, LockRequest, Op,
-    PathError, Prepared, Retention, TakenLock, Unread, Wanted, Watched,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, PathError, Prepared, Retention, TakenLock, Unread, Wanted, Watched,
 };
 use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
@@ -98,6 +98,8 @@ pub enum Request {
     Wake(String),
     /// `watch`, by the rules already sent. [`Response::Watched`], again and again.
     Watch,
+    /// `arrivals`. [`Response::Arrivals`] as often as it takes, and [`Response::Done`].
+    Arrivals(Keep),
 }
 
 /// What the server says.
@@ -155,6 +157,8 @@ pub enum Response {
     Numbers(Vec<Option<u32>>),
     #[allow(missing_docs)]
     Watched(Watched),
+    #[allow(missing_docs)]
+    Arrivals(Vec<Arrived>),
 }
 
 /// Which replica, and what for.

@@ -440,6 +440,11 @@ impl<W: Write + Send> Server<'_, W> {
                 (self.limits.watch)(&root, &rules, &mut tell, stop).map_err(Failure::Told)?;
                 return Err(Failure::Told("it is not watched any more".to_owned()));
             }
+            Request::Arrivals(keep) => {
+                let lines = self.replica()?.arrivals(keep)?;
+                self.say_all(number, &lines, Response::Arrivals)?;
+                Response::Done
+            }
             Request::Wake(line) => {
                 self.replica()?.wake(&line)?;
                 Response::Done

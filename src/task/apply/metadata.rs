@@ -113,6 +113,7 @@ impl Steps<'_, '_> {
             };
             let (mine, theirs) = (read(side, mine), read(side.other(), theirs));
             let (Some(mut mine), Some(mut theirs)) = (mine, theirs) else { continue };
+            let had = mine.clone();
             for attributes in [&mut mine, &mut theirs] {
                 only_compared(attributes, &preserve);
             }
@@ -125,6 +126,7 @@ impl Steps<'_, '_> {
             if !change.is_empty() {
                 let op = Op::SetAttributes { path, expect: expect.clone(), change };
                 jobs.push(Job { path_id, op });
+                self.applied.attributes[side].insert(path_id, had);
             }
         }
         Ok(jobs)

@@ -78,6 +78,8 @@ pub struct Applied {
     pub bytes: Pair<u64>,
     /// Where what made way on a side is kept: what a later run could put back.
     pub kept: Pair<BTreeMap<PathId, KeptAt>>,
+    /// ACLs and extended attributes that a side had where they were changed alone.
+    pub attributes: Pair<BTreeMap<PathId, Attributes>>,
     /// Paths whose metadata could not be set because this user, or the file system, may not.
     pub refused: BTreeSet<PathId>,
     /// How many entries have the time of their arrival on a side, because it lets none be set.

@@ -1,0 +1,220 @@
+//! `osync restore`: brings back what a run replaced or deleted (spec 9, "Commands").
+
+use super::history::{iso, local, moment, refuse};
+use super::kept::with_versions;
+use super::task_args::{TaskArgs, replica_path};
+use super::{ERROR, bad_usage, complain, failed};
+use crate::config::Environment;
+use crate::reconcile::versions::{Choice, Held};
+use crate::report::words;
+use crate::task::versions::{PutBack, Restored, Versions};
+use crate::tree::{RelPath, Side};
+use chrono::Local;
+use clap::{Args, ValueEnum, ValueHint};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  osync restore docs.conf letters/bank.odt              the newest kept version
+  osync restore docs.conf letters/bank.odt --version 3  'osync history' numbers them
+  osync restore docs.conf letters --at yesterday        a directory as it was then
+  osync restore docs.conf letters --before-run 12       as it was before that run
+  osync restore docs.conf letters/bank.odt --to /tmp    a copy, to look at
+
+What is there now is kept in .osync_workdir/backup first. The next run carries what came
+back over to the other side.
+Exit status: 0, or 1 if something was not restored.";
+
+/// A side, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum OfSide {
+    Initiator,
+    Target,
+}
+
+impl From<OfSide> for Side {
+    fn from(side: OfSide) -> Side {
+        match side {
+            OfSide::Initiator => Side::Initiator,
+            OfSide::Target => Side::Target,
+        }
+    }
+}
+
+/// `osync restore`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct RestoreArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub task: TaskArgs,
+    /// The version with this number: 1 is the newest, over both sides
+    #[arg(long, value_name = "N", conflicts_with_all = ["at", "before_run"])]
+    pub version: Option<u64>,
+    /// What was there then: yesterday, '3 days ago', '2026-11-20 14:00'
+    #[arg(long, value_name = "TIME", conflicts_with = "before_run")]
+    pub at: Option<String>,
+    /// What was there before this run
+    #[arg(long, value_name = "N")]
+    pub before_run: Option<i64>,
+    /// Copy it to this directory instead, under its own name
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub to: Option<OsString>,
+    /// Which side gets it
+    #[arg(long, value_enum, default_value = "initiator")]
+    pub side: OfSide,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry: bool,
+    /// Print JSON lines, for other programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Restores, and says what it did on standard output.
+pub fn run(args: &RestoreArgs, environment: &Environment) -> ExitCode {
+    let (mut config, rest) = match args.task.resolve(environment) {
+        Ok(found) => found,
+        Err(refused) => return refuse(refused),
+    };
+    let paths: Result<Vec<RelPath>, String> =
+        rest.iter().map(|word| replica_path(word, &config)).collect();
+    let at = args.at.as_deref().map(|text| moment(text, Local::now())).transpose();
+    let (paths, at) = match (paths, at) {
+        (Ok(paths), Ok(_)) if paths.is_empty() => return bad_usage("name what to restore"),
+        (Ok(paths), Ok(at)) => (paths, at),
+        (Err(text), _) | (_, Err(text)) => return bad_usage(&text),
+    };
+    config.flags.dry |= args.dry;
+    let asked = match (args.version, at, args.before_run) {
+        (Some(number), ..) => Asked::Number(number),
+        (_, Some(at), _) => Asked::At(at.div_euclid(1000)),
+        (_, _, Some(run)) => Asked::BeforeRun(run),
+        _ => Asked::Newest,
+    };
+    let done = with_versions(&config, |versions| restore(versions, &paths, asked, args));
+    match done {
+        Ok(lines) => {
+            lines.said.iter().for_each(|line| super::print(&format!("{line}\n")));
+            lines.failed.iter().for_each(|line| complain(line));
+            if lines.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) }
+        }
+        Err(text) => failed(&text),
+    }
+}
+
+/// What is asked for, before the journal has been looked at.
+#[derive(Debug, Clone, Copy)]
+enum Asked {
+    Newest,
+    Number(u64),
+    At(i64),
+    BeforeRun(i64),
+}
+
+#[derive(Default)]
+struct Lines {
+    said: Vec<String>,
+    failed: Vec<String>,
+}
+
+fn restore(
+    versions: &mut Versions<'_>,
+    paths: &[RelPath],
+    asked: Asked,
+    args: &RestoreArgs,
+) -> Result<Lines, String> {
+    let side = Side::from(args.side);
+    let choice = match asked {
+        Asked::Newest => Choice::Newest,
+        Asked::Number(number) => Choice::Number(number),
+        Asked::At(at) => {
+            versions.knows_of(at)?;
+            Choice::At(at)
+        }
+        Asked::BeforeRun(number) => Choice::BeforeRun { number, began: versions.began(number)? },
+    };
+    // all of it is chosen before anything is done
+    let mut chosen: Vec<(RelPath, Vec<PutBack>)> = Vec::new();
+    for path in paths {
+        let items = versions.choose(path, choice, side)?;
+        chosen.push((path.clone(), items));
+    }
+    let mut lines = Lines::default();
+    if let Some(dir) = &args.to {
+        for (path, items) in &chosen {
+            let dir = Path::new(dir);
+            let to = if args.dry {
+                versions.place_of_copy(dir, path)?
+            } else {
+                versions.copy_to(dir, path, items)?
+            };
+            lines.said.push(match args.json {
+                true => json!({
+                    "path": path.shown(), "copied_to": to.to_string_lossy(), "dry": args.dry,
+                })
+                .to_string(),
+                false => {
+                    let verb = if args.dry { "would be copied" } else { "copied" };
+                    format!("{}: {verb} to {}", path.shown(), to.display())
+                }
+            });
+        }
+        return Ok(lines);
+    }
+    let items: Vec<PutBack> = chosen.into_iter().flat_map(|(_, items)| items).collect();
+    for restored in versions.put_back(side, &items)? {
+        match &restored.failed {
+            Some(why) => lines.failed.push(format!("{}: not restored: {why}", restored.to.shown())),
+            None if args.json => lines.said.push(as_json(&restored, side, args.dry).to_string()),
+            None => lines.said.push(said(&restored, side, args.dry)),
+        }
+    }
+    if lines.said.is_empty() && lines.failed.is_empty() && !args.json {
+        lines.said.push("nothing to restore: all of it is there".to_owned());
+    }
+    Ok(lines)
+}
+
+/// One line about something that is back.
+pub(super) fn said(restored: &Restored, side: Side, is_dry: bool) -> String {
+    let Held { side: from, kept, at, .. } = &restored.held;
+    let verb = if is_dry { "would be restored" } else { "restored" };
+    let mut line = restored.to.shown();
+    if restored.below > 0 {
+        line.push_str(&format!(" and {} below", words::counted(restored.below, "entry")));
+    }
+    line.push_str(&format!(
+        ": {verb} on the {side} from the {from}'s {}/{}",
+        kept.keep.name(),
+        kept.place.shown()
+    ));
+    if let Some(at) = at {
+        line.push_str(&format!(" (kept since {})", local(at * 1000, "%Y-%m-%d %H:%M:%S")));
+    }
+    if let Some(aside) = &restored.aside {
+        let verb = if is_dry { "would be kept" } else { "is kept" };
+        line.push_str(&format!("; what was there {verb} as {}", aside.shown()));
+    }
+    line
+}
+
+fn as_json(restored: &Restored, side: Side, is_dry: bool) -> Value {
+    let Held { side: from, kept, run, at } = &restored.held;
+    json!({
+        "path": restored.to.shown(),
+        "side": side.name(),
+        "below": restored.below,
+        "from": from.name(),
+        "kept_in": kept.keep.name(),
+        "kept_as": kept.place.shown(),
+        "kept_at": at.and_then(|at| iso(at * 1000)),
+        "run": run,
+        "aside": restored.aside.as_ref().map(RelPath::shown),
+        "dry": is_dry,
+    })
+}

@@ -1,0 +1,109 @@
+//! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
+
+use super::history::{change_json, change_line, refuse};
+use super::sync::run_once;
+use super::task_args::TaskArgs;
+use super::{bad_usage, print};
+use crate::config::Environment;
+use crate::report::words;
+use crate::task::intent::Intent;
+use crate::task::undo::{UndoRequest, Undone, UnlessWhole};
+use crate::tree::RelPath;
+use clap::Args;
+use serde_json::json;
+use std::process::ExitCode;
+use std::time::Instant;
+
+const EXAMPLES: &str = "\
+Examples:
+  osync undo docs.conf          the last run that changed anything
+  osync undo docs.conf 12       run 12, as 'osync history' numbers them
+  osync undo docs.conf --dry    what would be done
+
+Each side gets back what it had. Where the sides differed before that run, they differ again;
+the next run leaves that alone until somebody changes something. Undoing the undo is an undo.
+Exit status: 0, 2 if paths were left because they were changed since, 1 if nothing was undone.";
+
+/// `osync undo`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub struct UndoArgs {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub task: TaskArgs,
+    /// Undo the rest, if something can no longer be put back
+    #[arg(long)]
+    pub force: bool,
+    /// Show what would be done, and change nothing
+    #[arg(long)]
+    pub dry: bool,
+    /// Print JSON lines, for other programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Undoes, and says on standard output what it did.
+pub fn run(args: &UndoArgs, environment: &Environment) -> ExitCode {
+    let started = Instant::now();
+    let (mut config, rest) = match args.task.resolve(environment) {
+        Ok(found) => found,
+        Err(refused) => return refuse(refused),
+    };
+    let run = match rest {
+        [] => None,
+        [word] => match word.to_str().and_then(|text| text.parse().ok()) {
+            Some(number) => Some(number),
+            None => {
+                return bad_usage(&format!("'{}' is no number of a run", word.to_string_lossy()));
+            }
+        },
+        _ => return bad_usage("one run at a time"),
+    };
+    config.flags.dry |= args.dry;
+    (config.flags.errors_only, config.flags.no_prefix) = (true, true);
+    let unless_whole = if args.force { UnlessWhole::DoTheRest } else { UnlessWhole::Refuse };
+    let outcome = run_once(&config, started, Intent::Undo(UndoRequest { run, unless_whole }));
+    if let Some(undone) = &outcome.undone {
+        let told = if args.json {
+            as_json(undone, config.flags.dry)
+        } else {
+            told(undone, config.flags.dry)
+        };
+        told.iter().for_each(|line| print(&format!("{line}\n")));
+    }
+    ExitCode::from(outcome.status)
+}
+
+fn told(undone: &Undone, is_dry: bool) -> Vec<String> {
+    let verb = if is_dry { "Undoing run" } else { "Undone: run" };
+    let mut lines = vec![match undone.changes.len() {
+        0 => format!("{verb} {}: nothing of it is left to undo", undone.run),
+        _ => format!("{verb} {}", undone.run),
+    }];
+    lines.extend(undone.changes.iter().filter_map(change_line));
+    if !undone.left.is_empty() {
+        let left = words::counted(undone.left.len() as u64, "path");
+        lines.push(format!("{left} left, changed since that run"));
+    }
+    lines
+}
+
+fn as_json(undone: &Undone, is_dry: bool) -> Vec<String> {
+    let mut lines: Vec<String> = undone
+        .changes
+        .iter()
+        .map(|change| {
+            let mut line = change_json(change);
+            line["undoes"] = json!(undone.run);
+            line["dry"] = json!(is_dry);
+            line.to_string()
+        })
+        .collect();
+    let left = |path: &RelPath| json!({ "left": path.shown(), "undoes": undone.run }).to_string();
+    lines.extend(undone.left.iter().map(left));
+    lines.extend(undone.lost.iter().map(|(side, path, why)| {
+        json!({ "lost": path.shown(), "side": side.name(), "why": why.to_string(), "undoes": undone.run })
+            .to_string()
+    }));
+    lines
+}

@@ -1,0 +1,271 @@
+//! Which of the kept versions of a path somebody means (spec 9, `osync restore`).
+//!
+//! A file's versions are numbered from the newest. A directory's versions are the moments at
+//! which something in it was replaced or deleted: version N is what it held right before the
+//! N-th newest of them.
+
+use crate::replica::kept_versions::KeptVersion;
+use crate::tree::{RelPath, Side};
+use std::collections::BTreeMap;
+
+/// Without a run that is known, what came within so many seconds came at one moment.
+const ONE_MOMENT: i64 = 60;
+
+/// A kept version, and what the journal knows of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Whose work directory keeps it.
+    pub side: Side,
+    /// The version.
+    pub kept: KeptVersion,
+    /// The run that put it there.
+    pub run: Option<i64>,
+    /// When it came, in seconds since the epoch: by the clock of that run where it is known.
+    pub at: Option<i64>,
+}
+
+impl Held {
+    /// When it came; what nothing tells of comes before all others.
+    #[must_use]
+    pub fn came(&self) -> i64 {
+        self.at.unwrap_or(i64::MIN)
+    }
+}
+
+/// Which version is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The newest that is kept.
+    Newest,
+    /// By its number.
+    Number(u64),
+    /// What was there at a moment, in seconds since the epoch.
+    At(i64),
+    /// What was there before a run.
+    BeforeRun {
+        /// Its number.
+        number: i64,
+        /// When it began, in seconds since the epoch.
+        began: i64,
+    },
+}
+
+/// Why there is nothing to put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoVersion {
+    /// Nothing is kept of it.
+    #[error("no version of it is kept")]
+    None,
+    /// There are fewer.
+    #[error("there is no version {asked}; {has} are kept (osync history shows them)")]
+    Fewer {
+        /// The number asked for.
+        asked: u64,
+        /// How many there are.
+        has: usize,
+    },
+    /// What is there now is what was there then.
+    #[error("nothing of it was replaced or deleted since then")]
+    NothingSince,
+}
+
+/// The versions of a path, the newest first: each is one or more kept things that came at the
+/// same moment. For a file each is a version of its own.
+#[must_use]
+pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
+    let mut sorted: Vec<&Held> = held.iter().collect();
+    sorted.sort_by(|a, b| {
+        let place = |held: &'h Held| (held.side, &held.kept.path, &held.kept.place);
+        (b.came(), b.run).cmp(&(a.came(), a.run)).then_with(|| place(a).cmp(&place(b)))
+    });
+    let is_file = held.iter().all(|held| held.kept.path == *path && !held.kept.entry.kind.is_dir());
+    let mut versions: Vec<Vec<&Held>> = Vec::new();
+    for held in sorted {
+        let joins = !is_file
+            && versions.last().and_then(|group| group.last()).is_some_and(|last| {
+                match (last.run, held.run) {
+                    (Some(one), Some(other)) => one == other,
+                    (None, None) => last.came() - held.came() < ONE_MOMENT,
+                    _ => false,
+                }
+            });
+        match versions.last_mut().filter(|_| joins) {
+            Some(group) => group.push(held),
+            None => versions.push(vec![held]),
+        }
+    }
+    versions
+}
+
+/// What is to be put back, by path: for each path the oldest version of those that are not
+/// older than what is asked for. `to` is the side that gets it, whose own version is taken where
+/// both sides have one of the same moment.
+///
+/// # Errors
+/// See [`NoVersion`].
+pub fn choose<'h>(
+    path: &RelPath,
+    held: &'h [Held],
+    choice: Choice,
+    to: Side,
+) -> Result<BTreeMap<RelPath, &'h Held>, NoVersion> {
+    let versions = versions(path, held);
+    if versions.is_empty() {
+        return Err(NoVersion::None);
+    }
+    let since = |is_since: &dyn Fn(&Held) -> bool| {
+        versions.iter().take_while(|group| group.iter().any(|held| is_since(held))).count()
+    };
+    let count = match choice {
+        Choice::Newest => 1,
+        Choice::Number(asked) => match usize::try_from(asked) {
+            Ok(count) if (1..=versions.len()).contains(&count) => count,
+            _ => return Err(NoVersion::Fewer { asked, has: versions.len() }),
+        },
+        Choice::At(moment) => since(&|held| held.came() > moment),
+        Choice::BeforeRun { number, began } => {
+            since(&|held| held.run.map_or(held.came() >= began, |run| run >= number))
+        }
+    };
+    if count == 0 {
+        return Err(NoVersion::NothingSince);
+    }
+    let mut chosen: BTreeMap<RelPath, &Held> = BTreeMap::new();
+    for group in versions[..count].iter().rev() {
+        let mut of_group: BTreeMap<RelPath, &Held> = BTreeMap::new();
+        for held in group {
+            let of_path = of_group.entry(held.kept.path.clone()).or_insert(held);
+            if held.side == to && of_path.side != to {
+                *of_path = held;
+            }
+        }
+        for (path, held) in of_group {
+            // what an older moment has stands, and nothing goes below what was no directory
+            let is_below_a_file = path.parent().is_some_and(|parent| {
+                std::iter::successors(Some(parent), RelPath::parent)
+                    .any(|above| chosen.get(&above).is_some_and(|c| !c.kept.entry.kind.is_dir()))
+            });
+            let is_above = !held.kept.entry.kind.is_dir()
+                && chosen
+                    .range(path.clone()..)
+                    .next()
+                    .is_some_and(|(other, _)| other.is_within(&path));
+            if !is_below_a_file && !is_above {
+                chosen.entry(path).or_insert(held);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// The name under which the version that lost a conflict stands beside the one that won:
+/// `NAME.conflict-SIDE-DATE.EXT`.
+#[must_use]
+pub fn beside(path: &RelPath, side: Side, date: &str) -> RelPath {
+    /// Longer ones are no endings.
+    const LONGEST_ENDING: usize = 16;
+    const LONGEST: usize = 255;
+    let name = path.name();
+    let dot = name.iter().rposition(|byte| *byte == b'.');
+    let dot = dot.filter(|dot| *dot > 0 && name.len() - dot <= LONGEST_ENDING);
+    let (stem, ending) = name.split_at(dot.unwrap_or(name.len()));
+    let infix = format!(".conflict-{}-{date}", side.name());
+    let mut room = LONGEST - infix.len() - ending.len();
+    if stem.len() > room {
+        // never through a character
+        while room > 0 && stem[room] & 0xc0 == 0x80 {
+            room -= 1;
+        }
+    }
+    let stem = &stem[..room.min(stem.len())];
+    let name = [stem, infix.as_bytes(), ending].concat();
+    path.parent().unwrap_or_default().join(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replica::{Keep, Version};
+    use crate::tree::{Entry, Kind};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::new(text).unwrap()
+    }
+
+    fn held(side: Side, of: &str, came: i64, run: Option<i64>) -> Held {
+        let kept = KeptVersion {
+            keep: Keep::Backup,
+            place: path(&format!("{of}.{came}")),
+            path: path(of),
+            entry: Entry::new(Kind::File),
+            came: Some(came),
+            version: Version::Ordinary,
+        };
+        Held { side, kept, run, at: Some(came) }
+    }
+
+    fn chosen(of: &str, held: &[Held], choice: Choice) -> Result<Vec<String>, NoVersion> {
+        let chosen = choose(&path(of), held, choice, Side::Initiator)?;
+        Ok(chosen.values().map(|held| format!("{} {}", held.side, held.kept.place)).collect())
+    }
+
+    #[test]
+    fn versions_of_a_file_are_numbered_over_both_sides_from_the_newest() {
+        let all = [
+            held(Side::Target, "a", 100, Some(1)),
+            held(Side::Initiator, "a", 200, Some(2)),
+            held(Side::Target, "a", 150, None),
+        ];
+        for (choice, expected) in [
+            (Choice::Newest, Ok("initiator a.200")),
+            (Choice::Number(2), Ok("target a.150")),
+            (Choice::Number(3), Ok("target a.100")),
+            (Choice::Number(4), Err(NoVersion::Fewer { asked: 4, has: 3 })),
+            (Choice::Number(0), Err(NoVersion::Fewer { asked: 0, has: 3 })),
+            (Choice::At(99), Ok("target a.100")),
+            (Choice::At(100), Ok("target a.150")),
+            (Choice::At(200), Err(NoVersion::NothingSince)),
+            (Choice::BeforeRun { number: 2, began: 199 }, Ok("initiator a.200")),
+            (Choice::BeforeRun { number: 1, began: 90 }, Ok("target a.100")),
+        ] {
+            let expected = expected.map(|text| vec![text.to_owned()]);
+            assert_eq!(chosen("a", &all, choice), expected, "{choice:?}");
+        }
+        assert_eq!(chosen("a", &[], Choice::Newest), Err(NoVersion::None));
+    }
+
+    #[test]
+    fn a_directory_is_what_it_held_before_a_moment() {
+        let all = [
+            held(Side::Target, "d/x", 100, Some(1)),
+            held(Side::Target, "d/x", 200, Some(2)),
+            held(Side::Initiator, "d/x", 200, Some(2)),
+            held(Side::Target, "d/y", 205, Some(2)),
+        ];
+        for (choice, expected) in [
+            (Choice::Newest, vec!["initiator d/x.200", "target d/y.205"]),
+            (Choice::Number(2), vec!["target d/x.100", "target d/y.205"]),
+            (Choice::At(150), vec!["initiator d/x.200", "target d/y.205"]),
+        ] {
+            let expected: Vec<String> = expected.into_iter().map(str::to_owned).collect();
+            assert_eq!(chosen("d", &all, choice), Ok(expected), "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn a_loser_gets_a_name_that_says_so_and_keeps_its_ending() {
+        for (of, expected) in [
+            ("a.odt", "a.conflict-target-D.odt"),
+            ("d/a", "d/a.conflict-target-D"),
+            (".hidden", ".hidden.conflict-target-D"),
+            ("x.tar.gz", "x.tar.conflict-target-D.gz"),
+        ] {
+            assert_eq!(beside(&path(of), Side::Target, "D"), path(expected));
+        }
+        for name in ["ä".repeat(127), format!("a.{}", "x".repeat(253)), "y".repeat(255)] {
+            let beside = beside(&path(&name), Side::Initiator, "2026.11.29-15.54.37");
+            assert!(beside.name().len() <= 255 && beside.name().len() > 200, "{beside}");
+            assert!(std::str::from_utf8(beside.name()).is_ok(), "{beside}");
+        }
+    }
+}

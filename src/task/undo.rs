@@ -1,0 +1,822 @@
+//! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
+//!
+//! The plan is made of the journal's rows, and named before anything is done. What goes is kept
+//! in `deleted/`, what makes way in `backup/`, so that the undo can be undone. The baseline then
+//! says what each side has by itself: where they differ, they are meant to, until somebody
+//! changes something.
+
+use super::Task;
+use super::outcome::Halt;
+use super::recording::History;
+use super::versions::kept_place;
+use crate::process::fault;
+use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
+use crate::reconcile::record::{Achieved, record};
+use crate::reconcile::undo::{Facts, KeptTree, Lost, Names, Step, Touched, UndoPlan, plan};
+use crate::reconcile::{Act, Plan, Settle, Verdict};
+use crate::replica::kept_versions::{self, KeptVersion, Shelf};
+use crate::replica::{
+    AttributeChange, Attributes, Done as Came, Keep, Keeping, Op, PathError, in_work_dir,
+};
+use crate::report::Level;
+use crate::report::words::counted;
+use crate::state::journal::{
+    Action, Change, Differs, Done, Journal, KeptIn, KeptPlace, Look, Renamed,
+};
+use crate::state::{Inflight, InflightPath, Part, RunLists, StateStore};
+use crate::tree::same::{Inodes, looks_alike};
+use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp, Tree};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How many operations go to a replica at once.
+const BATCH: usize = 1000;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct UndoRequest {
+    /// The run; none: the last one that changed anything.
+    pub run: Option<i64>,
+    /// What is done if something can no longer be put back.
+    pub unless_whole: UnlessWhole,
+}
+
+/// What is done if something can no longer be put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnlessWhole {
+    /// Nothing.
+    Refuse,
+    /// The rest.
+    DoTheRest,
+}
+
+/// What was undone, for people and programs.
+#[derive(Debug, Default)]
+pub struct Undone {
+    /// Which run.
+    pub run: i64,
+    /// What was done, as the journal has it; in a dry run what would be.
+    pub changes: Vec<Change>,
+    /// Paths that something has touched since: they were left.
+    pub left: Vec<RelPath>,
+    /// What cannot be put back.
+    pub lost: Vec<(Side, RelPath, Lost)>,
+}
+
+impl Task<'_> {
+    /// Undoes a run.
+    pub(super) fn undo(
+        &mut self,
+        request: UndoRequest,
+        history: &History<'_>,
+        trees: &Pair<Tree>,
+    ) -> Result<(), Halt> {
+        let store = history.store;
+        if self.config.policy.one_way_from.is_some() {
+            return Err(Halt::fatal(
+                "a task that goes one way (SYNC_TYPE) would do it again with its next run; put the \
+                 source back instead (osync restore)",
+            ));
+        }
+        if self.interrupted.is_some() {
+            return Err(Halt::fatal(
+                "the last run did not come to its end; let a run finish first, then undo",
+            ));
+        }
+        let (number, rows, later) = self.rows_to_undo(store, request.run)?;
+        let shelves = self.shelves()?;
+        let mut touched = Touched::default();
+        later.iter().for_each(|change| touched.add_change(change));
+        let fresh = self.plan(trees, &history.loaded.baseline, store)?;
+        self.add_changed(&fresh, trees, &mut touched);
+        let kept = |side: Side, place: &KeptPlace| kept_below(&shelves[side], place);
+        let facts = Facts { trees, touched: &touched, kept: &kept };
+        let plan = plan(&rows, &facts);
+        self.tell_lost(&plan, request.unless_whole)?;
+        for path in &plan.left {
+            let text = "it, or something below it, was changed since that run; it is left as it is";
+            self.around.reporter().problem(Level::Warn, None, Some(path), text);
+        }
+        let mut undone = Undone {
+            run: number,
+            changes: Vec::new(),
+            left: plan.left.iter().cloned().collect(),
+            lost: plan.lost.clone(),
+        };
+        if self.is_dry() {
+            let would = Side::BOTH.into_iter().flat_map(|side| {
+                let steps = plan.steps[side].iter();
+                steps.filter_map(move |step| would_do(step, side, trees)).collect::<Vec<_>>()
+            });
+            undone.changes = would.collect();
+            self.outcome.undone = Some(undone);
+            return Ok(());
+        }
+        let (done, failed) = self.carry_undo_out(store, &plan, trees, &shelves)?;
+        fault::point("undone");
+        undone.changes.clone_from(&done.changes);
+        self.outcome.undone = Some(undone);
+        self.record_undo(history, &plan, done, &failed, number)
+    }
+
+    /// The rows of the run, and those of all runs behind it.
+    fn rows_to_undo(
+        &self,
+        store: &StateStore,
+        wanted: Option<i64>,
+    ) -> Result<(i64, Vec<Change>, Vec<Change>), Halt> {
+        let state = |error: crate::state::journal::JournalError| Halt::state(&error);
+        let journal = Journal::read(store.dir(), store.instance()).map_err(state)?;
+        let nothing = || Halt::fatal("no run of this task is in the journal: nothing to undo");
+        let journal = journal.ok_or_else(nothing)?;
+        let number = match wanted {
+            Some(number) => number,
+            None => journal.last_with_changes().map_err(state)?.ok_or_else(nothing)?,
+        };
+        let rows = journal.changes_of_run(number).map_err(state)?;
+        if rows.is_empty() {
+            let known = !journal
+                .runs(&crate::state::journal::Wanted { number: Some(number), ..Default::default() })
+                .map_err(state)?
+                .is_empty();
+            let why = if known { "changed nothing" } else { "is not in the journal" };
+            return Err(Halt::fatal(format!("run {number} {why}")));
+        }
+        let later = journal.changes_after(number).map_err(state)?;
+        let plain = |rows: Vec<crate::state::journal::RecordedChange>| {
+            rows.into_iter().map(|row| row.change).collect()
+        };
+        Ok((number, plain(rows), plain(later)))
+    }
+
+    fn shelves(&mut self) -> Result<Pair<Vec<Shelf>>, Halt> {
+        let mut shelves = Pair::default();
+        for side in Side::BOTH {
+            shelves[side] = kept_versions::look(self.replicas[side].as_mut())?;
+        }
+        Ok(shelves)
+    }
+
+    /// Notes every path that is not as it was recorded, on whichever side.
+    fn add_changed(&self, fresh: &Plan, trees: &Pair<Tree>, touched: &mut Touched) {
+        let preserve = self.compared();
+        let listed_at = Stamp::UNKNOWN;
+        let by = Measure { listed_at, preserve: &preserve, inodes: Inodes::Reliable };
+        for path_id in fresh.delta.path_ids() {
+            let Some(known) = fresh.delta.record(path_id) else {
+                if Side::BOTH.iter().any(|side| fresh.delta.now(path_id, *side).is_some()) {
+                    touched.add(fresh.path(path_id));
+                }
+                continue;
+            };
+            let is_same = |side: &Side| {
+                let now = fresh.entry(trees, path_id, *side);
+                let since = change(now, &known.was[*side], by);
+                matches!(since, Some(Since::Absent | Since::Unchanged))
+            };
+            if !Side::BOTH.iter().all(is_same) {
+                touched.add(fresh.path(path_id));
+            }
+        }
+    }
+
+    /// What cannot be put back is named before anything is done.
+    fn tell_lost(&self, plan: &UndoPlan, unless_whole: UnlessWhole) -> Result<(), Halt> {
+        let reporter = self.around.reporter();
+        let level = match unless_whole {
+            UnlessWhole::Refuse => Level::Error,
+            UnlessWhole::DoTheRest => Level::Warn,
+        };
+        for (side, path, why) in &plan.lost {
+            let text = format!("it cannot be put back: {why}");
+            reporter.problem(level, Some(*side), Some(path), &text);
+        }
+        if plan.lost.is_empty() || unless_whole == UnlessWhole::DoTheRest {
+            return Ok(());
+        }
+        let paths = counted(plan.lost.len() as u64, "path");
+        Err(Halt::fatal(format!(
+            "{paths} cannot be put back; nothing was undone (--force undoes the rest)"
+        )))
+    }
+
+    /// Carries the plan out on both sides. Says what was done, and which paths could not be.
+    fn carry_undo_out(
+        &mut self,
+        store: &StateStore,
+        plan: &UndoPlan,
+        trees: &Pair<Tree>,
+        shelves: &Pair<Vec<Shelf>>,
+    ) -> Result<(Done, BTreeSet<RelPath>), Halt> {
+        let paths = Side::BOTH.into_iter().flat_map(|to| {
+            let steps = plan.steps[to].iter();
+            let makes_way = steps.filter(|step| {
+                matches!(step, Step::Remove { .. } | Step::Replace { .. } | Step::Move { .. })
+            });
+            makes_way.map(move |step| InflightPath {
+                path: step.path().clone(),
+                part: Part::MakesWay,
+                to,
+            })
+        });
+        let (began, mount_sessions) = (self.began, self.noted_sessions());
+        let inflight = Inflight { began, mount_sessions, paths: paths.collect() };
+        store.set_inflight(&inflight)?;
+        fault::point("undo noted");
+        let mut done = Done::default();
+        let mut failed = BTreeSet::new();
+        for side in Side::BOTH {
+            let steps = &plan.steps[side];
+            if steps.is_empty() {
+                continue;
+            }
+            let mut one = Undoing {
+                names: Names::of(steps),
+                task: self,
+                side,
+                tree: &trees[side],
+                shelves: &shelves[side],
+                done: &mut done,
+                failed: &mut failed,
+                dirs: BTreeSet::new(),
+                made: BTreeMap::new(),
+            };
+            one.all(steps)?;
+        }
+        Ok((done, failed))
+    }
+
+    /// Looks at both sides once more, and records what each has.
+    fn record_undo(
+        &mut self,
+        history: &History<'_>,
+        undo: &UndoPlan,
+        mut done: Done,
+        failed: &BTreeSet<RelPath>,
+        number: i64,
+    ) -> Result<(), Halt> {
+        let (store, baseline) = (history.store, &history.loaded.baseline);
+        let trees = self.scan()?;
+        let (mut trees, _) = self.agree_on_spelling(trees, baseline)?;
+        self.read_attributes(&mut trees, baseline)?;
+        self.read_contents(&mut trees, baseline)?;
+        self.forget_fresh_contents(&mut trees);
+        let mut plan = self.plan(&trees, baseline, store)?;
+        let back = Back::of(undo, failed);
+        for path_id in plan.delta.path_ids() {
+            let path = plan.path(path_id);
+            let there = Pair::from_fn(|side| plan.delta.now(path_id, side).is_some());
+            let settle = match (back.has(&path), there.initiator, there.target) {
+                (false, ..) => Settle::KeepOld,
+                (true, true, false) => Settle::Marked(Side::Initiator),
+                (true, false, true) => Settle::Marked(Side::Target),
+                (true, ..) => Settle::AsFound,
+            };
+            plan.verdicts[path_id.index()] =
+                Verdict { act: Act::Nothing, settle, ..Verdict::default() };
+        }
+        done.differs = self.differences(&back, &trees);
+        done.undoes = Some(number);
+        self.doubt_fresh_attributes(&mut trees);
+        let header = self.header(&trees, baseline, history.identities.clone());
+        let (next, claims) = record(&trees, baseline, &plan, &Achieved::default(), header)
+            .map_err(|error| Halt::state(&error))?;
+        self.flush(&trees, &claims)?;
+        let next = self.numbered(history, next)?;
+        store.save(history.loaded, &next, &RunLists::default())?;
+        self.count_undone(&done);
+        self.outcome.done = Some(done);
+        // what is missing because something failed is still not deleted
+        if failed.is_empty() {
+            store.clear_inflight()?;
+        }
+        store.clear_settled()?;
+        self.replicas.initiator.refresh_listing();
+        self.replicas.target.refresh_listing();
+        self.finish(store)
+    }
+
+    /// Where both sides differ now: the tops.
+    fn differences(&self, back: &Back, trees: &Pair<Tree>) -> Vec<Differs> {
+        let preserve = self.compared();
+        let mut found: BTreeMap<RelPath, Differs> = BTreeMap::new();
+        for side in Side::BOTH {
+            for id in trees[side].ids().filter(|id| *id != Tree::ROOT) {
+                let path = trees[side].path(id);
+                if !back.has(&path) || trees[side].standing(id) != crate::tree::Standing::Present {
+                    continue;
+                }
+                let mine = trees[side].entry(id);
+                let other = trees[side.other()].find(&path);
+                let other = other.map(|other| trees[side.other()].entry(other));
+                let is_same = other.is_some_and(|other| {
+                    let alike =
+                        mine.kind == other.kind && (mine.kind.is_dir() || looks_alike(mine, other));
+                    alike && same_metadata(mine, other, &preserve)
+                });
+                let is_below = path.parent().is_some_and(|above| {
+                    std::iter::successors(Some(above), RelPath::parent)
+                        .any(|above| found.get(&above).is_some_and(|top| top.is_one_sided()))
+                });
+                if !is_same && !is_below {
+                    let looks = Pair::from_fn(|of: Side| {
+                        if of == side { Some(Look::of(mine)) } else { other.map(Look::of) }
+                    });
+                    found.insert(path.clone(), Differs { path, looks });
+                }
+            }
+        }
+        found.into_values().collect()
+    }
+
+    fn count_undone(&mut self, done: &Done) {
+        for row in &done.changes {
+            let counts = &mut self.outcome.counts[row.side];
+            let entries = row.below + 1;
+            match row.action {
+                Action::Created | Action::Updated => counts.updates += entries,
+                Action::Deleted => counts.deletions += entries,
+                Action::Moved => counts.moves += 1,
+                Action::Metadata => counts.metadata += 1,
+                Action::Times => {}
+            }
+        }
+    }
+}
+
+/// Paths that were put back.
+struct Back {
+    trees: BTreeSet<RelPath>,
+    paths: BTreeSet<RelPath>,
+}
+
+impl Back {
+    fn of(undo: &UndoPlan, failed: &BTreeSet<RelPath>) -> Self {
+        let mut back = Back { trees: BTreeSet::new(), paths: BTreeSet::new() };
+        for side in Side::BOTH {
+            let names = Names::of(&undo.steps[side]);
+            for step in undo.steps[side].iter().filter(|step| !failed.contains(step.path())) {
+                let path = step.path();
+                let places = [path.clone(), names.before(path)];
+                match step {
+                    Step::Metadata { .. } | Step::Time { .. } | Step::Remake { .. } => {
+                        back.paths.extend(places);
+                    }
+                    _ => back.trees.extend(places),
+                }
+            }
+        }
+        back
+    }
+
+    fn has(&self, path: &RelPath) -> bool {
+        self.paths.contains(path)
+            || std::iter::successors(Some(path.clone()), RelPath::parent)
+                .any(|above| self.trees.contains(&above))
+    }
+}
+
+/// One side that is being put back.
+struct Undoing<'t, 'a> {
+    task: &'t mut Task<'a>,
+    side: Side,
+    /// As it was scanned before.
+    tree: &'t Tree,
+    shelves: &'t [Shelf],
+    names: Names,
+    done: &'t mut Done,
+    failed: &'t mut BTreeSet<RelPath>,
+    /// Directories whose time our work moves, by the name from before.
+    dirs: BTreeSet<RelPath>,
+    /// Times of directories that came back, by the name from before.
+    made: BTreeMap<RelPath, Stamp>,
+}
+
+impl Undoing<'_, '_> {
+    fn all(&mut self, steps: &[Step]) -> Result<(), Halt> {
+        self.metadata(steps)?;
+        let moves: Vec<&RelPath> =
+            steps.iter().filter(|step| matches!(step, Step::Move { .. })).map(Step::path).collect();
+        // what holds something that is moved back goes when that is out
+        let holds = |path: &RelPath| moves.iter().any(|moved| moved.is_within(path));
+        self.make_way(steps, |path| !holds(path))?;
+        fault::point("undo made way");
+        self.place(steps)?;
+        self.make_way(steps, holds)?;
+        self.times(steps)
+    }
+
+    fn scanned(&self, path: &RelPath) -> Option<&Entry> {
+        self.tree.find(path).map(|id| self.tree.entry(id))
+    }
+
+    /// Carries operations out, and tells what went wrong with a path.
+    fn run(
+        &mut self,
+        what: &str,
+        jobs: Vec<(RelPath, Op)>,
+    ) -> Result<Vec<(RelPath, Option<Came>)>, Halt> {
+        let mut results = Vec::new();
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            self.task.check_stop()?;
+            let (paths, ops): (Vec<RelPath>, Vec<Op>) = jobs.by_ref().take(BATCH).unzip();
+            let done = self.task.replicas[self.side].apply(&ops)?;
+            for (path, done) in paths.into_iter().zip(done) {
+                let done = match done {
+                    Ok(done) => Some(done),
+                    Err(error) => {
+                        self.fail(&path, what, &error);
+                        None
+                    }
+                };
+                results.push((path, done));
+            }
+        }
+        Ok(results)
+    }
+
+    fn fail(&mut self, path: &RelPath, what: &str, error: &PathError) {
+        let text = format!("{what}: {error}");
+        self.task.around.reporter().problem(Level::Error, Some(self.side), Some(path), &text);
+        self.failed.insert(path.clone());
+    }
+
+    /// The directory of a path will have another time.
+    fn moves_time_above(&mut self, path: &RelPath) {
+        if let Some(dir) = path.parent().filter(|dir| !dir.is_root()) {
+            self.dirs.insert(dir);
+        }
+    }
+
+    fn row(&self, path: &RelPath, action: Action) -> Change {
+        Change {
+            side: self.side,
+            path: self.names.before(path),
+            action,
+            other: None,
+            below: 0,
+            before: self.scanned(path).map(Look::of),
+            after: None,
+            kept: None,
+            attributes: None,
+        }
+    }
+
+    fn metadata(&mut self, steps: &[Step]) -> Result<(), Halt> {
+        let mut jobs = Vec::new();
+        let mut rows = Vec::new();
+        for step in steps {
+            let Step::Metadata { path, before, attributes } = step else { continue };
+            let Some(now) = self.scanned(path).cloned() else { continue };
+            let mut row = self.row(path, Action::Metadata);
+            row.after = Some(Look { mtime: before.mtime, ..before.clone() });
+            if let Some(had) = attributes {
+                row.attributes = self.attribute_job(path, &now, had, before, &mut jobs)?;
+            }
+            let uid =
+                (before.uid != now.uid && self.task.can_chown[self.side]).then_some(before.uid);
+            let gid = (before.gid != now.gid).then_some(before.gid);
+            let mode = (before.mode != now.mode || uid.is_some() || gid.is_some())
+                .then_some(before.mode)
+                .filter(|_| now.kind != Kind::Symlink);
+            if mode.is_some() || uid.is_some() || gid.is_some() {
+                let (path, expect) = (path.clone(), now.clone());
+                jobs.push((path.clone(), Op::SetMetadata { path, expect, mode, uid, gid }));
+            }
+            if now.kind.is_dir() {
+                self.dirs.insert(self.names.before(path));
+            } else if before.mtime != now.mtime {
+                let (path, mtime) = (path.clone(), before.mtime);
+                jobs.push((path.clone(), Op::SetMtime { path, mtime, expect: Some(now) }));
+            }
+            rows.push((path.clone(), row));
+        }
+        self.run("cannot set its metadata back", jobs)?;
+        let failed = &*self.failed;
+        let rows = rows.into_iter().filter(|(path, _)| !failed.contains(path));
+        self.done.changes.extend(rows.map(|(_, row)| row));
+        Ok(())
+    }
+
+    /// Has ACLs and attributes set back. Returns those that are there now.
+    fn attribute_job(
+        &mut self,
+        path: &RelPath,
+        now: &Entry,
+        had: &[u8],
+        before: &Look,
+        jobs: &mut Vec<(RelPath, Op)>,
+    ) -> Result<Option<Vec<u8>>, Halt> {
+        let found = self.task.replicas[self.side].attributes(std::slice::from_ref(path))?;
+        let had: Option<Attributes> = postcard::from_bytes(had).ok();
+        let (Some(Ok(Some(there))), Some(had)) = (found.into_iter().next(), had) else {
+            let error = PathError::Failed {
+                action: "read its attributes".into(),
+                cause: "nobody tells them there".to_owned(),
+            };
+            self.fail(path, "cannot set its metadata back", &error);
+            return Ok(None);
+        };
+        let change = AttributeChange::between(&there, &had, before.mode);
+        if !change.is_empty() {
+            let (path, expect) = (path.clone(), now.clone());
+            jobs.push((path.clone(), Op::SetAttributes { path, expect, change }));
+        }
+        Ok(postcard::to_stdvec(&there).ok())
+    }
+
+    /// What the run made goes, and what it brought makes way.
+    fn make_way(&mut self, steps: &[Step], when: impl Fn(&RelPath) -> bool) -> Result<(), Halt> {
+        let mut jobs = Vec::new();
+        let mut rows: BTreeMap<RelPath, Change> = BTreeMap::new();
+        for step in steps.iter().filter(|step| when(step.path())) {
+            let (path, action, keep) = match step {
+                Step::Remove { path } => (path, Action::Deleted, Keep::Deleted),
+                Step::Replace { path, .. } => (path, Action::Updated, Keep::Backup),
+                _ => continue,
+            };
+            let Some(expect) = self.scanned(path).cloned() else { continue };
+            let mut row = self.row(path, action);
+            let moved: usize = steps
+                .iter()
+                .filter(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
+                .map(|step| self.entries(step.path()))
+                .sum();
+            row.below = (self.entries(path) - 1).saturating_sub(moved) as u64;
+            // once what was in it is moved back, it has the name that it had
+            let at = if holds_moves(steps, path) { self.names.before(path) } else { path.clone() };
+            self.moves_time_above(&self.names.before(path));
+            let keeping = Keeping::dated(keep);
+            jobs.push((path.clone(), Op::SetAside { path: at, expect, keeping }));
+            rows.insert(path.clone(), row);
+        }
+        for (path, came) in self.run("cannot move it out of the way", jobs)? {
+            let Some(mut row) = rows.remove(&path) else { continue };
+            let Some(came) = came else { continue };
+            if let Came::Kept(at) = came {
+                row.kept = Some(kept_place(&at));
+                if let Some(to) = at.older.clone() {
+                    self.done.renamed.push(Renamed { side: self.side, from: kept_place(&at), to });
+                }
+            }
+            self.done.changes.push(row);
+        }
+        Ok(())
+    }
+
+    /// How many entries there are at and below a path.
+    fn entries(&self, path: &RelPath) -> usize {
+        let Some(top) = self.tree.find(path) else { return 0 };
+        let mut count = 0;
+        let mut stack = vec![top];
+        while let Some(id) = stack.pop() {
+            count += 1;
+            stack.extend(self.tree.children(id));
+        }
+        count
+    }
+
+    /// Everything comes to where it was, parents first.
+    fn place(&mut self, steps: &[Step]) -> Result<(), Halt> {
+        let mut placed: BTreeMap<RelPath, (&Step, Change)> = BTreeMap::new();
+        for step in steps {
+            let path = step.path();
+            let mut row = self.row(path, Action::Created);
+            match step {
+                Step::Move { other, below, .. } => {
+                    row = Change {
+                        path: other.clone(),
+                        action: Action::Moved,
+                        other: Some(path.clone()),
+                        below: *below,
+                        after: row.before.clone(),
+                        ..row
+                    };
+                }
+                Step::Bring { kept, below, .. } => {
+                    (row.before, row.after) = (None, Some(Look::of(&kept.entry)));
+                    row.below = *below;
+                }
+                Step::Remake { look, .. } => {
+                    (row.before, row.after) = (None, Some(look.clone()));
+                }
+                Step::Replace { kept, .. } if !self.failed.contains(path) => {
+                    row.after = Some(Look::of(&kept.entry));
+                }
+                _ => continue,
+            }
+            let to = match step {
+                Step::Move { other, .. } => other.clone(),
+                _ => self.names.before(path),
+            };
+            placed.insert(to, (step, row));
+        }
+        let mut jobs = Vec::new();
+        let mut moved: Vec<(RelPath, RelPath)> = Vec::new();
+        for (to, (step, _)) in &placed {
+            let op = match step {
+                Step::Move { path, .. } => {
+                    let Some(expect) = self.scanned(path).cloned() else { continue };
+                    let from = moved.iter().rev().find(|(now, _)| path.is_within(now));
+                    let from = from.map_or_else(
+                        || path.clone(),
+                        |(now, old)| {
+                            let rest = path.components().skip(now.depth());
+                            rest.fold(old.clone(), |at, name| at.join(name))
+                        },
+                    );
+                    moved.push((path.clone(), to.clone()));
+                    self.moves_time_above(&self.names.before(path));
+                    self.moves_time_above(path);
+                    Op::Rename { from, to: to.clone(), expect }
+                }
+                Step::Bring { kept, .. } | Step::Replace { kept, .. } => {
+                    self.note_times(to, kept);
+                    let (from, expect) = (self.kept_now(kept), kept.entry.clone());
+                    Op::Rename { from, to: to.clone(), expect }
+                }
+                Step::Remake { look, .. } => {
+                    self.made.insert(to.clone(), look.mtime);
+                    self.dirs.insert(to.clone());
+                    Op::MakeDir { path: to.clone(), mode: look.mode | 0o700 }
+                }
+                _ => continue,
+            };
+            self.moves_time_above(to);
+            jobs.push((step.path().clone(), op));
+        }
+        let mut remade = Vec::new();
+        let done: BTreeMap<RelPath, Option<Came>> =
+            self.run("cannot put it back", jobs)?.into_iter().collect();
+        for (to, (step, row)) in placed {
+            if done.get(step.path()).is_none_or(Option::is_none) {
+                continue;
+            }
+            match step {
+                Step::Remake { look, .. } => remade.push((to, look.clone())),
+                Step::Bring { kept, .. } | Step::Replace { kept, .. } => {
+                    self.done.taken.push((self.side, place_of(kept)));
+                }
+                _ => {}
+            }
+            // a replaced one has its row from when it made way
+            match step {
+                Step::Replace { .. } => {
+                    let is_it = |one: &&mut Change| {
+                        one.side == row.side
+                            && one.path == row.path
+                            && one.action == Action::Updated
+                    };
+                    if let Some(made_way) = self.done.changes.iter_mut().find(is_it) {
+                        made_way.after = row.after;
+                    }
+                }
+                _ => self.done.changes.push(row),
+            }
+        }
+        self.finish_remade(remade)
+    }
+
+    /// A directory that was made again has its owner and mode.
+    fn finish_remade(&mut self, remade: Vec<(RelPath, Look)>) -> Result<(), Halt> {
+        let paths: Vec<RelPath> = remade.iter().map(|(path, _)| path.clone()).collect();
+        let found = self.task.replicas[self.side].stat(&paths)?;
+        let mut jobs = Vec::new();
+        for ((path, look), found) in remade.into_iter().zip(found) {
+            let Ok(Some(expect)) = found else { continue };
+            let uid =
+                (look.uid != expect.uid && self.task.can_chown[self.side]).then_some(look.uid);
+            let gid = (look.gid != expect.gid).then_some(look.gid);
+            let mode = Some(look.mode);
+            jobs.push((path.clone(), Op::SetMetadata { path, expect, mode, uid, gid }));
+        }
+        self.run("cannot set its metadata back", jobs).map(drop)
+    }
+
+    /// Times of directories that come back, in case something is moved into them.
+    fn note_times(&mut self, to: &RelPath, kept: &KeptVersion) {
+        if !kept.entry.kind.is_dir() {
+            return;
+        }
+        let place = place_of(kept);
+        for (below, kept) in kept_below(self.shelves, &place).unwrap_or_default() {
+            if kept.entry.kind.is_dir() {
+                let path = below.components().fold(to.clone(), |at, name| at.join(name));
+                self.made.insert(path, kept.entry.mtime);
+            }
+        }
+    }
+
+    /// Where a kept version lies now: it may have made room for what was set aside.
+    fn kept_now(&self, kept: &KeptVersion) -> RelPath {
+        let place = place_of(kept);
+        for renamed in self.done.renamed.iter().filter(|renamed| renamed.side == self.side) {
+            let is_in =
+                renamed.from.keep == place.keep && place.place.is_within(&renamed.from.place);
+            if is_in {
+                let rest = place.place.components().skip(renamed.from.place.depth());
+                let at = rest.fold(renamed.to.clone(), |at, name| at.join(name));
+                return in_work_dir(place.keep.name(), &at);
+            }
+        }
+        kept.at()
+    }
+
+    /// Directories get the times that they had.
+    fn times(&mut self, steps: &[Step]) -> Result<(), Halt> {
+        let mut wanted: BTreeMap<RelPath, Stamp> = BTreeMap::new();
+        for dir in std::mem::take(&mut self.dirs) {
+            let scanned = self.scanned(&self.names.now(&dir)).map(|entry| entry.mtime);
+            if let Some(mtime) = self.made.get(&dir).copied().or(scanned) {
+                wanted.insert(dir, mtime);
+            }
+        }
+        for step in steps {
+            let (path, before, after) = match step {
+                Step::Time { path, before, after } => (path, before, after.as_ref()),
+                Step::Metadata { path, before, .. } => (path, before, None),
+                _ => continue,
+            };
+            let Some(now) = self.scanned(path).filter(|now| now.kind.is_dir()) else { continue };
+            // somebody's own work in it since gave it the time that it has
+            if after.is_none_or(|after| after.mtime == now.mtime) {
+                wanted.insert(self.names.before(path), before.mtime);
+            }
+        }
+        let paths: Vec<RelPath> = wanted.keys().cloned().collect();
+        let found = self.task.replicas[self.side].stat(&paths)?;
+        let mut jobs = Vec::new();
+        for ((path, mtime), found) in wanted.into_iter().zip(found) {
+            let Ok(Some(found)) = found else { continue };
+            if !found.kind.is_dir() {
+                continue;
+            }
+            let before = self.scanned(&self.names.now(&path)).map(Look::of);
+            if let Some(before) = before.filter(|before| before.mtime != mtime) {
+                let mut row = self.row(&path, Action::Times);
+                row.path.clone_from(&path);
+                row.after = Some(Look { mtime, ..before.clone() });
+                row.before = Some(before);
+                self.done.changes.push(row);
+            }
+            if found.mtime != mtime {
+                jobs.push((path.clone(), Op::SetMtime { path, mtime, expect: None }));
+            }
+        }
+        self.run("cannot set the time of the directory back", jobs).map(drop)
+    }
+}
+
+fn holds_moves(steps: &[Step], path: &RelPath) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
+}
+
+fn place_of(kept: &KeptVersion) -> KeptPlace {
+    let keep = match kept.keep {
+        Keep::Backup => KeptIn::Backup,
+        Keep::Deleted => KeptIn::Deleted,
+    };
+    KeptPlace { keep, place: kept.place.clone() }
+}
+
+/// What is kept at a place and below it, the top first.
+fn kept_below(shelves: &[Shelf], place: &KeptPlace) -> Option<KeptTree> {
+    let keep = match place.keep {
+        KeptIn::Backup => Keep::Backup,
+        KeptIn::Deleted => Keep::Deleted,
+    };
+    shelves.iter().find(|shelf| shelf.keep == keep)?.at(&place.place)
+}
+
+/// A row that would be written.
+fn would_do(step: &Step, side: Side, trees: &Pair<Tree>) -> Option<Change> {
+    let tree = &trees[side];
+    let now = tree.find(step.path()).map(|id| Look::of(tree.entry(id)));
+    let row = |action, after| Change {
+        side,
+        path: step.path().clone(),
+        action,
+        other: None,
+        below: 0,
+        before: now.clone(),
+        after,
+        kept: None,
+        attributes: None,
+    };
+    Some(match step {
+        Step::Remove { .. } => row(Action::Deleted, None),
+        Step::Replace { kept, .. } => row(Action::Updated, Some(Look::of(&kept.entry))),
+        Step::Bring { kept, below, .. } => {
+            Change { below: *below, ..row(Action::Created, Some(Look::of(&kept.entry))) }
+        }
+        Step::Remake { look, .. } => row(Action::Created, Some(look.clone())),
+        Step::Move { path, other, below } => Change {
+            path: other.clone(),
+            other: Some(path.clone()),
+            below: *below,
+            ..row(Action::Moved, now.clone())
+        },
+        Step::Metadata { before, .. } => row(Action::Metadata, Some(before.clone())),
+        Step::Time { .. } => return None,
+    })
+}

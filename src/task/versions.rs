@@ -1,0 +1,992 @@
+//! Looking into `backup/` and `deleted/` of both sides, and putting versions back (spec 9,
+//! `osync restore`, `osync conflicts`).
+//!
+//! A version that lies on the side that is to have it is renamed to its place: that takes no
+//! space, and it is as it was in every respect. One that lies on the other side is brought over
+//! by rsync first, into the private place of this run, and renamed from there. What stands at
+//! the place is kept before; nothing happens before all of it is there.
+
+use super::outcome::Halt;
+use super::{Surroundings, Task};
+use crate::config::{Config, Preserve};
+use crate::process::fault;
+use crate::reconcile::versions::{self, Choice, Held, NoVersion};
+use crate::replica::kept_versions::{self, KeptVersion, Shelf};
+use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
+use crate::report::Level;
+use crate::rsync::{self, End, Outcome, Purpose, Transfer};
+use crate::state::StateDir;
+use crate::state::journal::{
+    Action, Journal, KeptIn, KeptPlace, Look, RecordedChange, Renamed, Wanted,
+};
+use crate::tree::same::stamps_agree;
+use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// How many operations go to a replica at once.
+const BATCH: usize = 1000;
+
+/// Both sides, looked into.
+pub struct Versions<'a> {
+    task: Task<'a>,
+    shelves: Pair<Vec<Shelf>>,
+    /// What the journal tells; none: there is none.
+    journal: Option<Journal>,
+}
+
+/// A version, and the path it is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutBack {
+    /// The version.
+    pub held: Held,
+    /// Where it goes.
+    pub to: RelPath,
+}
+
+/// What became of one thing that was to be put back; a whole directory is one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The version that was taken; that of the top, for a directory.
+    pub held: Held,
+    /// Where it is now.
+    pub to: RelPath,
+    /// How many entries it has below it.
+    pub below: u64,
+    /// Where what was there before is kept.
+    pub aside: Option<RelPath>,
+    /// Why it is not there.
+    pub failed: Option<PathError>,
+}
+
+/// Something that goes in one piece.
+struct Piece {
+    held: Held,
+    to: RelPath,
+    below: u64,
+    /// It is a directory that is made anew, because not all that it holds goes with it.
+    is_made: bool,
+}
+
+impl<'a> Versions<'a> {
+    /// Looks into both sides without changing anything. A side that cannot be reached counts as
+    /// empty, and is told of.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn look(
+        config: &'a Config,
+        around: Surroundings<'a>,
+    ) -> Result<(Self, Vec<String>), String> {
+        let mut task = Task::new(config, around, super::Intent::Synchronise);
+        let mut unreachable = Vec::new();
+        let mut shelves = Pair::default();
+        for side in Side::BOTH {
+            let looked = task
+                .prepare_side(side, Access::ReadOnly)
+                .and_then(|_| Ok(kept_versions::look(task.replicas[side].as_mut())?));
+            match looked {
+                Ok(found) => shelves[side] = found,
+                Err(halt) => unreachable.push(halt.words()),
+            }
+        }
+        let journal = task.read_journal()?;
+        Ok((Versions { task, shelves, journal }, unreachable))
+    }
+
+    /// Looks into both sides, and takes their locks; in a dry run, none.
+    ///
+    /// # Errors
+    /// A side cannot be used, is locked, or its journal cannot be read.
+    pub fn open(config: &'a Config, around: Surroundings<'a>) -> Result<Self, String> {
+        let mut task = Task::new(config, around, super::Intent::Synchronise);
+        let begin = |task: &mut Task<'a>| -> Result<Pair<Vec<Shelf>>, Halt> {
+            task.prepare()?;
+            task.lock()?;
+            task.rescue_replaced()?;
+            let mut shelves = Pair::default();
+            for side in Side::BOTH {
+                shelves[side] = kept_versions::look(task.replicas[side].as_mut())?;
+            }
+            Ok(shelves)
+        };
+        let shelves = begin(&mut task).map_err(|halt| halt.words())?;
+        let journal = task.read_journal()?;
+        Ok(Versions { task, shelves, journal })
+    }
+
+    /// Every version of a path, and of all below it, with the runs that the journal knows.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn of(&self, path: &RelPath) -> Result<Vec<Held>, String> {
+        let changes = match &self.journal {
+            Some(journal) => journal.changes_of_path(path).map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
+        let mut found = self.of_name(path, &changes);
+        // what it was called before it was renamed, and what was kept of it then
+        for (name, until) in former_names(path, &changes) {
+            let changes = match &self.journal {
+                Some(journal) => journal.changes_of_path(&name).map_err(|e| e.to_string())?,
+                None => Vec::new(),
+            };
+            let of_then = self.of_name(&name, &changes);
+            found
+                .extend(of_then.into_iter().filter(|held| held.run.is_some_and(|run| run < until)));
+        }
+        Ok(found)
+    }
+
+    fn of_name(&self, path: &RelPath, changes: &[RecordedChange]) -> Vec<Held> {
+        let mut found = Vec::new();
+        for (side, shelves) in self.shelves.iter() {
+            for kept in shelves.iter().flat_map(|shelf| shelf.versions_of(path)) {
+                let run = run_of(side, &kept, changes);
+                let at = run.map(|(_, at)| at).or(kept.came);
+                found.push(Held { side, kept, run: run.map(|(run, _)| run), at });
+            }
+        }
+        found
+    }
+
+    /// What is to be put back of a path.
+    ///
+    /// # Errors
+    /// Nothing of that kind is kept; says why.
+    pub fn choose(
+        &self,
+        path: &RelPath,
+        choice: Choice,
+        side: Side,
+    ) -> Result<Vec<PutBack>, String> {
+        let held = self.of(path)?;
+        let mut chosen = versions::choose(path, &held, choice, side)
+            .map_err(|why| format!("{}: {}", path.shown(), self.explain(path, why)))?;
+        let since = match choice {
+            Choice::At(at) => Some(at),
+            Choice::BeforeRun { began, .. } => Some(began),
+            Choice::Newest | Choice::Number(_) => None,
+        };
+        if let Some(since) = since {
+            let created = self.created_after(path, since)?;
+            chosen.retain(|path, held| {
+                !created.iter().any(|(top, at)| path.is_within(top) && held.came() >= *at)
+            });
+            if chosen.is_empty() {
+                return Err(format!("{}: it was not there then", path.shown()));
+            }
+        }
+        let put_back = |(to, held): (RelPath, &Held)| PutBack { held: held.clone(), to };
+        Ok(chosen.into_iter().map(put_back).collect())
+    }
+
+    /// What came into being at and below a path after a moment, and when, in seconds.
+    fn created_after(&self, path: &RelPath, at: i64) -> Result<Vec<(RelPath, i64)>, String> {
+        let Some(journal) = &self.journal else { return Ok(Vec::new()) };
+        let changes = journal.changes_of_path(path).map_err(|error| error.to_string())?;
+        let created = changes.into_iter().filter(|recorded| {
+            recorded.change.action == Action::Created && recorded.began.div_euclid(1000) > at
+        });
+        Ok(created
+            .map(|recorded| (recorded.change.path, recorded.ended.div_euclid(1000)))
+            .collect())
+    }
+
+    /// Why nothing is kept, as far as one can tell.
+    fn explain(&self, path: &RelPath, why: NoVersion) -> String {
+        if why != NoVersion::None {
+            return why.to_string();
+        }
+        let changes = self.journal.as_ref().and_then(|journal| journal.changes_of_path(path).ok());
+        let was_kept = |recorded: &&RecordedChange| recorded.change.kept.is_some();
+        if let Some(last) = changes.as_ref().and_then(|all| all.iter().find(was_kept)) {
+            return format!(
+                "its last version, which run {} replaced or deleted, is no longer kept",
+                last.run
+            );
+        }
+        match self.named_like(path).as_slice() {
+            [] => why.to_string(),
+            [one] => format!("{why}; did you mean {}?", one.shown()),
+            [one, two, ..] => format!(
+                "{why}; of that name there are several, {} and {} among them: name the whole path",
+                one.shown(),
+                two.shown()
+            ),
+        }
+    }
+
+    /// When a run began, in seconds since the epoch.
+    ///
+    /// # Errors
+    /// The journal does not know it.
+    pub fn began(&self, number: i64) -> Result<i64, String> {
+        let runs = match &self.journal {
+            Some(journal) => journal
+                .runs(&Wanted { number: Some(number), ..Wanted::default() })
+                .map_err(|error| error.to_string())?,
+            None => Vec::new(),
+        };
+        let run = runs.first().ok_or_else(|| format!("there is no run {number} in the journal"))?;
+        Ok(run.run.began.div_euclid(1000))
+    }
+
+    /// Whether the journal reaches back to a moment, in seconds since the epoch.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn knows_of(&self, at: i64) -> Result<(), String> {
+        let first = match &self.journal {
+            Some(journal) => journal.first_began().map_err(|error| error.to_string())?,
+            None => None,
+        };
+        match first {
+            Some(first) if first.div_euclid(1000) <= at => Ok(()),
+            _ => Err("that is before the journal begins, and what was there then cannot be told; \
+                      'osync history' with the path shows every kept version, and --version takes \
+                      one"
+            .to_owned()),
+        }
+    }
+
+    /// Whether something of that name is kept or stands anywhere below; for a hint.
+    #[must_use]
+    pub fn named_like(&self, path: &RelPath) -> Vec<RelPath> {
+        let all = RelPath::root();
+        let shelves = self.shelves.iter().flat_map(|(_, shelves)| shelves);
+        let found = shelves.flat_map(|shelf| shelf.versions_of(&all));
+        let alike = found.filter(|kept| kept.path != *path && kept.path.name() == path.name());
+        alike.map(|kept| kept.path).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// A version and all that is kept with it, to be put back under another path or its own.
+    #[must_use]
+    pub fn with_all_below(&self, top: &Held, to: &RelPath) -> Vec<PutBack> {
+        let put_back = |place: RelPath, entry: Entry, to: RelPath| {
+            let kept = KeptVersion { place, entry, ..top.kept.clone() };
+            PutBack { held: Held { kept, ..top.clone() }, to }
+        };
+        let mut items = vec![put_back(top.kept.place.clone(), top.kept.entry.clone(), to.clone())];
+        let shelf = self.shelves[top.side].iter().find(|shelf| shelf.keep == top.kept.keep);
+        for below in shelf.map(|shelf| shelf.below(&top.kept.place)).unwrap_or_default() {
+            let under =
+                |at: &RelPath| below.components().fold(at.clone(), |at, name| at.join(name));
+            let place = under(&top.kept.place);
+            let entry = shelf.and_then(|shelf| Some(shelf.tree.entry(shelf.tree.find(&place)?)));
+            items.extend(entry.map(|entry| put_back(place, entry.clone(), under(to))));
+        }
+        items
+    }
+
+    /// Moves what stands at a path of a side into `deleted/`. Says where it is kept; none: there
+    /// was nothing.
+    ///
+    /// # Errors
+    /// It cannot be moved; the connection is lost.
+    pub fn delete(&mut self, side: Side, path: &RelPath) -> Result<Option<RelPath>, String> {
+        let Some(expect) = self.now(side, std::slice::from_ref(path))?.pop().flatten() else {
+            return Ok(None);
+        };
+        let keeping = Keeping::protected(Keep::Deleted);
+        let op = Op::SetAside { path: path.clone(), expect, keeping };
+        let done = self.task.replicas[side].apply(&[op]).map_err(|error| error.to_string())?;
+        match done.into_iter().next() {
+            Some(Ok(Done::Kept(at))) => Ok(Some(at.path())),
+            Some(Err(error)) => Err(format!("{}: {error}", path.shown())),
+            _ => Ok(None),
+        }
+    }
+
+    /// What stands at some paths of a side.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn now(&mut self, side: Side, paths: &[RelPath]) -> Result<Vec<Option<Entry>>, String> {
+        let found = self.task.replicas[side].stat(paths).map_err(|error| error.to_string())?;
+        Ok(found.into_iter().map(|found| found.ok().flatten()).collect())
+    }
+
+    /// In which pieces things go: a directory in one, if nothing is at its place and all that it
+    /// holds goes with it.
+    fn pieces(&mut self, side: Side, items: &[PutBack]) -> Result<Vec<Piece>, String> {
+        let by_path: BTreeMap<&RelPath, &Held> =
+            items.iter().map(|item| (&item.to, &item.held)).collect();
+        let paths: Vec<RelPath> = by_path.keys().map(|path| (*path).clone()).collect();
+        let now = self.now(side, &paths)?;
+        let mut pieces: Vec<Piece> = Vec::new();
+        let mut whole: Option<RelPath> = None;
+        for ((to, held), now) in by_path.iter().zip(now) {
+            if let Some(top) = whole.as_ref().filter(|top| to.is_within(top)) {
+                if to != &top
+                    && let Some(piece) = pieces.last_mut()
+                {
+                    piece.below += 1;
+                }
+                continue;
+            }
+            let is_dir = held.kept.entry.kind.is_dir();
+            let stays = is_dir && now.as_ref().is_some_and(|now| now.kind.is_dir());
+            let is_whole = is_dir && !stays && self.goes_whole(held, to, &by_path);
+            if is_whole || !is_dir {
+                whole = Some((*to).clone());
+            }
+            if !stays {
+                let is_made = is_dir && !is_whole;
+                let (held, to) = ((*held).clone(), (*to).clone());
+                pieces.push(Piece { held, to, below: 0, is_made });
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn goes_whole(&self, top: &Held, to: &RelPath, all: &BTreeMap<&RelPath, &Held>) -> bool {
+        let shelves = &self.shelves[top.side];
+        let Some(shelf) = shelves.iter().find(|shelf| shelf.keep == top.kept.keep) else {
+            return false;
+        };
+        let below = shelf.below(&top.kept.place);
+        let goes = |names: &RelPath| {
+            let at = names.components().fold(to.clone(), |at, name| at.join(name));
+            let place = names.components().fold(top.kept.place.clone(), |at, name| at.join(name));
+            all.get(&at).is_some_and(|held| {
+                held.side == top.side && held.kept.keep == top.kept.keep && held.kept.place == place
+            })
+        };
+        let count =
+            all.range::<RelPath, _>(to..).take_while(|(path, _)| path.is_within(to)).count();
+        below.iter().all(goes) && count == below.len() + 1
+    }
+
+    /// Puts things back on a side. What stands at their places is kept in `backup/` first.
+    ///
+    /// # Errors
+    /// Nothing was put back: what had to be brought over could not be, or a connection was lost.
+    pub fn put_back(&mut self, side: Side, items: &[PutBack]) -> Result<Vec<Restored>, String> {
+        let pieces = self.pieces(side, items)?;
+        if self.task.is_dry() {
+            return self.would_put_back(side, pieces);
+        }
+        let staged = match self.stage(side, &pieces).and_then(|mut staged| {
+            staged.extend(self.looked_again(side, &pieces)?);
+            Ok(staged)
+        }) {
+            Ok(staged) => staged,
+            Err(why) => {
+                self.clear(side);
+                return Err(why);
+            }
+        };
+        fault::point("versions brought over");
+        let done = self.rename_all(side, pieces, &staged).map_err(|halt| halt.words());
+        self.clear(side);
+        done
+    }
+
+    fn would_put_back(&mut self, side: Side, pieces: Vec<Piece>) -> Result<Vec<Restored>, String> {
+        let paths: Vec<RelPath> = pieces.iter().map(|piece| piece.to.clone()).collect();
+        let now = self.now(side, &paths)?;
+        let would = |(piece, now): (Piece, Option<Entry>)| {
+            let aside = now.map(|_| in_work_dir(Keep::Backup.name(), &piece.to));
+            let Piece { held, to, below, .. } = piece;
+            Restored { held, to, below, aside, failed: None }
+        };
+        Ok(pieces.into_iter().zip(now).map(would).collect())
+    }
+
+    /// Brings over what lies on the other side. Says what came, by its place in the private place.
+    fn stage(&mut self, side: Side, pieces: &[Piece]) -> Result<BTreeMap<RelPath, Entry>, String> {
+        let comes: Vec<&Piece> =
+            pieces.iter().filter(|piece| piece.held.side != side && !piece.is_made).collect();
+        if comes.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let private = self.task.replicas[side].private_place();
+        let replaced = in_work_dir(REPLACED, &RelPath::root());
+        let dirs = [replaced, private.clone()];
+        let make = |path: &RelPath| Op::MakeDir { path: path.clone(), mode: 0o700 };
+        let ops: Vec<Op> = dirs.iter().map(make).collect();
+        let made = self.task.replicas[side].apply(&ops).map_err(|error| error.to_string())?;
+        if let Some(error) = made.into_iter().find_map(Result::err) {
+            return Err(format!("{side}: {}: {error}", private.shown()));
+        }
+        for keep in [Keep::Backup, Keep::Deleted] {
+            let paths: Vec<RelPath> = comes
+                .iter()
+                .filter(|piece| piece.held.kept.keep == keep)
+                .map(|piece| piece.held.kept.place.clone())
+                .collect();
+            if paths.is_empty() {
+                continue;
+            }
+            let into = private.join(keep.name().as_bytes());
+            let made = self.task.replicas[side].apply(&[make(&into)]);
+            if let Some(Err(error)) = made.map_err(|error| error.to_string())?.pop() {
+                return Err(format!("{side}: {}: {error}", into.shown()));
+            }
+            let source = below(self.task.replicas[side.other()].rsync_end(), &kept_dir(keep));
+            let destination = below(self.task.replicas[side].rsync_end(), &into);
+            self.bring(&source, &destination, side, &paths)?;
+        }
+        let places: Vec<RelPath> =
+            comes.iter().map(|piece| staged_at(&private, &piece.held.kept)).collect();
+        let found = self.task.replicas[side].stat(&places).map_err(|error| error.to_string())?;
+        let mut staged = BTreeMap::new();
+        for (place, (piece, found)) in places.into_iter().zip(comes.iter().zip(found)) {
+            match found {
+                Ok(Some(entry)) => {
+                    staged.insert(place, entry);
+                }
+                _ => {
+                    let from = piece.held.kept.at();
+                    return Err(format!(
+                        "{} of the {} did not come over; nothing was put back",
+                        from.shown(),
+                        piece.held.side
+                    ));
+                }
+            }
+        }
+        Ok(staged)
+    }
+
+    /// What lies on the side itself, as it is now. It must be what was chosen.
+    fn looked_again(
+        &mut self,
+        side: Side,
+        pieces: &[Piece],
+    ) -> Result<Vec<(RelPath, Entry)>, String> {
+        let here: Vec<&KeptVersion> = pieces
+            .iter()
+            .filter(|piece| piece.held.side == side && !piece.is_made)
+            .map(|piece| &piece.held.kept)
+            .collect();
+        let places: Vec<RelPath> = here.iter().map(|kept| kept.at()).collect();
+        let found = self.task.replicas[side].stat(&places).map_err(|error| error.to_string())?;
+        let mut now = Vec::new();
+        for (kept, (place, found)) in here.iter().zip(places.into_iter().zip(found)) {
+            match found {
+                Ok(Some(entry)) if stamps_agree(&entry, &kept.entry) => now.push((place, entry)),
+                _ => {
+                    let place = place.shown();
+                    return Err(format!("{place} changed meanwhile; nothing was put back"));
+                }
+            }
+        }
+        Ok(now)
+    }
+
+    /// One call of rsync for some kept things and all below them.
+    fn bring(
+        &self,
+        source: &End,
+        destination: &End,
+        to: Side,
+        paths: &[RelPath],
+    ) -> Result<(), String> {
+        let config = self.task.config;
+        let preserve = Preserve {
+            permissions: true,
+            owner: true,
+            group: true,
+            times: true,
+            dir_times: true,
+            copy_symlinks: false,
+            keep_dirlinks: false,
+            ..config.preserve
+        };
+        let transfer = Transfer {
+            purpose: Purpose::Subtrees,
+            source,
+            destination,
+            to,
+            rules: &[],
+            backup: None,
+            partial_dir: None,
+            resumes: false,
+            makes_holes: true,
+            is_listed_first: false,
+            shows_progress: false,
+            lacking: &rsync::UnknownOptions::new(),
+        };
+        let around = &self.task.around;
+        let finished = rsync::transfer(
+            &config.transfer,
+            &preserve,
+            &transfer,
+            paths.iter().cloned(),
+            around.stop,
+            around.reporter(),
+            &|_, _| (),
+        )
+        .map_err(|error| error.to_string())?;
+        let why = match finished.outcome {
+            Outcome::Done => return Ok(()),
+            Outcome::Vanished => "something of it vanished meanwhile".to_owned(),
+            Outcome::Partial => {
+                let first = finished.messages.first().map(|message| message.text.clone());
+                first.unwrap_or_else(|| "rsync could not bring all of it".to_owned())
+            }
+            Outcome::Stopped(_) => "stopped".to_owned(),
+            Outcome::EndedEarly(why) | Outcome::Failed(why) => why,
+        };
+        Err(format!("{why}; nothing was put back"))
+    }
+
+    /// Makes room and renames, piece by piece.
+    fn rename_all(
+        &mut self,
+        side: Side,
+        pieces: Vec<Piece>,
+        staged: &BTreeMap<RelPath, Entry>,
+    ) -> Result<Vec<Restored>, Halt> {
+        let private = self.task.replicas[side].private_place();
+        let mut done = Vec::new();
+        let mut made: BTreeSet<RelPath> = BTreeSet::new();
+        let mut pieces = pieces.into_iter().peekable();
+        let mut dirs = Vec::new();
+        while pieces.peek().is_some() {
+            self.task.check_stop()?;
+            let batch: Vec<Piece> = pieces.by_ref().take(BATCH).collect();
+            let paths: Vec<RelPath> = batch.iter().map(|piece| piece.to.clone()).collect();
+            let now = self.task.replicas[side].stat(&paths)?;
+            self.make_parents(side, &batch, &mut made)?;
+            let aside = self.set_aside(side, &batch, &now)?;
+            // what made room may be what is to be put back
+            let renamed: Vec<Renamed> = aside
+                .iter()
+                .filter_map(|at| {
+                    let at = at.as_ref().ok()?.as_ref()?;
+                    Some(Renamed { side, from: kept_place(at), to: at.older.clone()? })
+                })
+                .collect();
+            let mut ops = Vec::new();
+            for piece in &batch {
+                ops.push(self.op(side, piece, &private, staged, &renamed));
+                if piece.is_made {
+                    dirs.push((piece.to.clone(), piece.held.kept.entry.clone()));
+                }
+            }
+            let wanted: Vec<bool> = aside.iter().map(Result::is_ok).collect();
+            let chosen: Vec<Op> =
+                ops.iter().zip(&wanted).filter(|(_, w)| **w).map(|(op, _)| op.clone()).collect();
+            let mut results = self.task.replicas[side].apply(&chosen)?.into_iter();
+            let taken: Vec<(Side, KeptPlace)> = batch
+                .iter()
+                .filter(|piece| piece.held.side == side && !piece.is_made)
+                .map(|piece| (side, place_of(&piece.held.kept)))
+                .collect();
+            self.tell_journal(&renamed, &taken);
+            for ((piece, aside), now) in batch.into_iter().zip(aside).zip(now) {
+                let failed = match &aside {
+                    Err(error) => Some(error.clone()),
+                    Ok(_) => results.next().and_then(Result::err),
+                };
+                let aside = aside.ok().flatten();
+                let aside = match (&failed, &aside, now) {
+                    (Some(_), Some(at), Ok(Some(now))) => {
+                        self.undo_aside(side, &piece.to, at, now)?
+                    }
+                    _ => aside,
+                };
+                let Piece { held, to, below, .. } = piece;
+                done.push(Restored { held, to, below, aside: aside.map(|at| at.path()), failed });
+            }
+        }
+        self.finish_dirs(side, dirs)?;
+        Ok(done)
+    }
+
+    /// The journal follows. It is never needed: what goes wrong is a warning.
+    fn tell_journal(&mut self, renamed: &[Renamed], taken: &[(Side, KeptPlace)]) {
+        if self.journal.is_none() || (renamed.is_empty() && taken.is_empty()) {
+            return;
+        }
+        let dir = self.task.state_dir(Side::Initiator);
+        let followed = Journal::write(&dir, &self.task.config.instance_id)
+            .and_then(|(mut journal, _)| journal.follow(renamed, taken));
+        if let Err(error) = followed {
+            self.task.around.reporter().problem(Level::Warn, None, None, &error.to_string());
+        }
+    }
+
+    fn op(
+        &self,
+        side: Side,
+        piece: &Piece,
+        private: &RelPath,
+        staged: &BTreeMap<RelPath, Entry>,
+        renamed: &[Renamed],
+    ) -> Op {
+        let kept = &piece.held.kept;
+        let to = piece.to.clone();
+        if piece.is_made {
+            return Op::MakeDir { path: to, mode: kept.entry.mode | 0o700 };
+        }
+        let from = if piece.held.side == side { kept.at() } else { staged_at(private, kept) };
+        let expect = staged.get(&from).cloned().unwrap_or_else(|| kept.entry.clone());
+        let at_of = |place: &KeptPlace| in_work_dir(place.keep.name(), &place.place);
+        let from = match renamed.iter().find(|renamed| from.is_within(&at_of(&renamed.from))) {
+            Some(Renamed { from: old, to, .. }) if piece.held.side == side => {
+                let rest = from.components().skip(at_of(old).depth());
+                rest.fold(in_work_dir(old.keep.name(), to), |at, name| at.join(name))
+            }
+            _ => from,
+        };
+        Op::Rename { from, to, expect }
+    }
+
+    /// Directories above that are not there, with the mode and owner that they have where the
+    /// version is kept.
+    fn make_parents(
+        &mut self,
+        side: Side,
+        pieces: &[Piece],
+        made: &mut BTreeSet<RelPath>,
+    ) -> Result<(), Halt> {
+        let mut wanted: BTreeMap<RelPath, Entry> = BTreeMap::new();
+        for piece in pieces {
+            let mut kept = piece.held.kept.place.parent();
+            let mut at = piece.to.parent();
+            while let Some(dir) = at.filter(|dir| !dir.is_root() && !made.contains(dir)) {
+                let like = kept.as_ref().and_then(|kept| self.kept_entry(&piece.held, kept));
+                wanted.entry(dir.clone()).or_insert_with(|| like.unwrap_or_else(default_dir));
+                kept = kept.and_then(|kept| kept.parent());
+                at = dir.parent();
+            }
+        }
+        let paths: Vec<RelPath> = wanted.keys().cloned().collect();
+        let now = self.task.replicas[side].stat(&paths)?;
+        let missing: Vec<(RelPath, Entry)> = wanted
+            .into_iter()
+            .zip(now)
+            .filter(|(_, now)| matches!(now, Ok(None)))
+            .map(|(wanted, _)| wanted)
+            .collect();
+        let ops: Vec<Op> = missing
+            .iter()
+            .map(|(path, like)| Op::MakeDir { path: path.clone(), mode: like.mode | 0o700 })
+            .collect();
+        // what goes wrong here goes wrong with what is to be put there, and is told there
+        self.task.replicas[side].apply(&ops)?;
+        made.extend(paths);
+        let timeless = |(path, mut like): (RelPath, Entry)| {
+            like.mtime = Stamp::UNKNOWN;
+            (path, like)
+        };
+        self.finish_dirs(side, missing.into_iter().map(timeless).collect())
+    }
+
+    fn kept_entry(&self, held: &Held, place: &RelPath) -> Option<Entry> {
+        let shelf = self.shelves[held.side].iter().find(|shelf| shelf.keep == held.kept.keep)?;
+        let id = shelf.tree.find(place).filter(|id| *id != Tree::ROOT)?;
+        Some(shelf.tree.entry(id).clone()).filter(|entry| entry.kind.is_dir())
+    }
+
+    /// Gives directories that were made their owner, mode and time, the deepest first.
+    fn finish_dirs(&mut self, side: Side, dirs: Vec<(RelPath, Entry)>) -> Result<(), Halt> {
+        if dirs.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<RelPath> = dirs.iter().map(|(path, _)| path.clone()).collect();
+        let now = self.task.replicas[side].stat(&paths)?;
+        let mut ops = Vec::new();
+        for ((path, like), now) in dirs.into_iter().zip(now).rev() {
+            let Ok(Some(expect)) = now else { continue };
+            ops.push(Op::SetMetadata {
+                path: path.clone(),
+                mode: Some(like.mode),
+                uid: (like.uid != expect.uid && self.task.can_chown[side]).then_some(like.uid),
+                gid: (like.gid != expect.gid).then_some(like.gid),
+                expect,
+            });
+            if like.mtime.is_known() {
+                ops.push(Op::SetMtime { path, mtime: like.mtime, expect: None });
+            }
+        }
+        // as far as this user may: the entries in them are what was asked for
+        self.task.replicas[side].apply(&ops)?;
+        Ok(())
+    }
+
+    /// Keeps what stands at the places; in the order of the pieces.
+    fn set_aside(
+        &mut self,
+        side: Side,
+        pieces: &[Piece],
+        now: &[Result<Option<Entry>, PathError>],
+    ) -> Result<Vec<Result<Option<KeptAt>, PathError>>, Halt> {
+        let mut results: Vec<Result<Option<KeptAt>, PathError>> = Vec::new();
+        let mut ops = Vec::new();
+        for (piece, now) in pieces.iter().zip(now) {
+            match now {
+                Ok(Some(now)) => {
+                    let (path, expect) = (piece.to.clone(), now.clone());
+                    let keeping = Keeping::protected(Keep::Backup);
+                    ops.push((results.len(), Op::SetAside { path, expect, keeping }));
+                    results.push(Ok(None));
+                }
+                Ok(None) => results.push(Ok(None)),
+                Err(error) => results.push(Err(error.clone())),
+            }
+        }
+        let (places, ops): (Vec<usize>, Vec<Op>) = ops.into_iter().unzip();
+        let done = self.task.replicas[side].apply(&ops)?;
+        for (place, done) in places.into_iter().zip(done) {
+            results[place] = match done {
+                Ok(Done::Kept(at)) => Ok(Some(at)),
+                Ok(Done::Plainly) | Err(PathError::Vanished) => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
+        fault::point("room made for a version");
+        Ok(results)
+    }
+
+    /// What was set aside for a version that did not come goes back. Says where it is kept if
+    /// that is not possible.
+    fn undo_aside(
+        &mut self,
+        side: Side,
+        to: &RelPath,
+        at: &KeptAt,
+        expect: Entry,
+    ) -> Result<Option<KeptAt>, Halt> {
+        let op = Op::Rename { from: at.path(), to: to.clone(), expect };
+        let back = self.task.replicas[side].apply(&[op])?.pop();
+        Ok(if matches!(back, Some(Ok(_))) { None } else { Some(at.clone()) })
+    }
+
+    /// Removes what is left in the private place. What cannot be removed is swept by the next
+    /// run.
+    fn clear(&mut self, side: Side) {
+        let replica = self.task.replicas[side].as_mut();
+        let private = replica.private_place();
+        if let Ok(found) = replica.look_below(std::slice::from_ref(&private))
+            && let Some(Ok(Some(tree))) = found.into_iter().next()
+        {
+            let ids: Vec<NodeId> = tree.ids().filter(|id| *id != Tree::ROOT).collect();
+            let path = |id: &NodeId| {
+                tree.path(*id).components().fold(private.clone(), |at, name| at.join(name))
+            };
+            let remove =
+                |id: &NodeId| Op::Remove { path: path(id), expect: tree.entry(*id).clone() };
+            let files: Vec<Op> =
+                ids.iter().filter(|id| !tree.entry(**id).kind.is_dir()).map(remove).collect();
+            let _ = replica.apply(&files);
+        }
+        let _ = replica.close_private_place();
+    }
+
+    /// Copies things to a directory of this machine, under their own names; nothing that stands
+    /// there is touched. Says for each path what it is called there.
+    ///
+    /// # Errors
+    /// Nothing was copied: something of that name is there, or it could not be brought.
+    pub fn copy_to(
+        &mut self,
+        dir: &Path,
+        top: &RelPath,
+        items: &[PutBack],
+    ) -> Result<PathBuf, String> {
+        copy::copy_to(self, dir, top, items)
+    }
+
+    /// What a copy would be called in a directory.
+    ///
+    /// # Errors
+    /// Something of that name is there.
+    pub fn place_of_copy(&self, dir: &Path, top: &RelPath) -> Result<PathBuf, String> {
+        copy::place(dir, top)
+    }
+
+    /// Gives the locks back.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn close(mut self) -> Result<(), String> {
+        let mut result = Ok(());
+        for side in Side::BOTH {
+            let unlocked = self.task.replicas[side].unlock();
+            result = result.and(unlocked.map_err(|error| error.to_string()));
+        }
+        result
+    }
+}
+
+mod copy {
+    //! `--to DIR`.
+
+    use super::*;
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    pub(super) fn place(dir: &Path, top: &RelPath) -> Result<PathBuf, String> {
+        let name =
+            if top.is_root() { OsStr::new("restored") } else { OsStr::from_bytes(top.name()) };
+        let to = dir.join(name);
+        if to.symlink_metadata().is_ok() {
+            return Err(format!("{} is there already; nothing was copied", to.display()));
+        }
+        Ok(to)
+    }
+
+    pub(super) fn copy_to(
+        versions: &mut Versions<'_>,
+        dir: &Path,
+        top: &RelPath,
+        items: &[PutBack],
+    ) -> Result<PathBuf, String> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            format!("{}: cannot {what}: {error}", dir.display())
+        };
+        let to = place(dir, top)?;
+        std::fs::create_dir_all(dir).map_err(|error| failed("make it", &error))?;
+        let staging = tempfile::Builder::new()
+            .prefix(".osync-restore.")
+            .tempdir_in(dir)
+            .map_err(|error| failed("write there", &error))?;
+        let root = staging.path().canonicalize().map_err(|error| failed("open it", &error))?;
+        for side in Side::BOTH {
+            for keep in [Keep::Backup, Keep::Deleted] {
+                let of_here =
+                    |item: &&PutBack| item.held.side == side && item.held.kept.keep == keep;
+                let paths: Vec<RelPath> =
+                    items.iter().filter(of_here).map(|item| item.held.kept.place.clone()).collect();
+                if paths.is_empty() {
+                    continue;
+                }
+                let into = root.join(side.name()).join(keep.name());
+                std::fs::create_dir_all(&into).map_err(|error| failed("write there", &error))?;
+                let source =
+                    super::below(versions.task.replicas[side].rsync_end(), &kept_dir(keep));
+                versions.bring(&source, &End::Local { root: into }, side.other(), &paths)?;
+            }
+        }
+        let out = root.join("out");
+        let at = |path: &RelPath| {
+            let below = path.components().skip(top.depth());
+            below.fold(out.clone(), |at, name| at.join(OsStr::from_bytes(name)))
+        };
+        // parents first; what came with a whole directory is there with it
+        let mut sorted: Vec<&PutBack> = items.iter().collect();
+        sorted.sort_by(|a, b| a.to.cmp(&b.to));
+        for item in &sorted {
+            let place = at(&item.to);
+            if place.symlink_metadata().is_ok() {
+                continue;
+            }
+            let kept = &item.held.kept;
+            let staged = kept
+                .place
+                .components()
+                .fold(root.join(item.held.side.name()).join(kept.keep.name()), |at, name| {
+                    at.join(OsStr::from_bytes(name))
+                });
+            if let Some(parent) = place.parent() {
+                std::fs::create_dir_all(parent).map_err(|error| failed("write there", &error))?;
+            }
+            std::fs::rename(&staged, &place).map_err(|error| failed("write there", &error))?;
+        }
+        renameat_with(CWD, &out, CWD, &to, RenameFlags::NOREPLACE)
+            .map_err(|error| failed("give it its name", &error))?;
+        Ok(to)
+    }
+}
+
+fn kept_in(keep: Keep) -> KeptIn {
+    match keep {
+        Keep::Backup => KeptIn::Backup,
+        Keep::Deleted => KeptIn::Deleted,
+    }
+}
+
+/// Where something is kept, in the words of the journal.
+pub(super) fn kept_place(at: &KeptAt) -> KeptPlace {
+    KeptPlace { keep: kept_in(at.keep), place: at.kept.clone() }
+}
+
+fn place_of(kept: &KeptVersion) -> KeptPlace {
+    KeptPlace { keep: kept_in(kept.keep), place: kept.place.clone() }
+}
+
+fn default_dir() -> Entry {
+    let mut entry = Entry::new(Kind::Dir);
+    entry.mode = 0o755;
+    entry
+}
+
+fn kept_dir(keep: Keep) -> RelPath {
+    in_work_dir(keep.name(), &RelPath::root())
+}
+
+/// A directory below the root of an end.
+fn below(end: End, dir: &RelPath) -> End {
+    let within = |root: &Path| root.join(dir.as_path());
+    match end {
+        End::Local { root } => End::Local { root: within(&root) },
+        End::Remote(remote) => {
+            let root = within(&remote.root);
+            End::Remote(rsync::RemoteEnd { root, ..remote })
+        }
+    }
+}
+
+/// Where something that was brought over lies.
+fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
+    let into = private.join(kept.keep.name().as_bytes());
+    kept.place.components().fold(into, |at, name| at.join(name))
+}
+
+/// The run that put a version where it is kept, if a row of the journal says so, and when it was
+/// recorded, in seconds.
+fn run_of(side: Side, kept: &KeptVersion, changes: &[RecordedChange]) -> Option<(i64, i64)> {
+    let keep = kept_in(kept.keep);
+    let is_it = |change: &&RecordedChange| {
+        let change = &change.change;
+        change.side == side
+            && change.kept.as_ref().is_some_and(|place| {
+                let is_same = place.keep == keep && place.place == kept.place;
+                let with_above = place.keep == keep
+                    && change.before.as_ref().is_some_and(|before| before.kind.is_dir())
+                    && kept.place.is_within(&place.place);
+                is_same && change.before.as_ref().is_none_or(|b| looks_so(b, &kept.entry))
+                    || with_above && !is_same
+            })
+    };
+    changes.iter().filter(is_it).map(|change| (change.run, change.ended.div_euclid(1000))).max()
+}
+
+fn looks_so(before: &Look, entry: &Entry) -> bool {
+    before.kind == entry.kind
+        && (before.kind.is_dir() || (before.size, before.mtime) == (entry.size, entry.mtime))
+}
+
+/// The names that a path had before it was renamed, each with the run that renamed it.
+fn former_names(path: &RelPath, changes: &[RecordedChange]) -> Vec<(RelPath, i64)> {
+    let mut names = Vec::new();
+    let (mut name, mut until) = (path.clone(), i64::MAX);
+    loop {
+        // of one run, the row of the innermost directory tells
+        let renamed = changes
+            .iter()
+            .filter(|recorded| recorded.run < until && recorded.change.action == Action::Moved)
+            .filter(|recorded| name.is_within(&recorded.change.path))
+            .max_by_key(|recorded| (recorded.run, recorded.change.path.depth()));
+        let Some(RecordedChange { run, change, .. }) = renamed else { break };
+        let Some(old) = &change.other else { break };
+        let rest = name.components().skip(change.path.depth());
+        name = rest.fold(old.clone(), |at, part| at.join(part));
+        until = *run;
+        names.push((name.clone(), until));
+    }
+    names
+}
+
+impl Task<'_> {
+    fn read_journal(&self) -> Result<Option<Journal>, String> {
+        let dir: StateDir = self.state_dir(Side::Initiator);
+        Journal::read(&dir, &self.config.instance_id).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,342 @@
+//! `osync undo`: both sides back to where they were before a run (spec 9).
+
+use crate::properties::{Keeps, Settings, any_rounds, any_settings, config, quick};
+use crate::support::couple::Couple;
+use crate::support::history::{ANCHOR, Clock, Step};
+use crate::support::replicas::Sort;
+use crate::support::sandbox::{Outcome, Replica, Run, Sandbox};
+use crate::support::trees::{Mtime, Node, Tree, escape, set_mode, set_mtime};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use std::fs;
+
+fn fine(run: &Outcome) {
+    assert_eq!(run.status, Some(0), "{run}");
+}
+
+/// Names, kinds, contents, modes and times, those of directories too.
+fn whole(tree: &Tree) -> Vec<String> {
+    let line = |(path, node): (&Vec<u8>, &Node)| {
+        format!("{} {:?} {:o} {:?}", escape(path), node.what, node.mode, node.mtime)
+    };
+    tree.iter().map(line).collect()
+}
+
+fn both(sides: [&Replica; 2]) -> [Vec<String>; 2] {
+    sides.map(|side| whole(&side.tree()))
+}
+
+/// A command about the quicksync task, with the settings of its runs.
+fn command(sandbox: &Sandbox, settings: Option<&Settings>, word: &str) -> Run {
+    let (a, b) = (&sandbox.a.root, &sandbox.b.root);
+    let mut run = sandbox.osync().arg(word).arg("--initiator").arg(a).arg("--target").arg(b);
+    let of_runs = settings.map(|settings| quick(sandbox, settings).into_command());
+    for (name, value) in of_runs.iter().flat_map(|run| run.get_envs()) {
+        if let Some(value) = value {
+            run = run.env(name, value);
+        }
+    }
+    run
+}
+
+fn undo(sandbox: &Sandbox, settings: Option<&Settings>, args: &[&str]) -> Outcome {
+    command(sandbox, settings, "undo").args(args).run()
+}
+
+/// What is different, for a message.
+fn difference(expected: &[Vec<String>; 2], found: &[Vec<String>; 2]) -> String {
+    let mut text = String::new();
+    for side in [0, 1] {
+        for line in expected[side].iter().filter(|line| !found[side].contains(line)) {
+            text.push_str(&format!("side {side} lacks   {line}\n"));
+        }
+        for line in found[side].iter().filter(|line| !expected[side].contains(line)) {
+            text.push_str(&format!("side {side} has too {line}\n"));
+        }
+    }
+    text
+}
+
+proptest! {
+    #![proptest_config(config(12))]
+
+    #[test]
+    fn any_run_of_any_history_can_be_undone_and_the_undo_too(
+        settings in any_settings(false),
+        rounds in any_rounds(false),
+        stays in prop::collection::vec(any::<bool>(), 5),
+    ) {
+        let keeps = Keeps { deleted: true, replaced: true };
+        let settings = Settings { keeps, ..settings };
+        follow(&settings, &rounds, &stays)?;
+    }
+
+    #[test]
+    fn what_was_not_kept_is_named_and_nothing_is_done(
+        settings in any_settings(false),
+        rounds in any_rounds(false),
+    ) {
+        let keeps = Keeps { deleted: false, replaced: false };
+        let settings = Settings { keeps, ..settings };
+        refuse(&settings, &rounds)?;
+    }
+}
+
+fn begin(sandbox: &Sandbox) -> Clock {
+    for replica in [&sandbox.a, &sandbox.b] {
+        replica.write(ANCHOR, "anchor", 1_500_000_000);
+    }
+    Clock::default()
+}
+
+fn follow(settings: &Settings, rounds: &[Vec<Step>], stays: &[bool]) -> Result<(), TestCaseError> {
+    let sandbox = Sandbox::new();
+    let sides = [&sandbox.a, &sandbox.b];
+    let mut clock = begin(&sandbox);
+    fine(&quick(&sandbox, settings).run());
+    for (round, stays) in rounds.iter().zip(stays) {
+        for step in round {
+            clock.step([&sandbox.a.root, &sandbox.b.root], step);
+        }
+        let before = both(sides);
+        let run = quick(&sandbox, settings).arg("--force-delete").run();
+        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
+        let after = both(sides);
+        if before == after {
+            continue;
+        }
+        let idle = |expected: &[Vec<String>; 2], what: &str| -> Result<(), TestCaseError> {
+            let found = both(sides);
+            prop_assert!(found == *expected, "{what}:\n{}", difference(expected, &found));
+            let run = quick(&sandbox, settings).arg("--force-delete").run();
+            prop_assert!(matches!(run.status, Some(0 | 2)), "{what}: {run}");
+            let found = both(sides);
+            prop_assert!(
+                found == *expected,
+                "{what}: the next run did something:\n{}\n{run}",
+                difference(expected, &found)
+            );
+            Ok(())
+        };
+        let undone = undo(&sandbox, Some(settings), &[]);
+        prop_assert!(undone.status == Some(0), "{undone}");
+        idle(&before, &format!("undone: {undone}\nthe run: {run}"))?;
+        let again = undo(&sandbox, Some(settings), &[]);
+        prop_assert!(again.status == Some(0), "{again}");
+        idle(&after, &format!("the undo undone: {again}\nthe undo: {undone}\nthe run: {run}"))?;
+        if *stays {
+            let once_more = undo(&sandbox, Some(settings), &[]);
+            prop_assert!(once_more.status == Some(0), "{once_more}");
+            idle(&before, &format!("undone for good: {once_more}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn refuse(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError> {
+    let sandbox = Sandbox::new();
+    let sides = [&sandbox.a, &sandbox.b];
+    let mut clock = begin(&sandbox);
+    fine(&quick(&sandbox, settings).run());
+    for round in rounds {
+        for step in round {
+            clock.step([&sandbox.a.root, &sandbox.b.root], step);
+        }
+        let before = both(sides);
+        let run = quick(&sandbox, settings).arg("--force-delete").run();
+        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
+        let after = both(sides);
+        if before == after {
+            continue;
+        }
+        let undone = undo(&sandbox, Some(settings), &[]);
+        let found = both(sides);
+        match undone.status {
+            Some(0) => prop_assert!(found == before, "{undone}\n{}", difference(&before, &found)),
+            Some(1) => {
+                prop_assert!(undone.stderr.contains("cannot be put back"), "{undone}");
+                prop_assert!(found == after, "{undone}\n{}", difference(&after, &found));
+                let forced = undo(&sandbox, Some(settings), &["--force"]);
+                prop_assert!(forced.status == Some(2), "{forced}");
+            }
+            _ => prop_assert!(false, "{undone}"),
+        }
+        let now = both(sides);
+        let run = quick(&sandbox, settings).arg("--force-delete").run();
+        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
+        let found = both(sides);
+        prop_assert!(
+            found == now,
+            "the next run did something:\n{}\n{run}",
+            difference(&now, &found)
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_run_is_undone_wherever_the_target_is() {
+    for way in [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Peer] {
+        let couple = Couple::reached_by(way);
+        let (a, b) = (couple.side(0), couple.side(1));
+        let settings = "MAX_DELETE_PERCENT=0";
+        a.make("d dir\nd dir/sub\nf dir/one 1\nf dir/sub/two 22\nf gone g\nf old name\nf both b");
+        couple.sync(settings);
+        a.write("dir/one", "changed", 1_600_000_000);
+        a.remove("gone");
+        a.remove("dir/sub");
+        a.rename("old", "new \n\u{e4}");
+        b.make("d made\nf made/in i");
+        set_mode(&a.at("dir"), 0o711);
+        a.write("both", "from a", 1_600_000_001);
+        b.write("both", "from b", 1_600_000_002);
+        for name in ["dir", "made"] {
+            for side in [a, b].into_iter().filter(|side| side.has(name)) {
+                set_mtime(&side.at(name), Mtime::secs(1_400_000_000));
+            }
+        }
+        let before = both([a, b]);
+        couple.sync(settings);
+        let after = both([a, b]);
+        fine(&couple.command(&["undo", "--dry"], settings).run());
+        assert_eq!(both([a, b]), after, "{way:?}: a dry run does nothing");
+        let undone = couple.command(&["undo"], settings).run();
+        fine(&undone);
+        let found = both([a, b]);
+        assert!(found == before, "{way:?}: {undone}\n{}", difference(&before, &found));
+        couple.sync_twice(settings);
+        assert_eq!(both([a, b]), before, "{way:?}: the difference stands");
+        let again = couple.command(&["undo"], settings).run();
+        fine(&again);
+        let found = both([a, b]);
+        assert!(found == after, "{way:?}: {again}\n{}", difference(&after, &found));
+        couple.sync_twice(settings);
+    }
+}
+
+#[test]
+fn paths_that_were_changed_since_are_named_and_left_and_all_others_are_undone() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("f edited 1\nf synced 1\nf gone 1\nf plain 1\nf there 1\nd dir\nf dir/x 1");
+    fine(&sandbox.sync(&[]));
+    for name in ["edited", "synced", "plain", "there"] {
+        a.write(name, "22", 1_600_000_000);
+    }
+    a.remove("gone");
+    a.make("d new\nf new/one 1\nf new/two 2");
+    fine(&sandbox.sync(&[]));
+    a.write("synced", "333", 1_600_000_100);
+    fine(&sandbox.sync(&[]));
+    b.write("edited", "mine", 1_600_000_200);
+    b.write("gone", "made again", 1_600_000_300);
+    b.write("new/two", "mine too", 1_600_000_400);
+    let undone = undo(&sandbox, None, &["2"]);
+    assert_eq!(undone.status, Some(2), "{undone}");
+    let mut named: Vec<&str> = ["edited", "synced", "gone", "new/two", "plain", "there", "new/one"]
+        .into_iter()
+        .filter(|name| undone.stderr.contains(&format!("{name}: it, or something")))
+        .collect();
+    named.sort_unstable();
+    assert_eq!(named, ["edited", "gone", "new/two", "synced"], "{undone}");
+    let read = |name: &str| String::from_utf8(b.read(name).unwrap_or_default()).unwrap();
+    for (name, content) in [
+        ("edited", "mine"),
+        ("synced", "333"),
+        ("gone", "made again"),
+        ("plain", "1"),
+        ("there", "1"),
+        ("new/one", ""),
+        ("new/two", "mine too"),
+    ] {
+        assert_eq!(read(name), content, "{name}: {undone}");
+    }
+    fine(&sandbox.sync(&[]));
+    assert_eq!(a.read("edited"), Some(b"mine".to_vec()), "what was left goes on as ever");
+    assert_eq!((a.read("plain"), b.read("plain")), (Some(b"22".to_vec()), Some(b"1".to_vec())));
+}
+
+#[test]
+fn a_difference_after_an_undo_is_listed_until_somebody_changes_something() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("f one 1\nf two 1\nf x x");
+    fine(&sandbox.sync(&[]));
+    a.write("one", "22", 1_600_000_000);
+    a.make("f three 3");
+    fine(&sandbox.sync(&[]));
+    fine(&undo(&sandbox, None, &[]));
+    fine(&sandbox.sync(&[]));
+    assert!(!b.has("three"), "it stands");
+    let listed = || {
+        let run = command(&sandbox, None, "conflicts").run();
+        fine(&run);
+        let lines = run.stdout.lines().filter(|line| line.contains("differs since undo"));
+        lines.map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), ["one", "three"]);
+    b.write("one", "edited", 1_500_000_000);
+    a.write("three", "4", 1_700_000_000);
+    fine(&sandbox.sync(&[]));
+    assert_eq!(a.read("one"), Some(b"edited".to_vec()), "a later edit goes over");
+    assert_eq!(b.read("three"), Some(b"4".to_vec()));
+    assert_eq!(listed(), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_undone_is_said_in_one_line() {
+    let sandbox = Sandbox::new();
+    let none = undo(&sandbox, None, &[]);
+    assert_eq!(none.status, Some(1), "{none}");
+    sandbox.a.make("f one 1\nf x x");
+    fine(&sandbox.sync(&[]));
+    sandbox.a.write("one", "22", 1_600_000_000);
+    fine(&sandbox.sync(&[]));
+    for (args, status, said) in [
+        (vec!["7"], 1, "run 7 is not in the journal"),
+        (vec!["x"], 128, "is no number of a run"),
+        (vec!["1", "2"], 128, "one run at a time"),
+    ] {
+        let run = undo(&sandbox, None, &args);
+        assert_eq!(run.status, Some(status), "{run}");
+        assert!(run.stderr.contains(said), "{run}");
+    }
+    fs::remove_file(sandbox.b.at(".osync_workdir/backup/one")).unwrap();
+    let lost = undo(&sandbox, None, &[]);
+    assert_eq!(lost.status, Some(1), "{lost}");
+    assert!(lost.stderr.contains("one: it cannot be put back"), "{lost}");
+    assert_eq!(sandbox.b.read("one"), Some(b"22".to_vec()));
+    fine(&sandbox.sync(&[]));
+}
+
+#[test]
+fn an_undo_that_is_killed_loses_nothing_and_deletes_nothing() {
+    for step in ["undo noted", "undo made way", "setting aside", "renaming", "undone"] {
+        let sandbox = Sandbox::new();
+        let (a, b) = (&sandbox.a, &sandbox.b);
+        a.make("f one 1\nf old o\nf gone g\nf x x");
+        fine(&sandbox.sync(&[]));
+        a.write("one", "22", 1_600_000_000);
+        a.rename("old", "new");
+        a.remove("gone");
+        a.make("f made m");
+        fine(&sandbox.sync(&[]));
+        let run = command(&sandbox, None, "undo").env("OSYNC_FAULT", format!("{step}:1"));
+        let killed = run.run();
+        assert_eq!(killed.status, None, "{step}: {killed}");
+        let next = sandbox.sync(&[]);
+        assert!(matches!(next.status, Some(0 | 2)), "{step}: {next}");
+        let kept = crate::support::kept::Kept::by(&sandbox);
+        for content in ["22", "o", "m"] {
+            assert!(
+                a.contents().contains(content) && b.contents().contains(content)
+                    || kept.holds(content.as_bytes()),
+                "{step}: {content} is lost: {next}"
+            );
+        }
+        for name in ["one", "made"] {
+            assert!(a.has(name) && b.has(name), "{step}: {name} was taken for deleted: {next}");
+        }
+        assert_eq!(a.contents(), b.contents(), "{step}");
+    }
+}
