@@ -48,8 +48,8 @@ pub mod rsync {
 pub mod state {
     pub use crate::state::{
         Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath,
-        Loaded, Origin, Part, Record, Recorded, RunLists, RunMark, Saved, StateDir, StateStore,
-        Verdict, command,
+        Loaded, Origin, Part, Record, Recorded, RunLists, RunMark, Saved, StateDir, StateHealth,
+        StateStore, command,
     };
 }
 

@@ -2,7 +2,7 @@
 
 use super::{bad_usage, complain, failed, settings};
 use crate::config::{Environment, Flags, Location};
-use crate::state::{self, Ask, Form, ShowError, StateDir, Verdict};
+use crate::state::{self, Ask, Form, ShowError, StateDir, StateHealth};
 use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -61,8 +61,8 @@ pub fn run(action: &StateAction, environment: &Environment) -> ExitCode {
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let answered = state::command(ask, form, &dir, &ids, &mut out);
     match answered.and_then(|verdict| Ok(std::io::Write::flush(&mut out).map(|()| verdict)?)) {
-        Ok(Verdict::Sound) => ExitCode::SUCCESS,
-        Ok(Verdict::Unsound) => ExitCode::from(super::ERROR),
+        Ok(StateHealth::Sound) => ExitCode::SUCCESS,
+        Ok(StateHealth::Unsound) => ExitCode::from(super::ERROR),
         // `osync state show | head` is no failure.
         Err(ShowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS

@@ -1,11 +1,11 @@
-//! The baseline: what both replicas looked like after the last run, kept as one buffer of
-//! bytes and read as a stream (spec 4, "The idea"; issue of memory and load speed).
+//! The baseline: what both replicas looked like after the last run, kept in one compact buffer
+//! and read as a stream (spec 4, "The idea").
 //!
-//! The buffer is a row of *blocks*, one for each directory: its entries sorted by name as
-//! bytes. The block of the root comes first. Behind each block come, for those of its
-//! entries that have a block, in the order of their names: that block and behind it in the
-//! same manner all blocks below it. A walk in this order needs a stack and nothing else:
-//! take a block, then enter those of its entries that have one, in order.
+//! The buffer is a sequence of *blocks*, one for each directory, with its entries sorted by name
+//! as bytes. The root's block comes first. After each block come the blocks of those of its
+//! entries that have one, in the order of their names, and after each of these, in the same way,
+//! all blocks below it. So a walk needs only a stack: read a block, then enter its entries that
+//! have a block, in order.
 
 use super::format::{Context, Damaged, Head, Known, Reader, is_name, put_known, read_known};
 use super::{Header, Record};
@@ -13,7 +13,7 @@ use crate::tree::RelPath;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What was there on both sides after the last run.
+/// What both sides had after the last run.
 #[derive(Debug, Clone)]
 pub struct Baseline {
     header: Header,
@@ -31,35 +31,34 @@ impl Baseline {
         Baseline::finished(Header::default(), bytes, 0)
     }
 
-    /// From a body that a [`BaselineWriter`](super::BaselineWriter) has finished.
+    /// A baseline of a body that a [`BaselineWriter`] has finished.
     pub(super) fn finished(header: Header, bytes: Vec<u8>, known: u64) -> Self {
         let body = 0..bytes.len();
         Baseline { header, bytes: Arc::new(bytes), body, known }
     }
 
-    /// The same paths, in the same memory, with another header.
+    /// The same paths with another header; the buffer is shared.
     #[must_use]
     pub fn with_header(self, header: Header) -> Self {
         Baseline { header, ..self }
     }
 
-    /// Takes over a buffer that holds a body at `body`, after a look at its directories:
-    /// that they are all there and nothing else is. Their entries are looked at when they
-    /// are read, because reading them twice would cost a run that finds nothing to do a
-    /// tenth of its time; [`Baseline::check`] does it.
+    /// A baseline of a buffer that holds the body at `body`. Checks that all blocks are there and
+    /// nothing else. The entries are checked only when they are read: checking them here too would
+    /// cost a run with nothing to do a tenth of its time. [`Baseline::check`] checks them all.
     ///
     /// # Errors
-    /// The directories make no sense; the position counts from the first byte of the body.
+    /// The blocks are damaged; the position counts from the first byte of the body.
     pub fn from_bytes(header: Header, bytes: Vec<u8>, body: Range<usize>) -> Result<Self, Damaged> {
         let slice = bytes.get(body.clone()).ok_or(Damaged { at: 0, what: "it ends too early" })?;
         let known = count(slice)?;
         Ok(Baseline { header, bytes: Arc::new(bytes), body, known })
     }
 
-    /// Looks through all of it: every number, name and entry.
+    /// Checks every number, name and entry.
     ///
     /// # Errors
-    /// The first thing that makes no sense.
+    /// The first damage found.
     pub fn check(&self) -> Result<(), Damaged> {
         let mut cursor = self.cursor();
         let mut known = Known::default();
@@ -70,38 +69,35 @@ impl Baseline {
         Ok(())
     }
 
-    /// What stands beside the paths.
+    /// What is kept beside the paths.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// For what is set after the paths: when it was written, identities.
+    /// The header, to set what is known only after the paths: identities and when it was written.
     pub fn header_mut(&mut self) -> &mut Header {
         &mut self.header
     }
 
-    /// How many paths were there on one side at least.
+    /// How many paths existed on at least one side.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.known
     }
 
-    /// Whether nothing at all was there.
+    /// Whether no path existed on any side.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.known == 0
     }
 
-    /// The blocks as bytes. Equal bytes say the same of the same paths.
+    /// The blocks as bytes. Two baselines with equal bytes have the same paths and records.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.bytes[self.body.clone()]
     }
 }
-
-// ----------------------------------------------------------------------------
-// Reads a baseline, front to back.
 
 impl Baseline {
     /// Reads from the first block on.
@@ -110,26 +106,26 @@ impl Baseline {
         self.cursor_at(0)
     }
 
-    /// Reads from the block on that begins at that byte of the body.
+    /// Reads from the block that begins at this byte of the body.
     pub(super) fn cursor_at(&self, at: usize) -> Cursor<'_> {
         Cursor { reader: Reader::new_at(self.body(), at), context: Context::default() }
     }
 }
 
-/// How many paths a body knows, from a look at nothing but the heads of its blocks.
+/// How many paths a body knows; reads only the heads of its blocks.
 pub(super) fn count(body: &[u8]) -> Result<u64, Damaged> {
     let mut cursor = Cursor { reader: Reader::new(body), context: Context::default() };
     let known = cursor.pass()?;
     if cursor.reader.is_done() {
         Ok(known)
     } else {
-        Err(cursor.reader.damaged("something stands behind the last directory"))
+        Err(cursor.reader.damaged("there are bytes after the last directory"))
     }
 }
 
-/// Reads a baseline block by block. Whoever walks asks for exactly one block for the root
-/// and for each entry with [`Known::has_block`], in the order of the walk that the module
-/// describes: by [`block`](Cursor::block) or one of its kin.
+/// Reads a baseline block by block, in the order that the module describes. The caller has to
+/// take, copy or skip exactly one block for the root and for each entry with
+/// [`Known::has_block`].
 #[derive(Debug)]
 pub struct Cursor<'a> {
     reader: Reader<'a>,
@@ -137,11 +133,11 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The next block, entry by entry: nothing is kept but the entry at hand. Reading on
-    /// before the end of the block is fine, the rest of it is skipped.
+    /// The next block, to be read entry by entry. If it is not read to its end, the rest of it is
+    /// skipped.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn open(&mut self) -> Result<Block<'_, 'a>, Damaged> {
         let head = Head::read(&mut self.reader)?;
         let start = self.reader.at();
@@ -153,17 +149,17 @@ impl<'a> Cursor<'a> {
     /// The next block as a whole.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn block(&mut self) -> Result<Vec<Known<'a>>, Damaged> {
         let mut entries = Vec::new();
         self.block_into(&mut entries)?;
         Ok(entries)
     }
 
-    /// The next block as a whole, into a vector whose content is replaced.
+    /// The next block as a whole; replaces the content of `entries`.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn block_into(&mut self, entries: &mut Vec<Known<'a>>) -> Result<(), Damaged> {
         let mut block = self.open()?;
         let mut count = 0;
@@ -185,34 +181,34 @@ impl<'a> Cursor<'a> {
         self.reader.is_done()
     }
 
-    /// A cursor for the next block and all blocks below it, over which this one passes, and
-    /// how many paths those know.
+    /// Skips the next block and all blocks below it; returns a cursor that reads them, and how
+    /// many paths they know.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn split_off(&mut self) -> Result<(Cursor<'a>, u64), Damaged> {
         let cursor = self.ahead();
         Ok((cursor, self.pass()?))
     }
 
-    /// A cursor of its own that reads on from here.
+    /// A second cursor that reads on from here.
     #[must_use]
     pub fn ahead(&self) -> Cursor<'a> {
         Cursor { reader: self.reader.clone(), context: Context::default() }
     }
 
-    /// Passes over the next block and all blocks below it.
+    /// Skips the next block and all blocks below it.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn skip_subtree(&mut self) -> Result<(), Damaged> {
         self.pass().map(|_| ())
     }
 
-    /// Copies the next block and all blocks below it, unread.
+    /// Copies the next block and all blocks below it without decoding them.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn copy_subtree(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
         let start = self.reader.clone();
         let known = self.pass()?;
@@ -220,10 +216,10 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Copies the next block alone, unread.
+    /// Copies the next block alone, without decoding it.
     ///
     /// # Errors
-    /// The bytes make no sense.
+    /// The bytes are damaged.
     pub fn copy_block(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
         let start = self.reader.clone();
         let head = self.pass_block()?;
@@ -231,7 +227,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// The bytes that were passed over since.
+    /// The bytes that were skipped since `start`.
     fn passed(&self, mut start: Reader<'a>) -> Result<&'a [u8], Damaged> {
         start.take(self.reader.at() - start.at())
     }
@@ -265,11 +261,11 @@ pub struct Block<'c, 'a> {
 }
 
 impl<'a> Block<'_, 'a> {
-    /// Reads the next entry into `known`, whatever that holds. Says whether there was one.
-    /// Faster than the iterator, which has to move each entry.
+    /// Reads the next entry into `known`, overwriting it; returns whether there was one. Faster
+    /// than the iterator, which has to move each entry.
     ///
     /// # Errors
-    /// The bytes make no sense; nothing more comes then.
+    /// The bytes are damaged; no further entry is returned then.
     #[inline]
     pub fn read_into(&mut self, known: &mut Known<'a>) -> Result<bool, Damaged> {
         if self.left.entries == 0 {
@@ -315,13 +311,10 @@ impl<'a> Iterator for Block<'_, 'a> {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Writes a baseline, front to back.
-
 /// A baseline was written out of order: blocks are missing, too many, or not sorted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a baseline was put together out of order ({0}); nothing was recorded. This is a fault in osync, please report it"
+    "a baseline was written out of order ({0}), so nothing was recorded. This is a bug in osync, please report it"
 )]
 pub struct Disorder(pub(super) &'static str);
 
@@ -337,9 +330,9 @@ pub struct BaselineWriter {
     disorder: Option<Disorder>,
 }
 
-/// What has been written. As long as it is what the old baseline begins with, it is only
-/// counted: most runs change little, and a second copy of all paths would be their largest
-/// piece of memory.
+/// What has been written. As long as it equals the beginning of the old baseline, its bytes are
+/// only counted: most runs change little, and a second copy of all paths would be the largest
+/// part of their memory.
 #[derive(Debug)]
 enum Out {
     Alike { old: Box<Baseline>, agreed: usize },
@@ -353,7 +346,7 @@ impl Out {
                 *agreed += more.len();
                 return;
             }
-            // it will not be much longer
+            // The new baseline will hardly be longer than the old one.
             let mut own = Vec::with_capacity(old.body().len() + old.body().len() / 64 + more.len());
             own.extend_from_slice(&old.body()[..*agreed]);
             *self = Out::Own(own);
@@ -365,13 +358,13 @@ impl Out {
 }
 
 impl BaselineWriter {
-    /// Nothing written yet; the block of the root comes first.
+    /// A writer to which nothing has been written; the root's block comes first.
     #[must_use]
     pub fn new(header: Header) -> Self {
         Self::to(Out::Own(Vec::new()), header)
     }
 
-    /// The same for a baseline that is likely to be much like `old`.
+    /// A writer for a baseline that is likely to resemble `old`.
     #[must_use]
     pub fn like(old: &Baseline, header: Header) -> Self {
         Self::to(Out::Alike { old: Box::new(old.clone()), agreed: 0 }, header)
@@ -389,8 +382,8 @@ impl BaselineWriter {
         }
     }
 
-    /// The entries of one directory, sorted by name: name, record, and whether a block of
-    /// its own follows. That may turn out empty.
+    /// Writes the entries of one directory, sorted by name: name, record, and whether a block of
+    /// its own follows, which may be empty.
     pub fn block<'r>(&mut self, entries: impl IntoIterator<Item = (&'r [u8], &'r Record, bool)>) {
         self.scratch.clear();
         self.context.clear();
@@ -443,7 +436,7 @@ impl BaselineWriter {
         })
     }
 
-    /// A block in its finished form, with all blocks below it but `missing` ones, which come
+    /// Writes an encoded block and the blocks below it, except `missing` ones that are written
     /// next.
     pub(super) fn append(&mut self, bytes: &[u8], known: u64, missing: u64) {
         if self.take_turn() {
@@ -463,13 +456,11 @@ impl BaselineWriter {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Baselines from and to whole paths: for lists, for people, and for tests.
+// From here on: baselines from and to whole paths, for the lists and for people.
 
 impl Baseline {
-    /// A baseline of these paths, in any order; of a path given twice the last counts.
-    /// Directories that are missing in the input become records that know nothing. The
-    /// root has no record and is passed over.
+    /// A baseline of these paths, in any order; if a path is given twice, the last one counts.
+    /// Missing parent directories get empty records. The root has no record and is ignored.
     #[must_use]
     pub fn from_records(
         header: Header,
@@ -487,10 +478,8 @@ impl Baseline {
         builder.finish(header).expect("the paths were sorted")
     }
 
-    /// Every path with its record, in the order of [`RelPath`]: a directory, then all that
-    /// lies below it. Records that know nothing are among them.
-    ///
-    /// An item is an error, and the last, where the bytes make no sense.
+    /// Every path with its record, empty records included, in the order of [`RelPath`]: a
+    /// directory, then all that lies below it. If the bytes are damaged, the last item is an error.
     #[must_use]
     pub fn records(&self) -> Records<'_> {
         let pick: Picker = |known| Pick { keep: Some(known.record), enter: true };
@@ -515,7 +504,8 @@ impl Iterator for Records<'_> {
             Err(damage) => Err(*damage),
         };
         let item = found.transpose()?.and_then(|(path, record)| {
-            let path = RelPath::new(path).map_err(|_| Damaged { at: 0, what: "a name is none" })?;
+            let path = RelPath::new(path)
+                .map_err(|_| Damaged { at: 0, what: "an entry's name is not a file name" })?;
             Ok((path, record))
         });
         if item.is_err() {
@@ -525,18 +515,18 @@ impl Iterator for Records<'_> {
     }
 }
 
-/// A directory of which not all entries are known yet.
+/// A directory whose entries have not all been added yet.
 #[derive(Debug, Default)]
 struct OpenDir {
     /// Its name in the directory above.
     name: Vec<u8>,
-    /// Its own record; none for one that is only there because something below it is.
+    /// Its own record; empty if only something below it is known.
     record: Record,
-    /// Its entries as they stand in its block.
+    /// Its entries, encoded.
     entries: Vec<u8>,
     head: Head,
     context: Context,
-    /// The blocks below it, finished.
+    /// The blocks below it, encoded.
     below: Vec<u8>,
     below_known: u64,
     last: Vec<u8>,
@@ -551,8 +541,8 @@ impl OpenDir {
         self.head.entries == 0
     }
 
-    /// Takes an entry below whose blocks are finished.
-    fn take(&mut self, done: OpenDir) -> Result<(), Disorder> {
+    /// Adds an entry whose own blocks are complete.
+    fn add(&mut self, done: OpenDir) -> Result<(), Disorder> {
         if !is_name(&done.name) || done.name <= self.last {
             return Err(Disorder("names of a directory"));
         }
@@ -578,9 +568,8 @@ impl OpenDir {
     }
 }
 
-/// Puts a baseline together from paths that come in the order of [`RelPath`]: each
-/// directory is followed by all that lies below it. Holds only the directories on the way
-/// from the root to the present path, everything else is bytes already.
+/// Builds a baseline from paths in the order of [`RelPath`], in which each directory is followed
+/// by all that lies below it. Only the directories above the current path are held decoded.
 #[derive(Debug)]
 pub(super) struct PathBuilder {
     /// The root first.
@@ -599,7 +588,7 @@ impl PathBuilder {
         let mut names = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         let Some(mut name) = names.next() else { return };
         let mut depth = 1;
-        // the part of the way that is open already
+        // Skip the directories that are open already.
         while self.open.get(depth).is_some_and(|dir| dir.name == name) {
             depth += 1;
             match names.next() {
@@ -638,17 +627,16 @@ impl PathBuilder {
     fn close(&mut self, depth: usize) {
         while self.open.len() > depth.max(1) {
             let (Some(done), Some(above)) = (self.open.pop(), self.open.last_mut()) else { return };
-            if let Err(disorder) = above.take(done) {
+            if let Err(disorder) = above.add(done) {
                 self.disorder.get_or_insert(disorder);
             }
         }
     }
 }
 
-// ----------------------------------------------------------------------------
-// Walks over a baseline in an order of whole paths, without holding all paths.
+// From here on: walks over a baseline in the order of whole paths, without holding all of them.
 
-/// In which order paths come.
+/// The order of a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     /// As [`RelPath`](crate::tree::RelPath) orders them: a directory, then all below it.
@@ -658,16 +646,16 @@ pub(super) enum Order {
     Text,
 }
 
-/// What a walk is to do with an entry.
+/// What a walk does with an entry.
 #[derive(Debug)]
 pub(super) struct Pick<T> {
-    /// What is kept of it until its turn comes; none: it is passed over.
+    /// What to return for it; `None` to skip it.
     pub(super) keep: Option<T>,
-    /// Whether the walk goes into its block.
+    /// Whether to walk what lies below it.
     pub(super) enter: bool,
 }
 
-/// Where a block begins, and which block follows the last one below it.
+/// Where a block begins, and the number of the first block that is not below it.
 #[derive(Debug, Clone, Copy)]
 struct BlockAt {
     at: usize,
@@ -683,12 +671,12 @@ struct Item<'a, T> {
 #[derive(Debug)]
 enum What<T> {
     Entry(T),
-    /// The number of the block with what lies below that name.
+    /// What lies below the name: the number of its block.
     Below(usize),
 }
 
 impl<T> Item<'_, T> {
-    /// What the order of text compares: paths below a name go on with `/`.
+    /// The bytes that [`Order::Text`] compares: paths below a name continue with `/`.
     fn text(&self) -> impl Iterator<Item = &u8> {
         self.name.iter().chain(matches!(self.what, What::Below(_)).then_some(&b'/'))
     }
@@ -697,7 +685,7 @@ impl<T> Item<'_, T> {
 #[derive(Debug)]
 struct Frame<'a, T> {
     items: std::vec::IntoIter<Item<'a, T>>,
-    /// How much of the path is that of the directory.
+    /// The length of the directory's own path.
     dir: usize,
 }
 
@@ -759,7 +747,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
                 below = self.block(below)?.after;
             }
         }
-        // without anything below, the order of names is that of paths
+        // If nothing lies below, the entries are in text order already.
         if self.order == Order::Text && below > block + 1 {
             items.sort_by(|a, b| a.text().cmp(b.text()));
         }
@@ -776,7 +764,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
 fn find_blocks(body: &[u8]) -> Result<Vec<BlockAt>, Damaged> {
     let mut reader = Reader::new(body);
     let mut blocks: Vec<BlockAt> = Vec::new();
-    // the blocks that are not complete: their number, and how many are missing below them
+    // The blocks that are incomplete: their number, and how many blocks are missing below them.
     let mut open: Vec<(usize, u64)> = Vec::new();
     loop {
         let at = reader.at();
@@ -872,7 +860,7 @@ mod tests {
         let end = bytes.len();
         let baseline = Baseline::from_bytes(Header::default(), bytes, 0..end).unwrap();
         let damage = baseline.check().unwrap_err();
-        assert_eq!((damage.at, damage.what), (at + 1, "a name is none"));
+        assert_eq!((damage.at, damage.what), (at + 1, "an entry's name is not a file name"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What can be wrong with the state files: which file, why, and what to do.
+//! The errors of the state files. Each names the file, the cause, and what to do.
 
 use super::lists::MergeError;
 use super::ours::NotOurs;
@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-/// A path of this machine for people.
+/// A path of this machine, printable for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(PathBuf);
 
@@ -34,14 +34,14 @@ impl fmt::Display for Shown {
 /// Why the state cannot be used or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The system refused.
+    /// The operating system reported an error.
     #[error("cannot {action} {path}: {cause}{remedy}")]
     File {
         /// What was tried.
         action: &'static str,
         /// The file or directory.
         path: Shown,
-        /// The system's words.
+        /// The error of the operating system.
         cause: io::Error,
         /// What to do about it, as the rest of a sentence; may be empty.
         remedy: &'static str,
@@ -54,7 +54,7 @@ pub enum StateError {
         /// Why.
         why: SnapshotError,
     },
-    /// The lists and the snapshot do not give a baseline.
+    /// The lists and the snapshot cannot be merged into a baseline.
     #[error("state file {path}: {why}")]
     Merge {
         /// The file.
@@ -62,7 +62,7 @@ pub enum StateError {
         /// Why.
         why: MergeError,
     },
-    /// Another file does not hold what it should.
+    /// Another file is not what it should be.
     #[error("state file {path}: {what}")]
     Malformed {
         /// The file.
@@ -73,7 +73,7 @@ pub enum StateError {
     /// Others could write to what only we may.
     #[error("state directory {0}")]
     NotOurs(#[from] NotOurs),
-    /// This cannot be a part of file names.
+    /// The instance id cannot be part of a file name.
     #[error(
         "instance id {0:?}: it may not be empty and may hold neither '/' nor NUL; choose another INSTANCE_ID"
     )]
@@ -103,7 +103,7 @@ fn remedy(cause: &io::Error) -> &'static str {
             ". It is a symbolic link, and osync follows none among its own files: remove it"
         }
         Some(Errno::NOTDIR) => {
-            ". A part of that path is no directory, or a symbolic link, which osync does not follow among its own files: move it away"
+            ". A part of that path is not a directory, or is a symbolic link, which osync does not follow among its own files: move it away"
         }
         Some(Errno::NAMETOOLONG) => ". Choose a shorter INSTANCE_ID",
         _ => "",

@@ -1,5 +1,5 @@
-//! The directory that holds the state files. Files are opened relative to it and links
-//! are never followed; what is written replaces the old file at once or not at all.
+//! Reads and writes the files of the state directory. They are opened relative to the directory,
+//! symbolic links are never followed, and a file is replaced as a whole or not at all.
 
 use super::FileStamp;
 use super::error::StateError;
@@ -34,9 +34,9 @@ fn stamp_of(file: &File) -> io::Result<(FileStamp, FileType)> {
 /// Whether a file has to survive a power failure right after it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Durable {
-    /// It has: it is on the disk before it replaces the old one.
+    /// It has to: it is flushed before it replaces the old one.
     Yes,
-    /// It may come up empty then.
+    /// It may be empty after a power failure.
     No,
 }
 
@@ -44,12 +44,12 @@ pub(super) enum Durable {
 #[derive(Debug)]
 pub(super) struct Files {
     dir: StateDir,
-    /// The directory, once it was opened: if its disk is taken away meanwhile, nothing is written
-    /// to the bare mount point.
+    /// The directory, once it was opened. It stays open, so that nothing is written to a bare mount
+    /// point if its disk is unmounted meanwhile.
     opened: OnceLock<OwnedFd>,
 }
 
-/// A new file that has not yet taken its place. Removed if it never does.
+/// A new file under a temporary name. It is removed on drop unless [`Fresh::place`] was called.
 #[derive(Debug)]
 pub(super) struct Fresh {
     dir: OwnedFd,
@@ -61,7 +61,7 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    /// What tells it from a later one, also when it has its place.
+    /// Its stamp, which it keeps when it is put in place.
     pub(super) fn stamp(&self) -> Result<FileStamp, StateError> {
         let stamp = stamp_of(&self.file);
         Ok(stamp.map_err(|cause| StateError::file("read", &self.path, cause))?.0)
@@ -72,7 +72,7 @@ impl Fresh {
         self.file.sync_all().map_err(|cause| StateError::file("write", &self.path, cause))
     }
 
-    /// Puts the file in the place of the old one.
+    /// Renames the file onto the old one.
     pub(super) fn place(mut self) -> Result<(), StateError> {
         fault::point("state file written");
         rustix::fs::renameat(&self.dir, &self.temporary, &self.dir, &self.name)
@@ -96,7 +96,7 @@ impl Files {
         Files { dir, opened: OnceLock::new() }
     }
 
-    fn again(&self) -> Result<Option<OwnedFd>, StateError> {
+    fn opened_before(&self) -> Result<Option<OwnedFd>, StateError> {
         let opened = self.opened.get().map(OwnedFd::try_clone).transpose();
         opened.map_err(|cause| StateError::file("open the state directory", self.dir.path(), cause))
     }
@@ -119,9 +119,9 @@ impl Files {
         Ok(closed)
     }
 
-    /// The directory; none if it is not there.
+    /// The directory; `None` if it does not exist.
     fn open_dir(&self) -> Result<Option<OwnedFd>, StateError> {
-        match self.again()? {
+        match self.opened_before()? {
             Some(dir) => Ok(Some(dir)),
             None => self.dir.open()?.map(|dir| self.remember(dir)).transpose(),
         }
@@ -129,7 +129,7 @@ impl Files {
 
     /// The directory, made where it is missing.
     fn make_dir(&self) -> Result<OwnedFd, StateError> {
-        match self.again()? {
+        match self.opened_before()? {
             Some(dir) => Ok(dir),
             None => self.remember(self.dir.make()?),
         }
@@ -143,11 +143,11 @@ impl Files {
         self.dir.path().join(name)
     }
 
-    /// Opens a file for reading; none if it is not there.
+    /// Opens a file for reading; `None` if it does not exist.
     pub(super) fn open(&self, name: &str) -> Result<Option<(File, FileStamp)>, StateError> {
         let Some(dir) = self.open_dir()? else { return Ok(None) };
         let failed = |cause: io::Error| StateError::file("read", self.path(name), cause);
-        // a fifo must not make us wait
+        // NONBLOCK, so that opening a fifo does not wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
@@ -156,7 +156,7 @@ impl Files {
         };
         let (stamp, kind) = stamp_of(&file).map_err(failed)?;
         if kind != FileType::RegularFile {
-            let what = "it is no regular file. Move it away";
+            let what = "it is not a regular file. Move it away";
             return Err(StateError::Malformed {
                 path: super::error::Shown::new(self.path(name)),
                 what,
@@ -165,19 +165,19 @@ impl Files {
         Ok(Some((file, stamp)))
     }
 
-    /// Reads a file; none if it is not there.
+    /// Reads a file; `None` if it does not exist.
     pub(super) fn read(&self, name: &str) -> Result<Option<(Vec<u8>, FileStamp)>, StateError> {
         let Some((mut file, stamp)) = self.open(name)? else { return Ok(None) };
         let failed = |cause| StateError::file("read", self.path(name), cause);
         let mut bytes = Vec::new();
-        // exactly as much as there is: a vector that grows would take twice the memory
+        // Reserve exactly its size: a vector that grows would take twice the memory.
         let size = usize::try_from(stamp.size).unwrap_or(usize::MAX).saturating_add(1);
         bytes.try_reserve_exact(size).map_err(|_| failed(io::ErrorKind::OutOfMemory.into()))?;
         file.read_to_end(&mut bytes).map_err(failed)?;
         Ok(Some((bytes, stamp)))
     }
 
-    /// Writes a file beside the one it is to replace.
+    /// Writes a new file, under a temporary name, beside the one that it is to replace.
     pub(super) fn prepare<T>(
         &self,
         name: &str,
@@ -193,7 +193,7 @@ impl Files {
         let file = File::from(file.map_err(|errno| failed(errno.into()))?);
         let keep = file.try_clone().map_err(failed)?;
         let (path, name) = (self.path(name), name.to_owned());
-        // from here on the temporary file goes if anything fails
+        // From here on, the temporary file is removed if anything fails.
         let fresh = Fresh { dir, temporary, path, name, file: keep, placed: false };
         let mut out = BufWriter::with_capacity(1 << 16, file);
         let written = write(&mut out).map_err(failed)?;
@@ -217,17 +217,16 @@ impl Files {
         self.sync()
     }
 
-    /// Writes over the beginning of a file and cuts off the rest: for a line that is told
-    /// from what may stand behind it if we are killed in between. Renaming a new file onto
-    /// an old one makes some file systems write it out at once, which costs more than a
-    /// small run.
+    /// Writes over the beginning of a file and truncates the rest. Its only reader takes the first
+    /// line, so it does not matter if osync is killed in between. Renaming a new file onto an old
+    /// one makes some file systems flush it at once, which costs more than a small run.
     pub(super) fn overwrite(&self, name: &str, line: &[u8]) -> Result<(), StateError> {
         let dir = self.make_dir()?;
         let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
-            // not there, or not what it should be
+            // It does not exist, or is a symbolic link.
             Err(_) => return self.replace(name, Durable::No, line),
         };
         let (stamp, kind) = stamp_of(&file).map_err(failed)?;
@@ -242,7 +241,7 @@ impl Files {
         Ok(())
     }
 
-    /// Replaces a file, unless it holds just that.
+    /// Replaces a file unless it has just this content.
     pub(super) fn update(&self, name: &str, bytes: &[u8]) -> Result<(), StateError> {
         match self.read(name)? {
             Some((old, _)) if old == bytes => Ok(()),
@@ -250,7 +249,7 @@ impl Files {
         }
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file if it exists.
     pub(super) fn remove(&self, name: &str) -> Result<(), StateError> {
         let Some(dir) = self.open_dir()? else { return Ok(()) };
         match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
@@ -262,14 +261,14 @@ impl Files {
         }
     }
 
-    /// Makes renames last.
+    /// Flushes the directory, so that renames survive a power failure.
     pub(super) fn sync(&self) -> Result<(), StateError> {
         let Some(dir) = self.open_dir()? else { return Ok(()) };
         rustix::fs::fsync(dir)
             .map_err(|cause| StateError::file("write the directory", self.dir.path(), cause))
     }
 
-    /// The names in the directory that are UTF-8.
+    /// The names in the directory, sorted; names that are not UTF-8 are none of ours.
     pub(super) fn names(&self) -> Result<Vec<String>, StateError> {
         let Some(dir) = self.open_dir()? else { return Ok(Vec::new()) };
         let failed = |cause| StateError::file("list", self.dir.path(), cause);
@@ -283,7 +282,7 @@ impl Files {
         Ok(names)
     }
 
-    /// Removes what runs that were killed left of these files.
+    /// Removes the temporary files that killed runs left of these files.
     pub(super) fn sweep(&self, names: &[String]) -> Result<(), StateError> {
         let endings: Vec<String> = names.iter().map(|name| ending(name)).collect();
         for name in self.names()? {
@@ -295,7 +294,7 @@ impl Files {
     }
 }
 
-/// A short name for a new file, whatever the length of the instance id.
+/// The temporary name of a new file; short, however long the instance id is.
 fn temporary_name(name: &str, pid: i32) -> String {
     format!("{TEMPORARY}{pid}{}", ending(name))
 }
@@ -304,15 +303,12 @@ fn ending(name: &str) -> String {
     format!("-{}", &blake3::hash(name.as_bytes()).to_hex()[..16])
 }
 
-// ----------------------------------------------------------------------------
-// Where the state files lie, opened without following links below a replica's root.
-
-/// Where state files lie (spec 3).
+/// Where the state files are (spec 3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateDir {
     /// In the work directory of the replica with this root.
     InReplica(PathBuf),
-    /// In a directory of the user's choice (INITIATOR_CUSTOM_STATE_DIR).
+    /// In a directory that the user chose (INITIATOR_CUSTOM_STATE_DIR).
     Custom(PathBuf),
 }
 
@@ -332,13 +328,14 @@ impl StateDir {
         }
     }
 
-    /// Whether it is there already.
+    /// Whether the directory exists and can be opened.
     #[must_use]
     pub fn is_there(&self) -> bool {
         matches!(self.open(), Ok(Some(_)))
     }
 
-    /// Opens the directory; none if it is not there.
+    /// Opens the directory, without following links below the replica's root; `None` if it does not
+    /// exist.
     pub(super) fn open(&self) -> Result<Option<OwnedFd>, StateError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let (top, below): (&Path, &[&str]) = match self {
@@ -452,7 +449,7 @@ mod tests {
             let both_ways = || File::options().read(true).write(true).open(&at).unwrap();
             let held = other_end.then(both_ways);
             let error = files(dir.path()).read("x").unwrap_err().to_string();
-            assert!(error.contains("no regular file"), "{error}");
+            assert!(error.contains("not a regular file"), "{error}");
             files(dir.path()).overwrite("x", b"line\n").unwrap();
             assert_eq!(std::fs::read(&at).unwrap(), b"line\n");
             drop(held);

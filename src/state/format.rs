@@ -1,14 +1,14 @@
-//! Numbers and byte strings as they stand in a baseline (docs/state-format.md).
-//! Reading is checked at every step: no bytes, however damaged, make it panic.
+//! The encoding of a baseline (docs/state-format.md): numbers, entries, and blocks of entries.
+//! Every read is checked, so that damaged bytes give an error and never a panic.
 
 use super::{Record, Recorded};
 use crate::tree::{Entry, Extra, Kind, Pair, Side, Stamp};
 
-/// A baseline whose bytes make no sense.
+/// Where and how a baseline is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the baseline is damaged at byte {at}: {what}")]
 pub struct Damaged {
-    /// Where, counted from the first byte of what was read.
+    /// The position, counted from the first byte of what was read.
     pub at: usize,
     /// What is wrong there.
     pub what: &'static str,
@@ -26,7 +26,7 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0 }
     }
 
-    /// Reads on from some position.
+    /// Reads from a position on.
     pub(crate) fn new_at(bytes: &'a [u8], at: usize) -> Self {
         Reader { bytes, at }
     }
@@ -65,16 +65,16 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    /// Yes or no.
+    /// A byte that is 0 or 1.
     pub(crate) fn flag(&mut self) -> Result<bool, Damaged> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
-            _ => Err(self.damaged("a mark is neither yes nor no")),
+            _ => Err(self.damaged("a flag is neither 0 nor 1")),
         }
     }
 
-    /// Seven bits a byte, the lowest first, the high bit saying that more follow.
+    /// A number of seven bits a byte, the lowest first; the high bit says that more follow.
     #[inline]
     pub(crate) fn number(&mut self) -> Result<u64, Damaged> {
         let first = self.byte()?;
@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
         T::try_from(self.number()?).map_err(|_| self.damaged("a number is too large"))
     }
 
-    /// A number near another one: the difference, zigzag so that small ones stay short.
+    /// A number stored as its difference to `base`, zigzag encoded so that small differences of
+    /// either sign are short.
     #[inline]
     pub(crate) fn near(&mut self, base: u64) -> Result<u64, Damaged> {
         let coded = self.number()?;
@@ -138,9 +139,8 @@ pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-// ----------------------------------------------------------------------------
-// One side's entry as bytes (docs/state-format.md, "What a side has"): only what differs from
-// the entry before it in the block, or from the other side's.
+// One side's entry (docs/state-format.md, "What a side has"): only what differs from the entry
+// before it in the block, or from the other side's entry, is written.
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Owned {
@@ -153,7 +153,7 @@ struct Owned {
 /// How many combinations of mode, owner, group and device a block names by number.
 const OWNED_MAX: usize = 64;
 
-/// What the next entry of a block is written relative to.
+/// What the next entry of a block is encoded relative to.
 #[derive(Debug, Default)]
 pub(crate) struct Context {
     owned: Vec<Owned>,
@@ -192,15 +192,15 @@ const CTIME_NANOS: u16 = 1 << 13;
 const BTIME_NANOS: u16 = 1 << 14;
 const UNKNOWN_FLAG: u16 = 1 << 15;
 
-// The byte before what only some entries have.
+// The byte before the rarer properties of an entry.
 const LINK: u8 = 1;
 const RDEV: u8 = 2;
 const ACL: u8 = 4;
 const XATTR: u8 = 8;
 const CONTENT: u8 = 16;
 
-/// Writes what one side has at a path; `other` is what the other side has, which is
-/// often the same.
+/// Writes what one side has at a path. `other` is what the other side has; equal fields are not
+/// repeated.
 pub(crate) fn put_entry(
     out: &mut Vec<u8>,
     context: &mut Context,
@@ -236,7 +236,7 @@ pub(crate) fn put_entry(
     }
 }
 
-/// Which parts of an entry are written, and which are those of the other side.
+/// Which fields of an entry are written, and which are taken from the other side's entry.
 fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
     let extra = entry.extra();
     let btime = match entry.btime {
@@ -263,7 +263,7 @@ fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
     flags
 }
 
-/// Reads what [`put_entry`] has written, over whatever the entry says.
+/// Reads what [`put_entry`] has written; overwrites every field of `entry`.
 #[inline]
 pub(crate) fn read_entry(
     reader: &mut Reader<'_>,
@@ -275,10 +275,10 @@ pub(crate) fn read_entry(
     let flags = u16::from_le_bytes(reader.array()?);
     let has = |bit: u16| flags & bit != 0;
     if has(UNKNOWN_FLAG) {
-        return Err(reader.damaged("an entry has a mark that this version does not know"));
+        return Err(reader.damaged("an entry has a flag that this version does not know"));
     }
     let kind = Kind::ALL.get(usize::from(flags & KIND)).copied();
-    entry.kind = kind.ok_or_else(|| reader.damaged("an entry is of no kind"))?;
+    entry.kind = kind.ok_or_else(|| reader.damaged("an entry's kind is unknown"))?;
     entry.shared_inode = has(SHARED_INODE);
     let owned = read_owned(reader, &mut context.owned)?;
     (entry.mode, entry.uid, entry.gid, entry.dev) = (owned.mode, owned.uid, owned.gid, owned.dev);
@@ -307,7 +307,9 @@ pub(crate) fn read_entry(
     if has(EXTRA_OWN) {
         entry.set_extra(read_extra(reader)?);
     } else if has(EXTRA_AS_OTHER) {
-        let other = other.ok_or_else(|| reader.damaged("there is no other side's entry"))?;
+        let other = other.ok_or_else(|| {
+            reader.damaged("an entry refers to one of the other side that is missing")
+        })?;
         entry.set_extra(other.extra().clone());
     } else {
         entry.clear_extra();
@@ -337,7 +339,7 @@ fn read_owned(reader: &mut Reader<'_>, table: &mut Vec<Owned>) -> Result<Owned, 
         return Ok(*owned);
     }
     if number > table.len() {
-        return Err(reader.damaged("an entry has the owner of none"));
+        return Err(reader.damaged("an entry refers to an owner that was not given before"));
     }
     let (mode, uid) = (reader.small()?, reader.small()?);
     let owned = Owned { mode, uid, gid: reader.small()?, dev: reader.small()? };
@@ -352,12 +354,12 @@ fn seconds(time: Stamp) -> u64 {
     time.secs().cast_unsigned()
 }
 
-/// An unknown time is far from all others: the next is written relative to a known one.
+/// The base for the next time: an unknown time would be far from all others.
 fn known_or(time: Stamp, before: u64) -> u64 {
     if time.is_known() { seconds(time) } else { before }
 }
 
-/// What an entry's time of birth is written relative to.
+/// The base that an entry's birth time is encoded relative to.
 fn btime_base(entry: &Entry) -> u64 {
     seconds(if entry.ctime.is_known() { entry.ctime } else { entry.mtime })
 }
@@ -419,32 +421,28 @@ fn read_extra(reader: &mut Reader<'_>) -> Result<Extra, Damaged> {
     })
 }
 
-// ----------------------------------------------------------------------------
-// The entries of one directory as bytes (docs/state-format.md, "A block").
-//
-// A block is complete in itself: numbers are written as differences to the entry before
-// them in the same block, never to another block. So a block can be copied from one
-// baseline into the next without being understood.
+// The entries of one directory (docs/state-format.md, "A block"). Differences never refer to
+// another block, so a block can be copied from one baseline into the next without being decoded.
 
-/// One path of a baseline: its last component and what is known of it.
+/// One entry of a block: a name and what is recorded of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Known<'a> {
-    /// The bare file name, a part of the baseline's own bytes.
+    /// The bare file name, borrowed from the baseline.
     pub name: &'a [u8],
-    /// What was there.
+    /// What was there on each side.
     pub record: Record,
-    /// Whether a block with what lies below it follows.
+    /// Whether a block with the entries below it follows.
     pub has_block: bool,
 }
 
-/// What stands in front of a block's entries.
+/// What precedes the entries of a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Head {
     /// Bytes of its entries.
     pub(super) bytes: usize,
     /// How many entries.
     pub(super) entries: u64,
-    /// How many of them are known on some side.
+    /// How many of them existed on at least one side.
     pub(super) known: u64,
     /// How many of them have a block of their own.
     pub(super) blocks: u64,
@@ -454,7 +452,7 @@ impl Head {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Head, Damaged> {
         let bytes = reader.small()?;
         let (entries, known, blocks) = (reader.number()?, reader.number()?, reader.number()?);
-        // an entry has a length, a name of at least one byte, and its own first byte
+        // An entry takes at least three bytes: the length of its name, the name, its flags.
         let fits = entries <= (bytes as u64) / 3 && (entries > 0 || bytes == 0);
         if !fits || known > entries || blocks > entries {
             return Err(reader.damaged("a directory's counts contradict each other"));
@@ -482,7 +480,7 @@ const UNKNOWN_MARK: u8 = 1 << 7;
 /// Whether bytes can be the name of a directory entry.
 #[inline]
 pub(super) fn is_name(name: &[u8]) -> bool {
-    // without a way out in between, many bytes are looked at in one go
+    // A fold without an early exit is vectorised.
     let is_odd = name.iter().fold(false, |found, byte| found | matches!(byte, b'/' | 0));
     !is_odd && !matches!(name, b"" | b"." | b"..") && name.len() <= usize::from(u16::MAX)
 }
@@ -529,8 +527,8 @@ pub(super) fn put_known(
     }
 }
 
-/// Reads one entry of a block into `known`; `previous` is the name before it. (In place,
-/// because moving 200 bytes about costs as much as reading them.)
+/// Reads one entry of a block into `known`; `previous` is the name before it. It is read in place,
+/// because moving its 200 bytes would cost as much as reading them.
 #[inline]
 pub(super) fn read_known<'a>(
     reader: &mut Reader<'a>,
@@ -540,32 +538,33 @@ pub(super) fn read_known<'a>(
 ) -> Result<(), Damaged> {
     known.name = reader.string()?;
     if !is_name(known.name) {
-        return Err(reader.damaged("a name is none"));
+        return Err(reader.damaged("an entry's name is not a file name"));
     }
     if known.name <= previous {
         return Err(reader.damaged("names are out of order"));
     }
     let first = reader.byte()?;
     if first & UNKNOWN_MARK != 0 {
-        return Err(reader.damaged("an entry has a mark that this version does not know"));
+        return Err(reader.damaged("an entry has a flag that this version does not know"));
     }
     known.has_block = first & HAS_BLOCK != 0;
     known.record.skipped = Pair::new(first & SKIPPED_INITIATOR != 0, first & SKIPPED_TARGET != 0);
     let Pair { initiator, target } = &mut known.record.was;
-    be_of(initiator, first & 3);
+    set_variant(initiator, first & 3);
     if let Some(entry) = entry_mut_of(initiator) {
         read_entry(reader, context, Side::Initiator, entry, None)?;
     }
-    be_of(target, first >> 2 & 3);
+    set_variant(target, first >> 2 & 3);
     if let Some(entry) = entry_mut_of(target) {
         read_entry(reader, context, Side::Target, entry, entry_of(initiator))?;
     }
     Ok(())
 }
 
-/// Makes it what the code says, with whatever entry. One that is there already is used again.
+/// Sets the variant that the code names. An entry that it already holds is kept, to be overwritten
+/// by [`read_entry`].
 #[inline]
-fn be_of(was: &mut Recorded, code: u8) {
+fn set_variant(was: &mut Recorded, code: u8) {
     let entry = || Entry::new(Kind::File);
     match (code, &*was) {
         (WAS_ABSENT, _) => *was = Recorded::Absent,

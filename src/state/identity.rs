@@ -1,5 +1,5 @@
-//! What a replica itself knows of the runs that synchronised it (spec 8, "A replica that went
-//! back in time"). Pure.
+//! What a replica itself records of the runs that synchronised it, by which a replica that was
+//! restored from a backup is noticed (spec 8, "A replica that went back in time").
 //!
 //! The file `identity` in the work directory:
 //!
@@ -7,9 +7,9 @@
 //! IDENTITY
 //! run PEER INSTANCE PLACE NUMBER
 //! ```
-//! One line `run` for each task that meets this replica: the identity of the replica across, the
-//! INSTANCE_ID, where the initiator was, and the number of the last run that recorded anything.
-//! Files of earlier versions end behind the first line.
+//! There is one line `run` for each task of this replica: the identity of the other replica, the
+//! INSTANCE_ID, a digest of where the initiator is, and the number of the last run that recorded
+//! anything. Files of earlier versions have only the first line.
 
 use crate::tree::path::escape;
 use serde::{Deserialize, Serialize};
@@ -19,10 +19,10 @@ use std::path::Path;
 #[derive(Clone, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub struct Identity(pub String);
 
-/// The last run of one task that met a replica.
+/// The last run of one task with a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunMark {
-    /// The identity of the replica across.
+    /// The identity of the other replica.
     pub peer: String,
     /// INSTANCE_ID, without spaces and control characters.
     pub instance: String,
@@ -38,7 +38,7 @@ pub fn instance_word(instance: &str) -> String {
     escape(instance.as_bytes()).replace(' ', "\\x20")
 }
 
-/// Where an initiator is, as a word that tells nobody its name.
+/// Where an initiator is, as a digest that does not reveal its host or path.
 #[must_use]
 pub fn place_word(host: &str, root: &Path) -> String {
     let text = [host.as_bytes(), b"\0", root.as_os_str().as_encoded_bytes()].concat();
@@ -46,7 +46,7 @@ pub fn place_word(host: &str, root: &Path) -> String {
 }
 
 impl RunMark {
-    /// How its line begins: what tells one task's line from another's.
+    /// The beginning of its line, which differs from task to task.
     #[must_use]
     pub fn key(&self) -> String {
         format!("run {} {} ", self.peer, self.instance)
@@ -58,7 +58,7 @@ impl RunMark {
         format!("{}{} {}", self.key(), self.place, self.number)
     }
 
-    /// Reads a line; none: it is of another sort, or torn.
+    /// Reads a line; `None` if it is another kind of line, or incomplete.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(line).ok()?;
@@ -75,7 +75,7 @@ pub fn marks_of(content: &[u8]) -> Vec<RunMark> {
     content.split(|byte| *byte == b'\n').skip(1).filter_map(RunMark::parse).collect()
 }
 
-/// An identity file in which a task's mark is this one; the others stay as they are.
+/// The identity file with this mark in place of the task's old one; all other lines are kept.
 #[must_use]
 pub fn with_mark(content: &[u8], mark: &RunMark) -> Vec<u8> {
     let key = mark.key();
@@ -91,14 +91,14 @@ pub fn with_mark(content: &[u8], mark: &RunMark) -> Vec<u8> {
     out
 }
 
-/// What a replica says of itself.
+/// The identity that was found in a replica.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IdentityFound {
-    /// There is no identity.
+    /// There is no identity file.
     Missing,
-    /// There is a file, and no identity in it: what a power cut leaves.
+    /// The file holds no identity, as after a power failure.
     Torn,
-    /// This one.
+    /// The identity.
     Known(Identity),
 }
 

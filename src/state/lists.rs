@@ -1,5 +1,4 @@
-//! The lists that we share with osync 1.3: text, one path a line (spec 3). Pure: bytes in,
-//! bytes out.
+//! The list files shared with osync 1.3: text, one path a line (spec 3).
 
 use super::baseline::{Baseline, Disorder, Order, PathBuilder, Pick, Walk};
 use super::format::{Damaged, Known, is_name};
@@ -40,7 +39,7 @@ pub fn write_tree(baseline: &Baseline, side: Side, out: &mut dyn Write) -> io::R
     Ok(*hasher.finalize().as_bytes())
 }
 
-/// Whether osync 1.3 would have the path in that side's list.
+/// Whether osync 1.3 would list the path for this side.
 fn is_listed(record: &Record, side: Side) -> bool {
     match &record.was[side] {
         Recorded::Absent => false,
@@ -49,8 +48,8 @@ fn is_listed(record: &Record, side: Side) -> bool {
     }
 }
 
-/// A list of a few paths, as the deleted and failed deletions of a run: sorted, without
-/// what a line cannot hold.
+/// A list of a run's deletions, or of those that failed: sorted, without paths that hold a
+/// newline.
 #[must_use]
 pub fn encode_paths(paths: &[RelPath]) -> Vec<u8> {
     let mut lines: Vec<&[u8]> = paths
@@ -68,12 +67,12 @@ pub fn encode_paths(paths: &[RelPath]) -> Vec<u8> {
 pub struct List<'a> {
     /// Its paths in the order of [`RelPath`], each once.
     pub paths: Vec<&'a [u8]>,
-    /// How many lines were no path below a replica's root, and the first of them.
+    /// How many lines were not a path below a replica's root, and the first of them.
     pub refused: Option<(u64, &'a [u8])>,
 }
 
-/// Reads a list. Its lines may be anything: what is absolute, leads out of the replica or
-/// is no path at all is refused; empty lines and the work directory are passed over.
+/// Reads a list. A line that is absolute, leads out of the replica or is not a path is refused;
+/// empty lines and the work directory are ignored.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> List<'_> {
     let mut list = List::default();
@@ -90,15 +89,14 @@ pub fn parse(bytes: &[u8]) -> List<'_> {
     list
 }
 
-// ----------------------------------------------------------------------------
-// The baseline after osync 1.3 has run: its lists say what existed, our older snapshot
-// adds what it knew of it (spec 3, "State files"). Pure.
+// The baseline after osync 1.3 has run: its lists say what existed, and our older snapshot adds
+// what it knows of these paths (spec 3, "State files").
 
 /// What osync 1.3 left behind. Paths are in the order of
 /// [`RelPath`](crate::tree::RelPath), each once.
 #[derive(Debug, Default)]
 pub struct Lists<'a> {
-    /// Each side's `tree-after` list; none where the file is missing.
+    /// Each side's `tree-after` list; `None` where the file is missing.
     pub tree: Pair<Option<Vec<&'a [u8]>>>,
     /// When each was written.
     pub listed_at: Pair<Option<Stamp>>,
@@ -106,20 +104,20 @@ pub struct Lists<'a> {
     pub failed: Pair<Vec<&'a [u8]>>,
 }
 
-/// Why no baseline came out.
+/// Why the lists and the snapshot could not be merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
-    /// The snapshot.
+    /// The snapshot is damaged.
     #[error(transparent)]
     Damaged(#[from] Damaged),
-    /// Our own fault.
+    /// A bug in osync.
     #[error(transparent)]
     Disorder(#[from] Disorder),
 }
 
-/// Puts the baseline together. A path in a side's list existed there, and so did, on both
-/// sides, a path whose deletion failed: if one side still has it the deletion is due.
-/// Where a side has no list, the snapshot counts.
+/// Merges the lists with the snapshot. A path in a side's list existed there. A path whose
+/// deletion failed counts as having existed on both sides: if only one side has it now, its
+/// deletion is still due. Where a side has no list, the snapshot counts.
 ///
 /// # Errors
 /// The snapshot is damaged.
@@ -156,7 +154,7 @@ fn with_snapshot(
         let [initiator, target, failed_initiator, failed_target] =
             heads.each_mut().map(|head| head.next_if(|next| *next == path).is_some());
         let failed = failed_initiator || failed_target;
-        let says = Pair::new(initiator, target);
+        let is_listed = Pair::new(initiator, target);
         let before = match snapshot.take_if(|(known, _)| *known == path) {
             Some((_, record)) => {
                 snapshot = next_of(&mut walk)?;
@@ -164,13 +162,13 @@ fn with_snapshot(
             }
             None => Record::default(),
         };
-        let word = Pair::from_fn(|side| match (has_list[side], says[side] || failed) {
-            (_, true) => Word::Existed,
-            (true, false) => Word::Nothing,
-            (false, false) => Word::None,
+        let listing = Pair::from_fn(|side| match (has_list[side], is_listed[side] || failed) {
+            (_, true) => ListSays::Present,
+            (true, false) => ListSays::Absent,
+            (false, false) => ListSays::NoList,
         });
-        let record = judge(&path, before, word);
-        // directories on the way to a path below come by themselves
+        let record = merge_record(&path, before, listing);
+        // The builder adds missing parent directories by itself.
         if !record.is_empty() {
             builder.add(&path, record);
         }
@@ -180,32 +178,33 @@ fn with_snapshot(
 
 /// What a side's list says of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
-    /// It existed.
-    Existed,
-    /// It did not.
-    Nothing,
-    /// There is no list.
-    None,
+enum ListSays {
+    /// It is in the list.
+    Present,
+    /// It is not in the list.
+    Absent,
+    /// The side has no list.
+    NoList,
 }
 
-fn judge(path: &[u8], before: Record, word: Pair<Word>) -> Record {
+/// The record of a path, from the snapshot's record and what the lists say.
+fn merge_record(path: &[u8], before: Record, listing: Pair<ListSays>) -> Record {
     let unlistable = path.contains(&b'\n');
     let skipped = before.skipped;
     let Pair { initiator, target } = before.was;
-    let one = |was: Recorded, word: Word| match word {
-        Word::Existed => Recorded::Listed(into_entry(was)),
-        Word::None => was,
-        // of what a list never holds its silence says nothing
-        Word::Nothing if unlistable => was,
-        Word::Nothing => match was {
+    let side = |was: Recorded, listing: ListSays| match listing {
+        ListSays::Present => Recorded::Listed(into_entry(was)),
+        ListSays::NoList => was,
+        // A list never holds such a path, so its absence says nothing.
+        ListSays::Absent if unlistable => was,
+        ListSays::Absent => match was {
             Recorded::Seen(entry) if !entry.kind.is_listed() => Recorded::Seen(entry),
             _ => Recorded::Absent,
         },
     };
-    let was = Pair::new(one(initiator, word.initiator), one(target, word.target));
+    let was = Pair::new(side(initiator, listing.initiator), side(target, listing.target));
     let mut record = Record { was, skipped: Pair::default() };
-    // the mark of a skipped deletion holds as long as the path is still on just that side
+    // A deletion stays skipped as long as the path exists on just that side.
     let skipped = Pair::from_fn(|side| {
         skipped[side] && record.existed(side) && !record.existed(side.other())
     });

@@ -195,14 +195,14 @@ proptest! {
         let named = tree.iter().flatten().flatten().chain(failed.iter().flatten());
         let mut expected = BTreeMap::new();
         for path in old.keys().chain(named) {
-            let word = Pair::new(&tree[0], &tree[1]).map(|list| match list {
-                _ if failed.iter().any(|list| list.contains(path)) => Word::Existed,
-                Some(list) if list.contains(path) => Word::Existed,
-                Some(_) => Word::Nothing,
-                None => Word::None,
+            let listing = Pair::new(&tree[0], &tree[1]).map(|list| match list {
+                _ if failed.iter().any(|list| list.contains(path)) => ListSays::Present,
+                Some(list) if list.contains(path) => ListSays::Present,
+                Some(_) => ListSays::Absent,
+                None => ListSays::NoList,
             });
             let before = old.get(path).cloned().unwrap_or_default();
-            let record = judge(path.as_bytes(), before, word);
+            let record = merge_record(path.as_bytes(), before, listing);
             if !record.is_empty() {
                 expected.insert(path.clone(), record);
             }

@@ -1,4 +1,5 @@
-//! What was there: the baseline of both replicas, and the files that keep it (spec 3).
+//! The baseline, which says what both replicas had after the last run, and the state files that
+//! keep it and what else a task remembers between runs (spec 3).
 
 mod baseline;
 mod error;
@@ -13,8 +14,6 @@ pub mod lists;
 pub mod notes;
 pub mod ours;
 mod show;
-mod show_json;
-mod show_text;
 pub mod snapshot;
 mod store;
 #[cfg(test)]
@@ -29,39 +28,39 @@ pub use identity::{Identity, IdentityFound, RunMark};
 pub use notes::{
     Action, Compared, Inflight, InflightNote, InflightPath, KnownFileSystem, Part, Seen, Settled,
 };
-pub use show::{Ask, Form, ShowError, Verdict, command};
+pub use show::{Ask, Form, ShowError, StateHealth, command};
 pub use snapshot::FileStamp;
-pub use store::{Loaded, Note, RunLists, Saved, StateStore, Weight};
+pub use store::{Loaded, Note, NoteLevel, RunLists, Saved, StateStore};
 
 use crate::tree::{Entry, Inode, Pair, RelPath, Side, Stamp};
 
 /// What the baseline says of one path on one side.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Recorded {
-    /// Nothing was there after the last run.
+    /// The path did not exist after the last run.
     #[default]
     Absent,
-    /// osync 1.3's list says that it existed. Where our own snapshot also knew the path,
-    /// that entry comes along: it serves only if the path still matches it.
+    /// osync 1.3's list says that the path existed. The entry is that of an older snapshot of
+    /// ours, if there is one; it counts only if the path still matches it.
     Listed(Option<Entry>),
-    /// This is what it looked like after the last run, as seen on that side.
+    /// What the path looked like after the last run.
     Seen(Entry),
 }
 
-/// The baseline of one path.
+/// What the baseline says of one path.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Record {
     /// What was there on each side.
     pub was: Pair<Recorded>,
-    /// Marks of skipped deletions: the path was deleted on the other side, is still there
-    /// on this one, and is left alone until it changes (spec 4, SKIP_DELETION).
+    /// Whether a deletion was skipped on this side: the path was deleted on the other side, still
+    /// exists here, and is left alone until it changes (spec 4, SKIP_DELETION).
     pub skipped: Pair<bool>,
 }
 
 /// Where a baseline came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Origin {
-    /// There is none: the first run of this task.
+    /// There is no baseline: this is the first run of the task.
     #[default]
     Nothing,
     /// Our snapshot.
@@ -70,12 +69,12 @@ pub enum Origin {
     Lists,
 }
 
-/// What stands in a baseline beside its paths.
+/// What a baseline keeps beside its paths.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Header {
     /// Where it came from.
     pub origin: Origin,
-    /// The identities that the replicas had.
+    /// The identities of the replicas.
     pub identities: Pair<Option<Identity>>,
     /// When it was written (seconds since the epoch), by the clock of the initiator.
     pub written_at: Stamp,
@@ -83,14 +82,14 @@ pub struct Header {
     pub version: String,
     /// For [`Recorded::Listed`]: the mtime of the list file; what is newer counts as modified.
     pub listed_at: Pair<Stamp>,
-    /// The number of the run that wrote it; none: an earlier version did.
+    /// The number of the run that wrote it; `None` if an earlier version of osync did.
     pub run: Option<u64>,
-    /// Where another file system was mounted, in the order of the paths.
+    /// The mount points, sorted.
     pub mounts: Pair<Vec<RelPath>>,
-    /// Which attributes the digests cover that had to be asked for through rsync.
+    /// Which attributes that had to be read through rsync the digests cover.
     pub covers: Covers,
-    /// Device and inode of the roots. Where a root has others now, that replica was copied or
-    /// restored as a whole, and no inode in it means anything.
+    /// Device and inode of the roots. If a root has others now, the replica was copied or restored
+    /// as a whole, and inode numbers of the baseline say nothing about it.
     pub roots: Pair<Option<Inode>>,
 }
 
@@ -102,7 +101,7 @@ pub struct Covers {
     pub acl: bool,
     /// Extended attributes.
     pub xattr: bool,
-    /// Those of all name spaces, and not only of `user`.
+    /// Extended attributes of all name spaces, not only of `user`.
     pub all_spaces: bool,
 }
 
@@ -123,7 +122,7 @@ impl Default for Header {
 }
 
 impl Record {
-    /// A path that both sides had in step.
+    /// A path that existed on both sides.
     #[must_use]
     pub fn in_step(initiator: Entry, target: Entry) -> Self {
         Record {
@@ -132,13 +131,13 @@ impl Record {
         }
     }
 
-    /// Whether the baseline knows nothing of the path.
+    /// Whether the path existed on neither side.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.was.initiator == Recorded::Absent && self.was.target == Recorded::Absent
     }
 
-    /// Whether the path was there on that side.
+    /// Whether the path existed on this side.
     #[must_use]
     pub fn existed(&self, side: Side) -> bool {
         self.was[side] != Recorded::Absent

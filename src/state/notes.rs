@@ -1,5 +1,5 @@
-//! How far a run has come, for people, for osync 1.3, and for the next run after a crash
-//! (spec 3; spec 4, "Interruption").
+//! What a run notes for the next one: how far it has come, what it has under way, which contents
+//! it compared, and what it knows of the file systems (spec 3; spec 4, "Interruption").
 
 use super::error::StateError;
 use super::files::Durable;
@@ -9,7 +9,7 @@ use crate::tree::{Abilities, Entry, Lack, Pair, RelPath, Side, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The steps of osync 1.3 by which other tools know how far a side has come.
+/// osync 1.3's names for the steps of a run, by which other tools see how far a side has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Listing the replica.
@@ -20,22 +20,22 @@ pub enum Action {
     TimestampList,
     /// Finding conflicts.
     ConflictList,
-    /// Bringing over metadata.
+    /// Copying metadata.
     SyncAttributes,
     /// Updating the replica.
     UpdateReplica,
     /// Deleting.
     DeletePropagation,
-    /// Recording what is there now.
+    /// Listing the replica after the run.
     ReplicaTreeAfter,
-    /// Recording its times.
+    /// Listing its times after the run.
     TimestampListAfter,
-    /// Done.
+    /// The run has ended.
     Synced,
 }
 
 impl Action {
-    /// Its word in the file.
+    /// The word in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl Action {
     }
 }
 
-/// What a run was about to bring over, to set aside and to rename.
+/// What a run is about to transfer, to set aside or to rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inflight {
     /// When the run began, by each side's own clock: what it left has a later ctime.
@@ -61,12 +61,12 @@ pub struct Inflight {
     /// The mount in which each side was written to
     /// ([`Prepared::mount_session`](crate::replica::Prepared::mount_session)), if only one was.
     pub mount_sessions: Pair<Option<String>>,
-    /// What was being transferred or made way.
+    /// The paths.
     pub paths: Vec<InflightPath>,
 }
 
 impl Inflight {
-    /// What is assumed where a note does not say: anything on either side may have made way.
+    /// What is assumed if the note is damaged: anything on either side may have been set aside.
     #[must_use]
     pub fn anything() -> Self {
         let any = |to| InflightPath { path: RelPath::root(), part: Part::MakesWay, to };
@@ -78,41 +78,41 @@ impl Inflight {
     }
 }
 
-/// What the note of a run that was broken off holds (spec 8, "On the disk").
+/// The note that an interrupted run left (spec 8, "On the disk").
 #[derive(Debug, PartialEq, Eq)]
 pub enum InflightNote {
-    /// There is none: no run was broken off.
+    /// There is no note, so no run was interrupted.
     Missing,
-    /// Nothing, or only zeros: a power cut came while it was being written. It was to be on
-    /// the disk before anything was begun, so nothing had been.
+    /// It is empty or all zeros, because the power failed while it was being written. A run
+    /// flushes it before it changes anything, so nothing was changed.
     Empty,
-    /// Something else than was written: a part of it, or damage.
+    /// It is incomplete or damaged.
     Torn,
-    /// What a run was doing.
+    /// What the run had under way.
     Whole(Inflight),
 }
 
-/// One thing under transfer.
+/// One path of the note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InflightPath {
-    /// What.
+    /// The path.
     pub path: RelPath,
     /// What of it.
     pub part: Part,
-    /// Which side it was brought to.
+    /// The side that was being changed.
     pub to: Side,
 }
 
-/// What of a path is under transfer.
+/// What of a path is being changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The entry itself.
     Itself,
-    /// The entry, and all below it.
+    /// The entry and all below it.
     Subtree,
-    /// Only its metadata: nothing can be left behind that is to be removed.
+    /// Only its metadata, so no temporary file can be left behind.
     Metadata,
-    /// What stood there, with all below it, makes way: it is set aside or renamed.
+    /// What was there, with all below it, is being set aside or renamed.
     MakesWay,
 }
 
@@ -140,7 +140,7 @@ impl StateStore {
         self.files.overwrite(&self.side_name(side, "last-action"), line.as_bytes())
     }
 
-    /// How far a side had come: the first word in the file.
+    /// How far a side had come: the first line of the file.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -151,7 +151,7 @@ impl StateStore {
         Ok(line.map(|line| String::from_utf8_lossy(&line).trim().to_owned()))
     }
 
-    /// How often an unfinished run was resumed. What is no number counts as 0.
+    /// How often an unfinished run was resumed; 0 if the file holds no number.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -168,7 +168,7 @@ impl StateStore {
         self.files.update(&self.name("resume-count"), format!("{count}\n").as_bytes())
     }
 
-    /// Notes what is going to be transferred; on disk when this returns.
+    /// Notes what is about to be changed. The note is on the disk when this returns.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -176,7 +176,7 @@ impl StateStore {
         self.files.replace(&self.name("inflight"), Durable::Yes, &encode_inflight(inflight))
     }
 
-    /// What a run that did not come to its end was transferring.
+    /// What a run that did not end had under way.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -189,7 +189,7 @@ impl StateStore {
         Ok(decode_inflight(&bytes).map_or(InflightNote::Torn, InflightNote::Whole))
     }
 
-    /// The transfer is over.
+    /// Removes the note, because nothing is under way any more.
     ///
     /// # Errors
     /// The file cannot be removed.
@@ -197,7 +197,7 @@ impl StateStore {
         self.files.remove(&self.name("inflight"))
     }
 
-    /// The highest number that a run of this task was given; none: none was.
+    /// The highest number that a run of this task was given; `None` before the first.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -230,9 +230,9 @@ impl StateStore {
         self.files.replace(&self.name("run"), Durable::Yes, format!("{number}{FIRST}\n").as_bytes())
     }
 
-    /// Notes the number that this run is given, before it goes to the replicas: a run that is
-    /// killed in between leaves replicas that are newer than the snapshot, and not newer than
-    /// this. On disk when this returns.
+    /// Notes the number that this run is given, before it is written to the replicas. A run that is
+    /// killed in between leaves replicas with a number newer than the snapshot's, but never newer
+    /// than this one. It is on the disk when this returns.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -240,7 +240,7 @@ impl StateStore {
         self.files.replace(&self.name("run"), Durable::Yes, format!("{number}\n").as_bytes())
     }
 
-    /// Keeps the last run's conflicts: finished lines, with their newlines.
+    /// Keeps the last run's conflicts: complete lines, with their newlines.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -325,17 +325,16 @@ fn decode_time(text: &str) -> Option<Stamp> {
     Some(Stamp::new(secs.parse().ok()?, nanos.parse().ok()?))
 }
 
-// ----------------------------------------------------------------------------
-// Contents that were compared, kept until they are recorded: a first contact that was cut off
-// goes on where it was (spec 8, "The same").
+// From here on: contents that were compared. They are kept until the baseline records them, so
+// that an interrupted first run need not compare them again (spec 8, "The same").
 
 const MAGIC: &[u8] = b"osync settled 1\n";
 const CHECKSUM_BYTES: usize = 32;
 
-/// What a file looked like when it was compared. It holds the same as long as it looks so.
+/// What a file looked like when it was compared. As long as it looks the same, the result holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Where.
+    /// Its path.
     pub path: RelPath,
     dev: u32,
     ino: u64,
@@ -352,24 +351,24 @@ impl Seen {
         Seen { path, dev, ino, size, mtime, ctime }
     }
 
-    /// Whether a file still looks so.
+    /// Whether a file still looks the same.
     #[must_use]
-    pub fn is(&self, entry: &Entry) -> bool {
+    pub fn matches(&self, entry: &Entry) -> bool {
         *self == Seen::of(self.path.clone(), entry)
     }
 }
 
-/// A file of each side, and whether they held the same.
+/// A file of each side, and whether their contents are the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settled {
     /// The files.
     pub files: Pair<Seen>,
-    /// What came of it.
+    /// Whether their contents are the same.
     pub same: bool,
 }
 
 impl StateStore {
-    /// Keeps what was found out about contents.
+    /// Keeps the results of comparing contents.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -377,8 +376,8 @@ impl StateStore {
         self.files.replace(&self.name("settled"), Durable::No, &encode(settled))
     }
 
-    /// What a run that did not come to its end found out. It only saves time: what makes no
-    /// sense counts as nothing.
+    /// The results of a run that did not end. They only save time, so a damaged file counts as
+    /// missing.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -387,7 +386,7 @@ impl StateStore {
         Ok(found.and_then(|(bytes, _)| decode(&bytes)).unwrap_or_default())
     }
 
-    /// All of it is recorded.
+    /// Removes the results, because the baseline records them now.
     ///
     /// # Errors
     /// The file cannot be removed.
@@ -441,11 +440,13 @@ fn one(reader: &mut Reader<'_>) -> Result<Settled, Damaged> {
     Ok(Settled { files: Pair::new(initiator, target), same })
 }
 
-/// A file; without a path it has that of the other side.
+/// Reads a file; an empty path stands for the path of the other side's file.
 fn seen(reader: &mut Reader<'_>, across: Option<&RelPath>) -> Result<Seen, Damaged> {
     let path = match (reader.string()?, across) {
         (b"", Some(across)) => across.clone(),
-        (bytes, _) => RelPath::new(bytes).map_err(|_| reader.damaged("a path is none"))?,
+        (bytes, _) => {
+            RelPath::new(bytes).map_err(|_| reader.damaged("a path is not below the replica"))?
+        }
     };
     let (dev, ino, size) = (reader.small()?, reader.number()?, reader.number()?);
     let mut stamp = || -> Result<Stamp, Damaged> {
@@ -455,30 +456,29 @@ fn seen(reader: &mut Reader<'_>, across: Option<&RelPath>) -> Result<Seen, Damag
     Ok(Seen { path, dev, ino, size, mtime: stamp()?, ctime: stamp()? })
 }
 
-// ----------------------------------------------------------------------------
-// What is known of the file systems of both sides, from an earlier run (spec 8).
+// From here on: what an earlier run found out about the file systems of both sides (spec 8).
 
-/// What is tried; what an osync with other trials wrote is found out anew.
+/// The version of the trials. What an osync with other trials wrote is ignored and found out anew.
 const TRIALS: u32 = 1;
 
 /// One side's file system as an earlier run found it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownFileSystem {
-    /// What tells it from another.
+    /// What identifies the file system.
     pub file_system: String,
     /// What it can do.
     pub abilities: Abilities,
-    /// How many entries cannot be there, as last told.
+    /// How many entries it cannot store, as reported last.
     #[serde(default)]
     pub left_out: BTreeMap<Lack, u64>,
 }
 
-/// What of the metadata a run compared.
+/// Which metadata a run compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Compared {
     /// Permissions.
     pub permissions: bool,
-    /// Whether files can be executed; matters only without permissions.
+    /// Executability; matters only without permissions.
     pub executability: bool,
     /// Owners.
     pub owner: bool,
@@ -494,8 +494,8 @@ struct Written {
 }
 
 impl StateStore {
-    /// What is known of the file systems. What cannot be understood (an empty file after a
-    /// power cut, say) counts as not known: it is found out again.
+    /// What is known of the file systems. A damaged file, for example an empty one after a power
+    /// failure, counts as missing: it is all found out again.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -508,7 +508,7 @@ impl StateStore {
             .unwrap_or_default())
     }
 
-    /// What the last run that came to its end compared; none if that is not known.
+    /// What the last run that ended compared; `None` if that is not known.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -536,7 +536,7 @@ impl StateStore {
     ) -> Result<(), StateError> {
         let Pair { initiator, target } = known.clone();
         let written = Written { trials: TRIALS, initiator, target };
-        // numbers, texts and maps of them can always be written as JSON
+        // Numbers, texts and maps of them can always be written as JSON.
         let bytes = serde_json::to_vec(&written).unwrap_or_default();
         self.files.update(&self.name("file-systems"), &bytes)
     }
@@ -662,7 +662,7 @@ mod settled_tests {
         (entry.size, entry.ino) = (5, 9);
         let seen = Seen::of(RelPath::new("a").unwrap(), &entry);
         entry.mode = 0o600;
-        assert!(seen.is(&entry));
+        assert!(seen.matches(&entry));
         type Change = fn(&mut Entry);
         let changes: [Change; 5] = [
             |e| e.size = 6,
@@ -674,7 +674,7 @@ mod settled_tests {
         for change in changes {
             let mut entry = entry.clone();
             change(&mut entry);
-            assert!(!seen.is(&entry), "{entry:?}");
+            assert!(!seen.matches(&entry), "{entry:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Our own file: the baseline with everything beside it (spec 3; docs/state-format.md).
+//! The snapshot file: the baseline with its header and a checksum (spec 3; docs/state-format.md).
 
 use super::baseline::Baseline;
 use super::format::{Damaged, Reader, put_number, put_string};
@@ -6,11 +6,11 @@ use super::{Covers, Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
 
-/// The version that this osync writes. It reads all before it.
+/// The format that this osync writes. It reads all earlier ones too.
 pub const VERSION: u64 = 2;
 
-/// What may stand at the end of a header since version 2: a tag, and a string that holds the
-/// value. Tags that are not known are passed over.
+/// The fields that may follow at the end of a header since version 2: a tag, then a string with
+/// the value. Unknown tags are ignored.
 mod tag {
     /// Device and inode of the initiator's root.
     pub const INITIATOR_ROOT: u64 = 1;
@@ -30,7 +30,7 @@ const CHECKSUM_BYTES: usize = 32;
 /// BLAKE3 of a file's bytes.
 pub type Digest = [u8; 32];
 
-/// What tells a file from one that was written later, without reading it.
+/// What tells a file from one that replaced it, without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     /// Inode number.
@@ -44,32 +44,32 @@ pub struct FileStamp {
 /// The list of one side as it was written with a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WrittenList {
-    /// Its bytes.
+    /// The digest of its bytes.
     pub digest: Digest,
-    /// Its file: as long as that is the same, it need not be read.
+    /// Its file: as long as this is the same, the list need not be read.
     pub stamp: FileStamp,
 }
 
-/// How the list of one side looks if osync 1.3 has not run since.
+/// Recognises the list of one side as one that this osync wrote, and not osync 1.3 since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ListMark {
     /// The list that belongs to the snapshot.
     pub written: Option<WrittenList>,
-    /// The list that lay there when the snapshot was written. It still does if the run was
-    /// interrupted right then.
+    /// The list that this snapshot's list replaced. It is still there if the run was killed
+    /// between writing the snapshot and the list.
     pub replaced: Option<Digest>,
 }
 
 /// Why a snapshot cannot be used. It never counts as "nothing existed".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
-    /// It is ours, but not as it was written.
+    /// It was written by osync, but was changed or cut since.
     #[error(
         "the snapshot is damaged ({0}). Restore the file from a backup, or move it away: then \
          the lists beside it say which paths existed. --initialize starts over with the present trees"
     )]
     Damaged(String),
-    /// It is something else.
+    /// It is some other file.
     #[error(
         "this is not a snapshot of osync. Move it away, or choose another state directory or \
          --instance-id. --initialize starts over with the present trees"
@@ -133,7 +133,8 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListMark>), SnapshotErro
             SnapshotError::Foreign
         });
     }
-    // every version ends with the checksum of all before, so damage is told from news
+    // Every version ends with a checksum of all before it. So a damaged file is not taken for one
+    // of a newer version.
     let short = || SnapshotError::Damaged("it is cut short".to_owned());
     let end = bytes.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end >= MAGIC.len());
     let (content, checksum) = bytes.split_at(end.ok_or_else(short)?);
@@ -150,7 +151,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListMark>), SnapshotErro
     let start = reader.at();
     reader.take(length)?;
     if !reader.is_done() {
-        return Err(reader.damaged("something stands behind the paths").into());
+        return Err(reader.damaged("there are bytes after the paths").into());
     }
     let body = start..start + length;
     Ok((Baseline::from_bytes(header, bytes, body)?, marks))
@@ -217,8 +218,8 @@ fn put_tagged(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
     put_string(out, value);
 }
 
-/// The fields at the end of a header, into the header.
-fn take_tagged(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damaged> {
+/// Reads the tagged fields at the end of a header into `header`.
+fn read_tagged_fields(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damaged> {
     let mut before = 0;
     while !reader.is_done() {
         let tag = reader.number()?;
@@ -237,12 +238,12 @@ fn take_tagged(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damag
                     if tag == tag::INITIATOR_MOUNTS { Side::Initiator } else { Side::Target };
                 while !value.is_done() {
                     let path = RelPath::new(value.string()?).ok().filter(|path| !path.is_root());
-                    let path = path.ok_or_else(|| value.damaged("a mount point is no path"))?;
+                    let path = path.ok_or_else(|| value.damaged("a mount point is not a path"))?;
                     header.mounts[side].push(path);
                 }
             }
             tag::RUN => header.run = Some(value.number()?),
-            // A later osync's, which this one can do without.
+            // A field of a later osync, which this one does not need.
             _ => continue,
         }
         if !value.is_done() {
@@ -280,10 +281,10 @@ fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), 
         run: None,
     };
     if format > 1 {
-        take_tagged(&mut reader, &mut header)?;
+        read_tagged_fields(&mut reader, &mut header)?;
     }
     if !reader.is_done() {
-        return Err(reader.damaged("something stands behind its header"));
+        return Err(reader.damaged("there are bytes after its header"));
     }
     Ok((header, Pair::new(initiator.2, target.2)))
 }
@@ -305,11 +306,11 @@ fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
-/// In version 1 a byte of 0 is left out.
+/// Version 1 omits the byte if it would be 0.
 fn covers(reader: &mut Reader<'_>, version: u64) -> Result<Covers, Damaged> {
     let [bits] = reader.array()?;
     if bits > 7 || (bits == 0 && version == 1) {
-        return Err(reader.damaged("nobody knows which attributes it covers"));
+        return Err(reader.damaged("the byte for the attributes that it covers is wrong"));
     }
     let is_set = |bit: u8| bits & bit != 0;
     Ok(Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) })

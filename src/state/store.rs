@@ -1,4 +1,5 @@
-//! The state files of one task: loading the baseline, and keeping the next one (spec 3).
+//! The state files of one task: loads the baseline before a run and saves the next one after it
+//! (spec 3).
 
 use super::baseline::Baseline;
 use super::error::{Shown, StateError};
@@ -13,47 +14,48 @@ use crate::tree::{Pair, RelPath, Side, Stamp};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
-/// How much a note matters.
+/// The level at which a note is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weight {
-    /// Worth a line.
+pub enum NoteLevel {
+    /// An ordinary notice.
     Notice,
-    /// Something is not as it should be.
+    /// Something is wrong.
     Warning,
 }
 
-/// Something to tell about the state that was found.
+/// Something to report about the state files that were found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
-    /// How much it matters.
-    pub weight: Weight,
-    /// What.
+    /// The level.
+    pub level: NoteLevel,
+    /// The message.
     pub text: String,
 }
 
-/// The baseline as it was found.
+/// The baseline as it was loaded.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What was there after the last run.
+    /// What both sides had after the last run.
     pub baseline: Baseline,
-    /// What to tell about it.
+    /// What to report about it.
     pub notes: Vec<Note>,
-    /// The lists that lie there now.
+    /// The lists in the state directory.
     lists: Pair<Option<FoundList>>,
-    /// Whether all files are there as the last run left them.
+    /// Whether all files are as the last run left them, so that an equal baseline need not be
+    /// saved again.
     complete: bool,
 }
 
 impl Loaded {
-    /// Puts the same baseline in its place, with other spellings of some names.
+    /// Replaces the baseline by one with other spellings of some names.
     pub fn respell(&mut self, baseline: Baseline) {
         self.baseline = baseline;
-        // the files say something else now
+        // The files on the disk have the old spellings.
         self.complete = false;
     }
 }
 
-/// What a run did beside its baseline.
+/// What else a run records: its deletions.
 #[derive(Debug, Default)]
 pub struct RunLists {
     /// Paths found deleted on each side.
@@ -62,12 +64,12 @@ pub struct RunLists {
     pub failed_deletes: Pair<Vec<RelPath>>,
 }
 
-/// Whether a run had anything to keep.
+/// Whether a run had anything to save.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Saved {
-    /// The baseline is the one before; its files were not touched.
+    /// The baseline is the same as before; its files were not touched.
     Unchanged,
-    /// Snapshot and lists are new.
+    /// The snapshot and the lists were written.
     Written,
 }
 
@@ -79,7 +81,7 @@ pub struct StateStore {
 }
 
 impl StateStore {
-    /// Looks at nothing yet.
+    /// The state of a task. Reads nothing yet.
     ///
     /// # Errors
     /// The instance id cannot be a part of file names.
@@ -136,31 +138,35 @@ impl StateStore {
         format!("{side}-{what}-{}", self.instance)
     }
 
-    /// The baseline after the last run, be it ours or one of osync 1.3. Changes nothing.
+    /// The baseline after the last run, whether it was one of this osync or of osync 1.3. Changes
+    /// no file.
     ///
     /// # Errors
-    /// A file cannot be read, or the snapshot is damaged, foreign or newer. That never
-    /// counts as "nothing existed": only [`StateStore::start_over`] does.
+    /// A file cannot be read, or the snapshot is damaged, foreign or newer. Such a file never
+    /// counts as "nothing existed"; only [`StateStore::start_over`] does that.
     pub fn load(&self) -> Result<Loaded, StateError> {
         let old = self.read_snapshot()?;
         let marks = old.as_ref().map(|(_, marks, _)| *marks).unwrap_or_default();
         let written_at = old.as_ref().map(|(_, _, stamp)| stamp.mtime);
         let lists = self.find_lists(&marks, written_at)?;
         let old = old.map(|(baseline, _, _)| baseline);
-        let foreign =
-            Side::BOTH.iter().any(|side| lists[*side].is_some_and(|l| l.ours == Ours::No));
+        let foreign = Side::BOTH
+            .iter()
+            .any(|side| lists[*side].is_some_and(|l| l.writer == ListWriter::Osync13));
         if foreign {
             let listed_at = lists.map(|list| list.map(|list| list.stamp.mtime));
             let (baseline, notes) = self.adopt(old.as_ref(), listed_at)?;
             return Ok(Loaded { baseline, notes, lists, complete: false });
         }
         let complete = old.is_some()
-            && Side::BOTH.iter().all(|side| lists[*side].is_some_and(|l| l.ours == Ours::Yes));
+            && Side::BOTH
+                .iter()
+                .all(|side| lists[*side].is_some_and(|l| l.writer == ListWriter::Snapshot));
         let baseline = old.unwrap_or_else(Baseline::empty);
         Ok(Loaded { baseline, notes: Vec::new(), lists, complete })
     }
 
-    /// For `--initialize`: nothing existed, whatever the files say.
+    /// An empty baseline, whatever the files say (`--initialize`).
     ///
     /// # Errors
     /// The lists cannot be read.
@@ -189,11 +195,11 @@ impl StateStore {
         Ok(Some((baseline, marks, stamp)))
     }
 
-    /// Keeps the baseline that a run achieved. Where nothing changed, nothing is written.
+    /// Saves the baseline that a run achieved; writes nothing if nothing changed.
     ///
-    /// First the snapshot takes its place, then the lists. In between the old lists lie
-    /// beside the new snapshot, which knows their digests, so that they are not taken for
-    /// lists that osync 1.3 has written since (docs/state-format.md, "Order of writing").
+    /// The snapshot is replaced first, then the lists. If the run is killed in between, the old
+    /// lists are beside the new snapshot. The snapshot has their digests, so that they are not
+    /// taken for lists that osync 1.3 has written since (docs/state-format.md, "Order of writing").
     ///
     /// # Errors
     /// A file cannot be written. Then each file is either its old or its new version.
@@ -220,14 +226,14 @@ impl StateStore {
 
     /// Whether [`StateStore::save`] would write a new baseline.
     #[must_use]
-    pub fn is_news(&self, before: &Loaded, after: &Baseline) -> bool {
+    pub fn needs_saving(&self, before: &Loaded, after: &Baseline) -> bool {
         !before.complete
-            || !says_the_same(&before.baseline, after, &header(&before.baseline, after))
+            || !is_equivalent(&before.baseline, after, &header(&before.baseline, after))
     }
 
     fn save_baseline(&self, before: &Loaded, after: &Baseline) -> Result<Saved, StateError> {
         let header = header(&before.baseline, after);
-        if before.complete && says_the_same(&before.baseline, after, &header) {
+        if before.complete && is_equivalent(&before.baseline, after, &header) {
             return Ok(Saved::Unchanged);
         }
         self.files.sweep(&self.names())?;
@@ -253,7 +259,8 @@ impl StateStore {
         Ok(Saved::Written)
     }
 
-    /// Writes a list beside the one it is to replace; none if that says the same.
+    /// Writes a list to a temporary file beside the one it is to replace; returns no file if the
+    /// two are equal.
     fn prepare_list(
         &self,
         side: Side,
@@ -278,7 +285,7 @@ impl StateStore {
         })
     }
 
-    /// All names that files of this task have.
+    /// The names of all state files of this task.
     pub(super) fn names(&self) -> Vec<String> {
         let of_side = ["tree-after", "deleted-list", "failed-delete", "last-action"];
         let of_task = [
@@ -301,8 +308,8 @@ impl StateStore {
     }
 }
 
-/// What is kept beside the paths. Of a path that was not decided (a failed deletion, say)
-/// the word of osync 1.3's list is kept, and with it the time of that list.
+/// The header to save. A path that was not decided, for example because its deletion failed, keeps
+/// what osync 1.3's list said of it, so the time of that list is kept too.
 fn header(before: &Baseline, after: &Baseline) -> Header {
     let mut header = after.header().clone();
     for side in Side::BOTH {
@@ -314,8 +321,8 @@ fn header(before: &Baseline, after: &Baseline) -> Header {
     header
 }
 
-/// Whether two baselines differ in nothing but when and by whom they were written.
-fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
+/// Whether two baselines are equal except for when and by which version they were written.
+fn is_equivalent(before: &Baseline, after: &Baseline, header: &Header) -> bool {
     let old = before.header();
     before.body() == after.body()
         && old.identities == header.identities
@@ -325,30 +332,28 @@ fn says_the_same(before: &Baseline, after: &Baseline, header: &Header) -> bool {
         && old.roots == header.roots
 }
 
-// ----------------------------------------------------------------------------
-// Whose the lists are that lie there: ours, or has osync 1.3 run since (spec 3)?
+// From here on: whether the lists are ours, or osync 1.3 has run and written them since (spec 3).
 
-/// A list that lies there.
+/// A list in the state directory.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FoundList {
     pub(super) stamp: FileStamp,
     pub(super) digest: Digest,
-    pub(super) ours: Ours,
+    pub(super) writer: ListWriter,
 }
 
-/// Whether we wrote a list that was found.
+/// Which run wrote a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ours {
-    /// It belongs to the snapshot.
-    Yes,
-    /// It belongs to the snapshot before; the run that wrote the present one was
-    /// interrupted before it came to the lists.
-    Older,
-    /// No: osync 1.3 did.
-    No,
+pub(super) enum ListWriter {
+    /// The run that wrote the snapshot.
+    Snapshot,
+    /// An earlier run; the one that wrote the snapshot was killed before it wrote the list.
+    EarlierRun,
+    /// osync 1.3.
+    Osync13,
 }
 
-/// How a list looks.
+/// The state of a list, for `osync state verify`.
 #[derive(Debug)]
 pub(super) struct ListState {
     pub(super) status: &'static str,
@@ -369,7 +374,7 @@ impl StateStore {
         Ok(found)
     }
 
-    /// Looks whose a list is; reads it only where its inode, size and time do not tell.
+    /// Finds out which run wrote a list; reads it only if its inode, size and time do not tell.
     fn find_list(
         &self,
         side: Side,
@@ -379,15 +384,19 @@ impl StateStore {
         let name = self.side_name(side, "tree-after");
         let Some((mut file, stamp)) = self.files.open(&name)? else { return Ok(None) };
         if let Some(written) = mark.written.filter(|written| written.stamp == stamp) {
-            return Ok(Some(FoundList { stamp, digest: written.digest, ours: Ours::Yes }));
+            return Ok(Some(FoundList {
+                stamp,
+                digest: written.digest,
+                writer: ListWriter::Snapshot,
+            }));
         }
         let digest = digest_of(&mut file)
             .map_err(|cause| StateError::file("read", self.files.path(&name), cause))?;
-        let ours = whose(mark, digest, stamp, snapshot_at);
-        Ok(Some(FoundList { stamp, digest, ours }))
+        let writer = list_writer(mark, digest, stamp, snapshot_at);
+        Ok(Some(FoundList { stamp, digest, writer }))
     }
 
-    /// Looks through the whole snapshot; none if there is none, else how many paths it has.
+    /// Checks the whole snapshot and returns how many paths it has; `None` if there is no snapshot.
     pub(super) fn verify_snapshot(&self) -> Result<Option<u64>, StateError> {
         let Some((baseline, _, _)) = self.read_snapshot()? else { return Ok(None) };
         let wrong = |why: Damaged| StateError::Snapshot {
@@ -398,7 +407,7 @@ impl StateStore {
         Ok(Some(baseline.len()))
     }
 
-    /// Reads a list, and compares it with what the snapshot, if it can be used, says of it.
+    /// Reads a list and compares it with what the snapshot, if it is usable, says of it.
     pub(super) fn verify_list(&self, side: Side) -> Result<ListState, StateError> {
         let Some((bytes, stamp)) = self.files.read(&self.side_name(side, "tree-after"))? else {
             return Ok(ListState { status: "missing", paths: None, refused: None });
@@ -407,11 +416,13 @@ impl StateStore {
         let digest = *blake3::hash(&bytes).as_bytes();
         let status = match snapshot {
             None => "without snapshot",
-            Some((_, marks, at)) => match whose(&marks[side], digest, stamp, Some(at.mtime)) {
-                Ours::Yes => "ok",
-                Ours::Older => "left by an interrupted run",
-                Ours::No => "written by osync 1.3 since",
-            },
+            Some((_, marks, at)) => {
+                match list_writer(&marks[side], digest, stamp, Some(at.mtime)) {
+                    ListWriter::Snapshot => "ok",
+                    ListWriter::EarlierRun => "left by an interrupted run",
+                    ListWriter::Osync13 => "written by osync 1.3 since",
+                }
+            }
         };
         let list = lists::parse(&bytes);
         let refused = list.refused.map(|(count, _)| count);
@@ -419,14 +430,20 @@ impl StateStore {
     }
 }
 
-/// Who wrote a list. One that was replaced by ours counts as left over only if it is not
-/// younger than the snapshot: otherwise osync 1.3 has run, and came to the same list.
-fn whose(mark: &ListMark, digest: Digest, stamp: FileStamp, snapshot_at: Option<Stamp>) -> Ours {
+/// Which run wrote a list. A list with the digest of the one that the snapshot's run was to replace
+/// was left by a killed run only if it is not newer than the snapshot. If it is newer, osync 1.3
+/// has run since, and came to the same list.
+fn list_writer(
+    mark: &ListMark,
+    digest: Digest,
+    stamp: FileStamp,
+    snapshot_at: Option<Stamp>,
+) -> ListWriter {
     let older = snapshot_at.is_some_and(|at| stamp.mtime <= at) && mark.replaced == Some(digest);
     match mark.written {
-        Some(written) if written.digest == digest => Ours::Yes,
-        _ if older => Ours::Older,
-        _ => Ours::No,
+        Some(written) if written.digest == digest => ListWriter::Snapshot,
+        _ if older => ListWriter::EarlierRun,
+        _ => ListWriter::Osync13,
     }
 }
 
@@ -443,12 +460,11 @@ fn digest_of(file: &mut std::fs::File) -> io::Result<Digest> {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Taking over from osync 1.3: its lists are read, and what they hold that cannot be used
-// is told.
+// From here on: taking over from osync 1.3, by its lists.
 
 impl StateStore {
-    /// The baseline that the lists give, with the snapshot if there is one.
+    /// The baseline that the lists and the snapshot, if there is one, give together; and what to
+    /// report about it.
     pub(super) fn adopt(
         &self,
         old: Option<&Baseline>,
@@ -492,19 +508,19 @@ impl StateStore {
         let path = Shown::new(self.files.path(&self.side_name(side, what)));
         let first = escape(first);
         let text = format!(
-            "state file {path}: {count} line(s) are no paths below a replica and were passed \
-             over, the first is '{first}'"
+            "state file {path}: {count} line(s) are not paths below a replica and were \
+             ignored; the first is '{first}'"
         );
-        Some(Note { weight: Weight::Warning, text })
+        Some(Note { level: NoteLevel::Warning, text })
     }
 
     fn missing(&self, side: Side, old: Option<&Baseline>) -> Note {
         let path = Shown::new(self.files.path(&self.side_name(side, "tree-after")));
-        let so = match old {
+        let consequence = match old {
             Some(_) => format!("for the {side} the snapshot says what existed"),
             None => format!("so nothing counts as deleted on the {side}"),
         };
-        Note { weight: Weight::Warning, text: format!("there is no list {path}: {so}") }
+        Note { level: NoteLevel::Warning, text: format!("there is no list {path}: {consequence}") }
     }
 }
 
@@ -513,5 +529,5 @@ fn came_from(old: Option<&Baseline>) -> Note {
         Some(_) => "osync 1.3 has run since the last run of this osync: its lists say what existed",
         None => "there is no snapshot yet: the lists of osync 1.3 say what existed",
     };
-    Note { weight: Weight::Notice, text: text.to_owned() }
+    Note { level: NoteLevel::Notice, text: text.to_owned() }
 }

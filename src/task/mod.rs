@@ -34,7 +34,7 @@ use crate::report::{Event, Level, Log, Reporter, mail};
 use crate::state::journal::Done;
 use crate::state::ours::TooOpen;
 use crate::state::{
-    Action, Baseline, Inflight, InflightPath, Note, Part, StateDir, StateStore, Weight,
+    Action, Baseline, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use attributes::Reader;
@@ -490,9 +490,9 @@ impl Task<'_> {
 
     fn tell_notes(&self, notes: &[Note]) {
         for note in notes {
-            match note.weight {
-                Weight::Notice => self.say(Level::Notice, &note.text),
-                Weight::Warning => {
+            match note.level {
+                NoteLevel::Notice => self.say(Level::Notice, &note.text),
+                NoteLevel::Warning => {
                     self.around.reporter().problem(Level::Warn, None, None, &note.text);
                 }
             }

@@ -237,7 +237,7 @@ impl Task<'_> {
         history: &History<'_>,
         next: Baseline,
     ) -> Result<Baseline, Halt> {
-        if !history.store.is_news(history.loaded, &next) {
+        if !history.store.needs_saving(history.loaded, &next) {
             return Ok(next);
         }
         let before = history.loaded.baseline.header();

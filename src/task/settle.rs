@@ -189,7 +189,7 @@ impl Task<'_> {
             let found = |side: Side| {
                 let seen = &one.files[side];
                 let id = trees[side].find(&seen.path)?;
-                seen.is(trees[side].entry(id)).then_some(id)
+                seen.matches(trees[side].entry(id)).then_some(id)
             };
             let (Some(i), Some(t)) = (found(Side::Initiator), found(Side::Target)) else {
                 return false;

@@ -3,7 +3,7 @@
 
 use osync::testing::state::{
     Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath, Loaded,
-    Origin, Part, Record, Recorded, RunLists, Saved, StateDir, StateStore, Verdict, command,
+    Origin, Part, Record, Recorded, RunLists, Saved, StateDir, StateHealth, StateStore, command,
 };
 use osync::testing::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
@@ -324,7 +324,7 @@ fn links_and_other_oddities_among_our_files_are_not_followed() {
     let list = work.join("state/initiator-tree-after-t");
     fs::remove_file(&list).unwrap();
     fs::create_dir(&list).unwrap();
-    assert!(inside().start_over().unwrap_err().to_string().contains("no regular file"));
+    assert!(inside().start_over().unwrap_err().to_string().contains("not a regular file"));
     fs::remove_dir(&list).unwrap();
     save().unwrap();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
@@ -337,8 +337,8 @@ fn troubles_with_the_directory_name_it_and_what_to_do() {
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     for (place, id, expected) in [
-        (file.clone(), "t".to_owned(), "no directory"),
-        (file.join("below"), "t".to_owned(), "no directory"),
+        (file.clone(), "t".to_owned(), "not a directory"),
+        (file.join("below"), "t".to_owned(), "not a directory"),
         (dir.path().to_owned(), "x".repeat(250), "shorter INSTANCE_ID"),
     ] {
         let store = StateStore::open(StateDir::Custom(place.clone()), &id).unwrap();
@@ -483,7 +483,7 @@ fn a_run_killed_at_any_moment_leaves_one_baseline_or_the_other() {
     assert!(files(dir.path()).keys().all(|name| !name.starts_with('.')), "all is swept up");
 }
 
-fn asked(ask: Ask, dir: &Path, ids: &[&str]) -> (Verdict, Vec<serde_json::Value>) {
+fn asked(ask: Ask, dir: &Path, ids: &[&str]) -> (StateHealth, Vec<serde_json::Value>) {
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
     let mut out = Vec::new();
     let verdict =
@@ -573,7 +573,7 @@ fn state_is_shown_as_lines_of_json() {
     let dir = TempDir::new().unwrap();
     save(&store(dir.path(), "t"), &everything());
     let (verdict, lines) = asked(Ask::Show, dir.path(), &["t"]);
-    assert_eq!((verdict, lines.len()), (Verdict::Sound, 10));
+    assert_eq!((verdict, lines.len()), (StateHealth::Sound, 10));
     assert_eq!(lines[0]["instance"], "t");
     assert_eq!(lines[0]["origin"], "snapshot");
     assert_eq!(lines[0]["paths"], 9);
@@ -604,7 +604,7 @@ fn verifying_finds_damage_and_tells_whose_the_lists_are() {
         lines.iter().map(|line| line["status"].as_str().unwrap().to_owned()).collect()
     };
     let (verdict, lines) = asked(Ask::Verify, dir.path(), &[]);
-    assert_eq!((verdict, status(&lines)), (Verdict::Sound, vec!["ok".to_owned(); 6]));
+    assert_eq!((verdict, status(&lines)), (StateHealth::Sound, vec!["ok".to_owned(); 6]));
     assert_eq!(lines[0]["paths"], 9);
     let named = ["snapshot-a", "initiator-tree-after-a", "target-tree-after-a"];
     for (line, name) in lines.iter().zip(named) {
@@ -617,7 +617,7 @@ fn verifying_finds_damage_and_tells_whose_the_lists_are() {
     assert_eq!(
         (verdict, status(&lines)),
         (
-            Verdict::Sound,
+            StateHealth::Sound,
             vec!["ok".to_owned(), "missing".to_owned(), "written by osync 1.3 since".to_owned()]
         )
     );
@@ -626,7 +626,7 @@ fn verifying_finds_damage_and_tells_whose_the_lists_are() {
     bytes[100] ^= 1;
     fs::write(dir.path().join("snapshot-b"), bytes).unwrap();
     let (verdict, lines) = asked(Ask::Verify, dir.path(), &["a", "b"]);
-    assert_eq!(verdict, Verdict::Unsound);
+    assert_eq!(verdict, StateHealth::Unsound);
     assert!(lines[3]["why"].as_str().unwrap().contains("checksum"), "{lines:?}");
 
     let place = StateDir::Custom(dir.path().to_owned());
