@@ -6,7 +6,7 @@ use super::record::record;
 use super::testing::{
     Files, Situation, afterwards, carry_out, path, plan, plan_with, rules, situation, tree, words,
 };
-use super::{Act, Plan, Rules, Settle, as_found, reconcile};
+use super::{Act, Plan, Rules, Settle, initialise, reconcile};
 use crate::report::Level;
 use crate::state::{Baseline, Recorded};
 use crate::tree::same::Comparison;
@@ -462,7 +462,7 @@ fn initialised(situation: &Situation, answer: Comparison) -> (Vec<String>, Situa
     let mut rules = rules();
     let trees = &situation.trees;
     let (plan, achieved) = loop {
-        let (plan, achieved) = as_found(trees, &rules);
+        let (plan, achieved) = initialise(trees, &rules);
         if plan.doubts.is_empty() {
             break (plan, achieved);
         }

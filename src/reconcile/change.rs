@@ -1,4 +1,5 @@
-//! An entry against its own side's baseline (spec 4, "Deciding one path").
+//! Compares an entry with its own side's baseline (spec 4, "Deciding one path"), and finds out for
+//! which entries attributes or contents have to be read to do so.
 
 use crate::config::Preserve;
 use crate::state::{Baseline, Covers, Damaged, Recorded};
@@ -15,7 +16,7 @@ pub enum Change {
     Deleted,
     /// Not there before, there now.
     Created,
-    /// As it was.
+    /// The same as before.
     Unchanged,
     /// Only mode, owner, group, ACL or attributes changed: no new work.
     Metadata,
@@ -31,18 +32,18 @@ impl Change {
     }
 }
 
-/// What a comparison with a side's own baseline is made with.
+/// The settings of a comparison with a side's own baseline.
 #[derive(Clone, Copy, Debug)]
 pub struct Measure<'a> {
-    /// The date of osync 1.3's list, for paths of which only the list tells.
+    /// The date of osync 1.3's list, for paths that only the list knows.
     pub listed_at: Stamp,
     /// Which metadata counts.
     pub preserve: &'a Preserve,
-    /// Whether inode numbers count.
+    /// Whether inode numbers can be compared.
     pub inodes: Inodes,
 }
 
-/// Compares what is there with what was there; none: a doubt, which only content can settle.
+/// Compares what a side has with its baseline; `None` if only the content can tell.
 #[must_use]
 pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Change> {
     let Some(now) = now else {
@@ -66,14 +67,14 @@ pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Ch
 fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<Change> {
     match content_change(now, before, by.inodes) {
         ContentChange::Changed => Some(Change::Modified),
-        ContentChange::Unchanged => Some(with_that_content(now, before, by.preserve)),
+        ContentChange::Unchanged => Some(metadata_change(now, before, by.preserve)),
         ContentChange::Doubt => None,
     }
 }
 
-/// The change of an entry whose content is what it was.
+/// The change of an entry whose content is unchanged.
 #[must_use]
-pub fn with_that_content(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
+pub fn metadata_change(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
     if same_metadata(now, before, preserve) { Change::Unchanged } else { Change::Metadata }
 }
 
@@ -98,12 +99,9 @@ fn same_mode(a: u16, b: u16, kind: Kind, preserve: &Preserve) -> bool {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Whose ACLs and extended attributes must be asked for, where that costs a call of rsync
-// (docs/fidelity.md).
-//
-// A digest holds as long as ctime and inode stay. An unknown ctime in the baseline says that
-// the digests beside it are to be asked for again.
+// From here on: which entries' ACLs and extended attributes have to be read, where that takes a
+// call of rsync (docs/fidelity.md). A digest is valid as long as ctime and inode stay the same. An
+// unknown ctime in the baseline means that the digests beside it have to be read again.
 
 /// The digests of an entry's ACLs and of its extended attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,13 +111,13 @@ pub struct Digests {
 }
 
 impl Digests {
-    /// Those that an entry has.
+    /// The digests of an entry.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {
         Digests { acl: entry.extra().acl, xattr: entry.extra().xattr }
     }
 
-    /// Gives them to an entry.
+    /// Stores them in an entry.
     pub fn put_into(self, entry: &mut Entry) {
         let Digests { acl, xattr } = self;
         if Digests::of(entry) != self {
@@ -128,10 +126,10 @@ impl Digests {
     }
 }
 
-/// What is known of a side's attributes before anybody is asked.
+/// What the baseline knows of a side's attributes.
 #[derive(Debug, Default)]
 pub struct Recalled {
-    /// Digests of the baseline that still hold.
+    /// Digests of the baseline that are still valid.
     pub holds: Vec<(NodeId, Digests)>,
     /// The other entries that take part, with what the baseline says of them, if anything.
     pub asked: Vec<(NodeId, Option<Digests>)>,
@@ -183,21 +181,19 @@ pub fn doubt_fresh(tree: &mut Tree, began: Stamp) {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Which contents must be read (CHECKSUM; spec 4, "Deciding one path").
-//
-// A digest holds as long as size, mtime, ctime and inode stay, so an unchanged file is not
-// read again. Read are files that agree in size and time with what the other side has, and
-// files that look as they did but were touched.
+// From here on: which contents have to be read (CHECKSUM; spec 4, "Deciding one path"). A digest is
+// valid as long as size, mtime, ctime and inode stay the same, so an unchanged file is not read
+// again. Read are files that agree in size and time with the other side's, and files that were
+// touched but look the same.
 
-/// Gives an entry a digest of a sort.
+/// Stores a digest of its content in an entry. `sort` names the algorithm.
 pub fn set_digest(entry: &mut Entry, sort: u8, mut digest: [u8; 32]) {
     digest[0] = sort;
     entry.set_extra(Extra { content: Some(digest), ..entry.extra().clone() });
 }
 
-/// Takes over the digests of the baseline that still hold, and tells which files must be
-/// read for one.
+/// Copies the digests of the baseline that are still valid into the trees, and returns the files
+/// that have to be read.
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
@@ -221,7 +217,7 @@ pub fn recall_contents(
             if !stamps_agree(now, before) {
                 continue;
             }
-            // A ctime that is a copy of the mtime tells nothing.
+            // On a file system without a ctime of its own, the ctime proves nothing.
             let is_untouched = now.ctime == before.ctime && now.ino == before.ino;
             if is_untouched && abilities[side].own_ctime {
                 set_digest(now, sort, digest);

@@ -3,7 +3,7 @@
 //! One pass down the tree decides what does not depend on what lies below; one pass up
 //! settles directories that exist on one side only, whose fate follows their content.
 
-use super::change::{Change, Measure, change, same_metadata, with_that_content};
+use super::change::{Change, Measure, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
 use super::plan::{Act, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
 use super::{Rules, Writes};
@@ -25,8 +25,8 @@ pub struct Facts<'a> {
     pub rules: &'a Rules,
     /// Whether the inode numbers of a side count.
     pub inodes: Pair<Inodes>,
-    /// Whether a file is the one of the baseline only its content can tell, and that is not
-    /// known yet, or cannot be known; by [`PathId::index`].
+    /// Whether only the content could tell if the file is that of the baseline, and it was not or
+    /// could not be compared; by [`PathId::index`].
     pub in_doubt: Vec<bool>,
     /// What must be compared to settle these doubts.
     pub doubts: Vec<Doubt>,
@@ -74,7 +74,7 @@ impl<'a> Facts<'a> {
             facts.changes[index] = facts.changes_of(delta, header, path_id);
             for side in Side::BOTH {
                 let mut changed = facts.changes[index][side];
-                // Only what nothing of ours can have taken away counts as deleted.
+                // What an interrupted run may have taken away does not count as deleted.
                 if changed == Change::Deleted
                     && !rules.making_way.is_empty()
                     && rules.explains_absence(&delta.path(path_id), side)
@@ -133,7 +133,7 @@ impl<'a> Facts<'a> {
         };
         let settled = match (entry(doubtful), &record.was[doubtful], self.answer(Pair::new(i, t))) {
             (Some(now), Recorded::Seen(before), Some(Comparison::Same)) => {
-                with_that_content(now, before, &self.rules.preserve)
+                metadata_change(now, before, &self.rules.preserve)
             }
             (_, _, Some(Comparison::Different)) => Change::Modified,
             (_, _, answer) => {
@@ -154,8 +154,8 @@ impl<'a> Facts<'a> {
         Pair::from_fn(|of| if of == side { here } else { across })
     }
 
-    /// Whether the contents of two files are the same, by what is known by now; none: they have
-    /// not been compared yet.
+    /// Whether the contents of two files are the same, as far as is known; `None` if they have not
+    /// been compared yet.
     #[must_use]
     pub fn answer(&self, files: Doubt) -> Option<Comparison> {
         let entries = Pair::from_fn(|side: Side| self.trees[side].entry(files[side]));
@@ -198,7 +198,7 @@ impl<'a> Facts<'a> {
 enum Context {
     /// It is decided on its own.
     Free,
-    /// A conflict of kinds above it was won by this side, whose subtree stands as it is.
+    /// This side won a conflict of kinds above it, and its whole subtree is sent.
     Won(Side),
     /// A path above it is left alone.
     LeftAlone,
@@ -344,7 +344,7 @@ impl<'a> Decide<'a, '_> {
                 )),
             );
         }
-        // Nothing makes way for what cannot come.
+        // What cannot be sent must not displace anything.
         if !self.can_come(path_id, loser) {
             return;
         }
@@ -507,7 +507,7 @@ impl<'a> Decide<'a, '_> {
             Sameness::Different => return Compared::Different,
             Sameness::Doubt => {}
         }
-        // Of which only one side changed, that one goes over.
+        // If only one side changed, that one is sent.
         let one_changed = changes.initiator.is_new_work() != changes.target.is_new_work();
         if one_changed && !alike {
             return Compared::Different;
@@ -559,8 +559,8 @@ impl<'a> Decide<'a, '_> {
         self.plan.verdicts[path_id.index()].time_on = Some(from.other());
     }
 
-    /// A file whose content is another one, although neither its size nor its time tells, goes
-    /// over: somebody may have edited it. But nobody can tell that from damage on the disk.
+    /// Warns of a file whose content changed although its size and time did not. It is sent, because
+    /// somebody may have edited it; but it may also be damage on the disk.
     fn look_for_damage(&mut self, path_id: PathId) {
         for side in Side::BOTH {
             let was = self.plan.delta.record(path_id).map(|record| &record.was[side]);
@@ -626,7 +626,7 @@ impl<'a> Decide<'a, '_> {
     }
 
     fn delete(&mut self, path_id: PathId, on: Side) {
-        // What is mounted on cannot go; what was planned for it is done below it.
+        // A mount point cannot be deleted; only what is below it is.
         let stays = self.facts.rules.policy.skip_deletion[on]
             || self.facts.is_mounted(&self.plan.delta, path_id, on);
         if stays {
@@ -759,13 +759,12 @@ struct Below {
     remains: bool,
 }
 
-// ----------------------------------------------------------------------------
-// Metadata (mode, owner, group, ACL, attributes) as a field of its own, merged three-way
-// (spec 4, "Metadata").
+// From here on: metadata (mode, owner, group, ACL, attributes), which is merged three-way like a
+// field of its own (spec 4, "Metadata").
 
-/// Whether a side's metadata moved against its own baseline.
+/// Whether a side's metadata changed since its own baseline.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Moved {
+enum MetadataChange {
     Yes,
     No,
     NoBaseline,
@@ -795,19 +794,19 @@ fn decide_metadata(facts: &Facts<'_>, plan: &mut Plan, path_id: PathId) {
         return;
     };
     if source == Some(winner) {
-        return; // it goes along with the content
+        return; // it is sent with the content
     }
     let on = winner.other();
     if !facts.rules.can_chown[on] {
-        // Told when it is news, and not by every one-way run. Groups are tried once: some may
-        // be given.
-        let is_news =
-            is_news(plan.delta.record(path_id), entries, preserve) || differs_newly(facts, entries);
+        // Reported once, when the difference is new, and not by every one-way run. The group is
+        // tried once too, because a user may set some groups.
+        let is_new = differs_since_last_run(plan.delta.record(path_id), entries, preserve)
+            || differs_newly(facts, entries);
         let owner = Preserve { owner: false, ..*preserve };
         let both = Preserve { group: false, ..owner };
         let alone = |others| same_metadata(entries.initiator, entries.target, others);
-        if alone(&owner) || (!is_news && alone(&both)) {
-            plan.owners_left += u64::from(is_news);
+        if alone(&owner) || (!is_new && alone(&both)) {
+            plan.owners_left += u64::from(is_new);
             return;
         }
     }
@@ -830,17 +829,17 @@ fn metadata_winner(
     let record = record.unwrap_or(&none);
     let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
     match (moved.initiator, moved.target) {
-        (Moved::NoBaseline, Moved::NoBaseline) => {
+        (MetadataChange::NoBaseline, MetadataChange::NoBaseline) => {
             Some(source.or_else(sender).unwrap_or(policy.prevalence))
         }
-        // Nobody changed anything since, but then it was not compared.
-        (Moved::No, Moved::No) if differs_newly(facts, entries) => {
+        // Neither side changed, but the last run did not compare this metadata.
+        (MetadataChange::No, MetadataChange::No) if differs_newly(facts, entries) => {
             source.or(Some(policy.prevalence))
         }
         // Recorded as different: nobody changed anything since.
-        (Moved::No, Moved::No) => source,
-        (_, Moved::No) => Some(Side::Initiator),
-        (Moved::No, _) => Some(Side::Target),
+        (MetadataChange::No, MetadataChange::No) => source,
+        (_, MetadataChange::No) => Some(Side::Initiator),
+        (MetadataChange::No, _) => Some(Side::Target),
         _ => Some(sender().unwrap_or_else(|| {
             let (i, t) = (entries.initiator.ctime, entries.target.ctime);
             match i.cmp(&t) {
@@ -867,27 +866,31 @@ fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, path_id: PathId) -> Option
     places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
 }
 
-/// Whether the difference came up since the last run: else it was told, or tried, before.
-fn is_news(record: Option<&Record>, entries: Pair<&Entry>, preserve: &Preserve) -> bool {
-    let is_known = |side: Side, was: &Recorded| moved(entries[side], was, preserve) == Moved::No;
+/// Whether the difference arose since the last run; otherwise it was reported or tried before.
+fn differs_since_last_run(
+    record: Option<&Record>,
+    entries: Pair<&Entry>,
+    preserve: &Preserve,
+) -> bool {
+    let is_known =
+        |side: Side, was: &Recorded| moved(entries[side], was, preserve) == MetadataChange::No;
     !record.is_some_and(|record| Side::BOTH.iter().all(|side| is_known(*side, &record.was[*side])))
 }
 
-fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> Moved {
+fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> MetadataChange {
     match was {
         Recorded::Seen(before) | Recorded::Listed(Some(before)) if before.kind == now.kind => {
             if same_metadata(now, before, preserve) {
-                Moved::No
+                MetadataChange::No
             } else {
-                Moved::Yes
+                MetadataChange::Yes
             }
         }
-        _ => Moved::NoBaseline,
+        _ => MetadataChange::NoBaseline,
     }
 }
 
-// ----------------------------------------------------------------------------
-// Files that a power cut may have torn (8-knowing, "On the disk").
+// From here on: files that a power failure may have torn (8-knowing, "On the disk").
 //
 // What a run had brought to a side when it was broken off may not have reached the disk there,
 // nor what it read on the other side. Names, sizes and times reach it before contents do: such

@@ -1,4 +1,4 @@
-//! The paths that need thought: everything that is not plainly in step, with its ancestors.
+//! The paths that have to be decided: everything that is not plainly in step, with its ancestors.
 //!
 //! A [`Delta`] is a tree of paths. A path knows what each side has there now and what the
 //! baseline says. Parents always have smaller numbers than their children, so walking the
@@ -32,7 +32,7 @@ enum Place {
     Between(u32, u32),
 }
 
-/// The paths that need thought.
+/// The paths that have to be decided.
 #[derive(Debug)]
 pub struct Delta {
     nodes: Vec<Node>,
@@ -273,7 +273,7 @@ impl Delta {
         &self.names[self.nodes[index].name_at as usize..end]
     }
 
-    /// The path, put together.
+    /// The path, assembled from the names of its ancestors.
     #[must_use]
     pub fn path(&self, path_id: PathId) -> RelPath {
         let up = |at: &PathId| Some(self.parent(*at)).filter(|at| *at != Delta::ROOT);

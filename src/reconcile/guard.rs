@@ -1,4 +1,4 @@
-//! Plans too dangerous to carry out (spec 4, "Guards").
+//! Refuses plans that are too dangerous to carry out (spec 4, "Guards").
 
 use super::plan::{Act, Plan};
 use crate::config::Policy;
@@ -28,7 +28,7 @@ pub enum Danger {
     Older {
         /// The side.
         side: Side,
-        /// The number of its last run; none: it knows of none.
+        /// The number of its last run; `None` if it records none.
         number: Option<u64>,
         /// The number of the run that was recorded.
         recorded: u64,
@@ -141,7 +141,7 @@ pub fn stranger(known: &Pair<Option<Identity>>, found: &Pair<Option<Identity>>) 
 pub struct Runs {
     /// Where the baseline came from.
     pub origin: Origin,
-    /// The run that wrote it; none: an earlier version did.
+    /// The run that wrote it; `None` if an earlier version of osync did.
     pub recorded: Option<u64>,
     /// The highest number that a run was given.
     pub given: Option<u64>,

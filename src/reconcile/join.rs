@@ -1,7 +1,6 @@
-//! Walks both trees and the baseline at once and keeps what needs thought.
-//!
-//! The walk goes directory by directory, in the order in which the baseline's blocks
-//! follow each other, so that the baseline is read as a stream.
+//! Walks both trees and the baseline at once and keeps the paths that have to be decided. The walk
+//! goes directory by directory in the order of the baseline's blocks, so that the baseline is read
+//! as a stream.
 
 use super::Rules;
 use super::change::same_metadata;
@@ -13,21 +12,21 @@ use crate::tree::same::{
     ContentChange, EqualTimes, Inodes, Sameness, compare_sides, content_change, looks_alike,
     times_agree,
 };
-use crate::tree::{Entry, Kind, NodeId, Pair, Side, Standing, Tree};
+use crate::tree::{Entry, Inode, Kind, NodeId, Pair, Side, Standing, Tree};
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Why a path and all below it is not looked at in this run.
+/// Why a path and all below it is left alone in this run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Frozen {
-    /// Excluded by the filter on a side: dropped from the baseline, left alone.
+    /// It is excluded on a side: it is dropped from the baseline.
     Excluded,
-    /// Could not be read on a side: its old baseline stays, left alone.
+    /// It could not be read on a side: its old baseline stays.
     Unknown,
 }
 
-/// Whether the scans leave a path out of the decisions.
+/// Whether, and why, a path is left alone because of how it was scanned.
 #[must_use]
 pub fn frozen(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Option<Frozen> {
     let standing = |side: Side| nodes[side].map(|id| trees[side].standing(id));
@@ -41,7 +40,7 @@ pub fn frozen(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Option<Frozen>
     }
 }
 
-/// One name of a directory, with what each source has there.
+/// One name of a directory, with what both trees and the baseline have there.
 #[derive(Debug)]
 pub struct Joined<'a> {
     /// The bare name.
@@ -105,16 +104,16 @@ pub fn as_dirs(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Pair<Option<N
 }
 
 struct Dir {
-    /// Where the directory's own entry stands in `Walk::dirs`; the root stands at 0.
+    /// The index of its parent in `Walk::dirs`; the root has index 0.
     parent: usize,
     nodes: Pair<Option<NodeId>>,
     path_id: Option<PathId>,
     record: Option<Record>,
-    /// The child that was put into the delta last after the directory's block was done.
+    /// The child that was inserted into the delta last, after the directory's block was read.
     hint: Option<PathId>,
 }
 
-/// Every path of both trees, whether it needs thought or not (`--initialize`).
+/// Every path of both trees, whether it has to be decided or not (`--initialize`).
 #[must_use]
 pub fn everything(trees: &Pair<Tree>) -> Delta {
     let mut delta = Delta::new();
@@ -141,9 +140,9 @@ struct Walk<'a> {
     inodes: Pair<Inodes>,
     delta: Delta,
     dirs: Vec<Dir>,
-    /// Hard links that are not in step, whatever their names look like by themselves.
+    /// Names of hard links that are not in step, even if each name by itself is.
     links: OutOfStep,
-    /// For the names of one directory.
+    /// A buffer for the names of one directory.
     found: Vec<(Pair<Option<NodeId>>, Option<usize>)>,
 }
 
@@ -220,7 +219,7 @@ impl Walk<'_> {
             let path_id = if plain {
                 None
             } else {
-                let parent = self.materialise(dir);
+                let parent = self.ensure_in_delta(dir);
                 Some(self.delta.push(parent, &name, now, record.take()))
             };
             if enters {
@@ -245,9 +244,9 @@ impl Walk<'_> {
         known.map(|index| block[index].name.to_vec()).unwrap_or_default()
     }
 
-    /// The path of a directory that was taken for granted until something below it turned
-    /// out to need thought.
-    fn materialise(&mut self, dir: usize) -> PathId {
+    /// The path of a directory in the delta. It is added, with its ancestors, when the first path
+    /// below it has to be decided.
+    fn ensure_in_delta(&mut self, dir: usize) -> PathId {
         let mut chain = Vec::new();
         let mut at = dir;
         while self.dirs[at].path_id.is_none() {
@@ -257,7 +256,7 @@ impl Walk<'_> {
         for index in chain.into_iter().rev() {
             let parent_dir = self.dirs[index].parent;
             let (now, record) = (self.dirs[index].nodes, self.dirs[index].record.take());
-            // Only directories present on both sides are ever taken for granted.
+            // Only directories that exist on both sides are left out of the delta at first.
             let name = now.initiator.map(|id| self.trees.initiator.name(id)).unwrap_or_default();
             let parent = self.dirs[parent_dir].path_id.unwrap_or(Delta::ROOT);
             let hint = self.dirs[parent_dir].hint;
@@ -284,16 +283,17 @@ impl Walk<'_> {
         let was = record.map(|record| record.was.as_ref());
         let Some(Pair { initiator: Recorded::Seen(was_i), target: Recorded::Seen(was_t) }) = was
         else {
-            // Nobody knows who changed it last. Of what is only listed both sides may have been
-            // changed, so equal times count there as well.
-            let is_news = |side: Side, now: &Entry| match was.map(|was| was[side]) {
+            // The baseline does not say which side changed the path last: it has no entry of one
+            // side, or only osync 1.3's list. Then the two sides have to agree by themselves, and
+            // their times too.
+            let has_changed = |side: Side, now: &Entry| match was.map(|was| was[side]) {
                 Some(Recorded::Seen(before)) => {
                     self.content_change(side, now, before) != ContentChange::Unchanged
                 }
                 _ => false,
             };
-            return !is_news(Side::Initiator, i)
-                && !is_news(Side::Target, t)
+            return !has_changed(Side::Initiator, i)
+                && !has_changed(Side::Target, t)
                 && compare_sides(i, t, EqualTimes::Suffice) == Sameness::Same
                 && times_agree(i, t)
                 && agrees_beside_content()
@@ -310,8 +310,8 @@ impl Walk<'_> {
         if !same_metadata(i, t, &self.rules.newly) {
             return false;
         }
-        // Recorded as different, and nobody changed anything since. One-way runs bring a tree
-        // over even then.
+        // The sides differ, but are recorded that way and did not change since. A one-way run
+        // copies the difference even then.
         let is_as_recorded = |now: &Entry, before: &Entry| {
             now.mtime == before.mtime
                 && same_metadata(now, before, preserve)
@@ -332,26 +332,15 @@ fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
     !a.kind.is_dir() || times_agree(a, b)
 }
 
-// ----------------------------------------------------------------------------
-// Names that share an inode, found in whole trees (PRESERVE_HARDLINKS; spec 4, "Hard
-// links").
-//
-// A name that is in step by itself may belong to a group that is not: another name joined
-// it, left it, or got new content. Such names need thought too.
+// From here on: names that share an inode (PRESERVE_HARDLINKS; spec 4, "Hard links"). A name that is
+// in step by itself may belong to a group that is not: another name joined it, left it, or got new
+// content. Such names have to be decided too.
 
-/// What tells that two names of a replica are one file.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Inode {
-    dev: u32,
-    ino: u64,
-}
-
-/// The inode of an entry that may have other names; none for all else. Only regular files
+/// The inode of a file that may have other names; `None` for everything else. Only regular files
 /// are kept linked.
 #[must_use]
 pub fn shared(entry: &Entry) -> Option<Inode> {
-    (entry.shared_inode && entry.kind == Kind::File && entry.ino != 0)
-        .then_some(Inode { dev: entry.dev, ino: entry.ino })
+    entry.inode().filter(|_| entry.shared_inode && entry.kind == Kind::File)
 }
 
 /// The entries, on each side, of all groups that are not the same on both sides.
@@ -362,8 +351,8 @@ struct Groups<'a> {
     of: Pair<HashMap<Inode, Vec<NodeId>>>,
 }
 
-/// Finds groups whose names or contents are not the same on both sides, with all that
-/// hangs together with them on either side.
+/// Finds groups whose names or contents are not the same on both sides, with all groups that share
+/// a name with them on either side.
 #[must_use]
 pub fn out_of_step(trees: &Pair<Tree>, preserve: &Preserve) -> OutOfStep {
     let mut found = OutOfStep::default();
@@ -429,14 +418,13 @@ impl Groups<'_> {
     }
 }
 
-// ----------------------------------------------------------------------------
-// Whether the inode numbers of a replica mean anything (spec 8, "The same").
+// From here on: whether the inode numbers of a replica can be compared (spec 8, "The same").
 
-/// So few files in doubt are compared sooner than anything else is found out about them.
+/// Up to this number, files in doubt are simply compared by content.
 const FEW_DOUBTS: usize = 100;
 
-/// A root that is another directory than in the baseline was copied or restored as a whole, or
-/// mounted anew under another device number: so was all that lies in it.
+/// Judges by the roots: if a root is not the directory of the baseline, the replica was copied or
+/// restored as a whole, or its device number changed, and so did the numbers of all that is in it.
 #[must_use]
 pub fn inodes_of_roots(trees: &Pair<Tree>, header: &Header, rules: &Rules) -> Pair<Inodes> {
     Pair::from_fn(|side: Side| {
@@ -451,8 +439,8 @@ pub fn inodes_of_roots(trees: &Pair<Tree>, header: &Header, rules: &Rules) -> Pa
     })
 }
 
-/// Where more than half of all files have another number than before and nothing else changed
-/// about them, the file system numbers anew at each mount.
+/// Judges by the files: if more than half of them have another number than before and nothing else
+/// about them changed, the file system assigns new numbers at each mount.
 #[must_use]
 pub fn inodes_of_files(trees: &Pair<Tree>, delta: &Delta, inodes: Pair<Inodes>) -> Pair<Inodes> {
     Pair::from_fn(|side: Side| {
@@ -478,21 +466,19 @@ pub fn inodes_of_files(trees: &Pair<Tree>, delta: &Delta, inodes: Pair<Inodes>) 
     })
 }
 
-// ----------------------------------------------------------------------------
-// Whether the baseline says exactly what is there now: the answer of most runs, found in a
-// fraction of the time that it takes to find out what else is the case. Parts of the trees
-// are looked through at the same time.
+// From here on: whether everything is exactly as the baseline says. It is in most runs, and this
+// check takes a fraction of the time of a join. Several threads check parts of the trees.
 
-/// A part is at most one of so many of all paths: so all threads end at about the same time.
+/// A part has at most this fraction of all paths, so that all threads end at about the same time.
 const PARTS: u64 = 32;
 
-/// Fewer paths than this are looked through sooner than others could help.
+/// Below this number of paths, starting threads costs more than it saves.
 const FEW_PATHS: u64 = 4000;
 
-/// Whether nothing can be to do where nothing changed. A one-way run brings a tree over even
-/// then, groups of hard links may be out of step by themselves, and digests of contents may
+/// Whether a run has nothing to do if nothing changed. Not so in three cases: a one-way run copies
+/// recorded differences too, groups of hard links may be out of step, and digests of contents may
 /// be missing.
-pub fn suffices(rules: &Rules) -> bool {
+pub fn unchanged_means_done(rules: &Rules) -> bool {
     let preserve = &rules.preserve;
     let newly = &rules.newly;
     let nothing_newly = !(newly.permissions || newly.owner || newly.group || newly.executability);
@@ -502,14 +488,14 @@ pub fn suffices(rules: &Rules) -> bool {
         && nothing_newly
 }
 
-/// A directory of both trees, and where the baseline tells of what lies below it.
+/// A directory of both trees, and a cursor at its block in the baseline.
 struct Part<'a> {
     dirs: Pair<NodeId>,
     cursor: Cursor<'a>,
 }
 
-/// Whether every path is there on both sides just as the baseline says, to the last piece of
-/// metadata, and nothing else takes part.
+/// Whether both sides are exactly as the baseline says, including all metadata, and have nothing
+/// else that takes part.
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
@@ -824,11 +810,11 @@ mod recorded_tests {
 
     #[test]
     fn runs_that_may_act_where_nothing_changed_get_no_quick_answer() {
-        assert!(suffices(&rules()));
+        assert!(unchanged_means_done(&rules()));
         let with = |change: fn(&mut Rules)| {
             let mut rules = rules();
             change(&mut rules);
-            suffices(&rules)
+            unchanged_means_done(&rules)
         };
         assert!(!with(|rules| rules.policy.one_way_from = Some(Side::Target)));
         assert!(!with(|rules| rules.preserve.hardlinks = true));

@@ -1,18 +1,17 @@
 //! Hard links: which names of a replica share an inode is content, and follows the side
 //! that changed it (PRESERVE_HARDLINKS; spec 4, "Hard links").
 //!
-//! Contents were decided name by name before. rsync links on the receiver those names of
-//! one call that share an inode on the sender, so what is left to do here is to say which
-//! names go together: all names of an inode that goes over, and names that are in step by
-//! themselves but not linked as they should be. Names of one inode that go in opposite
-//! directions part: each goes its own way, and nothing is lost.
+//! Contents have been decided name by name. rsync links on the receiver those names of one call
+//! that share an inode on the sender. What is left to decide is which names go in one call: all
+//! names of an inode that is sent, and names that are in step but not linked as they should be.
+//! Names of one inode that go in opposite directions are separated, so that nothing is lost.
 
 use super::decide::Facts;
 use super::delta::PathId;
-use super::join::{Inode, shared};
+use super::join::shared;
 use super::plan::{Act, Conflict, LinkGroup, Plan, Reason, Settle};
 use crate::state::Recorded;
-use crate::tree::{Pair, Side};
+use crate::tree::{Inode, Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What a name is linked with: its inode, or nothing but itself.

@@ -1,8 +1,7 @@
-//! What should happen: a pure function of both trees, the baseline and the settings.
+//! Decides what should happen: a pure function of both trees, the baseline and the settings.
 //!
-//! No clock, no file, no process. The way through the room: [`join`](join::join) walks both trees
-//! and the baseline, and finds the paths that need thought (none where nothing is to do), [`moves`]
-//! treats renamings as done, [`decide`] gives each path its verdict, [`links`] keeps hard links
+//! [`reconcile`] is the entry. [`join`](join::join) walks both trees and the baseline, and finds the
+//! paths that have to be decided (none if nothing is to do), [`moves`] treats renames as done, [`decide`] gives each path its verdict, [`links`] keeps hard links
 //! together, [`schedule`] sorts the verdicts into the steps of a [`Plan`], [`guard`] looks whether
 //! the plan is too dangerous, and [`record`] turns what was achieved into the next baseline.
 
@@ -56,25 +55,25 @@ pub struct Rules {
     pub abilities: Pair<Abilities>,
     /// The longest relative path, in bytes, that rsync can handle below these replicas.
     pub longest_path: usize,
-    /// What an earlier run was transferring when it was broken off, by path.
+    /// What an interrupted run was transferring, by path.
     pub interrupted: BTreeMap<RelPath, InflightPath>,
     /// What an earlier run may have taken away on a side, or not brought there yet, when it was
     /// broken off, by path.
     pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
     /// Whether all that it had written is still there.
     pub writes: Writes,
-    /// What was found out about contents since a plan asked for it.
+    /// The results of comparing contents that an earlier plan asked for.
     pub settled: HashMap<Doubt, Comparison>,
-    /// `osync apply`: nothing is done but what this plan says.
+    /// The plan of `osync apply`: nothing else is done.
     pub saved: Option<SavedPlan>,
 }
 
-/// Whether what an earlier run had written before it was broken off is still there.
+/// Whether what an interrupted run had written is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Writes {
-    /// Only the run itself came to its end: the file systems have been mounted ever since.
+    /// It is: the file systems have been mounted ever since.
     Kept,
-    /// There may have been a power cut.
+    /// The power may have failed before it reached the disk.
     MayBeLost,
 }
 
@@ -88,8 +87,8 @@ impl Rules {
         delta.path_len(path_id) > self.longest_path
     }
 
-    /// Whether what is missing at a path on a side is explained by a run that was broken off
-    /// (spec 8, "An interrupted run").
+    /// Whether an interrupted run explains why a path is missing on a side (spec 8, "An
+    /// interrupted run").
     fn explains_absence(&self, path: &RelPath, side: Side) -> bool {
         let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
         places.any(|place| {
@@ -99,7 +98,7 @@ impl Rules {
     }
 }
 
-/// Of permissions, owner and group what is compared now and was not before.
+/// Which of permissions, owner and group are compared now and were not before.
 #[must_use]
 pub fn newly_compared(now: &Preserve, before: &Preserve) -> Preserve {
     Preserve {
@@ -119,7 +118,7 @@ pub fn newly_compared(now: &Preserve, before: &Preserve) -> Preserve {
 /// The baseline cannot be read to its end.
 pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Plan, Damaged> {
     let header = baseline.header();
-    if join::suffices(rules) && join::is_as_recorded(trees, baseline)? {
+    if join::unchanged_means_done(rules) && join::is_as_recorded(trees, baseline)? {
         return Ok(Plan::new(Delta::as_recorded()));
     }
     let mut inodes = join::inodes_of_roots(trees, header, rules);
@@ -130,7 +129,7 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
         delta = join::join(trees, baseline, rules, inodes)?;
     }
     let mut plan = Plan::new(delta);
-    // Where they are never kept that is no news.
+    // Reported only for file systems that normally keep inode numbers.
     plan.renumbered = Pair::from_fn(|side| {
         inodes[side] == Inodes::Meaningless && rules.abilities[side].keeps_inodes
     });
@@ -155,11 +154,11 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     Ok(plan)
 }
 
-/// A plan that does nothing and takes as in step what agrees on both sides (`--initialize`): kind,
-/// size, time, link target, or else content. All the rest counts as never seen, so that the next
-/// run meets it for the first time.
+/// For `--initialize`: a plan that changes nothing and records as in step what agrees on both
+/// sides in kind, size, time and link target, or else in content. Everything else counts as never
+/// seen, so that the next run decides it as at first contact.
 #[must_use]
-pub fn as_found(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
+pub fn initialise(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
     let mut plan = Plan::new(join::everything(trees));
     let mut achieved = Achieved::default();
     let wins = rules.policy.one_way_from.unwrap_or(rules.policy.prevalence);
@@ -190,8 +189,8 @@ pub fn as_found(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
     (plan, achieved)
 }
 
-/// Where metadata differs, the side that wins is recorded with that of the other one: so the next
-/// run finds it changed there, and brings it over.
+/// The entry to record for the prevailing side where the metadata differs: its own, with the other
+/// side's metadata. So the next run sees a change on the prevailing side and copies it.
 fn with_metadata_to_bring(
     trees: &Pair<Tree>,
     plan: &Plan,

@@ -1,4 +1,4 @@
-//! Deletion + creation = move (spec 4, "Moves").
+//! Recognises a deletion and a creation that are one rename (spec 4, "Moves").
 //!
 //! A move that is accepted is treated as done: the baseline of everything that moved, and
 //! what the following side has there, are carried over to the new name in the delta.
@@ -111,8 +111,8 @@ fn inode(entry: &Entry) -> Inode {
     Inode { dev: entry.dev, ino: entry.ino, kind: entry.kind }
 }
 
-/// The move that a candidate is, carried out in the delta; none if it may be no move, or cannot
-/// be followed.
+/// Carries a candidate out in the delta; `None` if it may not be a move, or the other side cannot
+/// follow it.
 fn accept(
     facts: &Facts<'_>,
     header: &Header,

@@ -73,7 +73,7 @@ pub struct SetAside {
 /// A renaming on one side that follows the other side's.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Move {
-    /// The side that follows. None: both sides moved it the same way already.
+    /// The side that follows; `None` if both sides moved it the same way already.
     pub on: Option<Side>,
     /// The old name.
     pub from: PathId,
@@ -242,9 +242,6 @@ impl Plan {
             .filter(move |path_id| self.verdict(*path_id).act == Act::Send { to })
     }
 }
-
-// ----------------------------------------------------------------------------
-// Who wins a conflict, and why (spec 4, "Deciding one path").
 
 /// Why a side won.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

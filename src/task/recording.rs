@@ -6,7 +6,7 @@ use super::{Task, journal};
 use crate::config::Watch;
 use crate::process::fault;
 use crate::reconcile::record::record;
-use crate::reconcile::{Act, Plan, Rules, Settle, as_found, mounts};
+use crate::reconcile::{Act, Plan, Rules, Settle, initialise, mounts};
 use crate::replica::host;
 use crate::report::record::Reach;
 use crate::report::words::counted;
@@ -93,7 +93,7 @@ impl Task<'_> {
         trees: &Pair<Tree>,
         identities: Pair<Option<Identity>>,
     ) -> Result<(), Halt> {
-        let decide = |rules: &Rules| Ok::<_, Infallible>(as_found(trees, rules));
+        let decide = |rules: &Rules| Ok::<_, Infallible>(initialise(trees, rules));
         let (plan, achieved) = self.plan_by(trees, store, decide, |(plan, _)| &mut plan.doubts)?;
         let is_forgotten = |path_id| plan.verdict(path_id).settle == Settle::Forgotten;
         let differ = plan.delta.path_ids().filter(|path_id| is_forgotten(*path_id)).count();
