@@ -233,13 +233,11 @@ fn secret(parsed: &Parsed) -> Option<&'static str> {
         .iter()
         .any(|key| value(key).starts_with(b"ssh://"));
     let token = value("_REMOTE_TOKEN");
-    if !value("SMTP_PASSWORD").is_empty() {
-        Some("SMTP_PASSWORD")
-    } else if is_remote && !token.is_empty() && token != SAMPLE_TOKEN {
-        Some("_REMOTE_TOKEN")
-    } else {
-        None
-    }
+    let needs_token = is_remote && !token.is_empty() && token != SAMPLE_TOKEN;
+    ["SMTP_PASSWORD", "PING_URL", "NOTIFY_URL"]
+        .into_iter()
+        .find(|key| !value(key).is_empty())
+        .or(needs_token.then_some("_REMOTE_TOKEN"))
 }
 
 #[cfg(test)]

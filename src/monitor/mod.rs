@@ -16,6 +16,7 @@ pub mod watcher;
 use crate::config::{Config, Location, is_ours};
 use crate::filter::Filter;
 use crate::process::Stop;
+use crate::report::words::counted;
 use crate::report::{Level, Reporter};
 use crate::state::Baseline;
 use crate::tree::{Pair, RelPath, Side};
@@ -377,7 +378,8 @@ impl<'a> Monitor<'a> {
     }
 
     fn say_watched(&self, count: usize) {
-        self.reporter.say(Level::Notice, &format!("Watching {count} directories."));
+        self.reporter
+            .say(Level::Notice, &format!("Watching {}.", counted(count as u64, "directory")));
     }
 
     fn say_trouble(&mut self, trouble: &Trouble) {

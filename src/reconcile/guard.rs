@@ -2,6 +2,7 @@
 
 use super::plan::{Act, Plan};
 use crate::config::Policy;
+use crate::report::words::counted;
 use crate::state::{Identity, Origin};
 use crate::tree::{Pair, Side, Standing, Tree};
 use std::fmt;
@@ -68,10 +69,10 @@ impl fmt::Display for Danger {
         match self {
             Danger::Emptied { side, deletions } => write!(
                 f,
-                "the {side} replica is empty, and {deletions} entries would be deleted on the \
-                 {} for that. Is a disk not mounted? Nothing was changed. If it was emptied on \
+                "the {side} replica is empty, and {} would be deleted on the {} for that. Is a disk not mounted? Nothing was changed. If it was emptied on \
                  purpose, run once with --force-delete; if that is ordinary here (a drop box), set \
                  ALLOW_EMPTY={side}",
+                counted(*deletions as u64, "entry"),
                 side.other()
             ),
             Danger::Stranger { side, bare } => write!(

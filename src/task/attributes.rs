@@ -7,6 +7,7 @@ use crate::config::{Config, Preserve};
 use crate::reconcile::change::{self, Digests, Recalled};
 use crate::replica::{AttributeProbe, Attributes, Unread, WORK_DIR, Wanted};
 use crate::report::Level;
+use crate::report::words::counted;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer, UnknownOptions};
 use crate::state::{Baseline, Covers};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
@@ -136,7 +137,9 @@ impl Reader<'_> {
         }
         match finished.left_out {
             0 => Ok(refused),
-            more => Err(format!("rsync could not read those of {more} entries, and more")),
+            more => {
+                Err(format!("rsync could not read those of {} at least", counted(more, "entry")))
+            }
         }
     }
 }
@@ -174,8 +177,8 @@ impl<'a> Task<'a> {
             self.check_stop()?;
             match read {
                 Ok(read) => {
-                    let text =
-                        format!("{side}: rsync told the attributes of {} entries", read.len());
+                    let entries = counted(read.len() as u64, "entry");
+                    let text = format!("{side}: rsync told the attributes of {entries}");
                     self.say(Level::Verbose, &text);
                     self.take_attributes(trees, &reader, &recalled, read);
                     self.unread[side] = Unread::default();
@@ -226,9 +229,9 @@ impl<'a> Task<'a> {
         }
         if let Some(first) = unknown.first() {
             let text = format!(
-                "ACLs or extended attributes could not be read, of {} entries, this first; they \
-                 count as unchanged, and the next run asks again",
-                unknown.len()
+                "ACLs or extended attributes could not be read (of {} in all); they count as \
+                 unchanged, and the next run asks again",
+                counted(unknown.len() as u64, "entry")
             );
             self.around.reporter().problem(Level::Warn, Some(side), Some(first), &text);
         }

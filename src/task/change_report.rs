@@ -215,8 +215,9 @@ impl Task<'_> {
         }
         for (side, count) in applied.untimed.iter().filter(|(_, count)| **count > 0) {
             let text = format!(
-                "{count} entries have the time of their arrival there: its file system does not \
-                 let times be set. They are taken as they are"
+                "the time of arrival stands at {} there, because its file system does not let \
+                 times be set; it is taken as it is",
+                counted(*count, "entry")
             );
             self.around.reporter().problem(Level::Warn, Some(side), None, &text);
         }

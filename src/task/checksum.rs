@@ -5,6 +5,7 @@ use super::outcome::Halt;
 use crate::process::Stop;
 use crate::reconcile::change;
 use crate::replica::{DigestKind, PathError, Replica, ReplicaError};
+use crate::report::words::counted;
 use crate::report::{Level, Problem};
 use crate::state::Baseline;
 use crate::tree::{NodeId, Pair, RelPath, Side, Tree};
@@ -49,7 +50,8 @@ impl Task<'_> {
         self.check_stop()?;
         for (side, result) in [(Side::Initiator, found.initiator), (Side::Target, found.target)] {
             let read = result.map_err(|_| Halt::fatal("the reading of contents broke off"))??;
-            let text = format!("{side}: read {} files to compare their contents", read.len());
+            let files = counted(read.len() as u64, "file");
+            let text = format!("{side}: read {files} to compare contents");
             self.say(Level::Verbose, &text);
             for (id, digest) in read {
                 self.take_digest(&mut trees[side], side, id, sort(kind), digest);

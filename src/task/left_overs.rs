@@ -8,6 +8,7 @@ use crate::process::fault;
 use crate::replica::temp::{self, Suffix};
 use crate::replica::{Fate, Keep, Keeping, Older, Op, REPLACED, Version, WORK_DIR, kept_path};
 use crate::report::Level;
+use crate::report::words::counted;
 use crate::state::{Inflight, InflightPath, Part};
 use crate::tree::{Abilities, Entry, Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::BTreeMap;
@@ -135,8 +136,9 @@ impl Task<'_> {
         }
         if kept > 0 {
             let text = format!(
-                "{side}: {kept} versions that an interrupted run had moved out of the way are kept \
-                 in .osync_workdir/backup"
+                "{side}: kept in .osync_workdir/backup: {} that an interrupted run had moved out of \
+                 the way",
+                counted(kept, "version")
             );
             self.say(Level::Notice, &text);
         }

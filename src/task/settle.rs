@@ -6,6 +6,7 @@ use super::outcome::Halt;
 use crate::process::fault;
 use crate::reconcile::Doubt;
 use crate::replica::{Compared, Couple, DigestKind, PathError, compare};
+use crate::report::words::counted;
 use crate::report::{Event, Level};
 use crate::state::{Seen, Settled, StateStore};
 use crate::tree::same::{Comparison, times_agree};
@@ -87,7 +88,8 @@ impl Task<'_> {
         }
         reporter.tell(Event::Quiet);
         self.keep(store, &kept);
-        let text = format!("compared the contents of {all} files: {differ} differ");
+        let text =
+            format!("compared the contents of {}; different: {differ}", counted(all, "file"));
         self.say(Level::Verbose, &text);
         self.tell_of_failures(&failures);
         Ok(())

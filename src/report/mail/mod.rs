@@ -1,5 +1,6 @@
 //! Alert mails (spec 6, "Mail").
 
+use super::words::counted;
 use super::{Event, Level, Reporter, Tally, Who};
 use crate::config::Alerts;
 use lettre::Address;
@@ -268,7 +269,8 @@ fn body(letter: &Letter<'_>, who: &Who) -> String {
         text.push_str(&format!("\n{}\n", letter.conflicts.join("\n")));
     }
     if !letter.lines.is_empty() {
-        text.push_str(&format!("\nThe last {} lines of the log:\n", letter.lines.len()));
+        let lines = counted(letter.lines.len() as u64, "line");
+        text.push_str(&format!("\nThe end of the log ({lines}):\n"));
         text.push_str(&letter.lines.join("\n"));
         text.push('\n');
     }

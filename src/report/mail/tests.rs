@@ -122,7 +122,7 @@ fn the_body_says_first_what_went_wrong() {
         "trouble 199\n",
         "and 50 more",
         "/a/x <<",
-        "last 2 lines",
+        "(2 lines)",
         "TIME: 0 - one\n",
     ];
     assert!(order.windows(2).all(|pair| at(pair[0]) < at(pair[1])), "{text}");

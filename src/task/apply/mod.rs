@@ -22,6 +22,7 @@ use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan, Respelling};
 use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
+use crate::report::words::counted;
 use crate::rsync::UnknownOptions;
 use crate::state::{Inflight, InflightPath, StateStore};
 use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
@@ -173,8 +174,8 @@ impl Apply<'_> {
         }
         if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
             let text = format!(
-                "{} paths of the plan are not done; the next run goes on with them",
-                steps.applied.achieved.failed.len()
+                "not done of the plan: {}; the next run goes on from there",
+                counted(steps.applied.achieved.failed.len() as u64, "path")
             );
             steps.apply.around.reporter().say(Level::Notice, &text);
         }

@@ -6,6 +6,7 @@ use super::{Cut, Job, Steps};
 use crate::process::fault;
 use crate::reconcile::{Delta, PathId};
 use crate::replica::{Op, PathError};
+use crate::report::words::counted;
 use crate::report::{Event, Level};
 use crate::rsync::{self, Finished, Purpose};
 use crate::tree::same::is_as_scanned;
@@ -284,7 +285,8 @@ impl Steps<'_, '_> {
             reporter.problem(Level::Error, Some(to), message.path.as_ref(), &message.text);
         }
         if finished.left_out > 0 {
-            let text = format!("rsync said {} things more like these", finished.left_out);
+            let more = counted(finished.left_out, "more complaint");
+            let text = format!("rsync had {more} like these");
             reporter.problem(Level::Error, Some(to), None, &text);
         }
         match &finished.outcome {
