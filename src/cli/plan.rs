@@ -18,7 +18,7 @@ use std::time::Instant;
 const PLAN_EXAMPLES: &str = "\
 Examples:
   osync plan /etc/osync/docs.conf                what the next run would do
-  osync plan /etc/osync/docs.conf -o tonight     the same, kept for 'osync apply'
+  osync plan /etc/osync/docs.conf -o tonight     the same, kept in a file
   osync apply tonight                            does just that
 
 Exit status: 0 nothing to do, 3 there is work, 4 there is work and a conflict in it,

@@ -112,7 +112,7 @@ fn rsync_is_asked_only_about_what_was_touched() {
     mark(b, "two/three", "3");
     let (run, calls) = bare.run_when("never", "", &["--verbose"]);
     assert_eq!((run.status, calls.as_str()), (Some(0), "read read"), "asked, and read to be set");
-    assert!(run.stdout.contains("told the attributes of 1 entries"), "{run}");
+    assert!(run.stdout.contains("told the attributes of 1 entry"), "{run}");
     assert_eq!(marked(a, "two/three"), "3 listed");
     mark(a, "one", "2");
     assert!(bare.fine().ends_with("set read"), "set, and looked at again");
