@@ -11,9 +11,10 @@
 //! OSYNC_POWER_CUTS=50 OSYNC_POWER_SEED=7 cargo test --test it power_cut:: -- --nocapture
 //! ```
 
-use crate::faults::trial::end_all;
+use crate::faults::trial::{Line, end_all};
 use crate::support::power::PowerDisk;
 use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sshd::Sshd;
 use rustix::process::Pid;
 use std::collections::BTreeMap;
 use std::fs;
@@ -69,7 +70,7 @@ enum When {
     After,
 }
 
-struct Trial {
+struct Trial<'l> {
     sandbox: Sandbox,
     disks: [Option<PowerDisk>; 2],
     dice: Dice,
@@ -78,11 +79,12 @@ struct Trial {
     /// What a user deleted.
     deleted: Vec<String>,
     settings: [&'static str; 1],
+    line: &'l Line<'l>,
     words: String,
 }
 
-impl Trial {
-    fn new(sort: &str, cut: [bool; 2], seed: u64) -> Result<Self, String> {
+impl<'l> Trial<'l> {
+    fn new(sort: &str, cut: [bool; 2], seed: u64, line: &'l Line<'l>) -> Result<Self, String> {
         let sandbox = Sandbox::new();
         let mut disks = [None, None];
         for (side, root) in [&sandbox.a.root, &sandbox.b.root].into_iter().enumerate() {
@@ -96,7 +98,7 @@ impl Trial {
         let settings = [prevails[dice.roll(2) as usize]];
         let words = format!("{sort}, seed {seed}, cut {cut:?}, {settings:?}");
         let (versions, deleted) = (BTreeMap::new(), Vec::new());
-        Ok(Trial { sandbox, disks, dice, versions, deleted, settings, words })
+        Ok(Trial { sandbox, disks, dice, versions, deleted, settings, line, words })
     }
 
     fn roots(&self) -> [&Path; 2] {
@@ -121,7 +123,7 @@ impl Trial {
             let (name, value) = setting.split_once('=').unwrap();
             run = run.env(name, value);
         }
-        run
+        self.line.reach(run, &self.sandbox.b.root)
     }
 
     /// Both sides in step, on the disks.
@@ -187,6 +189,9 @@ impl Trial {
         if let Some(mut child) = child {
             if when == When::During {
                 end_all(Pid::from_child(&child), true);
+                if let Line::Ssh(server) | Line::Peer(server) = self.line {
+                    end_all(server.pid(), false);
+                }
             }
             child.wait().unwrap();
         }
@@ -265,17 +270,20 @@ impl Trial {
 }
 
 /// Whether it could be tried.
-fn try_once(sort: &str, cut: [bool; 2], when: When, seed: u64) -> Result<(), String> {
+fn try_once(seed: u64, line: &Line<'_>) -> Result<(), String> {
+    let sort = SORTS[seed as usize % 3];
+    let cut = [[true, false], [false, true], [true, true]][(seed / 3) as usize % 3];
+    let when = [When::After, When::During, When::During, When::DiskOnly][seed as usize % 4];
     let mut usual = Duration::ZERO;
     if when != When::After {
-        let mut rehearsal = Trial::new(sort, cut, seed)?;
+        let mut rehearsal = Trial::new(sort, cut, seed, line)?;
         rehearsal.prepare();
         rehearsal.change();
         let started = Instant::now();
         rehearsal.run();
         usual = started.elapsed();
     }
-    let mut trial = Trial::new(sort, cut, seed)?;
+    let mut trial = Trial::new(sort, cut, seed, line)?;
     trial.words.push_str(&format!(", {when:?}"));
     trial.prepare();
     trial.change();
@@ -289,13 +297,27 @@ fn a_power_cut_loses_no_good_copy() {
     let first = number_of("OSYNC_POWER_SEED", 1);
     let mut tried = 0;
     for seed in first..first + number_of("OSYNC_POWER_CUTS", 4) {
-        let sort = SORTS[seed as usize % 3];
-        let cut = [[true, false], [false, true], [true, true]][(seed / 3) as usize % 3];
-        let when = [When::After, When::During, When::During, When::DiskOnly][seed as usize % 4];
-        match try_once(sort, cut, when, seed) {
+        match try_once(seed, &Line::Local) {
             Ok(()) => tried += 1,
-            Err(why) => println!("skipped: {sort}: {why}"),
+            Err(why) => println!("skipped: {why}"),
         }
     }
     println!("{tried} power cuts");
+}
+
+/// The server's processes go with its disk.
+#[test]
+fn a_power_cut_over_there_loses_no_good_copy() {
+    let first = number_of("OSYNC_POWER_SEED", 4);
+    let server = Sshd::start("SetEnv HOME=/nonexistent");
+    let lines = [Line::Ssh(&server), Line::Peer(&server)];
+    let mut tried = 0;
+    let seeds = first..first + number_of("OSYNC_POWER_CUTS", 2);
+    for (seed, line) in seeds.zip(lines.iter().cycle()) {
+        match try_once(seed, line) {
+            Ok(()) => tried += 1,
+            Err(why) => println!("skipped: {why}"),
+        }
+    }
+    println!("{tried} power cuts over ssh");
 }

@@ -12,6 +12,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,23 @@ pub enum Line<'s> {
     Ssh(&'s Sshd),
     /// By the osync over there.
     Peer(&'s Sshd),
+}
+
+impl Line<'_> {
+    /// A run whose target is reached like this.
+    pub fn reach(&self, run: Run, target: &Path) -> Run {
+        let (server, osync) = match self {
+            Line::Local => return run,
+            Line::Ssh(server) => (server, "no"),
+            Line::Peer(server) => (server, env!("CARGO_BIN_EXE_osync")),
+        };
+        run.arg(format!("--target={}", server.uri(target)))
+            .env("SSH_RSA_PRIVATE_KEY", server.key())
+            .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
+            .env("SSH_COMPRESSION", "no")
+            .env("REMOTE_HOST_PING", "no")
+            .env("REMOTE_OSYNC", osync)
+    }
 }
 
 /// How a run ends too soon.
@@ -185,18 +203,7 @@ impl<'s> Trial<'s> {
     }
 
     fn run(&self) -> Run {
-        let run = quick(&self.sandbox, &self.settings);
-        let (server, osync) = match self.line {
-            Line::Local => return run,
-            Line::Ssh(server) => (server, "no"),
-            Line::Peer(server) => (server, env!("CARGO_BIN_EXE_osync")),
-        };
-        run.arg(format!("--target={}", server.uri(&self.sandbox.b.root)))
-            .env("SSH_RSA_PRIVATE_KEY", server.key())
-            .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
-            .env("SSH_COMPRESSION", "no")
-            .env("REMOTE_HOST_PING", "no")
-            .env("REMOTE_OSYNC", osync)
+        self.line.reach(quick(&self.sandbox, &self.settings), &self.sandbox.b.root)
     }
 
     /// The steps of an undisturbed run, and how often it comes to each.
