@@ -317,3 +317,45 @@ fn the_log_of_the_batch_is_not_the_log_of_its_tasks() {
         let _ = fs::remove_file(place);
     }
 }
+
+#[test]
+fn a_batch_that_tries_again_notifies_and_pings_only_how_a_task_ended() {
+    use crate::support::https::{Answer, HttpsServer};
+    for (heals, pings, notes) in
+        [(true, vec!["/start", "/start", ""], 0), (false, vec!["/start", "/start", "/fail"], 1)]
+    {
+        let tasks = Tasks::new(&[]);
+        let sandbox = &tasks.sandbox;
+        let server = HttpsServer::start(Answer::Status(200));
+        server.write_certificate(&sandbox.path("ca.pem"));
+        let tried = sandbox.path("tried");
+        let heal = if heals {
+            format!("test -e '{0}' || {{ touch '{0}'; exit 1; }}", tried.display())
+        } else {
+            "exit 1".to_owned()
+        };
+        tasks.add(
+            "one",
+            &format!(
+                "LOCAL_RUN_BEFORE_CMD=\"{heal}\"\nSTOP_ON_CMD_ERROR=yes\nPING_URL=\"{}\"\nNOTIFY_URL=\"{}\"",
+                server.url("/ping"),
+                server.url("/note")
+            ),
+        );
+        let path = format!("--path={}", sandbox.path("etc").display());
+        let run = sandbox
+            .osync()
+            .args(["batch", "--retry-delay=0", "--max-runs=2"])
+            .arg(path)
+            .env("SSL_CERT_FILE", sandbox.path("ca.pem"))
+            .run();
+        assert_eq!(run.status, Some(i32::from(!heals)), "{run}");
+        let got = server.requests();
+        let of = |what: &str| -> Vec<String> {
+            let lines = got.iter().filter_map(|got| got.line.strip_prefix(&format!("POST {what}")));
+            lines.map(str::to_owned).collect()
+        };
+        assert_eq!(of("/ping"), pings, "{run}");
+        assert_eq!(of("/note").len(), notes, "{run}");
+    }
+}
