@@ -334,6 +334,6 @@ fn two_hundred_tasks_are_looked_at_at_once() {
     let run = tasks.status(&[]);
     let took = begun.elapsed();
     assert_eq!((run.status, run.stdout.lines().count()), (Some(0), 201), "{run}");
-    // with optimisation it is a tenth of this (docs/performance.md)
+    // a release build takes a small part of this (docs/monitoring.md); the machine may be busy
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
