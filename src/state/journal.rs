@@ -49,6 +49,7 @@ CREATE TABLE changes (
 );
 CREATE INDEX changes_by_path ON changes (path);
 CREATE INDEX changes_by_run ON changes (run);
+CREATE INDEX changes_by_place ON changes (place) WHERE place IS NOT NULL;
 CREATE TABLE conflicts (
     run INTEGER NOT NULL,
     path BLOB NOT NULL,
@@ -70,6 +71,7 @@ ALTER TABLE changes ADD COLUMN place BLOB;
 ALTER TABLE changes ADD COLUMN attributes BLOB;
 ALTER TABLE conflicts ADD COLUMN keep INTEGER;
 ALTER TABLE conflicts ADD COLUMN place BLOB;
+CREATE INDEX changes_by_place ON changes (place) WHERE place IS NOT NULL;
 ";
 
 /// Why the journal cannot be used.
@@ -1001,7 +1003,27 @@ fn follow_renamed(tx: &Connection, renamed: &[Renamed]) -> rusqlite::Result<()> 
         "UPDATE conflicts SET place = ?1
          WHERE path = ?2 AND place IS NULL AND keep = ?3 AND winner <> ?4",
     )?;
+    // what lies in a directory goes along with it
+    let mut plain_below = tx.prepare(
+        "UPDATE changes SET place = CAST(?1 || substr(path, ?2) AS BLOB)
+         WHERE path >= ?3 AND path < ?4 AND place IS NULL AND keep = ?5 AND side = ?6",
+    )?;
+    let mut placed_below = tx.prepare(
+        "UPDATE changes SET place = CAST(?1 || substr(place, ?2) AS BLOB)
+         WHERE place >= ?3 AND place < ?4 AND place IS NOT NULL AND keep = ?5 AND side = ?6",
+    )?;
+    let mut conflicts_below = tx.prepare(
+        "UPDATE conflicts SET place = CAST(?1 || substr(coalesce(place, path), ?2) AS BLOB)
+         WHERE coalesce(place, path) >= ?3 AND coalesce(place, path) < ?4
+           AND keep = ?5 AND winner <> ?6",
+    )?;
     for Renamed { side, from, to } in renamed {
+        let (low, high) = below(&from.place);
+        let rest = i64::try_from(from.place.as_bytes().len() + 1).unwrap_or(i64::MAX);
+        for statement in [&mut plain_below, &mut placed_below, &mut conflicts_below] {
+            let (keep, side) = (keep_code(from.keep), side_code(*side));
+            statement.execute(params![to.as_bytes(), rest, low, high, keep, side])?;
+        }
         let (to, place) = (to.as_bytes(), from.place.as_bytes());
         let (keep, side) = (keep_code(from.keep), side_code(*side));
         changes.execute(params![to, place, keep, side])?;
@@ -1190,7 +1212,10 @@ mod tests {
         let mut journal = opened(dir.path());
         let at = |place: &str| Some(KeptPlace { keep: KeptIn::Backup, place: path(place) });
         let kept = |name: &str| Change { kept: at(name), ..change(path(name), Action::Updated) };
-        journal.record(&run(1), &done([kept("a"), kept("b")], &[]), None).unwrap();
+        let odd = RelPath::new(&b"a/\xff\n'"[..]).unwrap();
+        let below = KeptPlace { keep: KeptIn::Backup, place: odd.clone() };
+        let inside = Change { kept: Some(below), ..change(odd, Action::Updated) };
+        journal.record(&run(1), &done([kept("a"), inside, kept("b")], &[]), None).unwrap();
         let to = path("a.2026.01.01-00.00.00");
         let from = at("a").unwrap();
         let renamed = vec![Renamed { side: Side::Target, from, to: to.clone() }];
@@ -1200,7 +1225,7 @@ mod tests {
             let rows = journal.changes_of_run(run).unwrap();
             rows.into_iter().map(|row| row.change.kept.map(|kept| kept.place)).collect()
         };
-        assert_eq!(places(1), [Some(to), None]);
+        assert_eq!(places(1), [Some(to.clone()), Some(to.join(b"\xff\n'")), None]);
         assert_eq!(places(2), [Some(path("a")), Some(path("b"))]);
     }
 
@@ -1212,7 +1237,7 @@ mod tests {
         journal
             .db
             .execute_batch(
-                "ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
+                "DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
                  ALTER TABLE conflicts DROP COLUMN keep;
                  ALTER TABLE conflicts DROP COLUMN place; PRAGMA user_version = 1;",
             )

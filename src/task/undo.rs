@@ -528,6 +528,7 @@ impl Undoing<'_, '_> {
     /// What the run made goes, and what it brought makes way.
     fn make_way(&mut self, steps: &[Step], when: impl Fn(&RelPath) -> bool) -> Result<(), Halt> {
         let mut jobs = Vec::new();
+        let mut times = Vec::new();
         let mut rows: BTreeMap<RelPath, Change> = BTreeMap::new();
         for step in steps.iter().filter(|step| when(step.path())) {
             let (path, action, keep) = match step {
@@ -545,23 +546,51 @@ impl Undoing<'_, '_> {
             row.below = (self.entries(path) - 1).saturating_sub(moved) as u64;
             // once what was in it is moved back, it has the name that it had
             let at = if holds_moves(steps, path) { self.names.before(path) } else { path.clone() };
+            // it is kept with the times that it had before something was moved out of it
+            for dir in self.moved_out_of(steps, path) {
+                let mtime = self.scanned(&dir).map(|entry| entry.mtime);
+                let at = self.names.before(&dir);
+                let op = mtime.map(|mtime| Op::SetMtime { path: at, mtime, expect: None });
+                times.extend(op.map(|op| (dir, op)));
+            }
             self.moves_time_above(&self.names.before(path));
             let keeping = Keeping::dated(keep);
             jobs.push((path.clone(), Op::SetAside { path: at, expect, keeping }));
             rows.insert(path.clone(), row);
         }
+        self.run("cannot set the time of the directory back", times)?;
         for (path, came) in self.run("cannot move it out of the way", jobs)? {
             let Some(mut row) = rows.remove(&path) else { continue };
             let Some(came) = came else { continue };
             if let Came::Kept(at) = came {
                 row.kept = Some(kept_place(&at));
                 if let Some(to) = at.older.clone() {
-                    self.done.renamed.push(Renamed { side: self.side, from: kept_place(&at), to });
+                    let renamed = Renamed { side: self.side, from: kept_place(&at), to };
+                    self.follow(&renamed);
+                    self.done.renamed.push(renamed);
                 }
             }
             self.done.changes.push(row);
         }
         Ok(())
+    }
+
+    /// Directories at and below a path out of which something is moved.
+    fn moved_out_of(&self, steps: &[Step], path: &RelPath) -> BTreeSet<RelPath> {
+        let moves = steps.iter().filter(|step| matches!(step, Step::Move { .. }));
+        let from = moves.filter_map(|step| step.path().parent());
+        from.filter(|dir| dir.is_within(path)).collect()
+    }
+
+    /// What this undo has kept already goes along when a directory that keeps it is renamed.
+    fn follow(&mut self, renamed: &Renamed) {
+        let rows = self.done.changes.iter_mut().filter(|row| row.side == renamed.side);
+        for kept in rows.filter_map(|row| row.kept.as_mut()) {
+            if kept.keep == renamed.from.keep && kept.place.is_within(&renamed.from.place) {
+                let rest = kept.place.components().skip(renamed.from.place.depth());
+                kept.place = rest.fold(renamed.to.clone(), |at, name| at.join(name));
+            }
+        }
     }
 
     /// How many entries there are at and below a path.

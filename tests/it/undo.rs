@@ -340,3 +340,28 @@ fn an_undo_that_is_killed_loses_nothing_and_deletes_nothing() {
         assert_eq!(a.contents(), b.contents(), "{step}");
     }
 }
+
+#[test]
+fn what_was_moved_into_a_new_directory_and_added_to_comes_back_with_an_undone_undo() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("d old\nf old/in 1\nf x x");
+    fine(&sandbox.sync(&[]));
+    a.make("d made");
+    a.rename("old", "made/new");
+    a.write("made/new/more", "22", 1_600_000_000);
+    for name in ["made/new", "made"] {
+        set_mtime(&a.at(name), Mtime::secs(1_400_000_000));
+    }
+    let before = both([a, b]);
+    fine(&sandbox.sync(&[]));
+    let after = both([a, b]);
+    for (turn, expected) in [&before, &after, &before, &after].into_iter().enumerate() {
+        let undone = undo(&sandbox, None, &[]);
+        fine(&undone);
+        let found = both([a, b]);
+        assert!(found == *expected, "{turn}: {undone}\n{}", difference(expected, &found));
+        fine(&sandbox.sync(&[]));
+        assert_eq!(both([a, b]), *expected, "{turn}");
+    }
+}
