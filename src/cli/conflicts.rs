@@ -23,9 +23,9 @@ Examples:
   osync conflicts docs.conf                           the open ones
   osync conflicts docs.conf --all                     those that are closed too
   osync conflicts docs.conf show plan.odt             all about this one
-  osync conflicts docs.conf diff plan.txt             what is different (diff -u, or $DIFF)
-  osync conflicts docs.conf take plan.odt initiator   that side's version is the right one
-  osync conflicts docs.conf take plan.odt both        the other one gets a name beside it
+  osync conflicts docs.conf diff plan.txt             what is different
+  osync conflicts docs.conf take plan.odt initiator   that version is right
+  osync conflicts docs.conf take plan.odt both        the other beside it
   osync conflicts docs.conf done plan.odt             it is settled as it stands
 
 What is taken is new work: the next run carries it over. What it replaces is kept.

@@ -19,8 +19,8 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   osync restore docs.conf letters/bank.odt              the newest kept version
-  osync restore docs.conf letters/bank.odt --version 3  'osync history' numbers them
-  osync restore docs.conf letters --at yesterday        a directory as it was then
+  osync restore docs.conf letters/bank.odt --version 3  of 'osync history'
+  osync restore docs.conf letters --at yesterday        as it was then
   osync restore docs.conf letters --before-run 12       as it was before that run
   osync restore docs.conf letters/bank.odt --to /tmp    a copy, to look at
 
