@@ -21,12 +21,12 @@ use std::process::ExitCode;
 const EXAMPLES: &str = "\
 Examples:
   osync conflicts docs.conf                           the open ones
-  osync conflicts docs.conf --all                     those that are closed too
+  osync conflicts docs.conf --all                     closed ones too
   osync conflicts docs.conf show plan.odt             all about this one
   osync conflicts docs.conf diff plan.txt             what is different
   osync conflicts docs.conf take plan.odt initiator   that version is right
   osync conflicts docs.conf take plan.odt both        the other beside it
-  osync conflicts docs.conf done plan.odt             it is settled as it stands
+  osync conflicts docs.conf done plan.odt             it is settled
 
 What is taken is new work: the next run carries it over. What it replaces is kept.
 Exit status: 0, or 1 if something cannot be read or done.";

@@ -21,7 +21,7 @@ Examples:
   osync restore docs.conf letters/bank.odt              the newest kept version
   osync restore docs.conf letters/bank.odt --version 3  of 'osync history'
   osync restore docs.conf letters --at yesterday        as it was then
-  osync restore docs.conf letters --before-run 12       as it was before that run
+  osync restore docs.conf letters --before-run 12       before that run
   osync restore docs.conf letters/bank.odt --to /tmp    a copy, to look at
 
 What is there now is kept in .osync_workdir/backup first. The next run carries what came
