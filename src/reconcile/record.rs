@@ -4,7 +4,7 @@ use super::delta::{Delta, PathId};
 use super::join::{self, Frozen, as_dirs, frozen, merge_block};
 use super::plan::{Act, Plan, Settle};
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
-use crate::tree::same::{arrived, is_same_inode, stamps_agree};
+use crate::tree::same::{COARSEST, arrived, is_same_inode, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -385,7 +385,7 @@ impl<'a> Recorder<'a> {
                     if verdict.time_on == Some(side) && is_same_inode(scanned, fresh) =>
                 {
                     let given = self.plan.entry(self.trees, path_id, side.other());
-                    let is_given = given.is_some_and(|given| arrived(given, fresh));
+                    let is_given = given.is_some_and(|given| arrived(given, fresh, COARSEST));
                     Some(if is_given { fresh.clone() } else { scanned.clone() })
                 }
                 (Some(scanned), _) => Some(scanned.clone()),

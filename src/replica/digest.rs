@@ -4,7 +4,8 @@ use super::cksum::{self, Cksum};
 use super::local::look;
 use super::{DigestKind, PathError};
 use crate::process::Stop;
-use crate::tree::Kind;
+use crate::tree::same::{is_as_scanned, stamps_agree};
+use crate::tree::{Entry, Kind};
 use rustix::fd::OwnedFd;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -48,16 +49,18 @@ impl Hasher {
 /// The digest of an open regular file.
 ///
 /// # Errors
-/// [`PathError::Changed`] if it is no regular file; what the system says; a stopped run.
+/// [`PathError::Changed`] if it is not the file that was scanned, before it is read and after;
+/// what the system says; a stopped run.
 pub(super) fn of_open(
     fd: OwnedFd,
+    scanned: &Entry,
     kind: DigestKind,
     buffer: &mut [u8],
     stop: &Stop,
 ) -> Result<[u8; 32], PathError> {
     let failed = |cause: String| PathError::Failed { action: "read it".into(), cause };
     let seen = look::of_open(&fd).map_err(|error| failed(error.to_string()))?;
-    if seen.kind != Kind::File {
+    if seen.kind != Kind::File || !is_as_scanned(scanned, &seen) {
         return Err(PathError::Changed);
     }
     let mut file = File::from(fd);
@@ -67,10 +70,12 @@ pub(super) fn of_open(
             return Err(failed("the run is being stopped".to_owned()));
         }
         match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
+            Ok(0) => break,
             Ok(len) => hasher.update(&buffer[..len]),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error.to_string())),
         };
     }
+    let now = look::of_open(&file).map_err(|error| failed(error.to_string()))?;
+    if stamps_agree(&now, &seen) { Ok(hasher.finish()) } else { Err(PathError::Changed) }
 }

@@ -647,14 +647,15 @@ pub trait Replica: Send {
         &[DigestKind::Blake3, DigestKind::Sha256, DigestKind::Cksum]
     }
 
-    /// Digests of the contents of regular files, in the order of the paths.
+    /// Digests of the contents of regular files, each as it was scanned, in this order.
+    /// [`PathError::Changed`] where another file stands by now.
     ///
     /// # Errors
     /// The connection is lost.
     fn digest(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
 
     /// ACLs and extended attributes of some paths, those that the scan asked for; none

@@ -191,9 +191,9 @@ impl Replica for RemoteReplica {
     fn digest(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        self.worker().digest(kind, paths)
+        self.worker().digest(kind, scanned)
     }
 
     fn attributes(

@@ -383,9 +383,9 @@ impl Replica for ShellReplica {
     fn digest(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        self.sums_of(kind, paths)
+        self.sums_of(kind, scanned)
     }
 
     fn attributes(

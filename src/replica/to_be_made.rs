@@ -124,9 +124,9 @@ impl Replica for ToBeMade {
     fn digest(
         &mut self,
         _: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        Ok(paths.iter().map(|_| Err(PathError::Vanished)).collect())
+        Ok(scanned.iter().map(|_| Err(PathError::Vanished)).collect())
     }
 
     fn attributes(

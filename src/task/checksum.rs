@@ -8,7 +8,7 @@ use crate::replica::{DigestKind, PathError, Replica, ReplicaError};
 use crate::report::words::counted;
 use crate::report::{Level, Problem};
 use crate::state::Baseline;
-use crate::tree::{NodeId, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
 
 /// How many files are asked for at once; between two batches the run may stop.
 const BATCH: usize = 500;
@@ -113,8 +113,9 @@ fn read(
         if stop.reason().is_some() {
             break;
         }
-        let paths: Vec<RelPath> = ids.iter().map(|id| tree.path(*id)).collect();
-        found.extend(ids.iter().copied().zip(replica.digest(kind, &paths)?));
+        let scanned = |id: &NodeId| (tree.path(*id), tree.entry(*id).clone());
+        let scanned: Vec<(RelPath, Entry)> = ids.iter().map(scanned).collect();
+        found.extend(ids.iter().copied().zip(replica.digest(kind, &scanned)?));
     }
     Ok(found)
 }

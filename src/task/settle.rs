@@ -163,13 +163,15 @@ impl Task<'_> {
         kind: DigestKind,
         couples: &[Couple<'_>],
     ) -> Result<Vec<Pair<Digest>>, Halt> {
-        let paths = Pair::from_fn(|side: Side| {
-            couples.iter().map(|couple| couple.paths[side].clone()).collect::<Vec<_>>()
+        let scanned = Pair::from_fn(|side: Side| {
+            let one =
+                |couple: &Couple<'_>| (couple.paths[side].clone(), couple.expect[side].clone());
+            couples.iter().map(one).collect::<Vec<_>>()
         });
         let Pair { initiator, target } = self.replicas.as_mut();
         let (here, there) = std::thread::scope(|scope| {
-            let there = scope.spawn(|| target.digest(kind, &paths.target));
-            (initiator.digest(kind, &paths.initiator), there.join())
+            let there = scope.spawn(|| target.digest(kind, &scanned.target));
+            (initiator.digest(kind, &scanned.initiator), there.join())
         });
         self.check_stop()?;
         let there = there.map_err(|_| Halt::fatal("the reading of contents broke off"))?;
@@ -248,7 +250,7 @@ impl Task<'_> {
 
 /// Whether a time is so long before another that what happened later got a later time. Some file
 /// systems count whole seconds, or two; the kernel's clock goes in steps of milliseconds.
-fn is_before(time: Stamp, began: Stamp) -> bool {
+pub(super) fn is_before(time: Stamp, began: Stamp) -> bool {
     let nanos = |stamp: Stamp| i128::from(stamp.secs()) * 1_000_000_000 + i128::from(stamp.nanos());
     let step = if time.nanos() == 0 { 2_000_000_000 } else { 20_000_000 };
     time.is_known() && began.is_known() && nanos(time) + step < nanos(began)

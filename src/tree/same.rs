@@ -212,12 +212,14 @@ fn birth_times_known(now: &Entry, before: &Entry) -> bool {
 /// Whether the receiver's entry, read again after the transfer, is what was sent: kind, size, link
 /// target, device number, and the mtime as precisely as the receiving file system stores it.
 /// Directories get their times later.
+///
+/// `time_step` is the precision of times there, in nanoseconds; [`COARSEST`] where it is not known.
 #[must_use]
-pub fn arrived(sent: &Entry, found: &Entry) -> bool {
+pub fn arrived(sent: &Entry, found: &Entry, time_step: u32) -> bool {
     sent.kind == found.kind
         && (sent.kind.is_dir()
             || (contents_may_agree(sent, found)
-                && (times_agree(sent, found) || is_rounded(sent.mtime, found.mtime))))
+                && (times_agree(sent, found) || is_rounded(sent.mtime, found.mtime, time_step))))
 }
 
 /// Like [`arrived`], but without the mtime, for receivers on which times cannot be set.
@@ -225,7 +227,7 @@ pub fn arrived(sent: &Entry, found: &Entry) -> bool {
 pub fn arrived_without_time(sent: &Entry, found: &Entry) -> bool {
     let mut found = found.clone();
     found.mtime = sent.mtime;
-    arrived(sent, &found)
+    arrived(sent, &found, 1)
 }
 
 /// The source as it was when rsync read it, if it kept growing during the run: the receiver has
@@ -250,14 +252,20 @@ pub fn source_when_sent(sent: &Entry, now: &Entry, found: &Entry) -> Option<Entr
     })
 }
 
-/// Whether the receiving file system rounded the time. FAT keeps even seconds only; file systems
-/// with a precision of 100 ns, 1 µs or 1 ms cut the rest off.
-fn is_rounded(sent: Stamp, found: Stamp) -> bool {
-    let two_seconds =
-        found.nanos() == 0 && found.secs() % 2 == 0 && sent.secs().abs_diff(found.secs()) < 2;
+/// The precision of times on FAT, in nanoseconds: nothing is coarser.
+pub const COARSEST: u32 = 2_000_000_000;
+
+/// Whether the receiving file system, or the rsync there, rounded the time. Some keep 100 ns, 1 µs
+/// or 1 ms and cut the rest off, and that is no other time. FAT keeps even seconds only: two
+/// versions of a file may be that close, so only a file system with that precision is allowed it.
+fn is_rounded(sent: Stamp, found: Stamp, time_step: u32) -> bool {
+    let two_seconds = time_step >= COARSEST
+        && found.nanos() == 0
+        && found.secs() % 2 == 0
+        && sent.secs().abs_diff(found.secs()) < 2;
     let cut_off = sent.secs() == found.secs()
         && sent.nanos() > found.nanos()
-        && [100, 1_000, 1_000_000].iter().any(|unit| {
+        && [100, 1_000, 1_000_000, time_step].iter().any(|unit| {
             found.nanos().is_multiple_of(*unit) && sent.nanos() - found.nanos() < *unit
         });
     two_seconds || cut_off
@@ -506,7 +514,7 @@ mod tests {
             (at(11, 122_000_000), false),
             (at(11, 123_456_750), false),
         ] {
-            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
+            assert_eq!(arrived(&sent, &found, COARSEST), expected, "{found:?}");
         }
         let sent = at(12, 123_456_700);
         for (found, expected) in [
@@ -515,8 +523,26 @@ mod tests {
             (at(14, 0), false),
             (at(12, 123_456_600), false),
         ] {
-            assert_eq!(arrived(&sent, &found), expected, "{found:?}");
+            assert_eq!(arrived(&sent, &found, COARSEST), expected, "{found:?}");
         }
-        assert!(!arrived(&at(i64::MAX, 0), &at(i64::MIN, 0)), "as far apart as times can be");
+        let far = arrived(&at(i64::MAX, 0), &at(i64::MIN, 0), COARSEST);
+        assert!(!far, "as far apart as times can be");
+    }
+
+    #[test]
+    fn a_second_more_or_less_is_another_time_unless_the_file_system_rounds_so() {
+        let at = |secs, nanos| changed(&file(1, 0, 1), |e| e.mtime = Stamp::new(secs, nanos));
+        for (sent, found, step, expected) in [
+            (at(11, 0), at(10, 0), 1, false),
+            (at(11, 0), at(12, 0), 1, false),
+            (at(11, 0), at(10, 0), 1_000_000_000, false),
+            (at(11, 0), at(10, 0), COARSEST, true),
+            (at(11, 5), at(11, 0), 1, true),
+            (at(11, 123_456_789), at(11, 123_456_000), 1, true),
+            (at(11, 123_456_789), at(11, 120_000_000), 1, false),
+            (at(11, 123_456_789), at(11, 120_000_000), 10_000_000, true),
+        ] {
+            assert_eq!(arrived(&sent, &found, step), expected, "{sent:?} {found:?} {step}");
+        }
     }
 }

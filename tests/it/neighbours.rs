@@ -419,6 +419,12 @@ fn put_in_order(at: &Path, bait: &Path, to: &Path) {
 /// Work of every sort in and around what is exchanged; the number makes it new.
 fn something_to_do(street: &Street, round: u64) {
     let a = &street.sandbox.a;
+    // a link of the neighbour's may have been brought over as any change: we do not write through it
+    for name in ["shared", "shared/edited", "single"] {
+        if a.at(name).is_symlink() {
+            a.remove(name);
+        }
+    }
     let dir = |name: &str| fs::create_dir_all(a.at(name)).unwrap();
     dir("shared/sub");
     let time = 1_600_000_000 + i64::try_from(round).unwrap();
@@ -441,7 +447,8 @@ fn something_to_do(street: &Street, round: u64) {
 }
 
 /// The neighbour exchanges names in the second replica with links to places outside, while runs
-/// go on. Behind each such run come two without a neighbour, and the second finds nothing amiss.
+/// go on. Behind each such run come two without a neighbour. The second finds nothing amiss, and
+/// both sides are the same.
 fn street_with_neighbour(way: Way, what: &[(&str, &str)], rounds: u64) {
     let street = Street::new();
     let root = &street.sandbox.b.root;
@@ -456,6 +463,7 @@ fn street_with_neighbour(way: Way, what: &[(&str, &str)], rounds: u64) {
         .collect();
     for round in 1..=rounds {
         something_to_do(&street, round);
+        street.outside.assert_untouched("by the test itself");
         let neighbour = Neighbour::exchanging(&pairs);
         let ran = street.run(way).run();
         drop(neighbour);
@@ -471,12 +479,76 @@ fn street_with_neighbour(way: Way, what: &[(&str, &str)], rounds: u64) {
         let last = street.fine(way);
         let context = format!("{context} {healed} {last}");
         street.outside.assert_untouched(&context);
-        // what was not exchanged has arrived, and is as it was sent
+        let b = street.sandbox.b.contents();
+        let b: String = b.split_inclusive('\n').filter(|line| !line.contains(".bait")).collect();
+        let details = [street.sandbox.a.details(), street.sandbox.b.details()];
+        assert_eq!(street.sandbox.a.contents(), b, "{details:#?} {context}");
+        // what was not exchanged is as it was sent
         let spared = if what[0].0 == "shared" { "single" } else { "shared/sub/edited" };
         let text = Some(format!("round {round}").into_bytes());
         for side in [&street.sandbox.a, &street.sandbox.b] {
             assert_eq!(side.read(spared), text, "{context}");
         }
+    }
+}
+
+/// An rsync before which somebody does something in the second replica, once.
+fn rsync_behind(street: &Street, deed: &str) -> PathBuf {
+    let dir = street.sandbox.path("tools");
+    fs::create_dir_all(&dir).unwrap();
+    let path = dir.join("rsync");
+    let text = format!(
+        "#!/bin/sh\nPATH='{}'\ncase \" $* \" in *' --version '*) ;; *)\n\
+         if mkdir '{}/done' 2>/dev/null; then cd '{}' && {{ {deed}; }} || exit 99; fi;; esac\n\
+         exec rsync \"$@\"\n",
+        std::env::var("PATH").unwrap(),
+        dir.display(),
+        street.sandbox.b.root.display(),
+    );
+    fs::write(&path, text).unwrap();
+    set_mode(&path, 0o755);
+    path
+}
+
+#[test]
+fn what_somebody_put_into_a_new_directory_meanwhile_is_not_taken_for_what_was_sent() {
+    let made = "echo 'round 0' > new/edited && touch -d @1600000000 new/edited";
+    let exchanged = "mv new .bait-made && mv .bait-old new";
+    let cases = [(made, ""), (exchanged, ""), (exchanged, "--no-times")];
+    for (way, (deed, args)) in WAYS.into_iter().flat_map(|way| cases.map(|case| (way, case))) {
+        let street = Street::new();
+        let Sandbox { a, b, .. } = &street.sandbox;
+        b.make("d .bait-old");
+        b.write(".bait-old/edited", "round 0\n", 1_600_000_000);
+        a.make("d new");
+        a.write("new/edited", "round 1\n", 1_600_000_001);
+        wait_for_another_second(&b.at(".bait-old/edited"));
+        let run = || street.run(way).env("RSYNC_OPTIONAL_ARGS", args);
+        let run = run().env("RSYNC_EXECUTABLE", rsync_behind(&street, deed)).run();
+        assert!(street.sandbox.path("tools/done").exists(), "{way:?} {run}");
+        assert_eq!(run.status, Some(1), "{way:?} {deed} {run}");
+        assert!(run.stderr.contains("new/edited"), "{way:?} {deed} {run}");
+        let healed = street.run(way).env("RSYNC_OPTIONAL_ARGS", args).run();
+        for side in [a, b] {
+            let found = side.read("new/edited").unwrap();
+            assert_eq!(found, b"round 1\n", "{way:?} {deed} {run} {healed}");
+        }
+        assert_eq!(fs::read(b.at(".osync_workdir/backup/new/edited")).unwrap(), b"round 0\n");
+    }
+}
+
+/// What is made from now on has a ctime in a later second: runs begin at a whole one, as far as
+/// some machines tell.
+fn wait_for_another_second(path: &Path) {
+    let made = path.symlink_metadata().unwrap().ctime();
+    let probe = tempfile::tempdir().unwrap();
+    let probe = probe.path().join("probe");
+    let now = || {
+        fs::write(&probe, "").unwrap();
+        probe.symlink_metadata().unwrap().ctime()
+    };
+    while now() <= made {
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

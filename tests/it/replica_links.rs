@@ -8,7 +8,7 @@ use osync::testing::replica::{
     Access, DigestKind, Done, Keep, Keeping, LocalReplica, Op, PathError, Replica, Scan,
     ScanRequest, Wanted,
 };
-use osync::testing::tree::{Kind, RelPath, Side, Stamp, Tree};
+use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
@@ -186,13 +186,19 @@ fn single_looks_and_digests_agree_with_the_scan() {
                 if leads_nowhere && mode == Mode::Copy {
                     continue; // either answer means that it is not what was scanned
                 }
-                let short = |look: Result<Option<osync::testing::tree::Entry>, PathError>| {
+                let short = |look: Result<Option<Entry>, PathError>| {
                     look.ok().flatten().map(|e| (e.kind, e.size, e.ino))
                 };
                 assert_eq!(short(here), short(there), "{sort:?} {mode:?} {path}");
             }
             let files = ["near/f", "out/x", "file", "own"].map(rel);
             let kind = DigestKind::Sha256;
+            let looks = ground.local.stat(&files).unwrap();
+            let look = |look: Result<Option<Entry>, PathError>| {
+                look.ok().flatten().unwrap_or(Entry::new(Kind::File))
+            };
+            let files: Vec<(RelPath, Entry)> =
+                files.into_iter().zip(looks.into_iter().map(look)).collect();
             let here = ground.local.digest(kind, &files).unwrap();
             assert_eq!(here, far.digest(kind, &files).unwrap(), "{sort:?} {mode:?}");
             assert_eq!(here[2].is_ok(), mode == Mode::Copy);

@@ -816,7 +816,12 @@ fn digests_are_sha_256() {
         ground.write("a\\b\nc", "osync\n");
         ground.write("d/x", "");
         let paths = ["a\\b\nc", "d", "missing", "missing/x"].map(rel);
-        let sums = ground.replica().digest(DigestKind::Sha256, &paths).unwrap();
+        let look = |look: Result<Option<Entry>, PathError>| {
+            look.ok().flatten().unwrap_or(Entry::new(Kind::File))
+        };
+        let looks = ground.replica().stat(&paths).unwrap().into_iter().map(look);
+        let mut scanned: Vec<(RelPath, Entry)> = paths.into_iter().zip(looks).collect();
+        let sums = ground.replica().digest(DigestKind::Sha256, &scanned).unwrap();
         let mut known = Command::new("sha256sum");
         let said = known.stdin(fs::File::open(ground.at("a\\b\nc")).unwrap()).output().unwrap();
         let hex: String = sums[0].as_ref().unwrap().iter().map(|b| format!("{b:02x}")).collect();
@@ -824,6 +829,19 @@ fn digests_are_sha_256() {
         assert_eq!(sums[1], Err(PathError::Changed));
         assert_eq!(sums[2], Err(PathError::Vanished));
         assert!(sums[3].is_err());
+        // another file stands there by now
+        scanned.truncate(1);
+        let time = scanned[0].1.mtime;
+        let change: [fn(&mut Entry); 2] = [|e| e.ino += 1, |e| e.size += 1];
+        for change in change {
+            let mut other = scanned.clone();
+            change(&mut other[0].1);
+            let sums = ground.replica().digest(DigestKind::Sha256, &other).unwrap();
+            assert_eq!(sums, [Err(PathError::Changed)], "{sort:?}");
+        }
+        scanned[0].1.mtime = Stamp::new(time.secs() - 1, time.nanos());
+        let sums = ground.replica().digest(DigestKind::Sha256, &scanned).unwrap();
+        assert_eq!(sums, [Err(PathError::Changed)], "{sort:?}");
     }
 }
 

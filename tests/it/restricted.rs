@@ -319,7 +319,7 @@ impl Intruder {
             .dir(self.sandbox.path("home"))
             .args(["ssh-filter", TOKEN, "--restrict"])
             .arg(self.sandbox.path("data"))
-            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh -s osync-peer-3"))
+            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh -s osync-peer-4"))
             .into_command();
         command.stdin(Stdio::piped());
         command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
@@ -394,7 +394,7 @@ fn file() -> Entry {
 #[test]
 fn whoever_speaks_like_a_client_is_served() {
     let intruder = Intruder::new();
-    let digest = Request::Digest(DigestKind::Sha256, vec![rel("dir/file")]);
+    let digest = Request::Digest(DigestKind::Sha256, vec![(rel("dir/file"), file())]);
     // the answers of requests that nobody waits for are not made
     let (run, said) = intruder.asks(&[intruder.prepare("data/b", false), digest]);
     assert_eq!(run.status, Some(0), "{run}");
@@ -420,10 +420,16 @@ fn attack_by_messages() {
         set: [(b"user.stolen".to_vec(), b"x".to_vec())].into(),
         ..AttributeChange::default()
     };
+    // what the secret looks like is known
+    let secret = intruder.sandbox.path("outside/secret").symlink_metadata().unwrap();
+    let mut looks = file();
+    (looks.size, looks.ino) = (secret.size(), secret.ino());
+    looks.mtime = Stamp::new(secret.mtime(), u32::try_from(secret.mtime_nsec()).unwrap());
+    let digest_of = |path| Request::Digest(DigestKind::Sha256, vec![(rel(path), looks.clone())]);
     let attacks: Vec<(&str, Request)> = vec![
         ("a command", Request::Hook(hook)),
-        ("a digest through a link", Request::Digest(DigestKind::Sha256, vec![rel("door/secret")])),
-        ("a digest of a link", Request::Digest(DigestKind::Sha256, vec![rel("window")])),
+        ("a digest through a link", digest_of("door/secret")),
+        ("a digest of a link", digest_of("window")),
         (
             "a directory through a link",
             apply(Op::MakeDir { path: rel("door/stolen"), mode: 0o755 }),
@@ -506,7 +512,7 @@ fn a_directory_that_holds_what_gives_a_login_is_refused() {
     fs::create_dir_all(home.join("data")).unwrap();
     symlink(&home, sandbox.path("link")).unwrap();
     let own = Path::new(env!("CARGO_BIN_EXE_osync")).parent().unwrap();
-    for command in ["sh -s osync-peer-3", "rsync --server -t . ."] {
+    for command in ["sh -s osync-peer-4", "rsync --server -t . ."] {
         for dir in [
             home.clone(),
             home.join(".ssh"),

@@ -459,21 +459,21 @@ impl Replica for LocalReplica {
     fn digest(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let mut buffer = vec![0; digest::BUFFER];
-        let mut one = |path: &RelPath| {
+        let mut one = |(path, expect): &(RelPath, Entry)| {
             let (dir, name) = openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
             match rustix::fs::openat(&dir, name, self.flags_to_read(), Mode::empty()) {
                 Err(Errno::NOENT) => Err(PathError::Vanished),
                 Err(Errno::LOOP) => Err(PathError::Changed),
                 Err(other) => Err(failed("open it")(other)),
-                Ok(fd) => digest::of_open(fd, kind, &mut buffer, &self.stop),
+                Ok(fd) => digest::of_open(fd, expect, kind, &mut buffer, &self.stop),
             }
         };
-        Ok(paths.iter().map(&mut one).collect())
+        Ok(scanned.iter().map(&mut one).collect())
     }
 
     fn attributes(

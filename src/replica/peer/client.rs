@@ -632,10 +632,10 @@ impl Replica for PeerReplica {
     fn digest(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        let request = |paths| Request::Digest(kind, paths);
-        self.ask_all(paths, OnStop::GiveUp, request, |response| match response {
+        let request = |scanned| Request::Digest(kind, scanned);
+        self.ask_all(scanned, OnStop::GiveUp, request, |response| match response {
             Response::Digests(digests) => Some(digests),
             _ => None,
         })

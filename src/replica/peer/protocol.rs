@@ -28,7 +28,7 @@ pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What the client sends before its first frame. The server passes over all that comes before,
 /// for that is the rest of the script with which the shell was to be taught.
@@ -79,7 +79,7 @@ pub enum Request {
     /// `stat`. [`Response::Entries`].
     Stat(Vec<RelPath>),
     /// `digest`. [`Response::Digests`].
-    Digest(DigestKind, Vec<RelPath>),
+    Digest(DigestKind, Vec<(RelPath, Entry)>),
     /// `attributes`. [`Response::Attributes`].
     Attributes(Vec<RelPath>),
     /// `apply`. [`Response::Applied`].

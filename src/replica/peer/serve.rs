@@ -403,8 +403,8 @@ impl<W: Write + Send> Server<'_, W> {
                 self.tell_owners(number, found.iter().flatten().flatten())?;
                 return self.say_all(number, &found, Response::Entries);
             }
-            Request::Digest(kind, paths) => {
-                let found = self.replica()?.digest(kind, &paths)?;
+            Request::Digest(kind, scanned) => {
+                let found = self.replica()?.digest(kind, &scanned)?;
                 return self.say_all(number, &found, Response::Digests);
             }
             Request::Attributes(paths) => {

@@ -9,7 +9,7 @@ do_abilities() {
   make_work || return 1
   # what a run that was killed left behind
   rm -rf ./trials
-  mkdir -m 700 ./trials 2>&1 && cd -P ./trials && [ "$PWD" = "$base/.osync_workdir/trials" ] || return 1
+  mkdir_closed ./trials 2>&1 && cd -P ./trials && [ "$PWD" = "$base/.osync_workdir/trials" ] || return 1
   set +f
   try_names && try_kinds && try_metadata
   tried=$?

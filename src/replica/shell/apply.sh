@@ -298,7 +298,7 @@ make_private() {
       rest=${rest#*/}
       way=$way/$part
       if [ -L "./$part" ]; then break; fi
-      [ -d "./$part" ] || mkdir -m 700 "./$part" 2>/dev/null || break
+      [ -d "./$part" ] || mkdir_closed "./$part" 2>/dev/null || break
       if ! { cd -P "./$part" 2>/dev/null && at "$base/$way"; }; then break; fi
     done
   fi
@@ -395,7 +395,7 @@ act_mkdir() {
       i=$((i + 1))
       eval "answer=\$r_$i name=\$n_$i"
       [ -z "$answer" ] || continue
-      one mkdir -m 700
+      one mkdir_closed
       eval "answer=\$r_$i"
       below "$name"
       if [ -z "$answer" ] && ! { enter "$below" && chmod "$first" .; } 2>/dev/null; then eval "r_$i=c"; fi
@@ -511,7 +511,7 @@ hold_private() {
   sweep_private
   # what it held last time is gone from it
   rm -rf "./private.$$"
-  mkdir -m 700 "./private.$$" 2>/dev/null || return 1
+  mkdir_closed "./private.$$" 2>/dev/null || return 1
   cd -P "./private.$$" && ours || return 1
   hold 9
   private=$held_at private_place=$PWD has_private=yes
@@ -931,7 +931,7 @@ make_dest() {
     fi
     new=
     if [ ! -d "./$part" ]; then
-      if ! words=$(mkdir -m 700 "./$part" 2>&1); then
+      if ! words=$(mkdir_closed "./$part" 2>&1); then
         failed "$doing" "$words"
         dest_answer=$answer
         enter "$here"

@@ -109,6 +109,12 @@ ours() {
   [ -n "$(find . -prune \( -user "$uid" -o -user 0 \) ! -perm -020 ! -perm -002 -print 2>/dev/null)" ]
 }
 
+# mkdir_closed ./NAME: for us alone from the first moment. (The mkdir of BusyBox carries out -m by
+# a chmod of the name, where a link may stand by then.)
+mkdir_closed() {
+  (umask 077 && mkdir "$1")
+}
+
 # Goes to the work directory. It is made for us alone, and must have stayed that.
 enter_work() {
   enter .osync_workdir && ours
@@ -119,7 +125,7 @@ enter_work() {
 enter_state() {
   if [ "$1" = "$base/.osync_workdir/state" ]; then
     enter_work || return 1
-    [ -d ./state ] || mkdir -m 700 ./state 2>/dev/null || return 1
+    [ -d ./state ] || mkdir_closed ./state 2>/dev/null || return 1
     cd -P ./state 2>/dev/null || return 1
     at "$1" && ours && return 0
   else
@@ -171,7 +177,7 @@ make_scratch() {
       fi
     done
     set -f
-    if mkdir -m 700 "./osync.$uid.$$.$mark" 2>/dev/null; then
+    if mkdir_closed "./osync.$uid.$$.$mark" 2>/dev/null; then
       scratch=$PWD/osync.$uid.$$.$mark
       return 0
     fi

@@ -3,7 +3,7 @@
 
 make_work() {
   enter '' || { echo "$root: it cannot be entered any more" && return 1; }
-  is_there .osync_workdir || mkdir -m 700 ./.osync_workdir 2>&1 || return 1
+  is_there .osync_workdir || mkdir_closed ./.osync_workdir 2>&1 || return 1
   # somebody may have made it or put another in its place since the greeting
   if [ -L ./.osync_workdir ] || ! enter .osync_workdir; then
     echo "$base/.osync_workdir: it is no real directory"

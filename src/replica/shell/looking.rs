@@ -9,6 +9,7 @@ use super::record::{Births, Record, Style, device, parse};
 use super::scripts::Piece;
 use crate::replica::owners::{Owners, Whose};
 use crate::replica::{DigestKind, PathError, ReplicaError, cksum};
+use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Extra, Kind, RelPath};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -196,22 +197,33 @@ impl ShellReplica {
     pub(super) fn sums_of(
         &mut self,
         kind: DigestKind,
-        paths: &[RelPath],
+        scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
-        if paths.is_empty() {
+        if scanned.is_empty() {
             return Ok(Vec::new());
         }
         let mut data = Vec::new();
-        encode_paths(&mut data, paths.iter());
+        encode_paths(&mut data, scanned.iter().map(|(path, _)| path));
         let sort = if kind == DigestKind::Cksum { "cksum" } else { "sha256" };
         let words = format!("{} {sort}", self.asking("digest"));
         let (status, answer) = self.ask(&[Piece::Look], &words, &data, OnStop::GiveUp)?;
         let text = String::from_utf8_lossy(&answer);
         let sums: Option<Vec<_>> = text.lines().map(|line| digest(line, kind)).collect();
-        match sums {
-            Some(sums) if status == 0 && sums.len() == paths.len() => Ok(sums),
-            _ => Err(self.garbled("digest")),
+        let mut sums = match sums {
+            Some(sums) if status == 0 && sums.len() == scanned.len() => sums,
+            _ => return Err(self.garbled("digest")),
+        };
+        // no shell can look at the very file that it reads: whether it still is the one
+        let paths: Vec<RelPath> = scanned.iter().map(|(path, _)| path.clone()).collect();
+        for ((sum, now), (_, scanned)) in
+            sums.iter_mut().zip(self.look_plainly(&paths)?).zip(scanned)
+        {
+            let is_same = matches!(&now, Ok(Some(now)) if is_as_scanned(scanned, now));
+            if sum.is_ok() && !is_same {
+                *sum = Err(PathError::Changed);
+            }
         }
+        Ok(sums)
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Cut, Job, Steps};
 use crate::reconcile::{Act, PathId};
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
 use crate::rsync::Purpose;
-use crate::tree::same::{arrived, looks_alike};
+use crate::tree::same::looks_alike;
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp};
 
 const FAILED: &str = "cannot carry its metadata over";
@@ -94,7 +94,7 @@ impl Steps<'_, '_> {
             let found = self.apply.replicas[side].stat(&paths)?;
             for ((same, found), expected) in is_same.iter_mut().zip(found).zip(&expected[side]) {
                 *same &= match (found, expected) {
-                    (Ok(Some(found)), Some(expected)) => arrived(expected, &found),
+                    (Ok(Some(found)), Some(expected)) => self.arrived(side, expected, &found),
                     _ => false,
                 };
             }

@@ -5,7 +5,8 @@ use super::Steps;
 use crate::reconcile::{Act, PathId};
 use crate::replica::{Op, ReplicaError};
 use crate::report::Level;
-use crate::tree::same::{arrived, arrived_without_time, source_when_sent, stamps_agree};
+use crate::task::settle::is_before;
+use crate::tree::same::{self, arrived_without_time, source_when_sent, stamps_agree};
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
 use std::collections::BTreeMap;
 
@@ -77,7 +78,7 @@ impl Steps<'_, '_> {
             let is_rounded = plan.verdict(path_id).act == Act::Send { to: side }
                 && !matches!(sent.kind, Kind::File | Kind::Dir)
                 && sent.mtime.secs() == found.mtime.secs()
-                && !arrived(sent, found)
+                && !self.arrived(side, sent, found)
                 && arrived_without_time(sent, found);
             is_rounded.then(|| (path_id, sent.mtime, found.clone()))
         };
@@ -249,7 +250,7 @@ impl Steps<'_, '_> {
                 plan.verdict(*path_id).act == Act::Send { to }
                     && !self.failed(*path_id)
                     && !self.applied.broken[to].contains(path_id)
-                    && !sent.zip(found).is_some_and(|(sent, found)| arrived(sent, found))
+                    && !sent.zip(found).is_some_and(|(sent, found)| self.arrived(to, sent, found))
             };
             let path_ids: Vec<PathId> = plan.delta.path_ids().filter(is_other).collect();
             for path_ids in path_ids.chunks(ENTRIES) {
@@ -272,11 +273,14 @@ impl Steps<'_, '_> {
         };
         match (&found, then) {
             (Some(found), _)
-                if arrived(&sent, found) && self.was_replaced(path_id, to, &sent, found) => {}
+                if self.arrived(to, &sent, found)
+                    && self.was_replaced(path_id, to, &sent, found) => {}
             // It is recorded with the time that it came to have.
             (Some(found), _)
                 if !self.keeps_times(to)
                     && arrived_without_time(&sent, found)
+                    // no time tells it from what somebody else put there
+                    && !is_before(found.ctime, self.apply.began[to])
                     && self.was_replaced(path_id, to, &sent, found) =>
             {
                 self.applied.untimed[to] += u64::from(self.apply.preserve.times);
@@ -297,6 +301,14 @@ impl Steps<'_, '_> {
         }
     }
 
+    /// Whether what a side has is what was sent there, as precisely as times are kept there.
+    pub(super) fn arrived(&self, to: Side, sent: &Entry, found: &Entry) -> bool {
+        // what is mounted below a root was not tried
+        let is_tried = found.dev == self.apply.trees[to].entry(Tree::ROOT).dev;
+        let step = if is_tried { self.apply.abilities[to].time_step } else { same::COARSEST };
+        same::arrived(sent, found, step)
+    }
+
     /// Whether what comes to a side gets the time of its source there.
     fn keeps_times(&self, to: Side) -> bool {
         self.apply.preserve.times && self.apply.abilities[to].sets_times
@@ -306,7 +318,9 @@ impl Steps<'_, '_> {
     /// name of its own, must have become a new file.
     fn was_replaced(&self, path_id: PathId, to: Side, sent: &Entry, found: &Entry) -> bool {
         self.scanned(path_id, to).filter(|_| sent.kind == Kind::File).is_none_or(|before| {
-            !arrived(sent, before) || before.ino != found.ino || before.ctime != found.ctime
+            !self.arrived(to, sent, before)
+                || before.ino != found.ino
+                || before.ctime != found.ctime
         })
     }
 

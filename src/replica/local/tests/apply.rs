@@ -299,11 +299,8 @@ fn hostile_names_are_ordinary_in_every_operation() {
             assert!(done.is_ok(), "{op:?}: {done:?}");
         }
         assert_eq!(std::fs::read(sandbox.kept("backup").join(file.as_path())).unwrap(), b"text");
-        let digest = sandbox
-            .replica
-            .digest(DigestKind::Blake3, std::slice::from_ref(&file))
-            .unwrap()
-            .remove(0);
+        let scanned = [(file.clone(), sandbox.entry(file.as_bytes()))];
+        let digest = sandbox.replica.digest(DigestKind::Blake3, &scanned).unwrap().remove(0);
         assert_eq!(digest, Ok(*blake3::hash(b"text").as_bytes()));
         let below = sandbox.replica.look_below(&[rel(name)]).unwrap().remove(0).unwrap().unwrap();
         assert_eq!(listed(&below), [(rel(name).shown(), Standing::Present)]);

@@ -123,12 +123,14 @@ fn a_stopped_run_looks_no_further_but_can_still_record() {
     let stop = Stop::new();
     let mut replica = LocalReplica::new(Side::Initiator, dir.path()).with_stop(stop.clone());
     replica.prepare(Access::ReadOnly).unwrap();
-    assert!(replica.digest(DigestKind::Blake3, &[rel("f")]).unwrap()[0].is_ok());
+    let entry = replica.stat(&[rel("f")]).unwrap().remove(0).unwrap().unwrap();
+    let scanned = [(rel("f"), entry)];
+    assert!(replica.digest(DigestKind::Blake3, &scanned).unwrap()[0].is_ok());
     stop.request(StopReason::HardLimit);
     let filter = Filter::default();
     let error = replica.scan(&request(&filter, &|_| ())).unwrap_err().to_string();
     assert!(error.contains("stopped"), "{error}");
-    assert!(replica.digest(DigestKind::Blake3, &[rel("f")]).unwrap()[0].is_err());
+    assert!(replica.digest(DigestKind::Blake3, &scanned).unwrap()[0].is_err());
     assert!(replica.run_hook("exit 0", &[], None).is_err());
     assert!(replica.stat(&[rel("f")]).unwrap()[0].as_ref().unwrap().is_some());
     let below = replica.look_below(&[RelPath::root()]).unwrap().remove(0).unwrap().unwrap();
