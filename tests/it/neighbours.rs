@@ -104,13 +104,18 @@ struct Street {
 
 impl Street {
     fn new() -> Self {
+        Self::behind("")
+    }
+
+    /// The server has these lines in its configuration.
+    fn behind(lines: &str) -> Self {
         let sandbox = Sandbox::new();
         set_mode(sandbox.root(), 0o755);
         for replica in [&sandbox.a.root, &sandbox.b.root] {
             set_mode(replica, 0o777);
         }
         let outside = Outside::new(sandbox.path("outside"));
-        Street { server: Sshd::start(""), outside, sandbox }
+        Street { server: Sshd::start(lines), outside, sandbox }
     }
 
     fn run(&self, way: Way) -> Run {
@@ -535,6 +540,37 @@ fn what_somebody_put_into_a_new_directory_meanwhile_is_not_taken_for_what_was_se
         }
         assert_eq!(fs::read(b.at(".osync_workdir/backup/new/edited")).unwrap(), b"round 0\n");
     }
+}
+
+#[test]
+fn a_new_directory_that_is_exchanged_before_it_has_its_mode_leads_nowhere() {
+    if !is_root() {
+        return;
+    }
+    // as that of BusyBox carries out -m, with a neighbour who is quick
+    let tools = tempfile::tempdir().unwrap();
+    let victim = tools.path().join("victim");
+    fs::create_dir(&victim).unwrap();
+    set_mode(&victim, 0o755);
+    let text = format!(
+        "#!/bin/sh\nPATH='{}'\ncase $1 in\n-m) mkdir \"$3\" && mv \"$3\" \"$3.bait\" &&\n\
+         ln -s '{}' \"$3\" && chmod \"$2\" \"$3\";;\n*) exec mkdir \"$@\";;\nesac\n",
+        std::env::var("PATH").unwrap(),
+        victim.display(),
+    );
+    let mkdir = tools.path().join("mkdir");
+    fs::write(&mkdir, text).unwrap();
+    set_mode(&mkdir, 0o755);
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let street =
+        Street::behind(&format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""));
+    street.sandbox.a.make("d new\nf new/file content\nd other\nd other/below");
+    street.fine(Way::Shell);
+    street.sandbox.a.make("d later");
+    street.fine(Way::Shell);
+    let mode = fs::metadata(&victim).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode, 0o755);
+    assert_eq!(street.sandbox.a.details(), street.sandbox.b.details());
 }
 
 /// What is made from now on has a ctime in a later second: runs begin at a whole one, as far as
