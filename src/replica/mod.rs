@@ -6,7 +6,6 @@
 
 mod acl;
 mod arrivals;
-mod attribute_probe;
 mod attributes;
 mod cksum;
 mod connection;
@@ -29,7 +28,6 @@ mod trials;
 
 pub use acl::{Acl, Whom};
 pub use arrivals::{Line as Arrived, Version};
-pub use attribute_probe::AttributeProbe;
 pub use attributes::{AttributeChange, Attributes, Wanted};
 pub use kept_name::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};

@@ -56,19 +56,16 @@ pub(super) fn transfer_args(
     args.add(&["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
     args.add(&["--no-implied-dirs", "--ignore-missing-args"]);
     purpose(&mut args, preserve, transfer.purpose);
-    let exact = transfer.purpose != Purpose::Attributes && !transfer.lacking.has(NANOSECONDS);
-    args.add_if(exact, NANOSECONDS);
+    args.add_if(!transfer.lacking.has(NANOSECONDS), NANOSECONDS);
     args.add_if(transfer.is_listed_first, "--no-inc-recursive");
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);
     // the other side's file system lets nobody set them, or the user wants none
     args.add_if(!preserve.times, "--no-times");
-    if transfer.purpose != Purpose::Attributes {
-        // the first rule that matches decides, and the keys come first
-        args.0.extend_from_slice(transfer.rules);
-        args.0.extend(settings.optional_args.iter().map(OsString::from));
-    }
+    // the first rule that matches decides, and the keys come first
+    args.0.extend_from_slice(transfer.rules);
+    args.0.extend(settings.optional_args.iter().map(OsString::from));
     args.add_if(takes == Takes::Everything, "--whole-file");
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
@@ -165,11 +162,6 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
             // once more would tell nothing new
             args.add_if(preserve.checksum, "--checksum");
         }
-        // a stand-in has the size that was scanned, and no content: of a file that has grown
-        // since, only what is new is read. Directories stay open to us
-        Purpose::Attributes => {
-            args.add(&["--size-only", "--append", "--dirs", "--chmod=Du+rwx,ug-s"]);
-        }
     }
 }
 
@@ -203,8 +195,7 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
     let replaces = matches!(transfer.purpose, Purpose::Content | Purpose::Delta);
     let asked = settings.delta_copies_asked && replaces;
     let delta = settings.delta_copies && (is_remote || asked)
-        || settings.partial && (is_remote || transfer.resumes)
-        || transfer.purpose == Purpose::Attributes;
+        || settings.partial && (is_remote || transfer.resumes);
     args.add(&[if delta { "--no-whole-file" } else { "--whole-file" }]);
     args.add_if(transfer.makes_holes, "--sparse");
 }

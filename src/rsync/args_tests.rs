@@ -121,7 +121,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 23] = [
+    let cases: [(Change, Purpose, &str); 21] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -162,8 +162,6 @@ fn every_setting_reaches_rsync() {
         (|s, _, _| s.executable = "other".into(), Purpose::Content, ALWAYS),
         (|_, p, _| p.hardlinks = true, Purpose::Subtrees, " -H "),
         (|_, _, t| t.is_listed_first = true, Purpose::Subtrees, " -r -@-1 --no-inc-recursive "),
-        (|_, p, _| p.acl = true, Purpose::Attributes, " --size-only --append "),
-        (|_, _, _| (), Purpose::Attributes, " --no-whole-file "),
     ];
     let (a, b) = (local("/a"), local("/b"));
     for (change, purpose, expected) in cases {
@@ -251,10 +249,6 @@ fn what_is_off_or_does_not_fit_is_left_out() {
     for absent in ["--partial", "--executability", "-zz", "--bwlimit", "--backup", "--checksum"] {
         assert!(!text.contains(absent), "{text}\nholds {absent}");
     }
-    // they could make it read contents
-    let settings = config::Transfer { optional_args: vec!["--checksum".into()], ..settings() };
-    let text = line(&settings, preserve, &call(Purpose::Attributes, &a, &b));
-    assert!(!text.contains("--checksum"), "{text}");
 }
 
 #[test]

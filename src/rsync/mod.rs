@@ -74,9 +74,6 @@ pub enum Purpose {
     /// Content is the same and only metadata differs. (A receiving file that was changed since
     /// the scan is left alone if it is newer now, and else overwritten, with a backup.)
     Metadata,
-    /// Only ACLs and extended attributes are carried over, to stand-ins on this machine
-    /// (`replica::AttributeProbe`).
-    Attributes,
     /// Names of one file of which the receiver has the content already: they are linked, and
     /// nothing is carried over. All names of the file must be listed.
     Links,
@@ -273,8 +270,6 @@ fn to_send_again(
         let from_there = files.range(&listed..);
         let those = from_there.take_while(|file| match purpose {
             Purpose::Subtrees => file.is_within(&listed),
-            // stand-ins hold no content
-            Purpose::Attributes => false,
             _ => **file == listed,
         });
         found.extend(those.cloned());
@@ -378,12 +373,9 @@ mod tests {
             ("x/a", "a", "", ""),
         ] {
             let (files, list) = (paths(files), paths(list));
-            for (purpose, expected) in [
-                (Purpose::Content, itself),
-                (Purpose::Delta, itself),
-                (Purpose::Subtrees, below),
-                (Purpose::Attributes, ""),
-            ] {
+            for (purpose, expected) in
+                [(Purpose::Content, itself), (Purpose::Delta, itself), (Purpose::Subtrees, below)]
+            {
                 let found = to_send_again(&files, list.iter().cloned(), purpose);
                 assert_eq!(found, paths(expected), "{files:?} {list:?} {purpose:?}");
             }

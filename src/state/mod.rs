@@ -86,23 +86,9 @@ pub struct Header {
     pub run: Option<u64>,
     /// The mount points, sorted.
     pub mounts: Pair<Vec<RelPath>>,
-    /// Which attributes that had to be read through rsync the digests cover.
-    pub covers: Covers,
     /// Device and inode of the roots. If a root has others now, the replica was copied or restored
     /// as a whole, and inode numbers of the baseline say nothing about it.
     pub roots: Pair<Option<Inode>>,
-}
-
-/// Attributes of a remote replica without tools to read them (docs/fidelity.md). All are
-/// false where they were read with the scan.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Covers {
-    /// Access control lists.
-    pub acl: bool,
-    /// Extended attributes.
-    pub xattr: bool,
-    /// Extended attributes of all name spaces, not only of `user`.
-    pub all_spaces: bool,
 }
 
 impl Default for Header {
@@ -115,7 +101,6 @@ impl Default for Header {
             listed_at: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
             run: None,
             mounts: Pair::default(),
-            covers: Covers::default(),
             roots: Pair::default(),
         }
     }

@@ -471,6 +471,9 @@ pub struct KnownFileSystem {
     /// How many entries it cannot store, as reported last.
     #[serde(default)]
     pub left_out: BTreeMap<Lack, u64>,
+    /// Whether it was told that nothing there reads ACLs or extended attributes.
+    #[serde(default)]
+    pub unread_told: bool,
 }
 
 /// Which metadata a run compared.
@@ -693,6 +696,7 @@ mod file_systems_tests {
             file_system: "7".to_owned(),
             abilities: Abilities { symlinks: false, ..Abilities::default() },
             left_out: [(Lack::Symlinks, 3)].into(),
+            unread_told: true,
         };
         let known = Pair::new(None, Some(one));
         store.set_file_systems(&known).unwrap();

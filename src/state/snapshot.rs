@@ -2,7 +2,7 @@
 
 use super::baseline::Baseline;
 use super::format::{Damaged, Reader, put_number, put_string};
-use super::{Covers, Header, Identity, Origin};
+use super::{Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
 
@@ -174,8 +174,8 @@ fn encode_header(header: &Header, marks: &Pair<ListMark>) -> Vec<u8> {
         out.push(u8::from(marks.replaced.is_some()));
         out.extend_from_slice(marks.replaced.as_ref().map_or(&[], <[u8; 32]>::as_slice));
     }
-    let Covers { acl, xattr, all_spaces } = header.covers;
-    out.push(u8::from(acl) | u8::from(xattr) << 1 | u8::from(all_spaces) << 2);
+    // Once said which attributes had been asked for through rsync; none are any more.
+    out.push(0);
     for (side, root) in header.roots.iter() {
         if let Some(root) = root {
             let mut value = Vec::new();
@@ -265,17 +265,15 @@ fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), 
         Ok((identity, listed_at, ListMark { written, replaced }))
     };
     let (initiator, target) = (side()?, side()?);
-    let covers = match reader.is_done() {
-        true if format == 1 => Covers::default(),
-        _ => covers(&mut reader, format)?,
-    };
+    if format > 1 || !reader.is_done() {
+        skip_covered(&mut reader, format)?;
+    }
     let mut header = Header {
         origin: Origin::Snapshot,
         identities: Pair::new(initiator.0, target.0),
         written_at,
         version,
         listed_at: Pair::new(initiator.1, target.1),
-        covers,
         roots: Pair::default(),
         mounts: Pair::default(),
         run: None,
@@ -306,14 +304,14 @@ fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
-/// Version 1 omits the byte if it would be 0.
-fn covers(reader: &mut Reader<'_>, version: u64) -> Result<Covers, Damaged> {
+/// The byte that once told which attributes had been read through rsync, which is no longer done.
+/// Version 1 omits it if it would be 0.
+fn skip_covered(reader: &mut Reader<'_>, version: u64) -> Result<(), Damaged> {
     let [bits] = reader.array()?;
     if bits > 7 || (bits == 0 && version == 1) {
-        return Err(reader.damaged("the byte for the attributes that it covers is wrong"));
+        return Err(reader.damaged("the byte that tells which attributes were read has no meaning"));
     }
-    let is_set = |bit: u8| bits & bit != 0;
-    Ok(Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) })
+    Ok(())
 }
 
 fn text(reader: &mut Reader<'_>) -> Result<String, Damaged> {
@@ -340,7 +338,6 @@ mod tests {
             written_at: Stamp::new(1_700_000_000, 5),
             version: "2.0.0".to_owned(),
             listed_at: Pair::new(Stamp::new(-1, 0), Stamp::UNKNOWN),
-            covers: Covers { acl: true, xattr: false, all_spaces: true },
             roots: Pair::new(Some(Inode { dev: 0x10_0003, ino: 2 }), None),
             mounts: Pair::new(vec![path("disk"), path("m/n")], Vec::new()),
             run: Some(300),
@@ -374,30 +371,16 @@ mod tests {
 
     #[test]
     fn the_header_of_version_1_ends_with_what_the_digests_cover_if_anything() {
-        let none = Header {
-            covers: Covers::default(),
-            roots: Pair::default(),
-            mounts: Pair::default(),
-            run: None,
-            ..header()
-        };
+        let none =
+            Header { roots: Pair::default(), mounts: Pair::default(), run: None, ..header() };
         let mut plain = encode_header(&none, &marks());
         plain.pop();
         for bits in 0..=255_u8 {
-            let is_set = |bit: u8| bits & bit != 0;
-            let covers = Covers { acl: is_set(1), xattr: is_set(2), all_spaces: is_set(4) };
             let bytes = [&plain[..], &[bits]].concat();
-            match decode_header(&bytes, 1) {
-                Ok((back, _)) => {
-                    assert!((1..=7).contains(&bits));
-                    assert_eq!(back.covers, covers);
-                    assert_eq!(encode_header(&back, &marks()), bytes);
-                }
-                Err(_) => assert!(!(1..=7).contains(&bits), "{bits}"),
-            }
+            assert_eq!(decode_header(&bytes, 1).is_ok(), (1..=7).contains(&bits), "{bits}");
             assert_eq!(decode_header(&bytes, 2).is_ok(), bits <= 7, "{bits}");
         }
-        assert_eq!(decode_header(&plain, 1).unwrap().0.covers, Covers::default());
+        assert_eq!(decode_header(&plain, 1).unwrap().0, none);
         assert!(decode_header(&plain, 2).is_err(), "version 2 always has the byte");
         assert!(decode_header(&[&plain[..], &[1, 1]].concat(), 1).is_err(), "and nothing more");
     }

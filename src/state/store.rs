@@ -328,7 +328,6 @@ fn is_equivalent(before: &Baseline, after: &Baseline, header: &Header) -> bool {
         && old.identities == header.identities
         && old.listed_at == header.listed_at
         && old.mounts == header.mounts
-        && old.covers == header.covers
         && old.roots == header.roots
 }
 

@@ -33,7 +33,7 @@ impl Task<'_> {
             self.say(Level::Notice, text);
         }
         let wanted =
-            change::recall_contents(trees, baseline, sort(kind), &self.file_systems.abilities)
+            change::recall_digests(trees, baseline, sort(kind), &self.file_systems.abilities)
                 .map_err(|e| Halt::state(&e))?;
         let stop = self.around.stop;
         let found = {

@@ -23,6 +23,15 @@ pub(super) struct FileSystems {
     known: Pair<Option<KnownFileSystem>>,
 }
 
+impl FileSystems {
+    /// Whether an earlier run has told that nothing on a side reads ACLs or extended attributes.
+    /// From now on it is told.
+    pub fn told_unread(&mut self, side: Side) -> bool {
+        let known = self.known[side].as_mut();
+        known.is_some_and(|known| std::mem::replace(&mut known.unread_told, true))
+    }
+}
+
 impl From<SpellingError> for Halt {
     fn from(error: SpellingError) -> Self {
         Halt::state(&error)
@@ -86,6 +95,7 @@ impl Task<'_> {
             file_system,
             abilities: abilities.clone(),
             left_out: BTreeMap::new(),
+            unread_told: false,
         });
         self.file_systems.abilities[side] = abilities;
     }

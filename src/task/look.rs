@@ -9,7 +9,9 @@ use crate::process::fault;
 use crate::reconcile::guard::Runs;
 use crate::reconcile::{Writes, guard, mounts};
 use crate::replica::host;
-use crate::replica::{Keep, Keeping, Op, Replica, ReplicaError, Scan, ScanRequest, new_identity};
+use crate::replica::{
+    Keep, Keeping, Op, Replica, ReplicaError, Scan, ScanRequest, Unread, Wanted, new_identity,
+};
 use crate::report::{Event, Level};
 use crate::rsync;
 use crate::state::{
@@ -59,6 +61,7 @@ impl Task<'_> {
             }
         }
         self.unread = Pair::from_fn(|side: Side| scans[side].unread);
+        self.tell_unread_attributes();
         let mut trees = scans.map(|scan| scan.tree);
         if !self.config.selection.listing_args.is_empty() {
             for side in Side::BOTH {
@@ -66,6 +69,45 @@ impl Task<'_> {
             }
         }
         Ok(trees)
+    }
+
+    /// Which ACLs and extended attributes are compared.
+    fn wanted_attributes(&self) -> Wanted {
+        Wanted {
+            acl: self.config.preserve.acl,
+            xattr: self.config.preserve.xattr,
+            all_spaces: self.can_chown.initiator && self.can_chown.target,
+        }
+    }
+
+    /// A remote machine without the tools for ACLs or extended attributes: a warning in the run
+    /// that meets it first, later a notice.
+    fn tell_unread_attributes(&mut self) {
+        for side in Side::BOTH {
+            let Unread { acl, xattr } = self.unread[side];
+            let what = match (acl, xattr) {
+                (false, false) => continue,
+                (true, false) => {
+                    "PRESERVE_ACL: that machine has no getfacl and setfacl (package acl)"
+                }
+                (false, true) => {
+                    "PRESERVE_XATTR: that machine has no getfattr and setfattr (package attr)"
+                }
+                (true, true) => {
+                    "PRESERVE_ACL, PRESERVE_XATTR: that machine has no getfacl and setfacl (package \
+                     acl) and no getfattr and setfattr (package attr)"
+                }
+            };
+            let text = format!(
+                "{what}. A change of nothing else is not seen; with contents they go over. Install \
+                 them there, or osync itself"
+            );
+            if self.file_systems.told_unread(side) {
+                self.say(Level::Notice, &format!("{side}: {text}"));
+            } else {
+                self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+            }
+        }
     }
 
     /// RSYNC_OPTIONAL_ARGS that change what rsync lists: the visible set is what rsync

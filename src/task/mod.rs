@@ -1,7 +1,6 @@
 //! One run, start to end (spec 7, "A run, start to end").
 
 mod apply;
-mod attributes;
 mod change_report;
 mod checksum;
 mod closing;
@@ -37,7 +36,6 @@ use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
-use attributes::Reader;
 use file_systems::FileSystems;
 use intent::Intent;
 use outcome::{Halt, Outcome};
@@ -80,8 +78,6 @@ struct Task<'a> {
     preserve: Preserve,
     /// Attributes that could not be read on a side.
     unread: Pair<Unread>,
-    /// How attributes are read of a side that has no tools for that.
-    readers: Pair<Option<Reader<'a>>>,
     /// When the run began, by each side's own clock.
     began: Pair<Stamp>,
     /// In which mount each side is.
@@ -146,7 +142,6 @@ impl<'a> Task<'a> {
             file_systems: FileSystems::default(),
             preserve: config.preserve,
             unread: Pair::default(),
-            readers: Pair::default(),
             began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
             mount_sessions: Pair::default(),
             interrupted: None,
@@ -399,9 +394,7 @@ impl Task<'_> {
             for problem in &spelled.problems {
                 self.around.reporter().tell(Event::Problem(problem));
             }
-            self.read_attributes(&mut trees, &Baseline::empty())?;
             self.read_contents(&mut trees, &Baseline::empty())?;
-            self.doubt_fresh_attributes(&mut trees);
             return self.initialize(&store, &trees, identities);
         };
         let mut loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
@@ -426,7 +419,6 @@ impl Task<'_> {
         }
         self.check_saved_plan(&loaded.baseline, &identities)?;
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
-        self.read_attributes(&mut trees, &loaded.baseline)?;
         self.read_contents(&mut trees, &loaded.baseline)?;
         if let Intent::Undo(request) = self.intent {
             let history = History { store: &store, loaded: &loaded, identities };

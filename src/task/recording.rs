@@ -13,8 +13,7 @@ use crate::report::words::counted;
 use crate::report::{Level, words};
 use crate::rsync::UnknownOptions;
 use crate::state::{
-    Action, Baseline, Covers, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError,
-    StateStore,
+    Action, Baseline, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError, StateStore,
 };
 use crate::tree::{Pair, Side, Tree};
 use std::convert::Infallible;
@@ -163,14 +162,12 @@ impl Task<'_> {
                 interrupted: self.interrupted.as_ref(),
                 left_overs: self.left_overs,
                 stamp: self.stamp.clone(),
-                readers: &self.readers,
                 lacking: &UnknownOptions::new(),
                 replicas: &mut self.replicas,
             }
             .carry_out()
         };
         fault::point("applied");
-        self.doubt_fresh_attributes(trees);
         let header = self.header(trees, &history.loaded.baseline, history.identities.clone());
         let (next, claims) =
             record(trees, &history.loaded.baseline, plan, &applied.achieved, header)
@@ -252,13 +249,11 @@ impl Task<'_> {
         before: &Baseline,
         identities: Pair<Option<Identity>>,
     ) -> Header {
-        let is_asked = self.readers.iter().any(|(_, reader)| reader.is_some());
         Header {
             origin: Origin::Snapshot,
             identities,
             written_at: host::stamp(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            covers: if is_asked { self.covers() } else { Covers::default() },
             roots: Pair::from_fn(|side| trees[side].entry(Tree::ROOT).inode()),
             run: before.header().run,
             mounts: mounts::known_next(trees, &before.header().mounts),

@@ -257,7 +257,6 @@ impl Task<'_> {
         let (store, baseline) = (history.store, &history.loaded.baseline);
         let trees = self.scan()?;
         let (mut trees, _) = self.agree_on_spelling(trees, baseline)?;
-        self.read_attributes(&mut trees, baseline)?;
         self.read_contents(&mut trees, baseline)?;
         self.forget_fresh_contents(&mut trees);
         let mut plan = self.plan(&trees, baseline, store)?;
@@ -276,7 +275,6 @@ impl Task<'_> {
         }
         done.differs = self.differences(&back, &trees);
         done.undoes = Some(number);
-        self.doubt_fresh_attributes(&mut trees);
         let header = self.header(&trees, baseline, history.identities.clone());
         let (next, claims) = record(&trees, baseline, &plan, &Achieved::default(), header)
             .map_err(|error| Halt::state(&error))?;

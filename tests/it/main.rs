@@ -6,7 +6,6 @@ mod support;
 
 mod absent;
 mod architecture;
-mod attributes_by_rsync;
 mod batch;
 mod checksum;
 mod cli;

@@ -6,7 +6,6 @@ use super::copy;
 use super::openat_root::Root;
 use super::work_dir::{ARRIVALS, IDENTITY, LOCK, LOCK_BY, WorkDir};
 use crate::replica::Keep;
-use crate::replica::attribute_probe::STAND_INS;
 use rustix::fd::AsFd;
 use rustix::fs::{Dir, Mode};
 
@@ -17,12 +16,8 @@ pub(super) const UNFINISHED: &str = ".osync-copy-9c1f3ab07e5d42868a6b.";
 /// Removes left-overs. What cannot be removed does no harm and stays.
 pub(super) fn sweep(work: &WorkDir) {
     if let Ok(dir) = work.list_handle() {
-        for name in names(&dir, |name| is_left_over(name) || name == STAND_INS) {
-            if name == STAND_INS {
-                copy::remove_unfinished(dir.as_fd(), name.as_bytes());
-            } else {
-                let _ = work.remove(&name);
-            }
+        for name in names(&dir, is_left_over) {
+            let _ = work.remove(&name);
         }
     }
     for keep in [Keep::Backup, Keep::Deleted] {
@@ -108,13 +103,11 @@ mod tests {
         let tree = at.join(format!("deleted/{UNFINISHED}5"));
         fs::create_dir_all(tree.join("below")).unwrap();
         fs::write(tree.join("below/f"), "x").unwrap();
-        fs::create_dir_all(at.join(STAND_INS).join("d")).unwrap();
-        fs::write(at.join(STAND_INS).join("d/f"), "").unwrap();
         sweep(&work);
         for name in goes {
             assert!(!at.join(name).exists(), "{name}");
         }
-        assert!(!tree.exists() && !at.join(STAND_INS).exists());
+        assert!(!tree.exists());
         for name in stays {
             assert!(at.join(name).exists(), "{name}");
         }

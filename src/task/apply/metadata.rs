@@ -92,13 +92,9 @@ impl Steps<'_, '_> {
         if path_ids.is_empty() {
             return Ok(Vec::new());
         }
-        if self.apply.readers[side].is_some() {
-            self.keep_attributes(side.other(), &path_ids)?;
-            return Ok(Vec::new());
-        }
         let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
-        let theirs = self.attributes_of(side.other(), &path_ids)?;
-        let mine = self.attributes_of(side, &path_ids)?;
+        let theirs = self.apply.replicas[side.other()].attributes(&paths)?;
+        let mine = self.apply.replicas[side].attributes(&paths)?;
         let mut jobs = Vec::new();
         for ((path_id, path), (mine, theirs)) in
             path_ids.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))

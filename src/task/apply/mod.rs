@@ -4,7 +4,6 @@
 //! on. When a replica is lost, or the run is to stop, the remaining steps are left out,
 //! and what was done by then is recorded.
 
-mod by_rsync;
 mod deletions;
 mod in_flight;
 mod metadata;
@@ -15,7 +14,6 @@ mod transfers;
 pub(super) mod versions;
 
 use super::Surroundings;
-use super::attributes::Reader;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
@@ -61,9 +59,6 @@ pub struct Apply<'a> {
     pub left_overs: bool,
     /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
     pub stamp: String,
-    /// How attributes are read of a side that has no tools for that. There they cannot be set
-    /// either, but by rsync.
-    pub readers: &'a Pair<Option<Reader<'a>>>,
     /// What the rsyncs of this run are known to lack.
     pub lacking: &'a UnknownOptions,
     /// Where it happens.
@@ -129,9 +124,6 @@ struct Steps<'a, 'b> {
     moved: Pair<BTreeSet<PathId>>,
     /// Which moves of the plan are known to be done.
     done_moves: BTreeSet<usize>,
-    /// Attributes that a side keeps although it gets content, and that its content's source
-    /// can only get through rsync, when the contents are the same.
-    kept: BTreeMap<PathId, Attributes>,
 }
 
 /// One operation, and the path of the plan that it serves.
@@ -155,7 +147,6 @@ impl Apply<'_> {
             sent_trees: Pair::default(),
             moved: Pair::default(),
             done_moves: BTreeSet::new(),
-            kept: BTreeMap::new(),
         };
         let cut = steps.all().err();
         if let Some(cut) = cut {
@@ -196,7 +187,6 @@ impl Steps<'_, '_> {
         self.updates()?;
         self.metadata()?;
         self.file_times()?;
-        self.give_kept_attributes()?;
         self.deletions()?;
         self.dir_times()
     }

@@ -30,13 +30,7 @@ impl Steps<'_, '_> {
         for side in Side::BOTH {
             self.set_rounded_times(side);
         }
-        for side in Side::BOTH {
-            self.add_attributes(side);
-        }
         self.judge();
-        for side in Side::BOTH {
-            self.doubt_attributes(side);
-        }
     }
 
     fn read_side(&mut self, side: Side) -> Result<(), ReplicaError> {

@@ -207,7 +207,6 @@ impl Steps<'_, '_> {
                 steps.fail(side, path_id, "cannot back it up before it is replaced", &error);
             }
         })?;
-        let metadata = self.attributes_to_send(side)?;
         let mut calls = Vec::new();
         let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, replaced| {
             let path_ids: Vec<PathId> =
@@ -222,7 +221,6 @@ impl Steps<'_, '_> {
         add(self, Purpose::Content, odd, Replaced::Copied);
         // Behind the directories that new names may need.
         add(self, Purpose::Links, links, Replaced::Seen);
-        add(self, Purpose::Metadata, metadata, Replaced::Seen);
         Ok(calls)
     }
 
