@@ -19,7 +19,7 @@ fn edit_unseen(side: &crate::support::sandbox::Replica, path: &str, content: &st
 fn read_counts(way: &Way) -> Vec<String> {
     let run = way.run_with(&["--verbose"]);
     assert_eq!(run.status, Some(0), "{}: {run}", way.name);
-    let lines = run.stdout.lines().filter(|line| line.contains("files to compare"));
+    let lines = run.stdout.lines().filter(|line| line.contains("to compare contents"));
     let numbers = lines.map(|line| line.split("read ").nth(1).unwrap().split(' ').next().unwrap());
     let counts: Vec<String> = numbers.map(str::to_owned).collect();
     assert_eq!(counts.len(), 2, "{run}");
