@@ -1,16 +1,18 @@
 //! `osync batch`: from the command line to the room that does it.
 
-use super::settings;
+use super::{settings, status};
 use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::{Log, closing::mail_failure};
 use crate::task::notifying::tell_given_up;
+use anyhow::Context;
 use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// `osync batch` (spec 7).
@@ -48,11 +50,12 @@ const OWN: &[&str] = &[
     "--report",
 ];
 
-/// Runs the batch; `args` is the whole command line. Returns the exit status.
-///
-/// # Errors
-/// Why it cannot begin.
-pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> Result<i32, String> {
+/// Runs the batch; `args` is the whole command line.
+pub fn run(
+    batch: &BatchArgs,
+    args: &[OsString],
+    environment: &Environment,
+) -> anyhow::Result<ExitCode> {
     let start = Instant::now();
     let flags = &batch.passed_on;
     let usual = Options::default();
@@ -70,8 +73,7 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
     let place = batch::log_place(wanted, home);
     let log = Log::open(&own_flags(&batch.passed_on), &output(environment), &place, start);
     let stop = Stop::new();
-    let watch =
-        SignalWatch::stopping(&stop).map_err(|e| format!("cannot listen to signals: {e}"))?;
+    let watch = SignalWatch::stopping(&stop).context("cannot listen to signals")?;
     let footprint = |file: &Path| footprint(file, flags, environment);
     let gathered =
         |file: &Path| settings::gather(Some(file.as_os_str()), flags, environment).config;
@@ -93,9 +95,9 @@ pub fn run(batch: &BatchArgs, args: &[OsString], environment: &Environment) -> R
         stop: &stop,
         reporter: &log,
     };
-    let status = batch::run(&options, &around);
+    let number = batch::run(&options, &around);
     drop(watch);
-    Ok(status)
+    Ok(status(number))
 }
 
 /// The arguments behind `batch` without those of the batch itself. The command line has

@@ -1,7 +1,7 @@
 //! `osync check`: the effective settings with their origins, what is wrong with them, and
 //! whether everything can be reached. Changes nothing (spec 1).
 
-use super::sync::SyncArgs;
+use super::sync::{self, SyncArgs};
 use super::{print, settings};
 use crate::config::keys::Section;
 use crate::config::{Config, Environment, Location, Origin, Problem, Resolution};
@@ -15,6 +15,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -51,8 +52,9 @@ pub(super) struct Finding {
     pub text: String,
 }
 
-/// Checks a task and returns the exit status that a run would have.
-pub fn run(args: &CheckArgs, environment: &Environment) -> u8 {
+/// Checks a task; the exit status is the one that a run would have.
+pub fn run(args: &CheckArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    sync::complete(&args.sync, environment)?;
     let flags = &args.sync.run;
     let resolution = settings::gather(args.sync.config_file.as_deref(), flags, environment);
     let findings = resolution.config.as_ref().map(try_all).unwrap_or_default();
@@ -69,7 +71,7 @@ pub fn run(args: &CheckArgs, environment: &Environment) -> u8 {
             false => text(&resolution, &findings, status, detail),
         });
     }
-    status
+    Ok(ExitCode::from(status))
 }
 
 fn status(resolution: &Resolution, findings: &[Finding]) -> u8 {

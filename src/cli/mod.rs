@@ -39,6 +39,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use sync::SyncArgs;
+use task_args::Refused;
 use undo::UndoArgs;
 use upgrade::UpgradeArgs;
 
@@ -197,8 +198,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>, environment: &Environment)
 
 fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode {
     match cli.command {
-        None => sync::run(&cli.sync, environment),
-        Some(Command::Sync(args)) => sync::run(&args, environment),
+        None => ended(sync::run(&cli.sync, environment)),
+        Some(Command::Sync(args)) => ended(sync::run(&args, environment)),
         Some(Command::Completions { shell }) => {
             print(&pages::completions(shell));
             ExitCode::SUCCESS
@@ -207,34 +208,19 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             print(&pages::manual());
             ExitCode::SUCCESS
         }
-        Some(Command::Batch(own)) => match batch::run(&own, args, environment) {
-            Ok(number) => status(number),
-            Err(problem) => failed(&problem),
-        },
-        Some(Command::Check(args)) => match sync::complete(&args.sync, environment) {
-            Ok(()) => ExitCode::from(check::run(&args, environment)),
-            Err(problem) => bad_usage(&problem),
-        },
-        Some(Command::Upgrade(args)) => {
-            let is_complete =
-                args.config_file.is_some() || (args.initiator.is_some() && args.target.is_some());
-            if !is_complete {
-                return bad_usage(
-                    "name a configuration file, or give --initiator=DIR and --target=DIR",
-                );
-            }
-            all_or_problems(upgrade::run(&args, environment))
-        }
-        Some(Command::Plan(args)) => plan::plan(&args, environment),
-        Some(Command::Apply(args)) => plan::apply(&args, environment),
+        Some(Command::Batch(own)) => ended(batch::run(&own, args, environment)),
+        Some(Command::Check(args)) => ended(check::run(&args, environment)),
+        Some(Command::Upgrade(args)) => ended(upgrade::run(&args, environment)),
+        Some(Command::Plan(args)) => ended(plan::plan(&args, environment)),
+        Some(Command::Apply(args)) => ended(plan::apply(&args, environment)),
         Some(Command::Conflicts(args)) => conflicts::run(&args, environment),
         Some(Command::History(args)) => history::run(&args, environment),
         Some(Command::Status(args)) => status::run(&args, environment),
         Some(Command::Undo(args)) => undo::run(&args, environment),
         Some(Command::Restore(args)) => restore::run(&args, environment),
-        Some(Command::State(args)) => state::run(&args.action, environment),
+        Some(Command::State(args)) => ended(state::run(&args.action, environment)),
         Some(Command::SshFilter(args)) => filter_ssh(args),
-        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Serve(args)) => ended(serve::run(&args)),
         // as they are: what the remote command's words mean is not ours to judge
         Some(Command::Rsh(_)) => ExitCode::from(libssh2::main(args.get(2..).unwrap_or_default())),
     }
@@ -270,14 +256,12 @@ fn status(number: i32) -> ExitCode {
     ExitCode::from(u8::try_from(number).unwrap_or(ERROR))
 }
 
-fn all_or_problems(done: Result<(), Vec<String>>) -> ExitCode {
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problems) => {
-            problems.iter().for_each(|problem| complain(problem));
-            ExitCode::from(ERROR)
-        }
-    }
+/// The exit status of a command. Why it failed is printed here, so that commands only return it.
+fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
+    done.unwrap_or_else(|error| match error.downcast::<Refused>() {
+        Ok(refused) => history::refuse(refused),
+        Err(error) => failed(&format!("{error:#}")),
+    })
 }
 
 fn failed(problem: &str) -> ExitCode {

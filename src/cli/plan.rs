@@ -1,13 +1,13 @@
 //! `osync plan` and `osync apply`: a plan that is looked at first and carried out later, exactly
 //! (spec 9, "Commands").
 
-use super::history::refuse;
 use super::sync::run_once;
-use super::task_args::TaskArgs;
-use super::{bad_usage, failed};
+use super::task_args::{Refused, TaskArgs};
 use crate::config::{Config, Environment};
 use crate::reconcile::saved_plan::{SavedPlan, from_hex, word_to_text};
 use crate::task::intent::{Intent, Work};
+use crate::tree::path::escape;
+use anyhow::Context;
 use clap::{Args, Parser, ValueHint};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -66,36 +66,30 @@ const WORK: u8 = 3;
 const CONFLICT: u8 = 4;
 
 /// Shows what the next run would do.
-pub fn plan(args: &PlanArgs, environment: &Environment) -> ExitCode {
+pub fn plan(args: &PlanArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let mut config = match args.task.resolve(environment) {
-        Ok((config, [])) => config,
-        Ok((_, [word, ..])) => {
-            return bad_usage(&format!("'{}' is too much", word.to_string_lossy()));
-        }
-        Err(refused) => return refuse(refused),
-    };
+    let (mut config, rest) = args.task.resolve(environment)?;
+    if let Some(word) = rest.first() {
+        return Err(Refused::Usage(format!("'{}' is too much", escape(word.as_bytes()))).into());
+    }
     config.flags.dry = true;
     config.flags.verbose |= args.verbose;
-    let task = match words(&args.task) {
-        Ok(task) => task,
-        Err(text) => return failed(&text),
-    };
+    let task = words(&args.task)?;
     let file = args.output.as_deref().map(Path::new);
     let outcome = run_once(&config, started, Intent::Plan { file, task: &task });
-    match (outcome.status, outcome.work) {
+    Ok(match (outcome.status, outcome.work) {
         (0, Some(Work::Some)) => ExitCode::from(WORK),
         (0, Some(Work::WithConflict)) => ExitCode::from(CONFLICT),
         (status, _) => ExitCode::from(status),
-    }
+    })
 }
 
 /// The words that name the task, with absolute paths: `apply` may run elsewhere.
-fn words(task: &TaskArgs) -> Result<Vec<String>, String> {
+fn words(task: &TaskArgs) -> anyhow::Result<Vec<String>> {
     let absolute = |word: &OsStr| {
         std::path::absolute(word)
             .map(std::path::PathBuf::into_os_string)
-            .map_err(|error| format!("{}: {error}", word.to_string_lossy()))
+            .with_context(|| escape(word.as_bytes()))
     };
     let mut words: Vec<OsString> = Vec::new();
     let flags = [
@@ -126,36 +120,25 @@ struct Named {
 }
 
 /// Carries a saved plan out.
-pub fn apply(args: &ApplyArgs, environment: &Environment) -> ExitCode {
+pub fn apply(args: &ApplyArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let file = Path::new(&args.file);
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        Err(error) => return failed(&format!("cannot read {}: {error}", file.display())),
-    };
-    let (plan, origin) = match SavedPlan::decode(&bytes) {
-        Ok(found) => found,
-        Err(why) => return failed(&format!("{}: {why}", file.display())),
-    };
-    let mut config = match task_of(&origin.task, environment) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
+    let name = || escape(args.file.as_bytes());
+    let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", name()))?;
+    let decoded = SavedPlan::decode(&bytes).map_err(anyhow::Error::msg);
+    let (plan, origin) = decoded.with_context(name)?;
+    let mut config = task_of(&origin.task, environment)?;
     config.flags.dry = args.dry;
     config.policy.force_delete |= args.force_delete;
     let outcome = run_once(&config, started, Intent::Apply { plan: &plan, origin: &origin });
-    ExitCode::from(outcome.status)
+    Ok(ExitCode::from(outcome.status))
 }
 
-fn task_of(words: &[String], environment: &Environment) -> Result<Config, ExitCode> {
+fn task_of(words: &[String], environment: &Environment) -> anyhow::Result<Config> {
     let words: Option<Vec<OsString>> =
         words.iter().map(|word| from_hex(word).map(OsString::from_vec)).collect();
     let words = std::iter::once(OsString::from("osync")).chain(words.unwrap_or_default());
-    let Ok(named) = Named::try_parse_from(words) else {
-        return Err(failed("the plan does not say which task it is for"));
-    };
-    match named.task.resolve(environment) {
-        Ok((config, _)) => Ok(config),
-        Err(refused) => Err(refuse(refused)),
-    }
+    // clap's own words are about a command line that nobody typed
+    let named = Named::try_parse_from(words).ok();
+    let named = named.context("the plan does not say which task it is for")?;
+    Ok(named.task.resolve(environment)?.0)
 }

@@ -1,9 +1,10 @@
 //! `osync serve`: works on a replica of this machine for an osync on another one, over standard
 //! input and output (spec 5, "A peer, where there is one").
 
-use super::{ERROR, complain, print};
+use super::print;
 use crate::monitor::far::watch_for;
 use crate::replica::peer::{protocol::VERSION, serve};
+use anyhow::Context;
 use clap::Args;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -19,33 +20,28 @@ pub struct ServeArgs {
     pub protocol: bool,
 }
 
-pub fn run(args: &ServeArgs) -> ExitCode {
+/// Serves until the other side closes the connection.
+pub fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     if args.protocol {
         print(&format!("{VERSION}\n"));
-        return ExitCode::SUCCESS;
+    } else {
+        serve().context("serve")?;
     }
-    match serve() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            complain(&format!("serve: {why}"));
-            ExitCode::from(ERROR)
-        }
-    }
+    Ok(ExitCode::SUCCESS)
 }
 
-fn serve() -> Result<(), String> {
-    // without the buffers of the standard library, which know lines only
-    let own = |fd: io::Result<_>| fd.map(File::from).map_err(|cause| cause.to_string());
-    let input = own(io::stdin().as_fd().try_clone_to_owned())?;
-    let mut output = own(io::stdout().as_fd().try_clone_to_owned())?;
+fn serve() -> anyhow::Result<()> {
+    // Not through the buffers of the standard library: they are made for lines.
+    let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut input = BufReader::new(input);
-    // Started by sudo in the place of a shell, it is greeted like one. Behind a shell that made
-    // way comes the rest of a script, and no second mark.
+    // Where sudo starts us in place of a shell, the client greets us as it greets a shell. Where
+    // a shell has become us by `exec`, it has answered that greeting already.
     let mut first = [0; 5];
-    input.read_exact(&mut first).map_err(|cause| format!("nobody speaks: {cause}"))?;
+    input.read_exact(&mut first).context("nobody speaks")?;
     let mut input = io::Cursor::new(first).chain(input);
     if first == *b"mark=" {
-        serve::greet_like_a_shell(&mut input, &mut output).map_err(|cause| cause.to_string())?;
+        serve::greet_like_a_shell(&mut input, &mut output)?;
     }
     let place = |path: &Path| Ok(path.to_owned());
     serve::serve(
@@ -53,4 +49,5 @@ fn serve() -> Result<(), String> {
         output,
         &serve::Limits { place: &place, no_hooks: None, no_following: None, watch: &watch_for },
     )
+    .map_err(anyhow::Error::msg)
 }

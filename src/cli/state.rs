@@ -1,7 +1,8 @@
 //! `osync state show|verify`: finds the state directory and hands over to `state`.
 
-use super::{bad_usage, complain, failed, settings};
-use crate::config::{Environment, Flags, Location};
+use super::task_args::Refused;
+use super::{ERROR, settings, state_dir};
+use crate::config::{Environment, Flags};
 use crate::state::{self, Ask, Form, ShowError, StateDir, StateHealth};
 use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
@@ -44,77 +45,56 @@ pub struct StateTask {
 }
 
 /// Answers on standard output.
-pub fn run(action: &StateAction, environment: &Environment) -> ExitCode {
+pub fn run(action: &StateAction, environment: &Environment) -> anyhow::Result<ExitCode> {
     let (ask, task) = match action {
         StateAction::Show(task) => (Ask::Show, task),
         StateAction::Verify(task) => (Ask::Verify, task),
     };
-    let (dir, ids) = match place(task, environment) {
-        Ok(found) => found,
-        Err(Problem::Usage(text)) => return bad_usage(&text),
-        Err(Problem::Settings(texts)) => {
-            texts.iter().for_each(|text| complain(text));
-            return ExitCode::from(super::ERROR);
-        }
-    };
+    let (dir, ids) = place(task, environment)?;
     let form = if task.json { Form::Json } else { Form::Text };
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let answered = state::command(ask, form, &dir, &ids, &mut out);
     match answered.and_then(|verdict| Ok(std::io::Write::flush(&mut out).map(|()| verdict)?)) {
-        Ok(StateHealth::Sound) => ExitCode::SUCCESS,
-        Ok(StateHealth::Unsound) => ExitCode::from(super::ERROR),
+        Ok(StateHealth::Sound) => Ok(ExitCode::SUCCESS),
+        Ok(StateHealth::Unsound) => Ok(ExitCode::from(ERROR)),
         // `osync state show | head` is no failure.
         Err(ShowError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            ExitCode::SUCCESS
+            Ok(ExitCode::SUCCESS)
         }
-        Err(error) => failed(&error.to_string()),
+        Err(error) => Err(anyhow::Error::msg(error)),
     }
 }
 
-enum Problem {
-    Usage(String),
-    Settings(Vec<String>),
-}
-
-fn place(task: &StateTask, environment: &Environment) -> Result<(StateDir, Vec<String>), Problem> {
+/// The directory, and the tasks that are asked about; with none, it is all tasks.
+fn place(task: &StateTask, environment: &Environment) -> anyhow::Result<(StateDir, Vec<String>)> {
+    let usage = |text: &str| Refused::Usage(text.to_owned());
     let is_file = |name: &&OsString| {
         name.as_bytes().ends_with(b".conf") || name.as_bytes().ends_with(b".toml")
     };
     let custom = task.initiator_state_dir.as_ref().map(|dir| StateDir::Custom(PathBuf::from(dir)));
-    let named = || -> Result<Vec<String>, Problem> {
-        let text = |id: &OsString| id.to_str().map(str::to_owned);
-        task.tasks
-            .iter()
-            .map(text)
-            .collect::<Option<_>>()
-            .ok_or_else(|| Problem::Usage("an INSTANCE_ID is UTF-8 text".to_owned()))
+    let named = || {
+        let ids = task.tasks.iter().map(|id| id.to_str().map(str::to_owned));
+        ids.collect::<Option<Vec<_>>>().ok_or_else(|| usage("an INSTANCE_ID is UTF-8 text"))
     };
     match (custom, &task.initiator, task.tasks.first().filter(is_file)) {
-        (_, _, Some(_)) if task.tasks.len() > 1 => {
-            Err(Problem::Usage("name one configuration file".to_owned()))
-        }
+        (_, _, Some(_)) if task.tasks.len() > 1 => Err(usage("name one configuration file").into()),
         (custom, _, Some(file)) => {
             let resolution =
                 settings::gather(Some(Path::new(file).as_os_str()), &Flags::default(), environment);
             let errors = resolution.errors;
             let config = resolution.config.ok_or_else(|| {
-                Problem::Settings(errors.iter().map(ToString::to_string).collect())
+                Refused::Settings(errors.iter().map(ToString::to_string).collect())
             })?;
-            let dir = custom.or_else(|| config.state_dirs.initiator.map(StateDir::Custom));
-            let dir = match (dir, config.replicas.initiator) {
-                (Some(dir), _) => dir,
-                (None, Location::Local(root)) => StateDir::InReplica(root),
-                (None, Location::Ssh(_)) => {
-                    let text = "the state lies on the remote initiator; ask there";
-                    return Err(Problem::Settings(vec![text.to_owned()]));
-                }
+            let dir = match custom {
+                Some(dir) => dir,
+                None => state_dir(&config).map_err(anyhow::Error::msg)?,
             };
             Ok((dir, vec![config.instance_id]))
         }
         (Some(dir), _, None) => Ok((dir, named()?)),
         (None, Some(root), None) => Ok((StateDir::InReplica(PathBuf::from(root)), named()?)),
         (None, None, None) => {
-            Err(Problem::Usage("name a configuration file, or give --initiator=DIR".to_owned()))
+            Err(usage("name a configuration file, or give --initiator=DIR").into())
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `osync`, `osync sync`: one run, or monitor mode.
 
-use super::{ERROR, bad_usage, settings, status, usage};
+use super::task_args::Refused;
+use super::{ERROR, settings, status, usage};
 use crate::config::{Config, Environment, Flags, Problem, Watch, WhenLocked};
 use crate::monitor::RunResult;
 use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
@@ -8,6 +9,7 @@ use crate::report::{Level, Log, Reporter, Stamped, Who};
 use crate::task::intent::Intent;
 use crate::task::outcome::Outcome;
 use crate::task::{self, Surroundings};
+use crate::tree::path::escape;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
 use std::path::Path;
@@ -28,11 +30,9 @@ pub struct SyncArgs {
 }
 
 /// One run, or monitor mode.
-pub(super) fn run(args: &SyncArgs, environment: &Environment) -> ExitCode {
+pub(super) fn run(args: &SyncArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    if let Err(problem) = complete(args, environment) {
-        return bad_usage(&problem);
-    }
+    complete(args, environment)?;
     let flags = &args.run;
     let resolution = settings::gather(args.config_file.as_deref(), flags, environment);
     match resolution.config {
@@ -44,11 +44,11 @@ pub(super) fn run(args: &SyncArgs, environment: &Environment) -> ExitCode {
             } else {
                 Vec::new()
             };
-            run_task(&config, &warnings, &settings, started)
+            Ok(run_task(&config, &warnings, &settings, started))
         }
         None => {
             settings::tell(&resolution, flags, environment, started);
-            ExitCode::from(ERROR)
+            Ok(ExitCode::from(ERROR))
         }
     }
 }
@@ -124,15 +124,15 @@ pub(super) fn listen(log: &Arc<Log>, stop: &Stop, interrupt: Interrupt) -> Optio
     }
 }
 
-/// Whether there is enough to know what is wanted.
-pub(super) fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), String> {
+/// Refuses a command line that names no task.
+pub(super) fn complete(args: &SyncArgs, environment: &Environment) -> Result<(), Refused> {
     if let Some(file) = &args.config_file {
         let is_named_right =
             matches!(Path::new(file).extension(), Some(e) if e == "conf" || e == "toml");
         let word = file.to_str().filter(|word| !word.contains('/'));
         return match word {
             Some(word) if !is_named_right && !Path::new(file).exists() => {
-                Err(usage::no_command(&crate::tree::path::escape(word.as_bytes())))
+                Err(Refused::Usage(usage::no_command(&escape(word.as_bytes()))))
             }
             _ => Ok(()),
         };
@@ -140,15 +140,15 @@ pub(super) fn complete(args: &SyncArgs, environment: &Environment) -> Result<(),
     let given = |flag: &Option<OsString>, key| flag.is_some() || environment.filled(key).is_some();
     let initiator = given(&args.run.initiator, "INITIATOR_SYNC_DIR");
     let target = given(&args.run.target, "TARGET_SYNC_DIR");
-    match (initiator, target) {
-        (true, true) => Ok(()),
-        (true, false) => Err("--target=DIR is missing".to_owned()),
-        (false, true) => Err("--initiator=DIR is missing".to_owned()),
-        (false, false) => Err(
+    let missing = match (initiator, target) {
+        (true, true) => return Ok(()),
+        (true, false) => "--target=DIR is missing",
+        (false, true) => "--initiator=DIR is missing",
+        (false, false) => {
             "nothing to do: name a configuration file, or give --initiator=DIR and --target=DIR"
-                .to_owned(),
-        ),
-    }
+        }
+    };
+    Err(Refused::Usage(missing.to_owned()))
 }
 
 /// How often a run's own stop hears of the monitor's.

@@ -32,12 +32,14 @@ pub struct TaskArgs {
     pub rsakey: Option<OsString>,
 }
 
-/// Why a command cannot begin.
-#[derive(Debug)]
+/// Why a command cannot begin, where that is more than one message and exit status 1.
+#[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    /// Something is missing or wrong on the command line.
+    /// Something is missing or wrong on the command line: exit status 128.
+    #[error("{0}")]
     Usage(String),
-    /// The settings are wrong, one line each.
+    /// Several things are wrong, in the settings say; one line each.
+    #[error("{}", .0.join("\n"))]
     Settings(Vec<String>),
 }
 

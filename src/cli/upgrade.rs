@@ -1,9 +1,12 @@
 //! `osync upgrade`: reads and writes what `config::upgrade` decides, and renames state
 //! files (spec 7, "Upgrade").
 
+use super::task_args::Refused;
 use super::{complain, print, settings};
+use crate::config::conf_file::Trouble;
 use crate::config::{
-    Config, Environment, Flags, Location, Problem, SshLocation, load, toml_file, upgrade,
+    Config, Environment, Flags, Location, Problem, Resolution, SshLocation, load, toml_file,
+    upgrade,
 };
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
@@ -11,6 +14,7 @@ use crate::report::{write_whole, written_beside};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
+use anyhow::{Context, bail};
 use clap::{Args, ValueHint};
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -18,6 +22,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// `osync upgrade` (spec 7).
 #[derive(Debug, Args)]
@@ -54,37 +59,29 @@ enum Way {
     Say,
 }
 
-/// Upgrades a task.
-///
-/// # Errors
-/// What could not be done, each in a line. All else has been done.
-pub fn run(args: &UpgradeArgs, environment: &Environment) -> Result<(), Vec<String>> {
+/// Upgrades a task. What fails does not keep the rest from being done.
+pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let way = if args.dry { Way::Say } else { Way::Do };
-    let Some(file) = &args.config_file else {
-        return rename_state_files(&quicksync(args, environment)?, way);
+    let gathered = match &args.config_file {
+        Some(file) if args.to_toml => {
+            to_toml(Path::new(file), environment, way)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(file) => {
+            // a dry run has not written the new text
+            let text = rewrite(Path::new(file), environment, way)?;
+            settings::gather_text(Path::new(file), &text, &flags(args), environment)
+        }
+        None if args.initiator.is_some() && args.target.is_some() => {
+            settings::gather(None, &flags(args), environment)
+        }
+        None => {
+            let text = "name a configuration file, or give --initiator=DIR and --target=DIR";
+            return Err(Refused::Usage(text.to_owned()).into());
+        }
     };
-    let file = Path::new(file);
-    if args.to_toml {
-        return to_toml(file, environment, way);
-    }
-    let text = rewrite(file, environment, way)?;
-    rename_state_files(&settings_of(file, &text, args, environment)?, way)
-}
-
-/// The task that the flags describe.
-fn quicksync(args: &UpgradeArgs, environment: &Environment) -> Result<Config, Vec<String>> {
-    resolved(settings::gather(None, &flags(args), environment))
-}
-
-/// The task of a file with its new text, which a dry run has not written.
-fn settings_of(
-    file: &Path,
-    text: &[u8],
-    args: &UpgradeArgs,
-    environment: &Environment,
-) -> Result<Config, Vec<String>> {
-    let flags = flags(args);
-    resolved(settings::gather_text(file, text, &flags, environment))
+    rename_state_files(&resolved(gathered)?, way)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn flags(args: &UpgradeArgs) -> Flags {
@@ -97,7 +94,7 @@ fn flags(args: &UpgradeArgs) -> Flags {
     }
 }
 
-fn resolved(resolution: crate::config::Resolution) -> Result<Config, Vec<String>> {
+fn resolved(resolution: Resolution) -> Result<Config, Refused> {
     for warning in &resolution.warnings {
         complain(&warning.to_string());
     }
@@ -105,7 +102,8 @@ fn resolved(resolution: crate::config::Resolution) -> Result<Config, Vec<String>
         complain(&placeholder.to_string());
     }
     let errors = resolution.errors;
-    resolution.config.ok_or_else(|| errors.iter().map(Problem::to_string).collect())
+    let lines = || errors.iter().map(Problem::to_string).collect();
+    resolution.config.ok_or_else(|| Refused::Settings(lines()))
 }
 
 fn say(text: &str) {
@@ -113,20 +111,14 @@ fn say(text: &str) {
 }
 
 /// Rewrites a `.conf` file and returns its new text.
-fn rewrite(file: &Path, environment: &Environment, way: Way) -> Result<Vec<u8>, Vec<String>> {
+fn rewrite(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<Vec<u8>> {
     let name = shown(file);
     if file.extension().is_none_or(|extension| extension != "conf") {
-        return Err(vec![format!("{name}: only .conf files are upgraded")]);
+        bail!("{name}: only .conf files are upgraded");
     }
     let old = read(file)?;
-    let new = upgrade::upgrade(&old, &mut load::Shell::for_file(environment, file)).map_err(
-        |errors| {
-            errors
-                .iter()
-                .map(|error| format!("{name}:{}: {}", error.line, error.text))
-                .collect::<Vec<_>>()
-        },
-    )?;
+    let new = upgrade::upgrade(&old, &mut load::Shell::for_file(environment, file))
+        .map_err(|errors| not_understood(&name, &errors))?;
     if new.text == old {
         say(&format!("{name} is up to date."));
         return Ok(old);
@@ -137,9 +129,9 @@ fn rewrite(file: &Path, environment: &Environment, way: Way) -> Result<Vec<u8>, 
     match way {
         Way::Say => say(&format!("{name} would be rewritten.")),
         Way::Do => {
-            let copy = keep_copy(file, &old)
-                .map_err(|e| vec![format!("{name}: cannot keep a copy: {e}")])?;
-            write_whole(file, &new.text).map_err(|e| vec![format!("{name}: cannot write: {e}")])?;
+            let copy =
+                keep_copy(file, &old).with_context(|| format!("{name}: cannot keep a copy"))?;
+            write_whole(file, &new.text).with_context(|| format!("{name}: cannot write"))?;
             say(&format!("{name} is rewritten; {} keeps it as it was.", shown(&copy)));
         }
     }
@@ -147,17 +139,15 @@ fn rewrite(file: &Path, environment: &Environment, way: Way) -> Result<Vec<u8>, 
 }
 
 /// Writes `FILE.toml` from `FILE.conf`.
-fn to_toml(file: &Path, environment: &Environment, way: Way) -> Result<(), Vec<String>> {
+fn to_toml(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<()> {
     let name = shown(file);
     if file.extension().is_none_or(|extension| extension != "conf") {
-        return Err(vec![format!("{name}: only a .conf file can become a .toml file")]);
+        bail!("{name}: only a .conf file can become a .toml file");
     }
     // A file of an older version first becomes one of today.
     let old = read(file)?;
     let mut shell = load::Shell::for_file(environment, file);
-    let errors = |errors: Vec<crate::config::conf_file::Trouble>| -> Vec<String> {
-        errors.iter().map(|error| format!("{name}:{}: {}", error.line, error.text)).collect()
-    };
+    let errors = |errors: Vec<Trouble>| not_understood(&name, &errors);
     let today = upgrade::upgrade(&old, &mut shell).map_err(errors)?;
     let made = toml_file::to_toml(&today.text, &mut shell).map_err(errors)?;
     for note in &made.notes {
@@ -167,20 +157,25 @@ fn to_toml(file: &Path, environment: &Environment, way: Way) -> Result<(), Vec<S
     let target = shown(&to);
     match fs::read(&to) {
         Ok(there) if there == made.text.as_bytes() => say(&format!("{target} is up to date.")),
-        Ok(_) => return Err(vec![format!("{target} is there already; move it away first")]),
+        Ok(_) => bail!("{target} is there already; move it away first"),
         Err(_) if way == Way::Say => say(&format!("{target} would be written.")),
         Err(_) => {
             fs::metadata(file)
                 .and_then(|like| write_new(&to, made.text.as_bytes(), &like))
-                .map_err(|e| vec![format!("{target}: cannot write: {e}")])?;
+                .with_context(|| format!("{target}: cannot write"))?;
             say(&format!("{target} is written."));
         }
     }
     Ok(())
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Vec<String>> {
-    fs::read(file).map_err(|error| vec![format!("{}: cannot read: {error}", shown(file))])
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("{}: cannot read", shown(file)))
+}
+
+fn not_understood(name: &str, errors: &[Trouble]) -> Refused {
+    let line = |error: &Trouble| format!("{name}:{}: {}", error.line, error.text);
+    Refused::Settings(errors.iter().map(line).collect())
 }
 
 /// Copies the old text to the first of `FILE.save`, `FILE.save.1` … that is free, or that
@@ -222,11 +217,10 @@ const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "tar
 
 /// Renames the old state files of a task on both replicas. Where a file of the new name
 /// is there already, the old one stays.
-fn rename_state_files(config: &Config, way: Way) -> Result<(), Vec<String>> {
+fn rename_state_files(config: &Config, way: Way) -> anyhow::Result<()> {
     let mut problems = Vec::new();
     let stop = Stop::new();
-    let _watch = SignalWatch::stopping(&stop)
-        .map_err(|error| vec![format!("cannot listen to signals: {error}")])?;
+    let _watch = SignalWatch::stopping(&stop).context("cannot listen to signals")?;
     for side in Side::BOTH {
         let (Location::Local(root) | Location::Ssh(SshLocation { path: root, .. })) =
             &config.replicas[side];
@@ -241,27 +235,25 @@ fn rename_state_files(config: &Config, way: Way) -> Result<(), Vec<String>> {
                 say(&format!("{side}: no state files to rename in {dir}"));
             }
             Ok(renamed) => renamed.iter().for_each(|line| say(&format!("{side}: {line}"))),
-            Err(problem) => problems.push(format!("{side}: {problem}")),
+            Err(error) => problems.push(format!("{side}: {error:#}")),
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems).into()) }
 }
 
 fn state_dir(config: &Config, side: Side, root: &Path) -> PathBuf {
     config.state_dirs[side].clone().unwrap_or_else(|| root.join(".osync_workdir/state"))
 }
 
-fn here(dir: &Path, id: &str, way: Way) -> Result<Vec<String>, String> {
-    let shown = escape(dir.as_os_str().as_bytes());
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
+/// Renames them on this machine, and returns a line for each.
+fn here(dir: &Path, id: &str, way: Way) -> anyhow::Result<Vec<String>> {
+    let names = fs::read_dir(dir).and_then(|entries| {
+        entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>()
+    });
+    let mut names = match names {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(format!("cannot read {shown}: {error}")),
+        names => names.with_context(|| format!("cannot read {}", shown(dir)))?,
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry.map_err(|error| format!("cannot read {shown}: {error}"))?.file_name());
-    }
     names.sort();
     let mut done = Vec::new();
     for name in names {
@@ -273,16 +265,14 @@ fn here(dir: &Path, id: &str, way: Way) -> Result<Vec<String>, String> {
             continue;
         }
         if way == Way::Do {
-            fs::rename(&from, &to).map_err(|e| {
-                format!("cannot rename {}: {e}", escape(from.as_os_str().as_bytes()))
-            })?;
+            fs::rename(&from, &to).with_context(|| format!("cannot rename {}", shown(&from)))?;
         }
         done.push(format!("{} is {} now", escape(name.as_bytes()), escape(&new)));
     }
     Ok(done)
 }
 
-/// The name of today of a state file of this task; none if it is none or needs none.
+/// What a state file of this task is called now, if it has one of the old names.
 fn new_name(name: &[u8], id: &str) -> Option<Vec<u8>> {
     let suffix = format!("-{id}");
     let (_, new, rest) = OLD_NAMES
@@ -299,17 +289,16 @@ fn there(
     to: &SshLocation,
     way: Way,
     stop: &Stop,
-) -> Result<Vec<String>, String> {
+) -> anyhow::Result<Vec<String>> {
     let ssh = Ssh::new(&config.remote, to);
-    ssh.check().map_err(|error| error.to_string())?;
+    ssh.check()?;
     let octal =
         |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
     let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
     let way = if way == Way::Do { "rename" } else { "say" };
     let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
     let command = ssh.command(Use::Control, &ssh.control_shell(None));
-    let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)
-        .map_err(|error| error.to_string())?;
+    let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.exit {
         Exit::Code(0) => {
@@ -317,9 +306,11 @@ fn there(
             let marked = text.lines().filter_map(|line| line.strip_prefix("osync: "));
             Ok(marked.map(str::to_owned).collect())
         }
-        Exit::Stopped(_) => Err("interrupted; run it again".to_owned()),
-        _ => Err(ssh::explain(&said, to, ssh.login())
-            .unwrap_or(format!("cannot rename state files: {said}"))),
+        Exit::Stopped(_) => bail!("interrupted; run it again"),
+        _ => bail!(
+            ssh::explain(&said, to, ssh.login())
+                .unwrap_or(format!("cannot rename state files: {said}"))
+        ),
     }
 }
 

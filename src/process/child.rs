@@ -1,7 +1,7 @@
 //! A child that lives beside us: a control shell, a watcher, a remote shell for rsync.
 
 use super::stop::Waker;
-use super::{Command, Exit, ProcessError, Stop, StopReason, Stream, landlock};
+use super::{Command, Exit, ProcessError, Stop, StopReason, Stream, fault, landlock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -103,7 +103,7 @@ impl Group {
             pid,
             exited,
             status: None,
-            grace: command.grace.unwrap_or(GRACE),
+            grace: command.grace.unwrap_or_else(|| fault::limit(GRACE)),
             limit: command.time_limit.and_then(|limit| Instant::now().checked_add(limit)),
             phase: Phase::Running,
             ended_as: None,

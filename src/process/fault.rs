@@ -6,14 +6,23 @@
 //! the Nth time: without any clean-up, as when the power goes. `OSYNC_FAULT=STEP:N:COMMAND`
 //! runs a shell command there instead, waits for it, and goes on: what somebody else may
 //! do at just that moment. `OSYNC_FAULT_TRACE=FILE` appends each step that is reached.
+//! `OSYNC_FAULT_HASTE=N` divides the limits that go through [`limit`] by N, so that a test of
+//! what happens when time is up takes seconds.
 
 /// A place where a test may want something to happen.
 #[cfg(not(debug_assertions))]
 #[inline]
 pub const fn point(_step: &str) {}
 
+/// A limit of time; a test may shorten it.
+#[cfg(not(debug_assertions))]
+#[inline]
+pub const fn limit(usual: std::time::Duration) -> std::time::Duration {
+    usual
+}
+
 #[cfg(debug_assertions)]
-pub use armed::point;
+pub use armed::{limit, point};
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -23,6 +32,7 @@ mod armed {
     use std::io::Write;
     use std::process::{Command, Stdio};
     use std::sync::{Mutex, OnceLock, PoisonError};
+    use std::time::Duration;
 
     /// What the environment asks for, and how often each step was reached. The one global
     /// of the program: a parameter for tests alone would run through every room.
@@ -41,6 +51,12 @@ mod armed {
         if let Some(faults) = FAULTS.get_or_init(Faults::from_environment) {
             faults.reach(step);
         }
+    }
+
+    /// A limit of time; a test may shorten it.
+    pub fn limit(usual: Duration) -> Duration {
+        let haste = std::env::var("OSYNC_FAULT_HASTE").ok().and_then(|text| text.parse().ok());
+        usual / haste.filter(|haste| *haste > 0).unwrap_or(1)
     }
 
     impl Faults {

@@ -3,7 +3,7 @@
 //! business of those who speak over it: the shell's channel and the peer's client.
 
 use crate::config::SshLocation;
-use crate::process::{self, Child, ChildInput, Stop, StopReason};
+use crate::process::{self, Child, ChildInput, Stop, StopReason, fault};
 use crate::ssh::{self, Login, Ssh, Use};
 use std::io::{Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -297,7 +297,7 @@ impl Connection {
 
     /// Closes the input: the other side gives back its lock and ends.
     pub fn close(&mut self) {
-        self.close_within(PATIENCE);
+        self.close_within(fault::limit(PATIENCE));
     }
 
     fn close_within(&mut self, patience: Duration) {
@@ -337,7 +337,7 @@ impl Wait {
             }
             if !self.stopped {
                 self.stopped = true;
-                let until = Instant::now() + AFTER_STOP;
+                let until = Instant::now() + fault::limit(AFTER_STOP);
                 self.until = Some(self.until.map_or(until, |earlier| earlier.min(until)));
             }
         }

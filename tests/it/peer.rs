@@ -1,6 +1,6 @@
 //! Runs with an osync on the other machine (spec 5, "A peer, where there is one").
 
-use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sandbox::{Outcome, Run, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
 use osync::testing::replica::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
 use osync::testing::replica::{Locked, Prepared, TakenLock, Unread, Way};
@@ -30,19 +30,20 @@ impl Far {
     }
 
     fn run(&self, osync: &str, args: &[&str]) -> Outcome {
-        let run = self
-            .sandbox
+        self.command(osync).args(args).run()
+    }
+
+    fn command(&self, osync: &str) -> Run {
+        self.sandbox
             .osync()
             .arg(format!("--initiator={}", self.sandbox.a.root.display()))
             .arg(format!("--target={}", self.server.uri_by(self.line.port, &self.sandbox.b.root)))
             .arg(format!("--rsakey={}", self.server.key().display()))
             .args(["--verbose", "--summary"])
-            .args(args)
             .env("SSH_OPTIONAL_ARGS", self.server.options().join(" "))
             .env("SSH_CONTROLMASTER", "no")
             .env("SSH_COMPRESSION", "no")
-            .env("REMOTE_OSYNC", osync);
-        run.run()
+            .env("REMOTE_OSYNC", osync)
     }
 
     fn fine(&self, osync: &str) -> Outcome {
@@ -202,6 +203,11 @@ fn a_sudo_that_allows_nothing_but_the_osync_over_there_serves() {
     assert!(refused.stderr.contains("a password is required"), "{refused}");
 }
 
+/// Divides the minute without a sign of life, and the time between two signs.
+const HASTE: (&str, &str) = ("OSYNC_FAULT_HASTE", "15");
+/// A minute, divided.
+const SILENCE: Duration = Duration::from_secs(4);
+
 /// Stopped as by SIGSTOP over there, while ssh goes on answering.
 #[test]
 fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
@@ -213,14 +219,14 @@ fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
         stopped.display()
     ));
     let began = std::time::Instant::now();
-    let run = far.run(hangs.to_str().unwrap(), &[]);
+    let run = far.command(hangs.to_str().unwrap()).env(HASTE.0, HASTE.1).run();
     let took = began.elapsed();
     let pid: i32 = fs::read_to_string(stopped).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(run.stderr.contains("127.0.0.1") && run.stderr.contains("no sign of life"), "{run}");
-    assert!(took >= Duration::from_secs(55), "{took:?} {run}");
+    assert!(took >= SILENCE, "{took:?} {run}");
     assert_eq!(far.sandbox.b.contents(), "");
     far.fine(OSYNC);
     far.in_step();
@@ -232,18 +238,16 @@ fn long_work_over_there_is_no_silence() {
     let far = Far::new();
     far.sandbox.a.make("f one 1");
     far.fine(OSYNC);
-    let hook = "sleep 65".to_owned();
+    let (name, divisor) = HASTE;
+    let hasty = far.pretender(&format!("export {name}={divisor}\nexec '{OSYNC}' \"$@\""));
+    let hook = format!("sleep {}", SILENCE.as_secs() + 2);
     let run = far
-        .sandbox
-        .osync()
-        .arg(format!("--initiator={}", far.sandbox.a.root.display()))
-        .arg(format!("--target={}", far.server.uri(&far.sandbox.b.root)))
-        .env("SSH_RSA_PRIVATE_KEY", far.server.key())
-        .env("SSH_OPTIONAL_ARGS", far.server.options().join(" "))
-        .env("REMOTE_OSYNC", OSYNC)
+        .command(hasty.to_str().unwrap())
+        .env(name, divisor)
         .env("REMOTE_RUN_BEFORE_CMD", hook)
         .run();
     assert_eq!(run.status, Some(0), "{run}");
+    assert!(run.stdout.contains(BY_OSYNC), "{run}");
 }
 
 fn find(dir: &Path, is_it: impl Fn(&str) -> bool) -> PathBuf {

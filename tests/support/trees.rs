@@ -12,7 +12,7 @@
 //! 644 for files and 755 for directories. Parents that are not named are made.
 #![allow(dead_code)]
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use filetime::FileTime;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -270,9 +270,8 @@ fn show_mtime(mtime: Mtime) -> String {
 
 /// Sets a modification time, of a link itself too.
 pub fn set_mtime(path: &Path, mtime: Mtime) {
-    let time = Timespec { tv_sec: mtime.secs, tv_nsec: mtime.nanos.into() };
-    let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    let time = FileTime::from_unix_time(mtime.secs, mtime.nanos);
+    filetime::set_symlink_file_times(path, time, time).unwrap();
 }
 
 /// Sets permission bits.

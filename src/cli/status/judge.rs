@@ -265,7 +265,7 @@ mod tests {
             (vec![5, 15], Some(10)),
             (vec![0, 10, 30], Some(20)),
             // two retries in a row do not make a daily task one that is overdue soon
-            (vec![0, 100, 101, 102, 200, 300, 400], Some(98)),
+            (vec![0, 100, 101, 102, 200, 300, 400], Some(100)),
             (vec![50, 0], Some(0)),
         ] {
             assert_eq!(usual_distance(&begins), expected, "{begins:?}");

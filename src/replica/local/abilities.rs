@@ -5,10 +5,12 @@ use super::openat_root::LIST;
 use crate::replica::trials;
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Abilities, Entry, Kind, NameLimit};
+use filetime::FileTime;
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::{Errno, Result};
 use std::collections::BTreeSet;
+use std::fs::File;
 
 /// The directory in the work directory where this is tried.
 const TRIALS: &str = "trials";
@@ -122,10 +124,8 @@ impl Trials {
             rustix::fs::fchown(&file, uid, gid).is_ok()
                 && super::look::of_open(&file).is_ok_and(|now| (now.uid, now.gid) == (1, 1))
         };
-        let time = Timespec { tv_sec: trials::TIME.0, tv_nsec: trials::TIME.1.into() };
-        let times = Timestamps { last_access: time, last_modification: time };
-        let set = rustix::fs::futimens(&file, &times);
-        drop(file);
+        let time = Some(FileTime::from_unix_time(trials::TIME.0, trials::TIME.1));
+        let set = filetime::set_file_handle_times(&File::from(file), time, time);
         // Looked at by its name: what an open file says may never have been stored.
         let now = self.look(name)?;
         let sets_times = set.is_ok() && trials::is_near(&now);

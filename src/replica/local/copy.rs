@@ -11,6 +11,7 @@ use super::writable::{only_mtime, set_mode, with_access};
 use crate::replica::PathError;
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
+use filetime::FileTime;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -72,7 +73,8 @@ pub(super) fn tree(
         let path = found.path(id);
         let from = from_root.at(path.as_bytes(), LIST).map_err(failed)?;
         let to = to_root.at(path.as_bytes(), LIST).map_err(failed)?;
-        finish(&from, &to, found.entry(id));
+        let to = File::from(to);
+        finish(from.as_fd(), &to, found.entry(id));
         rustix::fs::fsync(&to).map_err(failed)?;
     }
     Ok(Copied(found))
@@ -162,7 +164,7 @@ fn file(
     if !unchanged() {
         return Err(PathError::Changed);
     }
-    finish(&source, &copy, entry);
+    finish(source.as_fd(), &copy, entry);
     copy.sync_all().map_err(io)?;
     if appear == Appear::Complete {
         let open = format!("/proc/self/fd/{}", copy.as_raw_fd());
@@ -209,8 +211,7 @@ fn nameless(dir: BorrowedFd<'_>) -> Result<OwnedFd, PathError> {
 
 /// Owner before mode, because a new owner takes setuid away; attributes and ACLs behind
 /// both. As far as we may: the copy is worth keeping without.
-fn finish(from: impl AsFd, to: impl AsFd, entry: &Entry) {
-    let (from, to) = (from.as_fd(), to.as_fd());
+fn finish(from: BorrowedFd<'_>, to: &File, entry: &Entry) {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     if rustix::fs::fchown(to, Some(uid), Some(gid)).is_err() {
         let _ = rustix::fs::fchown(to, None, Some(gid));
@@ -224,7 +225,8 @@ fn finish(from: impl AsFd, to: impl AsFd, entry: &Entry) {
             let _ = rustix::fs::fsetxattr(to, name, &value[..len], XattrFlags::empty());
         }
     }
-    let _ = rustix::fs::futimens(to, &only_mtime(entry.mtime));
+    let mtime = FileTime::from_unix_time(entry.mtime.secs(), entry.mtime.nanos());
+    let _ = filetime::set_file_handle_times(to, None, Some(mtime));
 }
 
 /// Removes what has been copied, deepest first, and nothing else: what has changed or come

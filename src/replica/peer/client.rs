@@ -79,7 +79,7 @@ impl PeerReplica {
     /// The connection is lost.
     pub fn new(way: Way, mut line: Connection) -> Result<Self, ReplicaError> {
         line.speaks_to("osync");
-        line.expects_signs_of_life(protocol::LONGEST_SILENCE);
+        line.expects_signs_of_life(fault::limit(protocol::LONGEST_SILENCE));
         let started = line.send(protocol::START);
         let root = PathBuf::from(OsString::from_vec(way.path.clone()));
         let replica = PeerReplica {

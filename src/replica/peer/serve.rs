@@ -8,7 +8,7 @@ use super::protocol::{
 use crate::config::RuleText;
 use crate::filter::Filter;
 use crate::process::SignalWatch;
-use crate::process::{self, Stop, StopReason};
+use crate::process::{self, Stop, StopReason, fault};
 use crate::replica::local::{Asked, Judge};
 use crate::replica::owners::{self, Whose};
 use crate::replica::{
@@ -134,7 +134,8 @@ pub fn serve(
 /// Says now and then that a request is being worked on, so that the client can tell long work
 /// from a process that was stopped.
 fn give_signs_of_life<W: Write>(out: &Mutex<BufWriter<W>>, current: &Current, done: &Stop) {
-    while done.wait(protocol::BETWEEN_SIGNS).is_none() {
+    let interval = fault::limit(protocol::BETWEEN_SIGNS);
+    while done.wait(interval).is_none() {
         let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
         // INVARIANT: asked while nothing else is said, so that no sign follows the answer
         let Some(number) = current.working_on() else { continue };

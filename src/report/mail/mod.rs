@@ -3,6 +3,7 @@
 use super::words::counted;
 use super::{Event, Level, Reporter, Tally, Who};
 use crate::config::Alerts;
+use crate::process::fault;
 use lettre::Address;
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ pub struct Patience {
 impl Default for Patience {
     /// 15 seconds a step, 30 in all.
     fn default() -> Self {
-        Patience { step: Duration::from_secs(15), total: Duration::from_secs(30) }
+        let [step, total] = [15, 30].map(|seconds| fault::limit(Duration::from_secs(seconds)));
+        Patience { step, total }
     }
 }
 

@@ -63,6 +63,7 @@ fn a_remote_command_that_ignores_term_is_ended_with_all_it_started() {
         .env("REMOTE_RUN_BEFORE_CMD", format!("sh '{}'", script.display()))
         .env("MAX_EXEC_TIME_PER_CMD_BEFORE", "1")
         .env("STOP_ON_CMD_ERROR", "yes")
+        .env("OSYNC_FAULT_HASTE", "4")
         .run();
     assert_eq!(failed.status, Some(1), "{failed}");
     assert!(failed.stderr.contains("took longer than"), "{failed}");
