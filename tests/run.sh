@@ -134,8 +134,8 @@ default=
 if env --default-signal=INT,QUIT true 2>/dev/null; then
     default="env --default-signal=INT,QUIT"
 fi
-# Many tests wait for something most of their time.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) + 1))}
+# Tests wait for disks, timers and other processes about half of their time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 2))}
 export RUST_TEST_THREADS
 status=0
 # shellcheck disable=SC2086 # a command and its option

@@ -1,8 +1,8 @@
 //! Many tasks, one after the other, or beside each other where they share nothing
 //! (spec 7, "Batch").
 //!
-//! Each task is a process of its own: what ends one does not end the others, and its hard
-//! limit is its own business.
+//! Each task is a process of its own: what ends one does not end the others, and each has its
+//! own hard limit.
 
 mod schedule;
 
@@ -10,7 +10,7 @@ pub use schedule::{Allowance, Footprint, Next, RunEnd, Schedule};
 
 use crate::process::{self, Command, Exit, Input, Stop, Stream};
 use crate::report::words::counted;
-use crate::report::{Level, LogPlace, Reporter, json};
+use crate::report::{Level, LogPlace, Reporter, run_report};
 use crate::tree::path::escape;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(60);
 /// How many lines of a run are kept for a mail.
 const KEPT_LINES: usize = 1000;
 
-/// What was asked for.
+/// What the command line asks for.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `--path`: a directory of configuration files, or one file.
@@ -80,7 +80,7 @@ pub struct Surroundings<'a> {
     pub alert: &'a (dyn Fn(&Path, &[String]) + Sync),
     /// Ends the batch.
     pub stop: &'a Stop,
-    /// Hears about every run.
+    /// Takes what is said about every run.
     pub reporter: &'a dyn Reporter,
 }
 
@@ -256,7 +256,7 @@ struct Batch<'a> {
     around: &'a Surroundings<'a>,
     files: Vec<PathBuf>,
     begun: Instant,
-    /// Where runs put their reports; none if there is no room for that.
+    /// Where runs put their reports; `None` if there is no room for that.
     reports: Option<tempfile::TempDir>,
     told: Mutex<Vec<Told>>,
 }
@@ -400,7 +400,7 @@ impl Batch<'_> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says what has become of every task, once, and what that makes of the batch.
+    /// Tells the outcome of every task once, and returns the exit status of the batch.
     fn conclude(&self, schedule: &Schedule, last: Next) -> i32 {
         let (mut failed, mut warned) = (0, 0);
         let told = self.told().clone();
@@ -439,7 +439,7 @@ impl Batch<'_> {
         }
         if let Some(file) = &self.options.report {
             let list: Vec<&Value> = told.iter().filter_map(|told| told.report.as_ref()).collect();
-            if let Err(error) = json::write_list(file, &list) {
+            if let Err(error) = run_report::write_json_list(file, &list) {
                 let file = escape(file.as_os_str().as_bytes());
                 self.say(Level::Warn, &format!("cannot write the report file {file}: {error}"));
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Allowance {
     /// How often a task that fails may run in all; at least 1.
     pub max_runs: u32,
-    /// No run begins later than this; none: no limit. Runs that have begun go on.
+    /// No run begins later than this, if there is a limit. Runs that have begun go on.
     pub max_time: Option<Duration>,
     /// How many tasks may run at the same time; at least 1.
     pub parallel: usize,

@@ -5,7 +5,7 @@ use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
-use crate::report::{Log, closing::mail_failure};
+use crate::report::{Log, mail::mail_failure};
 use crate::task::notifying::tell_given_up;
 use anyhow::Context;
 use clap::{Args, ValueHint};

@@ -427,7 +427,7 @@ pub(super) fn moment(text: &str, now: DateTime<Local>) -> Result<i64, String> {
         .map(|time| time.timestamp_millis())
         .map_err(|why| {
             format!(
-                "'{text}' is no time ({why}); examples: yesterday, '3 days ago', '2026-11-20 14:00'"
+                "'{text}' is not a time ({why}); examples: yesterday, '3 days ago', '2026-11-20 14:00'"
             )
         })
 }

@@ -70,7 +70,11 @@ pub fn plan(args: &PlanArgs, environment: &Environment) -> anyhow::Result<ExitCo
     let started = Instant::now();
     let (mut config, rest) = args.task.resolve(environment)?;
     if let Some(word) = rest.first() {
-        return Err(Refused::Usage(format!("'{}' is too much", escape(word.as_bytes()))).into());
+        return Err(Refused::Usage(format!(
+            "'{}' is one argument too many",
+            escape(word.as_bytes())
+        ))
+        .into());
     }
     config.flags.dry = true;
     config.flags.verbose |= args.verbose;

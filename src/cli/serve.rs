@@ -38,7 +38,7 @@ fn serve() -> anyhow::Result<()> {
     // Where sudo starts us in place of a shell, the client greets us as it greets a shell. Where
     // a shell has become us by `exec`, it has answered that greeting already.
     let mut first = [0; 5];
-    input.read_exact(&mut first).context("nobody speaks")?;
+    input.read_exact(&mut first).context("there is no client on standard input")?;
     let mut input = io::Cursor::new(first).chain(input);
     if first == *b"mark=" {
         serve::greet_like_a_shell(&mut input, &mut output)?;

@@ -7,7 +7,7 @@ use crate::config::{
     ThisMachine, load, resolve,
 };
 use crate::filter::Filter;
-use crate::report::{self, Event, Level, Log, LogPlace, Reporter, RunReport, Tally, json};
+use crate::report::{self, Event, Level, Log, LogPlace, Reporter, RunReport, Tally};
 use crate::tree::{Pair, path::escape};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -169,7 +169,7 @@ fn tell_batch(resolution: &Resolution, flags: &Flags, log: Option<PathBuf>) {
         tally,
         conflicts: Vec::new(),
     };
-    let _ = json::write(file, &run);
+    let _ = report::run_report::write_json(file, &run);
 }
 
 fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPlace {

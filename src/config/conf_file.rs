@@ -144,13 +144,13 @@ pub fn parse(bytes: &[u8], outside: &mut dyn Outside) -> Parsed {
 
 fn plain_text(bytes: &[u8]) -> Result<(), &'static str> {
     if bytes.len() > MAX_FILE {
-        return Err("the file is longer than 1 MiB; this is no configuration file");
+        return Err("the file is longer than 1 MiB, too long for a configuration file");
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err("the file is UTF-16; save it as UTF-8");
     }
     if bytes.contains(&0) {
-        return Err("the file holds NUL bytes; this is no text file");
+        return Err("the file holds NUL bytes, so it is not a text file");
     }
     Ok(())
 }

@@ -130,7 +130,7 @@ pub fn obsolete(name: &str) -> Option<&'static Obsolete> {
 pub struct Obsolete {
     /// The old name.
     pub name: &'static str,
-    /// The key that took its place; none: nothing needs it any more.
+    /// The key that took its place; `None` where nothing needs it any more.
     pub now: Option<&'static str>,
 }
 

@@ -68,7 +68,7 @@ fn read_file(path: &Path) -> std::io::Result<(Vec<u8>, std::fs::Metadata)> {
         return Err(std::io::Error::other("it is a directory"));
     }
     if !metadata.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
+        return Err(std::io::Error::other("it is not a regular file"));
     }
     let file = std::fs::File::open(path)?;
     let metadata = file.metadata()?; // of the very file that is read

@@ -17,11 +17,11 @@ pub enum Location {
 /// `ssh://[user@]host[:port]/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshLocation {
-    /// The login name; none: the local user's, unless ssh_config says otherwise.
+    /// The login name. Without one ssh takes that of ssh_config or of the local user.
     pub user: Option<String>,
     /// Host name or address, without brackets.
     pub host: String,
-    /// The port; none: ssh's default.
+    /// The port, where it is not ssh's default.
     pub port: Option<u16>,
     /// Everything after the first `/` behind the host: absolute, `~/…`, or relative to
     /// the login directory.
@@ -53,7 +53,7 @@ pub enum LocationError {
     )]
     NoBrackets(String),
     /// The port is no number between 1 and 65535.
-    #[error("'{0}' is no port number")]
+    #[error("'{0}' is not a port number")]
     BadPort(String),
 }
 

@@ -26,7 +26,7 @@ pub use settings::{Environment, FileSettings, Origin, Problem, Setting, Settings
 /// flags; nothing in it needs further interpretation.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The configuration file, an absolute path; none: a quicksync task.
+    /// The configuration file, an absolute path; `None` for a quicksync task.
     pub file: Option<PathBuf>,
     /// Names state, lock and log files (INSTANCE_ID).
     pub instance_id: String,
@@ -155,7 +155,7 @@ pub struct Policy {
     pub prevalence: Side,
     /// FORCE_CONFLICT_PREVALANCE.
     pub force_prevalence: bool,
-    /// SYNC_TYPE: the side that is brought over to the other; none: two-way.
+    /// SYNC_TYPE: the source of a one-way task; `None` for a two-way one.
     pub one_way_from: Option<Side>,
     /// SKIP_DELETION.
     pub skip_deletion: Pair<bool>,
@@ -221,7 +221,7 @@ pub struct Remote {
     pub optional_args: Vec<String>,
     /// SSH_IGNORE_KNOWN_HOSTS.
     pub ignore_known_hosts: bool,
-    /// SSH_CONTROLMASTER; none: tried in quicksync mode, with a fall-back.
+    /// SSH_CONTROLMASTER. Where a quicksync task leaves it open, it is tried, with a fall-back.
     pub control_master: Option<bool>,
     /// SSH_TRANSPORT.
     pub transport: Transport,
@@ -278,7 +278,7 @@ pub struct Limits {
 pub enum WhenLocked {
     /// It fails.
     Fail,
-    /// It waits for its turn, so long at most; none: for ever.
+    /// It waits for its turn, at most this long; `None` is for ever.
     Wait(Option<std::time::Duration>),
     /// It is left out, and that is no failure (`--skip-if-running`).
     Skip,
@@ -334,7 +334,7 @@ pub enum SmtpEncryption {
 pub struct Alerts {
     /// `_DEBUG=yes`: no mail is sent.
     pub muted: bool,
-    /// ALERT_REPEAT; none: each failure is mailed.
+    /// ALERT_REPEAT; `None` mails every failure.
     pub repeat: Option<std::time::Duration>,
     /// DESTINATION_MAILS.
     pub recipients: Vec<String>,
@@ -346,7 +346,7 @@ pub struct Alerts {
     pub charset: String,
     /// SENDER_MAIL.
     pub sender: Option<String>,
-    /// SMTP_SERVER; none: the system's sendmail.
+    /// SMTP_SERVER; `None` sends through a program of this machine.
     pub smtp_server: Option<String>,
     /// SMTP_PORT.
     pub smtp_port: u16,
@@ -358,7 +358,7 @@ pub struct Alerts {
     pub smtp_password: Option<Secret>,
     /// METRICS_FILE.
     pub metrics_file: Option<PathBuf>,
-    /// STATUS_MAX_AGE, in seconds; none: by the task's own rhythm.
+    /// STATUS_MAX_AGE, in seconds; `None` goes by the usual time between runs.
     pub status_max_age: Option<u32>,
     /// Settings that still hold what a sample file had; they count as unset.
     pub placeholders: Vec<Placeholder>,

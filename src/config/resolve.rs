@@ -171,7 +171,7 @@ fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
 fn transfer(r: &Reading<'_>, flags: &Flags) -> Transfer {
     let executable = r.text("RSYNC_EXECUTABLE");
     if executable.starts_with('-') || executable.contains(['\n', '\0']) {
-        r.complain("RSYNC_EXECUTABLE", format!("'{executable}' is no name of a program"));
+        r.complain("RSYNC_EXECUTABLE", format!("'{executable}' is not the name of a program"));
     }
     Transfer {
         executable,
@@ -310,7 +310,7 @@ fn output(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Output {
 fn alerts(r: &Reading<'_>, environment: &Environment) -> Alerts {
     let smtp_port = r.number("SMTP_PORT", u16::MAX.into());
     if smtp_port == 0 && r.bytes("SMTP_PORT").trim_ascii() == b"0" {
-        r.complain("SMTP_PORT", "'0' is no port");
+        r.complain("SMTP_PORT", "'0' is not a port");
     }
     let mut placeholders = Vec::new();
     let mut meant = |key: &'static str, value: &String| {
@@ -380,7 +380,7 @@ fn url(r: &Reading<'_>, key: &str) -> Option<Secret> {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let is_url = host.is_some_and(|host| !host.is_empty() && !host.starts_with(['/', '?', '#']));
     if !is_url || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        r.complain(key, "the value is no URL that begins with https:// or http://");
+        r.complain(key, "the value is not a URL that begins with https:// or http://");
     }
     Some(Secret::new(text))
 }

@@ -343,7 +343,7 @@ fn a_bad_value_is_named_with_its_place() {
         ("BANDWIDTH=1k", "t.conf:4: BANDWIDTH: '1k' is not a whole number (0 or more)"),
         ("BANDWIDTH=-1", "t.conf:4: BANDWIDTH: '-1' is not a whole number (0 or more)"),
         ("BANDWIDTH=99999999999999999999", "18014398509481983 or less"),
-        ("SMTP_PORT=0", "t.conf:4: SMTP_PORT: '0' is no port"),
+        ("SMTP_PORT=0", "t.conf:4: SMTP_PORT: '0' is not a port"),
         ("SMTP_PORT=65536", "65535 or less"),
         ("MAX_DELETE_PERCENT=101", "100 or less"),
         ("SYNC_TYPE=both", "SYNC_TYPE: 'both' is not initiator2target or target2initiator"),
@@ -367,7 +367,7 @@ fn a_bad_value_is_named_with_its_place() {
         ("INITIATOR_CUSTOM_STATE_DIR=s", "must be an absolute path"),
         ("TARGET_CUSTOM_STATE_DIR=/s\nINITIATOR_CUSTOM_STATE_DIR=/s", "must be another"),
         ("MASTER_SYNC_DIR=/x", "is INITIATOR_SYNC_DIR now; 'osync upgrade /etc/osync/t.conf'"),
-        ("RSYNC_EXECUTABLE=-x", "no name of a program"),
+        ("RSYNC_EXECUTABLE=-x", "not the name of a program"),
     ] {
         let resolution = from_file(&format!("{REQUIRED}{line}\n"), &Flags::default(), &[]);
         let errors = errors(&resolution);

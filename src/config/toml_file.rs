@@ -20,7 +20,7 @@ pub fn parse(bytes: &[u8]) -> Parsed {
             reader.complain(
                 1,
                 None,
-                "the file is longer than 1 MiB; this is no configuration file",
+                "the file is longer than 1 MiB, too long for a configuration file",
             );
         }
         Err(error) => {
@@ -66,7 +66,7 @@ impl Reader {
     fn section(&mut self, line: usize, name: &str, table: &DeTable<'_>, text: &str) {
         if !Section::ALL.iter().any(|known| known.name().eq_ignore_ascii_case(name)) {
             let known = Section::ALL.map(|s| s.name().to_lowercase()).join("], [");
-            self.complain(line, None, &format!("[{name}] is no section; there are [{known}]"));
+            self.complain(line, None, &format!("[{name}] is not a section; there are [{known}]"));
         }
         for (name, value) in table.iter() {
             self.setting(name, value, text);
@@ -159,7 +159,7 @@ pub fn to_toml(conf: &[u8], outside: &mut dyn Outside) -> Result<Made, Vec<Troub
     let (mut values, mut errors, mut notes) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (one, source) in parsed.assignments.iter().zip(&parsed.sources) {
         let Some(key) = keys::find(&one.key) else {
-            notes.push(format!("{} is no setting and is left out", one.key));
+            notes.push(format!("{} is not a setting and is left out", one.key));
             continue;
         };
         match std::str::from_utf8(&one.value) {

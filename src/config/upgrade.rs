@@ -69,7 +69,7 @@ impl Work<'_> {
     fn comment_strays(&mut self) {
         for (line, range) in &self.parsed.strays {
             self.edits.push(Edit { range: range.start..range.start, text: b"# ".to_vec() });
-            self.notes.push(format!("line {line} is no setting; it is a comment now"));
+            self.notes.push(format!("line {line} is not a setting; it is a comment now"));
         }
     }
 

@@ -169,7 +169,7 @@ fn what_osync_1_3_went_on_without_is_taken_out_of_the_way() {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
     let told = new.notes.join("\n");
-    assert!(told.contains("line 2 is no setting") && told.contains("no gone.list"), "{told}");
+    assert!(told.contains("line 2 is not a setting") && told.contains("no gone.list"), "{told}");
     let again = upgrade(&new.text, &mut Bare).unwrap();
     assert_eq!((again.text, again.notes), (new.text, vec![]));
     for code in ["if true; then\nA=1\nfi\n", "f() {\n", ". /etc/x\n", "A=(1 2)\n", "A=b c\n"] {

@@ -31,8 +31,8 @@ pub fn all_in_step(
     })
 }
 
-/// What the baseline holds of some paths on one side; none if it makes no sense. Only
-/// the directories on the way to them are read.
+/// What the baseline holds of some paths on one side; `None` if it cannot be read. Only the
+/// directories on the way to them are read.
 fn look_up(
     baseline: &Baseline,
     side: Side,

@@ -15,10 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a host that cannot be reached is left alone.
+/// How long after a failed connection the next one is tried.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// Whether the last connection was any good, which is said when it changes.
+/// Whether the last connection worked; a change is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Connection {
     NotYet,
@@ -26,8 +26,8 @@ enum Connection {
     Lost,
 }
 
-/// Puts a word into the inbox whenever the remote replica changes, until the monitor ends; comes
-/// back at once where there is no remote replica, or nobody over there to watch it.
+/// Notes in the inbox whenever the remote replica changes, until the monitor ends. Returns at
+/// once where there is no remote replica, or no osync over there to watch it.
 pub(super) fn follow(config: &Config, inbox: &Inbox, stop: &Stop, reporter: &dyn Reporter) {
     let Some((side, _)) = config.replicas.iter().find(|(_, place)| place.is_remote()) else {
         return;

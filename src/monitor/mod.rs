@@ -1,8 +1,8 @@
 //! Run again on changes (spec 7, "Monitor mode").
 //!
-//! What is noticed comes into the [`inbox`]; the [`watcher`] brings it down to changes that
-//! matter; [`in_step`] leaves out what the last run has seen or done itself; [`pace`]
-//! decides when to run.
+//! The [`watcher`] collects what is noticed and reduces it to changes that matter;
+//! [`echo_filter`] leaves out what the last run has seen or done itself; [`pace`] decides when to
+//! run.
 
 pub mod echo_filter;
 pub mod far;
@@ -32,9 +32,9 @@ use watcher::{Eyes, Presence, Sighting, Trouble, limit_advice};
 use watcher::{Inbox, Sign};
 
 /// How often it is checked whether the replicas are still there: an unmounted file system
-/// sends no word.
+/// reports nothing.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// The same while one is gone.
+/// The same while a replica is gone.
 const CHECK_GONE_EVERY: Duration = Duration::from_secs(2);
 /// Changes come in bursts; they are looked at together.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -81,7 +81,7 @@ struct Words {
 const WORDS: Words =
     Words { ready: "Watching", running: "Running", end: "The monitor ends.", reason };
 
-/// From the first look to the last word; the service manager hears of it.
+/// From the first look to the end; the service manager is told of each step.
 fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunResult) {
     answer_watchdog();
     tell_systemd(&[NotifyState::Status("Setting up watches")]);
@@ -92,14 +92,13 @@ fn play(mut monitor: Monitor<'_>, words: &Words, run: &mut dyn FnMut() -> RunRes
     monitor.reporter.say(Level::Notice, words.end);
 }
 
-/// Tells the service manager (`Type=notify`) how we are. That nobody listens is no trouble of
-/// ours.
+/// Tells the service manager (`Type=notify`) our state. That there is none is no error.
 fn tell_systemd(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }
 
-/// Where the service manager wants to hear from us now and then (`WatchdogSec=`), it does, until
-/// this process ends. This does not say that a run gets on: its time limits see to that.
+/// Sends the service manager the signs of life that it asks for (`WatchdogSec=`), until this
+/// process ends. They do not say that a run makes progress: its time limits see to that.
 fn answer_watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero()) else {
         return;
@@ -252,7 +251,7 @@ impl<'a> Monitor<'a> {
         self.inbox.wait(wake.saturating_sub(now));
     }
 
-    /// Takes notice of what has come in since the last look.
+    /// Takes in what has been noticed since the last look.
     fn look(&mut self) {
         let now = self.now();
         if now >= self.check_due() {
@@ -350,8 +349,8 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    /// Where there are too few watches, looks at everything now and then; not more than a
-    /// tenth of the time.
+    /// Where there are too few watches, looks at everything now and then, for at most a tenth of
+    /// the time.
     fn rescan(&mut self, now: Duration) {
         if !self.eyes.is_limited() || now < self.rescans.due || self.gone.is_some() {
             return;

@@ -1,5 +1,5 @@
-//! When to run. Pure: what was noticed and the time in, decisions out (spec 7, "Monitor
-//! mode"). Times are what has passed since the monitor began.
+//! When to run, from what was noticed and the time (spec 7, "Monitor mode"). Pure. Times count
+//! from the start of the monitor.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub enum Why {
 pub enum Next {
     /// Run.
     Run(Why),
-    /// Wait until this time, or until something is noticed; none: for ever.
+    /// Wait until something is noticed, at most until this time; `None` is for ever.
     Wait(Option<Duration>),
 }
 
@@ -76,7 +76,7 @@ impl Pace {
         }
     }
 
-    /// Something changed that is not in step.
+    /// Something changed that the last run has not seen.
     pub fn changed(&mut self, now: Duration) {
         self.first_change.get_or_insert(now);
     }
@@ -110,7 +110,7 @@ impl Pace {
         }
     }
 
-    /// A run begins now: what was noticed until now is its business.
+    /// A run begins now: it takes care of what was noticed until now.
     pub fn began(&mut self) {
         self.at_once = None;
         self.first_change = None;

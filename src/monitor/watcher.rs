@@ -1,4 +1,4 @@
-//! Watches replicas through the `notify` crate: the edge of the monitor.
+//! Watches replicas through the `notify` crate.
 //!
 //! On Linux every directory gets a watch of its own, so that excluded directories and the
 //! work directory cost nothing, and so that a new directory can be looked through right
@@ -67,7 +67,7 @@ struct State {
 }
 
 impl Inbox {
-    /// Takes what the watcher says. Called on its thread for every single event, so that
+    /// Takes an event of the watcher. Called on its thread for every single event, so that
     /// the kernel's queue does not run over.
     pub fn receive(&self, event: notify::Result<Event>) {
         let mut state = self.lock();
@@ -230,7 +230,7 @@ pub struct Eyes {
 }
 
 impl Eyes {
-    /// Eyes that are still closed.
+    /// A watcher that watches nothing yet.
     #[must_use]
     pub fn new(roots: Vec<(Side, PathBuf)>, filter: Filter, inbox: Arc<Inbox>) -> Self {
         let root = |(side, path)| Root { side, path, watched: None };
@@ -383,7 +383,7 @@ impl Eyes {
         }
     }
 
-    /// Brings what was noticed down to what matters: changes below the roots that the
+    /// Reduces what was noticed to what matters: changes below the roots that the
     /// filter does not exclude. New directories are watched and looked through.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! Every child gets its own process group, is watched while it runs, and is ended (TERM,
 //! then KILL) when the run is to stop. No child survives us: what a child leaves behind in
 //! its group is ended too, soon after the child itself. (A kill -9 of this very process
-//! leaves us no say; rsync and ssh then end by themselves because their pipes are gone.)
+//! cannot be handled; rsync and ssh then end by themselves because their pipes are gone.)
 
 mod child;
 pub mod fault;
@@ -38,14 +38,14 @@ pub struct Command {
     pub env: Vec<(OsString, OsString)>,
     /// Variables taken out of the environment, before others are added.
     pub env_remove: Vec<OsString>,
-    /// Where it runs; none: here.
+    /// Its working directory; `None` is ours.
     pub dir: Option<PathBuf>,
     /// The directory that it is not to write out of, as far as the kernel can see to that
-    /// (Linux with Landlock, for root); none: it may write wherever its user may.
+    /// (Linux with Landlock, for root). `None` lets it write wherever its user may.
     pub writes_inside: Option<PathBuf>,
-    /// How long it may take before it is ended; none: as long as the run.
+    /// How long it may take before it is ended; `None` is as long as the run.
     pub time_limit: Option<Duration>,
-    /// How long TERM is given before KILL; none: 10 seconds.
+    /// How long after TERM comes KILL; `None` is 10 seconds.
     pub grace: Option<Duration>,
 }
 
@@ -124,13 +124,13 @@ pub enum ProcessError {
     Missing {
         /// What was looked for.
         program: String,
-        /// How to get it.
+        /// What to install.
         remedy: &'static str,
     },
     /// The directory it was to run in cannot be used.
     #[error("cannot run {program} in {dir}: {cause}")]
     Dir {
-        /// What was to be run.
+        /// The program.
         program: String,
         /// Where.
         dir: String,

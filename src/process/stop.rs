@@ -1,4 +1,4 @@
-//! The one word that ends a run early, heard by everybody who waits.
+//! The request to end a run early, which everybody who waits hears.
 
 use super::StopReason;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Says whether and why work is to stop. Clones are the same word: what one requests, all
-/// hear. Once requested it stays so.
+/// Whether and why work is to stop. Clones share the request: what one asks for, all see. A
+/// request is never taken back.
 ///
 /// Closing steps (unlocking, after-hooks, the control connection that both need) use a
 /// `Stop` of their own, so that ending the work does not end them; see [`Stop::following`].
@@ -30,7 +30,7 @@ struct State {
     reason: Option<StopReason>,
     /// Hears what is requested from now on.
     following: Option<Stop>,
-    /// Closed when the word comes: whoever polls on the other end wakes up.
+    /// Closed when the end is requested: whoever polls on the other end wakes up.
     wakers: Vec<(u64, PipeWriter)>,
     next: u64,
 }
@@ -57,7 +57,7 @@ impl Stop {
         }
     }
 
-    /// A word of its own for closing steps: only what is requested from now on is meant for
+    /// A `Stop` of its own for closing steps: only what is requested from now on is meant for
     /// them too. The last one asked for counts.
     #[must_use]
     pub fn following(&self) -> Stop {
@@ -66,7 +66,7 @@ impl Stop {
         following
     }
 
-    /// Why to stop; none: go on.
+    /// Why to stop; `None` as long as work goes on.
     #[must_use]
     pub fn reason(&self) -> Option<StopReason> {
         self.lock().reason
@@ -146,8 +146,8 @@ pub struct SignalWatch {
 }
 
 impl SignalWatch {
-    /// Listens where each of these signals stops, the first interrupt too. Children have
-    /// process groups of their own: unheard, a signal would leave them behind.
+    /// Listens to signals that all request the end, the first interrupt too. Children have
+    /// process groups of their own: a signal that killed this process would leave them behind.
     ///
     /// # Errors
     /// The system refuses a handler or a thread.
@@ -181,7 +181,7 @@ impl SignalWatch {
                 listener.hear(signal);
             }
         })?;
-        // heard by nobody: that it is caught makes the write fail with an error
+        // nobody reads the flag: a caught signal is enough to make the write fail with an error
         let too_large = signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(SignalWatch { handle, thread: Some(thread), too_large })
     }
@@ -278,7 +278,7 @@ enum Due {
     Heartbeat,
 }
 
-/// What is still to come. Pure: it is told how much time has passed.
+/// What is still due. Pure: the caller passes the time that has gone by.
 #[derive(Debug)]
 struct Schedule {
     soft: Option<Duration>,

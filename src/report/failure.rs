@@ -54,16 +54,16 @@ fn line(problem: &Problem) -> String {
 /// What is to be told after a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
-    /// Nothing that is not known already.
+    /// Nothing: all of it is known already.
     None,
     /// The failure.
     Failure,
-    /// That it is over.
+    /// That the failure is over.
     WorksAgain,
 }
 
 /// Compares a run with what was told last. `repeat` is after how long the same failure is told
-/// again; none: never. `now` is in milliseconds since the epoch.
+/// again; `None` is never. `now` is in milliseconds since the epoch.
 #[must_use]
 pub fn news(
     told: Option<&Told>,

@@ -1,7 +1,7 @@
 //! What must hold of any file that reports read (docs/testing.md).
 
-use super::metrics::{last_success, to_text};
-use super::who::login_name;
+use super::log::login_name;
+use super::run_report::{last_success, metrics_text};
 use super::{Counts, RunReport, Tally};
 use crate::tree::Pair;
 use std::time::SystemTime;
@@ -26,12 +26,12 @@ pub(crate) fn metrics(bytes: &[u8]) {
         conflicts: Vec::new(),
     };
     let lines = |page: &str| page.matches('\n').count();
-    let usual = lines(&to_text(&failed("task"), None));
+    let usual = lines(&metrics_text(&failed("task"), None));
     // no task has such a name, but the file is another program's to read
     for task in [task, &text] {
         let success = last_success(before, task);
         assert!(success.is_none_or(|time| time.is_finite() && time >= 0.0), "{success:?}");
-        let page = to_text(&failed(task), success);
+        let page = metrics_text(&failed(task), success);
         assert_eq!(last_success(&page, task), Some(success.unwrap_or(0.0)));
         assert_eq!(lines(&page), usual);
         let is_known = |line: &str| line.starts_with("osync_") || line.starts_with("# ");

@@ -18,7 +18,7 @@ pub struct LogPlace {
     /// Local replicas: a log that nobody asked for never lands in one, where it would be
     /// synchronised.
     pub replicas: Vec<PathBuf>,
-    /// A dry run: its lines are marked, and not even LOGFILE is written inside a replica.
+    /// A dry run marks its lines, and does not write even LOGFILE inside a replica.
     pub dry: bool,
 }
 
@@ -125,7 +125,7 @@ impl LogFile {
         self.file.write_all(b"\n")
     }
 
-    /// LocalExecutor what was added to the system.
+    /// Flushes what was added.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

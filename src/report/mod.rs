@@ -1,4 +1,9 @@
-//! Tell: the one way in which anything below `cli` speaks (spec 6).
+//! How a run reports: everything below `cli` speaks through a [`Reporter`] (spec 6).
+
+pub use log::{Log, Stamped, Who, spell};
+pub use log_file::LogPlace;
+pub use run_report::{RunReport, write_whole, written_beside};
+pub use summary::{Achievements, ConflictLine, Frame, Listing, conflicts, count, verdicts};
 
 use crate::process::Stream;
 use crate::tree::{Pair, RelPath, Side};
@@ -6,36 +11,17 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-pub mod closing;
 pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub mod json;
-mod line;
 mod log;
 mod log_file;
 pub mod mail;
-mod mask;
-pub mod metrics;
 pub mod notify;
 mod progress;
-pub mod record;
-mod run;
-mod screen;
-mod summary;
-mod tally;
-mod tty;
-mod who;
+pub mod run_report;
+pub mod summary;
 pub mod words;
-
-pub use log::{Log, spell};
-pub use log_file::LogPlace;
-pub use run::{RunReport, write_whole, written_beside};
-pub use summary::{
-    Achievements, ConflictLine, Counts, Frame, Listing, conflicts, count, summary, verdicts,
-};
-pub use tally::Tally;
-pub use who::{Stamped, Who};
 
 /// How much a message matters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -79,6 +65,76 @@ impl fmt::Display for Problem {
         }
         f.write_str(&self.text)
     }
+}
+
+/// A run may have this many problems listed; the rest is only counted.
+const LISTED: usize = 100_000;
+
+/// The problems of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many made the run impossible.
+    pub critical: u64,
+    /// How many things were not done.
+    pub errors: u64,
+    /// How many were done, but not as they should be.
+    pub warnings: u64,
+    /// The problems in the order they came, the first 100,000 of them.
+    pub problems: Vec<Problem>,
+}
+
+impl Tally {
+    /// Counts a problem. Anything below a warning does not count.
+    pub fn add(&mut self, problem: &Problem) {
+        match problem.level {
+            Level::Critical => self.critical += 1,
+            Level::Error => self.errors += 1,
+            Level::Warn => self.warnings += 1,
+            _ => return,
+        }
+        if self.problems.len() < LISTED {
+            self.problems.push(problem.clone());
+        }
+    }
+
+    /// The worst level there was; none if nothing went wrong.
+    #[must_use]
+    pub fn worst(&self) -> Option<Level> {
+        [
+            (self.critical, Level::Critical),
+            (self.errors, Level::Error),
+            (self.warnings, Level::Warn),
+        ]
+        .into_iter()
+        .find_map(|(count, level)| (count > 0).then_some(level))
+    }
+
+    /// How many there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.critical + self.errors + self.warnings
+    }
+
+    /// How many are counted but not listed.
+    #[must_use]
+    pub fn unlisted(&self) -> u64 {
+        self.total().saturating_sub(self.problems.len() as u64)
+    }
+}
+
+/// How much was done on one side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Entries made or given new content.
+    pub updates: u64,
+    /// Entries of which only permissions, owners or times were set.
+    pub metadata: u64,
+    /// Entries deleted.
+    pub deletions: u64,
+    /// Entries renamed.
+    pub moves: u64,
+    /// Bytes of content received.
+    pub bytes: u64,
 }
 
 /// How far a transfer has come, in one direction.
@@ -157,5 +213,27 @@ pub trait Reporter: Send + Sync {
             path: path.cloned(),
             text: text.to_owned(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_problem_is_known() {
+        let mut tally = Tally::default();
+        assert_eq!(tally.worst(), None);
+        for (level, worst) in [
+            (Level::Notice, None),
+            (Level::Warn, Some(Level::Warn)),
+            (Level::Error, Some(Level::Error)),
+            (Level::Warn, Some(Level::Error)),
+            (Level::Critical, Some(Level::Critical)),
+        ] {
+            tally.add(&Problem { level, side: None, path: None, text: "t".into() });
+            assert_eq!(tally.worst(), worst, "{level:?}");
+        }
+        assert_eq!((tally.total(), tally.unlisted(), tally.problems.len()), (4, 0, 4));
     }
 }

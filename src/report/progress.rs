@@ -1,15 +1,16 @@
-//! What moves on a terminal while a run scans and transfers (spec 6, "Progress").
+//! What moves on a terminal while a run scans and transfers, and how it is drawn there (spec 6,
+//! "Progress").
 
 use super::TransferProgress;
-use super::tty::{self, Tty};
 use super::words::{grouped, took};
 use crate::config::Flags;
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
+use rustix::termios::tcgetwinsize;
 use std::collections::VecDeque;
-use std::fmt::Write;
-use std::io::IsTerminal;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -18,9 +19,9 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 const TICK: Duration = Duration::from_millis(200);
 /// A rate is what has moved within this time.
 const WINDOW: Duration = Duration::from_secs(10);
-/// Before that much time a rate says nothing: what lay in buffers has "moved" at once.
+/// A rate over less time than this means nothing: what lay in buffers has "moved" at once.
 const SETTLED: Duration = Duration::from_secs(1);
-/// A bar that has fewer cells shows nothing; one that has more tells no more.
+/// How many cells a bar may have: fewer show nothing, more tell no more.
 const BAR: std::ops::RangeInclusive<usize> = 8..=40;
 
 /// The display at the foot of a terminal.
@@ -31,7 +32,7 @@ pub(super) struct Progress {
     is_showing: bool,
 }
 
-/// What is known, put into lines at each drawing: the terminal may have another width by then,
+/// What is shown. It becomes lines at each drawing: the terminal may have another width by then,
 /// and a rate sinks while nothing moves.
 #[derive(Debug, Default)]
 enum View {
@@ -56,7 +57,7 @@ struct Direction {
     pace: Pace,
 }
 
-/// How quickly bytes move: what was there when, within [`WINDOW`].
+/// How quickly bytes move: the bytes done at some moments within [`WINDOW`].
 #[derive(Debug, Default)]
 struct Pace(VecDeque<(Instant, u64)>);
 
@@ -74,10 +75,10 @@ impl Progress {
     pub(super) fn on(target: ProgressDrawTarget) -> Progress {
         let view = Arc::new(Mutex::new(View::default()));
         let shown = Arc::clone(&view);
-        let lines = move |state: &ProgressState, out: &mut dyn Write| {
+        let lines = move |state: &ProgressState, out: &mut dyn fmt::Write| {
             let turn = state.elapsed().as_millis() / TICK.as_millis();
             // the text goes to a buffer, which takes everything
-            let _ = out.write_str(&lock(&shown).lines(tty::columns(), turn, Instant::now()));
+            let _ = out.write_str(&lock(&shown).lines(columns(), turn, Instant::now()));
         };
         // the template is a constant with one key
         let style = ProgressStyle::with_template("{lines}")
@@ -247,7 +248,7 @@ impl Direction {
         .unwrap_or_else(|| cut(&without_bar(""), columns))
     }
 
-    /// By bytes; by files where there are none. 100 is for what is done.
+    /// By bytes, or by files where there are no bytes. 100 only when all is done.
     fn percent(&self) -> u64 {
         let TransferProgress { files, files_total, bytes, bytes_total } = self.so_far;
         let (done, all) = if bytes_total > 0 { (bytes, bytes_total) } else { (files, files_total) };
@@ -261,9 +262,7 @@ impl Direction {
         if self.is_done() {
             return "done".to_owned();
         }
-        let Some(rate) = self.pace.rate(now).filter(|rate| *rate > 0) else {
-            return String::new();
-        };
+        let Some(rate) = self.pace.rate(now).filter(|rate| *rate > 0) else { return String::new() };
         let rest = self.so_far.bytes_total.saturating_sub(self.so_far.bytes);
         let seconds = Duration::from_secs(rest.div_ceil(rate));
         let left = match seconds.as_secs() {
@@ -342,6 +341,140 @@ fn end_of(name: &str, columns: usize) -> String {
         (room, from) = (rest, at);
     }
     cut(LEFT_OUT, columns) + &name[from..]
+}
+
+/// Columns left free at the right: the terminal writes `^C` there when it is typed. In a
+/// full line that would wrap, and the next drawing would miss a line.
+const MARGIN: u16 = 4;
+
+/// Standard output as the terminal that indicatif draws on. A drawing goes out in one piece.
+///
+/// The cursor is moved here, not by indicatif: a terminal that has become narrower has wrapped
+/// the lines that stand on it, and only the rows they take now tell how far up the last drawing
+/// begins.
+#[derive(Debug, Default)]
+struct Tty {
+    drawing: Mutex<Drawing>,
+}
+
+#[derive(Debug, Default)]
+struct Drawing {
+    /// What is to be shown from the next flush on.
+    text: String,
+    /// Where the cursor stands in its line.
+    column: usize,
+    /// The widths of the lines that stand on the terminal.
+    lines: Vec<usize>,
+}
+
+impl Drawing {
+    /// Adds text, broken at the width given: indicatif fills the last line up and counts on a
+    /// terminal that wraps there.
+    fn write(&mut self, text: &str, width: usize) {
+        for c in text.chars() {
+            let wide = c.width().unwrap_or(0);
+            if c == '\r' {
+                continue;
+            }
+            if c == '\n' {
+                self.column = 0;
+            } else if self.column + wide > width {
+                self.text.push('\n');
+                self.column = wide;
+            } else {
+                self.column += wide;
+            }
+            self.text.push(c);
+        }
+    }
+
+    /// What puts the new text in the place of the old one, on a terminal of so many columns.
+    fn replace(&mut self, columns: usize) -> String {
+        let rows: usize =
+            self.lines.iter().map(|width| width.div_ceil(columns.max(1)).max(1)).sum();
+        let mut out = "\r".to_owned();
+        if rows > 1 {
+            out.push_str(&format!("\x1b[{}A", rows - 1));
+        }
+        out.push_str("\x1b[J");
+        let text = std::mem::take(&mut self.text);
+        self.column = 0;
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        self.lines = match text.trim().is_empty() {
+            true => Vec::new(),
+            false => lines.iter().map(|line| line.width()).collect(),
+        };
+        if !self.lines.is_empty() {
+            out.push_str(&lines.join("\r\n"));
+        }
+        out
+    }
+}
+
+impl Tty {
+    fn drawing(&self) -> MutexGuard<'_, Drawing> {
+        self.drawing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows and columns; a usual size where the terminal does not know its own.
+fn size() -> (u16, u16) {
+    match tcgetwinsize(rustix::stdio::stdout()) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_row, size.ws_col),
+        _ => (24, 80),
+    }
+}
+
+/// How many columns a line may have.
+fn columns() -> usize {
+    usize::from(size().1.saturating_sub(MARGIN).max(8))
+}
+
+impl TermLike for Tty {
+    fn width(&self) -> u16 {
+        u16::try_from(columns()).unwrap_or(u16::MAX)
+    }
+
+    fn height(&self) -> u16 {
+        size().0
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)?;
+        self.write_str("\n")
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.drawing().write(text, columns());
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let text = self.drawing().replace(usize::from(size().1));
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes())?;
+        out.flush()
+    }
 }
 
 #[cfg(test)]
@@ -544,5 +677,39 @@ mod tests {
         progress.scanning(Side::Initiator, 7);
         progress.bar.force_draw();
         assert!(paper.take().contains("Scanning"), "it comes again");
+    }
+}
+
+#[cfg(test)]
+mod tty_tests {
+    use super::*;
+
+    #[test]
+    fn lines_wrap_before_the_edge_and_only_when_they_go_on() {
+        let mut drawing = Drawing::default();
+        drawing.write("abc", 4);
+        drawing.write(" ", 4);
+        assert_eq!(drawing.text, "abc ", "a full line does not wrap by itself");
+        drawing.write("defgh", 4);
+        assert_eq!(drawing.text, "abc \ndefg\nh");
+        let mut wide = Drawing::default();
+        wide.write("a漢字b", 4);
+        assert_eq!(wide.text, "a漢\n字b");
+    }
+
+    #[test]
+    fn a_drawing_goes_where_the_last_one_stands_by_now() {
+        let mut drawing = Drawing::default();
+        let mut draw = |text: &str, columns| {
+            drawing.write(text, 40);
+            drawing.replace(columns)
+        };
+        assert_eq!(draw("one line        \ntwo", 80), "\r\x1b[Jone line\r\ntwo");
+        assert_eq!(draw("x", 80), "\r\x1b[1A\x1b[Jx");
+        assert_eq!(draw("12345678 12345678", 80), "\r\x1b[Jx".replace('x', "12345678 12345678"));
+        // the terminal has wrapped it into three rows
+        assert_eq!(draw("ab", 8), "\r\x1b[2A\x1b[Jab");
+        assert_eq!(draw("", 8), "\r\x1b[J");
+        assert_eq!(draw("", 8), "\r\x1b[J", "nothing stands there any more");
     }
 }

@@ -125,7 +125,7 @@ pub struct Transfer<'a> {
     /// The task's own filter as options ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)).
     /// What appears in a subtree after the scan is held to it too.
     pub rules: &'a [OsString],
-    /// Where overwritten entries are kept; none: they are not.
+    /// Where overwritten entries are kept, if they are.
     pub backup: Option<Backup>,
     /// An absolute directory of the receiver for partial files (used only with PARTIAL).
     pub partial_dir: Option<PathBuf>,
@@ -154,7 +154,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// With the bytes of a second attempt at files that are counted already.
+    /// Adds the bytes of a second attempt at files that are counted already.
     fn and_again(self, second: Progress) -> Self {
         Progress { bytes: self.bytes.saturating_add(second.bytes), ..self }
     }
@@ -200,12 +200,13 @@ pub enum RsyncError {
     },
 }
 
-/// Carries the listed paths over, in one call; what that did not put together right, whole in
-/// a second one.
+/// Carries the listed paths over in one call. Files that rsync did not put together right go over
+/// whole in a second one.
 ///
 /// Paths that rsync cannot take ([`fits`]) and the root itself must not be among them.
-/// `progress` is called as the transfer goes on, with the path of a file when it is begun. What rsync itemises is told to the
-/// reporter at [`Level::Verbose`], and its statistics at [`Level::Notice`] with `--stats`.
+/// `progress` is called as the transfer goes on, with the path of a file when it is begun. What
+/// rsync itemises goes to the reporter at [`Level::Verbose`], and its statistics at
+/// [`Level::Notice`] with `--stats`.
 ///
 /// # Errors
 /// rsync cannot be started. How a started rsync ended is in [`Finished::outcome`].
@@ -255,7 +256,7 @@ pub fn transfer(
     Ok(first.followed_by(&again, second.alone()))
 }
 
-/// Those of some files that a call with this list was for. (rsync's words come from the other
+/// The ones of these files that were in the list of the call. (rsync's words come from the other
 /// machine too, and could name anything.)
 fn to_send_again(
     files: &BTreeSet<RelPath>,

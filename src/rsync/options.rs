@@ -294,7 +294,7 @@ fn split(word: &str) -> Result<(Vec<String>, Last), String> {
         Some(cluster) if !cluster.is_empty() && !cluster.starts_with('-') => cluster,
         _ => {
             return Err(format!(
-                "'{word}' is no option; rsync would take it for a file (write values as --option=value)"
+                "'{word}' is not an option; rsync would take it for a file (write values as --option=value)"
             ));
         }
     };

@@ -439,7 +439,7 @@ fn plain(words: &str) -> String {
         (UNVERIFIED, "it changed while it was being read; the next run takes it again"),
         ("cannot delete non-empty directory", "a directory that is not empty is in its place"),
         ("could not make way", "what is in its place cannot be removed"),
-        ("skipping non-regular file", "it is no regular file and was left out"),
+        ("skipping non-regular file", "it is not a regular file and was left out"),
         ("No space left on device", "no space left on the receiving side"),
         ("Disk quota exceeded", "the disk quota of the receiving side is used up"),
         ("Read-only file system", "the file system is read-only"),
@@ -497,7 +497,7 @@ fn without_temporary(path: &RelPath) -> RelPath {
     }
 }
 
-/// The special file that a temporary `.NAME.PID` stands for; none: it has no such name.
+/// The special file that a temporary `.NAME.PID` stands for, if it has such a name.
 fn without_pid(path: &RelPath) -> Option<RelPath> {
     let name = path.name().strip_prefix(b".")?;
     let dot = name.iter().rposition(|b| *b == b'.').filter(|dot| *dot > 0)?;

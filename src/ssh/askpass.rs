@@ -28,7 +28,7 @@ pub(super) fn environment(file: &Path) -> Vec<(OsString, OsString)> {
 }
 
 /// The hidden invocation: if ssh started us as its SSH_ASKPASS, answers and returns the
-/// exit status; none: this is an ordinary start. Called first in `main`.
+/// exit status; `None` for an ordinary start. Called first in `main`.
 #[must_use]
 pub fn main_if_asked() -> Option<ExitCode> {
     let file = std::env::var_os(FILE)?;

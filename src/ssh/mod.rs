@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// The password in a password file, for masking; none: it cannot be read.
+/// The password in a password file, for masking; `None` if it cannot be read.
 #[must_use]
 pub fn password(file: &Path) -> Option<Secret> {
     let password = askpass::read_password(file).ok()?;

@@ -83,7 +83,7 @@ pub(super) fn openssh(
     words
 }
 
-/// What keeps ssh from finding a key at its path; none: nothing.
+/// What keeps ssh from using the key at a path, if anything does.
 pub(super) fn key_objection(key: &Path) -> Option<String> {
     let bytes = key.as_os_str().as_bytes();
     let has = |part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
@@ -134,7 +134,7 @@ fn sets(args: &[String], name: &str) -> bool {
 pub(super) fn objection(args: &[String]) -> Option<String> {
     match OptionWords::new(args).find_map(Result::err)? {
         NoOption::Word(word) => Some(format!(
-            "SSH_OPTIONAL_ARGS: '{}' is no option; ssh would take it, or what comes next, for the \
+            "SSH_OPTIONAL_ARGS: '{}' is not an option; ssh would take it, or what comes next, for the \
              host",
             word.to_string_lossy()
         )),

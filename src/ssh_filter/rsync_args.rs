@@ -201,7 +201,7 @@ fn put_together(call: Call, resolve: Resolver<'_>) -> Result<Vec<OsString>, Stri
     let directories = if call.sender { &[][..] } else { &call.directories };
     for (name, value) in directories {
         if !value.starts_with(b"/") {
-            return Err(format!("--{name} is no absolute path"));
+            return Err(format!("--{name} is not an absolute path"));
         }
         let mut option = OsString::from(format!("--{name}="));
         option.push(inside(value, resolve)?);

@@ -4,7 +4,7 @@ use super::Task;
 use super::apply::Applied;
 use crate::reconcile::{Act, PathId, Plan};
 use crate::replica::{Keep, dated_kept_path, in_work_dir};
-use crate::report::closing::tell_changes;
+use crate::report::summary::tell_changes;
 use crate::report::words::counted;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
 use crate::tree::path::escape;

@@ -3,7 +3,7 @@
 use super::Surroundings;
 use crate::config::Config;
 use crate::process::{Deadlines, Limits};
-use crate::report::closing::mail_soft_limit;
+use crate::report::mail::mail_soft_limit;
 use crate::report::{Event, Level, Reporter};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;

@@ -27,7 +27,7 @@ use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
     self, Access, LockRequest, Locked, Prepared, Replica, Retention, ToBeMade, Trouble, Unread, Way,
 };
-use crate::report::record::Reach;
+use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
 use crate::report::{Event, Level, Log, Reporter, mail};
 use crate::state::journal::Done;

@@ -5,7 +5,7 @@ use super::undo::Undone;
 use crate::process::StopReason;
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
-use crate::report::record::Reach;
+use crate::report::summary::Reach;
 use crate::report::{ConflictLine, Counts, Level};
 use crate::state::Baseline;
 use crate::state::journal::Done;

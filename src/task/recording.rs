@@ -8,7 +8,7 @@ use crate::process::fault;
 use crate::reconcile::record::record;
 use crate::reconcile::{Act, Plan, Rules, Settle, initialise, mounts};
 use crate::replica::host;
-use crate::report::record::Reach;
+use crate::report::summary::Reach;
 use crate::report::words::counted;
 use crate::report::{Level, words};
 use crate::rsync::UnknownOptions;

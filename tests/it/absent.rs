@@ -50,10 +50,23 @@ fn a_run_killed_while_a_directory_makes_way_deletes_nothing_of_what_won() {
     }
     each("SOFT_DELETE=no\nCONFLICT_BACKUP=no", |way| {
         let (here, there) = (way.here(), way.there());
-        for (number, step) in MAKING_WAY.iter().enumerate() {
+        let assert_whole = |dir: &str, context: &str| {
+            for side in [here, there] {
+                for (name, content) in [("k1", "1"), ("k2", "2"), ("deep/k3", "3"), ("e", "edited")]
+                {
+                    let found = side.read(format!("{dir}/{name}"));
+                    let context = format!("{} {dir}/{name}: {context}", way.name);
+                    assert_eq!(found.as_deref(), Some(content.as_bytes()), "{context}");
+                }
+            }
+        };
+        for number in 0..MAKING_WAY.len() {
             let dir = format!("d{number}");
             here.make(&format!("f {dir}/k1 1\nf {dir}/k2 2\nf {dir}/deep/k3 3\nf {dir}/e old"));
-            way.fine();
+        }
+        way.fine();
+        for (number, step) in MAKING_WAY.iter().enumerate() {
+            let dir = format!("d{number}");
             here.write(format!("{dir}/e"), "edited", 1_700_000_000);
             there.remove(&dir);
             there.write(&dir, "a file", 1_700_000_000);
@@ -66,23 +79,14 @@ fn a_run_killed_while_a_directory_makes_way_deletes_nothing_of_what_won() {
             // what is done behind ssh has no fault points
             let is_met = killed.status.is_none() || (way.is_remote() && number < 4);
             assert!(is_met, "{} {step}: {killed}", way.name);
-            for _ in 0..2 {
-                let run = way.prepare(&[]).env("CONFLICT_PREVALANCE", prevails).run();
-                assert_eq!(run.status, Some(0), "{} {step}: {run}", way.name);
-                for side in [here, there] {
-                    for (name, content) in
-                        [("k1", "1"), ("k2", "2"), ("deep/k3", "3"), ("e", "edited")]
-                    {
-                        let found = side.read(format!("{dir}/{name}"));
-                        assert_eq!(
-                            found.as_deref(),
-                            Some(content.as_bytes()),
-                            "{} {step} {name}: {killed}{run}",
-                            way.name
-                        );
-                    }
-                }
-            }
+            let run = way.prepare(&[]).env("CONFLICT_PREVALANCE", prevails).run();
+            assert_eq!(run.status, Some(0), "{} {step}: {run}", way.name);
+            assert_whole(&dir, &format!("{step}: {killed}{run}"));
+        }
+        // nor does any later run delete it
+        way.fine();
+        for number in 0..MAKING_WAY.len() {
+            assert_whole(&format!("d{number}"), "at the end");
         }
     });
 }

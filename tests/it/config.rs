@@ -127,8 +127,8 @@ fn awful_files_are_refused_at_once_and_in_few_words() {
     fs::write(etc.join("broken.toml"), "instance_id =\n").unwrap();
     fs::write(etc.join("code.conf"), "if [ -d /data ]; then\n").unwrap();
     for (name, part) in [
-        ("pipe.conf", "it is no regular file"),
-        ("zero.conf", "it is no regular file"),
+        ("pipe.conf", "it is not a regular file"),
+        ("zero.conf", "it is not a regular file"),
         ("loop.conf", "cannot read the configuration file"),
         ("nul.conf", "nul.conf:1: the file holds NUL bytes"),
         ("utf16.conf", "save it as UTF-8"),

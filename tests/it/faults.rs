@@ -97,7 +97,7 @@ fn random_histories_survive_a_kill_at_random_steps() {
     if !has_fault_points() {
         return;
     }
-    let (first, rounds) = (first_seed(), rounds(12) as u64);
+    let (first, rounds) = (first_seed(), rounds(8) as u64);
     let mut killed = 0;
     for seed in first..first + rounds {
         let story = Story::Random(seed);
@@ -150,7 +150,7 @@ fn kill_at_random_steps(line: &Line<'_>) {
         return;
     }
     let steps = steps_of_everything(line);
-    let (first, rounds) = (first_seed() as usize, rounds(5));
+    let (first, rounds) = (first_seed() as usize, rounds(3));
     let mut killed = 0;
     for number in first..first + rounds {
         let (step, times) = &steps[(number * 7) % steps.len()];

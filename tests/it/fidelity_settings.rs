@@ -40,34 +40,47 @@ fn is_root() -> bool {
 
 #[test]
 fn permissions_and_executability_go_over_as_far_as_they_are_preserved() {
-    // settings, mode before, mode after on one side, what the other side has then
-    let cases = [
-        ("", 0o644, 0o4750, 0o4750),
-        ("PRESERVE_EXECUTABILITY=no", 0o644, 0o750, 0o750),
-        ("PRESERVE_PERMISSIONS=no", 0o644, 0o640, 0o644),
-        ("PRESERVE_PERMISSIONS=no", 0o644, 0o700, 0o755),
-        ("PRESERVE_PERMISSIONS=no", 0o755, 0o600, 0o644),
-        ("PRESERVE_PERMISSIONS=no\nPRESERVE_EXECUTABILITY=no", 0o644, 0o777, 0o644),
+    // settings, and then: mode before, mode after on one side, what the other side has then
+    let cases: [(&str, &[(u32, u32, u32)]); 4] = [
+        ("", &[(0o644, 0o4750, 0o4750)]),
+        ("PRESERVE_EXECUTABILITY=no", &[(0o644, 0o750, 0o750)]),
+        (
+            "PRESERVE_PERMISSIONS=no",
+            &[(0o644, 0o640, 0o644), (0o644, 0o700, 0o755), (0o755, 0o600, 0o644)],
+        ),
+        ("PRESERVE_PERMISSIONS=no\nPRESERVE_EXECUTABILITY=no", &[(0o644, 0o777, 0o644)]),
     ];
     for couple in Couple::both() {
-        for (case, (settings, before, after, expected)) in cases.into_iter().enumerate() {
-            for (from, to) in [(0, 1), (1, 0)] {
-                let (from, to) = (couple.side(from), couple.side(to));
-                let name = format!("{case}-{}", from.root.file_name().unwrap().display());
-                from.write(&name, "text", 1_000_000_000);
-                chmod(from, &name, before);
-                couple.sync("");
-                assert_eq!(mode(to, &name), before);
-                chmod(from, &name, after);
-                couple.sync_twice(settings);
-                let what = format!("{} {settings} {before:o} {after:o}", couple.way);
-                assert_eq!(mode(to, &name), expected, "{what}");
-                assert_eq!(mode(from, &name), after, "{what}: the change is left alone");
-                from.write(&name, "new text", 1_100_000_000);
-                couple.sync_twice(settings);
-                assert_eq!(to.read(&name).unwrap(), b"new text");
-                assert_eq!(mode(to, &name), expected, "{what}, with content");
-            }
+        for (number, (settings, modes)) in cases.into_iter().enumerate() {
+            let each = |check: &dyn Fn(&Replica, &Replica, &str, (u32, u32, u32))| {
+                for (from, to) in [(0, 1), (1, 0)] {
+                    for modes in modes {
+                        let name = format!("{number}-{from}-{:o}-{:o}", modes.0, modes.1);
+                        check(couple.side(from), couple.side(to), &name, *modes);
+                    }
+                }
+            };
+            let context = |name: &str| format!("{} {settings} {name}", couple.way);
+            each(&|from, _, name, (before, _, _)| {
+                from.write(name, "text", 1_000_000_000);
+                chmod(from, name, before);
+            });
+            couple.sync("");
+            each(&|from, to, name, (before, after, _)| {
+                assert_eq!(mode(to, name), before, "{}", context(name));
+                chmod(from, name, after);
+            });
+            couple.sync_twice(settings);
+            each(&|from, to, name, (_, after, expected)| {
+                assert_eq!(mode(to, name), expected, "{}", context(name));
+                assert_eq!(mode(from, name), after, "{}: it is left alone", context(name));
+                from.write(name, "new text", 1_100_000_000);
+            });
+            couple.sync_twice(settings);
+            each(&|_, to, name, (_, _, expected)| {
+                assert_eq!(to.read(name).unwrap(), b"new text", "{}", context(name));
+                assert_eq!(mode(to, name), expected, "{}, with content", context(name));
+            });
         }
     }
 }
@@ -84,25 +97,34 @@ fn owners_and_groups_go_over_as_far_as_they_are_preserved() {
         ("PRESERVE_OWNER=no\nPRESERVE_GROUP=no", (5, 6)),
     ];
     for couple in Couple::both() {
-        for (case, (settings, expected)) in cases.into_iter().enumerate() {
-            for (from, to) in [(0, 1), (1, 0)] {
-                let (from, to) = (couple.side(from), couple.side(to));
-                let name = format!("{case}-{}", from.root.file_name().unwrap().display());
-                from.write(&name, "text", 1_000_000_000);
-                chmod(from, &name, 0o755);
-                chown(from.at(&name), Some(5), Some(6)).unwrap();
-                couple.sync("");
-                assert_eq!(owner(to, &name), (5, 6));
-                chown(from.at(&name), Some(12), Some(34)).unwrap();
-                couple.sync_twice(settings);
-                let what = format!("{} {settings}", couple.way);
-                assert_eq!(owner(to, &name), expected, "{what}");
-                from.write(&name, "new text", 1_100_000_000);
-                couple.sync_twice(settings);
-                assert_eq!(to.read(&name).unwrap(), b"new text");
-                assert_eq!(owner(to, &name), expected, "{what}, with content");
-                assert_eq!(owner(from, &name), (12, 34), "{what}");
-            }
+        for (number, (settings, expected)) in cases.into_iter().enumerate() {
+            let each = |check: &dyn Fn(&Replica, &Replica, &str)| {
+                for (from, to) in [(0, 1), (1, 0)] {
+                    check(couple.side(from), couple.side(to), &format!("{number}-{from}"));
+                }
+            };
+            let what = format!("{} {settings}", couple.way);
+            each(&|from, _, name| {
+                from.write(name, "text", 1_000_000_000);
+                chmod(from, name, 0o755);
+                chown(from.at(name), Some(5), Some(6)).unwrap();
+            });
+            couple.sync("");
+            each(&|from, to, name| {
+                assert_eq!(owner(to, name), (5, 6), "{what}");
+                chown(from.at(name), Some(12), Some(34)).unwrap();
+            });
+            couple.sync_twice(settings);
+            each(&|from, to, name| {
+                assert_eq!(owner(to, name), expected, "{what}");
+                from.write(name, "new text", 1_100_000_000);
+            });
+            couple.sync_twice(settings);
+            each(&|from, to, name| {
+                assert_eq!(to.read(name).unwrap(), b"new text", "{what}");
+                assert_eq!(owner(to, name), expected, "{what}, with content");
+                assert_eq!(owner(from, name), (12, 34), "{what}");
+            });
         }
     }
 }

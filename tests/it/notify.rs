@@ -171,7 +171,7 @@ fn a_notification_that_cannot_be_sent_is_a_warning_and_leaves_the_status() {
         (Answer::Status(302), &url, "it answers 302, which points somewhere else"),
         (Answer::Status(307), &url, "it answers 307, which points somewhere else"),
         (Answer::Close, &url, ""),
-        (Answer::Noise, &url, "its answer is no HTTP"),
+        (Answer::Noise, &url, "its answer is not HTTP"),
         (Answer::Status(200), &plain, ""),
         (Answer::Status(200), &refused, "refused"),
     ] {

@@ -1,23 +1,22 @@
-//! What is known of a task, and what that means (spec 10, "status"). Pure: facts and the time
-//! in, a verdict out.
+//! The state of a task, from what is known of it and the time (spec 10, "status"). Pure.
 
 use crate::state::last_run::LastRun;
 
-/// No task is overdue before this many milliseconds have passed, however often it runs.
+/// No task is overdue sooner than this (in milliseconds), however often it runs.
 const LEAST: i64 = 3_600_000;
-/// So many times its usual distance may lie between two runs.
+/// A task is overdue when this many times its usual interval has passed.
 const TIMES: i64 = 3;
 
 /// What was found out about a task.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
-    /// What its last run left; none: it has never run.
+    /// What its last run recorded; `None` if it has never run.
     pub last: Option<LastRun>,
     /// Why settings or state cannot be read.
     pub trouble: Option<String>,
     /// Whether a run is under way.
     pub lock: Lock,
-    /// STATUS_MAX_AGE, in seconds; none: by its own rhythm.
+    /// STATUS_MAX_AGE, in seconds. Where it is not set, the usual time between runs decides.
     pub max_age: Option<u32>,
     /// Conflicts that wait for a decision.
     pub open_conflicts: u64,
@@ -35,7 +34,7 @@ pub enum Lock {
     Dead(String),
 }
 
-/// How a task does. What needs a person most comes first.
+/// The state of a task. What needs a person most comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
     /// Its settings or its state cannot be read.
@@ -56,12 +55,12 @@ pub enum State {
     Ok,
 }
 
-/// What that asks of a person.
+/// What a state asks of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Nothing.
     Well,
-    /// To look at it some time.
+    /// To look at it at some time.
     Warns,
     /// To do something.
     Fails,
@@ -94,7 +93,7 @@ impl State {
     }
 }
 
-/// Judges a task at a moment, in milliseconds since the epoch.
+/// The state of a task at the moment `now`, in milliseconds since the epoch.
 #[must_use]
 pub fn judge(facts: &Facts, now: i64) -> State {
     if facts.trouble.is_some() {
@@ -123,7 +122,7 @@ pub fn judge(facts: &Facts, now: i64) -> State {
     }
 }
 
-/// How many milliseconds may pass without a run; none: nothing is known of its rhythm yet.
+/// How many milliseconds may pass without a run; `None` while too few runs are known to tell.
 fn longest_quiet(facts: &Facts, last: &LastRun) -> Option<i64> {
     match facts.max_age {
         Some(seconds) => Some(i64::from(seconds) * 1000),
@@ -131,7 +130,8 @@ fn longest_quiet(facts: &Facts, last: &LastRun) -> Option<i64> {
     }
 }
 
-/// The median of what lies between the runs; of two in the middle the longer one.
+/// The median of the intervals between runs; of an even number, the longer of the two in the
+/// middle.
 fn usual_distance(begins: &[i64]) -> Option<i64> {
     let mut distances: Vec<i64> =
         begins.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).max(0)).collect();

@@ -1,5 +1,4 @@
 use super::*;
-use crate::report::screen::Stream;
 use crate::tree::{RelPath, Side};
 use std::io::Write;
 use std::sync::Arc;
@@ -62,7 +61,7 @@ struct Desk {
 impl Desk {
     fn new(flags: &Flags, output: &Output) -> Desk {
         let (out, err) = (Shared::default(), Shared::default());
-        let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
+        let stream = |to: &Shared| OutputStream { to: Box::new(to.clone()), colors: false };
         let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
         let dir = tempfile::tempdir().unwrap();
         let place = LogPlace { wanted: Some(dir.path().join("o.log")), ..LogPlace::default() };
@@ -182,7 +181,7 @@ fn the_last_thousand_lines_are_kept() {
 
 #[test]
 fn a_reader_that_goes_away_stops_nothing() {
-    let broken = || Stream { to: Box::new(Broken), colors: true };
+    let broken = || OutputStream { to: Box::new(Broken), colors: true };
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("o.log");
     let place = LogPlace { wanted: Some(path.clone()), ..LogPlace::default() };
@@ -195,7 +194,7 @@ fn a_reader_that_goes_away_stops_nothing() {
 #[test]
 fn a_log_that_cannot_be_written_any_more_is_one_warning() {
     let (out, err) = (Shared::default(), Shared::default());
-    let stream = |to: &Shared| Stream { to: Box::new(to.clone()), colors: false };
+    let stream = |to: &Shared| OutputStream { to: Box::new(to.clone()), colors: false };
     let place = LogPlace { wanted: Some("/dev/full".into()), ..LogPlace::default() };
     let screen = Screen { out: stream(&out), err: stream(&err), progress: None };
     let log = Log::with_screen(&flags(), &output(), &place, Instant::now(), screen);

@@ -1,21 +1,20 @@
 //! Alert mails (spec 6, "Mail").
 
 use super::words::counted;
-use super::{Event, Level, Reporter, Tally, Who};
-use crate::config::Alerts;
+use super::{Event, Frame, Level, Listing, Log, Reporter, Tally, Who, conflicts, verdicts};
+use crate::config::{Alerts, Config};
 use crate::process::fault;
 use lettre::Address;
+use message::Charset;
 use std::time::Duration;
+use transport::Mailer;
 
-mod charset;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod local;
 mod message;
-mod smtp;
-
-use charset::Charset;
-use local::Mailer;
+#[cfg(test)]
+mod tests;
+mod transport;
 
 /// How many problems a mail lists before it only counts.
 const LISTED: usize = 200;
@@ -77,7 +76,7 @@ pub fn reach(alerts: &Alerts, patience: Patience) -> Result<String, String> {
     let Some(host) = &alerts.smtp_server else {
         return Mailer::of_this_machine().map(through).ok_or_else(|| NO_MAILER.to_owned());
     };
-    match smtp::reach(host, alerts, patience) {
+    match transport::reach(host, alerts, patience) {
         Ok(()) => Ok(format!("{host}:{} answers", alerts.smtp_port)),
         Err(why) => Err(match Mailer::of_this_machine() {
             Some(mailer) => format!("{why}; mails would go {} instead", through(mailer)),
@@ -100,20 +99,20 @@ pub fn is_wanted(alerts: &Alerts, worst: Option<Level>, conflicts: bool) -> bool
 /// Warns of settings with which mails would not arrive as they should. Called once, before
 /// a run, so that the warnings are in time for its exit status.
 pub fn check(alerts: &Alerts, log: &dyn Reporter) {
-    // A run that ended with status 0 before the new binary came still does, and does not
-    // send a mail each time about the sample's settings.
+    // A remark: a task with the settings of the sample still ends with status 0, and sends no
+    // mail about them each time.
     for placeholder in &alerts.placeholders {
         remark(log, Level::Warn, &placeholder.to_string());
     }
     for text in split(&alerts.recipients) {
         if let Err(e) = text.parse::<Address>() {
-            log.say(Level::Warn, &format!("DESTINATION_MAILS: {text} is no mail address: {e}"));
+            log.say(Level::Warn, &format!("DESTINATION_MAILS: {text} is not a mail address: {e}"));
         }
     }
     if let Some(text) = &alerts.sender
         && let Err(e) = text.parse::<Address>()
     {
-        log.say(Level::Warn, &format!("SENDER_MAIL: {text} is no mail address: {e}"));
+        log.say(Level::Warn, &format!("SENDER_MAIL: {text} is not a mail address: {e}"));
     }
     if Charset::named(&alerts.charset).is_none() {
         let name = &alerts.charset;
@@ -126,7 +125,7 @@ pub fn check(alerts: &Alerts, log: &dyn Reporter) {
 pub enum Delivery {
     /// Somebody gets it.
     Sent,
-    /// Nobody does; the log says why.
+    /// Nobody gets it; the log says why.
     Failed,
 }
 
@@ -137,7 +136,7 @@ pub fn send(alerts: &Alerts, letter: &Letter<'_>, log: &dyn Reporter) -> Deliver
     send_within(alerts, letter, log, Patience::default())
 }
 
-/// Sends a mail, with a patience of one's own.
+/// As [`send`], with other time limits.
 pub fn send_within(
     alerts: &Alerts,
     letter: &Letter<'_>,
@@ -185,7 +184,7 @@ fn deliver(
     let whole = message::build(letter, &from, to, charset)?;
     let by_program = |mailer: &Mailer| {
         let attachment = message::attachment(letter)?;
-        let mail = local::Mail {
+        let mail = transport::LocalMail {
             from: &from,
             to,
             subject: &message::one_line(&subject(letter, &who.host)),
@@ -199,16 +198,18 @@ fn deliver(
         return by_program(&Mailer::of_this_machine().ok_or(NO_MAILER)?);
     };
     match (
-        smtp::send(server, alerts, &from, to, whole.clone(), patience),
+        transport::send(server, alerts, &from, to, whole.clone(), patience),
         Mailer::of_this_machine(),
     ) {
         (Ok(refused), _) => Ok(refused),
-        (Err(smtp::Failure::NotReached(why)), Some(mailer)) => {
+        (Err(transport::Failure::NotReached(why)), Some(mailer)) => {
             let program = mailer.program.display();
             remark(log, Level::Warn, &format!("{why}; sending the mail through {program} instead"));
             by_program(&mailer).map_err(|second| format!("{why}; {second}"))
         }
-        (Err(smtp::Failure::NotReached(why) | smtp::Failure::Refused(why)), _) => Err(why),
+        (Err(transport::Failure::NotReached(why) | transport::Failure::Refused(why)), _) => {
+            Err(why)
+        }
     }
 }
 
@@ -279,5 +280,97 @@ fn body(letter: &Letter<'_>, who: &Who) -> String {
     text
 }
 
-#[cfg(test)]
-mod tests;
+/// Whether the same failure was mailed not long ago (ALERT_REPEAT).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It was.
+    Yes,
+    /// It was not, or there is none.
+    No,
+}
+
+/// Sends the mail about a finished run, if it deserves one; else returns `None`. `worst` is the
+/// level that its exit status stands for, `summed_up` its line. With ALERT_CONFLICTS the mail
+/// lists the conflicts.
+pub fn mail_result(
+    config: &Config,
+    worst: Option<Level>,
+    known: Known,
+    listing: &dyn Listing,
+    frame: &Frame,
+    summed_up: &str,
+    log: &Log,
+) -> Option<Delivery> {
+    let is_failure = worst.is_some_and(|level| level != Level::Warn);
+    if is_failure && config.flags.hold_alert {
+        // the batch runs it again, or sends the mail itself
+        return None;
+    }
+    let list = conflict_lines(&config.alerts, listing, frame);
+    if !is_wanted(&config.alerts, worst, !list.is_empty()) {
+        return None;
+    }
+    if known == Known::Yes && list.is_empty() && !config.alerts.always {
+        log.say(Level::Notice, "No mail: one about the same failure was sent (ALERT_REPEAT).");
+        return None;
+    }
+    Some(post(config, Occasion::Finished(worst), &list, summed_up, log))
+}
+
+/// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
+/// It may take 30 seconds: not called from the thread that works.
+pub fn mail_soft_limit(config: &Config, log: &Log) {
+    if is_wanted(&config.alerts, Some(Level::Warn), false) {
+        post(config, Occasion::Running, &[], "", log);
+    }
+}
+
+/// Sends the mail about a task that a batch has given up, with what its last run said.
+pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
+    let worst = Some(Level::Error);
+    if is_wanted(&config.alerts, worst, false) {
+        let transcript = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+        let letter = Letter {
+            task: &config.instance_id,
+            occasion: Occasion::Finished(worst),
+            dry: config.flags.dry,
+            summed_up: "",
+            tally: &Tally::default(),
+            conflicts: &[],
+            lines,
+            transcript: transcript.as_bytes(),
+        };
+        send(&config.alerts, &letter, log);
+    }
+}
+
+fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<String> {
+    let (mut any, mut lines) = (false, Vec::new());
+    listing.conflicts(&mut |_| any = true);
+    if alerts.conflicts && any {
+        conflicts(listing, frame, &mut |line| lines.push(line.to_owned()));
+        verdicts(listing, &mut |line| lines.push(line.to_owned()));
+    }
+    lines
+}
+
+fn post(
+    config: &Config,
+    occasion: Occasion,
+    conflicts: &[String],
+    summed_up: &str,
+    log: &Log,
+) -> Delivery {
+    let (tally, lines, transcript): (Tally, _, _) = (log.tally(), log.lines(), log.transcript());
+    let letter = Letter {
+        task: &config.instance_id,
+        occasion,
+        dry: config.flags.dry,
+        summed_up,
+        tally: &tally,
+        conflicts,
+        lines: &lines,
+        transcript: &transcript,
+    };
+    send(&config.alerts, &letter, log)
+}

@@ -204,12 +204,15 @@ pub(super) struct KeyFile {
     pub path: PathBuf,
     /// The public key in base64, if `PATH.pub` stands beside it.
     pub public: Option<String>,
-    /// Why it is of no use without an agent; none: it can be used.
+    /// Why it cannot be used without an agent, if it cannot.
     pub objection: Option<String>,
 }
 
 impl KeyFile {
-    /// Looks at a file; none: it cannot be read.
+    /// Looks at a key file.
+    ///
+    /// # Errors
+    /// It cannot be read.
     pub fn look(path: &Path) -> Result<Self, String> {
         let shown = path.display();
         let unreadable =

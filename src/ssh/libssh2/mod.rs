@@ -62,14 +62,14 @@ fn run(words: &[OsString]) -> Result<u8, Failure> {
     pump::Pump::new(session, channel, line, &options)?.run()
 }
 
-/// What keeps these settings from working over this transport; none: nothing. For whoever
+/// What keeps these settings from working over this transport, if anything does. For whoever
 /// wants to know before a connection is tried.
 pub(super) fn objection(words: &[OsString]) -> Option<String> {
     let mut whole = words.to_vec();
     whole.extend(["host".into(), "command".into()]);
     match Options::parse(&whole) {
         Ok(options) if options.host == "host" && options.command == "command" => None,
-        Ok(options) => Some(format!("SSH_OPTIONAL_ARGS: '{}' is no option", options.host)),
+        Ok(options) => Some(format!("SSH_OPTIONAL_ARGS: '{}' is not an option", options.host)),
         Err(why) => Some(why),
     }
 }

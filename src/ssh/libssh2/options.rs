@@ -26,11 +26,11 @@ pub(super) struct Options {
     pub host: String,
     /// The remote command line.
     pub command: String,
-    /// The login name; none: ours.
+    /// The login name; `None` is that of our own user.
     pub user: Option<String>,
     /// The port.
     pub port: u16,
-    /// Key files, in the order they are tried; none: the usual ones.
+    /// Key files, in the order they are tried; empty for the usual ones.
     pub keys: Vec<PathBuf>,
     /// Only the keys of `keys` are tried, none else that an agent holds.
     pub only_these_keys: bool,
@@ -38,9 +38,9 @@ pub(super) struct Options {
     pub password_file: Option<PathBuf>,
     /// Any host key will do.
     pub ignore_known_hosts: bool,
-    /// Files of known hosts; none: `~/.ssh/known_hosts`.
+    /// Files of known hosts; `None` is `~/.ssh/known_hosts`.
     pub user_known_hosts: Option<Vec<PathBuf>>,
-    /// Files of known hosts; none: `/etc/ssh/ssh_known_hosts`.
+    /// Files of known hosts; `None` is `/etc/ssh/ssh_known_hosts`.
     pub global_known_hosts: Option<Vec<PathBuf>>,
     /// Compresses what travels.
     pub compress: bool,
@@ -96,7 +96,7 @@ impl Options {
         };
         let user = user.or_else(|| given.user.take());
         if host.is_empty() || host.starts_with('-') || user.as_deref() == Some("") {
-            return Err("no host, or no user, is given, or the host is none".to_owned());
+            return Err("the host or the user is missing, or the host is not valid".to_owned());
         }
         Ok(given.resolve(user, host, command))
     }
@@ -246,7 +246,7 @@ fn files(value: &OsStr) -> Vec<PathBuf> {
 
 fn text(word: &OsStr) -> Result<String, String> {
     let text = word.to_str().filter(|text| !text.contains('\0'));
-    text.map(str::to_owned).ok_or_else(|| format!("'{}' is no text", word.to_string_lossy()))
+    text.map(str::to_owned).ok_or_else(|| format!("'{}' is not UTF-8 text", word.to_string_lossy()))
 }
 
 #[cfg(test)]
@@ -331,7 +331,7 @@ mod tests {
             ("'' cmd", "no host"),
             ("u@ cmd", "no host"),
             ("@h cmd", "no user"),
-            ("u@-h cmd", "the host is none"),
+            ("u@-h cmd", "the host is not valid"),
             ("-l '' h cmd", "no user"),
             ("h -l '' cmd", "no user"),
             ("h", "no remote command"),

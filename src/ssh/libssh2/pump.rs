@@ -82,7 +82,7 @@ impl Alive {
         self.asked = 0;
     }
 
-    /// When the next question is due; none: never.
+    /// When the next keep-alive question is due; `None` is never.
     fn due(&self) -> Option<Instant> {
         (!self.interval.is_zero()).then(|| self.heard + self.interval * (self.asked + 1))
     }
@@ -277,7 +277,7 @@ impl Pump {
         })
     }
 
-    /// How long nothing is to be done unless something happens; none: for ever.
+    /// How long to wait for something to happen; `None` is for ever.
     fn patience(&self, now: Instant) -> Option<Duration> {
         Some(self.alive.due()?.saturating_duration_since(now))
     }

@@ -1,4 +1,4 @@
-//! LocalExecutor the calls of a step to rsync, both directions at the same time.
+//! Hands the calls of a step to rsync, both directions at the same time.
 
 use super::Apply;
 use super::shares::{self, Share};

@@ -1,10 +1,78 @@
-//! What a notification says, in each format. Pure.
+//! PING_URL and NOTIFY_URL: what is told over the network (spec 10, "Being told").
+//!
+//! When a notification is due, what it says in each format, and the one HTTP request that sends
+//! it: TLS is verified against the certificates of this machine (SSL_CERT_FILE, SSL_CERT_DIR),
+//! and proxies come from the environment. A notification that cannot be sent is a warning in the
+//! log and leaves the exit status as it is.
 
-use crate::config::{NotifyFormat, Secret};
+use super::failure::News;
+use crate::config::{NotifyFormat, NotifyOn, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::{Agent, Error};
+
+/// The state of a run that a ping tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ping {
+    /// It begins.
+    Start,
+    /// It did what it is for.
+    Success,
+    /// It did not.
+    Fail,
+}
+
+/// Tells the service at PING_URL how a run does; `text` is what it shows.
+///
+/// # Errors
+/// Why it could not be told, without the secret parts of the URL.
+pub fn ping(url: &Secret, ping: Ping, text: &str) -> Result<(), String> {
+    let suffix = match ping {
+        Ping::Start => "/start",
+        Ping::Success => "",
+        Ping::Fail => "/fail",
+    };
+    let request = Request::post(below(url.reveal(), suffix), text.to_owned());
+    send(&request).map_err(|why| format!("cannot ping {}: {why}", host(url)))
+}
+
+/// Sends a notification to NOTIFY_URL.
+///
+/// # Errors
+/// As [`ping`].
+pub fn notify(url: &Secret, format: NotifyFormat, note: &Note) -> Result<(), String> {
+    let request = request(url.reveal(), format, note);
+    send(&request).map_err(|why| format!("cannot notify {}: {why}", host(url)))
+}
+
+/// Whether a run is worth a notification, and which. Pure.
+#[must_use]
+pub fn due(on: NotifyOn, news: News, status: u8, conflicts: usize) -> Option<Happened> {
+    let conflicts_count = conflicts > 0 && matches!(on, NotifyOn::Conflict | NotifyOn::Always);
+    match news {
+        News::Failure if counts_as_failure(NotifyOn::Error, status) => Some(Happened::Failed),
+        News::Failure => Some(Happened::Warned),
+        News::WorksAgain => Some(Happened::WorksAgain),
+        News::None if conflicts_count => Some(Happened::Conflicts),
+        News::None if on == NotifyOn::Always && status == 0 => Some(Happened::Done),
+        News::None => None,
+    }
+}
+
+/// Whether a run with this exit status is a failure to whoever wants to hear of that.
+#[must_use]
+pub fn counts_as_failure(on: NotifyOn, status: u8) -> bool {
+    match status {
+        0 => false,
+        2 => on != NotifyOn::Error,
+        _ => true,
+    }
+}
 
 /// So many problems and conflicts are listed.
 const LISTED: usize = 10;
@@ -232,6 +300,105 @@ pub(super) fn host(url: &Secret) -> String {
     let (url, _) = without_login(url.reveal());
     let (_, end) = authority(&url);
     url[..end].to_owned()
+}
+
+/// For the connection.
+const CONNECTING: Duration = Duration::from_secs(3);
+/// For everything.
+const TOTAL: Duration = Duration::from_secs(5);
+
+/// Sends a request; any answer that begins with 2 is a good one.
+pub(super) fn send(request: &Request) -> Result<(), String> {
+    let agent = agent(&request.url);
+    let builder = match request.method {
+        Method::Post => agent.post(&request.url),
+        Method::Put => agent.put(&request.url),
+    };
+    let mut builder = builder.header("Content-Type", request.content_type);
+    if let Some(authorization) = &request.authorization {
+        builder = builder.header("Authorization", authorization);
+    }
+    let answer = builder.send(request.body.as_str()).map_err(|error| words(&error))?;
+    match answer.status().as_u16() {
+        200..300 => Ok(()),
+        // to follow it would hand the secret of the URL on to somebody else
+        number @ 300..400 => Err(format!(
+            "it answers {number}, which points somewhere else; set the URL that it points at"
+        )),
+        number => Err(format!("it answers {number}")),
+    }
+}
+
+fn agent(url: &str) -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(CONNECTING))
+        .timeout_resolve(Some(CONNECTING))
+        .timeout_global(Some(TOTAL))
+        .user_agent(concat!("osync/", env!("CARGO_PKG_VERSION")));
+    let config = if url.starts_with("https:") { config.tls_config(tls()) } else { config };
+    config.build().new_agent()
+}
+
+/// Reading the machine's certificates takes some milliseconds, so only who needs them does.
+fn tls() -> TlsConfig {
+    let found = rustls_native_certs::load_native_certs();
+    let certificates: Vec<Certificate<'static>> =
+        found.certs.iter().map(|found| Certificate::from_der(found).to_owned()).collect();
+    TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .root_certs(RootCerts::from(certificates))
+        .build()
+}
+
+/// What went wrong. The library's own words may hold the URL.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Timeout(_) => format!("no answer within {} seconds", TOTAL.as_secs()),
+        Error::HostNotFound => "there is no such host".to_owned(),
+        Error::Io(cause) => format!("{cause}"),
+        Error::Rustls(cause) => format!("{cause}"),
+        Error::Tls(what) => (*what).to_owned(),
+        Error::ConnectProxyFailed(_) | Error::InvalidProxyUrl => {
+            "the proxy of the environment cannot be used".to_owned()
+        }
+        Error::BadUri(_) | Error::Http(_) => "the URL is not valid".to_owned(),
+        Error::Protocol(_) => "its answer is not HTTP".to_owned(),
+        _ => "the connection failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod due_tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_told_if_somebody_wants_to_hear_of_it() {
+        use NotifyOn::{Always, Conflict, Error, Warning};
+        for (on, news, status, conflicts, expected) in [
+            (Error, News::None, 0, 0, None),
+            (Error, News::Failure, 1, 0, Some(Happened::Failed)),
+            (Error, News::None, 1, 0, None),
+            (Error, News::WorksAgain, 0, 0, Some(Happened::WorksAgain)),
+            (Error, News::None, 0, 3, None),
+            (Warning, News::Failure, 2, 0, Some(Happened::Warned)),
+            (Warning, News::None, 2, 3, None),
+            (Conflict, News::None, 0, 3, Some(Happened::Conflicts)),
+            (Conflict, News::None, 0, 0, None),
+            (Always, News::None, 0, 0, Some(Happened::Done)),
+            (Always, News::None, 0, 3, Some(Happened::Conflicts)),
+            // it was told before
+            (Always, News::None, 1, 0, None),
+        ] {
+            assert_eq!(due(on, news, status, conflicts), expected, "{on:?} {news:?} {status}");
+        }
+        let failures = |on| [0, 1, 2, 128].map(|status| counts_as_failure(on, status));
+        assert_eq!(failures(Error), [false, true, false, true]);
+        assert_eq!(failures(Warning), [false, true, true, true]);
+    }
 }
 
 #[cfg(test)]
