@@ -1,18 +1,19 @@
 //! `osync conflicts`: which conflicts wait for somebody's decision (spec 9, "Commands").
 
-use super::history::{local, refuse};
+use super::history::local;
 use super::kept::{with_looked, with_versions};
 use super::pager::Page;
 use super::restore::said;
-use super::task_args::{TaskArgs, replica_path};
-use super::{bad_usage, failed, state_dir};
+use super::state_dir;
+use super::task_args::{Refused, TaskArgs, replica_path};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, beside};
 use crate::report::words;
 use crate::state::StateDir;
-use crate::state::journal::{ConflictState, Journal, JournalError, Look, RecordedConflict};
+use crate::state::journal::{ConflictState, Journal, Look, RecordedConflict};
 use crate::task::versions::Versions;
 use crate::tree::{RelPath, Side};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -63,49 +64,35 @@ enum Taken {
 }
 
 /// Answers on standard output.
-pub fn run(args: &ConflictsArgs, environment: &Environment) -> ExitCode {
-    let (config, rest) = match args.task.resolve(environment) {
-        Ok(found) => found,
-        Err(refused) => return refuse(refused),
-    };
-    let ask = match asked(rest, &config) {
-        Ok(ask) => ask,
-        Err(text) => return bad_usage(&text),
-    };
-    let dir = match state_dir(&config) {
-        Ok(dir) => dir,
-        Err(text) => return failed(&text),
-    };
-    let answered = match ask {
-        Ask::List => list(args, &dir, &config),
-        Ask::Show(paths) => show(args, &paths, &dir, &config),
+pub fn run(args: &ConflictsArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let (config, rest) = args.task.resolve(environment)?;
+    let ask = asked(rest, &config)?;
+    let dir = state_dir(&config)?;
+    let lines = match ask {
+        Ask::List => list(args, &dir, &config)?,
+        Ask::Show(paths) => show(args, &paths, &dir, &config)?,
         Ask::Diff(path) => {
-            return match diff(&path, &dir, &config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(text) => failed(&text),
-            };
+            diff(&path, &dir, &config)?;
+            return Ok(ExitCode::SUCCESS);
         }
-        Ask::Take(path, taken) => take(&path, taken, &dir, &config),
-        Ask::Done(paths) => done(&paths, &dir, &config),
+        Ask::Take(path, taken) => take(&path, taken, &dir, &config)?,
+        Ask::Done(paths) => done(&paths, &dir, &config)?,
     };
-    match answered {
-        Ok(lines) => {
-            let mut page = Page::open();
-            lines.iter().for_each(|line| page.line(line));
-            ExitCode::SUCCESS
-        }
-        Err(text) => failed(&text),
-    }
+    let mut page = Page::open();
+    lines.iter().for_each(|line| page.line(line));
+    Ok(ExitCode::SUCCESS)
 }
 
-fn asked(words: &[OsString], config: &Config) -> Result<Ask, String> {
+fn asked(words: &[OsString], config: &Config) -> Result<Ask, Refused> {
+    const WHICH: &str = "take: say initiator, target or both behind the path";
+    let usage = |text: &str| Refused::Usage(text.to_owned());
     let Some((word, rest)) = words.split_first() else { return Ok(Ask::List) };
-    let paths = || -> Result<Vec<RelPath>, String> {
+    let paths = || -> Result<Vec<RelPath>, Refused> {
         rest.iter().map(|path| replica_path(path, config)).collect()
     };
     match (word.to_str(), rest) {
         (Some("show" | "diff" | "take" | "done"), []) => {
-            Err(format!("{}: name the path", word.to_string_lossy()))
+            Err(usage(&format!("{}: name the path", word.to_string_lossy())))
         }
         (Some("show"), _) => paths().map(Ask::Show),
         (Some("done"), _) => paths().map(Ask::Done),
@@ -115,29 +102,26 @@ fn asked(words: &[OsString], config: &Config) -> Result<Ask, String> {
                 Some("initiator") => Taken::Of(Side::Initiator),
                 Some("target") => Taken::Of(Side::Target),
                 Some("both") => Taken::Both,
-                _ => return Err("take: say initiator, target or both behind the path".to_owned()),
+                _ => return Err(usage(WHICH)),
             };
             Ok(Ask::Take(replica_path(path, config)?, taken))
         }
-        (Some("take"), [_]) => {
-            Err("take: say initiator, target or both behind the path".to_owned())
-        }
+        (Some("take"), [_]) => Err(usage(WHICH)),
         (Some("diff" | "take"), _) => {
-            Err(format!("{}: one path at a time", word.to_string_lossy()))
+            Err(usage(&format!("{}: one path at a time", word.to_string_lossy())))
         }
-        _ => Err(format!(
+        _ => Err(usage(&format!(
             "'{}' is unknown here; it is show, diff, take or done, and a path",
             word.to_string_lossy()
-        )),
+        ))),
     }
 }
 
-fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> Result<Vec<String>, String> {
-    let words = |error: JournalError| error.to_string();
-    let Some(journal) = Journal::read(dir, &config.instance_id).map_err(words)? else {
+fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> anyhow::Result<Vec<String>> {
+    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
         return Ok(if args.json { Vec::new() } else { vec!["there are no conflicts".to_owned()] });
     };
-    let mut found = journal.conflicts(None).map_err(words)?;
+    let mut found = journal.conflicts(None)?;
     let waits = |state: ConflictState| matches!(state, ConflictState::Open | ConflictState::Undone);
     found.retain(|conflict| args.all || waits(conflict.state));
     if args.json {
@@ -234,17 +218,16 @@ fn find(
     state: Option<ConflictState>,
     dir: &StateDir,
     config: &Config,
-) -> Result<Vec<RecordedConflict>, String> {
-    let words = |error: JournalError| error.to_string();
-    let Some(journal) = Journal::read(dir, &config.instance_id).map_err(words)? else {
-        return Err("no run of this task is recorded yet".to_owned());
+) -> anyhow::Result<Vec<RecordedConflict>> {
+    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
+        bail!("no run of this task is recorded yet");
     };
-    let all = journal.conflicts(state).map_err(words)?;
+    let all = journal.conflicts(state)?;
     let newest = |path: &RelPath| {
         let found = all.iter().find(|one| one.decided.path == *path).cloned();
         found.ok_or_else(|| match state {
-            Some(_) => format!("no conflict of {} is open; nothing was changed", path.shown()),
-            None => format!("no conflict of {} is known", path.shown()),
+            Some(_) => anyhow!("no conflict of {} is open; nothing was changed", path.shown()),
+            None => anyhow!("no conflict of {} is known", path.shown()),
         })
     };
     paths.iter().map(newest).collect()
@@ -255,7 +238,7 @@ fn show(
     paths: &[RelPath],
     dir: &StateDir,
     config: &Config,
-) -> Result<Vec<String>, String> {
+) -> anyhow::Result<Vec<String>> {
     let found = find(paths, None, dir, config)?;
     if args.json {
         return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
@@ -263,10 +246,9 @@ fn show(
     Ok(found.iter().flat_map(|conflict| told(conflict, config)).collect())
 }
 
-fn close(conflict: &RecordedConflict, dir: &StateDir, config: &Config) -> Result<(), String> {
-    let (journal, _) =
-        Journal::write(dir, &config.instance_id).map_err(|error| error.to_string())?;
-    journal.close_conflict(conflict.id, ConflictState::Resolved).map_err(|error| error.to_string())
+fn close(conflict: &RecordedConflict, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
+    let (journal, _) = Journal::write(dir, &config.instance_id)?;
+    Ok(journal.close_conflict(conflict.id, ConflictState::Resolved)?)
 }
 
 /// The version that lost, as it is kept.
@@ -294,7 +276,7 @@ fn take(
     taken: Taken,
     dir: &StateDir,
     config: &Config,
-) -> Result<Vec<String>, String> {
+) -> anyhow::Result<Vec<String>> {
     let conflict = find(std::slice::from_ref(path), Some(ConflictState::Open), dir, config)?;
     let Some(conflict) = conflict.into_iter().next() else { return Ok(Vec::new()) };
     let decided = &conflict.decided;
@@ -334,59 +316,59 @@ fn take(
         }
         let lines: Vec<String> = done.iter().map(|one| said(one, side, false)).collect();
         Ok(lines.join("\n"))
-    })?;
+    });
+    let line = line.map_err(anyhow::Error::msg)?;
     close(&conflict, dir, config)?;
     Ok(vec![line])
 }
 
 /// Shows what is different between the version that won, as it is now, and the one that lost.
-fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> Result<(), String> {
+fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
     let conflict = find(std::slice::from_ref(path), None, dir, config)?;
     let Some(conflict) = conflict.into_iter().next() else { return Ok(()) };
     if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
-        return Err(format!("{}: one side had deleted it", path.shown()));
+        bail!("{}: one side had deleted it", path.shown());
     }
-    let place = tempfile::tempdir().map_err(|error| format!("cannot make a directory: {error}"))?;
+    let place = tempfile::tempdir().context("cannot make a directory")?;
     let lost = with_looked(config, |versions| {
         let held = loser(versions, &conflict)?;
         let items = versions.with_all_below(&held, path);
         versions.copy_to(&place.path().join("lost"), path, &items)
-    })?;
+    });
+    let lost = lost.map_err(anyhow::Error::msg)?;
     let now = match &config.replicas.initiator {
         Location::Local(root) => root.join(path.as_path()),
-        Location::Ssh(_) => return Err("the initiator is another machine; ask there".to_owned()),
+        Location::Ssh(_) => bail!("the initiator is another machine; ask there"),
     };
     let words = std::env::var("DIFF").ok().filter(|text| !text.trim().is_empty());
-    let words = shell_words::split(words.as_deref().unwrap_or("diff -u"))
-        .map_err(|error| format!("DIFF: {error}"))?;
+    let words = shell_words::split(words.as_deref().unwrap_or("diff -u")).context("DIFF")?;
     let Some((program, args)) = words.split_first() else { return Ok(()) };
     let status = std::process::Command::new(program)
         .args(args)
         .arg(&lost)
         .arg(&now)
         .status()
-        .map_err(|error| format!("cannot run {program}: {error}"))?;
+        .with_context(|| format!("cannot run {program}"))?;
     match status.code() {
         Some(0 | 1) => Ok(()),
-        _ => Err(format!("{program} could not compare them")),
+        _ => bail!("{program} could not compare them"),
     }
 }
 
-fn done(paths: &[RelPath], dir: &StateDir, config: &Config) -> Result<Vec<String>, String> {
-    let words = |error: JournalError| error.to_string();
-    let Some(journal) = Journal::read(dir, &config.instance_id).map_err(words)? else {
-        return Err("no run of this task is recorded yet".to_owned());
+fn done(paths: &[RelPath], dir: &StateDir, config: &Config) -> anyhow::Result<Vec<String>> {
+    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
+        bail!("no run of this task is recorded yet");
     };
-    let open = journal.conflicts(Some(ConflictState::Open)).map_err(words)?;
+    let open = journal.conflicts(Some(ConflictState::Open))?;
     drop(journal);
     let missing = paths.iter().find(|path| !open.iter().any(|one| one.decided.path == **path));
     if let Some(path) = missing {
-        return Err(format!("no conflict of {} is open; nothing was closed", path.shown()));
+        bail!("no conflict of {} is open; nothing was closed", path.shown());
     }
-    let (journal, _) = Journal::write(dir, &config.instance_id).map_err(words)?;
+    let (journal, _) = Journal::write(dir, &config.instance_id)?;
     let mut lines = Vec::new();
     for conflict in open.iter().filter(|one| paths.contains(&one.decided.path)) {
-        journal.close_conflict(conflict.id, ConflictState::Resolved).map_err(words)?;
+        journal.close_conflict(conflict.id, ConflictState::Resolved)?;
         lines.push(format!("closed: {}", conflict.decided.path.shown()));
     }
     Ok(lines)

@@ -1,10 +1,9 @@
 //! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
 
-use super::ERROR;
 use super::kept::with_looked;
 use super::pager::Page;
+use super::state_dir;
 use super::task_args::{Refused, TaskArgs, replica_path};
-use super::{bad_usage, complain, failed, state_dir};
 use crate::config::{Config, Environment};
 use crate::reconcile::{self, versions::Held};
 use crate::replica::Keep;
@@ -55,38 +54,20 @@ pub struct HistoryArgs {
 }
 
 /// Answers on standard output.
-pub fn run(args: &HistoryArgs, environment: &Environment) -> ExitCode {
-    let (config, rest) = match args.task.resolve(environment) {
-        Ok(found) => found,
-        Err(refused) => return refuse(refused),
-    };
-    let paths: Result<Vec<RelPath>, String> =
-        rest.iter().map(|word| replica_path(word, &config)).collect();
-    let since = args.since.as_deref().map(|text| moment(text, Local::now())).transpose();
-    let (paths, since) = match (paths, since) {
-        (Ok(paths), Ok(since)) => (paths, since),
-        (Err(text), _) | (_, Err(text)) => return bad_usage(&text),
-    };
-    let dir = match state_dir(&config) {
-        Ok(dir) => dir,
-        Err(text) => return failed(&text),
-    };
+pub fn run(args: &HistoryArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let (config, rest) = args.task.resolve(environment)?;
+    let paths =
+        rest.iter().map(|word| replica_path(word, &config)).collect::<Result<Vec<_>, _>>()?;
+    let since = args.since.as_deref().map(|text| moment(text, Local::now())).transpose()?;
+    let dir = state_dir(&config)?;
     let asked = Asked { args, since, paths: &paths };
-    let answered = answer(&dir, &config.instance_id, &asked).map_err(|error| error.to_string());
-    let answered = answered.and_then(|mut lines| {
-        if !paths.is_empty() {
-            lines.extend(kept_versions(&config, &asked)?);
-        }
-        Ok(lines)
-    });
-    match answered {
-        Ok(lines) => {
-            let mut page = Page::open();
-            lines.iter().for_each(|line| page.line(line));
-            ExitCode::SUCCESS
-        }
-        Err(text) => failed(&text),
+    let mut lines = answer(&dir, &config.instance_id, &asked)?;
+    if !paths.is_empty() {
+        lines.extend(kept_versions(&config, &asked).map_err(anyhow::Error::msg)?);
     }
+    let mut page = Page::open();
+    lines.iter().for_each(|line| page.line(line));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The versions that both sides keep of each path.
@@ -179,17 +160,6 @@ fn version_json(number: usize, held: &Held, config: &Config) -> Value {
         "kept_in": kept.keep.name(),
         "kept_as": kept.place.shown(),
     })
-}
-
-/// What a refused command line or file ends with.
-pub(super) fn refuse(refused: Refused) -> ExitCode {
-    match refused {
-        Refused::Usage(text) => bad_usage(&text),
-        Refused::Settings(lines) => {
-            lines.iter().for_each(|line| complain(line));
-            ExitCode::from(ERROR)
-        }
-    }
 }
 
 struct Asked<'a> {
@@ -422,13 +392,13 @@ pub(super) fn iso(millis: i64) -> Option<String> {
 ///
 /// # Errors
 /// It cannot be understood.
-pub(super) fn moment(text: &str, now: DateTime<Local>) -> Result<i64, String> {
+pub(super) fn moment(text: &str, now: DateTime<Local>) -> Result<i64, Refused> {
     interim::parse_date_string(text, now, interim::Dialect::Us)
         .map(|time| time.timestamp_millis())
         .map_err(|why| {
-            format!(
+            Refused::Usage(format!(
                 "'{text}' is not a time ({why}); examples: yesterday, '3 days ago', '2026-11-20 14:00'"
-            )
+            ))
         })
 }
 
@@ -448,7 +418,7 @@ mod tests {
             ("2026-11-20", "2026-11-20 00:00:00"),
             ("2026-11-20T14:00:05", "2026-11-20 14:00:05"),
         ] {
-            assert_eq!(at(text), Ok(expected.to_owned()), "{text}");
+            assert_eq!(at(text).unwrap(), expected, "{text}");
         }
         assert!(at("the day after").is_err());
     }

@@ -24,6 +24,7 @@ use crate::config::{Config, Environment, Location};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
+use anyhow::bail;
 use batch::BatchArgs;
 use check::CheckArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
@@ -213,11 +214,11 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         Some(Command::Upgrade(args)) => ended(upgrade::run(&args, environment)),
         Some(Command::Plan(args)) => ended(plan::plan(&args, environment)),
         Some(Command::Apply(args)) => ended(plan::apply(&args, environment)),
-        Some(Command::Conflicts(args)) => conflicts::run(&args, environment),
-        Some(Command::History(args)) => history::run(&args, environment),
+        Some(Command::Conflicts(args)) => ended(conflicts::run(&args, environment)),
+        Some(Command::History(args)) => ended(history::run(&args, environment)),
         Some(Command::Status(args)) => status::run(&args, environment),
-        Some(Command::Undo(args)) => undo::run(&args, environment),
-        Some(Command::Restore(args)) => restore::run(&args, environment),
+        Some(Command::Undo(args)) => ended(undo::run(&args, environment)),
+        Some(Command::Restore(args)) => ended(restore::run(&args, environment)),
         Some(Command::State(args)) => ended(state::run(&args.action, environment)),
         Some(Command::SshFilter(args)) => filter_ssh(args),
         Some(Command::Serve(args)) => ended(serve::run(&args)),
@@ -237,13 +238,11 @@ fn filter_ssh(args: SshFilterArgs) -> ExitCode {
 ///
 /// # Errors
 /// The initiator is another machine (target helper).
-fn state_dir(config: &Config) -> Result<StateDir, String> {
+fn state_dir(config: &Config) -> anyhow::Result<StateDir> {
     match (&config.state_dirs.initiator, &config.replicas.initiator) {
         (Some(dir), _) => Ok(StateDir::Custom(dir.clone())),
         (None, Location::Local(root)) => Ok(StateDir::InReplica(root.clone())),
-        (None, Location::Ssh(_)) => {
-            Err("the state lies on the remote initiator; ask there".to_owned())
-        }
+        (None, Location::Ssh(_)) => bail!("the state lies on the remote initiator; ask there"),
     }
 }
 
@@ -259,9 +258,25 @@ fn status(number: i32) -> ExitCode {
 /// The exit status of a command. Why it failed is printed here, so that commands only return it.
 fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| match error.downcast::<Refused>() {
-        Ok(refused) => history::refuse(refused),
-        Err(error) => failed(&format!("{error:#}")),
+        Ok(Refused::Usage(text)) => bad_usage(&text),
+        Ok(Refused::Settings(lines)) => {
+            lines.iter().for_each(|line| complain(line));
+            ExitCode::from(ERROR)
+        }
+        Err(error) => failed(&in_words(&error)),
     })
+}
+
+/// An error with its context and causes. Many errors of the rooms name their cause themselves; it
+/// is not said twice.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn failed(problem: &str) -> ExitCode {
@@ -306,6 +321,18 @@ pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_is_printed_with_its_context_and_each_cause_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read it: {0}")]
+        struct NamesItsCause(#[source] std::io::Error);
+        let cause = || std::io::Error::other("permission denied");
+        let bare = anyhow::Error::from(cause()).context("a.conf: cannot read");
+        assert_eq!(in_words(&bare), "a.conf: cannot read: permission denied");
+        let named = anyhow::Error::from(NamesItsCause(cause())).context("a.conf");
+        assert_eq!(in_words(&named), "a.conf: cannot read it: permission denied");
+    }
 
     #[test]
     fn old_program_names_stand_for_commands() {

@@ -1,9 +1,9 @@
 //! `osync restore`: brings back what a run replaced or deleted (spec 9, "Commands").
 
-use super::history::{iso, local, moment, refuse};
+use super::history::{iso, local, moment};
 use super::kept::with_versions;
-use super::task_args::{TaskArgs, replica_path};
-use super::{ERROR, bad_usage, complain, failed};
+use super::task_args::{Refused, TaskArgs, replica_path};
+use super::{ERROR, complain};
 use crate::config::Environment;
 use crate::reconcile::versions::{Choice, Held};
 use crate::report::words;
@@ -76,19 +76,14 @@ pub struct RestoreArgs {
 }
 
 /// Restores, and says what it did on standard output.
-pub fn run(args: &RestoreArgs, environment: &Environment) -> ExitCode {
-    let (mut config, rest) = match args.task.resolve(environment) {
-        Ok(found) => found,
-        Err(refused) => return refuse(refused),
-    };
-    let paths: Result<Vec<RelPath>, String> =
-        rest.iter().map(|word| replica_path(word, &config)).collect();
-    let at = args.at.as_deref().map(|text| moment(text, Local::now())).transpose();
-    let (paths, at) = match (paths, at) {
-        (Ok(paths), Ok(_)) if paths.is_empty() => return bad_usage("name what to restore"),
-        (Ok(paths), Ok(at)) => (paths, at),
-        (Err(text), _) | (_, Err(text)) => return bad_usage(&text),
-    };
+pub fn run(args: &RestoreArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    let (mut config, rest) = args.task.resolve(environment)?;
+    if rest.is_empty() {
+        return Err(Refused::Usage("name what to restore".to_owned()).into());
+    }
+    let paths =
+        rest.iter().map(|word| replica_path(word, &config)).collect::<Result<Vec<_>, _>>()?;
+    let at = args.at.as_deref().map(|text| moment(text, Local::now())).transpose()?;
     config.flags.dry |= args.dry;
     let asked = match (args.version, at, args.before_run) {
         (Some(number), ..) => Asked::Number(number),
@@ -97,14 +92,10 @@ pub fn run(args: &RestoreArgs, environment: &Environment) -> ExitCode {
         _ => Asked::Newest,
     };
     let done = with_versions(&config, |versions| restore(versions, &paths, asked, args));
-    match done {
-        Ok(lines) => {
-            lines.said.iter().for_each(|line| super::print(&format!("{line}\n")));
-            lines.failed.iter().for_each(|line| complain(line));
-            if lines.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) }
-        }
-        Err(text) => failed(&text),
-    }
+    let lines = done.map_err(anyhow::Error::msg)?;
+    lines.said.iter().for_each(|line| super::print(&format!("{line}\n")));
+    lines.failed.iter().for_each(|line| complain(line));
+    Ok(if lines.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
 }
 
 /// What is asked for, before the journal has been looked at.

@@ -87,7 +87,7 @@ fn place(task: &StateTask, environment: &Environment) -> anyhow::Result<(StateDi
             })?;
             let dir = match custom {
                 Some(dir) => dir,
-                None => state_dir(&config).map_err(anyhow::Error::msg)?,
+                None => state_dir(&config)?,
             };
             Ok((dir, vec![config.instance_id]))
         }

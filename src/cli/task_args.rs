@@ -80,7 +80,7 @@ impl TaskArgs {
 ///
 /// # Errors
 /// It leads out of the replicas.
-pub fn replica_path(word: &OsStr, config: &Config) -> Result<RelPath, String> {
+pub fn replica_path(word: &OsStr, config: &Config) -> Result<RelPath, Refused> {
     let shown = || escape(word.as_bytes());
     let typed = Path::new(word);
     let relative = if typed.is_absolute() {
@@ -93,7 +93,7 @@ pub fn replica_path(word: &OsStr, config: &Config) -> Result<RelPath, String> {
         Side::BOTH
             .into_iter()
             .find_map(below)
-            .ok_or_else(|| format!("{} is in neither replica", shown()))?
+            .ok_or_else(|| Refused::Usage(format!("{} is in neither replica", shown())))?
     } else {
         typed
     };
@@ -105,5 +105,5 @@ pub fn replica_path(word: &OsStr, config: &Config) -> Result<RelPath, String> {
         bytes = rest;
     }
     let bytes = if bytes == b"." { &[][..] } else { bytes };
-    RelPath::new(bytes).map_err(|why| format!("{}: {why}", shown()))
+    RelPath::new(bytes).map_err(|why| Refused::Usage(format!("{}: {why}", shown())))
 }

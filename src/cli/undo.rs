@@ -1,16 +1,18 @@
 //! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
 
-use super::history::{change_json, change_line, refuse};
+use super::history::{change_json, change_line};
+use super::print;
 use super::sync::run_once;
-use super::task_args::TaskArgs;
-use super::{bad_usage, print};
+use super::task_args::{Refused, TaskArgs};
 use crate::config::Environment;
 use crate::report::words;
 use crate::task::intent::Intent;
 use crate::task::undo::{UndoRequest, Undone, UnlessWhole};
 use crate::tree::RelPath;
+use crate::tree::path::escape;
 use clap::Args;
 use serde_json::json;
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -43,21 +45,15 @@ pub struct UndoArgs {
 }
 
 /// Undoes, and says on standard output what it did.
-pub fn run(args: &UndoArgs, environment: &Environment) -> ExitCode {
+pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let (mut config, rest) = match args.task.resolve(environment) {
-        Ok(found) => found,
-        Err(refused) => return refuse(refused),
-    };
+    let (mut config, rest) = args.task.resolve(environment)?;
     let run = match rest {
         [] => None,
-        [word] => match word.to_str().and_then(|text| text.parse().ok()) {
-            Some(number) => Some(number),
-            None => {
-                return bad_usage(&format!("'{}' is no number of a run", word.to_string_lossy()));
-            }
-        },
-        _ => return bad_usage("one run at a time"),
+        [word] => Some(word.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
+            Refused::Usage(format!("'{}' is not the number of a run", escape(word.as_bytes())))
+        })?),
+        _ => return Err(Refused::Usage("one run at a time".to_owned()).into()),
     };
     config.flags.dry |= args.dry;
     (config.flags.errors_only, config.flags.no_prefix) = (true, true);
@@ -71,7 +67,7 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> ExitCode {
         };
         told.iter().for_each(|line| print(&format!("{line}\n")));
     }
-    ExitCode::from(outcome.status)
+    Ok(ExitCode::from(outcome.status))
 }
 
 fn told(undone: &Undone, is_dry: bool) -> Vec<String> {

@@ -2,7 +2,7 @@
 //! files (spec 7, "Upgrade").
 
 use super::task_args::Refused;
-use super::{complain, print, settings};
+use super::{complain, in_words, print, settings};
 use crate::config::conf_file::Trouble;
 use crate::config::{
     Config, Environment, Flags, Location, Problem, Resolution, SshLocation, load, toml_file,
@@ -235,7 +235,7 @@ fn rename_state_files(config: &Config, way: Way) -> anyhow::Result<()> {
                 say(&format!("{side}: no state files to rename in {dir}"));
             }
             Ok(renamed) => renamed.iter().for_each(|line| say(&format!("{side}: {line}"))),
-            Err(error) => problems.push(format!("{side}: {error:#}")),
+            Err(error) => problems.push(format!("{side}: {}", in_words(&error))),
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Refused::Settings(problems).into()) }

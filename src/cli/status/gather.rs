@@ -2,7 +2,7 @@
 //! another machine, and nothing is changed.
 
 use super::judge::{Facts, Lock, State, judge};
-use crate::cli::{settings, state_dir};
+use crate::cli::{in_words, settings, state_dir};
 use crate::config::{Config, Environment, Flags, Location, Problem};
 use crate::replica::{LockSeen, look_at_lock};
 use crate::state::journal::{Journal, RecordedConflict, RecordedRun, Wanted};
@@ -10,6 +10,7 @@ use crate::state::last_run::LastRun;
 use crate::state::{StateDir, StateStore};
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
+use anyhow::{Context, bail};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,7 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> T
             task.replicas = Some(Pair::from_fn(|side| config.replicas[side].to_string()));
             task.facts.max_age = config.alerts.status_max_age;
             if let Err(why) = read(config, depth, &mut task) {
-                task.facts.trouble = Some(why);
+                task.facts.trouble = Some(in_words(&why));
             }
         }
         None => {
@@ -82,7 +83,7 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> T
     task
 }
 
-fn read(config: &Config, depth: Depth, task: &mut Task) -> Result<(), String> {
+fn read(config: &Config, depth: Depth, task: &mut Task) -> anyhow::Result<()> {
     for side in Side::BOTH {
         let Location::Local(root) = &config.replicas[side] else { continue };
         // the state lies on the initiator; of a target that is not there the runs tell
@@ -90,23 +91,23 @@ fn read(config: &Config, depth: Depth, task: &mut Task) -> Result<(), String> {
             && let Err(error) = std::fs::metadata(root)
         {
             let root = escape(root.as_os_str().as_bytes());
-            return Err(format!("cannot look at the {side} {root}: {error}"));
+            bail!("cannot look at the {side} {root}: {error}");
         }
         let seen = look_at_lock(root, &config.instance_id)
-            .map_err(|error| format!("cannot look at the lock of the {side}: {error}"))?;
+            .with_context(|| format!("cannot look at the lock of the {side}"))?;
         let lock = lock(seen, &config.instance_id, side);
         if task.facts.lock == Lock::Free {
             task.facts.lock = lock;
         }
     }
     let dir = state_dir(config)?;
-    let store = StateStore::open(dir.clone(), &config.instance_id).map_err(|e| e.to_string())?;
-    task.facts.last = store.last_run().map_err(|error| error.to_string())?;
+    let store = StateStore::open(dir.clone(), &config.instance_id)?;
+    task.facts.last = store.last_run()?;
     let known = task.facts.last.as_ref().and_then(|last| last.open_conflicts);
     if depth == Depth::Line && known == Some(0) {
         return Ok(());
     }
-    read_journal(&dir, &config.instance_id, depth, task).map_err(|error| error.to_string())
+    Ok(read_journal(&dir, &config.instance_id, depth, task)?)
 }
 
 fn read_journal(
