@@ -15,10 +15,10 @@ pub const MAX_FILE: usize = 1 << 20;
 const MAX_EXPANDED: usize = 4 << 20;
 /// How many commands a file may run.
 const MAX_COMMANDS: usize = 200;
-/// How many complaints are kept; who has that many needs no more.
+/// How many problems are kept: nobody reads more.
 const MAX_TROUBLES: usize = 100;
 
-/// What the reader asks the world for.
+/// What the reader needs from its surroundings.
 pub trait Outside {
     /// The value of an environment variable.
     fn variable(&self, name: &str) -> Option<Vec<u8>>;
@@ -73,7 +73,7 @@ pub struct Source {
     pub value: Range<usize>,
 }
 
-/// Something to complain about.
+/// A problem in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// Where, from 1.
@@ -333,7 +333,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Says what is wrong with something that is no assignment.
+    /// Reports something that is not an assignment.
     fn complain_of_code(&mut self, name: &str, behind: Option<u8>) {
         if let Some(key) = &self.key {
             self.parsed.broken.insert(key.clone());
@@ -451,7 +451,7 @@ enum Around {
 }
 
 impl Reader<'_> {
-    /// Reads the value behind `=`; none if the rest of the line makes no sense either.
+    /// Reads the value behind `=`; `None` if the rest of the line cannot be read either.
     fn word(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
         self.bare(Around::Nothing, &mut value)?;
@@ -483,7 +483,7 @@ impl Reader<'_> {
                 }
                 (b'\'', Around::Nothing | Around::Braces) => self.single_quoted(out)?,
                 (b'"', Around::Nothing | Around::Braces) => self.double_quoted(out)?,
-                // Here shells differ among each other.
+                // shells differ here
                 (b'"' | b'\'', Around::QuotedBraces) => {
                     self.complain("quotes inside \"${NAME:-…}\" are not supported");
                     return None;

@@ -1,5 +1,5 @@
 //! The flags of a run (spec 1, "Options for every mode", "Quicksync options"), as they are typed.
-//! Nothing is resolved here: those that set a key go the way of all settings, the others are
+//! Nothing is resolved here: flags that set a key are one source of the settings, the others are
 //! read from [`Config::flags`](super::Config::flags).
 
 use super::Watch;

@@ -1,4 +1,4 @@
-//! Reads configuration files from disk. The edge: everything behind it is pure.
+//! Reads configuration files from disk; what they mean is decided in pure functions.
 
 use super::Problem;
 use super::conf_file::{self, CommandFailure, MAX_FILE, Outside, Parsed};
@@ -154,7 +154,7 @@ fn watched(shell: &Command) -> Result<process::Output, Box<dyn std::error::Error
     Ok(done)
 }
 
-/// Everybody knows this one: it is in the sample files.
+/// The token of the sample files, which everybody knows.
 const SAMPLE_TOKEN: &[u8] = b"SomeAlphaNumericToken9";
 
 /// Who may do what with a file, as its user sees it.

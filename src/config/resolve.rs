@@ -25,7 +25,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What came of the settings: a configuration, or what is wrong with them.
+/// The settings as a configuration, or what is wrong with them.
 #[derive(Debug, Clone)]
 pub struct Resolution {
     /// The raw values with their origins.
@@ -150,8 +150,8 @@ impl Config {
     }
 }
 
-/// A monitor waits as long as it would wait for a change, a batch as it says; 0, which sample
-/// files hold, is no wish of its own.
+/// LOCK_WAIT, where it is set. A 0, which sample files hold, counts as not set: then a monitor
+/// waits as long as it would wait for a change, and a batch as it says.
 fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
     let wanted: u64 = r.number("LOCK_WAIT", u32::MAX.into());
     let seconds = |seconds| Some(Duration::from_secs(seconds));
@@ -565,7 +565,7 @@ fn pattern_file(reading: &Reading<'_>, key: &str) -> Option<PathBuf> {
     }
 }
 
-/// The settings and the values that nobody can mean.
+/// The settings, and the values of samples that nobody can mean.
 const SAMPLES: &[(&str, &[&str])] = &[
     ("DESTINATION_MAILS", &["your@alert.tld", "infrastructure@example.com"]),
     ("SENDER_MAIL", &["alert@your.system.tld", "sender@example.com"]),

@@ -84,8 +84,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Lays the sources over each other. Complaints about names go to `errors` and
-    /// `warnings`.
+    /// Merges the sources, the strongest last. Problems with names go to `errors` and `warnings`.
     #[must_use]
     pub fn gather(
         file: Option<&FileSettings>,

@@ -267,7 +267,7 @@ mod toml_file_tests {
         for (text, line, part) in [
             ("a = 1\nb = = 2\n", 2, "no TOML"),
             ("instance_id = x", 1, "no TOML"),
-            ("[genral]\n", 1, "no section"),
+            ("[genral]\n", 1, "not a section"),
             ("partial = true\n[resume_options]\npartial = true", 3, "line 1"),
             ("partial = 2020-01-01", 1, "date"),
             ("bandwidth = [\"1\"]", 1, "list"),

@@ -89,7 +89,7 @@ pub(super) fn transfer_args(
 /// The receiver's root, if a call has no business outside of it: no remote shell writes here,
 /// no setting leads out, what is kept is kept inside, and no program of the user's takes
 /// rsync's place, with a log of its own maybe.
-pub(super) fn fenced<'t>(
+pub(super) fn confined_root<'t>(
     settings: &config::Transfer,
     preserve: &config::Preserve,
     transfer: &Transfer<'t>,

@@ -193,11 +193,11 @@ fn a_second_attempt_takes_everything_whatever_else_was_asked_for() {
 #[test]
 fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
     let (a, b, there) = (local("/a"), local("/b"), remote());
-    let fenced = |change: Change, source, destination| {
+    let confined_root = |change: Change, source, destination| {
         let mut transfer = call(Purpose::Content, source, destination);
         let (mut settings, mut preserve) = (settings(), NOTHING);
         change(&mut settings, &mut preserve, &mut transfer);
-        super::fenced(&settings, &preserve, &transfer).map(Path::to_owned)
+        super::confined_root(&settings, &preserve, &transfer).map(Path::to_owned)
     };
     let inside: [Change; 3] = [
         |_, _, _| (),
@@ -205,7 +205,7 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
         |_, _, t| t.partial_dir = Some("/b/w/_partial".into()),
     ];
     for change in inside {
-        assert_eq!(fenced(change, &a, &b), Some("/b".into()));
+        assert_eq!(confined_root(change, &a, &b), Some("/b".into()));
     }
     let outside: [Change; 5] = [
         |_, _, t| t.partial_dir = Some("/w/_partial".into()),
@@ -215,10 +215,10 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
         |s, _, _| s.executable = "/opt/rsync".into(),
     ];
     for change in outside {
-        assert_eq!(fenced(change, &a, &b), None);
+        assert_eq!(confined_root(change, &a, &b), None);
     }
     for (source, destination) in [(&a, &there), (&there, &b)] {
-        assert_eq!(fenced(|_, _, _| (), source, destination), None);
+        assert_eq!(confined_root(|_, _, _| (), source, destination), None);
     }
 }
 

@@ -219,8 +219,8 @@ pub fn transfer(
     reporter: &dyn Reporter,
     progress: &OnProgress<'_>,
 ) -> Result<Finished, RsyncError> {
-    let fence = args::fenced(settings, preserve, transfer);
-    let asks = preserve.keep_dirlinks || fence.is_some();
+    let confined_root = args::confined_root(settings, preserve, transfer);
+    let asks = preserve.keep_dirlinks || confined_root.is_some();
     let stays_inside = asks && knows(settings, FOLLOW_LINKS_OUT, stop)?;
     let attempt = |takes, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
         let args = args::transfer_args(settings, preserve, transfer, takes);
@@ -228,7 +228,7 @@ pub fn transfer(
         if preserve.keep_dirlinks && stays_inside {
             command.args.insert(0, FOLLOW_LINKS_OUT.into());
         }
-        command.writes_inside = fence.filter(|_| !stays_inside).map(Path::to_owned);
+        command.writes_inside = confined_root.filter(|_| !stays_inside).map(Path::to_owned);
         call(&command, settings, transfer, paths, stop, reporter, progress)
     };
     let mut first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;

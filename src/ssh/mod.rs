@@ -72,9 +72,8 @@ impl Ssh {
     /// Whether there is what a connection needs.
     ///
     /// # Errors
-    /// The password file cannot be read; SSH_OPTIONAL_ARGS would change where ssh goes; ssh
-    /// would look for the key elsewhere; or a
-    /// setting needs the OpenSSH client, and that is not what is used.
+    /// The password file cannot be read; SSH_OPTIONAL_ARGS would change where ssh goes; ssh would
+    /// look for the key elsewhere; or a setting needs the OpenSSH client, which is not used.
     pub fn check(&self) -> Result<(), NoSsh> {
         match self.program {
             Program::OpenSsh => {
@@ -280,7 +279,7 @@ const PREFIX: &str = "osync-ssh-";
 #[derive(Debug)]
 pub struct SharedConnection {
     socket: PathBuf,
-    /// Only held for its end.
+    /// Held until it is dropped.
     _dir: tempfile::TempDir,
     /// Locked as long as this process lives: what is not locked was left by a killed one.
     _lock: OwnedFd,
@@ -370,8 +369,8 @@ fn is_plain(path: &Path) -> bool {
     bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:=@~%".contains(byte))
 }
 
-/// Known texts of ssh, sudo and shells, and the remedy for each. The first that matches
-/// counts, so the more specific stand first.
+/// Known messages of ssh, sudo and shells, and the remedy for each. The first match counts, so the
+/// more specific stand first.
 const KNOWN: &[(&str, &str)] = &[
     (
         "REMOTE HOST IDENTIFICATION HAS CHANGED",
@@ -442,7 +441,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("not in the sudoers file", "{sudo}"),
 ];
 
-/// What we log in with.
+/// How we log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Login {
     /// Keys, or whatever else ssh finds.

@@ -130,7 +130,7 @@ fn sets(args: &[String], name: &str) -> bool {
 }
 
 /// What keeps words from standing before the destination: with these ssh would go to another
-/// host, or take the destination for the value of an option. None: nothing.
+/// host, or take the destination for the value of an option. `None` if nothing does.
 pub(super) fn objection(args: &[String]) -> Option<String> {
     match OptionWords::new(args).find_map(Result::err)? {
         NoOption::Word(word) => Some(format!(
@@ -150,7 +150,7 @@ const WITH_VALUE: &[u8] = b"BDEFIJLOPQRSWbceilmopw";
 /// Why there is no further option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoOption<'w> {
-    /// This word is none: the host, or one of ours that begins with `--`.
+    /// This word is not an option: it is the host, or one of ours that begins with `--`.
     Word(&'w OsStr),
     /// The last word is an option that wants a value.
     LacksValue(u8),

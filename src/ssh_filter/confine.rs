@@ -97,7 +97,7 @@ const READABLE: &[&str] = &[
 const LIBRARIES: &[&str] =
     &["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"];
 
-/// What is open in a cage beside its directory.
+/// What Landlock leaves open beside the directory.
 #[derive(Debug, Clone, Default)]
 pub struct Openings {
     /// Programs that may be started: files, or directories that hold them. What does not
@@ -107,16 +107,15 @@ pub struct Openings {
     pub readable: Vec<PathBuf>,
 }
 
-/// A cage of the kernel's, built but not yet entered.
-pub struct Cage {
+/// Landlock rules, built but not yet in force.
+pub struct DirectoryRules {
     #[cfg(target_os = "linux")]
     rules: Option<landlock::RulesetCreated>,
 }
 
 #[cfg(target_os = "linux")]
-impl Cage {
-    /// Builds a cage around a directory: what is in it can be read and written, but not
-    /// started.
+impl DirectoryRules {
+    /// Rules for a directory: what is in it can be read and written, but not started.
     ///
     /// # Errors
     /// The directory cannot be opened.
@@ -135,7 +134,7 @@ impl Cage {
             .set_compatibility(CompatLevel::HardRequirement)
             .handle_access(AccessFs::from_all(ABI::V2))
             .map(|rules| rules.set_compatibility(CompatLevel::BestEffort));
-        let Ok(base) = base else { return Ok(Cage { rules: None }) };
+        let Ok(base) = base else { return Ok(DirectoryRules { rules: None }) };
         let directory = PathFd::new(root)
             .map_err(|cause| format!("cannot open {}: {cause}", root.display()))?;
         let build = || -> Result<_, RulesetError> {
@@ -150,10 +149,10 @@ impl Cage {
                 .add_rules(path_beneath_rules(READABLE, read))?
                 .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))
         };
-        Ok(Cage { rules: build().ok() })
+        Ok(DirectoryRules { rules: build().ok() })
     }
 
-    /// What the cage is worth.
+    /// Who keeps a program inside.
     #[must_use]
     pub fn confinement(&self) -> Confinement {
         match self.rules {
@@ -162,7 +161,7 @@ impl Cage {
         }
     }
 
-    /// Shuts it behind this thread and everything it starts, for good.
+    /// Puts the rules in force for this thread and everything it starts, for good.
     ///
     /// # Errors
     /// The kernel promised one and does not keep it.
@@ -177,22 +176,22 @@ impl Cage {
 }
 
 #[cfg(not(target_os = "linux"))]
-impl Cage {
+impl DirectoryRules {
     /// There is none on this system.
     ///
     /// # Errors
     /// None.
     pub fn around(_root: &Path, _openings: &Openings) -> Result<Self, String> {
-        Ok(Cage {})
+        Ok(DirectoryRules {})
     }
 
-    /// What the cage is worth.
+    /// Who keeps a program inside.
     #[must_use]
     pub fn confinement(&self) -> Confinement {
         Confinement::ArgumentsOnly
     }
 
-    /// Nothing to enter.
+    /// There are no rules to put in force.
     ///
     /// # Errors
     /// None.
@@ -271,7 +270,7 @@ mod tests {
         assert_eq!(home, Ok(root.join("dir")));
     }
 
-    /// What a program in a cage may do; the kernel's part, without anything else before it.
+    /// What a program may do under the rules; the part of the kernel alone.
     #[cfg(target_os = "linux")]
     #[test]
     fn a_cage_holds_whatever_runs_in_it() {
@@ -288,8 +287,8 @@ mod tests {
         symlink(&outside, root.join("door")).unwrap();
         let programs = ["/bin", "/usr/bin"].map(PathBuf::from).to_vec();
         let openings = Openings { programs, readable: vec![base.join("readable")] };
-        let cage = Cage::around(&root, &openings).unwrap();
-        if cage.confinement() == Confinement::ArgumentsOnly {
+        let rules = DirectoryRules::around(&root, &openings).unwrap();
+        if rules.confinement() == Confinement::ArgumentsOnly {
             eprintln!("not tried: this kernel has no Landlock");
             return;
         }
@@ -301,7 +300,7 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                cage.enter().unwrap();
+                rules.enter().unwrap();
                 for script in [
                     "cat file && echo more >>file && mkdir d && mv file d/ && rm -r d",
                     "ls -la . && find . -name x && id -u && date && df -P -k . | cat",
@@ -325,7 +324,7 @@ mod tests {
                     "cat /etc/shadow".to_owned(),
                     "cat /proc/self/environ".to_owned(),
                     "ls /home /root".to_owned(),
-                    "echo x >/tmp/osync-cage-test".to_owned(),
+                    "echo x >/tmp/osync-landlock-test".to_owned(),
                     "./program".to_owned(),
                     "cp /bin/true mine && ./mine".to_owned(),
                     "mknod device b 1 1".to_owned(),

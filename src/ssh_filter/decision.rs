@@ -50,7 +50,7 @@ pub enum Decision {
         /// The arguments behind the program's name.
         args: Vec<Vec<u8>>,
     },
-    /// No.
+    /// It is refused.
     Refuse(Refusal),
 }
 
@@ -87,18 +87,18 @@ pub enum Refusal {
          of osync on both"
     )]
     OtherVersion(String),
-    /// What a client says is no message of ours.
+    /// The client does not speak our protocol.
     #[error("it does not speak osync's protocol: {0}")]
     Protocol(String),
     /// The arguments of rsync leave the directory, or cannot be judged.
     #[error("rsync: {0}")]
     Rsync(String),
-    /// The filter cannot work like this.
+    /// The filter cannot be set up.
     #[error("{0}")]
     Setup(String),
 }
 
-/// Judges one command, byte for byte as sshd hands it over.
+/// Decides on one command, byte for byte as sshd hands it over.
 ///
 /// The token counts only as a whole word in one of the two places where osync puts it:
 /// `env _REMOTE_TOKEN=… COMMAND` and `env LC_ALL=C env _REMOTE_TOKEN=… COMMAND`.
@@ -224,8 +224,7 @@ fn base_name(program: &[u8]) -> &[u8] {
 }
 
 /// Splits on blanks, undoing quotes and backslashes as `sh` would. Anything that a shell
-/// would do more with (expansions, patterns, redirections, further commands) is no list
-/// of words: none.
+/// would do more with (expansions, patterns, redirections, further commands) gives `None`.
 #[must_use]
 pub fn split(text: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();

@@ -10,7 +10,7 @@ pub(crate) mod fuzzing;
 pub mod rsync_args;
 
 use crate::replica::peer::serve::{self, Limits, Watch};
-use confine::{Cage, Openings};
+use confine::{DirectoryRules, Openings};
 pub use decision::{Decision, Policy, Reach, Refusal, Sudo, decide};
 use rsync_args::Confinement;
 use std::ffi::{OsStr, OsString};
@@ -63,7 +63,8 @@ impl Session {
     }
 }
 
-/// Runs what the client asked for, if it may (`watch` watches a directory for it); returns an exit status only when it may not.
+/// Runs what the client asked for, if it may; `watch` watches a directory for it. Returns an exit
+/// status only when it may not..
 #[must_use]
 pub fn run(options: &Options, watch: &Watch<'_>) -> i32 {
     let session = Session::from_environment();
@@ -82,14 +83,14 @@ pub fn run(options: &Options, watch: &Watch<'_>) -> i32 {
             Err(refusal) => refusal,
         },
         (Decision::Refuse(refusal), _) => refusal,
-        // A free shell is never decided for with --restrict, and the others never without.
+        // The decision is for a free shell only without --restrict, and for the others only with it.
         _ => Refusal::NotOurs,
     };
     refuse(&refusal, &session, &policy.token)
 }
 
 fn refuse(refusal: &Refusal, session: &Session, token: &[u8]) -> i32 {
-    // nobody may be left to hear it
+    // standard error may be closed
     let _ = writeln!(std::io::stderr(), "ssh_filter: refused: {refusal}.");
     if let Some(home) = &session.home {
         let time = chrono::Local::now().format("%Y-%m-%d %H:%M:%S").to_string();
@@ -140,19 +141,19 @@ fn become_rsync(
         args.extend(arguments_from_input().map_err(Refusal::Rsync)?);
     }
     let openings = Openings { programs: vec![program.clone()], readable: Vec::new() };
-    let cage = Cage::around(&root, &openings).map_err(Refusal::Setup)?;
+    let rules = DirectoryRules::around(&root, &openings).map_err(Refusal::Setup)?;
     let home = session.home.as_deref();
-    let argv = rsync_args::check(&args, cage.confinement(), &|path| {
+    let argv = rsync_args::check(&args, rules.confinement(), &|path| {
         confine::resolve_inside(&root, home, path)
     })?;
-    if cage.confinement() == Confinement::ArgumentsOnly {
+    if rules.confinement() == Confinement::ArgumentsOnly {
         keeps_inside(&program, &session.path)?;
     }
     // Started from inside: the place it was started from may be one it cannot read.
     let mut rsync = Command::new(&program);
     rsync.args(argv).current_dir(&root).env_clear().env("LC_ALL", "C").env("PATH", &session.path);
     rsync.envs(session.home.iter().map(|home| ("HOME", home)));
-    cage.enter().map_err(Refusal::Setup)?;
+    rules.enter().map_err(Refusal::Setup)?;
     Err(Refusal::Setup(format!("cannot start {}: {}", program.display(), rsync.exec())))
 }
 
@@ -203,13 +204,13 @@ fn serve(directory: &Path, session: &Session, watch: &Watch<'_>) -> Result<i32, 
         programs: confine::find_program("getent", &session.path, &root).into_iter().collect(),
         readable: KERNEL.iter().map(PathBuf::from).collect(),
     };
-    let cage = Cage::around(&root, &openings).map_err(Refusal::Setup)?;
+    let rules = DirectoryRules::around(&root, &openings).map_err(Refusal::Setup)?;
     // Shut behind the thread that serves and those it starts. The one that waits for it has to
     // write the log of refusals, which lies outside.
     let served = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("serve".into())
-            .spawn_scoped(scope, || in_cage(cage, &root, session, watch));
+            .spawn_scoped(scope, || serve_confined(rules, &root, session, watch));
         let lost = |cause: &dyn std::fmt::Display| Refusal::Setup(format!("cannot serve: {cause}"));
         let joined = thread.map_err(|cause| lost(&cause))?.join();
         joined.map_err(|_| lost(&"it broke off"))?
@@ -217,10 +218,15 @@ fn serve(directory: &Path, session: &Session, watch: &Watch<'_>) -> Result<i32, 
     served.map(|()| 0)
 }
 
-fn in_cage(cage: Cage, root: &Path, session: &Session, watch: &Watch<'_>) -> Result<(), Refusal> {
+fn serve_confined(
+    rules: DirectoryRules,
+    root: &Path,
+    session: &Session,
+    watch: &Watch<'_>,
+) -> Result<(), Refusal> {
     let setup = |cause: io::Error| Refusal::Setup(cause.to_string());
-    let is_held = cage.confinement() == Confinement::Kernel;
-    cage.enter().map_err(Refusal::Setup)?;
+    let is_held = rules.confinement() == Confinement::Kernel;
+    rules.enter().map_err(Refusal::Setup)?;
     no_new_privileges()?;
     let own = |fd: io::Result<_>| fd.map(File::from).map_err(setup);
     let mut input = BufReader::new(own(io::stdin().as_fd().try_clone_to_owned())?);
@@ -248,7 +254,7 @@ fn in_cage(cage: Cage, root: &Path, session: &Session, watch: &Watch<'_>) -> Res
         no_following: (!is_held).then_some(NO_FOLLOWING),
         watch,
     };
-    // what is no message of ours ends it
+    // anything but a message of our protocol ends the session
     let ended = serve::serve(input, output, &limits).map_err(Refusal::Protocol);
     match refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(refusal) => Err(refusal),

@@ -40,8 +40,9 @@ fn is_root() -> bool {
 
 #[test]
 fn permissions_and_executability_go_over_as_far_as_they_are_preserved() {
-    // settings, and then: mode before, mode after on one side, what the other side has then
-    let cases: [(&str, &[(u32, u32, u32)]); 4] = [
+    // mode before, mode after on one side, what the other side has then
+    type Modes = (u32, u32, u32);
+    let cases: [(&str, &[Modes]); 4] = [
         ("", &[(0o644, 0o4750, 0o4750)]),
         ("PRESERVE_EXECUTABILITY=no", &[(0o644, 0o750, 0o750)]),
         (
@@ -52,7 +53,7 @@ fn permissions_and_executability_go_over_as_far_as_they_are_preserved() {
     ];
     for couple in Couple::both() {
         for (number, (settings, modes)) in cases.into_iter().enumerate() {
-            let each = |check: &dyn Fn(&Replica, &Replica, &str, (u32, u32, u32))| {
+            let each = |check: &dyn Fn(&Replica, &Replica, &str, Modes)| {
                 for (from, to) in [(0, 1), (1, 0)] {
                     for modes in modes {
                         let name = format!("{number}-{from}-{:o}-{:o}", modes.0, modes.1);

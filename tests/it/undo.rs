@@ -294,7 +294,7 @@ fn what_cannot_be_undone_is_said_in_one_line() {
     fine(&sandbox.sync(&[]));
     for (args, status, said) in [
         (vec!["7"], 1, "run 7 is not in the journal"),
-        (vec!["x"], 128, "is no number of a run"),
+        (vec!["x"], 128, "is not the number of a run"),
         (vec!["1", "2"], 128, "one run at a time"),
     ] {
         let run = undo(&sandbox, None, &args);

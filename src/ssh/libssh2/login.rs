@@ -1,4 +1,4 @@
-//! Who we say we are: keys of the agent, key files, then the password.
+//! Logging in: with keys of the agent, with key files, then with the password.
 
 use super::host_key::base64;
 use super::options::Options;
@@ -93,7 +93,7 @@ impl Attempt<'_> {
         Ok(false)
     }
 
-    /// The key files to try. A named one that cannot be read is worth a word.
+    /// The key files to try. A named one that cannot be read is reported.
     fn key_files(&mut self, account: &Account) -> Vec<KeyFile> {
         if self.options.keys.is_empty() {
             let usual = USUAL_KEYS.iter().filter_map(|name| account.dot_ssh(name));
@@ -142,7 +142,7 @@ impl Attempt<'_> {
         self.look(tried)
     }
 
-    /// Whether we are in. That a server has refused something is no failure yet.
+    /// Whether we are logged in. A refusal of the server is not yet a failure.
     fn look(&self, tried: Result<(), ssh2::Error>) -> Result<bool, Failure> {
         match tried {
             Err(cause) if is_gone(&cause) => Err(self.stopped(&cause)),

@@ -40,7 +40,7 @@ pub fn main(words: &[OsString]) -> u8 {
     match run(words) {
         Ok(status) => status,
         Err(failure) => {
-            // nobody may be left to hear it
+            // standard error may be closed
             let _ = writeln!(std::io::stderr().lock(), "{failure}");
             FAILED
         }
@@ -147,7 +147,7 @@ fn start(session: &Session, options: &Options) -> Result<Channel, Failure> {
     Ok(channel)
 }
 
-/// A connection that stands.
+/// An established connection.
 #[derive(Debug)]
 pub(super) struct Line {
     /// Its socket; libssh2 holds another handle to it.
@@ -176,7 +176,7 @@ impl Line {
         Failure(format!("Connection reset by {} port {}: {why}", self.host, self.port))
     }
 
-    /// The other side has not said a word for too long.
+    /// The other side has been silent for too long.
     fn silent(&self) -> Failure {
         Failure(format!("Timeout, server {} not responding.", self.host))
     }

@@ -96,7 +96,7 @@ impl Options {
         };
         let user = user.or_else(|| given.user.take());
         if host.is_empty() || host.starts_with('-') || user.as_deref() == Some("") {
-            return Err("the host or the user is missing, or the host is not valid".to_owned());
+            return Err("no host or no user is given, or the host is not valid".to_owned());
         }
         Ok(given.resolve(user, host, command))
     }

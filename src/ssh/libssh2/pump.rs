@@ -68,7 +68,7 @@ impl Held {
     }
 }
 
-/// Whether the other side still says something.
+/// Whether more may come from the other side.
 struct Alive {
     interval: Duration,
     most: u32,
@@ -305,7 +305,7 @@ impl Pump {
         Ok(())
     }
 
-    /// Asks a silent server for a word, and gives up when it has been asked too often.
+    /// Sends a silent server a keep-alive question, and gives up after too many without an answer.
     fn keep_alive(&mut self) -> Result<(), Failure> {
         if self.alive.due().is_none_or(|due| due > Instant::now()) {
             return Ok(());
