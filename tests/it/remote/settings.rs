@@ -134,8 +134,8 @@ fn sudo_starts_the_control_shell_and_both_rsyncs() {
     calls.sort_unstable();
     assert_eq!(
         calls[..2],
-        ["-n -E sh -c :", "-n -E sh -s osync-peer-4"],
-        "whether it may, then the shell: {said}"
+        ["-n -E sh", "-n -E sh -c :"],
+        "the shell, and before it whether it may: {said}"
     );
     assert_eq!(calls.iter().filter(|call| call.starts_with("rsync --server")).count(), 2, "{said}");
     assert_eq!(calls.len(), 4, "{said}");
