@@ -4,6 +4,7 @@ use crate::support::sandbox::{Outcome, Sandbox};
 use crate::support::smtp::{Behaviour, SmtpServer};
 use crate::support::sshd::Sshd;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -342,6 +343,9 @@ fn a_batch_that_tries_again_notifies_and_pings_only_how_a_task_ended() {
                 server.url("/note")
             ),
         );
+        // a URL that reports for the task is a secret
+        let owner_only = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(sandbox.path("etc/one.conf"), owner_only).unwrap();
         let path = format!("--path={}", sandbox.path("etc").display());
         let run = sandbox
             .osync()
