@@ -23,11 +23,11 @@ struct Failures {
 impl Steps<'_, '_> {
     pub(super) fn updates(&mut self) -> Result<(), Cut> {
         let mut calls: Pair<Vec<Call>> = Pair::default();
-        let courier = TransferScheduler::new(self.apply);
+        let scheduler = TransferScheduler::new(self.apply);
         for side in Side::BOTH {
             self.check_stop()?;
             self.look_at_receivers(side)?;
-            calls[side] = self.calls(&courier, side)?;
+            calls[side] = self.calls(&scheduler, side)?;
         }
         if calls.initiator.is_empty() && calls.target.is_empty() {
             return Ok(());
@@ -45,7 +45,7 @@ impl Steps<'_, '_> {
                 }
             }
         }
-        self.deliver(&courier, &calls);
+        self.deliver(&scheduler, &calls);
         for side in Side::BOTH {
             if !calls[side].is_empty() {
                 self.settle_replaced(side)?;
@@ -62,8 +62,8 @@ impl Steps<'_, '_> {
     }
 
     /// Has the calls made, and tells what came of them.
-    pub(super) fn deliver(&mut self, courier: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
-        let delivered = courier.deliver(calls);
+    pub(super) fn deliver(&mut self, scheduler: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
+        let delivered = scheduler.deliver(calls);
         fault::point("delivered");
         self.apply.around.reporter().tell(Event::Quiet);
         let mut failures: BTreeMap<String, Failures> = BTreeMap::new();
@@ -162,7 +162,7 @@ impl Steps<'_, '_> {
 
     /// Sorts what goes to a side into calls of rsync. A file whose backup rsync could not
     /// name is backed up by the replica and goes in a call of its own.
-    fn calls(&mut self, courier: &TransferScheduler<'_>, side: Side) -> Result<Vec<Call>, Cut> {
+    fn calls(&mut self, scheduler: &TransferScheduler<'_>, side: Side) -> Result<Vec<Call>, Cut> {
         let plan = self.apply.plan;
         let keeps_backup = self.apply.config.policy.backup;
         let fresh = |steps: &Self, path_id: &PathId| !steps.failed(*path_id);
@@ -170,7 +170,7 @@ impl Steps<'_, '_> {
             plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, path_id: PathId| {
-            steps.is_replaced(path_id, side) && courier.fits(&steps.path(path_id), side).is_err()
+            steps.is_replaced(path_id, side) && scheduler.fits(&steps.path(path_id), side).is_err()
         };
         let grouped = self.groups(side, is_odd);
         let links: Vec<PathId> =
