@@ -118,13 +118,13 @@ pub fn is_recognised(trees: &Pair<Tree>, baseline: &Baseline, side: Side) -> Res
 pub fn known_next(trees: &Pair<Tree>, before: &Pair<Vec<RelPath>>) -> Pair<Vec<RelPath>> {
     Pair::from_fn(|side| {
         let tree = &trees[side];
-        let present =
-            tree.mount_points().iter().filter(|id| tree.standing(**id) == Standing::Present);
+        // One below what is unknown is not recorded, so it is not known to be mounted either.
+        let mounted = tree.mount_points().iter().map(|id| tree.path(*id));
+        let present = mounted.filter(|path| takes_part(tree, path));
         let unknown = before[side].iter().filter(|path| {
             trees.iter().any(|(_, tree)| standing_at(tree, path) == Standing::Unknown)
         });
-        let mut paths: Vec<RelPath> =
-            present.map(|id| tree.path(*id)).chain(unknown.cloned()).collect();
+        let mut paths: Vec<RelPath> = present.chain(unknown.cloned()).collect();
         paths.sort();
         paths.dedup();
         paths

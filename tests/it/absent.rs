@@ -2,7 +2,9 @@
 
 use crate::support::mounts::{Disk, Mounted};
 use crate::support::sandbox::Sandbox;
-use crate::support::ways::each;
+use crate::support::ways::{Way, each};
+use std::fs;
+use std::os::unix::fs::symlink;
 
 #[test]
 fn the_work_directory_of_a_task_inside_the_replica_stays_where_it_is() {
@@ -135,6 +137,74 @@ fn a_disk_below_the_root_that_is_not_mounted_deletes_nothing() {
         assert!(!there.has("disk/one"), "{}: {run}", way.name);
         way.idle();
     });
+}
+
+/// Links that count as what they point at lead to disks as well: to one, into one, to a directory
+/// that holds one; and a disk is where it always was.
+#[test]
+fn a_missing_disk_deletes_nothing_where_links_are_followed() {
+    for links in ["COPY_SYMLINKS=yes", "KEEP_DIRLINKS=yes"] {
+        each(&format!("SOFT_DELETE=no\n{links}"), |way| {
+            // find and stat tell nothing of a part of the same file system
+            let sort = if way.is_remote() { Plug::OwnFileSystem } else { Plug::SameFileSystem };
+            lose_disks_behind_links(way, sort, links);
+        });
+    }
+}
+
+/// What a disk is: a file system, or a part of the one that the replica lies on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Plug {
+    OwnFileSystem,
+    SameFileSystem,
+}
+
+fn lose_disks_behind_links(way: &Way, sort: Plug, links: &str) {
+    let about = format!("{}, {links}, {sort:?}", way.name);
+    let (here, there) = (way.here(), way.there());
+    let outside = way.sandbox.path("outside");
+    here.make("f f 1\nd disk\nd dir");
+    let links = [("to", "to"), ("dir/into", "into/sub"), ("above", "above")];
+    let plugs =
+        [here.at("disk"), outside.join("to"), outside.join("into"), outside.join("above/m")];
+    let mut disks = Vec::new();
+    for (number, at) in plugs.iter().enumerate() {
+        fs::create_dir_all(at).unwrap();
+        let inside = way.sandbox.path(format!("plugged{number}"));
+        let disk = match sort {
+            Plug::OwnFileSystem => Disk::plug_in(inside, at),
+            Plug::SameFileSystem => Disk::part_of(inside, at),
+        };
+        let Some(disk) = disk else { return };
+        fs::create_dir(at.join("sub")).unwrap();
+        fs::write(at.join("sub/one"), "1").unwrap();
+        disks.push(disk);
+    }
+    for (link, to) in links {
+        symlink(outside.join(to), here.at(link)).unwrap();
+    }
+    let behind = ["disk/sub/one", "to/sub/one", "dir/into/one", "above/m/sub/one"];
+    way.fine();
+    assert!(behind.iter().all(|path| there.has(path)), "{about}");
+    disks.iter().for_each(pull_out);
+    here.write("f", "22", 1_700_000_000);
+    for _ in 0..2 {
+        let run = way.run();
+        assert_eq!(run.status, Some(1), "{about}: {run}");
+        for path in behind {
+            assert!(there.has(path), "{about} {path}: {run}");
+            assert!(!here.has(path), "{about} {path}: {run}");
+        }
+        assert_eq!(there.read("f").unwrap(), b"22", "{about}: the rest is done");
+    }
+    disks.iter_mut().for_each(Disk::put_back);
+    way.fine();
+    for path in behind {
+        assert!(here.has(path) && there.has(path), "{about} {path}");
+        here.remove(path);
+    }
+    way.fine();
+    assert!(!behind.iter().any(|path| there.has(path)), "{about}: a deletion counts");
 }
 
 #[test]

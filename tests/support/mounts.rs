@@ -46,7 +46,7 @@ pub struct Disk {
     pub inside: PathBuf,
     at: PathBuf,
     bound: Option<Mounted>,
-    _disk: Mounted,
+    _disk: Option<Mounted>,
 }
 
 impl Disk {
@@ -55,7 +55,14 @@ impl Disk {
         std::fs::create_dir(&inside).unwrap();
         let disk = Mounted::tmpfs(&inside, "size=16m,mode=755")?;
         let bound = Some(Mounted::bound(&inside, at)?);
-        Some(Disk { inside, at: at.to_owned(), bound, _disk: disk })
+        Some(Disk { inside, at: at.to_owned(), bound, _disk: Some(disk) })
+    }
+
+    /// The same, but a part of the file system that `inside` lies on.
+    pub fn part_of(inside: PathBuf, at: &Path) -> Option<Self> {
+        std::fs::create_dir(&inside).unwrap();
+        let bound = Some(Mounted::bound(&inside, at)?);
+        Some(Disk { inside, at: at.to_owned(), bound, _disk: None })
     }
 
     /// The shell command that takes it away.

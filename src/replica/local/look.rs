@@ -43,9 +43,12 @@ impl Look {
         let dir = dir.as_fd();
         // changed where it is, and not moved about: this is done for each file of a replica
         let mut found = stat_with_mount(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-        if let Ok((entry, _)) = &mut found {
+        if let Ok((entry, mount)) = &mut found {
             if entry.kind == Kind::Symlink {
                 self.add_what_is_behind(entry, dir, name)?;
+                if entry.kind.is_dir() && leads_to_another_mount(dir, name) {
+                    *mount = Mount::Root;
+                }
             }
             if self.attributes.any() {
                 attributes::add(entry, dir, name, self)?;
@@ -91,10 +94,25 @@ pub fn of_open(fd: impl AsFd) -> Result<Entry> {
 /// Whether an entry is the root of something mounted there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mount {
-    /// It is.
+    /// It is, or it is a link that counts as a directory and that directory is in another mount
+    /// than the link: in this tree, the mount begins there.
     Root,
     /// It is not, or this kernel does not tell.
     NotKnown,
+}
+
+/// Whether what a link points at is in another mount than the directory that holds the link. The
+/// device does not always show it (a bind mount). False where this kernel does not tell.
+fn leads_to_another_mount<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> bool {
+    let here = mount_number(dir, c"", AtFlags::EMPTY_PATH);
+    let there = mount_number(dir, name, AtFlags::empty());
+    here.zip(there).is_some_and(|(here, there)| here != there)
+}
+
+fn mount_number<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Option<u64> {
+    let flags = flags | AtFlags::NO_AUTOMOUNT;
+    let found = rustix::fs::statx(dir, name, flags, StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
 }
 
 fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
