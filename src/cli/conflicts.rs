@@ -7,7 +7,7 @@ use super::restore::said;
 use super::state_dir;
 use super::task_args::{Refused, TaskArgs, replica_path};
 use crate::config::{Config, Environment, Location};
-use crate::reconcile::versions::{Held, beside};
+use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{ConflictState, Journal, Look, RecordedConflict};
@@ -54,13 +54,6 @@ enum Ask {
     Diff(RelPath),
     Take(RelPath, Taken),
     Done(Vec<RelPath>),
-}
-
-/// Which version is to stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    Of(Side),
-    Both,
 }
 
 /// Answers on standard output.
@@ -122,8 +115,7 @@ fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> anyhow::Result
         return Ok(if args.json { Vec::new() } else { vec!["there are no conflicts".to_owned()] });
     };
     let mut found = journal.conflicts(None)?;
-    let waits = |state: ConflictState| matches!(state, ConflictState::Open | ConflictState::Undone);
-    found.retain(|conflict| args.all || waits(conflict.state));
+    found.retain(|conflict| args.all || conflict.state.waits());
     if args.json {
         return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
     }
@@ -212,22 +204,32 @@ fn as_json(conflict: &RecordedConflict) -> Value {
     })
 }
 
+/// Which conflicts are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sought {
+    Any,
+    Waiting,
+}
+
 /// The newest conflict of each path.
 fn find(
     paths: &[RelPath],
-    state: Option<ConflictState>,
+    sought: Sought,
     dir: &StateDir,
     config: &Config,
 ) -> anyhow::Result<Vec<RecordedConflict>> {
     let Some(journal) = Journal::read(dir, &config.instance_id)? else {
         bail!("no run of this task is recorded yet");
     };
-    let all = journal.conflicts(state)?;
+    let mut all = journal.conflicts(None)?;
+    all.retain(|one| sought == Sought::Any || one.state.waits());
     let newest = |path: &RelPath| {
         let found = all.iter().find(|one| one.decided.path == *path).cloned();
-        found.ok_or_else(|| match state {
-            Some(_) => anyhow!("no conflict of {} is open; nothing was changed", path.shown()),
-            None => anyhow!("no conflict of {} is known", path.shown()),
+        found.ok_or_else(|| match sought {
+            Sought::Waiting => {
+                anyhow!("no conflict of {} is open; nothing was changed", path.shown())
+            }
+            Sought::Any => anyhow!("no conflict of {} is known", path.shown()),
         })
     };
     paths.iter().map(newest).collect()
@@ -239,7 +241,7 @@ fn show(
     dir: &StateDir,
     config: &Config,
 ) -> anyhow::Result<Vec<String>> {
-    let found = find(paths, None, dir, config)?;
+    let found = find(paths, Sought::Any, dir, config)?;
     if args.json {
         return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
     }
@@ -277,8 +279,13 @@ fn take(
     dir: &StateDir,
     config: &Config,
 ) -> anyhow::Result<Vec<String>> {
-    let conflict = find(std::slice::from_ref(path), Some(ConflictState::Open), dir, config)?;
+    let conflict = find(std::slice::from_ref(path), Sought::Waiting, dir, config)?;
     let Some(conflict) = conflict.into_iter().next() else { return Ok(Vec::new()) };
+    if conflict.state == ConflictState::Undone {
+        let line = take_difference(&conflict, taken, config)?;
+        close(&conflict, dir, config)?;
+        return Ok(vec![line]);
+    }
     let decided = &conflict.decided;
     let (winner, side) = (decided.winner, decided.winner.other());
     if taken == Taken::Of(winner) {
@@ -322,12 +329,68 @@ fn take(
     Ok(vec![line])
 }
 
+/// Decides a path that differs since an undo: both versions stand, each on its own side.
+fn take_difference(
+    conflict: &RecordedConflict,
+    taken: Taken,
+    config: &Config,
+) -> anyhow::Result<String> {
+    let path = &conflict.decided.path;
+    let moved = Side::Target;
+    let to = beside(path, moved, &local(conflict.began, "%Y.%m.%d-%H.%M.%S"));
+    let line = with_versions(config, |versions| {
+        if let Taken::Of(side) = taken {
+            let has = versions.now(side, std::slice::from_ref(path))?.pop().flatten();
+            versions.end_difference(path, Taken::Of(side))?;
+            let other = side.other();
+            return Ok(match has {
+                Some(_) => format!(
+                    "{}: the {side}'s version stands; the next run carries it over",
+                    path.shown()
+                ),
+                None => format!(
+                    "{}: the {side} has none; the next run deletes it on the {other}",
+                    path.shown()
+                ),
+            });
+        }
+        let mut now = Vec::new();
+        for side in Side::BOTH {
+            now.extend(versions.now(side, std::slice::from_ref(path))?);
+            if versions.now(side, std::slice::from_ref(&to))?.iter().any(Option::is_some) {
+                return Err(format!("{} is there already; nothing was changed", to.shown()));
+            }
+        }
+        let [Some(one), Some(other)] = now.as_slice() else {
+            return Err(format!("{}: only one side has it; take one side", path.shown()));
+        };
+        if one.kind.is_dir() || other.kind.is_dir() {
+            return Err(format!("{}: it is a directory; take one side", path.shown()));
+        }
+        // recorded first: a run must never take what is renamed for deleted
+        versions.end_difference(path, Taken::Both)?;
+        versions.rename(moved, path, &to, other.clone())?;
+        Ok(format!(
+            "{}: the {moved}'s version is {} now; the next run carries both over",
+            path.shown(),
+            to.shown()
+        ))
+    });
+    line.map_err(anyhow::Error::msg)
+}
+
 /// Shows what is different between the version that won, as it is now, and the one that lost.
 fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
-    let conflict = find(std::slice::from_ref(path), None, dir, config)?;
+    let conflict = find(std::slice::from_ref(path), Sought::Any, dir, config)?;
     let Some(conflict) = conflict.into_iter().next() else { return Ok(()) };
     if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
         bail!("{}: one side had deleted it", path.shown());
+    }
+    if conflict.state == ConflictState::Undone {
+        bail!(
+            "{}: it differs since an undo; each side has its own version, and nothing is kept",
+            path.shown()
+        );
     }
     let place = tempfile::tempdir().context("cannot make a directory")?;
     let lost = with_looked(config, |versions| {

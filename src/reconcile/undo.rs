@@ -4,8 +4,10 @@
 //! only where nothing has touched the path since, on either side. Paths are told by the names
 //! that they have now; things that are moved back get the names from before.
 
+use crate::reconcile::versions::Taken;
 use crate::replica::kept_versions::KeptVersion;
 use crate::state::journal::{Action, Change, KeptPlace, Look};
+use crate::state::{Baseline, Damaged, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -454,4 +456,48 @@ impl Names {
             None => path.clone(),
         }
     }
+}
+
+/// Ends a difference that stands after an undo. The side whose version is to stand is recorded
+/// as if it had had what the other one has: what it has in truth is then a change of its own,
+/// which the next run carries over like any other.
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn end_difference(old: &Baseline, top: &RelPath, taken: Taken) -> Result<Baseline, Damaged> {
+    let mut records = Vec::new();
+    let mut with_below = true;
+    for known in old.records() {
+        let (path, mut record) = known?;
+        if path == *top || (with_below && path.is_within(top)) {
+            if path == *top {
+                // of a directory on both sides, what lies in it has differences of its own
+                let is_dir = |was: &Recorded| matches!(was, Recorded::Seen(e) if e.kind.is_dir());
+                with_below = !Side::BOTH.iter().all(|side| is_dir(&record.was[*side]));
+            }
+            record = match taken {
+                Taken::Of(side) => as_on_the_other(record, side),
+                Taken::Both => Record::default(),
+            };
+            if record.is_empty() {
+                continue;
+            }
+        }
+        records.push((path, record));
+    }
+    Ok(Baseline::from_records(old.header().clone(), records))
+}
+
+fn as_on_the_other(record: Record, side: Side) -> Record {
+    let mut was = record.was;
+    was[side] = match &was[side.other()] {
+        Recorded::Seen(entry) => {
+            // an inode of the other side says nothing here
+            let mut entry = entry.clone();
+            (entry.dev, entry.ino) = (0, 0);
+            Recorded::Seen(entry)
+        }
+        other => other.clone(),
+    };
+    Record { was, skipped: Pair::default() }
 }

@@ -50,6 +50,15 @@ pub enum Choice {
     },
 }
 
+/// Which of two versions is to stand on both sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// That of this side.
+    Of(Side),
+    /// Both, one beside the other.
+    Both,
+}
+
 /// Why there is nothing to put back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoVersion {
@@ -76,7 +85,9 @@ pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
     let mut sorted: Vec<&Held> = held.iter().collect();
     sorted.sort_by(|a, b| {
         let place = |held: &'h Held| (held.side, &held.kept.path, &held.kept.place);
-        (b.came(), b.run).cmp(&(a.came(), a.run)).then_with(|| place(a).cmp(&place(b)))
+        // what no run put there was put there after the runs of the same second: by a restore
+        let when = |held: &'h Held| (held.came(), held.run.unwrap_or(i64::MAX));
+        when(b).cmp(&when(a)).then_with(|| place(a).cmp(&place(b)))
     });
     let is_file = held.iter().all(|held| held.kept.path == *path && !held.kept.entry.kind.is_dir());
     let mut versions: Vec<Vec<&Held>> = Vec::new();
@@ -232,6 +243,17 @@ mod tests {
             assert_eq!(chosen("a", &all, choice), expected, "{choice:?}");
         }
         assert_eq!(chosen("a", &[], Choice::Newest), Err(NoVersion::None));
+    }
+
+    #[test]
+    fn what_a_restore_put_aside_is_newer_than_what_a_run_did_in_the_same_second() {
+        let all = [
+            held(Side::Target, "a", 200, Some(2)),
+            held(Side::Initiator, "a", 200, None),
+            held(Side::Initiator, "a", 100, None),
+        ];
+        assert_eq!(chosen("a", &all, Choice::Newest), Ok(vec!["initiator a.200".to_owned()]));
+        assert_eq!(chosen("a", &all, Choice::Number(2)), Ok(vec!["target a.200".to_owned()]));
     }
 
     #[test]

@@ -343,6 +343,12 @@ impl ConflictState {
         ConflictState::Undone,
     ];
 
+    /// Whether somebody may still decide it.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, ConflictState::Open | ConflictState::Undone)
+    }
+
     /// The word for people and for JSON.
     #[must_use]
     pub fn name(self) -> &'static str {

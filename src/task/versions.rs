@@ -10,15 +10,16 @@ use super::outcome::Halt;
 use super::{Surroundings, Task};
 use crate::config::{Config, Preserve};
 use crate::process::fault;
-use crate::reconcile::versions::{self, Choice, Held, NoVersion};
+use crate::reconcile::undo::end_difference;
+use crate::reconcile::versions::{self, Choice, Held, NoVersion, Taken};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
-use crate::state::StateDir;
 use crate::state::journal::{
     Action, Journal, KeptIn, KeptPlace, Look, RecordedChange, Renamed, Wanted,
 };
+use crate::state::{InflightNote, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -298,6 +299,46 @@ impl<'a> Versions<'a> {
         }
     }
 
+    /// Ends a difference that stands after an undo.
+    ///
+    /// # Errors
+    /// The state cannot be read or written; the last run was cut off.
+    pub fn end_difference(&mut self, path: &RelPath, taken: Taken) -> Result<(), String> {
+        let end = || -> Result<(), Halt> {
+            let store = self.task.open_store()?;
+            if store.inflight()? != InflightNote::Missing {
+                return Err(Halt::fatal(
+                    "the last run did not come to its end; let a run finish first",
+                ));
+            }
+            let loaded = store.load()?;
+            let next = end_difference(&loaded.baseline, path, taken)
+                .map_err(|error| Halt::state(&error))?;
+            store.save(&loaded, &next, &RunLists::default())?;
+            Ok(())
+        };
+        end().map_err(|halt| halt.words())
+    }
+
+    /// Gives what stands at a path of a side another name.
+    ///
+    /// # Errors
+    /// It cannot be renamed; the connection is lost.
+    pub fn rename(
+        &mut self,
+        side: Side,
+        from: &RelPath,
+        to: &RelPath,
+        expect: Entry,
+    ) -> Result<(), String> {
+        let op = Op::Rename { from: from.clone(), to: to.clone(), expect };
+        let done = self.task.replicas[side].apply(&[op]).map_err(|error| error.to_string())?;
+        match done.into_iter().find_map(Result::err) {
+            Some(error) => Err(format!("{}: {error}", from.shown())),
+            None => Ok(()),
+        }
+    }
+
     /// What stands at some paths of a side.
     ///
     /// # Errors
@@ -520,15 +561,17 @@ impl<'a> Versions<'a> {
             &|_, _| (),
         )
         .map_err(|error| error.to_string())?;
+        let told = finished.messages.first().map(|message| match &message.path {
+            Some(path) => format!("{to}: {}: {}", path.shown(), message.text),
+            None => format!("{to}: {}", message.text),
+        });
         let why = match finished.outcome {
             Outcome::Done => return Ok(()),
             Outcome::Vanished => "something of it vanished meanwhile".to_owned(),
-            Outcome::Partial => {
-                let first = finished.messages.first().map(|message| message.text.clone());
-                first.unwrap_or_else(|| "rsync could not bring all of it".to_owned())
-            }
             Outcome::Stopped(_) => "stopped".to_owned(),
-            Outcome::EndedEarly(why) | Outcome::Failed(why) => why,
+            // what is said of a path is the cause (a full disk, say), the rest follows from it
+            Outcome::Partial => told.unwrap_or("rsync could not bring all of it".to_owned()),
+            Outcome::EndedEarly(why) | Outcome::Failed(why) => told.unwrap_or(why),
         };
         Err(format!("{why}; nothing was put back"))
     }

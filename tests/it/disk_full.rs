@@ -55,6 +55,37 @@ fn a_disk_that_fills_up_is_said_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_restore_onto_a_full_disk_is_refused_in_one_line_and_touches_nothing() {
+    let sandbox = Sandbox::new();
+    let Some(_mounted) = Mounted::tmpfs(&sandbox.a.root, SMALL) else { return };
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    b.write("doc", vec![1; 1_500_000], 1_600_000_000);
+    b.write("other", "as it is", 1_600_000_000);
+    assert_eq!(sandbox.sync(&[]).status, Some(0));
+    a.write("doc", "short", 1_600_000_100);
+    assert_eq!(sandbox.sync(&[]).status, Some(0), "the target keeps the long one");
+    a.write("filler", vec![2; 2_500_000], 1_600_000_000);
+    let before = (a.contents(), b.contents());
+    let restore = || {
+        let run = sandbox.osync().arg("restore").arg("--initiator").arg(&a.root);
+        run.arg("--target").arg(&b.root).arg("doc").env("MINIMUM_SPACE", "0").run()
+    };
+    let full = restore();
+    assert_eq!(full.status, Some(1), "{full}");
+    assert!(full.stderr.to_lowercase().contains("no space left"), "{full}");
+    assert_eq!(full.stderr.lines().count(), 1, "{full}");
+    assert_eq!(full.stdout, "", "{full}");
+    assert_eq!((a.contents(), b.contents()), before, "{full}");
+    assert_eq!(b.read(".osync_workdir/backup/doc"), Some(vec![1; 1_500_000]), "still kept");
+
+    a.remove("filler");
+    let back = restore();
+    assert_eq!(back.status, Some(0), "there is room again: {back}");
+    assert_eq!(a.read("doc"), Some(vec![1; 1_500_000]));
+    assert_eq!(a.read(".osync_workdir/backup/doc"), Some(b"short".to_vec()));
+}
+
+#[test]
 fn a_disk_too_full_for_the_state_is_said_and_the_next_run_knows_what_was() {
     let sandbox = Sandbox::new();
     let Some(_mounted) = Mounted::tmpfs(&sandbox.a.root, SMALL) else { return };

@@ -284,6 +284,53 @@ fn a_difference_after_an_undo_is_listed_until_somebody_changes_something() {
 }
 
 #[test]
+fn a_difference_after_an_undo_ends_with_the_version_that_is_taken() {
+    for way in [Sort::Local, Sort::Ssh, Sort::Peer] {
+        let couple = Couple::reached_by(way);
+        let (a, b) = (couple.side(0), couple.side(1));
+        a.make("f mine 1\nf yours 1\nf both.txt 1\nf mode 1\nf x x");
+        couple.sync("");
+        for path in ["mine", "yours", "both.txt"] {
+            a.write(path, "22", 1_600_000_000);
+        }
+        set_mode(&a.at("mode"), 0o600);
+        a.make("f new/kept k\nf new/* k\nf gone/one g");
+        couple.sync("");
+        fine(&couple.command(&["undo"], "").run());
+        couple.sync("");
+        let take =
+            |path: &str, which: &str| couple.command(&["conflicts", "take", path, which], "").run();
+        let refused = take("new", "both");
+        assert_eq!(refused.status, Some(1), "{way:?}: {refused}");
+        for (path, which) in [
+            ("mine", "initiator"),
+            ("yours", "target"),
+            ("both.txt", "both"),
+            ("mode", "initiator"),
+            ("new", "initiator"),
+            ("gone", "target"),
+        ] {
+            fine(&take(path, which));
+            let again = take(path, which);
+            assert_eq!(again.status, Some(1), "{way:?}: it is closed: {again}");
+        }
+        couple.sync_twice("");
+        assert_eq!(a.contents(), b.contents(), "{way:?}");
+        let read = |path: &str| b.read(path).map(|read| String::from_utf8(read).unwrap());
+        assert_eq!(read("mine").as_deref(), Some("22"), "{way:?}");
+        assert_eq!(read("yours").as_deref(), Some("1"), "{way:?}");
+        assert_eq!(read("both.txt").as_deref(), Some("22"), "{way:?}");
+        assert_eq!(read("new/kept").as_deref(), Some("k"), "{way:?}");
+        assert!(!a.has("gone") && !b.has("gone"), "{way:?}");
+        assert_eq!(b.tree()[b"mode".as_slice()].mode & 0o777, 0o600, "{way:?}");
+        let names = a.contents();
+        assert!(names.contains("both.conflict-target-2"), "{way:?}: {names}");
+        let listed = couple.command(&["conflicts", "--json"], "").run();
+        assert_eq!(listed.stdout, "", "{way:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_undone_is_said_in_one_line() {
     let sandbox = Sandbox::new();
     let none = undo(&sandbox, None, &[]);
