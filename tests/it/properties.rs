@@ -3,13 +3,17 @@
 //! model of the specification (`tests/support/model.rs`).
 
 use crate::support::history::{ANCHOR, Clock, Step, any_step};
-use crate::support::model::{Expected, Gone, Model, Place, Rules, compare_coarsely};
+use crate::support::model::{
+    Expected, Gone, Model, Mounts, Place, Rules, compare_coarsely, is_within, not_mounted,
+};
+use crate::support::mounts::{Mounted, Nested};
 use crate::support::sandbox::{Replica, Run, Sandbox};
 use crate::support::trees::{self, Mtime, Tree, What, escape};
 use osync::testing::config::RuleText;
 use osync::testing::filter::{Filter, Inclusion};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngSeed, TestCaseError};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 /// The settings of one history.
@@ -42,8 +46,61 @@ proptest! {
         settings in any_settings(false),
         rounds in any_rounds(false),
     ) {
-        follow(&settings, &rounds)?;
+        follow(&settings, &rounds.iter().map(|round| edits(round)).collect::<Vec<_>>(), None)?;
     }
+}
+
+/// A few histories are tried as a rule. More, and others:
+///
+/// ```sh
+/// PROPTEST_CASES=200 PROPTEST_RNG_SEED=5 cargo test --test it disks_that_come_and_go
+/// ```
+#[test]
+fn any_history_with_disks_that_come_and_go_ends_as_the_model_says() {
+    let probe = tempfile::tempdir().unwrap();
+    let Some(disk) = Mounted::tmpfs(probe.path(), "size=1m") else { return };
+    if probe.path().metadata().unwrap().created().is_err() {
+        return println!("skipped: a tmpfs of this kernel tells no times of birth");
+    }
+    drop(disk);
+    let histories = (any_settings(false), any_disks(), any_events());
+    let mut runner = TestRunner::new(Config { max_shrink_iters: 20, ..config(10) });
+    let missed = Cell::new(0);
+    let outcome = runner.run(&histories, |(settings, disks, rounds)| {
+        missed.set(missed.get() + follow(&settings, &rounds, Some(disks))?);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{} runs missed a disk", missed.get());
+    assert!(missed.get() > 2, "{missed:?}");
+}
+
+/// What happens between two runs.
+#[derive(Debug, Clone)]
+enum Event {
+    Edit(Step),
+    /// A disk of this side goes, or comes back.
+    Toggle {
+        side: usize,
+        level: usize,
+    },
+}
+
+fn edits(round: &[Step]) -> Vec<Event> {
+    round.iter().cloned().map(Event::Edit).collect()
+}
+
+/// Which disks each side has: one below the root, one on it.
+fn any_disks() -> impl Strategy<Value = [[bool; 2]; 2]> {
+    any::<[[bool; 2]; 2]>().prop_filter("no disk", |disks| *disks != [[false; 2]; 2])
+}
+
+fn any_events() -> impl Strategy<Value = Vec<Vec<Event>>> {
+    let toggle = (0..2_usize, 0..2_usize).prop_map(|(side, level)| Event::Toggle { side, level });
+    let event = prop_oneof![5 => any_step(false).prop_map(Event::Edit), 1 => toggle];
+    let first = prop::collection::vec(any_step(false), 10..30);
+    let later = prop::collection::vec(prop::collection::vec(event, 1..10), 2..6);
+    (first, later).prop_map(|(first, later)| [vec![edits(&first)], later].concat())
 }
 
 /// As many cases as PROPTEST_CASES says; always the same ones unless PROPTEST_RNG_SEED
@@ -92,10 +149,22 @@ pub(crate) fn any_rounds(checksum: bool) -> impl Strategy<Value = Vec<Vec<Step>>
     (first, later).prop_map(|(first, later)| [vec![first], later].concat())
 }
 
-/// One history from empty replicas to its end.
-fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError> {
+/// One history from empty replicas to its end. How many runs missed a disk.
+fn follow(
+    settings: &Settings,
+    rounds: &[Vec<Event>],
+    disks: Option<[[bool; 2]; 2]>,
+) -> Result<usize, TestCaseError> {
     let sandbox = Sandbox::new();
     let replicas = [&sandbox.a, &sandbox.b];
+    let mut disks = disks.map(|wanted| {
+        [0, 1].map(|side| {
+            let plugged = sandbox.path(format!("plugged{side}"));
+            Nested::plug_in(&replicas[side].root, &plugged, wanted[side]).unwrap()
+        })
+    });
+    let mut mounts_then: [Mounts; 2] = Default::default();
+    let mut missed = 0;
     for replica in replicas {
         replica.write(ANCHOR, "anchor", 1_500_000_000);
     }
@@ -107,13 +176,29 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
         pattern: pattern.into(),
     });
     let filter = Filter::new(&patterns.collect::<Vec<_>>());
-    let is_out =
+    let is_excluded =
         |path: &[u8], is_dir| filter.verdict_with_parents(path, is_dir) == Inclusion::Excluded;
     for (number, round) in rounds.iter().enumerate() {
-        for step in round {
-            clock.step([&sandbox.a.root, &sandbox.b.root], step);
+        for event in round {
+            match (event, &mut disks) {
+                (Event::Edit(step), _) => clock.step([&sandbox.a.root, &sandbox.b.root], step),
+                (Event::Toggle { side, level }, Some(disks)) => disks[*side].toggle(*level),
+                (Event::Toggle { .. }, None) => {}
+            }
         }
         let now = replicas.map(Replica::tree);
+        let mounts = match &disks {
+            Some(disks) => disks.each_ref().map(Nested::mounted),
+            None => Default::default(),
+        };
+        let unknown: Vec<Vec<u8>> = (0..2)
+            .flat_map(|side| {
+                not_mounted(&base[side], &now[side], &mounts[side], &mounts_then[side])
+            })
+            .collect();
+        missed += usize::from(!unknown.is_empty());
+        let is_unknown = |path: &[u8]| unknown.iter().any(|top| is_within(path, top));
+        let is_out = |path: &[u8], is_dir| is_unknown(path) || is_excluded(path, is_dir);
         let rules = Rules {
             target_prevails: settings.target_prevails,
             force: settings.force,
@@ -121,12 +206,23 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
             skip: settings.skip_deletion,
             moves: settings.detect_moves,
         };
-        let model = Model::new(rules, [&now[0], &now[1]], [&base[0], &base[1]], is_out);
+        let model =
+            Model::new(rules, [&now[0], &now[1]], [&base[0], &base[1]], mounts.clone(), is_out);
         let expected = model.expected();
 
         let run = quick(&sandbox, settings).run();
         let after = replicas.map(Replica::tree);
-        let status = Some(if expected.warns { 2 } else { 0 });
+        let status = |is_known: bool| {
+            Some(match (is_known, expected.warns) {
+                (false, _) => 1,
+                (true, true) => 2,
+                (true, false) => 0,
+            })
+        };
+        // A directory that both sides lack by now is missed once.
+        let is_there = |top: &Vec<u8>| now.iter().any(|tree| tree.contains_key(top));
+        let (status, still_status) =
+            (status(unknown.is_empty()), status(!unknown.iter().any(is_there)));
         let found = if run.status == status {
             let part = |tree: &Tree, hidden: bool| -> Tree {
                 let wanted = |(path, node): &(&Vec<u8>, &trees::Node)| {
@@ -151,7 +247,7 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
             let [a, b] = now.each_ref().map(trees::details);
             let [base_a, base_b] = base.each_ref().map(trees::details);
             return Err(TestCaseError::fail(format!(
-                "round {number}: {wrong}\n--- a before\n{a}--- its baseline\n{base_a}--- b before\n{b}\
+                "round {number}, unknown {unknown:?}, mounted {mounts:?}: {wrong}\n--- a before\n{a}--- its baseline\n{base_a}--- b before\n{b}\
                  --- its baseline\n{base_b}--- run\n{run}"
             )));
         }
@@ -159,7 +255,7 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
         let again = quick(&sandbox, settings).run();
         let still = replicas.map(Replica::tree);
         for (side, (after, still)) in after.iter().zip(&still).enumerate() {
-            if again.status != status || every_detail(after) != every_detail(still) {
+            if again.status != still_status || every_detail(after) != every_detail(still) {
                 return Err(TestCaseError::fail(format!(
                     "round {number}: a second run changed side {side}\n--- before it\n{}--- after it\n{}{again}",
                     trees::details(after),
@@ -168,11 +264,24 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError
             }
         }
         if !expected.left_alone.is_empty() {
-            return Ok(()); // what the baseline holds there is nobody's business
+            return Ok(missed); // what the baseline holds there is nobody's business
         }
-        base = still;
+        // Where nothing is known, what was known stays; unless nothing at all is there any more.
+        let is_kept = |path: &[u8]| unknown.iter().any(|top| is_there(top) && is_within(path, top));
+        let known = |tree: Tree| {
+            tree.into_iter().filter(|(path, node)| !is_excluded(path, node.what == What::Dir))
+        };
+        for (side, still) in still.into_iter().enumerate() {
+            let before = std::mem::take(&mut base[side]);
+            base[side] = known(still).filter(|(path, _)| !is_unknown(path)).collect();
+            base[side].extend(before.into_iter().filter(|(path, _)| is_kept(path)));
+            let mut then = mounts[side].clone();
+            then.retain(|path| !is_unknown(path));
+            then.extend(mounts_then[side].iter().filter(|path| is_kept(path)).cloned());
+            mounts_then[side] = then;
+        }
     }
-    Ok(())
+    Ok(missed)
 }
 
 pub(crate) fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {

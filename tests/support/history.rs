@@ -3,12 +3,13 @@
 //! the machine; but another file may take a name, and some edits keep the time.
 #![allow(dead_code)]
 
+use super::model::{is_within, parent};
 use super::trees::{self, Mtime, What};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
 /// An entry that no edit touches, so that a replica is never empty.
@@ -254,6 +255,17 @@ impl Clock {
     fn edit(&mut self, root: &Path, edit: &Edit) {
         let tree = trees::read(root);
         let entries: Vec<&[u8]> = tree.keys().map(Vec::as_slice).filter(|p| *p != ANCHOR).collect();
+        // Nobody can rename or remove what something is mounted on, or move a file to another disk.
+        let disk = |path: &Path| fs::symlink_metadata(path).unwrap().dev();
+        let is_mounted = |p: &&[u8]| disk(&trees::at(root, p)) != disk(&trees::at(root, parent(p)));
+        let mounted: Vec<&[u8]> = tree
+            .keys()
+            .map(Vec::as_slice)
+            .filter(|p| tree[*p].what == What::Dir)
+            .filter(is_mounted)
+            .collect();
+        let is_free = |p: &&[u8]| !mounted.iter().any(|at| is_within(at, p));
+        let free = || entries.iter().copied().filter(is_free);
         let files = || entries.iter().copied().filter(|p| matches!(tree[*p].what, What::File(_)));
         let dirs = || entries.iter().copied().filter(|p| tree[*p].what == What::Dir);
         let pick = |index: &Index, from: Vec<&[u8]>| {
@@ -355,7 +367,8 @@ impl Clock {
                 };
                 let twins: Vec<&[u8]> = files().filter(is_twin).collect();
                 let others = if twins.is_empty() { files().collect() } else { twins };
-                if let Some(two) = pick(other, others).filter(|two| *two != one) {
+                let two = pick(other, others);
+                if let Some(two) = two.filter(|two| *two != one && disk(two) == disk(&one)) {
                     let aside = one.with_file_name(".aside");
                     for (from, to) in [(&one, &aside), (&two, &one), (&aside, &two)] {
                         fs::rename(from, to).unwrap();
@@ -363,13 +376,14 @@ impl Clock {
                 }
             }
             Edit::Remove { entry } => {
-                if let Some(path) = pick(entry, entries.clone()) {
+                if let Some(path) = pick(entry, free().collect()) {
                     remove(&path);
                 }
             }
             Edit::Rename { entry, dir, name } => {
                 let to = place(dir, name);
-                if let Some(from) = pick(entry, entries.clone())
+                if let Some(from) = pick(entry, free().collect())
+                    && disk(&from) == disk(to.parent().unwrap())
                     && !to.starts_with(&from)
                     && !from.starts_with(&to)
                     && (!to.is_dir() || to.is_symlink())
@@ -403,7 +417,7 @@ impl Clock {
                 }
             }
             Edit::DirToFile { entry, time } => {
-                if let Some(path) = pick(entry, dirs().collect()) {
+                if let Some(path) = pick(entry, dirs().filter(is_free).collect()) {
                     remove(&path);
                     self.write(&path, *time);
                 }

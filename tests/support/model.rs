@@ -82,7 +82,12 @@ pub struct Model {
     excluded: [Tree; 2],
     /// With what both sides moved alike under its new names too.
     base: [Tree; 2],
+    /// Where disks are mounted.
+    mounts: [Mounts; 2],
 }
+
+/// Where disks are mounted on one side.
+pub type Mounts = BTreeSet<Vec<u8>>;
 
 impl Expected {
     fn on_both(&mut self, path: &[u8], wanted: Wanted) {
@@ -93,10 +98,7 @@ impl Expected {
     /// Whether the outcome for a path is open, because it or something above it is left
     /// alone.
     pub fn is_open(&self, path: &[u8]) -> bool {
-        let is_above = |top: &Vec<u8>| {
-            path.strip_prefix(&top[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        self.left_alone.iter().any(is_above)
+        self.left_alone.iter().any(|top| is_within(path, top))
     }
 
     fn on_one(&mut self, side: Side, path: &[u8], wanted: Wanted) {
@@ -115,6 +117,7 @@ impl Model {
         rules: Rules,
         all: [&Tree; 2],
         base: [&Tree; 2],
+        mounts: [Mounts; 2],
         is_out: impl Fn(&[u8], bool) -> bool,
     ) -> Self {
         let part = |tree: &Tree, out: bool| -> Tree {
@@ -124,7 +127,7 @@ impl Model {
         let now = all.map(|tree| part(tree, false));
         let excluded = all.map(|tree| part(tree, true));
         let base = base.map(|tree| part(tree, false));
-        let mut model = Model { rules, now, excluded, base: base.clone() };
+        let mut model = Model { rules, now, excluded, base: base.clone(), mounts };
         let now = &model.now;
         for path in now[0].keys().filter(|_| rules.moves) {
             let olds = [Side::A, Side::B]
@@ -188,7 +191,10 @@ impl Model {
         let was_there = self.base[other.index()].contains_key(path);
         let known = self.base[side.index()].contains_key(path);
         let left_over = known && !was_there;
-        let stays = left_over || self.rules.skip[side.index()] || self.holds_excluded(side, path);
+        let stays = left_over
+            || self.rules.skip[side.index()]
+            || self.holds_excluded(side, path)
+            || self.holds_mount(side, path);
         if is_dir(node) {
             let before = out.lengths();
             self.walk(path, out);
@@ -266,7 +272,8 @@ impl Model {
         let dir_wins = if conflict { self.prevalent() == dir_side } else { dir_changed };
 
         let forbidden = !conflict && self.rules.skip[dir_side.index()];
-        if !dir_wins && (forbidden || self.holds_excluded(dir_side, path)) {
+        let has_to_stay = self.holds_excluded(dir_side, path) || self.holds_mount(dir_side, path);
+        if !dir_wins && (forbidden || has_to_stay) {
             out.left_alone.push(path.to_vec());
             out.warns = true;
         }
@@ -284,6 +291,11 @@ impl Model {
 
     fn holds_excluded(&self, side: Side, path: &[u8]) -> bool {
         subtree(&self.excluded[side.index()], path).next().is_some()
+    }
+
+    /// A mount point cannot be taken away.
+    fn holds_mount(&self, side: Side, path: &[u8]) -> bool {
+        self.mounts[side.index()].iter().any(|mount| is_within(mount, path))
     }
 
     /// A directory counts as changed when it is new, or when something below it was
@@ -456,6 +468,30 @@ fn subtree<'t>(tree: &'t Tree, top: &[u8]) -> impl Iterator<Item = (&'t Vec<u8>,
     tree.iter().filter(move |(path, _)| **path == top || path.starts_with(&below))
 }
 
+/// Below which directories of one side nothing is known (spec 8, "Mount points"): a disk went or
+/// came there since the baseline, another directory is there than then, and something that the
+/// baseline knows is missing in it.
+pub fn not_mounted(base: &Tree, now: &Tree, mounts: &Mounts, mounts_then: &Mounts) -> Vec<Vec<u8>> {
+    let mut found: Vec<Vec<u8>> = Vec::new();
+    for path in mounts.union(mounts_then) {
+        let is_same = |before: &Node| {
+            now.get(path).is_some_and(|node| (node.ino, node.born) == (before.ino, before.born))
+        };
+        let is_other = base.get(path).is_some_and(|before| !is_same(before));
+        let is_missing = |known: &Vec<u8>| known != path && !now.contains_key(known);
+        let lacks = subtree(base, path).any(|(known, _)| is_missing(known));
+        if is_other && lacks && !found.iter().any(|top| is_within(path, top)) {
+            found.push(path.clone());
+        }
+    }
+    found
+}
+
+/// Whether a path is this one, or below it.
+pub fn is_within(path: &[u8], top: &[u8]) -> bool {
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
 /// The directory that holds a path.
 pub fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').map_or(b"", |at| &path[..at])
@@ -515,7 +551,8 @@ fn the_model_decides_as_the_table_of_the_specification_says() {
             skip: [false; 2],
             moves: true,
         };
-        let found = Model::new(rules, [&a, &b], [&base, &base], |_, _| false).expected();
+        let found = Model::new(rules, [&a, &b], [&base, &base], Default::default(), |_, _| false)
+            .expected();
         assert_eq!(found.lengths()[0], found.lengths()[1]);
         let found: Vec<String> = found.trees[0]
             .iter()

@@ -89,3 +89,81 @@ impl Disk {
         assert!(self.bound.is_some(), "it was mounted before");
     }
 }
+
+/// Disks of a replica that come and go: one at `disk`, and one on it, at `disk/inner`.
+pub struct Nested {
+    root: PathBuf,
+    disks: [Option<(Disk, State)>; 2],
+}
+
+/// Whether a disk is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Mounted,
+    Away,
+}
+
+impl Nested {
+    /// Where the disks are.
+    pub const AT: [&'static [u8]; 2] = [b"disk", b"disk/inner"];
+
+    /// Those that are wanted; `plugged` is a directory for them.
+    pub fn plug_in(root: &Path, plugged: &Path, wanted: [bool; 2]) -> Option<Self> {
+        let mut nested = Nested { root: root.to_owned(), disks: [None, None] };
+        for level in (0..2).filter(|level| wanted[*level]) {
+            let at = nested.at(level);
+            std::fs::create_dir_all(&at).unwrap();
+            std::fs::create_dir_all(plugged).unwrap();
+            let disk = Disk::plug_in(plugged.join(level.to_string()), &at)?;
+            nested.disks[level] = Some((disk, State::Mounted));
+        }
+        Some(nested)
+    }
+
+    fn at(&self, level: usize) -> PathBuf {
+        super::trees::at(&self.root, Self::AT[level])
+    }
+
+    /// Takes a disk away, with the one on it; or puts it back, where there is something to put it
+    /// on.
+    pub fn toggle(&mut self, level: usize) {
+        let at = self.at(level);
+        let is_bare = level == 1 && matches!(self.disks[0], Some((_, State::Away)));
+        let Some((disk, state)) = &mut self.disks[level] else { return };
+        match *state {
+            State::Mounted => {
+                let done = Command::new("sh").args(["-c", &disk.pull_out()]).status().unwrap();
+                assert!(done.success());
+                for (_, state) in self.disks[level..].iter_mut().flatten() {
+                    *state = State::Away;
+                }
+            }
+            State::Away => {
+                let is_there = std::fs::create_dir_all(&at).is_ok()
+                    && at.canonicalize().unwrap()
+                        == self
+                            .root
+                            .canonicalize()
+                            .unwrap()
+                            .join(at.strip_prefix(&self.root).unwrap());
+                if !is_bare && is_there {
+                    disk.put_back();
+                    *state = State::Mounted;
+                }
+            }
+        }
+    }
+
+    /// Where a disk is now.
+    pub fn mounted(&self) -> std::collections::BTreeSet<Vec<u8>> {
+        let is_there = |level: &usize| matches!(self.disks[*level], Some((_, State::Mounted)));
+        (0..2).filter(is_there).map(|level| Self::AT[level].to_vec()).collect()
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        // the inner one first
+        self.disks.reverse();
+    }
+}

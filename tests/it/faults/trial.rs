@@ -197,7 +197,13 @@ impl<'s> Trial<'s> {
             moves: self.settings.detect_moves,
         };
         let base = &self.before.base;
-        let model = Model::new(rules, [&now[0], &now[1]], [&base[0], &base[1]], |_, _| false);
+        let model = Model::new(
+            rules,
+            [&now[0], &now[1]],
+            [&base[0], &base[1]],
+            Default::default(),
+            |_, _| false,
+        );
         self.expected = model.expected();
         self.before.now = now;
     }
