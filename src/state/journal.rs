@@ -607,15 +607,18 @@ impl Journal {
                     forget_taken(&tx, *side, kept)?;
                 }
                 follow_renamed(&tx, &done.renamed)?;
+                // before any row of this run: two of them may tell of one version
+                for change in &done.changes {
+                    if let Some(kept) = &change.kept {
+                        forget_replaced(&tx, change.side, kept)?;
+                    }
+                }
                 let mut insert = tx.prepare(
                     "INSERT INTO changes
                      (run, side, path, action, other, below, before, after, keep, place, attributes)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?;
                 for change in &done.changes {
-                    if let Some(kept) = &change.kept {
-                        forget_replaced(&tx, change.side, kept)?;
-                    }
                     let (keep, place) = kept_codes(change.kept.as_ref(), &change.path);
                     insert.execute(params![
                         number,

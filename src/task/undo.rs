@@ -398,8 +398,11 @@ impl Undoing<'_, '_> {
         let holds = |path: &RelPath| moves.iter().any(|moved| moved.is_within(path));
         self.make_way(steps, |path| !holds(path))?;
         fault::point("undo made way");
-        self.place(steps)?;
+        // nor does anything come to its place before
+        let waits = |step: &Step| matches!(step, Step::Replace { .. }) && holds(step.path());
+        self.place(steps, |step| !waits(step))?;
         self.make_way(steps, holds)?;
+        self.place(steps, waits)?;
         self.times(steps)
     }
 
@@ -604,9 +607,9 @@ impl Undoing<'_, '_> {
     }
 
     /// Everything comes to where it was, parents first.
-    fn place(&mut self, steps: &[Step]) -> Result<(), Halt> {
+    fn place(&mut self, steps: &[Step], when: impl Fn(&Step) -> bool) -> Result<(), Halt> {
         let mut placed: BTreeMap<RelPath, (&Step, Change)> = BTreeMap::new();
-        for step in steps {
+        for step in steps.iter().filter(|step| when(step)) {
             let path = step.path();
             let mut row = self.row(path, Action::Created);
             match step {

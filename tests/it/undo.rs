@@ -284,6 +284,25 @@ fn a_difference_after_an_undo_is_listed_until_somebody_changes_something() {
 }
 
 #[test]
+fn a_file_that_was_renamed_and_edited_gets_its_name_and_its_content_back() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("f old 1\nf x x");
+    fine(&sandbox.sync(&[]));
+    let before = whole(&b.tree());
+    a.rename("old", "new");
+    a.write("new", "22", 1_600_000_000);
+    fine(&sandbox.sync(&[]));
+    let mine = whole(&a.tree());
+    fine(&undo(&sandbox, None, &[]));
+    assert_eq!(whole(&b.tree()), before);
+    fine(&sandbox.sync(&[]));
+    assert_eq!((&whole(&a.tree()), &whole(&b.tree())), (&mine, &before), "it stands");
+    fine(&undo(&sandbox, None, &[]));
+    assert_eq!(both([a, b]), [mine.clone(), mine], "the undo is undone");
+}
+
+#[test]
 fn a_difference_after_an_undo_ends_with_the_version_that_is_taken() {
     for way in [Sort::Local, Sort::Ssh, Sort::Peer] {
         let couple = Couple::reached_by(way);
