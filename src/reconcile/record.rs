@@ -305,15 +305,20 @@ impl<'a> Recorder<'a> {
             }
             (None, None) => {
                 let entry = |side: Side| now[side].map(|id| self.trees[side].entry(id));
-                if let (Some(i), Some(t)) = (entry(Side::Initiator), entry(Side::Target)) {
+                let both = (entry(Side::Initiator), entry(Side::Target));
+                if let (Some(i), Some(t)) = both {
                     line(Record::in_step(i.clone(), t.clone()), i.kind.is_dir());
-                    if i.kind.is_dir() {
-                        next.push(Step::Enter {
-                            nodes: now,
-                            path_id: None,
-                            has_block: has_old_block,
-                        });
-                    }
+                }
+                match both {
+                    (Some(i), Some(_)) if i.kind.is_dir() => next.push(Step::Enter {
+                        nodes: now,
+                        path_id: None,
+                        has_block: has_old_block,
+                    }),
+                    // It was a directory. Its block has to be passed, or the next directory would
+                    // be read from it.
+                    _ if has_old_block => next.push(Step::Skip),
+                    _ => {}
                 }
             }
             (Some(path_id), None) if self.keeps[path_id.index()] => {
@@ -404,6 +409,31 @@ mod tests {
         Situation, afterwards, carry_out, path, plan, rules, situation, tree, words,
     };
     use crate::tree::Stamp;
+
+    #[test]
+    fn the_empty_block_of_a_former_directory_is_passed_and_not_read_for_the_next_one() {
+        // A directory that became a file, in a run in which its block was written once more.
+        let rows = "c: f1@1 f1@1 f1@1 f1@1\nd: d d d d\nd/e: f2@1 f2@1 f2@1 f2@1";
+        let situation = situation(rows);
+        let mut writer = BaselineWriter::new(Header::default());
+        let records: Vec<(RelPath, Record)> =
+            situation.baseline.records().collect::<Result<_, _>>().unwrap();
+        let line = |at: &str, has_block: bool| {
+            let known = records.iter().find(|(known, _)| *known == path(at)).unwrap();
+            (known.0.name().to_vec(), known.1.clone(), has_block)
+        };
+        for block in [vec![line("c", true), line("d", true)], vec![], vec![line("d/e", false)]] {
+            writer.block(block.iter().map(|(name, record, below)| (&name[..], record, *below)));
+        }
+        let old = writer.finish().unwrap();
+        let plan =
+            Plan::new(join::join(&situation.trees, &old, &rules(), Pair::default()).unwrap());
+        let achieved = Achieved::default();
+        let (next, _) =
+            record_anew(&situation.trees, &old, &plan, &achieved, Header::default()).unwrap();
+        let next: Vec<(RelPath, Record)> = next.records().collect::<Result<_, _>>().unwrap();
+        assert_eq!(next, records);
+    }
 
     /// Plans, carries out, lets some paths fail, and records.
     fn after(situation: &Situation, mut spoil: impl FnMut(&Plan, &mut Achieved)) -> Baseline {
