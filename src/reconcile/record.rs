@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn the_empty_block_of_a_former_directory_is_passed_and_not_read_for_the_next_one() {
         // A directory that became a file, in a run in which its block was written once more.
-        let rows = "c: f1@1 f1@1 f1@1 f1@1\nd: d d d d\nd/e: f2@1 f2@1 f2@1 f2@1";
+        let rows = "c: f1@1 f1@1 f1@1 f1@1\nd: d d d d\nd/e: f2@1 f2@1 u u";
         let situation = situation(rows);
         let mut writer = BaselineWriter::new(Header::default());
         let records: Vec<(RelPath, Record)> =
