@@ -53,7 +53,7 @@ fn task(sandbox: &Sandbox, server: &Sshd, name: &str, target: &Path, lines: &str
     let text = format!(
         "INSTANCE_ID={name}\nINITIATOR_SYNC_DIR=\"{}\"\nTARGET_SYNC_DIR=\"{}\"\n\
          SSH_RSA_PRIVATE_KEY=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n_REMOTE_TOKEN={TOKEN}\n\
-         REMOTE_HOST_PING=no\nLOGFILE=\"{}\"\n{lines}\n",
+         REMOTE_HOST_PING=no\nREMOTE_OSYNC=auto\nLOGFILE=\"{}\"\n{lines}\n",
         initiator.display(),
         server.uri(target),
         server.key().display(),
@@ -112,7 +112,9 @@ fn from_the_installation_to_the_removal() {
             .arg(format!("--rsakey={}", server.key().display()))
             .args([&format!("--remote-token={TOKEN}"), "--summary"])
             .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
-            .env("REMOTE_HOST_PING", "no");
+            .env("REMOTE_HOST_PING", "no")
+            // a key that is confined to a directory serves an osync, and no shell
+            .env("REMOTE_OSYNC", "auto");
         run.run()
     };
     let run = quick();

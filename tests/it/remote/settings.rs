@@ -127,7 +127,7 @@ fn sudo_starts_the_control_shell_and_both_rsyncs() {
     let sudo = "echo \"$*\" >> @DIR@/said\nwhile [ \"$1\" = -E ] || [ \"$1\" = -n ]; do shift; done\nexec \"$@\"";
     let (task, tools) = with_programs(&[("sudo", sudo)]);
     fill(&task);
-    task.fine(task.run().env("SUDO_EXEC", "yes").env("REMOTE_OSYNC", "auto"));
+    task.fine(task.run().env("SUDO_EXEC", "yes"));
     task.assert_in_step();
     let said = fs::read_to_string(tools.path().join("said")).unwrap();
     let mut calls: Vec<&str> = said.lines().collect();
