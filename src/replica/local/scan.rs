@@ -113,10 +113,11 @@ impl Walk<'_> {
             none: None,
         });
         let seen = AtomicU64::new(0);
-        let crew = Crew { walk: self, shared, wake: Condvar::new(), seen, handles: Arc::new(()) };
-        std::thread::scope(|scope| crew.work(scope));
-        (self.seen)(crew.seen.into_inner());
-        let shared = crew.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let workers =
+            Workers { walk: self, shared, wake: Condvar::new(), seen, handles: Arc::new(()) };
+        std::thread::scope(|scope| workers.work(scope));
+        (self.seen)(workers.seen.into_inner());
+        let shared = workers.shared.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(none) = shared.none {
             return Err(none);
         }
@@ -139,7 +140,7 @@ impl Walk<'_> {
 }
 
 /// The threads of one walk.
-struct Crew<'a> {
+struct Workers<'a> {
     walk: &'a Walk<'a>,
     shared: Mutex<Shared>,
     wake: Condvar,
@@ -149,7 +150,7 @@ struct Crew<'a> {
     handles: Arc<()>,
 }
 
-impl Crew<'_> {
+impl Workers<'_> {
     /// Takes directories that wait, lists them, adds what they hold, until none is left.
     fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>) {
         let _walker = Walker::new();
