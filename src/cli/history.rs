@@ -7,11 +7,11 @@ use super::task_args::{Refused, TaskArgs, replica_path};
 use crate::config::{Config, Environment};
 use crate::reconcile::{self, versions::Held};
 use crate::replica::Keep;
-use crate::report::{Counts, words};
+use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{
-    Action, Change, Journal, JournalError, KeptIn, KeptPlace, Look, Only, RecordedChange,
-    RecordedRun, Wanted,
+    Action, Change, Journal, JournalError, KeptPlace, Look, Only, RecordedChange, RecordedRun,
+    Wanted,
 };
 use crate::tree::{Kind, Pair, RelPath, path::escape};
 use chrono::{DateTime, Local, TimeZone};
@@ -217,14 +217,7 @@ pub(super) fn result(status: u8) -> &'static str {
 }
 
 pub(super) fn did(run: &RecordedRun) -> String {
-    let counts = run.run.counts.map(|side| Counts {
-        updates: side.updates,
-        metadata: side.metadata,
-        deletions: side.deletions,
-        moves: side.moves,
-        bytes: side.bytes,
-    });
-    let done = words::what_was_done(&counts, run.conflicts);
+    let done = words::what_was_done(&run.run.counts, run.conflicts);
     match (run.run.undoes, done) {
         (Some(number), Some(done)) => format!("undid run {number}: {done}"),
         (Some(number), None) => format!("undid run {number}"),
@@ -313,10 +306,10 @@ pub(super) fn change_line(change: &Change) -> Option<String> {
         line.push_str(&format!(" ({})", words::size(look.size)));
     }
     match &change.kept {
-        Some(KeptPlace { keep: KeptIn::Backup, place }) => {
+        Some(KeptPlace { keep: Keep::Backup, place }) => {
             line.push_str(&format!("; the version before is kept as backup/{}", place.shown()));
         }
-        Some(KeptPlace { keep: KeptIn::Deleted, place }) => {
+        Some(KeptPlace { keep: Keep::Deleted, place }) => {
             line.push_str(&format!("; kept as deleted/{}", place.shown()));
         }
         None => {}
@@ -325,7 +318,6 @@ pub(super) fn change_line(change: &Change) -> Option<String> {
 }
 
 fn run_json(run: &RecordedRun) -> Value {
-    let counts = |side: &crate::state::journal::Counted| json!(side);
     let Pair { initiator, target } = &run.run.counts;
     json!({
         "run": run.number,
@@ -335,8 +327,8 @@ fn run_json(run: &RecordedRun) -> Value {
         "cause": run.run.cause,
         "undoes": run.run.undoes,
         "conflicts": run.conflicts,
-        "initiator": counts(initiator),
-        "target": counts(target),
+        "initiator": initiator,
+        "target": target,
         "problems": run.run.problems,
     })
 }

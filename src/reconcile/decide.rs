@@ -8,9 +8,9 @@ use super::delta::{Delta, PathId};
 use super::plan::{Act, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
 use super::{Rules, Writes};
 use crate::config::Preserve;
-use crate::replica::Keep;
 use crate::report::{Level, Problem};
 use crate::state::{Header, InflightPath, Part, Record, Recorded};
+use crate::tree::Keep;
 use crate::tree::same::{
     Comparison, EqualTimes, Inodes, Sameness, compare_sides, digests_agree, is_silently_changed,
     looks_alike, times_agree,

@@ -5,8 +5,8 @@
 use super::delta::{Delta, PathId};
 use super::spelling::Respelling;
 use crate::config::Policy;
-use crate::replica::Keep;
 use crate::report::Problem;
+use crate::tree::Keep;
 use crate::tree::{Entry, Lack, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;

@@ -12,8 +12,8 @@ use super::plan::{Act, Plan};
 use super::record::{Achieved, record, record_anew};
 use super::{Rules, Writes, reconcile};
 use crate::config::{Policy, Preserve};
-use crate::replica::Keep;
 use crate::state::{Baseline, Header, Record, Recorded};
+use crate::tree::Keep;
 use crate::tree::same::{Comparison, times_agree};
 use crate::tree::{
     Child, Entry, Extra, Kind, Pair, RelPath, Side, Stamp, Standing, Tree, TreeBuilder,

@@ -437,8 +437,8 @@ impl Names {
     pub fn before(&self, path: &RelPath) -> RelPath {
         let mut above = Some(path.clone());
         while let Some(at) = above {
-            if let Some(old) = self.before.get(&at) {
-                return path.components().skip(at.depth()).fold(old.clone(), |at, n| at.join(n));
+            if let Some(before) = self.before.get(&at).and_then(|old| path.rebased(&at, old)) {
+                return before;
             }
             above = at.parent();
         }
@@ -449,12 +449,8 @@ impl Names {
     #[must_use]
     pub fn now(&self, path: &RelPath) -> RelPath {
         let held = self.before.iter().filter(|(_, old)| path.is_within(old));
-        match held.max_by_key(|(_, old)| old.depth()) {
-            Some((new, old)) => {
-                path.components().skip(old.depth()).fold(new.clone(), |at, n| at.join(n))
-            }
-            None => path.clone(),
-        }
+        let innermost = held.max_by_key(|(_, old)| old.depth());
+        innermost.and_then(|(new, old)| path.rebased(old, new)).unwrap_or_else(|| path.clone())
     }
 }
 

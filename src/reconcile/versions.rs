@@ -196,7 +196,8 @@ pub fn beside(path: &RelPath, side: Side, date: &str) -> RelPath {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::{Keep, Version};
+    use crate::replica::Version;
+    use crate::tree::Keep;
     use crate::tree::{Entry, Kind};
 
     fn path(text: &str) -> RelPath {

@@ -44,6 +44,7 @@ use crate::process::Stop;
 use crate::report::{Problem, Reporter};
 use crate::rsync::End;
 use crate::state::{Identity, IdentityFound, RunMark};
+pub use crate::tree::Keep;
 use crate::tree::{Abilities, Entry, RelPath, Side, Stamp, Tree};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -100,15 +101,6 @@ pub enum PathError {
         /// The system's words.
         cause: String,
     },
-}
-
-/// Which part of the work directory keeps something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Keep {
-    /// `backup/`: what updates and conflicts replace.
-    Backup,
-    /// `deleted/`: soft deletions.
-    Deleted,
 }
 
 /// What becomes of an ordinary older version of a name when another one is to be kept.

@@ -5,6 +5,8 @@ pub use log_file::LogPlace;
 pub use run_report::{RunReport, write_whole, written_beside};
 pub use summary::{Achievements, ConflictLine, Frame, Listing, conflicts, count, verdicts};
 
+pub use crate::state::journal::Counts;
+
 use crate::process::Stream;
 use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
@@ -120,21 +122,6 @@ impl Tally {
     pub fn unlisted(&self) -> u64 {
         self.total().saturating_sub(self.problems.len() as u64)
     }
-}
-
-/// How much was done on one side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// Entries made or given new content.
-    pub updates: u64,
-    /// Entries of which only permissions, owners or times were set.
-    pub metadata: u64,
-    /// Entries deleted.
-    pub deletions: u64,
-    /// Entries renamed.
-    pub moves: u64,
-    /// Bytes of content received.
-    pub bytes: u64,
 }
 
 /// How far a transfer has come, in one direction.

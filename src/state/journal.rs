@@ -11,7 +11,7 @@
 
 use super::error::Shown;
 use super::files::StateDir;
-use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp};
+use crate::tree::{Entry, Keep, Kind, Pair, RelPath, Side, Stamp};
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -203,31 +203,11 @@ impl Look {
     }
 }
 
-/// Where a replaced or deleted version went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum KeptIn {
-    /// `backup/`.
-    Backup,
-    /// `deleted/`.
-    Deleted,
-}
-
-impl KeptIn {
-    /// The name of the directory.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            KeptIn::Backup => "backup",
-            KeptIn::Deleted => "deleted",
-        }
-    }
-}
-
 /// Where a version is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeptPlace {
     /// The directory.
-    pub keep: KeptIn,
+    pub keep: Keep,
     /// The path below it.
     pub place: RelPath,
 }
@@ -241,6 +221,18 @@ pub struct Renamed {
     pub from: KeptPlace,
     /// The new path below the same directory.
     pub to: RelPath,
+}
+
+impl Renamed {
+    /// Where something that was kept at a place, or below it, on that side lies since; `None` if
+    /// it lies where it lay.
+    #[must_use]
+    pub fn now(&self, kept: &KeptPlace) -> Option<RelPath> {
+        if kept.keep != self.from.keep {
+            return None;
+        }
+        kept.place.rebased(&self.from.place, &self.to)
+    }
 }
 
 /// What is written down of a run beside the run itself.
@@ -364,7 +356,7 @@ impl ConflictState {
 
 /// How many of each kind a run did to one side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Counted {
+pub struct Counts {
     /// Entries made or given new content.
     pub updates: u64,
     /// Entries of which only metadata was set.
@@ -391,7 +383,7 @@ pub struct Run {
     /// The run that it took back.
     pub undoes: Option<i64>,
     /// What was done to each side.
-    pub counts: Pair<Counted>,
+    pub counts: Pair<Counts>,
     /// What went wrong, one line each.
     pub problems: Vec<String>,
 }
@@ -951,10 +943,10 @@ fn look_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<Look>> {
     Ok(bytes.and_then(|bytes| Look::decode(&bytes)))
 }
 
-fn keep_code(keep: KeptIn) -> i64 {
+fn keep_code(keep: Keep) -> i64 {
     match keep {
-        KeptIn::Backup => 0,
-        KeptIn::Deleted => 1,
+        Keep::Backup => 0,
+        Keep::Deleted => 1,
     }
 }
 
@@ -971,7 +963,7 @@ fn kept_at(
     path: Option<RelPath>,
 ) -> rusqlite::Result<Option<KeptPlace>> {
     let keep: Option<i64> = row.get(keep)?;
-    let keep = keep.map(|keep| if keep == 0 { KeptIn::Backup } else { KeptIn::Deleted });
+    let keep = keep.map(|keep| if keep == 0 { Keep::Backup } else { Keep::Deleted });
     let place = path_at(row, place)?.or(path);
     Ok(keep.zip(place).map(|(keep, place)| KeptPlace { keep, place }))
 }
@@ -1086,7 +1078,7 @@ mod tests {
             status: 0,
             cause: "command".into(),
             undoes: None,
-            counts: Pair::new(Counted { updates: 1, ..Counted::default() }, Counted::default()),
+            counts: Pair::new(Counts { updates: 1, ..Counts::default() }, Counts::default()),
             problems: vec!["a \"quoted\" problem".into()],
         }
     }
@@ -1136,7 +1128,7 @@ mod tests {
             reason: "it is newer".into(),
             won: None,
             lost: changes[0].before.clone(),
-            kept: Some(KeptPlace { keep: KeptIn::Backup, place: path("c.2026") }),
+            kept: Some(KeptPlace { keep: Keep::Backup, place: path("c.2026") }),
         };
         let done = done(changes.clone(), std::slice::from_ref(&decided));
         let number = journal.record(&run(100), &done, None).unwrap();
@@ -1219,10 +1211,10 @@ mod tests {
     fn rows_follow_a_kept_version_that_gets_another_name_and_forget_one_that_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = opened(dir.path());
-        let at = |place: &str| Some(KeptPlace { keep: KeptIn::Backup, place: path(place) });
+        let at = |place: &str| Some(KeptPlace { keep: Keep::Backup, place: path(place) });
         let kept = |name: &str| Change { kept: at(name), ..change(path(name), Action::Updated) };
         let odd = RelPath::new(&b"a/\xff\n'"[..]).unwrap();
-        let below = KeptPlace { keep: KeptIn::Backup, place: odd.clone() };
+        let below = KeptPlace { keep: Keep::Backup, place: odd.clone() };
         let inside = Change { kept: Some(below), ..change(odd, Action::Updated) };
         journal.record(&run(1), &done([kept("a"), inside, kept("b")], &[]), None).unwrap();
         let to = path("a.2026.01.01-00.00.00");

@@ -12,7 +12,7 @@ use crate::replica::KeptAt;
 use crate::report::{Level, words};
 use crate::state::StateStore;
 use crate::state::journal::{
-    Action, Change, Counted, Decided, Done, Journal, JournalError, KeptPlace, Look, Renamed, Run,
+    Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, Renamed, Run,
 };
 use crate::state::last_run::LastRun;
 use crate::tree::{Entry, Pair, RelPath, Side, Tree};
@@ -172,9 +172,8 @@ impl Rows<'_> {
             // what was in a directory that moved, and moved out of it, starts from there
             let mut from = self.plan.path(step.from);
             for (old, new) in made.iter().rev().filter(|(_, new)| !new.is_root()) {
-                if from.is_within(new) {
-                    let rest = from.components().skip(new.depth());
-                    from = rest.fold(old.clone(), |at, name| at.join(name));
+                if let Some(before) = from.rebased(new, old) {
+                    from = before;
                 }
             }
             made.push((self.plan.path(step.from), self.plan.path(step.to)));
@@ -284,16 +283,7 @@ impl Task<'_> {
             status: self.status(),
             cause: self.cause().to_owned(),
             undoes: done.undoes,
-            counts: Pair::from_fn(|side| {
-                let counts = self.outcome.counts[side];
-                Counted {
-                    updates: counts.updates,
-                    metadata: counts.metadata,
-                    deletions: counts.deletions,
-                    moves: counts.moves,
-                    bytes: counts.bytes,
-                }
-            }),
+            counts: self.outcome.counts,
             problems: tally.problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
         };
         let days = i64::from(self.config.history_days);

@@ -8,7 +8,7 @@
 use super::Task;
 use super::outcome::Halt;
 use super::recording::History;
-use super::versions::kept_place;
+use super::versions::{kept_place, place_of};
 use crate::process::fault;
 use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
 use crate::reconcile::record::{Achieved, record};
@@ -20,9 +20,7 @@ use crate::replica::{
 };
 use crate::report::Level;
 use crate::report::words::counted;
-use crate::state::journal::{
-    Action, Change, Differs, Done, Journal, KeptIn, KeptPlace, Look, Renamed,
-};
+use crate::state::journal::{Action, Change, Differs, Done, Journal, KeptPlace, Look, Renamed};
 use crate::state::{Inflight, InflightPath, Part, RunLists, StateStore};
 use crate::tree::same::{Inodes, looks_alike};
 use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp, Tree};
@@ -587,9 +585,8 @@ impl Undoing<'_, '_> {
     fn follow(&mut self, renamed: &Renamed) {
         let rows = self.done.changes.iter_mut().filter(|row| row.side == renamed.side);
         for kept in rows.filter_map(|row| row.kept.as_mut()) {
-            if kept.keep == renamed.from.keep && kept.place.is_within(&renamed.from.place) {
-                let rest = kept.place.components().skip(renamed.from.place.depth());
-                kept.place = rest.fold(renamed.to.clone(), |at, name| at.join(name));
+            if let Some(place) = renamed.now(kept) {
+                kept.place = place;
             }
         }
     }
@@ -647,14 +644,8 @@ impl Undoing<'_, '_> {
             let op = match step {
                 Step::Move { path, .. } => {
                     let Some(expect) = self.scanned(path).cloned() else { continue };
-                    let from = moved.iter().rev().find(|(now, _)| path.is_within(now));
-                    let from = from.map_or_else(
-                        || path.clone(),
-                        |(now, old)| {
-                            let rest = path.components().skip(now.depth());
-                            rest.fold(old.clone(), |at, name| at.join(name))
-                        },
-                    );
+                    let from = moved.iter().rev().find_map(|(now, old)| path.rebased(now, old));
+                    let from = from.unwrap_or_else(|| path.clone());
                     moved.push((path.clone(), to.clone()));
                     self.moves_time_above(&self.names.before(path));
                     self.moves_time_above(path);
@@ -740,16 +731,9 @@ impl Undoing<'_, '_> {
     /// Where a kept version lies now: it may have made room for what was set aside.
     fn kept_now(&self, kept: &KeptVersion) -> RelPath {
         let place = place_of(kept);
-        for renamed in self.done.renamed.iter().filter(|renamed| renamed.side == self.side) {
-            let is_in =
-                renamed.from.keep == place.keep && place.place.is_within(&renamed.from.place);
-            if is_in {
-                let rest = place.place.components().skip(renamed.from.place.depth());
-                let at = rest.fold(renamed.to.clone(), |at, name| at.join(name));
-                return in_work_dir(place.keep.name(), &at);
-            }
-        }
-        kept.at()
+        let here = self.done.renamed.iter().filter(|renamed| renamed.side == self.side);
+        let now = here.filter_map(|renamed| renamed.now(&place)).next();
+        now.map_or_else(|| kept.at(), |at| in_work_dir(place.keep.name(), &at))
     }
 
     /// Directories get the times that they had.
@@ -801,21 +785,9 @@ fn holds_moves(steps: &[Step], path: &RelPath) -> bool {
     steps.iter().any(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
 }
 
-fn place_of(kept: &KeptVersion) -> KeptPlace {
-    let keep = match kept.keep {
-        Keep::Backup => KeptIn::Backup,
-        Keep::Deleted => KeptIn::Deleted,
-    };
-    KeptPlace { keep, place: kept.place.clone() }
-}
-
 /// What is kept at a place and below it, the top first.
 fn kept_below(shelves: &[Shelf], place: &KeptPlace) -> Option<KeptTree> {
-    let keep = match place.keep {
-        KeptIn::Backup => Keep::Backup,
-        KeptIn::Deleted => Keep::Deleted,
-    };
-    shelves.iter().find(|shelf| shelf.keep == keep)?.at(&place.place)
+    shelves.iter().find(|shelf| shelf.keep == place.keep)?.at(&place.place)
 }
 
 /// A row that would be written.

@@ -16,9 +16,7 @@ use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
-use crate::state::journal::{
-    Action, Journal, KeptIn, KeptPlace, Look, RecordedChange, Renamed, Wanted,
-};
+use crate::state::journal::{Action, Journal, KeptPlace, Look, RecordedChange, Renamed, Wanted};
 use crate::state::{InflightNote, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
@@ -668,13 +666,10 @@ impl<'a> Versions<'a> {
         }
         let from = if piece.held.side == side { kept.at() } else { staged_at(private, kept) };
         let expect = staged.get(&from).cloned().unwrap_or_else(|| kept.entry.clone());
-        let at_of = |place: &KeptPlace| in_work_dir(place.keep.name(), &place.place);
-        let from = match renamed.iter().find(|renamed| from.is_within(&at_of(&renamed.from))) {
-            Some(Renamed { from: old, to, .. }) if piece.held.side == side => {
-                let rest = from.components().skip(at_of(old).depth());
-                rest.fold(in_work_dir(old.keep.name(), to), |at, name| at.join(name))
-            }
-            _ => from,
+        let now = renamed.iter().find_map(|renamed| renamed.now(&place_of(kept)));
+        let from = match now.filter(|_| piece.held.side == side) {
+            Some(at) => in_work_dir(kept.keep.name(), &at),
+            None => from,
         };
         Op::Rename { from, to, expect }
     }
@@ -938,20 +933,14 @@ mod copy {
     }
 }
 
-fn kept_in(keep: Keep) -> KeptIn {
-    match keep {
-        Keep::Backup => KeptIn::Backup,
-        Keep::Deleted => KeptIn::Deleted,
-    }
-}
-
 /// Where something is kept, in the words of the journal.
 pub(super) fn kept_place(at: &KeptAt) -> KeptPlace {
-    KeptPlace { keep: kept_in(at.keep), place: at.kept.clone() }
+    KeptPlace { keep: at.keep, place: at.kept.clone() }
 }
 
-fn place_of(kept: &KeptVersion) -> KeptPlace {
-    KeptPlace { keep: kept_in(kept.keep), place: kept.place.clone() }
+/// Where a version is kept, in the words of the journal.
+pub(super) fn place_of(kept: &KeptVersion) -> KeptPlace {
+    KeptPlace { keep: kept.keep, place: kept.place.clone() }
 }
 
 fn default_dir() -> Entry {
@@ -985,13 +974,12 @@ fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
 /// The run that put a version where it is kept, if a row of the journal says so, and when it was
 /// recorded, in seconds.
 fn run_of(side: Side, kept: &KeptVersion, changes: &[RecordedChange]) -> Option<(i64, i64)> {
-    let keep = kept_in(kept.keep);
     let is_it = |change: &&RecordedChange| {
         let change = &change.change;
         change.side == side
             && change.kept.as_ref().is_some_and(|place| {
-                let is_same = place.keep == keep && place.place == kept.place;
-                let with_above = place.keep == keep
+                let is_same = place.keep == kept.keep && place.place == kept.place;
+                let with_above = place.keep == kept.keep
                     && change.before.as_ref().is_some_and(|before| before.kind.is_dir())
                     && kept.place.is_within(&place.place);
                 is_same && change.before.as_ref().is_none_or(|b| looks_so(b, &kept.entry))
@@ -1019,8 +1007,8 @@ fn former_names(path: &RelPath, changes: &[RecordedChange]) -> Vec<(RelPath, i64
             .max_by_key(|recorded| (recorded.run, recorded.change.path.depth()));
         let Some(RecordedChange { run, change, .. }) = renamed else { break };
         let Some(old) = &change.other else { break };
-        let rest = name.components().skip(change.path.depth());
-        name = rest.fold(old.clone(), |at, part| at.join(part));
+        let Some(before) = name.rebased(&change.path, old) else { break };
+        name = before;
         until = *run;
         names.push((name.clone(), until));
     }

@@ -6,6 +6,7 @@
 
 mod abilities;
 mod entry;
+mod keep;
 pub mod names;
 pub mod path;
 pub mod same;
@@ -13,6 +14,7 @@ mod side;
 
 pub use abilities::{Abilities, Lack, NameLimit};
 pub use entry::{Entry, Extra, Inode, Kind, Stamp, fold_device};
+pub use keep::Keep;
 pub use path::RelPath;
 pub use side::{Pair, Side};
 

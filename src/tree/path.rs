@@ -150,6 +150,14 @@ impl RelPath {
                 && (self.0.len() == dir.0.len() || self.0[dir.0.len()] == b'/'))
     }
 
+    /// The same path where the directory `from`, which is this path or above it, is called `to`;
+    /// `None` where it is not.
+    #[must_use]
+    pub fn rebased(&self, from: &RelPath, to: &RelPath) -> Option<RelPath> {
+        let rest = self.is_within(from).then(|| self.components().skip(from.depth()))?;
+        Some(rest.fold(to.clone(), |at, name| at.join(name)))
+    }
+
     /// The path for people: printable, one line, unambiguous (see [`escape`]).
     #[must_use]
     pub fn shown(&self) -> String {
@@ -250,6 +258,22 @@ mod tests {
 
     fn path(text: &str) -> RelPath {
         RelPath::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_path_follows_the_directory_above_it_to_another_name() {
+        let path = |text: &str| RelPath::new(text).unwrap();
+        for (from, to, expected) in [
+            ("a", "x/y", Some("x/y/b/c")),
+            ("a/b/c", "z", Some("z")),
+            ("", "z", Some("z/a/b/c")),
+            ("a/b", "", Some("c")),
+            ("a/bb", "z", None),
+            ("a/b/c/d", "z", None),
+        ] {
+            let found = path("a/b/c").rebased(&path(from), &path(to));
+            assert_eq!(found, expected.map(path), "{from} -> {to}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::gather::Task;
 use super::judge::Severity;
 use super::show;
 use crate::cli::history::{self, iso, local};
+use crate::report::Counts;
 use crate::report::words::{counted, grouped, size, took};
 use crate::report::{Who, write_whole};
 use crate::state::journal::{RecordedConflict, RecordedRun};
@@ -234,7 +235,7 @@ fn run(of: &RecordedRun) -> Run {
 
 /// Duration, bytes, changes and failures of the last runs.
 fn plots(runs: &[RecordedRun]) -> Vec<Plot> {
-    let both = |run: &RecordedRun, of: fn(&crate::state::journal::Counted) -> u64| {
+    let both = |run: &RecordedRun, of: fn(&Counts) -> u64| {
         run.run.counts.iter().map(|(_, side)| of(side)).sum::<u64>()
     };
     let millis = |run: &RecordedRun| u64::try_from(duration(run).as_millis()).unwrap_or(u64::MAX);

@@ -45,17 +45,6 @@ pub(super) fn append_to_trigger(replica: &Root, line: &str) -> std::io::Result<(
 /// More than any of the small files ever holds; a bigger one is not ours.
 const LARGEST: u64 = 1 << 26;
 
-impl Keep {
-    /// The directory's name in the work directory.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Keep::Backup => "backup",
-            Keep::Deleted => "deleted",
-        }
-    }
-}
-
 /// An open work directory.
 #[derive(Debug)]
 pub(in crate::replica) struct WorkDir {
