@@ -2,11 +2,7 @@
 
 use crate::support::couple::Couple;
 use crate::support::replicas::Sort;
-use crate::support::sandbox::Outcome;
-
-fn fine(run: &Outcome) {
-    assert_eq!(run.status, Some(0), "{run}");
-}
+use crate::support::sandbox::{Outcome, fine};
 
 /// A task in which the target's version of each path has won against the initiator's.
 fn decided(couple: &Couple, paths: &[&str]) {

@@ -1,12 +1,8 @@
 //! The journal and `osync history` (spec 9).
 
-use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sandbox::{Outcome, Sandbox, fine};
 use std::fs;
 use std::path::PathBuf;
-
-fn fine(run: &Outcome) {
-    assert_eq!(run.status, Some(0), "{run}");
-}
 
 fn history(sandbox: &Sandbox, args: &[&str]) -> Outcome {
     let (a, b) = (sandbox.a.root.clone(), sandbox.b.root.clone());

@@ -1,13 +1,9 @@
 //! Two local replicas in step: whole runs of the binary on real directories.
 
-use crate::support::sandbox::{Outcome, Sandbox};
+use crate::support::sandbox::{Outcome, Sandbox, fine};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-
-fn fine(run: &Outcome) {
-    assert_eq!(run.status, Some(0), "{run}");
-}
 
 fn failed(run: &Outcome, words: &[&str]) {
     assert_eq!(run.status, Some(1), "{run}");

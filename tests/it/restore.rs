@@ -2,24 +2,12 @@
 
 use crate::support::couple::Couple;
 use crate::support::replicas::Sort;
-use crate::support::sandbox::{Outcome, Run, Sandbox};
-use crate::support::trees::{Mtime, Node, Tree, escape, set_mode, set_mtime};
+use crate::support::sandbox::{Outcome, Run, Sandbox, fine};
+use crate::support::trees::{Mtime, set_mode, set_mtime, whole};
 use std::fs;
 use std::path::Path;
 
 const WAYS: [Sort; 4] = [Sort::Local, Sort::Ssh, Sort::BusyBox, Sort::Peer];
-
-fn fine(run: &Outcome) {
-    assert_eq!(run.status, Some(0), "{run}");
-}
-
-/// Names, kinds, contents, modes and times, those of directories too.
-fn whole(tree: &Tree) -> Vec<String> {
-    let line = |(path, node): (&Vec<u8>, &Node)| {
-        format!("{} {:?} {:o} {:?}", escape(path), node.what, node.mode, node.mtime)
-    };
-    tree.iter().map(line).collect()
-}
 
 /// A command about a quicksync task.
 fn command(sandbox: &Sandbox, word: &str, args: &[&str]) -> Run {

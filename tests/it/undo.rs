@@ -4,23 +4,11 @@ use crate::properties::{Keeps, Settings, any_rounds, any_settings, config, quick
 use crate::support::couple::Couple;
 use crate::support::history::{ANCHOR, Clock, Step};
 use crate::support::replicas::Sort;
-use crate::support::sandbox::{Outcome, Replica, Run, Sandbox};
-use crate::support::trees::{Mtime, Node, Tree, escape, set_mode, set_mtime};
+use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
+use crate::support::trees::{Mtime, set_mode, set_mtime, whole};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use std::fs;
-
-fn fine(run: &Outcome) {
-    assert_eq!(run.status, Some(0), "{run}");
-}
-
-/// Names, kinds, contents, modes and times, those of directories too.
-fn whole(tree: &Tree) -> Vec<String> {
-    let line = |(path, node): (&Vec<u8>, &Node)| {
-        format!("{} {:?} {:o} {:?}", escape(path), node.what, node.mode, node.mtime)
-    };
-    tree.iter().map(line).collect()
-}
 
 fn both(sides: [&Replica; 2]) -> [Vec<String>; 2] {
     sides.map(|side| whole(&side.tree()))
@@ -89,43 +77,78 @@ fn begin(sandbox: &Sandbox) -> Clock {
     Clock::default()
 }
 
-fn follow(settings: &Settings, rounds: &[Vec<Step>], stays: &[bool]) -> Result<(), TestCaseError> {
-    let sandbox = Sandbox::new();
-    let sides = [&sandbox.a, &sandbox.b];
-    let mut clock = begin(&sandbox);
-    fine(&quick(&sandbox, settings).run());
-    for (round, stays) in rounds.iter().zip(stays) {
+/// A random history, run by run.
+struct Played<'s> {
+    sandbox: Sandbox,
+    settings: &'s Settings,
+    clock: Clock,
+}
+
+/// A run that changed something, and what was there before it and after it.
+struct Ran {
+    before: [Vec<String>; 2],
+    after: [Vec<String>; 2],
+    run: Outcome,
+}
+
+impl<'s> Played<'s> {
+    fn begin(settings: &'s Settings) -> Self {
+        let sandbox = Sandbox::new();
+        let clock = begin(&sandbox);
+        fine(&quick(&sandbox, settings).run());
+        Played { sandbox, settings, clock }
+    }
+
+    fn both(&self) -> [Vec<String>; 2] {
+        both([&self.sandbox.a, &self.sandbox.b])
+    }
+
+    fn run(&self) -> Outcome {
+        quick(&self.sandbox, self.settings).arg("--force-delete").run()
+    }
+
+    /// Edits both sides and runs; none if the run changed nothing.
+    fn play(&mut self, round: &[Step]) -> Result<Option<Ran>, TestCaseError> {
         for step in round {
-            clock.step([&sandbox.a.root, &sandbox.b.root], step);
+            self.clock.step([&self.sandbox.a.root, &self.sandbox.b.root], step);
         }
-        let before = both(sides);
-        let run = quick(&sandbox, settings).arg("--force-delete").run();
+        let before = self.both();
+        let run = self.run();
         prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
-        let after = both(sides);
-        if before == after {
-            continue;
-        }
-        let idle = |expected: &[Vec<String>; 2], what: &str| -> Result<(), TestCaseError> {
-            let found = both(sides);
-            prop_assert!(found == *expected, "{what}:\n{}", difference(expected, &found));
-            let run = quick(&sandbox, settings).arg("--force-delete").run();
-            prop_assert!(matches!(run.status, Some(0 | 2)), "{what}: {run}");
-            let found = both(sides);
-            prop_assert!(
-                found == *expected,
-                "{what}: the next run did something:\n{}\n{run}",
-                difference(expected, &found)
-            );
-            Ok(())
-        };
-        let undone = undo(&sandbox, Some(settings), &[]);
+        let after = self.both();
+        Ok((before != after).then_some(Ran { before, after, run }))
+    }
+
+    /// Both sides are as expected, and the next run leaves them so.
+    fn idle(&self, expected: &[Vec<String>; 2], what: &str) -> Result<(), TestCaseError> {
+        let found = self.both();
+        prop_assert!(found == *expected, "{what}:\n{}", difference(expected, &found));
+        let run = self.run();
+        prop_assert!(matches!(run.status, Some(0 | 2)), "{what}: {run}");
+        let found = self.both();
+        prop_assert!(
+            found == *expected,
+            "{what}: the next run did something:\n{}\n{run}",
+            difference(expected, &found)
+        );
+        Ok(())
+    }
+}
+
+fn follow(settings: &Settings, rounds: &[Vec<Step>], stays: &[bool]) -> Result<(), TestCaseError> {
+    let mut history = Played::begin(settings);
+    for (round, stays) in rounds.iter().zip(stays) {
+        let Some(Ran { before, after, run }) = history.play(round)? else { continue };
+        let sandbox = &history.sandbox;
+        let idle = |expected: &[Vec<String>; 2], what: &str| history.idle(expected, what);
+        let undone = undo(sandbox, Some(settings), &[]);
         prop_assert!(undone.status == Some(0), "{undone}");
         idle(&before, &format!("undone: {undone}\nthe run: {run}"))?;
-        let again = undo(&sandbox, Some(settings), &[]);
+        let again = undo(sandbox, Some(settings), &[]);
         prop_assert!(again.status == Some(0), "{again}");
         idle(&after, &format!("the undo undone: {again}\nthe undo: {undone}\nthe run: {run}"))?;
         if *stays {
-            let once_more = undo(&sandbox, Some(settings), &[]);
+            let once_more = undo(sandbox, Some(settings), &[]);
             prop_assert!(once_more.status == Some(0), "{once_more}");
             idle(&before, &format!("undone for good: {once_more}"))?;
         }
@@ -134,42 +157,22 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>], stays: &[bool]) -> Result<(
 }
 
 fn refuse(settings: &Settings, rounds: &[Vec<Step>]) -> Result<(), TestCaseError> {
-    let sandbox = Sandbox::new();
-    let sides = [&sandbox.a, &sandbox.b];
-    let mut clock = begin(&sandbox);
-    fine(&quick(&sandbox, settings).run());
+    let mut history = Played::begin(settings);
     for round in rounds {
-        for step in round {
-            clock.step([&sandbox.a.root, &sandbox.b.root], step);
-        }
-        let before = both(sides);
-        let run = quick(&sandbox, settings).arg("--force-delete").run();
-        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
-        let after = both(sides);
-        if before == after {
-            continue;
-        }
-        let undone = undo(&sandbox, Some(settings), &[]);
-        let found = both(sides);
+        let Some(Ran { before, after, .. }) = history.play(round)? else { continue };
+        let undone = undo(&history.sandbox, Some(settings), &[]);
+        let found = history.both();
         match undone.status {
             Some(0) => prop_assert!(found == before, "{undone}\n{}", difference(&before, &found)),
             Some(1) => {
                 prop_assert!(undone.stderr.contains("cannot be put back"), "{undone}");
                 prop_assert!(found == after, "{undone}\n{}", difference(&after, &found));
-                let forced = undo(&sandbox, Some(settings), &["--force"]);
+                let forced = undo(&history.sandbox, Some(settings), &["--force"]);
                 prop_assert!(forced.status == Some(2), "{forced}");
             }
             _ => prop_assert!(false, "{undone}"),
         }
-        let now = both(sides);
-        let run = quick(&sandbox, settings).arg("--force-delete").run();
-        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
-        let found = both(sides);
-        prop_assert!(
-            found == now,
-            "the next run did something:\n{}\n{run}",
-            difference(&now, &found)
-        );
+        history.idle(&history.both(), "undone as far as that can be")?;
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //! keeps what it is sent.
 #![allow(dead_code)]
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -54,20 +53,12 @@ pub struct HttpsServer {
 
 impl HttpsServer {
     pub fn start(answer: Answer) -> Self {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (tls, certificate) = super::tls::server(&["localhost"]);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(answer));
         let (send, got) = mpsc::channel();
-        let (tls, with) = (Arc::new(tls), Arc::clone(&answer));
+        let with = Arc::clone(&answer);
         // ends with the process: nothing waits for it
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -76,7 +67,7 @@ impl HttpsServer {
                 std::thread::spawn(move || serve(stream, tls, answer, &send));
             }
         });
-        HttpsServer { address, certificate: made.cert.pem(), answer, got }
+        HttpsServer { address, certificate, answer, got }
     }
 
     pub fn answer(&self, answer: Answer) {

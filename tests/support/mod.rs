@@ -17,5 +17,6 @@ pub mod sandbox;
 pub mod schema;
 pub mod smtp;
 pub mod sshd;
+pub mod tls;
 pub mod trees;
 pub mod ways;

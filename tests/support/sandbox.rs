@@ -205,6 +205,12 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+/// It ended well, with nothing to warn of.
+#[track_caller]
+pub fn fine(run: &Outcome) {
+    assert_eq!(run.status, Some(0), "{run}");
+}
+
 /// Shows all of it, for the message of a failed assertion.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

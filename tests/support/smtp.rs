@@ -3,7 +3,6 @@
 
 #![allow(dead_code)]
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -106,18 +105,9 @@ impl SmtpServer {
     pub fn start(behaviour: Behaviour) -> SmtpServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
+        let (tls, certificate) = super::tls::server(&["localhost", "127.0.0.1"]);
         let (mailbox, over) = (Arc::new(Mailbox::default()), Arc::new(AtomicBool::new(false)));
-        let host = Host { behaviour, tls: Arc::new(tls), mailbox: mailbox.clone() };
+        let host = Host { behaviour, tls, mailbox: mailbox.clone() };
         let ended = over.clone();
         let thread = std::thread::spawn(move || {
             let mut silent = Vec::new();
@@ -133,7 +123,7 @@ impl SmtpServer {
                 }
             }
         });
-        SmtpServer { address, certificate: made.cert.pem(), mailbox, over, thread: Some(thread) }
+        SmtpServer { address, certificate, mailbox, over, thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {

@@ -169,6 +169,14 @@ pub fn details(tree: &Tree) -> String {
     show(tree, true)
 }
 
+/// Names, kinds, contents, modes and times, those of directories too.
+pub fn whole(tree: &Tree) -> Vec<String> {
+    let line = |(path, node): (&Vec<u8>, &Node)| {
+        format!("{} {:?} {:o} {:?}", escape(path), node.what, node.mode, node.mtime)
+    };
+    tree.iter().map(line).collect()
+}
+
 /// The same text as [`contents`] would give for a tree made from it: escapes, order,
 /// parents.
 pub fn normal(text: &str) -> String {
