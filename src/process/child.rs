@@ -1,6 +1,6 @@
 //! A child that lives beside us: a control shell, a watcher, a remote shell for rsync.
 
-use super::stop::Waker;
+use super::stop::{self, Waker};
 use super::{Command, Exit, ProcessError, Stop, StopReason, Stream, fault, landlock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -74,6 +74,7 @@ impl Group {
             builder.current_dir(dir);
         }
         builder.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        stop::keep_exit_statuses().map_err(|e| ProcessError::io(command, "watch", e))?;
         let (exited, tell) = io::pipe().map_err(|e| ProcessError::io(command, "watch", e))?;
         let child = match &command.writes_inside {
             Some(dir) => landlock::spawn_inside(dir, &mut builder),
@@ -149,8 +150,9 @@ impl Group {
         if self.status.is_some() {
             return;
         }
-        // a failure means that somebody else has reaped it, which is an end as well
-        self.status = Some(self.child.wait().unwrap_or_default());
+        // If its status cannot be read, it has ended all the same, but not known to be well.
+        let unknown = ExitStatus::from_raw(Signal::KILL.as_raw());
+        self.status = Some(self.child.wait().unwrap_or(unknown));
         if self.phase == Phase::Running {
             self.phase = Phase::Lingering(Instant::now() + LINGER);
         }

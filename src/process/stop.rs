@@ -1,7 +1,7 @@
 //! The request to end a run early, which everybody who waits hears.
 
 use super::StopReason;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -220,6 +220,19 @@ impl<F: FnMut()> Listener<F> {
             self.stop.request(StopReason::Signal(signal));
         }
     }
+}
+
+/// Makes sure that the system tells how children end. If this process was started with SIGCHLD
+/// ignored (`trap '' CHLD` of a shell, some service managers), it forgets their exit statuses; a
+/// handler that does nothing stops that. Children start with the default again.
+///
+/// # Errors
+/// The system refuses the handler.
+pub(super) fn keep_exit_statuses() -> io::Result<()> {
+    if ignored_signals() >> (SIGCHLD - 1) & 1 == 1 {
+        signal_hook::flag::register(SIGCHLD, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// The signals that are ignored now, as a bit mask; none where the system does not tell.

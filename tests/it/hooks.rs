@@ -172,3 +172,22 @@ fn what_a_command_prints_is_logged_with_verbose() {
         assert_eq!(run.stdout.contains("(VERBOSE):its words"), logged, "{run}");
     }
 }
+
+/// A shell's `trap '' CHLD`, and some service managers, start programs that way. The system then
+/// forgets how their children ended, which is no success.
+#[test]
+fn a_command_that_fails_is_known_to_have_failed_where_sigchld_is_ignored() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    let run = sandbox
+        .program("bash")
+        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_osync")])
+        .arg(format!("--initiator={}", sandbox.a.root.display()))
+        .arg(format!("--target={}", sandbox.b.root.display()))
+        .env("LOCAL_RUN_BEFORE_CMD", "exit 3")
+        .env("STOP_ON_CMD_ERROR", "yes")
+        .run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("status 3"), "{run}");
+    assert!(!sandbox.b.has("one"), "{run}");
+}
