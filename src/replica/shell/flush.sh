@@ -6,18 +6,30 @@
 # also tells when that failed; any other flushes all the machine has.
 do_flush() {
   set_links "${1-}"
-  way=
-  case $(sync --help 2>&1) in *' -f'*) way=-f ;; esac
-  if ! command -v sync >/dev/null 2>&1; then
-    way=missing
-  elif [ -z "$way" ]; then
-    sync 2>&1 || return 1
-  fi
+  find_sync
+  if [ "$way" = all ]; then sync 2>&1 || return 1; fi
   while datum; do
     # one that is gone since has nothing to be flushed
-    if [ "$way" = -f ] && enter_to_look "$datum"; then
+    if [ "$way" = one ] && enter_to_look "$datum"; then
       sync -f . 2>&1 || return 1
     fi
   done
   if [ "$way" = missing ]; then echo missing; else echo 'done'; fi
+}
+
+# find_sync: sets way to what there is: a sync of 'one' file system, of 'all', or 'missing'.
+find_sync() {
+  way=missing
+  command -v sync >/dev/null 2>&1 || return 0
+  case $(sync --help 2>&1) in *' -f'*) way=one ;; *) way=all ;; esac
+}
+
+# flush_here: the file system of this directory. Where nothing can do it, the flush of the whole
+# run has said so.
+flush_here() {
+  find_sync
+  case $way in
+    one) sync -f . 2>&1 ;;
+    all) sync 2>&1 ;;
+  esac
 }

@@ -105,7 +105,7 @@ remove_judged() {
   [ -d "./lock.old.$$" ] || rm -f "./lock.old.$$"
 }
 
-# set_run: the data are how the line of this task begins, and the line. The others stay.
+# set_run (with flush.sh): the data are how the line of this task begins, and the line. The others stay.
 do_set_run() {
   datum && key=$datum && datum && text=$datum || return 1
   datum
@@ -118,9 +118,7 @@ do_set_run() {
     esac
   done <./identity
   [ -n "$new" ] || { echo 'there is no identity' && return 1; }
-  write_file identity "$new$text" 2>&1 || return 1
-  # where there is no such command, the flush of the whole run has said so
-  sync ./identity . 2>/dev/null || sync 2>/dev/null || :
+  write_file identity "$new$text" 2>&1 && flush_here
 }
 
 do_set_identity() {

@@ -195,7 +195,8 @@ impl ShellReplica {
         datum(&mut data, mark.key().as_bytes());
         datum(&mut data, mark.to_line().as_bytes());
         data.extend_from_slice(b".\n");
-        let (status, answer) = self.ask(&[Piece::Lock], "set_run", &data, OnStop::Finish)?;
+        let (status, answer) =
+            self.ask(&[Piece::Lock, Piece::Flush], "set_run", &data, OnStop::Finish)?;
         if status != 0 {
             let said = String::from_utf8_lossy(&answer);
             let said = said.trim();

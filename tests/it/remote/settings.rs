@@ -225,3 +225,16 @@ fn a_token_opens_the_filter_and_a_wrong_one_does_not() {
     let written = format!("{}{}{}", done.stdout, done.stderr, task.sandbox.log());
     assert!(!written.contains(TOKEN), "{written}");
 }
+
+/// The number of a run is claimed only when it is on the disk over there.
+#[test]
+fn a_flush_of_the_identity_that_fails_over_there_is_told_with_its_side() {
+    let sync = "case $1 in --help) echo ' -f' ;; *) [ ! -f ./identity ] || { echo 'I/O error'; exit 1; } ;; esac";
+    let (task, _tools) = with_programs(&[("sync", sync)]);
+    fill(&task);
+    let run = task.run().run();
+    assert_eq!(run.status, Some(2), "{run}");
+    let told = |line: &str| line.contains("target") && line.contains("identity: I/O error");
+    assert!(run.stderr.lines().any(told), "{run}");
+    task.assert_in_step();
+}
