@@ -4,8 +4,8 @@ use super::history::local;
 use super::kept::{with_looked, with_versions};
 use super::pager::Page;
 use super::restore::said;
-use super::state_dir;
 use super::task_args::{Refused, TaskArgs, replica_path};
+use super::{Effect, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
@@ -321,7 +321,7 @@ fn take(
         if let Some(why) = done.iter().find_map(|one| one.failed.as_ref()) {
             return Err(format!("{}: {why}", to.shown()));
         }
-        let lines: Vec<String> = done.iter().map(|one| said(one, side, false)).collect();
+        let lines: Vec<String> = done.iter().map(|one| said(one, side, Effect::Done)).collect();
         Ok(lines.join("\n"))
     });
     let line = line.map_err(anyhow::Error::msg)?;

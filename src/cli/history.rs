@@ -180,14 +180,22 @@ fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<String>, Jo
             let mut changes = journal.changes_of_path(path)?;
             changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
             changes.truncate(limit(args));
-            lines.extend(told_changes(&changes, Some(path), args.json));
+            lines.extend(match args.json {
+                true => json_lines(&changes),
+                false => text_of_path(&changes, path),
+            });
         }
         return Ok(lines);
     }
     if let Some(number) = args.run {
         let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
         let changes = journal.changes_of_run(number)?;
-        return Ok(told_run(number, runs.first(), &changes, args.json));
+        return Ok(match (runs.first(), args.json) {
+            (Some(run), true) => [vec![run_json(run).to_string()], json_lines(&changes)].concat(),
+            (Some(run), false) => text_of_run(run, &changes),
+            (None, true) => Vec::new(),
+            (None, false) => vec![format!("there is no run {number} in the journal")],
+        });
     }
     let only = if args.failed { Only::Failed } else { Only::All };
     let limit = Some(limit(args) as u64);
@@ -241,50 +249,31 @@ fn run_line(run: &RecordedRun) -> String {
     )
 }
 
-fn told_run(
-    number: i64,
-    run: Option<&RecordedRun>,
-    changes: &[RecordedChange],
-    as_json: bool,
-) -> Vec<String> {
-    let Some(run) = run else { return vec![format!("there is no run {number} in the journal")] };
-    if as_json {
-        let mut lines = vec![run_json(run).to_string()];
-        lines.extend(told_changes(changes, None, true));
-        return lines;
-    }
+fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<String> {
+    let began = local(run.run.began, "%Y-%m-%d %H:%M:%S");
     let mut lines = vec![
-        format!("Run {number}, {}: {}", local(run.run.began, "%Y-%m-%d %H:%M:%S"), did(run)),
+        format!("Run {}, {began}: {}", run.number, did(run)),
         format!("  result: {}; begun by: {}", result(run.run.status), run.run.cause),
     ];
     lines.extend(run.run.problems.iter().map(|problem| format!("  problem: {problem}")));
-    lines.extend(told_changes(changes, None, false));
+    lines.extend(changes.iter().filter_map(|recorded| change_line(&recorded.change)));
     lines
 }
 
-fn told_changes(changes: &[RecordedChange], path: Option<&RelPath>, as_json: bool) -> Vec<String> {
-    if as_json {
-        return changes.iter().map(|change| recorded_json(change).to_string()).collect();
+fn json_lines(changes: &[RecordedChange]) -> Vec<String> {
+    changes.iter().map(|change| recorded_json(change).to_string()).collect()
+}
+
+fn text_of_path(changes: &[RecordedChange], path: &RelPath) -> Vec<String> {
+    let line = |recorded: &RecordedChange| {
+        let began = local(recorded.began, "%Y-%m-%d %H:%M:%S");
+        Some(format!("{:>5}  {began}{}", recorded.run, change_line(&recorded.change)?))
+    };
+    let lines: Vec<String> = changes.iter().filter_map(line).collect();
+    if lines.is_empty() {
+        return vec![format!("nothing that happened to {} is recorded", path.shown())];
     }
-    let shown: Vec<String> = changes
-        .iter()
-        .filter_map(|recorded| {
-            let line = change_line(&recorded.change)?;
-            Some(match path {
-                Some(_) => {
-                    let began = local(recorded.began, "%Y-%m-%d %H:%M:%S");
-                    format!("{:>5}  {began}{line}", recorded.run)
-                }
-                None => line,
-            })
-        })
-        .collect();
-    match path {
-        Some(path) if shown.is_empty() => {
-            vec![format!("nothing that happened to {} is recorded", path.shown())]
-        }
-        _ => shown,
-    }
+    lines
 }
 
 /// One line about a change; none about the time of a directory.

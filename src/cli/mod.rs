@@ -246,6 +246,23 @@ fn state_dir(config: &Config) -> anyhow::Result<StateDir> {
     }
 }
 
+/// Whether what a command tells of was done, or would be (`--dry`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Done,
+    Planned,
+}
+
+impl Effect {
+    fn of(config: &Config) -> Self {
+        if config.flags.dry { Effect::Planned } else { Effect::Done }
+    }
+
+    fn is_planned(self) -> bool {
+        self == Effect::Planned
+    }
+}
+
 fn bad_usage(problem: &str) -> ExitCode {
     complain(&format!("{problem} (see osync --help)"));
     ExitCode::from(USAGE)

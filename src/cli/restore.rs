@@ -3,7 +3,7 @@
 use super::history::{iso, local, moment};
 use super::kept::with_versions;
 use super::task_args::{Refused, TaskArgs, replica_path};
-use super::{ERROR, complain};
+use super::{ERROR, Effect, complain};
 use crate::config::Environment;
 use crate::reconcile::versions::{Choice, Held};
 use crate::report::words;
@@ -91,7 +91,8 @@ pub fn run(args: &RestoreArgs, environment: &Environment) -> anyhow::Result<Exit
         (_, _, Some(run)) => Asked::BeforeRun(run),
         _ => Asked::Newest,
     };
-    let done = with_versions(&config, |versions| restore(versions, &paths, asked, args));
+    let effect = Effect::of(&config);
+    let done = with_versions(&config, |versions| restore(versions, &paths, asked, effect, args));
     let lines = done.map_err(anyhow::Error::msg)?;
     lines.said.iter().for_each(|line| super::print(&format!("{line}\n")));
     lines.failed.iter().for_each(|line| complain(line));
@@ -117,6 +118,7 @@ fn restore(
     versions: &mut Versions<'_>,
     paths: &[RelPath],
     asked: Asked,
+    effect: Effect,
     args: &RestoreArgs,
 ) -> Result<Lines, String> {
     let side = Side::from(args.side);
@@ -139,18 +141,17 @@ fn restore(
     if let Some(dir) = &args.to {
         for (path, items) in &chosen {
             let dir = Path::new(dir);
-            let to = if args.dry {
-                versions.place_of_copy(dir, path)?
-            } else {
-                versions.copy_to(dir, path, items)?
+            let to = match effect {
+                Effect::Planned => versions.place_of_copy(dir, path)?,
+                Effect::Done => versions.copy_to(dir, path, items)?,
             };
             lines.said.push(match args.json {
                 true => json!({
-                    "path": path.shown(), "copied_to": to.to_string_lossy(), "dry": args.dry,
+                    "path": path.shown(), "copied_to": to.to_string_lossy(), "dry": effect.is_planned(),
                 })
                 .to_string(),
                 false => {
-                    let verb = if args.dry { "would be copied" } else { "copied" };
+                    let verb = if effect.is_planned() { "would be copied" } else { "copied" };
                     format!("{}: {verb} to {}", path.shown(), to.display())
                 }
             });
@@ -161,8 +162,8 @@ fn restore(
     for restored in versions.put_back(side, &items)? {
         match &restored.failed {
             Some(why) => lines.failed.push(format!("{}: not restored: {why}", restored.to.shown())),
-            None if args.json => lines.said.push(as_json(&restored, side, args.dry).to_string()),
-            None => lines.said.push(said(&restored, side, args.dry)),
+            None if args.json => lines.said.push(as_json(&restored, side, effect).to_string()),
+            None => lines.said.push(said(&restored, side, effect)),
         }
     }
     if lines.said.is_empty() && lines.failed.is_empty() && !args.json {
@@ -172,9 +173,12 @@ fn restore(
 }
 
 /// One line about something that is back.
-pub(super) fn said(restored: &Restored, side: Side, is_dry: bool) -> String {
+pub(super) fn said(restored: &Restored, side: Side, effect: Effect) -> String {
     let Held { side: from, kept, at, .. } = &restored.held;
-    let verb = if is_dry { "would be restored" } else { "restored" };
+    let (verb, verb_aside) = match effect {
+        Effect::Planned => ("would be restored", "would be kept"),
+        Effect::Done => ("restored", "is kept"),
+    };
     let mut line = restored.to.shown();
     if restored.below > 0 {
         line.push_str(&format!(" and {} below", words::counted(restored.below, "entry")));
@@ -188,13 +192,12 @@ pub(super) fn said(restored: &Restored, side: Side, is_dry: bool) -> String {
         line.push_str(&format!(" (kept since {})", local(at * 1000, "%Y-%m-%d %H:%M:%S")));
     }
     if let Some(aside) = &restored.aside {
-        let verb = if is_dry { "would be kept" } else { "is kept" };
-        line.push_str(&format!("; what was there {verb} as {}", aside.shown()));
+        line.push_str(&format!("; what was there {verb_aside} as {}", aside.shown()));
     }
     line
 }
 
-fn as_json(restored: &Restored, side: Side, is_dry: bool) -> Value {
+fn as_json(restored: &Restored, side: Side, effect: Effect) -> Value {
     let Held { side: from, kept, run, at } = &restored.held;
     json!({
         "path": restored.to.shown(),
@@ -206,6 +209,6 @@ fn as_json(restored: &Restored, side: Side, is_dry: bool) -> Value {
         "kept_at": at.and_then(|at| iso(at * 1000)),
         "run": run,
         "aside": restored.aside.as_ref().map(RelPath::shown),
-        "dry": is_dry,
+        "dry": effect.is_planned(),
     })
 }

@@ -1,9 +1,9 @@
 //! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
 
 use super::history::{change_json, change_line};
-use super::print;
 use super::sync::run_once;
 use super::task_args::{Refused, TaskArgs};
+use super::{Effect, print};
 use crate::config::Environment;
 use crate::report::words;
 use crate::task::intent::Intent;
@@ -60,18 +60,18 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
     let unless_whole = if args.force { UnlessWhole::DoTheRest } else { UnlessWhole::Refuse };
     let outcome = run_once(&config, started, Intent::Undo(UndoRequest { run, unless_whole }));
     if let Some(undone) = &outcome.undone {
-        let told = if args.json {
-            as_json(undone, config.flags.dry)
-        } else {
-            told(undone, config.flags.dry)
-        };
+        let effect = Effect::of(&config);
+        let told = if args.json { as_json(undone, effect) } else { told(undone, effect) };
         told.iter().for_each(|line| print(&format!("{line}\n")));
     }
     Ok(ExitCode::from(outcome.status))
 }
 
-fn told(undone: &Undone, is_dry: bool) -> Vec<String> {
-    let verb = if is_dry { "Undoing run" } else { "Undone: run" };
+fn told(undone: &Undone, effect: Effect) -> Vec<String> {
+    let verb = match effect {
+        Effect::Planned => "Undoing run",
+        Effect::Done => "Undone: run",
+    };
     let mut lines = vec![match undone.changes.len() {
         0 => format!("{verb} {}: nothing of it is left to undo", undone.run),
         _ => format!("{verb} {}", undone.run),
@@ -84,14 +84,14 @@ fn told(undone: &Undone, is_dry: bool) -> Vec<String> {
     lines
 }
 
-fn as_json(undone: &Undone, is_dry: bool) -> Vec<String> {
+fn as_json(undone: &Undone, effect: Effect) -> Vec<String> {
     let mut lines: Vec<String> = undone
         .changes
         .iter()
         .map(|change| {
             let mut line = change_json(change);
             line["undoes"] = json!(undone.run);
-            line["dry"] = json!(is_dry);
+            line["dry"] = json!(effect.is_planned());
             line.to_string()
         })
         .collect();
