@@ -1,7 +1,7 @@
 //! A replica behind ssh, without an agent: one `sh` over one connection (spec 5).
 //!
 //! The scripts are `shell/*.sh`; the other files here are what stands on our side of the
-//! line: [`channel`](shell/channel.rs) frames, `encode` and `ops` make data, `record`,
+//! line: `channel` frames, `encode` and `ops` make data, `record`,
 //! `answer` and `listing` read it.
 
 mod abilities;
