@@ -146,7 +146,7 @@ impl Schedule {
         self.tasks.get(index).map_or(0, |task| task.runs)
     }
 
-    /// How the last run of each task ended; none for those that had no turn.
+    /// How the last run of each task ended; `None` for those that had no turn.
     pub fn results(&self) -> impl Iterator<Item = Option<RunEnd>> + '_ {
         self.tasks.iter().map(|task| task.last)
     }

@@ -89,7 +89,7 @@ fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<String>, Stri
     })
 }
 
-/// Until when a version is kept, in milliseconds; none: for ever, or nothing tells.
+/// Until when a version is kept, in milliseconds; `None`: for ever, or nothing tells.
 fn kept_until(held: &Held, config: &Config) -> Option<i64> {
     let days = match held.kept.keep {
         Keep::Backup => config.policy.backup_days,
@@ -276,7 +276,7 @@ fn text_of_path(changes: &[RecordedChange], path: &RelPath) -> Vec<String> {
     lines
 }
 
-/// One line about a change; none about the time of a directory.
+/// One line about a change; `None` for the time of a directory, which is not shown.
 pub(super) fn change_line(change: &Change) -> Option<String> {
     if change.action == Action::Times {
         return None;

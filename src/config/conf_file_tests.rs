@@ -226,7 +226,7 @@ proptest! {
     }
 }
 
-/// What `sh` makes of a file: A and B, each behind a NUL; none if it is not content.
+/// What `sh` makes of a file: A and B, each behind a NUL; `None` if it is not content.
 fn by_sh(shell: &str, text: &str) -> Option<Vec<u8>> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();

@@ -125,7 +125,7 @@ pub fn obsolete(name: &str) -> Option<&'static Obsolete> {
     OBSOLETE.iter().find(|old| old.name == name)
 }
 
-/// A key of an older version that is none any more.
+/// A key of an older version that this one no longer has.
 #[derive(Debug)]
 pub struct Obsolete {
     /// The old name.

@@ -33,7 +33,7 @@ struct Fence(landlock::RulesetCreated);
 
 #[cfg(target_os = "linux")]
 impl Fence {
-    /// One that leaves a directory open; none if there is no Landlock (or no directory).
+    /// One that leaves a directory open; `None` if there is no Landlock (or no directory).
     fn around(dir: &Path) -> Option<Self> {
         use landlock::{
             ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,

@@ -235,7 +235,7 @@ pub(super) fn keep_exit_statuses() -> io::Result<()> {
     Ok(())
 }
 
-/// The signals that are ignored now, as a bit mask; none where the system does not tell.
+/// The signals that are ignored now, as a bit mask; `None` where the system does not tell.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     parse_ignored(&status)

@@ -915,7 +915,7 @@ impl Rules {
 }
 
 /// Which of two files of different content is the whole one, if a run was broken off while it
-/// brought the one to the side `to`; none: both may be whole, and the times of edits count.
+/// brought the one to the side `to`; `None`: both may be whole, and the times of edits count.
 pub(super) fn whole(entries: Pair<&Entry>, to: Side) -> Option<Side> {
     if entries.iter().any(|(_, entry)| entry.kind != Kind::File) {
         return None;

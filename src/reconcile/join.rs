@@ -628,7 +628,7 @@ fn whole(trees: &Pair<Tree>, mut part: Part<'_>) -> Result<bool, Damaged> {
     Ok(true)
 }
 
-/// The directories in a directory, in order; none if something differs there from the next block
+/// The directories in a directory, in order; `None` if something differs there from the next block
 /// of the baseline.
 pub(super) fn recorded_below(
     trees: &Pair<Tree>,

@@ -24,7 +24,7 @@ pub enum RecordError {
 pub struct Achieved {
     /// Paths where something planned did not come about: their old baseline stays.
     pub failed: BTreeSet<PathId>,
-    /// Entries that were touched, as they were read again afterwards; none: gone.
+    /// Entries that were touched, as they were read again afterwards; `None`: gone.
     pub fresh: Pair<Fresh>,
     /// Sources that went on changing, as they were when they were sent.
     pub sent_as: BTreeMap<PathId, Entry>,

@@ -170,7 +170,7 @@ fn spread(plan: &Plan, left: &mut [bool]) {
     }
 }
 
-/// The words for a verdict; none if nothing is to be done.
+/// The words for a verdict; `None` if nothing is to be done.
 fn step(verdict: &Verdict) -> Option<Step> {
     let mut words = Vec::new();
     match verdict.act {

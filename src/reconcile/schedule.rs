@@ -175,7 +175,7 @@ fn touched(plan: &Plan) -> Vec<Pair<bool>> {
     touched
 }
 
-/// The time that a directory gets on a side when all else is done there; none if it
+/// The time that a directory gets on a side when all else is done there; `None` if it
 /// already has it and keeps it.
 fn dir_time(
     facts: &Facts<'_>,
@@ -216,7 +216,7 @@ fn dir_time(
     }
 }
 
-/// The time of the side whose entry changed, the newer one if both did; none: each side
+/// The time of the side whose entry changed, the newer one if both did; `None`: each side
 /// keeps its own.
 fn wanted_time(
     facts: &Facts<'_>,

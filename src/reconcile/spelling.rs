@@ -31,7 +31,7 @@ pub struct Respelling {
 /// What came of looking at the spellings.
 #[derive(Debug, Default)]
 pub struct Spelled {
-    /// The baseline in the spelling of the trees; none if it is as it was.
+    /// The baseline in the spelling of the trees; `None` if it is as it was.
     pub baseline: Option<Baseline>,
     /// What is to be renamed for it, directories before what lies below them.
     pub respellings: Vec<Respelling>,

@@ -17,7 +17,7 @@ pub struct Facts<'a> {
     pub trees: &'a Pair<Tree>,
     /// Paths that something has touched since the run, on whichever side.
     pub touched: &'a Touched,
-    /// What is kept at a place of a side; none: nothing is there.
+    /// What is kept at a place of a side; `None`: nothing is there.
     pub kept: &'a dyn Fn(Side, &KeptPlace) -> Option<KeptTree>,
 }
 

@@ -45,7 +45,7 @@ impl Acl {
             .all(|(whom, _)| matches!(whom, Whom::Owner | Whom::OwningGroup | Whom::Others))
     }
 
-    /// The bytes of `system.posix_acl_access` or `…_default`; none: they are no list.
+    /// The bytes of `system.posix_acl_access` or `…_default`; `None`: they are no list.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (version, entries) = bytes.split_first_chunk::<4>()?;
@@ -91,7 +91,7 @@ impl Acl {
     }
 
     /// Takes in one line of `getfacl -n`, without a leading `default:`: `user:1000:rw-`.
-    /// False: it is none.
+    /// False if it is not such a line.
     pub fn learn(&mut self, line: &str) -> bool {
         let mut parts = line.split(':');
         let (Some(tag), Some(id), Some(bits), None) =

@@ -201,7 +201,7 @@ fn numbered(piece: &[u8]) -> Option<(i64, &[u8])> {
 }
 
 /// When a kept entry came, from what is recorded of it and when a directory above it came
-/// whole; none: nothing tells.
+/// whole; `None`: nothing tells.
 ///
 /// Whoever puts something there without a record (osync 1.3, an older version) leaves a ctime
 /// that is later than what is recorded of an earlier one of the name: the later counts. A

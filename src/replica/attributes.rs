@@ -21,9 +21,9 @@ const DEFAULT: &[u8] = b"system.posix_acl_default";
 /// What an entry has beyond mode, owner and group.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Attributes {
-    /// The access control list; none: nothing beyond the mode.
+    /// The access control list; `None`: nothing beyond the mode.
     pub access: Option<Acl>,
-    /// What new entries of a directory get; none: nothing.
+    /// What new entries of a directory get; `None`: nothing.
     pub default: Option<Acl>,
     /// Extended attributes: values by name.
     pub named: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -62,9 +62,9 @@ impl Wanted {
 /// How an entry's attributes become those of its counterpart.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AttributeChange {
-    /// The access control list, whole; none: it stays.
+    /// The access control list, whole; `None`: it stays.
     pub access: Option<Acl>,
-    /// The default list of a directory; none: it stays, an empty one: it goes.
+    /// The default list of a directory; `None`: it stays, an empty one: it goes.
     pub default: Option<Acl>,
     /// Extended attributes that are made or get another value.
     pub set: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -253,7 +253,7 @@ fn behind<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> Result<Vec<u8>> {
     Ok(path)
 }
 
-/// One attribute's value; none if it is not there.
+/// One attribute's value; `None` if it is not there.
 pub(super) fn value(path: &[u8], follow: bool, name: &[u8]) -> Result<Option<Vec<u8>>> {
     let read = |buffer: &mut [u8]| {
         if follow {

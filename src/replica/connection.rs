@@ -75,7 +75,7 @@ pub(super) struct Connection {
     has_answered: bool,
     /// Who is on the other side, for errors.
     speaker: &'static str,
-    /// Whoever says nothing at all for so long hangs; none: a long silence says nothing.
+    /// Whoever says nothing at all for so long hangs; `None`: a long silence says nothing.
     longest_silence: Option<Duration>,
     /// Bytes that travelled, for tests and measurements: out, back.
     pub travelled: (u64, u64),

@@ -24,7 +24,7 @@ pub struct Shelf {
 /// How an entry came.
 #[derive(Debug, Clone, Copy)]
 struct Came {
-    /// Seconds since the epoch; none: nothing tells.
+    /// Seconds since the epoch; `None`: nothing tells.
     at: Option<i64>,
     version: Version,
     /// With a directory that was moved there as a whole.
@@ -44,7 +44,7 @@ pub struct KeptVersion {
     pub path: RelPath,
     /// What it is.
     pub entry: Entry,
-    /// When it came, in seconds since the epoch; none: nothing tells.
+    /// When it came, in seconds since the epoch; `None`: nothing tells.
     pub came: Option<i64>,
     /// Whether no run may replace it.
     pub version: Version,
@@ -226,7 +226,7 @@ impl Shelf {
     }
 }
 
-/// A name without the date behind it, `.YYYY.MM.DD-HH.MM.SS` and perhaps a number; none: there
+/// A name without the date behind it, `.YYYY.MM.DD-HH.MM.SS` and perhaps a number; `None`: there
 /// is no date.
 fn without_date(name: &[u8]) -> Option<&[u8]> {
     const FORM: &[u8] = b".dddd.dd.dd-dd.dd.dd";

@@ -151,7 +151,7 @@ impl Holder {
 }
 
 impl LockedBy {
-    /// Reads `lock.by`; none if it is of no use.
+    /// Reads `lock.by`; `None` if it is of no use.
     #[must_use]
     pub fn parse(content: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(content).ok()?;

@@ -367,7 +367,7 @@ pub struct Prepared {
     pub can_chown: bool,
     /// What time it is there: what this run makes has a later ctime.
     pub now: Stamp,
-    /// What tells its file system from another; none if that cannot be found out.
+    /// What tells its file system from another; `None` if that cannot be found out.
     pub file_system: Option<String>,
     /// What tells this mount in this boot of its machine from every other one: as long as it is
     /// the same, no power cut has taken away what was written there. None where it cannot be
@@ -464,7 +464,7 @@ pub struct Unread {
 /// What has to be on the disk before a baseline claims it (8-knowing, "On the disk").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flush {
-    /// These alone, each with the directory that holds it; none: everything.
+    /// These alone, each with the directory that holds it; `None`: everything.
     pub paths: Option<Vec<RelPath>>,
     /// A directory on each file system below the root that is not the root's own.
     pub file_systems: Vec<RelPath>,
@@ -495,7 +495,7 @@ pub struct Cleaned {
     pub entries: u64,
     /// Bytes they held.
     pub bytes: u64,
-    /// Bytes of what is still kept; none where not all of it was looked at: on another machine,
+    /// Bytes of what is still kept; `None` where not all of it was looked at: on another machine,
     /// and where things are kept for ever.
     #[serde(skip)]
     pub kept: Option<u64>,
@@ -614,7 +614,7 @@ pub trait Replica: Send {
     fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError>;
 
     /// Looks again at everything below some paths, without a filter: one tree for each,
-    /// its root being the path itself; none where nothing is there.
+    /// its root being the path itself; `None` where nothing is there.
     ///
     /// # Errors
     /// The connection is lost.
@@ -623,7 +623,7 @@ pub trait Replica: Send {
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Tree>, PathError>>, ReplicaError>;
 
-    /// Looks again at some paths; none where nothing is there. In the order of the paths.
+    /// Looks again at some paths; `None` where nothing is there. In the order of the paths.
     ///
     /// # Errors
     /// The connection is lost.
@@ -648,7 +648,7 @@ pub trait Replica: Send {
         scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
 
-    /// ACLs and extended attributes of some paths, those that the scan asked for; none
+    /// ACLs and extended attributes of some paths, those that the scan asked for; `None`
     /// where nothing is there. In the order of the paths.
     ///
     /// # Errors

@@ -91,7 +91,7 @@ impl Owners {
         unknown
     }
 
-    /// Takes in a number over there; none: nobody there has that name.
+    /// Takes in a number over there; `None`: nobody there has that name.
     pub fn learn_there(&mut self, who: (Whose, u32), number: Option<u32>) {
         self.there.insert(who, number.unwrap_or(who.1));
     }

@@ -58,7 +58,7 @@ pub struct ShellReplica {
     ssh: Ssh,
     stop: Stop,
     options: ShellOptions,
-    /// Where our copy of the last listing lies; none: nothing is cached.
+    /// Where our copy of the last listing lies; `None`: nothing is cached.
     cache: Option<PathBuf>,
     read_only: bool,
     root: PathBuf,

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct Failure(String);
 
 impl Failure {
-    /// The failure of a run; none if it ended with status 0.
+    /// The failure of a run; `None` if it ended with status 0.
     #[must_use]
     pub fn of<'p>(status: u8, problems: impl IntoIterator<Item = &'p Problem>) -> Option<Self> {
         if status == 0 {

@@ -99,7 +99,7 @@ impl Tally {
         }
     }
 
-    /// The worst level there was; none if nothing went wrong.
+    /// The worst level there was; `None` if nothing went wrong.
     #[must_use]
     pub fn worst(&self) -> Option<Level> {
         [

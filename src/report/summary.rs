@@ -30,11 +30,11 @@ pub trait Listing {
 pub struct ConflictLine {
     /// The path.
     pub path: RelPath,
-    /// Whose version is on both sides now; none if it was left alone.
+    /// Whose version is on both sides now; `None` if it was left alone.
     pub winner: Option<Side>,
     /// Why that side won, or why nothing was done: `it is newer`.
     pub why: String,
-    /// Where the other version is kept, for people; none if it was not kept.
+    /// Where the other version is kept, for people; `None` if it was not kept.
     pub kept_in: Option<String>,
 }
 
@@ -91,7 +91,7 @@ pub struct Frame {
     pub roots: Pair<PathBuf>,
     /// Bytes of content that went, or would go, to each side.
     pub bytes: Pair<u64>,
-    /// How long the run took; none in a dry run.
+    /// How long the run took; `None` in a dry run.
     pub duration: Option<Duration>,
 }
 

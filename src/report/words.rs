@@ -74,7 +74,7 @@ pub fn age(seconds: i64) -> String {
 }
 
 /// What a run did: `4 updates to the target, 2 to the initiator, 1 deletion, 1 move,
-/// 1 conflict, 3.1 MiB`; none if it did nothing.
+/// 1 conflict, 3.1 MiB`; `None` if it did nothing.
 #[must_use]
 pub fn what_was_done(counts: &Pair<Counts>, conflicts: u64) -> Option<String> {
     let mut parts = Vec::new();

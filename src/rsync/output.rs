@@ -356,7 +356,7 @@ fn is_of_rsync(line: &[u8]) -> bool {
     is_complaint(line) || own.iter().any(|start| line.starts_with(start))
 }
 
-/// A complaint's path, if it names one, and its words without the path; none for lines
+/// A complaint's path, if it names one, and its words without the path; `None` for lines
 /// that only repeat the exit status, and for what rsync puts right by itself.
 fn parse(line: &[u8]) -> Option<(Option<Vec<u8>>, String)> {
     let line = line.trim_ascii();

@@ -257,7 +257,7 @@ pub struct Done {
 pub struct Differs {
     /// The path.
     pub path: RelPath,
-    /// What each side has; none: nothing.
+    /// What each side has; `None`: nothing.
     pub looks: Pair<Option<Look>>,
 }
 
@@ -286,7 +286,7 @@ pub struct Change {
     pub before: Option<Look>,
     /// What is there since.
     pub after: Option<Look>,
-    /// Where the version from before is kept; none if it is not, or not any more.
+    /// Where the version from before is kept; `None` if it is not, or not any more.
     pub kept: Option<KeptPlace>,
     /// ACLs and extended attributes from before, where they were changed alone; in the words of
     /// whoever changed them.
@@ -302,11 +302,11 @@ pub struct Decided {
     pub winner: Side,
     /// Why, in words.
     pub reason: String,
-    /// The version that won; none: a deletion lost against nothing of this side.
+    /// The version that won; `None`: a deletion lost against nothing of this side.
     pub won: Option<Look>,
-    /// The version that lost; none: it had been deleted there.
+    /// The version that lost; `None`: it had been deleted there.
     pub lost: Option<Look>,
-    /// Where that is kept; none if it is not.
+    /// Where that is kept; `None` if it is not.
     pub kept: Option<KeptPlace>,
 }
 
@@ -466,7 +466,7 @@ impl Journal {
         dir.path().join(format!("history-{instance_id}.db"))
     }
 
-    /// Opens the journal to read it; none if the task has none yet.
+    /// Opens the journal to read it; `None` if the task has none yet.
     ///
     /// # Errors
     /// It is damaged, newer, or cannot be read.

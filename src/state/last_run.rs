@@ -22,7 +22,7 @@ pub struct LastRun {
     pub status: u8,
     /// How many paths it compared.
     pub compared: u64,
-    /// When the last run with status 0 or 2 ended; none yet: 0.
+    /// When the last run with status 0 or 2 ended; 0 before the first.
     pub last_success: i64,
     /// Since when every run has failed; 0: the last one did not.
     pub failing_since: i64,
@@ -77,7 +77,7 @@ impl LastRun {
 }
 
 impl StateStore {
-    /// What is known of the last run; none before the first.
+    /// What is known of the last run; `None` before the first.
     ///
     /// # Errors
     /// The file cannot be read, or is torn.

@@ -35,7 +35,7 @@ impl Channel {
 }
 
 impl StateStore {
-    /// What was told last; none if all was well, or if the file is torn.
+    /// What was told last; `None` if all was well, or if the file is torn.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -44,7 +44,7 @@ impl StateStore {
         Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// Notes what was told; none: that it is over.
+    /// Notes what was told; `None`: that it is over.
     ///
     /// # Errors
     /// The file cannot be written.

@@ -52,7 +52,7 @@ impl<'a> Told<'a> {
         self.applied.is_none_or(|applied| applied.achieved.succeeded(path_id))
     }
 
-    /// Where a side's version of a path is kept, or will be; none if it is not.
+    /// Where a side's version of a path is kept, or will be; `None` if it is not.
     fn kept_in(&self, side: Side, path_id: PathId) -> Option<String> {
         let place = match self.applied {
             Some(applied) => applied.kept[side].get(&path_id)?.path(),

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// The file systems of a run.
 #[derive(Debug, Default)]
 pub(super) struct FileSystems {
-    /// What tells each from another; none if it cannot be told.
+    /// What tells each from another; `None` if it cannot be told.
     pub ids: Pair<Option<String>>,
     /// What each can do.
     pub abilities: Pair<Abilities>,
@@ -188,7 +188,7 @@ impl Task<'_> {
         Ok(found)
     }
 
-    /// Whether entries are found under their other spellings; none: nothing tells.
+    /// Whether entries are found under their other spellings; `None`: nothing tells.
     fn is_folding(
         &mut self,
         side: Side,

@@ -93,7 +93,7 @@ pub struct Outcome {
     pub counts: Pair<Counts>,
     /// Paths changed on both sides.
     pub conflicts: Vec<ConflictLine>,
-    /// What was done, for the journal; none if nothing was to be recorded.
+    /// What was done, for the journal; `None` if nothing was to be recorded.
     pub done: Option<Done>,
     /// What the plan comes to (`osync plan`).
     pub work: Option<Work>,
@@ -101,7 +101,7 @@ pub struct Outcome {
     pub undone: Option<Undone>,
     /// How many paths were compared.
     pub compared: u64,
-    /// Bytes of what each side keeps in `backup/` and `deleted/`; none: not known.
+    /// Bytes of what each side keeps in `backup/` and `deleted/`; `None`: not known.
     pub kept: Pair<Option<u64>>,
     /// What was recorded, for the monitor, which compares with it what it notices.
     pub baseline: Option<Baseline>,

@@ -32,7 +32,7 @@ const BATCH: usize = 1000;
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct UndoRequest {
-    /// The run; none: the last one that changed anything.
+    /// The run; `None`: the last one that changed anything.
     pub run: Option<i64>,
     /// What is done if something can no longer be put back.
     pub unless_whole: UnlessWhole,

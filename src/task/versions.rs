@@ -30,7 +30,7 @@ const BATCH: usize = 1000;
 pub struct Versions<'a> {
     task: Task<'a>,
     shelves: Pair<Vec<Shelf>>,
-    /// What the journal tells; none: there is none.
+    /// What the journal tells; `None`: there is none.
     journal: Option<Journal>,
 }
 
@@ -278,7 +278,7 @@ impl<'a> Versions<'a> {
         items
     }
 
-    /// Moves what stands at a path of a side into `deleted/`. Says where it is kept; none: there
+    /// Moves what stands at a path of a side into `deleted/`. Says where it is kept; `None`: there
     /// was nothing.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //!
 //! The kernel does the watching (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`);
 //! where it cannot, each component is opened by itself with `O_NOFOLLOW | O_DIRECTORY`.
-//! Paths of any length can be opened; none of them needs more than two descriptors at once.
+//! Paths of any length can be opened; `None` of them needs more than two descriptors at once.
 
 use crate::tree::RelPath;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -34,7 +34,7 @@ pub(super) struct Walk<'a> {
     pub base: &'a RelPath,
     /// What to look at.
     pub look: Look,
-    /// What is excluded; none: nothing is.
+    /// What is excluded; `None`: nothing is.
     pub filter: Option<&'a Filter>,
     /// Whether osync's own two names at the very root are passed over, and work directories
     /// deeper down excluded.

@@ -100,7 +100,7 @@ impl WorkDir {
         }
     }
 
-    /// Reads a small file; none if it is not there.
+    /// Reads a small file; `None` if it is not there.
     pub fn read(&self, name: &str) -> std::io::Result<Option<Vec<u8>>> {
         Ok(self.read_with_stamp(name)?.map(|(content, _)| content))
     }
@@ -201,7 +201,7 @@ impl WorkDir {
         Ok(file)
     }
 
-    /// Removes a small file; none there is fine.
+    /// Removes a small file, if it is there.
     pub fn remove(&self, name: &str) -> Result<()> {
         match rustix::fs::unlinkat(&self.root, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -229,7 +229,7 @@ impl WorkDir {
     }
 }
 
-/// The identity in the first line of its file: one printable word; none: it is none.
+/// The identity in the first line of its file: one printable word; `None` for anything else.
 pub(in crate::replica) fn identity_of(content: &[u8]) -> Option<Identity> {
     let content = content.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let text = String::from_utf8_lossy(content);

@@ -23,7 +23,7 @@ pub(super) struct Last {
 }
 
 impl Last {
-    /// Opens it; none: there is none that could be used.
+    /// Opens it; `None`: there is none that could be used.
     pub fn open(path: &Path) -> Option<Self> {
         Self::read(path).ok().flatten()
     }
@@ -144,7 +144,7 @@ fn private(path: &Path) -> io::Result<File> {
 /// one beside it from the first piece on that says something new.
 pub(super) struct Keeper {
     last: Option<Last>,
-    /// Where the new one goes; none: it is not kept.
+    /// Where the new one goes; `None`: it is not kept.
     path: Option<PathBuf>,
     /// As long as every block was that of the last listing: how many.
     same: u32,

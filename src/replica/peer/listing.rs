@@ -302,7 +302,7 @@ pub(super) fn names_to_bytes(name: &ListingName, names: &[BlockName]) -> Vec<u8>
     bytes
 }
 
-/// Reads such a file; none if it is of another listing, or none.
+/// Reads such a file; `None` if it is of another listing, or none.
 pub(super) fn names_from_bytes(bytes: &[u8], wanted: &ListingName) -> Option<Vec<BlockName>> {
     let rest = bytes.strip_prefix(wanted.as_slice())?;
     let (names, []) = rest.as_chunks::<16>() else { return None };

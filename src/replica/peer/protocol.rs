@@ -153,7 +153,7 @@ pub enum Response {
     Cleaned(Cleaned),
     #[allow(missing_docs)]
     Hook(HookResult),
-    /// In the order of the request; none: nobody there has that name.
+    /// In the order of the request; `None`: nobody there has that name.
     Numbers(Vec<Option<u32>>),
     #[allow(missing_docs)]
     Watched(Watched),

@@ -36,9 +36,9 @@ const BETWEEN_WORDS: Duration = Duration::from_millis(200);
 pub struct Limits<'a> {
     /// Which directory a path may lead to: where it leads, or why it may not.
     pub place: &'a (dyn Fn(&Path) -> Result<PathBuf, String> + Sync),
-    /// Why no commands of the client's are run; none: they are.
+    /// Why no commands of the client's are run; `None`: they are.
     pub no_hooks: Option<&'static str>,
-    /// Why no links are followed; none: they are, if the client wants that.
+    /// Why no links are followed; `None`: they are, if the client wants that.
     pub no_following: Option<&'static str>,
     /// Watches a directory.
     pub watch: &'a Watch<'a>,

@@ -24,7 +24,7 @@ impl ShellReplica {
     }
 }
 
-/// Reads the answer; none: it is none.
+/// Reads the answer; `None` if it is malformed.
 pub(super) fn read(answer: &[u8], style: Style) -> Option<Abilities> {
     const RECORDS: &[u8] = b"\nrecords\n";
     let at = answer.windows(RECORDS.len()).position(|part| part == RECORDS)?;

@@ -82,7 +82,7 @@ pub(super) fn is_sum_of(bytes: &[u8], sum: &str) -> bool {
     checker.sum(bytes) == sum
 }
 
-/// Takes an answer apart; none: it is none, or not whole. Of changes it is not yet known
+/// Takes an answer apart; `None` if it is malformed or not whole. Of changes it is not yet known
 /// whether they fit.
 pub(super) fn take_apart(bytes: &[u8]) -> Option<Answer> {
     let mut rest = bytes;
@@ -196,7 +196,7 @@ fn next_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(line)
 }
 
-/// The new listing from the old one and what differs; none: they do not fit.
+/// The new listing from the old one and what differs; `None`: they do not fit.
 pub(super) fn apply_changes(old: &[u8], changes: &[u8], sum: &str) -> Option<Vec<u8>> {
     let (mut gone, mut new): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for line in lines(changes) {
@@ -233,7 +233,7 @@ pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|b| *b == b'\n').filter(|line| !line.is_empty())
 }
 
-/// The path that a complaint of find or stat is about, and the system's words; none if it is
+/// The path that a complaint of find or stat is about, and the system's words; `None` if it is
 /// about no path of the replica, or that is not certain: a complaint laid at the wrong door
 /// would leave the right path out of the listing without a word.
 pub(super) fn complaint(line: &[u8]) -> Option<(Vec<u8>, String)> {

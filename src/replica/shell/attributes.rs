@@ -40,7 +40,7 @@ pub(super) enum Reach {
 const FINE: [&str; 3] =
     ["Permission denied", "No such file or directory", "Operation not supported"];
 
-/// Reads an answer; none: it is none, or has no end.
+/// Reads an answer; `None` if it is malformed or has no end.
 pub(super) fn parse(bytes: &[u8], wanted: Wanted) -> Option<Told> {
     let mut told = Told::default();
     let (mut dir, mut path, mut of_lists) = (0, Vec::new(), true);

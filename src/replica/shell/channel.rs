@@ -112,7 +112,7 @@ impl Channel {
         Ok((channel, status))
     }
 
-    /// Sends a request with its data (which end in `.`; none: the request has no data) and
+    /// Sends a request with its data (which end in `.`; `None`: the request has no data) and
     /// hands over the answer's bytes as they come. Returns its status. `pieces` are what
     /// the remote shell must know for it; they travel once.
     ///

@@ -77,7 +77,7 @@ fn lines_of_a_listing(lines: &[u8]) {
     }
 }
 
-/// The tree that the lines of a listing are; none: they are not a whole one.
+/// The tree that the lines of a listing are; `None`: they are not a whole one.
 fn tree_of(lines: &[u8], style: Style, filter: Option<&Filter>) -> Option<Tree> {
     let listing = listing_from(lines, style).ok()?;
     let base = RelPath::root();
@@ -219,7 +219,7 @@ mod tests {
         format!("{rest}#rest {}\n", Checker::Sha256.sum(rest.as_bytes()))
     }
 
-    /// What the tree and the rest of an answer hold, as text; none: it is no answer.
+    /// What the tree and the rest of an answer hold, as text; `None`: it is no answer.
     fn told(answer: &[u8], old: &str) -> Option<String> {
         let mut answer = take_apart(answer)?;
         if answer.form == Form::Changes {

@@ -20,7 +20,7 @@ pub(super) struct Listing {
 
 /// How a listing is turned into a tree.
 pub(super) struct Rules<'a> {
-    /// What is excluded; none: nothing is, and nothing of ours is there.
+    /// What is excluded; `None`: nothing is, and nothing of ours is there.
     pub filter: Option<&'a Filter>,
     /// COPY_SYMLINKS: a link in the listing leads nowhere.
     pub copy_symlinks: bool,

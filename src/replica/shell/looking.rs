@@ -28,7 +28,7 @@ pub(super) struct Told {
     pub denied: Vec<RelPath>,
 }
 
-/// Reads an answer to `stat`; none: it is none. Each of the directories of the question begins
+/// Reads an answer to `stat`; `None` if it is malformed. Each of the directories of the question begins
 /// one of the answer, and what stands behind it are bare names in it, or itself.
 pub(super) fn told(
     answer: &[u8],

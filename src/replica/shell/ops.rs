@@ -198,7 +198,7 @@ fn times(stamp: Stamp) -> String {
     )
 }
 
-/// The answer to one operation; none: it is no answer.
+/// The answer to one operation; `None`: it is no answer.
 pub(super) fn answer(
     line: &str,
     op: &Op,

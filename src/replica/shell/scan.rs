@@ -292,7 +292,7 @@ impl ShellReplica {
             .collect()
     }
 
-    /// What there is at and below some paths, relative to each; none where nothing is.
+    /// What there is at and below some paths, relative to each; `None` where nothing is.
     pub(super) fn listings_below(
         &mut self,
         paths: &[RelPath],
@@ -426,7 +426,7 @@ pub(super) enum Block<'a> {
     Denied,
 }
 
-/// The answer to such a request; none: it is none, or not whole.
+/// The answer to such a request; `None` if it is malformed or not whole.
 pub(super) fn blocks(answer: &[u8]) -> Option<Vec<Block<'_>>> {
     let mut found = Vec::new();
     let mut rest = answer;

@@ -55,7 +55,7 @@ struct Coming {
     kind: Kind,
 }
 
-/// What an operation will keep; none: nothing, or a copy whose name is no other's.
+/// What an operation will keep; `None`: nothing, or a copy whose name is no other's.
 fn coming(op: &Op) -> Option<Coming> {
     match op {
         Op::SetAside { path, expect, keeping } => {

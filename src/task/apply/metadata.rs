@@ -223,7 +223,7 @@ fn only_compared(attributes: &mut Attributes, preserve: &Preserve) {
     }
 }
 
-/// The permission bits an entry gets from its counterpart; none: they stay.
+/// The permission bits an entry gets from its counterpart; `None`: they stay.
 fn wanted_mode(mine: &Entry, other: &Entry, preserve: &crate::config::Preserve) -> Option<u16> {
     if preserve.permissions {
         return (mine.mode != other.mode).then_some(other.mode);

@@ -229,7 +229,7 @@ impl Steps<'_, '_> {
         }
     }
 
-    /// What the sources look like now of what did not arrive as it was scanned; none: they are
+    /// What the sources look like now of what did not arrive as it was scanned; `None`: they are
     /// gone. They may have gone on changing, as a log does that grows.
     fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Option<Entry>> {
         let plan = self.apply.plan;

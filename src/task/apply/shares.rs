@@ -43,7 +43,7 @@ pub fn most() -> usize {
 }
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
-/// paths were given; none where one share is as good.
+/// paths were given; `None` where one share is as good.
 pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
     let total: usize = weighed.iter().map(|(_, weight)| weight).sum();
     let count = most.min(weighed.len()).min(total / LEAST);
