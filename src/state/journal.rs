@@ -932,7 +932,7 @@ fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
-/// A path of a row. One that leads out of the replica is none: nobody writes such a one.
+/// A path of a row. One that leads out of the replica is refused: no run writes such a path.
 fn path_at(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<RelPath>> {
     let bytes: Option<Vec<u8>> = row.get(at)?;
     Ok(bytes.and_then(|bytes| RelPath::new(bytes).ok()))

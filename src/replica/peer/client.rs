@@ -569,7 +569,7 @@ impl Replica for PeerReplica {
         }
         self.scanned = Some((wanted, rules));
         let mut scan =
-            scan.map_err(|no_tree| self.nonsense(&format!("its listing is none: {no_tree}")))?;
+            scan.map_err(|no_tree| self.nonsense(&format!("its listing makes no tree: {no_tree}")))?;
         self.translate(&mut scan.tree);
         if request.attributes.acl {
             self.translate_lists(&mut scan.tree)?;

@@ -202,7 +202,7 @@ impl TreeReader {
             let name = reader.string()?;
             // INVARIANT: a name leads nowhere else, and each stands in a directory once
             if name.is_empty() || matches!(name, b"." | b"..") {
-                return Err(reader.damaged("a name is none").into());
+                return Err(reader.damaged("a name is not valid").into());
             }
             if name.iter().any(|byte| matches!(byte, 0 | b'/')) {
                 return Err(reader.damaged("a name holds a slash or NUL").into());

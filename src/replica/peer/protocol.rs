@@ -266,7 +266,7 @@ pub enum BadFrame {
     #[error("a message of {0} bytes, more than there can be")]
     TooLong(usize),
     /// It holds no message, or something behind it.
-    #[error("a message that is none")]
+    #[error("a malformed message")]
     NoMessage,
 }
 

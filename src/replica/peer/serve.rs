@@ -461,7 +461,7 @@ impl<W: Write + Send> Server<'_, W> {
         if prepare.run.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.')
             || !prepare.run.starts_with(|first: char| first.is_ascii_digit())
         {
-            return Err(Failure::Told("the run has a name that is none".to_owned()));
+            return Err(Failure::Told("the name of the run is not valid".to_owned()));
         }
         let mut replica = LocalReplica::new(Side::Target, &place)
             .with_stop(stop.clone())
