@@ -568,8 +568,8 @@ impl Replica for PeerReplica {
             scan = self.scan_with(wanted, &rules, None, &seen)?;
         }
         self.scanned = Some((wanted, rules));
-        let mut scan =
-            scan.map_err(|no_tree| self.nonsense(&format!("its listing makes no tree: {no_tree}")))?;
+        let mut scan = scan
+            .map_err(|no_tree| self.nonsense(&format!("its listing makes no tree: {no_tree}")))?;
         self.translate(&mut scan.tree);
         if request.attributes.acl {
             self.translate_lists(&mut scan.tree)?;
