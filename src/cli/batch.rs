@@ -6,7 +6,7 @@ use crate::config::{Environment, Flags, Location, Output, Surroundings as _, Thi
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
 use crate::report::{Log, mail::mail_failure};
-use crate::task::notifying::tell_given_up;
+use crate::task::closing::tell_given_up;
 use anyhow::Context;
 use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};

@@ -3,12 +3,12 @@
 pub(crate) use super::peer::fuzzing as peer;
 pub(crate) use super::shell::fuzzing as remote;
 
-use super::arrivals::Arrivals;
-use super::host::{boot_time_in, started_in};
+use super::kept_versions::Arrivals;
 use super::local::work_dir::identity_of;
 use super::lock_policy::{
     Content, Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide,
 };
+use super::lock_policy::{boot_time_in, started_in};
 use super::temp::left_over;
 use super::{Acl, LockRequest};
 use crate::tree::Kind;

@@ -4,21 +4,14 @@
 //! Each operation on a path looks at the path again right before it changes something,
 //! and never follows a symbolic link out of the replica.
 
-mod acl;
-mod arrivals;
 mod attributes;
-mod cksum;
-mod connection;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod hook;
-pub mod host;
-mod kept_name;
 pub mod kept_versions;
 pub(crate) mod local;
 pub mod lock_policy;
-mod owners;
 pub mod peer;
 mod remote;
 mod shell;
@@ -26,10 +19,10 @@ pub mod temp;
 mod to_be_made;
 mod trials;
 
-pub use acl::{Acl, Whom};
-pub use arrivals::{Line as Arrived, Version};
+pub use attributes::{Acl, Whom};
 pub use attributes::{AttributeChange, Attributes, Wanted};
-pub use kept_name::{dated_kept_path, kept_path};
+pub use kept_versions::{Line as Arrived, Version};
+pub use kept_versions::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};
 pub use local::lock::{LockSeen, look_at_lock};
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
@@ -203,7 +196,7 @@ pub const REPLACED: &str = "replaced";
 /// A name for a run's own part of [`REPLACED`] that no other run has.
 #[must_use]
 pub fn private_name() -> String {
-    format!("{}.{}", host::now(), std::process::id())
+    format!("{}.{}", lock_policy::now(), std::process::id())
 }
 
 /// What a batch can ask of a replica, one entry each. Paths are never followed through

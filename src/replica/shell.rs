@@ -1,42 +1,32 @@
 //! A replica behind ssh, without an agent: one `sh` over one connection (spec 5).
 //!
-//! The scripts are `shell/*.sh`; the other files here are what stands on our side of the
-//! line: `channel` frames, `encode` and `ops` make data, `record`,
-//! `answer` and `listing` read it.
+//! The scripts are `shell/*.sh`; the other files here are what stands on our side of the line:
+//! `session` sends scripts and frames, `protocol` makes data and reads answers, the others are one
+//! subject each.
 
 mod abilities;
-mod answer;
-mod attributes;
-mod behind_links;
-mod channel;
-mod clean;
-mod encode;
-mod flushing;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-pub(super) mod greeting;
-mod hook;
 mod listing;
 mod locking;
 mod looking;
 mod ops;
-mod record;
-mod scan;
-mod scripts;
+mod protocol;
+pub(super) mod session;
 mod versions;
 
-use self::answer::Checker;
-use self::channel::{Channel, ChannelError, OnStop, Room};
-use self::greeting::Reached;
-use self::record::Style;
-use self::scripts::Piece;
+use self::protocol::Checker;
+use self::protocol::Style;
+use self::session::Piece;
+use self::session::Reached;
+use self::session::{Channel, ChannelError, OnStop, Room};
 use self::versions::Records;
-use super::owners::Owners;
+use super::attributes::Owners;
 use super::peer::client::Way;
 use super::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TakenLock, Trouble, Wanted, arrivals, host, in_work_dir, private_name,
+    ScanRequest, TakenLock, Trouble, Wanted, in_work_dir, kept_versions, lock_policy, private_name,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -401,7 +391,7 @@ impl Replica for ShellReplica {
         }
         self.learn_numbers(ops)?;
         let makes_room = self.what_makes_room(ops)?;
-        let suffix = arrivals::dated(host::now());
+        let suffix = kept_versions::dated(lock_policy::now());
         let mut pieces = vec![Piece::Look, Piece::Apply];
         if ops.iter().any(|op| matches!(op, Op::SetAttributes { .. })) {
             pieces.push(Piece::Attributes);

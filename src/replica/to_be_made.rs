@@ -4,7 +4,7 @@
 use super::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TakenLock, Trouble, Unread, Way, host, in_work_dir,
+    ScanRequest, TakenLock, Trouble, Unread, Way, in_work_dir, lock_policy,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -35,7 +35,7 @@ impl ToBeMade {
             free_kib: u64::MAX,
             created: false,
             can_chown: rustix::process::geteuid().is_root(),
-            now: host::stamp(),
+            now: lock_policy::stamp(),
             file_system: None,
             mount_session: None,
             way: Way::Here,

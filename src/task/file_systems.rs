@@ -2,7 +2,7 @@
 //! (spec 8, "What a file system can do").
 
 use super::Task;
-use super::outcome::Halt;
+use super::closing::Halt;
 use crate::config::Preserve;
 use crate::reconcile::spelling::{self, SpellingError};
 use crate::reconcile::{Plan, SpellingRules, newly_compared};

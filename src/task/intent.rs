@@ -2,7 +2,7 @@
 //! (spec 9, `osync plan`, `osync apply`).
 
 use super::Task;
-use super::outcome::Halt;
+use super::closing::Halt;
 use super::undo::UndoRequest;
 use crate::reconcile::Plan;
 use crate::reconcile::saved_plan::{Origin, SavedPlan};

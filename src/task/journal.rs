@@ -228,7 +228,7 @@ impl Task<'_> {
         let ended = SystemTime::now();
         let is_idle = done.changes.is_empty() && done.decided.is_empty();
         let mut open_conflicts = None;
-        if !is_idle || self.status() == super::outcome::ERROR {
+        if !is_idle || self.status() == super::closing::ERROR {
             open_conflicts = self.record_run(&store, done, ended);
             fault::point("journal written");
         }

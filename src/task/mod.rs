@@ -2,22 +2,15 @@
 
 mod apply;
 mod change_report;
-mod checksum;
-mod closing;
+pub mod closing;
 mod file_systems;
-mod flushing;
 pub mod hooks;
 pub mod intent;
 mod journal;
-mod left_overs;
-mod limits;
 mod look;
-pub mod notifying;
-pub mod outcome;
 pub mod preflight;
 mod recording;
 mod settle;
-mod turn;
 pub mod undo;
 pub mod versions;
 
@@ -36,15 +29,15 @@ use crate::state::{
     Action, Baseline, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
+use closing::{Halt, Outcome};
 use file_systems::FileSystems;
 use intent::Intent;
-use outcome::{Halt, Outcome};
+use preflight::{Turn, Wait};
 use recording::History;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
-use turn::{Turn, Wait};
 
 /// What a run needs beside its settings.
 #[derive(Clone, Copy)]
@@ -93,7 +86,7 @@ struct Task<'a> {
     /// What stands behind the names of what this run keeps.
     stamp: String,
     /// The word that the run begins, on its way.
-    start_ping: Option<notifying::Under>,
+    start_ping: Option<closing::Under>,
     outcome: Outcome,
 }
 
@@ -107,7 +100,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
 #[must_use]
 pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
-    let deadlines = limits::watch(config, &around);
+    let deadlines = preflight::watch(config, &around);
     let mut task = Task::new(config, around, intent);
     let halted = task.stages().err();
     drop(deadlines);

@@ -1,14 +1,18 @@
-//! What must be there before anything is touched (spec 7).
+//! What must be there before anything is touched, the time limits and the heartbeat of a run
+//! (spec 7), and waiting while another run holds a lock (spec 10).
 
 use super::Surroundings;
-use super::outcome::Halt;
-use crate::config::{Config, Location, SshLocation, Transport};
-use crate::process::{self, Command, Input, ProcessError, Stop};
-use crate::replica::{Prepared, Replica};
-use crate::report::Level;
+use super::closing::Halt;
+use crate::config::{Config, Location, SshLocation, Transport, WhenLocked};
+use crate::process::{self, Command, Deadlines, Input, Limits, ProcessError, Stop};
+use crate::replica::{Prepared, Replica, ReplicaError};
+use crate::report::mail::mail_soft_limit;
+use crate::report::{Event, Level, Reporter, spell};
 use crate::tree::{Pair, Side};
 use std::ffi::OsString;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// How long a ping may take.
 const PING_LIMIT: Duration = Duration::from_secs(10);
@@ -107,4 +111,107 @@ pub fn distinct(replicas: &Pair<Box<dyn Replica>>, config: &Config) -> Result<()
         )));
     }
     Ok(())
+}
+
+/// The clock of a run. Dropping it stops the clock and waits for a mail under way.
+pub struct Watch {
+    clock: Option<Deadlines>,
+    mail: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// Starts the clock of a run.
+pub fn watch(config: &Config, around: &Surroundings<'_>) -> Watch {
+    let limits = config.limits;
+    let limits =
+        Limits::from_seconds(around.started, limits.soft, limits.hard, limits.keep_logging);
+    let mail = Arc::new(Mutex::new(None));
+    let (settings, log, slot) = (config.clone(), Arc::clone(around.log), Arc::clone(&mail));
+    let on_soft = move || {
+        let text = format!(
+            "SOFT_MAX_EXEC_TIME ({} seconds) has passed; the run goes on",
+            settings.limits.soft
+        );
+        log.problem(Level::Warn, None, None, &text);
+        // A slow mail server must not hold up the clock.
+        let (settings, log) = (settings.clone(), Arc::clone(&log));
+        let letter = std::thread::spawn(move || mail_soft_limit(&settings, &log));
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(letter);
+    };
+    let log = Arc::clone(around.log);
+    let on_heartbeat = move |passed| log.tell(Event::Heartbeat("the run", passed));
+    let clock = match Deadlines::start(limits, around.stop, on_soft, on_heartbeat) {
+        Ok(deadlines) => Some(deadlines),
+        Err(error) => {
+            let text = format!("the time limits are not watched: {error}");
+            around.reporter().problem(Level::Warn, None, None, &text);
+            None
+        }
+    };
+    Watch { clock, mail }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.clock = None;
+        let letter = self.mail.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(letter) = letter {
+            // A panic there has been printed already.
+            let _ = letter.join();
+        }
+    }
+}
+
+/// How long it takes at most until a lock that is given back is noticed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The wait of one run.
+pub struct Turn {
+    when_locked: WhenLocked,
+    since: Instant,
+    tries: u32,
+}
+
+/// What is to be done now.
+pub enum Wait {
+    /// Try again after this time, and say this before.
+    For {
+        /// How long.
+        pause: Duration,
+        /// What is to be said, once.
+        word: Option<String>,
+    },
+    /// No more of it.
+    Over(Halt),
+}
+
+impl Turn {
+    /// Begins now.
+    pub fn new(when_locked: WhenLocked) -> Self {
+        Turn { when_locked, since: Instant::now(), tries: 0 }
+    }
+
+    /// After a try that found a lock held.
+    pub fn after(&mut self, busy: ReplicaError) -> Wait {
+        let limit = match self.when_locked {
+            WhenLocked::Fail => return Wait::Over(busy.into()),
+            WhenLocked::Skip => {
+                let text = format!("skipped, as another run is under way: {busy}");
+                return Wait::Over(Halt::Skipped(text));
+            }
+            WhenLocked::Wait(limit) => limit,
+        };
+        let waited = self.since.elapsed();
+        let left = limit.map(|limit| limit.saturating_sub(waited));
+        if left == Some(Duration::ZERO) {
+            let what = format!("{} (waited {})", busy.what, spell(waited));
+            return Wait::Over(Halt::Replica(ReplicaError { what, ..busy }));
+        }
+        let word = (self.tries == 0).then(|| match limit {
+            Some(limit) => format!("{busy}; waiting for its turn, {} at most", spell(limit)),
+            None => format!("{busy}; waiting for its turn"),
+        });
+        self.tries += 1;
+        let pause = Duration::from_millis(100 * u64::from(self.tries)).min(LONGEST_PAUSE);
+        Wait::For { pause: left.map_or(pause, |left| pause.min(left)), word }
+    }
 }

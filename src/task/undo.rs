@@ -6,7 +6,7 @@
 //! changes something.
 
 use super::Task;
-use super::outcome::Halt;
+use super::closing::Halt;
 use super::recording::History;
 use super::versions::{kept_place, place_of};
 use crate::process::fault;

@@ -6,7 +6,7 @@
 //! by rsync first, into the private place of this run, and renamed from there. What stands at
 //! the place is kept before; nothing happens before all of it is there.
 
-use super::outcome::Halt;
+use super::closing::Halt;
 use super::{Surroundings, Task};
 use crate::config::{Config, Preserve};
 use crate::process::fault;

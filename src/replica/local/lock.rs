@@ -9,10 +9,9 @@
 
 use super::look::Look;
 use super::openat_root::{Root, rename_to_free};
-use super::sweep::sweep;
+use super::work_dir::sweep;
 use super::work_dir::{LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
-use crate::replica::host;
 use crate::replica::lock_policy::{
     self, Content, Found, Holder, LockedBy, Origin, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
 };
@@ -98,8 +97,8 @@ pub(super) fn take(
 ) -> Result<(Locked, Held), LockError> {
     let pid = std::process::id();
     let holder = Holder { pid, instance_id: request.instance_id.clone() };
-    let here = host::origin();
-    let started = host::started(pid);
+    let here = lock_policy::origin();
+    let started = lock_policy::started(pid);
     let by = LockedBy { holder: holder.clone(), origin: here.clone(), started }.to_text();
     let content = holder.to_text();
     let turn = Turn::take(work).map_err(|e| LockError::Failed("take", e))?;
@@ -218,7 +217,7 @@ fn find(
     let Some((bytes, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
     let content = Content::parse(&bytes, instance_id);
     let by = work.read(LOCK_BY).ok().flatten().and_then(|text| LockedBy::parse(&text));
-    let before_boot = host::boot_time().is_some_and(|boot| changed < boot);
+    let before_boot = lock_policy::boot_time().is_some_and(|boot| changed < boot);
     let process = match &content {
         // Our own number, but we did not write it: its process is long gone.
         Content::Of(holder)
@@ -227,7 +226,7 @@ fn find(
         {
             Process::Gone
         }
-        Content::Of(holder) => host::process(holder.pid),
+        Content::Of(holder) => lock_policy::process(holder.pid),
         Content::Empty | Content::Malformed(_) => Process::Gone,
     };
     Ok(Some((Found { content, by, before_boot }, process, bytes)))
@@ -263,7 +262,7 @@ pub enum LockSeen {
 /// # Errors
 /// It cannot be read.
 pub fn look_at_lock(root: &Path, instance_id: &str) -> io::Result<LockSeen> {
-    let here = host::origin();
+    let here = lock_policy::origin();
     let request =
         LockRequest { instance_id: instance_id.to_owned(), force: false, stranger_resume: false };
     let work = match Root::open(root).and_then(|root| WorkDir::open_of_anybody(&root)) {
@@ -305,7 +304,7 @@ pub fn look_at_lock(root: &Path, instance_id: &str) -> io::Result<LockSeen> {
 /// Whether something happened within the time that a lock may be empty while it is written.
 fn is_fresh(since: i64) -> bool {
     let patience = i64::try_from(PATIENCE_WITH_EMPTY.as_secs()).unwrap_or(i64::MAX);
-    host::now().saturating_sub(since) <= patience
+    lock_policy::now().saturating_sub(since) <= patience
 }
 
 impl Held {
@@ -442,7 +441,7 @@ mod tests {
     #[test]
     fn a_lock_with_our_number_is_ours_only_with_the_lock_by_that_we_wrote() {
         let pid = std::process::id();
-        let here = host::origin();
+        let here = lock_policy::origin();
         let by = |holder: &str, boot: &str| {
             let (pid, instance) = holder.split_once('@').unwrap();
             format!("host={}\nboot={boot}\npid={pid}\ninstance={instance}\n", here.host)
@@ -468,7 +467,7 @@ mod tests {
         let (_, held) = take(&work, &of_task(), Judge::Here).unwrap();
         let by = std::fs::read(lock.with_file_name(LOCK_BY)).unwrap();
         let by = LockedBy::parse(&by).unwrap();
-        assert_eq!((by.holder.pid, by.origin), (std::process::id(), host::origin()));
+        assert_eq!((by.holder.pid, by.origin), (std::process::id(), lock_policy::origin()));
         held.release(&work).unwrap();
         assert_eq!(std::fs::read_dir(lock.parent().unwrap()).unwrap().count(), 0);
     }

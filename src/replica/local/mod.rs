@@ -3,21 +3,14 @@
 mod abilities;
 pub(super) mod apply;
 pub mod compare;
-mod copy;
-mod flush;
-mod list;
 pub(super) mod lock;
 pub(super) mod look;
 pub(super) mod openat_root;
-mod prepare;
 pub(super) mod scan;
-pub(super) mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 mod versions;
-mod walkers;
 pub(super) mod work_dir;
-pub(super) mod writable;
 
 use self::apply::LocalExecutor;
 pub(super) use self::lock::Judge;
@@ -31,7 +24,7 @@ use super::attributes::{self, Attributes, Wanted};
 use super::{
     Access, Arrived, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
     PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
-    Trouble, Unread, digest, hook, host, in_work_dir, private_name,
+    Trouble, Unread, digest, hook, in_work_dir, lock_policy, private_name,
 };
 use crate::config::Preserve;
 use crate::process::Stop;
@@ -324,7 +317,7 @@ impl Replica for LocalReplica {
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
-        let found = prepare::prepare(&self.location, access).map_err(|what| {
+        let found = work_dir::prepare(&self.location, access).map_err(|what| {
             let trouble = match self.location.symlink_metadata() {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Trouble::Missing,
                 _ => Trouble::Other,
@@ -530,7 +523,7 @@ impl Replica for LocalReplica {
         let Some(work) = self.open_work_dir()? else {
             return Ok(Cleaned { kept: Some(0), ..Cleaned::default() });
         };
-        versions::clean(&work, retention, host::now())
+        versions::clean(&work, retention, lock_policy::now())
             .map_err(|what| self.error(format!("cleaning old backups and deletions: {what}")))
     }
 

@@ -1,13 +1,10 @@
-//! The only way to a path of a local replica: relative to an open directory, and never
-//! through a symbolic link (spec 4, "Deleting").
-//!
-//! The kernel does the watching (`openat2` with `RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS`);
-//! where it cannot, each component is opened by itself with `O_NOFOLLOW | O_DIRECTORY`.
-//! Paths of any length can be opened; `None` of them needs more than two descriptors at once.
+//! Paths below a replica's root, opened name by name so that no link leads out of it, and access to
+//! what its owner may not write.
 
-use crate::tree::RelPath;
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use super::look;
+use crate::tree::{RelPath, Stamp};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::{Errno, Result};
 use std::path::Path;
 
@@ -215,6 +212,87 @@ fn rename_to_free_by_hand(
         Ok(_) => Err(Errno::EXIST),
         Err(Errno::NOENT) => rustix::fs::renameat(from, name, to, new_name),
         Err(other) => Err(other),
+    }
+}
+
+/// Acts; if that is refused for lack of permission, makes those of `dirs` writable that we
+/// own, acts once more, and gives them back their mode and time.
+///
+/// # Errors
+/// What the action says.
+pub(super) fn with_access<T>(
+    dirs: &[BorrowedFd<'_>],
+    mut act: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    match act() {
+        Err(Errno::ACCESS) => {}
+        result => return result,
+    }
+    let opened: Vec<Opened<'_>> = dirs.iter().filter_map(|dir| Opened::open(*dir)).collect();
+    if opened.is_empty() { Err(Errno::ACCESS) } else { act() }
+}
+
+/// A directory that is writable for as long as this lives.
+struct Opened<'d> {
+    dir: BorrowedFd<'d>,
+    mode: u16,
+    mtime: Stamp,
+}
+
+impl<'d> Opened<'d> {
+    fn open(dir: BorrowedFd<'d>) -> Option<Self> {
+        const WANTED: u16 = 0o300;
+        let seen = look::of_open(dir).ok()?;
+        let ours = seen.uid == rustix::process::geteuid().as_raw();
+        if !ours || seen.mode & WANTED == WANTED {
+            return None;
+        }
+        set_mode(dir, seen.mode | WANTED).ok()?;
+        Some(Opened { dir, mode: seen.mode, mtime: seen.mtime })
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        let _ = set_mtime_of_open(self.dir, self.mtime);
+        let _ = set_mode(self.dir, self.mode);
+    }
+}
+
+/// Sets the mode of what is open, `O_PATH` included; never of what a link points at,
+/// because an open link is refused by the system.
+///
+/// # Errors
+/// What the system says.
+pub(in crate::replica) fn set_mode(fd: impl AsFd, mode: u16) -> Result<()> {
+    let fd = fd.as_fd();
+    let mode = Mode::from_raw_mode(mode.into());
+    match rustix::fs::fchmod(fd, mode) {
+        Err(Errno::BADF) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::chmodat(CWD, path, mode, AtFlags::empty())
+        }
+        result => result,
+    }
+}
+
+fn set_mtime_of_open(fd: BorrowedFd<'_>, mtime: Stamp) -> Result<()> {
+    let times = only_mtime(mtime);
+    match rustix::fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH) {
+        Err(Errno::INVAL) => {
+            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+            rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())
+        }
+        result => result,
+    }
+}
+
+/// Times for the system: the time of access stays.
+#[must_use]
+pub(super) fn only_mtime(mtime: Stamp) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: mtime.secs(), tv_nsec: mtime.nanos().into() },
     }
 }
 

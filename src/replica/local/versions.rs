@@ -5,13 +5,13 @@
 
 use super::look::{self, Look};
 use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
+use super::openat_root::{set_mode, with_access};
 use super::scan::everything;
 use super::work_dir::{ARRIVALS, WorkDir};
-use super::writable::{set_mode, with_access};
 use crate::process::fault;
-use crate::replica::arrivals::{self, Arrival, Arrivals, Line};
-use crate::replica::kept_name::{LONGEST_NAME, with_suffix};
-use crate::replica::{Cleaned, Keep, Older, REPLACED, Retention, Version, host};
+use crate::replica::kept_versions::{self, Arrival, Arrivals, Line};
+use crate::replica::kept_versions::{LONGEST_NAME, with_suffix};
+use crate::replica::{Cleaned, Keep, Older, REPLACED, Retention, Version, lock_policy};
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, RelPath, Tree};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -116,7 +116,7 @@ impl Records {
 }
 
 fn append(work: &WorkDir, keep: Keep, lines: &[Line], durable: Durable) -> io::Result<()> {
-    let text = arrivals::added(lines);
+    let text = kept_versions::added(lines);
     match durable {
         Durable::Yes => work.append(keep.record_name(), &text),
         Durable::WithTheRun => work.append_for_now(keep.record_name(), &text),
@@ -256,8 +256,8 @@ impl<'a> VersionStore<'a> {
         there: &Entry,
         (own, above): (Option<Arrival>, Option<i64>),
     ) -> Result<RelPath> {
-        let came = arrivals::came(there, own, above).unwrap_or_else(host::now);
-        let date = arrivals::dated(came);
+        let came = kept_versions::came(there, own, above).unwrap_or_else(lock_policy::now);
+        let date = kept_versions::dated(came);
         let version = own.map_or(Version::Ordinary, |arrival| arrival.version);
         let arrival = Arrival { at: came, version, is_renamed: true };
         let is_dir = there.kind.is_dir();
@@ -523,11 +523,11 @@ impl Sweep<'_> {
         for id in ids.iter().rev() {
             let entry = tree.entry(*id);
             let above = whole.get(&tree.parent(*id)).copied();
-            let came = arrivals::came(entry, own.get(id).copied(), above);
+            let came = kept_versions::came(entry, own.get(id).copied(), above);
             let children = tree.children(*id).len();
             let goes = match came {
                 _ if children > 0 => removed_below.get(id) == Some(&children),
-                Some(came) => arrivals::is_old(came, self.now, self.days),
+                Some(came) => kept_versions::is_old(came, self.now, self.days),
                 None => {
                     unknown.push(Line::now(tree.path(*id), Version::Ordinary, self.now));
                     false

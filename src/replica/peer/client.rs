@@ -1,18 +1,18 @@
 //! A replica behind ssh whose machine has an osync that speaks with ours.
 
-use super::kept::{Keeper, Last};
+use super::listing::{Keeper, Last};
 use super::listing::{NoTree, TreeReader, holds_ours};
 use super::protocol::{self, BadFrame, Held, Hook, ListingName, Piece, Prepare, Request, Response};
 use crate::config::RuleText;
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
-use crate::replica::connection::{Connection, ConnectionError, OnStop, Wait};
+use crate::replica::attributes::{Owners, Whose};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
-use crate::replica::owners::{Owners, Whose};
+use crate::replica::remote::{Connection, ConnectionError, OnStop, Wait};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, Whom, host, in_work_dir,
+    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, Whom, in_work_dir, lock_policy,
     private_name,
 };
 use crate::report::Problem;
@@ -377,10 +377,10 @@ impl PeerReplica {
         let process = match &found.content {
             // our own number, but we hold no lock: its process is long gone
             Content::Of(holder) if holder.pid == std::process::id() => Process::Gone,
-            Content::Of(holder) => host::process(holder.pid),
+            Content::Of(holder) => lock_policy::process(holder.pid),
             Content::Empty | Content::Malformed(_) => Process::Gone,
         };
-        decide(&found, process, &host::origin(), Place::Remote, request)
+        decide(&found, process, &lock_policy::origin(), Place::Remote, request)
     }
 
     fn take_lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {

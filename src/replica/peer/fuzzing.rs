@@ -1,6 +1,6 @@
 //! What must hold whatever the other osync says (docs/testing.md).
 
-use super::kept::Keeper;
+use super::listing::Keeper;
 use super::listing::{Known, Sum, TreeReader, blocks, name_of, names_from_bytes, names_to_bytes};
 use super::protocol::{self, Piece, Request, Response, START};
 use super::serve::{Limits, serve};

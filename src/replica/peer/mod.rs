@@ -5,7 +5,6 @@
 pub(super) mod client;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod kept;
 mod listing;
 pub mod protocol;
 pub mod serve;

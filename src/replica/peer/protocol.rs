@@ -8,8 +8,8 @@
 //! [`Replica`](crate::replica::Replica), with the same words.
 
 use crate::config::RuleText;
+use crate::replica::attributes::Whose;
 use crate::replica::lock_policy::{Content, Found, LockedBy};
-use crate::replica::owners::Whose;
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, Retention, TakenLock, Unread, Wanted, Watched,

@@ -9,8 +9,8 @@ use crate::config::RuleText;
 use crate::filter::Filter;
 use crate::process::SignalWatch;
 use crate::process::{self, Stop, StopReason, fault};
+use crate::replica::attributes::{self, Whose};
 use crate::replica::local::{Asked, Judge};
-use crate::replica::owners::{self, Whose};
 use crate::replica::{
     Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Watched, Whom,
 };
@@ -427,7 +427,8 @@ impl<W: Write + Send> Server<'_, W> {
             Request::Clean(retention) => Response::Cleaned(self.replica()?.clean(retention)?),
             Request::Hook(hook) => self.hook(&hook)?,
             Request::Numbers(names) => {
-                let number_of = |(whose, name): &(Whose, String)| owners::number_of(*whose, name);
+                let number_of =
+                    |(whose, name): &(Whose, String)| attributes::number_of(*whose, name);
                 Response::Numbers(names.iter().map(number_of).collect())
             }
             Request::Watch => {
@@ -616,7 +617,7 @@ impl<W: Write + Send> Server<'_, W> {
     fn tell_names(&mut self, number: u32, whom: BTreeSet<(Whose, u32)>) -> Result<(), Failure> {
         let new = whom.into_iter().filter(|who| who.1 != 0 && !self.told.contains(who));
         let names: Vec<(Whose, u32, String)> = new
-            .map(|(whose, id)| (whose, id, owners::name_of(whose, id).unwrap_or_default()))
+            .map(|(whose, id)| (whose, id, attributes::name_of(whose, id).unwrap_or_default()))
             .collect();
         self.told.extend(names.iter().map(|(whose, id, _)| (*whose, *id)));
         self.say_all(number, &names, Response::Names)

@@ -1,9 +1,9 @@
 //! What the file system over there can do, as `abilities.sh` found out (spec 8).
 
 use super::ShellReplica;
-use super::channel::OnStop;
-use super::record::{Style, parse};
-use super::scripts::Piece;
+use super::protocol::{Style, parse};
+use super::session::OnStop;
+use super::session::Piece;
 use crate::replica::{ReplicaError, trials};
 use crate::tree::names::{Case, Forms};
 use crate::tree::{Abilities, NameLimit};

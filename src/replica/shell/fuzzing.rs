@@ -1,15 +1,15 @@
 //! What must hold whatever a remote machine answers (docs/testing.md).
 
-use super::answer::{Form, apply_changes, complaint, is_sum_of, take_apart};
 use super::listing::Rules;
-use super::record::{Style, device, parse};
-use super::scan::{blocks, listing_from};
-use super::{attributes, clean, encode, greeting, hook, locking, looking, ops};
+use super::listing::{blocks, listing_from};
+use super::protocol::{Form, apply_changes, complaint, is_sum_of, take_apart};
+use super::protocol::{Style, device, parse};
+use super::{locking, looking, ops, protocol, session, versions};
 use crate::filter::Filter;
-use crate::replica::arrivals::Arrivals;
-use crate::replica::connection::{Found, hand_over};
+use crate::replica::attributes;
+use crate::replica::kept_versions::Arrivals;
 use crate::replica::lock_policy::{Holder, LockedBy};
-use crate::replica::owners;
+use crate::replica::remote::{Found, hand_over};
 use crate::replica::{DigestKind, Keep, Op, Wanted};
 use crate::tree::{Kind, NodeId, RelPath, Side, Tree};
 
@@ -38,11 +38,11 @@ pub(crate) fn frames(bytes: &[u8]) {
 
 /// The answer to the first question.
 pub(crate) fn greeting(bytes: &[u8]) {
-    if let Some(greeting) = greeting::parse(bytes) {
+    if let Some(greeting) = session::parse(bytes) {
         assert!(format!("{greeting:?}").contains("root"));
     }
-    assert!(!greeting::refusal(bytes).is_empty());
-    let _ = greeting::identity_from(bytes);
+    assert!(!session::refusal(bytes).is_empty());
+    let _ = session::identity_from(bytes);
 }
 
 /// The answer to a scan, behind a NUL perhaps the last listing. Whatever it says, the tree
@@ -58,7 +58,7 @@ pub(crate) fn listing(bytes: &[u8]) {
         }
     }
     assert!(is_sum_of(&answer.lines, &answer.sum));
-    let _ = attributes::parse(&answer.attributes, wanted());
+    let _ = looking::parse_attributes(&answer.attributes, wanted());
     lines_of_a_listing(&answer.lines);
 }
 
@@ -125,10 +125,10 @@ pub(crate) fn answers(bytes: &[u8]) {
             assert!(told.found.keys().all(|path| RelPath::new(path.as_bytes()).is_ok()));
             assert!(told.denied.iter().all(|dir| asked.contains(dir)));
         }
-        if let Some(aged) = clean::read(bytes, style) {
+        if let Some(aged) = versions::read(bytes, style) {
             for keep in [Keep::Backup, Keep::Deleted] {
-                let entries = clean::below(&aged, keep);
-                let due = clean::due(&entries, &Arrivals::read(bytes), 1, i64::MAX);
+                let entries = versions::below(&aged, keep);
+                let due = versions::due(&entries, &Arrivals::read(bytes), 1, i64::MAX);
                 assert!(due.old.len() + due.unknown.len() <= entries.len());
             }
         }
@@ -147,8 +147,8 @@ pub(crate) fn answers(bytes: &[u8]) {
         }
     }
     lines_of_a_listing(bytes);
-    let _ = attributes::parse(bytes, wanted());
-    if let Some(result) = hook::split(bytes) {
+    let _ = looking::parse_attributes(bytes, wanted());
+    if let Some(result) = session::split(bytes) {
         assert!(bytes.starts_with(&result.output));
     }
 }
@@ -156,14 +156,14 @@ pub(crate) fn answers(bytes: &[u8]) {
 /// A name on its way to the other side: one line, whatever it holds.
 pub(crate) fn names(bytes: &[u8]) {
     let mut out = Vec::new();
-    encode::datum(&mut out, bytes);
+    protocol::datum(&mut out, bytes);
     assert!(out.ends_with(b"\n") && !out[..out.len() - 1].contains(&b'\n'));
-    let quoted = encode::quoted_datum(bytes);
+    let quoted = protocol::quoted_datum(bytes);
     assert!(quoted.starts_with('\'') && quoted.ends_with('\''));
     assert!(!quoted[1..quoted.len() - 1].contains('\'') && quoted.is_ascii());
     if let Ok(path) = RelPath::new(bytes) {
         let mut out = Vec::new();
-        encode::paths(&mut out, [&path, &path].into_iter());
+        protocol::paths(&mut out, [&path, &path].into_iter());
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 4);
     }
 }
@@ -173,8 +173,8 @@ pub(crate) fn names(bytes: &[u8]) {
 pub(crate) fn owners(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let (key, lines) = text.split_once('\n').unwrap_or_default();
-    let number = owners::field_in(lines, owners::named(key), 2);
-    let name = owners::field_in(lines, owners::numbered(key), 0);
+    let number = attributes::field_in(lines, attributes::named(key), 2);
+    let name = attributes::field_in(lines, attributes::numbered(key), 0);
     let mut whole = lines.lines().filter(|line| line.matches(':').count() >= 2);
     let begins = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
     let found = whole.clone().find(begins).filter(|_| !key.contains(':'));
@@ -191,7 +191,7 @@ pub(crate) fn owners(bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::Checker;
+    use super::super::protocol::Checker;
     use super::*;
     use proptest::prelude::*;
 

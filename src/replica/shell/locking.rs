@@ -4,10 +4,10 @@
 //! belongs to the machine that wrote it.
 
 use super::ShellReplica;
-use super::channel::OnStop;
-use super::encode::datum;
-use super::scripts::Piece;
-use crate::replica::host;
+use super::protocol::datum;
+use super::session::OnStop;
+use super::session::Piece;
+use crate::replica::lock_policy;
 use crate::replica::lock_policy::{
     Content, Found, Holder, LockedBy, Malformed, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
     decide,
@@ -44,11 +44,11 @@ impl ShellReplica {
     pub(super) fn take_lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         let pid = std::process::id();
         let holder = Holder { pid, instance_id: request.instance_id.clone() };
-        let origin = host::origin();
+        let origin = lock_policy::origin();
         let by = LockedBy {
             holder: holder.clone(),
             origin: origin.clone(),
-            started: host::started(pid),
+            started: lock_policy::started(pid),
         };
         let (content, by) = (holder.to_text(), by.to_text());
         let mut judged: Option<(Vec<u8>, Locked)> = None;
@@ -136,11 +136,11 @@ impl ShellReplica {
             Shown::File(text) => LockedBy::parse(text),
             Shown::NoFile | Shown::Absent => None,
         };
-        let here = host::origin();
+        let here = lock_policy::origin();
         let process = match &content {
             // our own number, but we hold no lock: its process is long gone
             Content::Of(holder) if holder.pid == ours.pid => Process::Gone,
-            Content::Of(holder) => host::process(holder.pid),
+            Content::Of(holder) => lock_policy::process(holder.pid),
             Content::Empty | Content::Malformed(_) => Process::Gone,
         };
         let found = Found { content, by, before_boot: false };

@@ -1,14 +1,17 @@
-//! Operations as data for `apply.sh`, and its answers. Pure.
+//! Operations as data for `apply.sh`, and its answers; and waiting until what was written is on the
+//! disk over there (spec 8, "On the disk").
 //!
 //! Operations of one kind in one directory become a group, which the other side carries
 //! out with few commands; order is kept.
 
-use super::attributes;
-use super::encode::{datum, split};
-use crate::replica::arrivals::Arrival;
-use crate::replica::kept_name::{kept_path, short_kept_path};
-use crate::replica::owners::{Owners, Whose};
-use crate::replica::{Done, Fate, Keep, Keeping, KeptAt, Op, PathError, Version};
+use super::protocol::{datum, split};
+use super::session::{OnStop, Piece};
+use super::{ShellReplica, looking};
+use crate::replica::attributes::{Owners, Whose};
+use crate::replica::kept_versions::{Arrival, kept_path, short_kept_path};
+use crate::replica::{
+    Done, Fate, Flush, Flushed, Keep, Keeping, KeptAt, Op, PathError, ReplicaError, Version,
+};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use chrono::{DateTime, Utc};
 
@@ -101,7 +104,7 @@ fn head(op: &Op, owners: &mut Owners, context: &Context<'_>) -> Vec<u8> {
         }
         Op::SetAttributes { change, .. } => {
             words("attr".into());
-            attributes::head(change, &mut out, |whom| owners.whom_there(whom));
+            looking::head(change, &mut out, |whom| owners.whom_there(whom));
         }
         Op::SetMtime { .. } => words("mtime".into()),
     }
@@ -172,7 +175,7 @@ fn further(op: &Op, makes_room: Option<&(Vec<u8>, Arrival)>) -> Vec<u8> {
         Op::Rename { to, .. } => to.as_bytes().to_vec(),
         Op::KeepCopy { path, .. } => short_kept_path(path).name().to_vec(),
         Op::SetAside { .. } | Op::Settle { .. } => makes_room.map_or_else(Vec::new, older),
-        Op::SetAttributes { path, change, .. } => attributes::further(change, path.name()),
+        Op::SetAttributes { path, change, .. } => looking::further(change, path.name()),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
     }
@@ -261,6 +264,30 @@ const ACTIONS: [&str; 12] = [
 pub(super) fn failed(action: &str, cause: &str) -> PathError {
     let known = ACTIONS.into_iter().find(|known| *known == action);
     PathError::Failed { action: known.unwrap_or("set it aside").into(), cause: cause.to_owned() }
+}
+
+impl ShellReplica {
+    pub(super) fn flush_there(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
+        let mut data = Vec::new();
+        let root = RelPath::root();
+        for dir in std::iter::once(&root).chain(&what.file_systems) {
+            datum(&mut data, dir.as_bytes());
+        }
+        data.extend_from_slice(b".\n");
+        let words = self.asking("flush");
+        let (status, answer) = self.ask(&[Piece::Flush], &words, &data, OnStop::Finish)?;
+        match (status, &answer[..]) {
+            (0, answer) if answer.ends_with(b"done\n") => Ok(Flushed::Yes),
+            (0, answer) if answer.ends_with(b"missing\n") => Ok(Flushed::NoTool),
+            _ => {
+                let said = String::from_utf8_lossy(&answer);
+                Err(self.error(format!(
+                    "what was written cannot be flushed to the disk over there: {}",
+                    said.trim()
+                )))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

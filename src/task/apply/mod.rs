@@ -4,12 +4,8 @@
 //! on. When a replica is lost, or the run is to stop, the remaining steps are left out,
 //! and what was done by then is recorded.
 
-mod deletions;
-mod in_flight;
 mod metadata;
 mod reread;
-mod shares;
-mod transfer_scheduler;
 mod transfers;
 pub(super) mod versions;
 

@@ -1,15 +1,173 @@
-//! What makes way: how it is kept, and what becomes of what rsync has moved to the private
-//! place (spec 8, "Kept versions").
+//! Step 7, deletions, and what makes way: how it is kept, and what becomes of what rsync has moved to
+//! the private place (spec 4, "Deleting"; spec 8, "Kept versions"). What a run is about to do is noted
+//! first (spec 8, "An interrupted run"): the next run takes nothing for deleted that this one was in
+//! the middle of.
 
-use super::{BATCH, Cut, Steps};
-use crate::reconcile::PathId;
+use super::{BATCH, Cut, Job, Steps};
+use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{
     Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, dated_kept_path, kept_path,
 };
 use crate::report::Level;
+use crate::state::{Inflight, InflightPath, Part};
 use crate::tree::same::{is_as_scanned, is_same_inode, stamps_agree};
-use crate::tree::{Entry, Kind, RelPath, Side, Tree};
+use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
+
+impl Steps<'_, '_> {
+    pub(super) fn deletions(&mut self) -> Result<(), Cut> {
+        for side in Side::BOTH {
+            if self.apply.config.policy.soft_delete {
+                self.soft_deletions(side)?;
+            } else {
+                self.hard_deletions(side)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tops of deleted subtrees are renamed whole, if a second look finds just what the
+    /// plan knows; otherwise their entries go one by one, and what is new stays.
+    fn soft_deletions(&mut self, side: Side) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        let is_deleted = |path_id: PathId| plan.verdict(path_id).act == Act::Delete { on: side };
+        let tops: Vec<PathId> = plan.deletions[side]
+            .iter()
+            .map(|deletion| deletion.path_id)
+            .filter(|path_id| {
+                let parent = plan.delta.parent(*path_id);
+                parent == Delta::ROOT || !is_deleted(parent)
+            })
+            .collect();
+        let dirs: Vec<PathId> = tops
+            .iter()
+            .copied()
+            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
+            .collect();
+        let changed = self.changed_below(side, &dirs)?;
+        let mut jobs = Vec::new();
+        for top in tops {
+            if changed.contains(&top) {
+                let mut below = plan.delta.below(top);
+                below.reverse();
+                jobs.extend(
+                    below.into_iter().filter_map(|path_id| self.deletion_one_by_one(side, path_id)),
+                );
+                jobs.extend(self.deletion_one_by_one(side, top));
+            } else if let Some(expect) = self.scanned(top, side).cloned() {
+                let below = plan.delta.below(top);
+                self.touched[side].extend(below);
+                jobs.push(self.soft_deletion(side, top, expect));
+            }
+        }
+        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))?;
+        self.look_into_kept(side, &dirs)
+    }
+
+    fn soft_deletion(&self, side: Side, path_id: PathId, expect: Entry) -> Job {
+        let path = self.path(path_id);
+        Job {
+            path_id,
+            op: Op::SetAside { path, expect, keeping: self.keeping(side, path_id, Keep::Deleted) },
+        }
+    }
+
+    /// Files move away, directories are removed once they are empty.
+    fn deletion_one_by_one(&self, side: Side, path_id: PathId) -> Option<Job> {
+        let expect = self.scanned(path_id, side)?.clone();
+        Some(if expect.kind.is_dir() {
+            Job { path_id, op: Op::Remove { path: self.path(path_id), expect } }
+        } else {
+            self.soft_deletion(side, path_id, expect)
+        })
+    }
+
+    fn hard_deletions(&mut self, side: Side) -> Result<(), Cut> {
+        let plan = self.apply.plan;
+        let jobs = plan.deletions[side]
+            .iter()
+            .filter_map(|deletion| {
+                let expect = self.scanned(deletion.path_id, side)?.clone();
+                let op = Op::Remove { path: self.path(deletion.path_id), expect };
+                Some(Job { path_id: deletion.path_id, op })
+            })
+            .collect();
+        self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))
+    }
+
+    fn deleted(&mut self, side: Side, path_id: PathId, result: Result<(), PathError>) {
+        match result {
+            // Somebody was faster.
+            Ok(()) | Err(PathError::Vanished) => {}
+            // New work since the scan: it stays, and the next run brings it over.
+            Err(error @ (PathError::Changed | PathError::NotEmpty)) => {
+                self.problem(Level::Warn, side, path_id, &format!("not deleted: {error}"));
+                self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
+            }
+            Err(error) => self.fail_tree(side, path_id, "cannot delete it", &error),
+        }
+    }
+
+    /// Which of some directories no longer hold exactly what was scanned below them.
+    pub(super) fn changed_below(
+        &mut self,
+        side: Side,
+        tops: &[PathId],
+    ) -> Result<BTreeSet<PathId>, Cut> {
+        let dirs: Vec<PathId> = tops
+            .iter()
+            .copied()
+            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
+            .collect();
+        if dirs.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let paths: Vec<_> = dirs.iter().map(|path_id| self.path(*path_id)).collect();
+        let found = self.apply.replicas[side].look_below(&paths)?;
+        let mut changed = BTreeSet::new();
+        for (top, found) in dirs.into_iter().zip(found) {
+            let is_same = match found {
+                Ok(Some(tree)) => self.holds_just_what_was_scanned(side, top, &tree, is_as_scanned),
+                // Gone: the operation itself finds out and says so.
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !is_same {
+                changed.insert(top);
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Whether a tree, at `top` or where that was moved to, holds what was scanned below it and
+    /// nothing else.
+    pub(super) fn holds_just_what_was_scanned(
+        &self,
+        side: Side,
+        top: PathId,
+        found: &Tree,
+        same: fn(&Entry, &Entry) -> bool,
+    ) -> bool {
+        let delta = self.delta();
+        let mut stack = vec![(top, Tree::ROOT)];
+        while let Some((path_id, dir)) = stack.pop() {
+            let mut path_ids = delta.children(path_id).filter(|s| delta.now(*s, side).is_some());
+            for child in found.children(dir) {
+                let Some(known) = path_ids.next() else { return false };
+                let entry = found.entry(child);
+                let is_same = delta.name(known) == found.name(child)
+                    && self.scanned(known, side).is_some_and(|scanned| same(scanned, entry));
+                if !is_same {
+                    return false;
+                }
+                if entry.kind.is_dir() {
+                    stack.push((known, child));
+                }
+            }
+        }
+        true
+    }
+}
 
 /// What an operation left behind, without what it tells of kept versions.
 pub(super) type Outcome = Result<(), PathError>;
@@ -252,4 +410,111 @@ fn is_untold_device(found: &Entry, scanned: &Entry) -> bool {
     matches!(found.kind, Kind::CharDevice | Kind::BlockDevice)
         && found.kind == scanned.kind
         && found.mtime == scanned.mtime
+}
+
+impl Steps<'_, '_> {
+    pub(super) fn note_in_flight(&mut self) {
+        let plan = self.plan();
+        let mut paths = Vec::new();
+        // In this order: of what is said twice of a path, the last counts.
+        if let Some(earlier) = self.apply.interrupted {
+            paths.extend(earlier.paths.iter().cloned());
+        }
+        let known = paths.len();
+        let respelled = plan.respellings.iter().map(|step| InflightPath {
+            path: step.to.clone(),
+            part: Part::MakesWay,
+            to: step.on,
+        });
+        paths.extend(respelled);
+        let mut add = |path_id: PathId, part: Part, to: Side| {
+            paths.push(InflightPath { path: self.path(path_id), part, to });
+        };
+        for step in &plan.set_aside {
+            add(step.path_id, Part::MakesWay, step.on);
+        }
+        for step in &plan.moves {
+            if let Some(on) = step.on {
+                add(step.from, Part::MakesWay, on);
+            }
+        }
+        for to in Side::BOTH {
+            for path_id in &plan.subtrees[to] {
+                let is_dir = self.scanned(*path_id, to.other()).is_some_and(|e| e.kind.is_dir());
+                add(*path_id, if is_dir { Part::Subtree } else { Part::Itself }, to);
+            }
+            for path_id in plan.updates[to].iter().chain(&plan.links[to]) {
+                add(*path_id, Part::Itself, to);
+            }
+        }
+        for to in Side::BOTH {
+            for path_id in plan.metadata[to].iter().chain(&plan.counter_metadata[to]) {
+                add(*path_id, Part::Metadata, to);
+            }
+        }
+        if paths.len() == known {
+            return;
+        }
+        self.write_in_flight(paths);
+    }
+
+    /// What made way, in this run or in an earlier one, and was not replaced: what is missing
+    /// there is still not deleted.
+    pub(super) fn still_making_way(&self) -> Vec<InflightPath> {
+        let plan = self.plan();
+        let has_failed = |path_id: PathId| {
+            self.failed(path_id) || plan.delta.below(path_id).into_iter().any(|id| self.failed(id))
+        };
+        let set_aside = plan.set_aside.iter().map(|step| (step.path_id, step.path_id, step.on));
+        let moved = plan.moves.iter().filter_map(|step| Some((step.from, step.to, step.on?)));
+        let mut still: Vec<InflightPath> = set_aside
+            .chain(moved)
+            .filter(|(_, now, _)| has_failed(*now))
+            .map(|(path_id, _, to)| InflightPath {
+                path: self.path(path_id),
+                part: Part::MakesWay,
+                to,
+            })
+            .collect();
+        let earlier = self.apply.interrupted.iter().flat_map(|inflight| &inflight.paths);
+        let earlier = earlier.filter(|noted| noted.part == Part::MakesWay);
+        still.extend(
+            earlier.filter(|noted| plan.delta.find(&noted.path).is_some_and(has_failed)).cloned(),
+        );
+        still
+    }
+
+    fn write_in_flight(&mut self, paths: Vec<InflightPath>) {
+        let mut began = self.apply.began;
+        if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
+            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
+        }
+        let mount_sessions = self.apply.mount_sessions.clone();
+        let noted = Inflight { began, mount_sessions, paths };
+        if let Err(error) = self.apply.store.set_inflight(&noted) {
+            let text =
+                format!("{error}; if this run is killed, temporary files of rsync may stay behind");
+            self.apply.around.reporter().problem(Level::Warn, None, None, &text);
+            self.let_nothing_make_way();
+        }
+    }
+
+    /// Without a note, a run that is killed between making way and replacing would leave what
+    /// looks like a deletion.
+    fn let_nothing_make_way(&mut self) {
+        let plan = self.apply.plan;
+        let unnoted = PathError::Failed {
+            action: "note in the state directory that it makes way".into(),
+            cause: "see above; it was left alone".to_owned(),
+        };
+        for step in &plan.set_aside {
+            self.fail_tree(step.on, step.path_id, "cannot move it out of the way", &unnoted);
+        }
+        for (index, step) in plan.moves.iter().enumerate() {
+            if let Some(on) = step.on {
+                self.fail_tree(on, step.to, "cannot follow the move to this name", &unnoted);
+                self.applied.achieved.failed_moves.insert(index);
+            }
+        }
+    }
 }

@@ -48,7 +48,7 @@ fn nothing_is_done_to_what_is_no_longer_what_was_scanned() {
     let changes: [(&str, Change); 4] = [
         ("another size", |s| s.write("p", "longer than before")),
         ("another time", |s| {
-            let times = writable::only_mtime(Stamp::new(1000, 0));
+            let times = openat_root::only_mtime(Stamp::new(1000, 0));
             let flags = rustix::fs::AtFlags::empty();
             rustix::fs::utimensat(rustix::fs::CWD, s.path("p"), &times, flags).unwrap();
         }),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::replica::arrivals::{Arrival, Arrivals, Line, added, dated};
+use crate::replica::kept_versions::{Arrival, Arrivals, Line, added, dated};
 use crate::replica::local::work_dir::WorkDir;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ fn clean_at(sandbox: &Sandbox, days: u32, now: i64) -> Cleaned {
 }
 
 fn now() -> i64 {
-    host::now()
+    lock_policy::now()
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_closed_directory_of_ours_is_opened_for_the_time_being() {
             let root = openat_root::Root::open(sandbox.dir.path()).unwrap();
             let work = work_dir::WorkDir::open(&root, TooOpen::Close).unwrap();
             let days = Retention { backup_days: 1, deleted_days: 1 };
-            versions::clean(&work, days, host::now() + 5 * 86_400).unwrap();
+            versions::clean(&work, days, lock_policy::now() + 5 * 86_400).unwrap();
             assert_eq!(sandbox.kept_names("deleted").len(), 0);
             chmod(&sandbox.path("d"), 0o755);
         },
