@@ -8,7 +8,7 @@ use crate::config::{Config, Environment, Location, Origin, Problem, Resolution};
 use crate::process::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
 use crate::replica::{self, Access, Prepared, ReplicaError, Trouble};
-use crate::report::{Event, Level, Reporter, mail};
+use crate::report::{Event, Level, Reporter, mail, notify};
 use crate::task::preflight;
 use crate::tree::Side;
 use clap::Args;
@@ -44,7 +44,7 @@ pub(super) enum Verdict {
 /// One thing that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// `rsync`, `initiator`, `mail` …
+    /// `rsync`, `initiator`, `mail`, `PING_URL` …
     pub what: &'static str,
     /// How it counts.
     pub verdict: Verdict,
@@ -100,6 +100,7 @@ fn try_all(config: &Config) -> Vec<Finding> {
     findings.extend(hosts(config, &stop));
     findings.extend(Side::BOTH.into_iter().flat_map(|side| replica(config, side, &stop)));
     findings.extend(mail_way(config));
+    findings.extend(services(config));
     findings
 }
 
@@ -185,9 +186,9 @@ fn to_be_made(config: &Config, side: Side, stop: &Stop, missing: &ReplicaError) 
             Location::Ssh(to) => to.path = above.to_owned(),
         }
         match reach(&config, side, stop, &collector) {
-            Ok(_) => {
-                let text = format!("{} is missing and will be created", missing.location);
-                return finding(side.name(), Verdict::Fine, text);
+            Ok((_, found)) => {
+                let place = format!("{} is missing and will be created", missing.location);
+                return space(&config, side, &place, found);
             }
             Err(error) if error.trouble == Trouble::Missing => {}
             Err(error) => {
@@ -227,11 +228,11 @@ fn space(config: &Config, side: Side, place: &str, found: Prepared) -> Finding {
 
 fn mail_way(config: &Config) -> Vec<Finding> {
     if config.alerts.recipients.is_empty() {
-        let text = match config.alerts.placeholders.first() {
-            Some(placeholder) => placeholder.to_string(),
-            None => "no DESTINATION_MAILS, so none is sent".to_owned(),
+        let said = |text: String| finding("mail", Verdict::Fine, text);
+        return match config.alerts.placeholders.as_slice() {
+            [] => vec![said("no DESTINATION_MAILS, so none is sent".to_owned())],
+            placeholders => placeholders.iter().map(|found| said(found.to_string())).collect(),
         };
-        return vec![finding("mail", Verdict::Fine, text)];
     }
     let collector = Collector::default();
     mail::check(&config.alerts, &collector);
@@ -244,6 +245,23 @@ fn mail_way(config: &Config) -> Vec<Finding> {
         Err(why) => finding("mail", Verdict::Warning, why),
     });
     findings
+}
+
+/// PING_URL and NOTIFY_URL. Nobody is told anything: a check that raised an alarm, or put one
+/// off, would not be made again.
+fn services(config: &Config) -> Vec<Finding> {
+    let urls = [("PING_URL", &config.notify.ping_url), ("NOTIFY_URL", &config.notify.url)];
+    let asked = urls.into_iter().filter_map(|(key, url)| Some((key, url.as_ref()?)));
+    asked
+        .map(|(key, url)| match notify::reach(url) {
+            Ok(text) => {
+                let text = format!("{text} (only its front page was asked for)");
+                finding(key, Verdict::Fine, text)
+            }
+            // a run would only note this in its log
+            Err(why) => finding(key, Verdict::Warning, why),
+        })
+        .collect()
 }
 
 /// Keeps what a room says.

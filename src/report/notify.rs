@@ -50,6 +50,21 @@ pub fn notify(url: &Secret, format: NotifyFormat, note: &Note) -> Result<(), Str
     send(&request).map_err(|why| format!("cannot notify {}: {why}", host(url)))
 }
 
+/// Whether the host of PING_URL or NOTIFY_URL can be reached and proves who it is, without telling
+/// it anything: it is asked for its front page, and the URL itself stays unused
+/// (`osync check`).
+///
+/// # Errors
+/// As [`ping`].
+pub fn reach(url: &Secret) -> Result<String, String> {
+    let host = host(url);
+    let front = format!("{host}/");
+    match agent(&front).head(&front).call() {
+        Ok(_) => Ok(format!("{host} answers")),
+        Err(error) => Err(format!("cannot reach {host}: {}", words(&error))),
+    }
+}
+
 /// Whether a run is worth a notification, and which. Pure.
 #[must_use]
 pub fn due(on: NotifyOn, news: News, status: u8, conflicts: usize) -> Option<Happened> {

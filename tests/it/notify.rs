@@ -5,6 +5,7 @@ use crate::support::https::{Answer, Got, HttpsServer};
 use crate::support::sandbox::{Outcome, Run, Sandbox};
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "/hidden-3c8f1d";
@@ -184,6 +185,37 @@ fn a_notification_that_cannot_be_sent_is_a_warning_and_leaves_the_status() {
         assert!(run.stdout.ends_with("osync finished.\n"), "{run}");
         service.assert_no_secret(&run);
     }
+}
+
+#[test]
+fn check_reaches_for_the_services_and_tells_them_nothing() {
+    let service = Service::new(Answer::Status(404));
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = service.url().replace("://", "://:to-ken@");
+    let check = |ping: &str, notify: &str| {
+        let lines = format!("PING_URL={ping}\nNOTIFY_URL={notify}\n");
+        let file = service.sandbox.config("task.conf", &lines);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let ca = service.sandbox.path("ca.pem");
+        let run = service.sandbox.osync().arg("check").arg(file).env("SSL_CERT_FILE", ca).run();
+        service.assert_no_secret(&run);
+        assert!(!run.stdout.contains("to-ken"), "{run}");
+        run
+    };
+    let run = check(&url, &url);
+    assert_eq!(run.status, Some(0), "{run}");
+    for key in ["PING_URL", "NOTIFY_URL"] {
+        assert!(run.stdout.contains(&format!("{key}: https://localhost:")), "{run}");
+    }
+    for got in service.server.requests() {
+        assert_eq!((got.line.as_str(), got.body.as_str()), ("HEAD /", ""), "{got:?}");
+        assert!(!format!("{got:?}").contains("authorization"), "{got:?}");
+    }
+    let run = check(&format!("https://localhost:{closed}{SECRET}"), &url);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(run.stdout.contains("warning  PING_URL: cannot reach https://localhost:"), "{run}");
+    service.server.answer(Answer::Noise);
+    assert_eq!(check(&url, &url).status, Some(2));
 }
 
 #[test]
