@@ -19,6 +19,31 @@ _osync_with_values() {
 complete -F _osync_with_values -o bashdefault -o default osync osync.sh
 "#;
 
+/// What clap makes for fish knows no value that is being typed, and takes a configuration file for
+/// a command: the options of a run would not be offered behind either.
+const FISH_FINDS_THE_COMMAND: &str = "    or return
+    if set -q argv[1]
+";
+const FISH_FINDS_IT_EVERYWHERE: &str = r"    or argparse -s (__fish_osync_global_optspecs) -- $cmd '' 2>/dev/null
+    or return
+    if set -q argv[1]
+        and string match -qr '\.(conf|toml)$' -- $argv[1]
+        return 0
+    end
+    if set -q argv[1]
+";
+/// Commands are offered in the first place alone.
+const FISH: &str = r#"
+function __fish_osync_needs_task
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_osync_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    not set -q argv[1]
+end
+complete -c osync.sh -w osync
+"#;
+
 /// A completion script.
 #[must_use]
 pub fn completions(shell: Shell) -> String {
@@ -37,7 +62,12 @@ pub fn completions(shell: Shell) -> String {
         Shell::Zsh => script
             .replace("#compdef osync\n", "#compdef osync osync.sh\n")
             .replace("compdef _osync osync\n", "compdef _osync osync osync.sh\n"),
-        Shell::Fish => script + "complete -c osync.sh -w osync\n",
+        Shell::Fish => {
+            script
+                .replace(FISH_FINDS_THE_COMMAND, FISH_FINDS_IT_EVERYWHERE)
+                .replace("\"__fish_osync_needs_command\" -a", "\"__fish_osync_needs_task\" -a")
+                + FISH
+        }
     }
 }
 

@@ -257,6 +257,9 @@ fn bash_completes_what_people_type_under_both_names() {
     for (shell, script) in [
         ("zsh", "autoload -Uz compinit; compinit -u -D; source ./s"),
         ("fish", "source ./s; complete -C 'osync.sh --skip-deletion='"),
+        ("fish", "source ./s; complete -C 'osync --skip-deletion '"),
+        ("fish", "source ./s; complete -C 'osync batch --skip-deletion '"),
+        ("fish", "source ./s; complete -C 'osync task.conf --skip-deletion '"),
     ] {
         let text = sandbox.osync().args(["completions", shell]).run().stdout;
         assert!(!text.contains("serve") && !text.contains("dated-prefix"), "{text}");
