@@ -265,3 +265,32 @@ fn the_init_script_of_today_starts_the_old_tasks() {
     assert_eq!((status.status, stop.status), (Some(0), Some(0)), "{status}{stop}");
     assert!(!stop.stdout.contains("target-helper"), "{stop}");
 }
+
+#[test]
+fn the_openrc_instances_of_old_run_the_script_of_today() {
+    let machine = Machine::old();
+    let instances = ["documents", "photos.conf"];
+    for instance in instances {
+        let link = machine.at(&format!("etc/init.d/osync-srv.{instance}"));
+        symlink("osync-srv", link).unwrap();
+    }
+    let old = machine.text("etc/init.d/osync-srv");
+    machine.install(&["--init=openrc"]);
+    for instance in instances {
+        // what openrc-run does with a script: it sets the name of the service, reads the script,
+        // and starts the command with arguments that a shell takes apart
+        let service = machine.at(&format!("etc/init.d/osync-srv.{instance}"));
+        let start = format!(
+            "env RC_SVCNAME=osync-srv.{instance} OSYNC_CONF_DIR=/etc/osync \
+             OSYNC=/usr/local/bin/osync sh -c '. {}; start_pre && \
+             eval \"exec $command $command_args\"'",
+            service.display()
+        );
+        let task = instance.trim_end_matches(".conf");
+        machine.serve(&start, &format!("mnt/{task}/new in {task}"));
+    }
+    machine.install(&["--remove"]);
+    for instance in instances {
+        assert_eq!(machine.text(&format!("etc/init.d/osync-srv.{instance}")), old, "{instance}");
+    }
+}
