@@ -115,13 +115,13 @@ record() {
 }
 
 make_dir() {
-    [ -d "$1" ] || mkdir -p "$1" || fail "cannot make $1; are you root? Else use --prefix=DIR"
+    [ -d "$1" ] || mkdir -p "$1" || fail "cannot make $1; are you root? Else use --user, or --prefix=DIR"
 }
 
 # Puts a file in place in one step: whoever runs or reads the old one goes on with it.
 place() {
     make_dir "$(dirname "$2")"
-    cp "$1" "$2.osync-new" || fail "cannot write $2; are you root? Else use --prefix=DIR"
+    cp "$1" "$2.osync-new" || fail "cannot write $2; are you root? Else use --user, or --prefix=DIR"
     chmod "$3" "$2.osync-new"
     mv -f "$2.osync-new" "$2"
     record "$(checksum "$2") ${2#"$prefix"}"
@@ -537,7 +537,7 @@ fi
 binary=$(find_binary)
 make_dir "$bin"
 make_dir "$(dirname "$manifest")"
-[ -w "$bin" ] || fail "cannot write to $bin; are you root? Else use --prefix=DIR"
+[ -w "$bin" ] || fail "cannot write to $bin; are you root? Else use --user, or --prefix=DIR"
 : >"$manifest.new"
 carry_saved_over
 pages=$(mktemp -d "${TMPDIR:-/tmp}/osync-install.XXXXXX")

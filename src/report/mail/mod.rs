@@ -255,7 +255,8 @@ fn body(letter: &Letter<'_>, who: &Who) -> String {
         Occasion::Running => "still running, longer than its soft limit.\n",
     });
     if !letter.summed_up.is_empty() {
-        text.push_str(&format!("It did: {}.\n", letter.summed_up));
+        let did = if letter.dry { "It would do" } else { "It did" };
+        text.push_str(&format!("{did}: {}.\n", letter.summed_up));
     }
     let problems = &letter.tally.problems;
     if !problems.is_empty() {
