@@ -389,6 +389,9 @@ impl Drawing {
     }
 
     /// What puts the new text in the place of the old one, on a terminal of so many columns.
+    ///
+    /// What is below is erased from behind the new text: a terminal that is told to erase all from
+    /// its first column and row on (tmux) puts what stood there into its history.
     fn replace(&mut self, columns: usize) -> String {
         let rows: usize =
             self.lines.iter().map(|width| width.div_ceil(columns.max(1)).max(1)).sum();
@@ -396,7 +399,6 @@ impl Drawing {
         if rows > 1 {
             out.push_str(&format!("\x1b[{}A", rows - 1));
         }
-        out.push_str("\x1b[J");
         let text = std::mem::take(&mut self.text);
         self.column = 0;
         let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -404,8 +406,14 @@ impl Drawing {
             true => Vec::new(),
             false => lines.iter().map(|line| line.width()).collect(),
         };
+        out.push_str(match (self.lines.is_empty(), rows) {
+            (true, 0 | 1) => "\x1b[2K",
+            (true, _) => "\x1b[2K\x1b[1B\x1b[J\x1b[1A",
+            (false, _) => "",
+        });
         if !self.lines.is_empty() {
-            out.push_str(&lines.join("\r\n"));
+            out.push_str(&lines.join("\x1b[K\r\n"));
+            out.push_str("\x1b[J");
         }
         out
     }
@@ -704,12 +712,14 @@ mod tty_tests {
             drawing.write(text, 40);
             drawing.replace(columns)
         };
-        assert_eq!(draw("one line        \ntwo", 80), "\r\x1b[Jone line\r\ntwo");
-        assert_eq!(draw("x", 80), "\r\x1b[1A\x1b[Jx");
-        assert_eq!(draw("12345678 12345678", 80), "\r\x1b[Jx".replace('x', "12345678 12345678"));
+        assert_eq!(draw("one line        \ntwo", 80), "\rone line\x1b[K\r\ntwo\x1b[J");
+        assert_eq!(draw("x", 80), "\r\x1b[1Ax\x1b[J");
+        assert_eq!(draw("12345678 12345678", 80), "\r12345678 12345678\x1b[J");
         // the terminal has wrapped it into three rows
-        assert_eq!(draw("ab", 8), "\r\x1b[2A\x1b[Jab");
-        assert_eq!(draw("", 8), "\r\x1b[J");
-        assert_eq!(draw("", 8), "\r\x1b[J", "nothing stands there any more");
+        assert_eq!(draw("ab", 8), "\r\x1b[2Aab\x1b[J");
+        assert_eq!(draw("", 8), "\r\x1b[2K");
+        assert_eq!(draw("", 8), "\r\x1b[2K", "nothing stands there any more");
+        assert_eq!(draw("one\ntwo", 8), "\rone\x1b[K\r\ntwo\x1b[J");
+        assert_eq!(draw("", 8), "\r\x1b[1A\x1b[2K\x1b[1B\x1b[J\x1b[1A", "never from the top");
     }
 }
