@@ -477,3 +477,111 @@ fn the_name_of_a_report_may_hold_the_task_and_the_day() {
     assert_eq!(run.status, Some(0), "{run}");
     assert!(made("flag").exists(), "the flag counts more");
 }
+
+/// A line as it would be with other numbers, times, units, users and hosts.
+fn without_particulars(line: &str) -> String {
+    let mut out = String::new();
+    let mut is_number = false;
+    for c in line.chars() {
+        let goes_on = is_number && (c == '.' || c == ',');
+        if c.is_ascii_digit() && !is_number {
+            out.push('#');
+        } else if !c.is_ascii_digit() && !goes_on {
+            out.push(c);
+        }
+        is_number = c.is_ascii_digit() || goes_on;
+    }
+    for unit in ["bytes", "byte", "KiB", "MiB"] {
+        out = out.replace(&format!("# {unit}"), "# BYTES");
+    }
+    match (out.find("] launched as "), out.find(" (PID")) {
+        (Some(from), Some(to)) => format!("{}] launched as SOMEBODY{}", &out[..from], &out[to..]),
+        _ => out,
+    }
+}
+
+/// All that some runs print whose replicas are called as in docs/output.md.
+fn lines_of_real_runs() -> String {
+    let sandbox = Sandbox::new();
+    // a user whom not every file can be read by
+    let user = rustix::process::geteuid().is_root().then_some(65534);
+    let sync = |args: &[&str]| {
+        let task = sandbox.quick().arg("--instance-id=docs").args(args);
+        let run = match user {
+            Some(id) => task.user(id).env("LOGFILE", "/dev/null").run(),
+            None => task.run(),
+        };
+        let (a, b) = (sandbox.a.root.display(), sandbox.b.root.display());
+        let text = format!("{}{}", run.stdout, run.stderr);
+        text.replace(&a.to_string(), "/initiator").replace(&b.to_string(), "/target")
+    };
+    let give_away = || {
+        let Some(id) = user else { return };
+        for path in ["a", "b", "home", "tmp"] {
+            let root = sandbox.path(path);
+            let all = sandbox.program("chown").arg("-R").arg(format!("{id}:{id}")).arg(root).run();
+            assert_eq!(all.status, Some(0), "{all}");
+        }
+    };
+    sandbox.a.make("f script.sh x\n f old text\n f a one\n f plan.txt p");
+    sandbox.a.make("f a.txt two\n d photos");
+    give_away();
+    sync(&[]);
+    let mut said = String::new();
+    // the summary, with --dry first
+    fs::set_permissions(sandbox.a.at("script.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.a.make("f new n");
+    sandbox.b.make("f other o");
+    sandbox.a.remove("old");
+    sandbox.a.rename("a", "b");
+    give_away();
+    said.push_str(&sync(&["--dry"]));
+    said.push_str(&sync(&["--summary"]));
+    // what is told without a flag
+    sandbox.a.make("d old\n f old/report.txt r");
+    give_away();
+    sync(&[]);
+    sandbox.a.remove("old/report.txt");
+    sandbox.a.rename("a.txt", "b.txt");
+    sandbox.a.make("f one 1\n f two 2");
+    sandbox.b.make("f three 3\n f four 4");
+    give_away();
+    said.push_str(&sync(&[]));
+    // a conflict
+    sandbox.a.write("plan.txt", "mine", 1_700_000_000);
+    sandbox.b.write("plan.txt", "theirs", 1_700_000_001);
+    give_away();
+    said.push_str(&sync(&["--log-conflicts"]));
+    // what cannot be read
+    sandbox.b.make("f photos/x.jpg x");
+    give_away();
+    let closed = fs::Permissions::from_mode(0o000);
+    fs::set_permissions(sandbox.b.at("photos/x.jpg"), closed).unwrap();
+    said.push_str(&sync(&[]));
+    said
+}
+
+#[test]
+fn every_line_that_the_documentation_shows_is_one_of_a_real_run() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/output.md");
+    let page = fs::read_to_string(page).unwrap();
+    let blocks = page.split("```").skip(1).step_by(2);
+    let of_runs: Vec<&str> =
+        blocks.filter(|block| !block.contains("logrotate")).flat_map(str::lines).collect();
+    let shown: Vec<String> =
+        of_runs.into_iter().filter(|line| !line.is_empty()).map(without_particulars).collect();
+    assert!(shown.len() > 25, "{shown:#?}");
+    let said = lines_of_real_runs();
+    let real: Vec<String> = said
+        .lines()
+        .flat_map(|line| {
+            let line = without_particulars(line);
+            // the page shows what a summary or list of conflicts has without its prefix
+            let bare = line.strip_prefix("TIME: # - ").unwrap_or(&line).to_owned();
+            [line, bare]
+        })
+        .collect();
+    for line in shown {
+        assert!(real.contains(&line), "nothing prints {line:?}:\n{said}");
+    }
+}
