@@ -10,7 +10,7 @@ use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
 use crate::state::StateDir;
-use crate::state::journal::{ConflictState, Journal, Look, RecordedConflict};
+use crate::state::journal::{ConflictState, Journal, KeptPlace, Look, LostAt, RecordedConflict};
 use crate::task::versions::Versions;
 use crate::tree::{RelPath, Side};
 use anyhow::{Context, anyhow, bail};
@@ -153,7 +153,10 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
         format!("  {:<9}  {}", winner.name(), version(decided.won.as_ref())),
         format!("  {:<9}  {}", loser.name(), version(decided.lost.as_ref())),
     ];
-    if let Some(kept) = &decided.kept {
+    if let Some(LostAt::Beside(copy)) = &decided.lost_at {
+        lines.push(format!("  the {loser}'s stands beside it: {}", copy.shown()));
+    }
+    if let Some(LostAt::Kept(kept)) = &decided.lost_at {
         let until = match config.policy.backup_days {
             0 => "for ever".to_owned(),
             days => {
@@ -199,8 +202,13 @@ fn as_json(conflict: &RecordedConflict) -> Value {
         "reason": decided.reason,
         "won": look(&decided.won),
         "lost": look(&decided.lost),
-        "kept_in": decided.kept.as_ref().map(|kept| kept.keep.name()),
-        "kept_as": decided.kept.as_ref().map(|kept| kept.place.shown()),
+        "kept_in": decided.lost_at.as_ref().map(|at| match at {
+            LostAt::Kept(kept) => kept.keep.name(),
+            LostAt::Beside(_) => "beside",
+        }),
+        "kept_as": decided.lost_at.as_ref().map(|at| match at {
+            LostAt::Kept(KeptPlace { place, .. }) | LostAt::Beside(place) => place.shown(),
+        }),
     })
 }
 
@@ -259,12 +267,12 @@ fn loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, S
     let side = decided.winner.other();
     let is_it = |held: &&Held| {
         held.side == side
-            && held.kept.path == decided.path
-            && match &decided.kept {
-                Some(kept) => {
-                    (held.kept.keep.name(), &held.kept.place) == (kept.keep.name(), &kept.place)
+            && match &decided.lost_at {
+                Some(LostAt::Kept(KeptPlace { keep, place })) => {
+                    (held.kept.keep, &held.kept.place) == (*keep, place)
                 }
-                None => held.run == Some(conflict.run),
+                Some(LostAt::Beside(_)) => false,
+                None => held.kept.path == decided.path && held.run == Some(conflict.run),
             }
     };
     let held = versions.of(&decided.path)?;
@@ -288,6 +296,11 @@ fn take(
     }
     let decided = &conflict.decided;
     let (winner, side) = (decided.winner, decided.winner.other());
+    if let Some(LostAt::Beside(copy)) = &decided.lost_at {
+        let line = take_beside(&conflict, copy, taken, config)?;
+        close(&conflict, dir, config)?;
+        return Ok(vec![line]);
+    }
     if taken == Taken::Of(winner) {
         close(&conflict, dir, config)?;
         return Ok(vec![format!("{}: the {winner}'s version stands; closed", path.shown())]);
@@ -327,6 +340,51 @@ fn take(
     let line = line.map_err(anyhow::Error::msg)?;
     close(&conflict, dir, config)?;
     Ok(vec![line])
+}
+
+/// Decides between the winner and the version that stands beside it on both sides.
+fn take_beside(
+    conflict: &RecordedConflict,
+    copy: &RelPath,
+    taken: Taken,
+    config: &Config,
+) -> anyhow::Result<String> {
+    let path = &conflict.decided.path;
+    let (winner, loser) = (conflict.decided.winner, conflict.decided.winner.other());
+    let line = with_versions(config, |versions| {
+        let is_there = versions.now(loser, std::slice::from_ref(copy))?.pop().flatten().is_some();
+        if !is_there && taken != Taken::Of(winner) {
+            return Err(format!(
+                "{}: {} is not there any more; nothing was changed",
+                path.shown(),
+                copy.shown()
+            ));
+        }
+        match taken {
+            Taken::Both => {
+                Ok(format!("{}: both stand, the other as {}; closed", path.shown(), copy.shown()))
+            }
+            Taken::Of(side) if side == winner => {
+                let kept = match versions.delete(loser, copy)? {
+                    Some(at) => format!("; the other is kept as {} on the {loser}", at.shown()),
+                    None => String::new(),
+                };
+                Ok(format!("{}: the {winner}'s version stands{kept}; closed", path.shown()))
+            }
+            Taken::Of(side) => {
+                let aside = versions.rename_over(side, copy, path)?;
+                let kept = match aside {
+                    Some(at) => format!("; what was there is kept as {}", at.shown()),
+                    None => String::new(),
+                };
+                Ok(format!(
+                    "{}: the {side}'s version is back{kept}; the next run carries it over",
+                    path.shown()
+                ))
+            }
+        }
+    });
+    line.map_err(anyhow::Error::msg)
 }
 
 /// Decides a path that differs since an undo: both versions stand, each on its own side.
@@ -392,17 +450,20 @@ fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
             path.shown()
         );
     }
-    let place = tempfile::tempdir().context("cannot make a directory")?;
-    let lost = with_looked(config, |versions| {
-        let held = loser(versions, &conflict)?;
-        let items = versions.with_all_below(&held, path);
-        versions.copy_to(&place.path().join("lost"), path, &items)
-    });
-    let lost = lost.map_err(anyhow::Error::msg)?;
-    let now = match &config.replicas.initiator {
-        Location::Local(root) => root.join(path.as_path()),
-        Location::Ssh(_) => bail!("the initiator is another machine; ask there"),
+    let Location::Local(root) = &config.replicas.initiator else {
+        bail!("the initiator is another machine; ask there")
     };
+    let now = root.join(path.as_path());
+    let place = tempfile::tempdir().context("cannot make a directory")?;
+    let lost = match &conflict.decided.lost_at {
+        Some(LostAt::Beside(copy)) => Ok(root.join(copy.as_path())),
+        Some(LostAt::Kept(_)) | None => with_looked(config, |versions| {
+            let held = loser(versions, &conflict)?;
+            let items = versions.with_all_below(&held, path);
+            versions.copy_to(&place.path().join("lost"), path, &items)
+        }),
+    };
+    let lost = lost.map_err(anyhow::Error::msg)?;
     let words = std::env::var("DIFF").ok().filter(|text| !text.trim().is_empty());
     let words = shell_words::split(words.as_deref().unwrap_or("diff -u")).context("DIFF")?;
     let Some((program, args)) = words.split_first() else { return Ok(()) };

@@ -262,6 +262,8 @@ pub static KEYS: &[Key] = &[
         "The side that wins when a file was changed on both sides and the times are equal.").aliases(&["CONFLICT_PREVALENCE"]),
     key(Section::BackupDelete, "FORCE_CONFLICT_PREVALANCE", Boolean, "no",
         "Let that side win every conflict, whatever the times.").aliases(&["FORCE_CONFLICT_PREVALENCE"]),
+    key(Section::BackupDelete, "CONFLICT_COPY", Choice(&["backup", "beside"]), "backup",
+        "Where the version that lost a conflict goes: backup, or beside: next to the winner on both sides, as NAME.conflict-SIDE-DATE.EXT."),
     key(Section::BackupDelete, "SOFT_DELETE", Boolean, "yes",
         "Move deleted files to .osync_workdir/deleted of that replica instead of removing them."),
     key(Section::BackupDelete, "SOFT_DELETE_DAYS", Number, "30",

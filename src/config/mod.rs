@@ -167,6 +167,8 @@ pub struct Policy {
     pub allow_empty: Pair<bool>,
     /// `--force-delete`.
     pub force_delete: bool,
+    /// CONFLICT_COPY.
+    pub conflict_copy: ConflictCopy,
     /// CONFLICT_BACKUP.
     pub backup: bool,
     /// CONFLICT_BACKUP_MULTIPLE.
@@ -177,6 +179,15 @@ pub struct Policy {
     pub soft_delete: bool,
     /// SOFT_DELETE_DAYS; 0 keeps for ever.
     pub soft_delete_days: u32,
+}
+
+/// Where the version that lost a conflict goes (CONFLICT_COPY).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictCopy {
+    /// Into `backup/` of its own side.
+    Backup,
+    /// Beside the winner, on both sides.
+    Beside,
 }
 
 /// Which ssh implementation is used (SSH_TRANSPORT).

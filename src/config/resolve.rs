@@ -10,9 +10,9 @@ use super::settings::{Environment, FileSettings, Override, Settings};
 use super::settings::{Origin, Problem};
 use super::toml_file::ARRAY_SEPARATOR;
 use super::{
-    Alerts, Config, Flags, Hooks, Limits, Location, Locking, Notify, NotifyFormat, NotifyOn,
-    Output, Policy, Preserve, Remote, RemoteOsync, RuleText, Secret, Selection, SmtpEncryption,
-    Transfer, Transport, Watch, WhenLocked,
+    Alerts, Config, ConflictCopy, Flags, Hooks, Limits, Location, Locking, Notify, NotifyFormat,
+    NotifyOn, Output, Policy, Preserve, Remote, RemoteOsync, RuleText, Secret, Selection,
+    SmtpEncryption, Transfer, Transport, Watch, WhenLocked,
 };
 use crate::rsync::options;
 use crate::tree::path::{escape, with_home};
@@ -225,6 +225,10 @@ fn policy(r: &Reading<'_>, flags: &Flags) -> Policy {
             _ => Pair::default(),
         },
         force_delete: flags.force_delete,
+        conflict_copy: match r.choice("CONFLICT_COPY") {
+            "beside" => ConflictCopy::Beside,
+            _ => ConflictCopy::Backup,
+        },
         backup: r.boolean("CONFLICT_BACKUP"),
         backup_multiple: r.boolean("CONFLICT_BACKUP_MULTIPLE"),
         backup_days: r.number("CONFLICT_BACKUP_DAYS", u32::MAX.into()),

@@ -140,6 +140,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("CONFLICT_BACKUP_DAYS" = "0": "30" to "0" at policy.backup_days),
     row!("CONFLICT_PREVALANCE" = "Target": "Initiator" to "Target" at policy.prevalence),
     row!("FORCE_CONFLICT_PREVALANCE" = "yes": "false" to "true" at policy.force_prevalence),
+    row!("CONFLICT_COPY" = "beside": "Backup" to "Beside" at policy.conflict_copy),
     row!("SOFT_DELETE" = "no": "true" to "false" at policy.soft_delete),
     row!("SOFT_DELETE_DAYS" = "1": "30" to "1" at policy.soft_delete_days),
     row!("HISTORY_DAYS" = "7": "90" to "7" at history_days),

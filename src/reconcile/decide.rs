@@ -5,7 +5,7 @@
 
 use super::change::{Change, Measure, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
+use super::plan::{Act, Aside, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
 use super::{Rules, Writes};
 use crate::config::Preserve;
 use crate::report::{Level, Problem};
@@ -354,7 +354,7 @@ impl<'a> Decide<'a, '_> {
             let first_contact = !self.has_baseline(path_id);
             self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
         }
-        self.plan.set_aside.push(SetAside { path_id, on: loser, keep });
+        self.plan.set_aside.push(SetAside { path_id, on: loser, to: Aside::Kept(keep) });
         self.contexts[index] = Context::Won(winner);
         self.send(path_id, loser);
         self.plan.verdicts[index].lost_on = Some(loser);

@@ -1,6 +1,6 @@
 //! Refuses plans that are too dangerous to carry out (spec 4, "Guards").
 
-use super::plan::{Act, Plan};
+use super::plan::Plan;
 use crate::config::Policy;
 use crate::report::words::counted;
 use crate::state::{Identity, Origin};
@@ -215,14 +215,12 @@ fn too_many(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Opt
     }
     let tree = &trees[side];
     let is_file = |id| !tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present;
-    let goes = |path_id| {
-        let verdict = plan.verdict(path_id);
-        verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side)
-    };
     let deletions = plan
         .delta
         .path_ids()
-        .filter(|path_id| goes(*path_id) && plan.delta.now(*path_id, side).is_some_and(is_file))
+        .filter(|path_id| {
+            plan.is_lost(*path_id, side) && plan.delta.now(*path_id, side).is_some_and(is_file)
+        })
         .count();
     let files = tree.ids().filter(|id| is_file(*id)).count();
     (deletions as u128 * 100 > files as u128 * u128::from(percent)).then_some(Danger::TooMany {

@@ -2,9 +2,10 @@
 //!
 //! [`reconcile`] is the entry. [`join`](join::join) walks both trees and the baseline, and finds the
 //! paths that have to be decided (none if nothing is to do), [`moves`] treats renames as done, [`decide`] gives each path its verdict, [`links`] keeps hard links
-//! together, [`schedule`] sorts the verdicts into the steps of a [`Plan`], [`guard`] looks whether
+//! together, [`beside`] names what lost a conflict, [`schedule`] sorts the verdicts into the steps of a [`Plan`], [`guard`] looks whether
 //! the plan is too dangerous, and [`record`] turns what was achieved into the next baseline.
 
+mod beside;
 #[cfg(test)]
 mod cases;
 pub mod change;
@@ -32,9 +33,11 @@ pub use plan::{Act, Conflict, Doubt, Plan, Settle, Verdict};
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
+use crate::filter::Filter;
 use crate::state::{Baseline, Damaged, InflightPath};
 use crate::tree::same::{Comparison, EqualTimes, Inodes, Sameness, compare_sides};
 use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
+use beside::Grown;
 use record::Achieved;
 use saved_plan::SavedPlan;
 use std::collections::{BTreeMap, HashMap};
@@ -64,6 +67,10 @@ pub struct Rules {
     pub writes: Writes,
     /// The results of comparing contents that an earlier plan asked for.
     pub settled: HashMap<Doubt, Comparison>,
+    /// Which paths take part.
+    pub filter: Filter,
+    /// What stands in the names of copies beside (CONFLICT_COPY): `2026.11.29-15.54.37`.
+    pub date: String,
     /// The plan of `osync apply`: nothing else is done.
     pub saved: Option<SavedPlan>,
 }
@@ -144,6 +151,10 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     plan.doubts.extend(&facts.doubts);
     decide::decide(&facts, &mut plan);
     links::settle(&facts, &mut plan);
+    let facts = match beside::place(&facts, &mut plan) {
+        Grown::No => facts,
+        Grown::Yes => decide::Facts::gather(&plan.delta, trees, header, rules, inodes),
+    };
     if let Some(saved) = &rules.saved {
         saved.restrict(&mut plan, trees);
     }

@@ -53,6 +53,8 @@ pub struct Verdict {
     /// The side where a directory or file of another kind is moved out of the way, with
     /// all that lies below this path there.
     pub lost_on: Option<Side>,
+    /// The name that it gets there instead of being kept (CONFLICT_COPY=beside).
+    pub beside: Option<PathId>,
     /// The side whose file of the same content gets the time of the other one's.
     pub time_on: Option<Side>,
     /// What is recorded.
@@ -66,8 +68,17 @@ pub struct SetAside {
     pub path_id: PathId,
     /// The side that loses it.
     pub on: Side,
-    /// Where it is kept.
-    pub keep: Keep,
+    /// Where it goes.
+    pub to: Aside,
+}
+
+/// Where something goes that makes way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Aside {
+    /// It is kept in the work directory.
+    Kept(Keep),
+    /// It gets another name, under which the other side gets it too.
+    Beside(PathId),
 }
 
 /// A renaming on one side that follows the other side's.
@@ -208,6 +219,14 @@ impl Plan {
                     && self.deletions[*side].is_empty()
                     && self.dir_times[*side].is_empty()
             })
+    }
+
+    /// Whether a side loses what it has at a path.
+    #[must_use]
+    pub fn is_lost(&self, path_id: PathId, side: Side) -> bool {
+        let verdict = self.verdict(path_id);
+        verdict.act == (Act::Delete { on: side })
+            || (verdict.lost_on == Some(side) && verdict.beside.is_none())
     }
 
     /// What was decided for a path.

@@ -6,7 +6,7 @@
 //! saved plan can only ever take steps away.
 
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Plan, Settle, Verdict};
+use super::plan::{Act, Aside, Plan, Settle, Verdict};
 use crate::tree::{Entry, Pair, RelPath, Side, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,8 +136,13 @@ fn spread(plan: &Plan, left: &mut [bool]) {
         };
         // what made way went as a whole, or does not go at all
         for step in &plan.set_aside {
+            let new_name = match step.to {
+                Aside::Beside(to) => Some(to),
+                Aside::Kept(_) => None,
+            };
+            let tops = std::iter::once(step.path_id).chain(new_name);
             let tree: Vec<PathId> =
-                std::iter::once(step.path_id).chain(plan.delta.below(step.path_id)).collect();
+                tops.flat_map(|top| std::iter::once(top).chain(plan.delta.below(top))).collect();
             if tree.iter().any(|path_id| left[path_id.index()]) {
                 tree.iter().for_each(|path_id| leave(*path_id, left));
             }
@@ -180,7 +185,8 @@ fn step(verdict: &Verdict) -> Option<Step> {
     }
     words.extend(verdict.metadata_on.map(|side| format!("metadata {side}")));
     words.extend(verdict.time_on.map(|side| format!("time {side}")));
-    words.extend(verdict.lost_on.map(|side| format!("make way {side}")));
+    let way = if verdict.beside.is_some() { "rename" } else { "make way" };
+    words.extend(verdict.lost_on.map(|side| format!("{way} {side}")));
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -236,6 +242,9 @@ pub struct Origin {
     pub baseline: String,
     /// When it was made, for people.
     pub made: String,
+    /// What stands in the names of copies beside (CONFLICT_COPY).
+    #[serde(default)]
+    pub date: String,
     /// The words of the command line that name the task, in hexadecimal.
     pub task: Vec<String>,
 }

@@ -8,10 +8,11 @@
 //! has, `~` none.
 
 use super::join::{self, join};
-use super::plan::{Act, Plan};
+use super::plan::{Act, Aside, Plan, SetAside};
 use super::record::{Achieved, record, record_anew};
 use super::{Rules, Writes, reconcile};
-use crate::config::{Policy, Preserve};
+use crate::config::{ConflictCopy, Policy, Preserve};
+use crate::filter::Filter;
 use crate::state::{Baseline, Header, Record, Recorded};
 use crate::tree::Keep;
 use crate::tree::same::{Comparison, times_agree};
@@ -54,6 +55,7 @@ pub fn rules() -> Rules {
         max_delete_percent: 0,
         allow_empty: Pair::default(),
         force_delete: false,
+        conflict_copy: ConflictCopy::Backup,
         backup: true,
         backup_multiple: false,
         backup_days: 30,
@@ -71,6 +73,8 @@ pub fn rules() -> Rules {
         making_way: BTreeMap::new(),
         writes: Writes::MayBeLost,
         settled: HashMap::new(),
+        filter: Filter::default(),
+        date: "2026.01.02-03.04.05".to_owned(),
         saved: None,
     }
 }
@@ -197,8 +201,12 @@ pub fn situation(rows: &str) -> Situation {
 pub fn words(plan: &Plan) -> Vec<String> {
     let mut lines = Vec::new();
     for step in &plan.set_aside {
-        let keep = if step.keep == Keep::Backup { "backup" } else { "deleted" };
-        lines.push(format!("{} {keep} {}", step.on.arrow(), plan.path(step.path_id)));
+        let (arrow, path) = (step.on.arrow(), plan.path(step.path_id));
+        lines.push(match step.to {
+            Aside::Kept(Keep::Backup) => format!("{arrow} backup {path}"),
+            Aside::Kept(Keep::Deleted) => format!("{arrow} deleted {path}"),
+            Aside::Beside(to) => format!("{arrow} beside {path} -> {}", plan.path(to)),
+        });
     }
     for step in &plan.moves {
         let arrow = step.on.map_or("==", Side::arrow);
@@ -243,12 +251,16 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
     let mut achieved = Achieved::default();
     let before = situation.files.clone();
     let remove_below = |files: &mut Files, top: &RelPath| files.retain(|p, _| !p.is_within(top));
-    for step in &plan.set_aside {
+    let beside = |step: &SetAside| match step.to {
+        Aside::Beside(to) => Some((step.on, step.path_id, to)),
+        Aside::Kept(_) => None,
+    };
+    for step in plan.set_aside.iter().filter(|step| beside(step).is_none()) {
         remove_below(&mut files[step.on], &plan.path(step.path_id));
     }
-    for step in &plan.moves {
-        let Some(on) = step.on else { continue };
-        let (from, to) = (plan.path(step.from), plan.path(step.to));
+    let moves = plan.moves.iter().filter_map(|step| Some((step.on?, step.from, step.to)));
+    for (on, from, to) in plan.set_aside.iter().filter_map(beside).chain(moves) {
+        let (from, to) = (plan.path(from), plan.path(to));
         let moved: Vec<RelPath> =
             files[on].keys().filter(|p| p.is_within(&from)).cloned().collect();
         for old in moved {

@@ -331,7 +331,7 @@ impl OneSide<'_, '_> {
         if is_with_another {
             return;
         }
-        let is_there = self.now(&row.path).is_some();
+        let is_there = self.now(&row.path).is_some() && !self.is_moved_away(&row.path);
         if self.touched.has(&row.path) || (is_there && !within_any(&row.path, &self.replaced)) {
             let is_dir = |look: &Look| look.kind.is_dir();
             if !row.before.as_ref().is_some_and(is_dir) || row.below == 0 {
@@ -357,6 +357,13 @@ impl OneSide<'_, '_> {
         let Some((_, kept)) = all.into_iter().next() else { return };
         self.restored.push(place);
         self.steps.push(Step::Bring { path: row.path.clone(), kept, below: below as u64 });
+    }
+
+    /// Whether what is there gets another name by this.
+    fn is_moved_away(&self, path: &RelPath) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step, Step::Move { path: moved, .. } if moved == path))
     }
 
     /// Brings back what nothing has touched of a directory.
@@ -443,6 +450,13 @@ impl Names {
             above = at.parent();
         }
         path.clone()
+    }
+
+    /// Where something comes to that is called so: its directory may be moved back, and what has
+    /// its name now may have taken it since.
+    #[must_use]
+    pub fn place(&self, path: &RelPath) -> RelPath {
+        path.parent().map_or_else(RelPath::root, |dir| self.before(&dir).join(path.name()))
     }
 
     /// The name now of a path from before.

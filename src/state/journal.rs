@@ -13,6 +13,7 @@ use super::error::Shown;
 use super::files::StateDir;
 use crate::tree::{Entry, Keep, Kind, Pair, RelPath, Side, Stamp};
 use rusqlite::{Connection, OpenFlags, Row, ToSql, params};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -306,8 +307,17 @@ pub struct Decided {
     pub won: Option<Look>,
     /// The version that lost; `None`: it had been deleted there.
     pub lost: Option<Look>,
-    /// Where that is kept; `None` if it is not.
-    pub kept: Option<KeptPlace>,
+    /// Where that is; `None` if it is not kept.
+    pub lost_at: Option<LostAt>,
+}
+
+/// Where the version that lost a conflict is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LostAt {
+    /// In the work directory of its own side.
+    Kept(KeptPlace),
+    /// Under this name on both sides, beside the winner (CONFLICT_COPY).
+    Beside(RelPath),
 }
 
 /// Whether a conflict still waits for somebody's decision.
@@ -594,6 +604,10 @@ impl Journal {
                 ],
             )?;
             let number = tx.last_insert_rowid();
+            if let Some(undone) = run.undoes {
+                reopen_conflicts(&tx, undone)?;
+            }
+            follow_conflicts(&tx, number, done)?;
             {
                 for (side, kept) in &done.taken {
                     forget_taken(&tx, *side, kept)?;
@@ -635,7 +649,7 @@ impl Journal {
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8)",
                 )?;
                 for decided in &done.decided {
-                    let (keep, place) = kept_codes(decided.kept.as_ref(), &decided.path);
+                    let (keep, place) = lost_codes(decided.lost_at.as_ref(), &decided.path);
                     supersede.execute(params![
                         ConflictState::Superseded as i64,
                         number,
@@ -653,12 +667,6 @@ impl Journal {
                     ])?;
                 }
             }
-            // with the path its conflict is gone
-            tx.execute(
-                "UPDATE conflicts SET state = ?1, closed = ?2 WHERE state = 0 AND run < ?2
-                 AND path IN (SELECT path FROM changes WHERE run = ?2 AND action = ?3)",
-                params![ConflictState::Resolved as i64, number, Action::Deleted as i64],
-            )?;
             write_differences(&tx, number, &done.differs)?;
             if let Some(before) = forget_before {
                 let old = "(SELECT number FROM runs WHERE ended < ?1)";
@@ -833,7 +841,7 @@ impl Journal {
                     reason: row.get(4)?,
                     won: look_at(row, 5)?,
                     lost: look_at(row, 6)?,
-                    kept: kept_at(row, 10, 11, path_at(row, 2)?)?,
+                    lost_at: lost_at(row, 10, 11, &path_at(row, 2)?.unwrap_or_default())?,
                 },
                 state: usize::try_from(state)
                     .ok()
@@ -843,14 +851,15 @@ impl Journal {
         })
     }
 
-    /// Closes open conflicts whose kept copies are gone: those of runs that ended before a
+    /// Closes open conflicts whose kept copies are gone (a copy beside is there until somebody
+    /// deletes it): those of runs that ended before a
     /// moment (milliseconds since the epoch). Says how many there were.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn expire_conflicts(&self, before: i64) -> Result<usize, JournalError> {
         let close = "UPDATE conflicts SET state = ?1
-                     WHERE state = 0 AND run IN (SELECT number FROM runs WHERE ended < ?2)";
+                     WHERE state = 0 AND NOT (keep IS NULL AND place IS NOT NULL) AND run IN (SELECT number FROM runs WHERE ended < ?2)";
         self.db
             .execute(close, params![ConflictState::Expired as i64, before])
             .map_err(|e| self.error(e))
@@ -956,6 +965,27 @@ fn kept_codes<'k>(kept: Option<&'k KeptPlace>, path: &RelPath) -> (Option<i64>, 
     (kept.map(|kept| keep_code(kept.keep)), place)
 }
 
+/// How the place of a version that lost is written: beside is where nothing keeps it.
+fn lost_codes<'k>(lost_at: Option<&'k LostAt>, path: &RelPath) -> (Option<i64>, Option<&'k [u8]>) {
+    match lost_at {
+        Some(LostAt::Kept(kept)) => kept_codes(Some(kept), path),
+        Some(LostAt::Beside(copy)) => (None, Some(copy.as_bytes())),
+        None => (None, None),
+    }
+}
+
+fn lost_at(
+    row: &Row<'_>,
+    keep: usize,
+    place: usize,
+    path: &RelPath,
+) -> rusqlite::Result<Option<LostAt>> {
+    Ok(match kept_at(row, keep, place, Some(path.clone()))? {
+        Some(kept) => Some(LostAt::Kept(kept)),
+        None => path_at(row, place)?.map(LostAt::Beside),
+    })
+}
+
 fn kept_at(
     row: &Row<'_>,
     keep: usize,
@@ -968,14 +998,134 @@ fn kept_at(
     Ok(keep.zip(place).map(|(keep, place)| KeptPlace { keep, place }))
 }
 
-/// Differences that an undo left end with the next change of their path; new ones are added.
-fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite::Result<()> {
+/// What a run means for conflicts that wait: with its path a conflict is gone, and with the copy
+/// beside it is decided; a difference that an undo left ends with a change of its path; and what
+/// was renamed takes its conflict along.
+fn follow_conflicts(tx: &Connection, run: i64, done: &Done) -> rusqlite::Result<()> {
+    let mut waiting =
+        tx.prepare("SELECT rowid, path, state, keep, place FROM conflicts WHERE state IN (0, 4)")?;
+    let waiting = waiting.query_map([], |row| {
+        let (path, state): (_, i64) = (path_at(row, 1)?.unwrap_or_default(), row.get(2)?);
+        let lost_at = lost_at(row, 3, 4, &path)?;
+        Ok((row.get(0)?, path, state == ConflictState::Undone as i64, lost_at))
+    })?;
+    let waiting: Vec<(i64, RelPath, bool, Option<LostAt>)> = waiting.collect::<Result<_, _>>()?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let fate = Fate::of(done);
+    for (id, path, is_difference, lost_at) in waiting {
+        let is_over = match &lost_at {
+            _ if is_difference => fate.has_changed(&path),
+            Some(LostAt::Beside(copy)) => fate.is_gone(&path) || fate.is_decided(copy),
+            Some(LostAt::Kept(_)) | None => fate.is_gone(&path),
+        };
+        if is_over || fate.differs.contains(&path) {
+            let state = if is_over { ConflictState::Resolved } else { ConflictState::Superseded };
+            let close = "UPDATE conflicts SET state = ?1, closed = ?2 WHERE rowid = ?3";
+            tx.execute(close, params![state as i64, run, id])?;
+        } else if let Some(to) = fate.new_name(&path) {
+            let lost_at = lost_at.map(|at| match at {
+                LostAt::Beside(copy) => {
+                    LostAt::Beside(fate.new_name(&copy).unwrap_or_else(|| copy.clone()))
+                }
+                kept @ LostAt::Kept(_) => kept,
+            });
+            let (keep, place) = lost_codes(lost_at.as_ref(), &to);
+            let follow = "UPDATE conflicts SET path = ?1, keep = ?2, place = ?3 WHERE rowid = ?4";
+            tx.execute(follow, params![to.as_bytes(), keep, place, id])?;
+        }
+    }
+    Ok(())
+}
+
+/// What an undo closed waits again when it is undone itself.
+fn reopen_conflicts(tx: &Connection, undo: i64) -> rusqlite::Result<()> {
     tx.execute(
-        "UPDATE conflicts SET state = ?1, closed = ?2 WHERE state = ?3
-         AND path IN (SELECT path FROM changes WHERE run = ?2
-                      UNION SELECT other FROM changes WHERE run = ?2 AND other IS NOT NULL)",
-        params![ConflictState::Resolved as i64, run, ConflictState::Undone as i64],
+        "UPDATE conflicts SET closed = NULL, state = CASE reason WHEN ?1 THEN ?2 ELSE ?3 END
+         WHERE closed = ?4
+           AND EXISTS (SELECT 1 FROM runs WHERE number = ?4 AND undoes IS NOT NULL)",
+        params![
+            ConflictState::Undone.name(),
+            ConflictState::Undone as i64,
+            ConflictState::Open as i64,
+            undo
+        ],
     )?;
+    Ok(())
+}
+
+/// What a run did, as conflicts look at it.
+struct Fate<'d> {
+    deleted: BTreeSet<&'d RelPath>,
+    /// New names by old ones.
+    renamed: BTreeMap<&'d RelPath, &'d RelPath>,
+    /// Paths with all below them.
+    trees: BTreeSet<&'d RelPath>,
+    changed: BTreeSet<&'d RelPath>,
+    differs: BTreeSet<&'d RelPath>,
+}
+
+impl<'d> Fate<'d> {
+    fn of(done: &'d Done) -> Self {
+        let mut fate = Fate {
+            deleted: BTreeSet::new(),
+            renamed: BTreeMap::new(),
+            trees: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            differs: done.differs.iter().map(|one| &one.path).collect(),
+        };
+        // what lost now has its new name from this run, and its conflict the old one
+        let is_copy = |change: &Change| {
+            done.decided.iter().any(|decided| match &decided.lost_at {
+                Some(LostAt::Beside(copy)) => *copy == change.path,
+                _ => false,
+            })
+        };
+        for change in &done.changes {
+            for path in std::iter::once(&change.path).chain(&change.other) {
+                fate.changed.insert(path);
+                if change.below > 0 || change.action == Action::Moved {
+                    fate.trees.insert(path);
+                }
+            }
+            match (change.action, &change.other) {
+                (Action::Deleted, _) => drop(fate.deleted.insert(&change.path)),
+                (Action::Moved, Some(old)) if !is_copy(change) => {
+                    fate.renamed.insert(old, &change.path);
+                }
+                _ => {}
+            }
+        }
+        fate
+    }
+
+    fn is_gone(&self, path: &RelPath) -> bool {
+        with_all_above(path).any(|above| self.deleted.contains(&above))
+    }
+
+    /// Somebody deleted a copy, or gave it another name, its original's perhaps.
+    fn is_decided(&self, copy: &RelPath) -> bool {
+        self.is_gone(copy) || self.renamed.contains_key(copy)
+    }
+
+    fn has_changed(&self, path: &RelPath) -> bool {
+        self.changed.contains(path) || with_all_above(path).any(|above| self.trees.contains(&above))
+    }
+
+    /// The name that a path has since, if it or a directory above it was renamed.
+    fn new_name(&self, path: &RelPath) -> Option<RelPath> {
+        with_all_above(path).find_map(|above| path.rebased(&above, self.renamed.get(&above)?))
+    }
+}
+
+/// A path, and every directory above it, the innermost first.
+fn with_all_above(path: &RelPath) -> impl Iterator<Item = RelPath> {
+    std::iter::successors(Some(path.clone()), RelPath::parent)
+}
+
+/// Where both sides differ since an undo.
+fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite::Result<()> {
     let mut insert = tx.prepare(
         "INSERT INTO conflicts (run, path, winner, reason, won, lost, state)
          VALUES (?1, ?2, 0, ?3, ?4, ?5, ?6)",
@@ -1002,7 +1152,7 @@ fn follow_renamed(tx: &Connection, renamed: &[Renamed]) -> rusqlite::Result<()> 
     )?;
     let mut conflicts = tx.prepare(
         "UPDATE conflicts SET place = ?1
-         WHERE path = ?2 AND place IS NULL AND keep = ?3 AND winner <> ?4",
+         WHERE coalesce(place, path) = ?2 AND keep = ?3 AND winner <> ?4",
     )?;
     // what lies in a directory goes along with it
     let mut plain_below = tx.prepare(
@@ -1128,7 +1278,7 @@ mod tests {
             reason: "it is newer".into(),
             won: None,
             lost: changes[0].before.clone(),
-            kept: Some(KeptPlace { keep: Keep::Backup, place: path("c.2026") }),
+            lost_at: Some(LostAt::Kept(KeptPlace { keep: Keep::Backup, place: path("c.2026") })),
         };
         let done = done(changes.clone(), std::slice::from_ref(&decided));
         let number = journal.record(&run(100), &done, None).unwrap();
@@ -1171,7 +1321,7 @@ mod tests {
             reason: String::new(),
             won: None,
             lost: None,
-            kept: None,
+            lost_at: None,
         };
         for ended in [1, 2] {
             let done = done([], std::slice::from_ref(&decided));
@@ -1185,6 +1335,110 @@ mod tests {
         assert!(journal.conflicts(Some(ConflictState::Open)).unwrap().is_empty());
     }
 
+    fn open_at(journal: &Journal) -> Vec<(String, Option<String>)> {
+        let open = journal.conflicts(Some(ConflictState::Open)).unwrap();
+        let at = |lost_at: &Option<LostAt>| match lost_at {
+            Some(LostAt::Kept(kept)) => Some(format!("{} {}", kept.keep.name(), kept.place)),
+            Some(LostAt::Beside(copy)) => Some(format!("beside {copy}")),
+            None => None,
+        };
+        open.iter().map(|one| (one.decided.path.shown(), at(&one.decided.lost_at))).collect()
+    }
+
+    fn conflict(name: &str, lost_at: Option<LostAt>) -> Decided {
+        Decided {
+            path: path(name),
+            winner: Side::Initiator,
+            reason: String::new(),
+            won: None,
+            lost: None,
+            lost_at,
+        }
+    }
+
+    #[test]
+    fn a_conflict_goes_with_its_path_and_ends_with_it_or_with_the_copy_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let beside = |name: &str| Some(LostAt::Beside(path(name)));
+        let kept =
+            |name: &str| Some(LostAt::Kept(KeptPlace { keep: Keep::Backup, place: path(name) }));
+        let decided = [
+            conflict("d/a", beside("d/a.copy")),
+            conflict("d/b", kept("d/b")),
+            conflict("e/a", beside("e/a.copy")),
+            conflict("e/b", beside("e/b.copy")),
+            conflict("e/c", beside("e/c.copy")),
+            conflict("f", kept("f")),
+        ];
+        // what lost got its name in the same run
+        let renaming =
+            Change { other: Some(path("e/a")), ..change(path("e/a.copy"), Action::Moved) };
+        journal.record(&run(1), &done([renaming], &decided), None).unwrap();
+        let moved = |from: &str, to: &str| Change {
+            other: Some(path(from)),
+            ..change(path(to), Action::Moved)
+        };
+        let second = [
+            moved("d", "dir/new"),
+            change(path("e/a.copy"), Action::Deleted),
+            moved("e/b.copy", "e/mine"),
+            change(path("g"), Action::Deleted),
+        ];
+        journal.record(&run(2), &done(second, &[]), None).unwrap();
+        let text = |one: &str, other: &str| (one.to_owned(), Some(other.to_owned()));
+        assert_eq!(
+            open_at(&journal),
+            [
+                text("dir/new/a", "beside dir/new/a.copy"),
+                text("dir/new/b", "backup d/b"),
+                text("e/c", "beside e/c.copy"),
+                text("f", "backup f"),
+            ]
+        );
+        // a kept copy makes room
+        let renamed = Renamed {
+            side: Side::Target,
+            from: KeptPlace { keep: Keep::Backup, place: path("d/b") },
+            to: path("d/b.2026"),
+        };
+        journal.follow(&[renamed], &[]).unwrap();
+        // a directory goes with all in it
+        let whole = Change { below: 4, ..change(path("e"), Action::Deleted) };
+        journal.record(&run(3), &done([whole], &[]), None).unwrap();
+        assert_eq!(
+            open_at(&journal),
+            [
+                text("dir/new/a", "beside dir/new/a.copy"),
+                text("dir/new/b", "backup d/b.2026"),
+                text("f", "backup f"),
+            ]
+        );
+        // what is beside does not expire
+        assert_eq!(journal.expire_conflicts(i64::MAX).unwrap(), 2);
+        assert_eq!(open_at(&journal), [text("dir/new/a", "beside dir/new/a.copy")]);
+    }
+
+    #[test]
+    fn a_conflict_of_a_run_that_was_undone_is_no_longer_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        journal.record(&run(1), &done([], &[conflict("c", None)]), None).unwrap();
+        let differs = vec![Differs { path: path("c"), looks: Pair::default() }];
+        let undone = Done { differs, ..done([change(path("c"), Action::Updated)], &[]) };
+        let undo = Run { undoes: Some(1), ..run(2) };
+        journal.record(&undo, &undone, None).unwrap();
+        let states: Vec<_> =
+            journal.conflicts(None).unwrap().iter().map(|c| (c.run, c.state)).collect();
+        assert_eq!(states, [(2, ConflictState::Undone), (1, ConflictState::Superseded)]);
+        let again = Run { undoes: Some(2), ..run(3) };
+        let done = done([change(path("c"), Action::Updated)], &[]);
+        journal.record(&again, &done, None).unwrap();
+        let states: Vec<_> =
+            journal.conflicts(None).unwrap().iter().map(|c| (c.run, c.state)).collect();
+        assert_eq!(states, [(2, ConflictState::Resolved), (1, ConflictState::Open)]);
+    }
+
     #[test]
     fn old_runs_are_forgotten_but_for_those_with_open_conflicts() {
         let dir = tempfile::tempdir().unwrap();
@@ -1195,7 +1449,7 @@ mod tests {
             reason: String::new(),
             won: None,
             lost: None,
-            kept: None,
+            lost_at: None,
         };
         let changes = || [change(path("x"), Action::Deleted)];
         journal.record(&run(10), &done(changes(), &[]), None).unwrap();

@@ -54,6 +54,10 @@ impl<'a> Told<'a> {
 
     /// Where a side's version of a path is kept, or will be; `None` if it is not.
     fn kept_in(&self, side: Side, path_id: PathId) -> Option<String> {
+        if let Some(beside) = self.plan.verdict(path_id).beside {
+            let place = self.roots[side].join(self.plan.path(beside).as_path());
+            return Some(escape(place.as_os_str().as_bytes()));
+        }
         let place = match self.applied {
             Some(applied) => applied.kept[side].get(&path_id)?.path(),
             None => {
@@ -108,10 +112,9 @@ impl Listing for Told<'_> {
     fn deletions(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
         let goes = |path_id: PathId| {
             let verdict = self.plan.verdict(path_id);
-            verdict.act == Act::Delete { on: side }
-                || (verdict.lost_on == Some(side)
-                    && verdict.act == Act::Nothing
-                    && self.plan.delta.now(path_id, side).is_some())
+            self.plan.is_lost(path_id, side)
+                && matches!(verdict.act, Act::Delete { .. } | Act::Nothing)
+                && self.plan.delta.now(path_id, side).is_some()
         };
         self.each(goes, each);
     }

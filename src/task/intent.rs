@@ -88,6 +88,7 @@ impl Task<'_> {
             identities: [identity(&identities.initiator), identity(&identities.target)],
             baseline: blake3::hash(baseline.body()).to_hex().to_string(),
             made: chrono::Local::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, false),
+            date: self.date(),
             task: task.to_vec(),
         }
     }

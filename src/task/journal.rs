@@ -7,15 +7,17 @@ use super::apply::Applied;
 use super::versions::kept_place;
 use crate::config::Watch;
 use crate::process::fault;
+use crate::reconcile::plan::Aside;
 use crate::reconcile::{Act, Delta, PathId, Plan};
 use crate::replica::KeptAt;
 use crate::report::{Level, words};
 use crate::state::StateStore;
 use crate::state::journal::{
-    Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, Renamed, Run,
+    Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt, Renamed, Run,
 };
 use crate::state::last_run::LastRun;
-use crate::tree::{Entry, Pair, RelPath, Side, Tree};
+use crate::tree::same::is_same_inode;
+use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -107,6 +109,7 @@ impl Rows<'_> {
             told[path_id.index()] = Some((rows.len() - 1, action));
         }
         rows.extend(self.moves(side));
+        rows.extend(self.renamed_losers(side));
         rows.extend(self.times(side));
         rows
     }
@@ -116,9 +119,13 @@ impl Rows<'_> {
             return None;
         }
         let verdict = self.plan.verdict(path_id);
-        let was_there = self.plan.delta.now(path_id, side).is_some();
+        let is_renamed = verdict.beside.is_some() && verdict.lost_on == Some(side);
+        let was_there = self.plan.delta.now(path_id, side).is_some() && !is_renamed;
         let is_linked = || self.plan.links[side].binary_search(&path_id).is_ok();
         match verdict.act {
+            Act::Send { to } if to == side && was_there && self.is_same_thing(path_id, side) => {
+                Some(Action::Metadata)
+            }
             Act::Send { to } if to == side && was_there => Some(Action::Updated),
             Act::Send { to } if to == side => Some(Action::Created),
             Act::Delete { on } if on == side => Some(Action::Deleted),
@@ -131,15 +138,24 @@ impl Rows<'_> {
         }
     }
 
+    /// Whether rsync found that it had nothing to replace, but the time of a link to set.
+    fn is_same_thing(&self, path_id: PathId, side: Side) -> bool {
+        let fresh = self.applied.achieved.fresh[side].get(path_id).and_then(Option::as_ref);
+        let (Some(before), Some(fresh)) = (self.scanned(path_id, side), fresh) else {
+            return false;
+        };
+        before.kind == Kind::Symlink
+            && is_same_inode(before, fresh)
+            && before.extra().link == fresh.extra().link
+            && !self.applied.kept[side].contains_key(&path_id)
+    }
+
     /// Where what was replaced or deleted went: alone, or with a directory above it.
     fn kept(&self, path_id: PathId, side: Side) -> Option<KeptPlace> {
         if let Some(at) = self.applied.kept[side].get(&path_id) {
             return Some(kept_place(at));
         }
-        let goes = |path_id: PathId| {
-            let verdict = self.plan.verdict(path_id);
-            verdict.lost_on == Some(side) || verdict.act == Act::Delete { on: side }
-        };
+        let goes = |path_id: PathId| self.plan.is_lost(path_id, side);
         let parent = self.plan.delta.parent(path_id);
         if path_id == Delta::ROOT || !goes(path_id) || !goes(parent) {
             return None;
@@ -186,6 +202,20 @@ impl Rows<'_> {
         rows
     }
 
+    /// What lost a conflict and has a name beside the winner since.
+    fn renamed_losers(&self, side: Side) -> impl Iterator<Item = Change> {
+        let here = self.plan.set_aside.iter().filter(move |step| step.on == side);
+        let renamed = here.filter_map(|step| match step.to {
+            Aside::Beside(to) => Some((step.path_id, to)),
+            Aside::Kept(_) => None,
+        });
+        renamed.filter(|(from, _)| self.succeeded(*from)).map(move |(from, to)| Change {
+            other: Some(self.plan.path(from)),
+            below: self.plan.delta.below(to).len() as u64,
+            ..self.change(to, side, Action::Moved)
+        })
+    }
+
     /// Times of directories that were set.
     fn times(&self, side: Side) -> impl Iterator<Item = Change> {
         self.plan.dir_times[side]
@@ -206,7 +236,10 @@ impl Rows<'_> {
                 reason: conflict.reason.words().to_owned(),
                 won: of(conflict.winner),
                 lost: of(conflict.winner.other()),
-                kept: self.kept(conflict.path_id, conflict.winner.other()),
+                lost_at: match self.plan.verdict(conflict.path_id).beside {
+                    Some(copy) => Some(LostAt::Beside(self.plan.path(copy))),
+                    None => self.kept(conflict.path_id, conflict.winner.other()).map(LostAt::Kept),
+                },
             }
         };
         self.plan.conflicts.iter().filter(decided).map(row).collect()

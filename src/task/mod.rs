@@ -14,7 +14,8 @@ mod settle;
 pub mod undo;
 pub mod versions;
 
-use crate::config::{Config, Location, Preserve, Watch, WhenLocked};
+use crate::config::{Config, ConflictCopy, Location, Preserve, Watch, WhenLocked};
+use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
@@ -522,7 +523,10 @@ impl Task<'_> {
     fn rules(&self, store: &StateStore) -> Result<Rules, Halt> {
         let mut policy = self.config.policy.clone();
         // what is not as recorded is told path by path there
-        policy.detect_moves &= !matches!(self.intent, Intent::Undo(_));
+        if matches!(self.intent, Intent::Undo(_)) {
+            policy.detect_moves = false;
+            policy.conflict_copy = ConflictCopy::Backup;
+        }
         Ok(Rules {
             policy,
             preserve: self.compared(),
@@ -534,8 +538,18 @@ impl Task<'_> {
             making_way: self.making_way(),
             writes: self.writes,
             settled: HashMap::new(),
+            filter: Filter::new(&self.config.selection.rules),
+            date: self.date(),
             saved: self.intent.saved().cloned(),
         })
+    }
+
+    /// What stands in the names of copies beside: a saved plan knows them by its own date.
+    fn date(&self) -> String {
+        match self.intent {
+            Intent::Apply { origin, .. } if !origin.date.is_empty() => origin.date.clone(),
+            _ => self.stamp.trim_start_matches('.').to_owned(),
+        }
     }
 
     fn interrupted_paths(&self) -> BTreeMap<RelPath, InflightPath> {

@@ -397,7 +397,8 @@ impl Undoing<'_, '_> {
         self.make_way(steps, |path| !holds(path))?;
         fault::point("undo made way");
         // nor does anything come to its place before
-        let waits = |step: &Step| matches!(step, Step::Replace { .. }) && holds(step.path());
+        let comes = |step: &Step| matches!(step, Step::Replace { .. } | Step::Bring { .. });
+        let waits = |step: &Step| comes(step) && holds(step.path());
         self.place(steps, |step| !waits(step))?;
         self.make_way(steps, holds)?;
         self.place(steps, waits)?;
@@ -622,10 +623,11 @@ impl Undoing<'_, '_> {
                 }
                 Step::Bring { kept, below, .. } => {
                     (row.before, row.after) = (None, Some(Look::of(&kept.entry)));
-                    row.below = *below;
+                    (row.path, row.below) = (self.names.place(path), *below);
                 }
                 Step::Remake { look, .. } => {
                     (row.before, row.after) = (None, Some(look.clone()));
+                    row.path = self.names.place(path);
                 }
                 Step::Replace { kept, .. } if !self.failed.contains(path) => {
                     row.after = Some(Look::of(&kept.entry));
@@ -634,6 +636,7 @@ impl Undoing<'_, '_> {
             }
             let to = match step {
                 Step::Move { other, .. } => other.clone(),
+                Step::Bring { .. } | Step::Remake { .. } => self.names.place(path),
                 _ => self.names.before(path),
             };
             placed.insert(to, (step, row));

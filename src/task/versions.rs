@@ -17,7 +17,7 @@ use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACE
 use crate::report::Level;
 use crate::rsync::{self, End, Outcome, Purpose, Transfer};
 use crate::state::journal::{Action, Journal, KeptPlace, Look, RecordedChange, Renamed, Wanted};
-use crate::state::{InflightNote, RunLists, StateDir};
+use crate::state::{Inflight, InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -337,6 +337,94 @@ impl<'a> Versions<'a> {
         }
     }
 
+    /// Gives what stands at a path of a side the name of something else, which is kept in
+    /// `backup/` first; says where.
+    ///
+    /// # Errors
+    /// It cannot be renamed: then what was there is there again; the connection is lost.
+    pub fn rename_over(
+        &mut self,
+        side: Side,
+        from: &RelPath,
+        to: &RelPath,
+    ) -> Result<Option<RelPath>, String> {
+        let paths = [from.clone(), to.clone()];
+        let mut now = self.now(side, &paths)?.into_iter();
+        let (Some(Some(expect)), Some(there)) = (now.next(), now.next()) else {
+            return Err(format!("{} is not there any more; nothing was changed", from.shown()));
+        };
+        let Some(there) = there else {
+            return self.rename(side, from, to, expect).map(|()| None);
+        };
+        let mut replace = || -> Result<Result<KeptAt, PathError>, Halt> {
+            let before = self.note_making_way(side, std::slice::from_ref(to))?;
+            let keeping = Keeping::protected(Keep::Backup);
+            let op = Op::SetAside { path: to.clone(), expect: there.clone(), keeping };
+            let at = match self.task.replicas[side].apply(&[op])?.pop() {
+                Some(Ok(Done::Kept(at))) => at,
+                Some(Err(error)) => {
+                    self.note_again(before)?;
+                    return Ok(Err(error));
+                }
+                _ => return Err(Halt::fatal(format!("{}: it could not be kept", to.shown()))),
+            };
+            fault::point("room made for a version");
+            let renamed: Vec<Renamed> = at
+                .older
+                .iter()
+                .map(|older| Renamed { side, from: kept_place(&at), to: older.clone() })
+                .collect();
+            self.tell_journal(&renamed, &[]);
+            let op = Op::Rename { from: from.clone(), to: to.clone(), expect: expect.clone() };
+            let result = match self.task.replicas[side].apply(&[op])?.pop() {
+                Some(Err(error)) => {
+                    self.undo_aside(side, to, &at, there.clone())?;
+                    Err(error)
+                }
+                _ => Ok(at),
+            };
+            self.note_again(before)?;
+            Ok(result)
+        };
+        match replace().map_err(|halt| halt.words())? {
+            Ok(at) => Ok(Some(at.path())),
+            Err(error) => Err(format!("{}: {error}", to.shown())),
+        }
+    }
+
+    /// Notes what is about to make way on a side. If its place is not taken, because this is
+    /// killed, the next run does not take it for deleted. Returns the note from before.
+    fn note_making_way(&self, side: Side, paths: &[RelPath]) -> Result<InflightNote, Halt> {
+        let store = self.task.open_store()?;
+        let before = store.inflight()?;
+        let mut inflight = match &before {
+            InflightNote::Whole(inflight) => inflight.clone(),
+            // of what is missing it says already that it is not deleted
+            InflightNote::Torn => return Ok(before),
+            InflightNote::Missing | InflightNote::Empty => Inflight {
+                began: self.task.began,
+                mount_sessions: self.task.noted_sessions(),
+                paths: Vec::new(),
+            },
+        };
+        let noted =
+            |path: &RelPath| InflightPath { path: path.clone(), part: Part::MakesWay, to: side };
+        inflight.paths.extend(paths.iter().map(noted));
+        store.set_inflight(&inflight)?;
+        Ok(before)
+    }
+
+    /// All that made way has come to its end.
+    fn note_again(&self, before: InflightNote) -> Result<(), Halt> {
+        let store = self.task.open_store()?;
+        match before {
+            InflightNote::Whole(inflight) => store.set_inflight(&inflight)?,
+            InflightNote::Missing | InflightNote::Empty => store.clear_inflight()?,
+            InflightNote::Torn => {}
+        }
+        Ok(())
+    }
+
     /// What stands at some paths of a side.
     ///
     /// # Errors
@@ -592,6 +680,12 @@ impl<'a> Versions<'a> {
             let paths: Vec<RelPath> = batch.iter().map(|piece| piece.to.clone()).collect();
             let now = self.task.replicas[side].stat(&paths)?;
             self.make_parents(side, &batch, &mut made)?;
+            let stands = paths.iter().zip(&now).filter(|(_, now)| matches!(now, Ok(Some(_))));
+            let stands: Vec<RelPath> = stands.map(|(path, _)| path.clone()).collect();
+            let before = match stands.as_slice() {
+                [] => None,
+                stands => Some(self.note_making_way(side, stands)?),
+            };
             let aside = self.set_aside(side, &batch, &now)?;
             // what made room may be what is to be put back
             let renamed: Vec<Renamed> = aside
@@ -632,6 +726,9 @@ impl<'a> Versions<'a> {
                 };
                 let Piece { held, to, below, .. } = piece;
                 done.push(Restored { held, to, below, aside: aside.map(|at| at.path()), failed });
+            }
+            if let Some(before) = before {
+                self.note_again(before)?;
             }
         }
         self.finish_dirs(side, dirs)?;

@@ -27,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) keeps: Keeps,
     pub(crate) skip_deletion: [bool; 2],
     pub(crate) exclude: &'static str,
+    /// CONFLICT_COPY=beside. The model knows nothing of it.
+    pub(crate) beside: bool,
 }
 
 /// Whether what goes is kept.
@@ -138,6 +140,7 @@ pub(crate) fn any_settings(checksum: bool) -> impl Strategy<Value = Settings> {
                 keeps,
                 skip_deletion,
                 exclude,
+                beside: false,
             }
         },
     )
@@ -296,6 +299,7 @@ pub(crate) fn quick(sandbox: &Sandbox, settings: &Settings) -> Run {
         .arg("--verbose")
         .env("CONFLICT_PREVALANCE", if settings.target_prevails { "target" } else { "initiator" })
         .env("FORCE_CONFLICT_PREVALANCE", yes_no(settings.force))
+        .env("CONFLICT_COPY", if settings.beside { "beside" } else { "backup" })
         .env("CHECKSUM", yes_no(settings.checksum))
         .env("DETECT_MOVES", yes_no(settings.detect_moves))
         .env("CONFLICT_BACKUP_MULTIPLE", yes_no(settings.multiple))

@@ -262,6 +262,7 @@ fn a_restore_that_is_killed_loses_nothing_and_the_next_run_is_well() {
         }
         let next = sandbox.sync(&[]);
         assert!(matches!(next.status, Some(0 | 2)), "{step}: {next}");
+        assert!(sandbox.a.has("doc"), "{step}: it was taken for deleted: {next}");
         assert_eq!(sandbox.a.contents(), sandbox.b.contents(), "{step}");
     }
 }

@@ -2,12 +2,15 @@
 
 use crate::properties::{Keeps, Settings, any_rounds, any_settings, config, quick};
 use crate::support::couple::Couple;
-use crate::support::history::{ANCHOR, Clock, Step};
+use crate::support::history::{ANCHOR, Clock, Step, any_step};
+use crate::support::model::is_within;
 use crate::support::replicas::Sort;
 use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
-use crate::support::trees::{Mtime, set_mode, set_mtime, whole};
+use crate::support::trees::{Mtime, Node, Tree, What, escape, set_mode, set_mtime, whole};
+use osync::testing::tree::RelPath;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
+use std::collections::BTreeSet;
 use std::fs;
 
 fn both(sides: [&Replica; 2]) -> [Vec<String>; 2] {
@@ -53,10 +56,22 @@ proptest! {
         settings in any_settings(false),
         rounds in any_rounds(false),
         stays in prop::collection::vec(any::<bool>(), 5),
+        beside in any::<bool>(),
     ) {
         let keeps = Keeps { deleted: true, replaced: true };
-        let settings = Settings { keeps, ..settings };
+        let settings = Settings { keeps, beside, ..settings };
         follow(&settings, &rounds, &stays)?;
+    }
+
+    #[test]
+    fn what_was_changed_since_is_named_and_left_and_all_else_is_undone(
+        settings in any_settings(false),
+        rounds in any_rounds(false),
+        edits in prop::collection::vec(prop::collection::vec(any_step(false), 1..4), 5),
+    ) {
+        let keeps = Keeps { deleted: true, replaced: true };
+        let settings = Settings { keeps, detect_moves: false, ..settings };
+        drift(&settings, &rounds, &edits)?;
     }
 
     #[test]
@@ -152,6 +167,92 @@ fn follow(settings: &Settings, rounds: &[Vec<Step>], stays: &[bool]) -> Result<(
             prop_assert!(once_more.status == Some(0), "{once_more}");
             idle(&before, &format!("undone for good: {once_more}"))?;
         }
+    }
+    Ok(())
+}
+
+fn trees(history: &Played<'_>) -> [Tree; 2] {
+    [history.sandbox.a.tree(), history.sandbox.b.tree()]
+}
+
+/// Paths that are not the same in two trees.
+fn changed(one: &Tree, other: &Tree) -> BTreeSet<Vec<u8>> {
+    let alike = |a: &Node, b: &Node| {
+        let is_dir = a.what == What::Dir && b.what == What::Dir;
+        a.what == b.what && a.mode == b.mode && (is_dir || a.mtime == b.mtime)
+    };
+    let paths: BTreeSet<&Vec<u8>> = one.keys().chain(other.keys()).collect();
+    let differs = |path: &&Vec<u8>| match (one.get(*path), other.get(*path)) {
+        (Some(a), Some(b)) => !alike(a, b),
+        _ => true,
+    };
+    paths.into_iter().filter(differs).cloned().collect()
+}
+
+/// Somebody edits both sides between a run and its undo.
+fn drift(
+    settings: &Settings,
+    rounds: &[Vec<Step>],
+    edits: &[Vec<Step>],
+) -> Result<(), TestCaseError> {
+    let mut history = Played::begin(settings);
+    for (round, edits) in rounds.iter().zip(edits) {
+        for step in round {
+            history.clock.step([&history.sandbox.a.root, &history.sandbox.b.root], step);
+        }
+        let before = trees(&history);
+        let run = history.run();
+        prop_assert!(matches!(run.status, Some(0 | 2)), "{run}");
+        let after = trees(&history);
+        let did: [BTreeSet<Vec<u8>>; 2] = [0, 1].map(|side| changed(&before[side], &after[side]));
+        if did.iter().all(BTreeSet::is_empty) {
+            continue;
+        }
+        for step in edits {
+            history.clock.step([&history.sandbox.a.root, &history.sandbox.b.root], step);
+        }
+        let edited = trees(&history);
+        let by_hand: [BTreeSet<Vec<u8>>; 2] =
+            [0, 1].map(|side| changed(&after[side], &edited[side]));
+        let by_hand: BTreeSet<&Vec<u8>> = by_hand.iter().flatten().collect();
+        let is_near = |path: &[u8]| {
+            by_hand.iter().any(|other| is_within(path, other) || is_within(other, path))
+        };
+        let undone = undo(&history.sandbox, Some(settings), &["--json"]);
+        let named: BTreeSet<String> = undone
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter_map(|line| Some(line["left"].as_str()?.to_owned()))
+            .collect();
+        let expected = if named.is_empty() { 0 } else { 2 };
+        prop_assert!(undone.status == Some(expected), "{undone}");
+        let found = trees(&history);
+        let context = || format!("by hand: {by_hand:?}\n{undone}\nthe run: {run}");
+        for path in &named {
+            let is_known = |other: &&&Vec<u8>| {
+                let other = RelPath::new(other.as_slice()).unwrap().shown();
+                is_within(path.as_bytes(), other.as_bytes())
+                    || is_within(other.as_bytes(), path.as_bytes())
+            };
+            prop_assert!(by_hand.iter().any(|other| is_known(&other)), "{path}: {}", context());
+        }
+        for side in [0, 1] {
+            for path in before[side].keys().chain(edited[side].keys()) {
+                let shown = escape(path);
+                if !is_near(path) {
+                    let differ = changed(&before[side], &found[side]);
+                    let is_back = !differ.contains(path);
+                    prop_assert!(is_back, "{shown} is not back on {side}: {}", context());
+                } else if by_hand.contains(path) {
+                    let differ = changed(&edited[side], &found[side]);
+                    let is_left = !differ.contains(path);
+                    prop_assert!(is_left, "{shown} was touched on {side}: {}", context());
+                }
+            }
+        }
+        let next = history.run();
+        prop_assert!(matches!(next.status, Some(0 | 2)), "{next}");
     }
     Ok(())
 }
@@ -426,6 +527,29 @@ fn what_was_moved_into_a_new_directory_and_added_to_comes_back_with_an_undone_un
     fine(&sandbox.sync(&[]));
     let after = both([a, b]);
     for (turn, expected) in [&before, &after, &before, &after].into_iter().enumerate() {
+        let undone = undo(&sandbox, None, &[]);
+        fine(&undone);
+        let found = both([a, b]);
+        assert!(found == *expected, "{turn}: {undone}\n{}", difference(expected, &found));
+        fine(&sandbox.sync(&[]));
+        assert_eq!(both([a, b]), *expected, "{turn}");
+    }
+}
+
+#[test]
+fn a_link_whose_time_alone_went_over_gets_its_time_back() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("f x x");
+    std::os::unix::fs::symlink("x", a.at("link")).unwrap();
+    set_mtime(&a.at("link"), Mtime::secs(1_500_000_000));
+    fine(&sandbox.sync(&[]));
+    set_mtime(&b.at("link"), Mtime::secs(1_400_000_000));
+    let before = both([a, b]);
+    fine(&sandbox.sync(&[]));
+    let after = both([a, b]);
+    assert_ne!(before, after, "the time went over");
+    for (turn, expected) in [&before, &after].into_iter().enumerate() {
         let undone = undo(&sandbox, None, &[]);
         fine(&undone);
         let found = both([a, b]);

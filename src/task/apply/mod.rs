@@ -12,6 +12,7 @@ pub(super) mod versions;
 use super::Surroundings;
 use crate::config::{Config, Preserve};
 use crate::process::fault;
+use crate::reconcile::plan::Aside;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan, Respelling};
 use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
@@ -271,24 +272,25 @@ impl Steps<'_, '_> {
             for step in steps {
                 let Some(expect) = self.scanned(step.path_id, side).cloned() else { continue };
                 if changed.contains(&step.path_id) {
-                    self.fail_tree(
-                        side,
-                        step.path_id,
-                        "cannot move it out of the way",
-                        &PathError::Changed,
-                    );
+                    self.fail_to_make_way(side, step.path_id, &PathError::Changed);
                     continue;
                 }
-                let op = Op::SetAside {
-                    path: self.path(step.path_id),
-                    expect,
-                    keeping: self.keeping(side, step.path_id, step.keep),
+                let path = self.path(step.path_id);
+                let op = match step.to {
+                    Aside::Kept(keep) => {
+                        let keeping = self.keeping(side, step.path_id, keep);
+                        Op::SetAside { path, expect, keeping }
+                    }
+                    Aside::Beside(to) => {
+                        self.touched[side].insert(to);
+                        Op::Rename { from: path, to: self.path(to), expect }
+                    }
                 };
                 jobs.push(Job { path_id: step.path_id, op });
             }
             self.run(side, jobs, |steps, path_id, result| {
                 if let Err(error) = result {
-                    steps.fail_tree(side, path_id, "cannot move it out of the way", &error);
+                    steps.fail_to_make_way(side, path_id, &error);
                 }
             })?;
             self.look_into_kept(side, &tops)?;
@@ -336,6 +338,20 @@ impl Steps<'_, '_> {
             self.delta().find(&step.to).filter(|_| !self.apply.abilities[step.on].naming.folds())
         {
             self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
+        }
+    }
+
+    /// What does not make way does not get its new name either.
+    fn fail_to_make_way(&mut self, side: Side, path_id: PathId, error: &PathError) {
+        self.fail_tree(side, path_id, "cannot move it out of the way", error);
+        self.fail_way(path_id);
+    }
+
+    /// Nothing came of what was planned for a path that was to make way.
+    fn fail_way(&mut self, path_id: PathId) {
+        let plan = self.apply.plan;
+        for top in std::iter::once(path_id).chain(plan.verdict(path_id).beside) {
+            self.applied.achieved.fail_below(&plan.delta, top);
         }
     }
 
@@ -470,7 +486,7 @@ impl Steps<'_, '_> {
             }
             for step in plan.set_aside.iter().filter(|step| step.on == side) {
                 if !begun(self, side, step.path_id) {
-                    self.applied.achieved.fail_below(&plan.delta, step.path_id);
+                    self.fail_way(step.path_id);
                 }
             }
             for (index, step) in plan.moves.iter().enumerate() {

@@ -170,7 +170,7 @@ impl Steps<'_, '_> {
             }
         }
         for step in plan.set_aside.iter().filter(|step| step.on == side) {
-            self.applied.achieved.fail_below(&plan.delta, step.path_id);
+            self.fail_way(step.path_id);
         }
     }
 

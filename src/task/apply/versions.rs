@@ -508,7 +508,7 @@ impl Steps<'_, '_> {
             cause: "see above; it was left alone".to_owned(),
         };
         for step in &plan.set_aside {
-            self.fail_tree(step.on, step.path_id, "cannot move it out of the way", &unnoted);
+            self.fail_to_make_way(step.on, step.path_id, &unnoted);
         }
         for (index, step) in plan.moves.iter().enumerate() {
             if let Some(on) = step.on {

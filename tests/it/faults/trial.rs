@@ -399,6 +399,7 @@ fn plain() -> Settings {
         keeps: Keeps { deleted: true, replaced: true },
         skip_deletion: [false; 2],
         exclude: "",
+        beside: false,
     }
 }
 
