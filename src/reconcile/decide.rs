@@ -714,12 +714,11 @@ impl<'a> Decide<'a, '_> {
                 self.delete(path_id, side);
             };
         }
-        if below.comes_back || (!marked && change[away] != Change::Deleted) {
+        let is_wanted = change[side].is_new_work() || (!marked && change[away] != Change::Deleted);
+        if below.comes_back || is_wanted {
             self.send(path_id, away);
         } else if marked || below.remains {
             self.leave_over(path_id, side);
-        } else if change[side].is_new_work() {
-            self.send(path_id, away);
         } else {
             self.delete(path_id, side);
         }

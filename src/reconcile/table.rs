@@ -344,6 +344,11 @@ fn excluded_and_unreadable() {
                 &[">> delete d/a"],
             ),
             (
+                "a directory in the place of what the other side deleted, with excluded content",
+                "d: l:x@1 l:x@1 d -\nd/x: - - x -",
+                &[">> send d"],
+            ),
+            (
                 "a new directory with excluded content",
                 "d: - - d -\nd/a: - - f1@1 -\nd/x: - - x -",
                 &[">> send d", ">> send d/a"],
