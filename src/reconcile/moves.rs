@@ -9,7 +9,7 @@ use super::change::{Change, change};
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
 use super::plan::{Move, Plan};
-use crate::state::{Header, Recorded};
+use crate::state::{Header, Record, Recorded};
 use crate::tree::same::{Comparison, Inodes, Sameness, same_after_rename};
 use crate::tree::{Entry, Kind, Pair, Side, Tree};
 use std::collections::HashMap;
@@ -200,7 +200,7 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
     if facts.trees[other].find(&plan.path(to)).is_some() || delta.now(to, other).is_some() {
         return false;
     }
-    if !can_be_named(facts, plan, to, other) {
+    if !can_be_named(facts, plan, to, other) || !survives_the_way(facts, header, plan, candidate) {
         return false;
     }
     let is_unchanged = |path_id: PathId| {
@@ -224,6 +224,29 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         // An earlier move that went below the new name has it made as a new directory.
         && delta.below(to).into_iter().all(|path_id| delta.now(path_id, other).is_none())
         && delta.below(from).into_iter().all(is_unchanged)
+}
+
+/// Whether what follows is still what was scanned afterwards. To another file system it goes as a
+/// copy: for a file that nobody changed that is as good. What is to be changed besides would be
+/// taken for edited meanwhile, and the files of a directory go one by one.
+fn survives_the_way(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candidate) -> bool {
+    let Candidate { side, from, to } = candidate;
+    let delta = &plan.delta;
+    let file_system = |path_id: PathId| {
+        let is_top = |at: &PathId| facts.is_mounted(delta, *at, side.other());
+        std::iter::successors(Some(delta.parent(path_id)), |at| {
+            (*at != Delta::ROOT).then(|| delta.parent(*at))
+        })
+        .find(is_top)
+    };
+    if file_system(from) == file_system(to) {
+        return true;
+    }
+    let now = plan.entry(facts.trees, to, side);
+    let is_file = now.is_some_and(|entry| !entry.kind.is_dir());
+    let none = Record::default();
+    let before = &delta.record(from).unwrap_or(&none).was[side];
+    is_file && change(now, before, facts.measure(header, side)) == Some(Change::Unchanged)
 }
 
 /// Whether a side can have that name, and those above it that it does not have yet.

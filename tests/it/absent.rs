@@ -2,6 +2,7 @@
 
 use crate::support::mounts::{Disk, Mounted};
 use crate::support::sandbox::Sandbox;
+use crate::support::trees;
 use crate::support::ways::{Way, each};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -284,6 +285,31 @@ fn what_is_planned_for_a_mount_point_is_done_below_it() {
         assert_eq!(run.status, Some(2), "{}: {run}", way.name);
         assert!(there.at("disk").is_dir(), "{}: {run}", way.name);
         assert!(here.at("disk").is_file(), "{}: {run}", way.name);
+    });
+}
+
+#[test]
+fn what_moves_onto_a_mounted_disk_and_is_edited_besides_arrives_without_a_warning() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        there.make(
+            "f touched 1\nf edited 2\nf opened 3\nf kept 4\nf d/e/deep 5\nf d/same 6\nd disk",
+        );
+        let Some(_disk) = Mounted::tmpfs(&there.at("disk"), "size=1m") else { return };
+        way.fine();
+        for name in ["touched", "edited", "opened", "kept", "d"] {
+            here.rename(name, format!("disk/{name}"));
+        }
+        trees::set_mtime(&here.at("disk/touched"), trees::Mtime { secs: 1_700_000_000, nanos: 5 });
+        here.write("disk/edited", "another", 1_700_000_001);
+        trees::set_mode(&here.at("disk/opened"), 0o640);
+        here.write("disk/d/e/deep", "deeper", 1_700_000_002);
+        let run = way.run();
+        assert_eq!(run.status, Some(0), "{}: {run}", way.name);
+        assert_eq!(here.details(), there.details(), "{}: {run}", way.name);
+        assert_eq!(there.read("disk/d/e/deep").unwrap(), b"deeper", "{}: {run}", way.name);
+        assert!(run.stdout.contains("kept -> disk/kept"), "{}: {run}", way.name);
+        way.idle();
     });
 }
 
