@@ -72,6 +72,31 @@ fn stopped(reason: StopReason) -> &'static str {
     }
 }
 
+/// After which silence the other side counts as hanging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// Of somebody who gives a sign of life every few seconds. As long as ssh waits for a host.
+    Minute,
+    /// Of somebody who says nothing before the work is done, and whose work is to look.
+    Hour,
+}
+
+impl Silence {
+    fn duration(self) -> Duration {
+        fault::limit(Duration::from_secs(match self {
+            Silence::Minute => 60,
+            Silence::Hour => 3600,
+        }))
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Silence::Minute => "a minute",
+            Silence::Hour => "an hour",
+        }
+    }
+}
+
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -89,7 +114,7 @@ pub(super) struct Connection {
     /// Who is on the other side, for errors.
     speaker: &'static str,
     /// Whoever says nothing at all for so long hangs; `None`: a long silence says nothing.
-    longest_silence: Option<Duration>,
+    longest_silence: Option<Silence>,
     /// Bytes that travelled, for tests and measurements: out, back.
     pub travelled: (u64, u64),
 }
@@ -159,9 +184,10 @@ impl Connection {
         self.speaker = speaker;
     }
 
-    /// From now on the other side says at least something that often while it works.
-    pub fn expects_signs_of_life(&mut self, longest_silence: Duration) {
-        self.longest_silence = Some(longest_silence);
+    /// From now on the other side says at least something that often while it works; `None`: a
+    /// long silence says nothing.
+    pub fn expects_signs_of_life(&mut self, longest_silence: Option<Silence>) {
+        self.longest_silence = longest_silence;
     }
 
     /// The first answer has come.
@@ -234,11 +260,12 @@ impl Connection {
                     return Err(self.given_up(&what));
                 }
             }
-            if self.longest_silence.is_some_and(|longest| silence > longest) {
-                return Err(self.given_up(
-                    "hangs: it has given no sign of life for a minute; look there for a stopped \
+            if let Some(longest) = self.longest_silence.filter(|it| silence > it.duration()) {
+                return Err(self.given_up(&format!(
+                    "hangs: it has given no sign of life for {}; look there for a stopped \
                      process, or a disk that does not answer",
-                ));
+                    longest.words()
+                )));
             }
             match self.chunks.recv_timeout(LOOK_UP) {
                 Ok(chunk) => {

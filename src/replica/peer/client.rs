@@ -8,7 +8,7 @@ use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::replica::attributes::{Owners, Whose};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
-use crate::replica::remote::{Connection, ConnectionError, OnStop, Wait};
+use crate::replica::remote::{Connection, ConnectionError, OnStop, Silence, Wait};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
@@ -79,7 +79,7 @@ impl PeerReplica {
     /// The connection is lost.
     pub fn new(way: Way, mut line: Connection) -> Result<Self, ReplicaError> {
         line.speaks_to("osync");
-        line.expects_signs_of_life(fault::limit(protocol::LONGEST_SILENCE));
+        line.expects_signs_of_life(Some(Silence::Minute));
         let started = line.send(protocol::START);
         let root = PathBuf::from(OsString::from_vec(way.path.clone()));
         let replica = PeerReplica {

@@ -22,9 +22,6 @@ use std::time::Duration;
 
 /// How often the server gives a sign of life while it works on a request.
 pub const BETWEEN_SIGNS: Duration = Duration::from_secs(5);
-/// A server that gives none for so long hangs: it was stopped, or its machine is as good as dead.
-/// As long as ssh waits for a host that is silent.
-pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.

@@ -6,7 +6,7 @@ use super::{Link, Owners, ShellReplica};
 use crate::config::{Location, RemoteOsync};
 use crate::process::{Stop, fault};
 use crate::replica::local::work_dir::identity_of;
-use crate::replica::remote::Connection;
+use crate::replica::remote::{Connection, Silence};
 pub(super) use crate::replica::remote::{ConnectionError as ChannelError, Excess, OnStop, Sink};
 use crate::replica::{Access, HookResult, Prepared, ReplicaError, Trouble, Way};
 use crate::ssh::Ssh;
@@ -137,6 +137,7 @@ impl Channel {
         message.extend_from_slice(format!("{} {} {words}\n", self.mark, self.number).as_bytes());
         message.extend_from_slice(data);
         fault::point("asking");
+        self.line.expects_signs_of_life(longest_silence(words));
         self.line.send(&message)?;
         fault::point("asked");
         let status = self.answer(self.number, on_stop, answer)?;
@@ -235,6 +236,16 @@ impl Channel {
     /// Closes the input: the remote shell gives back its lock and ends.
     pub fn close(&mut self) {
         self.line.close();
+    }
+}
+
+/// When a shell counts as hanging that is silent about this request. What reads or copies contents,
+/// removes old versions or waits for a disk may take any time, and a command of the user's has a
+/// limit of its own.
+fn longest_silence(words: &str) -> Option<Silence> {
+    match words.split(' ').next() {
+        Some("apply" | "clean" | "digest" | "flush" | "hook") => None,
+        _ => Some(Silence::Hour),
     }
 }
 

@@ -144,6 +144,30 @@ fn a_remote_rsync_that_cannot_be_run_costs_no_file() {
     assert_completes(&task, task.run());
 }
 
+/// Stopped as by SIGSTOP over there, once the lock is taken, while ssh goes on answering.
+#[test]
+fn a_listing_over_there_that_hangs_is_given_up() {
+    let tools = tempfile::tempdir().unwrap();
+    let at = tools.path().display();
+    let path = std::env::var("PATH").unwrap();
+    let task =
+        task(&format!("ForceCommand PATH='{at}:{path}' exec sh -c \"$SSH_ORIGINAL_COMMAND\""));
+    let hangs = format!(
+        "#!/bin/sh\nif [ ! -e '{at}/pid' ] && [ -e '{}' ]; then echo $$ >'{at}/new'; mv '{at}/new' '{at}/pid'; \
+         kill -STOP $$; fi\nPATH='{path}'\nexec find \"$@\"\n",
+        task.sandbox.b.at(".osync_workdir/lock").display()
+    );
+    fs::write(tools.path().join("find"), hangs).unwrap();
+    fs::set_permissions(tools.path().join("find"), fs::Permissions::from_mode(0o755)).unwrap();
+    // an hour, divided
+    let failed = task.run().env("OSYNC_FAULT_HASTE", "900").run();
+    let pid = fs::read_to_string(tools.path().join("pid")).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    assert_refused(&task, &failed, &["no sign of life for an hour"]);
+    assert_completes(&task, task.run());
+}
+
 #[test]
 fn a_remote_directory_that_is_not_there_is_told_and_made_when_asked() {
     let task = task("");
