@@ -559,6 +559,8 @@ impl Keeper {
 mod tests {
     use super::*;
     use super::{Keeper, Last};
+    use crate::replica::Unread;
+    use crate::replica::peer::protocol::{Response, decode, encode, length};
     use crate::tree::{Child, Stamp};
     use proptest::prelude::*;
     use std::path::Path;
@@ -710,6 +712,93 @@ mod tests {
             let mut block = block.clone();
             block[at..at + 2].copy_from_slice(bad);
             assert!(read(&block).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+
+    /// The frames of an answer to a scan, each with what a request of that number is answered.
+    fn answer(sent: &Sent) -> Vec<Vec<u8>> {
+        let top = Response::Top(Standing::Present, Entry::new(Kind::Dir));
+        let pieces = sent.pieces.iter().map(|piece| Response::Pieces(vec![piece.clone()]));
+        let end =
+            [Response::Problems(Vec::new()), Response::Scanned(sent.whole, Unread::default())];
+        let all = [top, Response::Progress(3)].into_iter().chain(pieces).chain(end);
+        all.map(|response| encode(7, &response).unwrap()).collect()
+    }
+
+    /// What a client, which knows `old`, makes of an answer, as it comes over the line.
+    fn heard(mut bytes: &[u8], old: &Path) -> Option<Vec<String>> {
+        let mut next = || loop {
+            let (head, rest) = bytes.split_first_chunk::<4>()?;
+            let (frame, behind) = rest.split_at_checked(length(*head).ok()?)?;
+            bytes = behind;
+            match decode::<Response>(frame).ok()? {
+                (7, Response::Progress(_)) => {}
+                (7, response) => return Some(response),
+                _ => return None,
+            }
+        };
+        let mut keeper = Keeper::new(Last::open(old), None);
+        let Response::Top(standing, top) = next()? else { return None };
+        let mut reader = TreeReader::new(standing, top);
+        let whole = loop {
+            match next()? {
+                Response::Pieces(pieces) => {
+                    for piece in pieces {
+                        keeper.take(piece, &mut |block| reader.take(block)).ok()?;
+                    }
+                }
+                Response::Problems(_) => {}
+                Response::Scanned(whole, _) => break whole,
+                _ => return None,
+            }
+        };
+        // what is said of the top itself is no part of the listing
+        reader.finish(&whole).ok().map(|tree| told(&tree).split_off(1))
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_or_changed_at_any_byte_is_none_or_the_right_tree() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("listing");
+        let old = tree_of(&[3, 7, 9, 12, 1, 2, 30, 33, 5]);
+        let new = tree_of(&[3, 7, 9, 12, 1, 2, 30, 34, 5, 6, 60]);
+        let first = send(&old, Vec::new());
+        receive(&old, &first, &file).unwrap();
+        for (sent, known) in
+            [(send(&new, Vec::new()), "none"), (send(&new, first.names), "listing")]
+        {
+            let known = temp.path().join(known);
+            let frames = answer(&sent);
+            let stream = frames.concat();
+            let right = heard(&stream, &known);
+            assert_eq!(right.as_ref().map(Vec::len), Some(new.len()));
+            let check = |mutant: &[u8], what: &str| {
+                let heard = heard(mutant, &known);
+                assert!(heard.is_none() || heard == right, "{what}: {heard:?}");
+            };
+            for at in 0..stream.len() {
+                assert_eq!(heard(&stream[..at], &known), None, "cut at {at}");
+                check(&stream[at..], "beheaded");
+                check(&[&stream[..at], &stream[at + 1..]].concat(), "a byte less");
+                check(&[&stream[..at], &stream[at.saturating_sub(9)..]].concat(), "repeated");
+                for byte in [0, 1, 7, 0x7f, 0xff, stream[at] ^ 1, stream[at] ^ 0x20] {
+                    let mut mutant = stream.clone();
+                    mutant[at] = byte;
+                    check(&mutant, "another byte");
+                    check(&[&stream[..at], &[byte], &stream[at..]].concat(), "a byte more");
+                }
+            }
+            for one in 0..frames.len() {
+                check(&[&frames[..one], &frames[one + 1..]].concat().concat(), "a frame less");
+                for other in 0..frames.len() {
+                    let mut mixed = frames.clone();
+                    mixed.swap(one, other);
+                    check(&mixed.concat(), "frames exchanged");
+                    mixed.insert(one, frames[other].clone());
+                    check(&mixed.concat(), "a frame more");
+                }
+            }
+            check(&[&stream[..], &stream[..]].concat(), "twice");
         }
     }
 
