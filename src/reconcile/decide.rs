@@ -469,7 +469,9 @@ impl<'a> Decide<'a, '_> {
             return;
         }
         let first_contact = !self.has_baseline(path_id);
-        // What loses is kept like any loser of a conflict: it may be somebody's edit after all.
+        // What loses may be somebody's edit after all, of the same second where times are coarse:
+        // it is kept whatever CONFLICT_BACKUP says.
+        self.plan.always_kept.insert(path_id);
         let reason = Reason::Whole;
         self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
         self.send(path_id, winner.other());
@@ -986,6 +988,16 @@ mod torn_tests {
                     assert_eq!(planned, *expected, "{what}, to {to}, {prevalence} prevails");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn what_loses_against_the_whole_file_is_kept_without_backups_too() {
+        let mut rules = interrupted(&[("a", Part::Itself, Side::Target)]);
+        rules.policy.backup = false;
+        for rows in ["a: f1@1 f1@1 f3@5 f7@5", "a: - - f7@5 f0@5"] {
+            let plan = plan_with(&situation(rows), &rules, |_, _| Comparison::Different);
+            assert_eq!(plan.always_kept.len(), 1, "{rows}");
         }
     }
 
