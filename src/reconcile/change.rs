@@ -399,14 +399,14 @@ mod contents_tests {
                 [(0, 1), (0, 1)],
                 [(7, 1), (9, 5)],
                 &[Initiator, Target],
-                &["<< send a"],
+                &["<< send a", "Warn a"],
             ),
             (
                 "never read before, and they differ",
                 [(0, 1), (0, 1)],
                 [(7, 1), (9, 1)],
                 &[Initiator, Target],
-                &[">> send a", "conflict a initiator Tie"],
+                &[">> send a", "conflict a initiator Tie", "Warn a"],
             ),
         ];
         for (what, was, now, read, planned) in cases {

@@ -13,7 +13,7 @@ use crate::state::{Header, InflightPath, Part, Record, Recorded};
 use crate::tree::Keep;
 use crate::tree::same::{
     Comparison, EqualTimes, Inodes, Sameness, compare_sides, digests_agree, is_silently_changed,
-    looks_alike, times_agree,
+    looks_alike, may_be_silently_changed, times_agree,
 };
 use crate::tree::{Entry, Kind, Lack, NodeId, Pair, RelPath, Side, Standing, Tree};
 
@@ -421,10 +421,13 @@ impl<'a> Decide<'a, '_> {
             (false, false)
                 if !self.is_only_listed(path_id) && !self.differ_unseen(path_id, entries) => {}
             // Both changed; or a list says that both existed, but not what they held.
-            _ => {
+            (is_new_here, is_new_there) => {
                 let (winner, reason) = winner(entries, &rules.policy);
                 if !self.can_come(path_id, winner.other()) {
                     return;
+                }
+                if !is_new_here && !is_new_there && self.differ_unseen(path_id, entries) {
+                    self.tell_unseen(path_id, winner);
                 }
                 let first_contact = !self.has_baseline(path_id);
                 self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
@@ -565,12 +568,7 @@ impl<'a> Decide<'a, '_> {
     /// somebody may have edited it; but it may also be damage on the disk.
     fn look_for_damage(&mut self, path_id: PathId) {
         for side in Side::BOTH {
-            let was = self.plan.delta.record(path_id).map(|record| &record.was[side]);
-            let is_silent = match (self.entries(path_id)[side], was) {
-                (Some(now), Some(Recorded::Seen(before))) => is_silently_changed(now, before),
-                _ => false,
-            };
-            if is_silent {
+            if self.is_changed_silently(path_id, side) {
                 self.plan.always_kept.insert(path_id);
                 let text = "its content changed, but neither its size nor its time: an edit that \
                             kept the time, or damage on the disk. What it replaces on the other \
@@ -578,6 +576,23 @@ impl<'a> Decide<'a, '_> {
                 self.problem(Level::Warn, side, path_id, text);
             }
         }
+    }
+
+    /// Against what was read before, or else against the other side, if only this one was touched.
+    fn is_changed_silently(&self, path_id: PathId, side: Side) -> bool {
+        let was = self.plan.delta.record(path_id).map(|record| &record.was[side]);
+        let entries = self.entries(path_id);
+        let (Some(now), Some(across), Some(Recorded::Seen(before))) =
+            (entries[side], entries[side.other()], was)
+        else {
+            return false;
+        };
+        let changes = self.facts.changes[path_id.index()];
+        let is_alone = changes[side].is_new_work() && !changes[side.other()].is_new_work();
+        is_silently_changed(now, before)
+            || (is_alone
+                && may_be_silently_changed(now, before)
+                && digests_agree(now, across) == Some(false))
     }
 
     /// Whether the contents are known to differ, and were never compared before: nobody can
@@ -590,6 +605,16 @@ impl<'a> Decide<'a, '_> {
         self.facts.rules.preserve.checksum
             && digests_agree(entries.initiator, entries.target) == Some(false)
             && !Side::BOTH.into_iter().all(read_before)
+    }
+
+    /// Nobody can tell which of the two is the good one, so the one that loses is kept.
+    fn tell_unseen(&mut self, path_id: PathId, winner: Side) {
+        self.plan.always_kept.insert(path_id);
+        let text = "its content differs from the other side's, but neither its size nor its time, \
+                    and it had not been compared before: an edit that kept the time, or damage on \
+                    the disk. What it replaces on the other side is kept in .osync_workdir/backup; \
+                    compare the two";
+        self.problem(Level::Warn, winner, path_id, text);
     }
 
     /// Something that is no directory, on one side only.

@@ -178,6 +178,16 @@ pub fn is_silently_changed(now: &Entry, before: &Entry) -> bool {
         && now.inode() == before.inode()
 }
 
+/// Whether the same may hold of a file whose content was never read before: nothing but its change
+/// time can tell that something happened to it.
+#[must_use]
+pub fn may_be_silently_changed(now: &Entry, before: &Entry) -> bool {
+    now.kind == Kind::File
+        && stamps_agree(now, before)
+        && before.extra().content.is_none()
+        && now.inode() == before.inode()
+}
+
 /// Whether an entry is still as it was scanned: the same inode, and for everything but
 /// directories the same size, mtime, link target and device number.
 #[must_use]
