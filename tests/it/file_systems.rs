@@ -7,7 +7,7 @@ use crate::support::sandbox::{Replica, Sandbox};
 use crate::support::trees::set_mode;
 use crate::support::ways::{Way, each};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileTypeExt, symlink};
 
 /// Plays a scenario in which `there` is on such a file system.
 fn on(kind: Kind, settings: &str, play: impl Fn(&Way, &Replica, &Replica)) {
@@ -295,5 +295,28 @@ fn a_file_system_below_the_root_folds_names_by_itself() {
         assert!(names(there).contains(&"stick/NAME".to_owned()), "{:?}", names(there));
         assert_eq!(there.read("stick/NAME").unwrap(), b"one", "{}", way.name);
         assert!(here.has("stick/NAME"), "{}", way.name);
+    });
+}
+
+#[test]
+fn a_fifo_of_which_a_mounted_file_system_makes_a_file_is_not_displaced_by_it() {
+    each("", |way| {
+        let (here, there) = (way.here(), way.there());
+        here.make("f f 1\nd stick");
+        there.make("f f 1\nd stick");
+        let file = way.sandbox.path("image");
+        let Some(_mounted) = Image::mount(Kind::ExFat, &file, &there.at("stick")) else { return };
+        let pipe = here.at("stick/pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+        here.make("f stick/other 2");
+        for _ in 0..2 {
+            let run = way.run();
+            assert_eq!(run.status, Some(1), "{}: {run}", way.name);
+            assert!(run.stderr.contains("stick/pipe"), "{}: {run}", way.name);
+            assert!(there.has("stick/other"), "{}: {run}", way.name);
+            assert!(!there.has("stick/pipe"), "{}: {run}", way.name);
+            let kept = std::fs::symlink_metadata(&pipe).unwrap();
+            assert!(kept.file_type().is_fifo(), "{}: {run}", way.name);
+        }
     });
 }

@@ -29,6 +29,7 @@ impl Steps<'_, '_> {
         }
         for side in Side::BOTH {
             self.set_rounded_times(side);
+            self.remove_imitations(side);
         }
         self.judge();
     }
@@ -94,6 +95,36 @@ impl Steps<'_, '_> {
                 if let Ok(found) = found {
                     self.applied.achieved.fresh[side].insert(*path_id, found);
                 }
+            }
+        }
+    }
+
+    /// Some file systems make an empty file of a fifo that they cannot hold. What is mounted below a
+    /// root was not tried, so it may have come to that: the next run would take it for a new
+    /// file, and it would displace the fifo.
+    fn remove_imitations(&mut self, side: Side) {
+        if self.applied.cut_short {
+            return;
+        }
+        let plan = self.apply.plan;
+        let imitated = |path_id: PathId| {
+            let found = self.applied.achieved.fresh[side].get(path_id)?.as_ref()?;
+            let sent = self.scanned(path_id, side.other())?;
+            let is_imitation = plan.verdict(path_id).act == Act::Send { to: side }
+                && !matches!(sent.kind, Kind::File | Kind::Dir | Kind::Symlink)
+                && found.kind == Kind::File
+                && found.size == 0
+                && self.scanned(path_id, side).is_none();
+            is_imitation.then(|| (path_id, found.clone()))
+        };
+        let those: Vec<_> = plan.delta.path_ids().filter_map(imitated).collect();
+        for (path_id, expect) in those {
+            let path = plan.path(path_id);
+            let replica = &mut self.apply.replicas[side];
+            let removed = replica.apply(&[Op::Remove { path: path.clone(), expect }]);
+            let Ok(found) = removed.and_then(|_| replica.stat(&[path])) else { return };
+            if let Some(Ok(found)) = found.into_iter().next() {
+                self.applied.achieved.fresh[side].insert(path_id, found);
             }
         }
     }
