@@ -216,6 +216,39 @@ fn a_link_at_any_name_of_ours_stops_the_run_and_is_named() {
 }
 
 #[test]
+fn what_stands_at_the_name_of_the_trigger_is_not_written_through() {
+    if !is_root() {
+        return;
+    }
+    let street = Street::new();
+    for way in WAYS {
+        for target in ["victim", "dir", "nowhere", "fifo"] {
+            let root = street.sandbox.path(format!("trigger-{way:?}-{target}"));
+            fs::create_dir(&root).unwrap();
+            set_mode(&root, 0o777);
+            let mut replica = street.replica(way, &root);
+            replica.prepare(Access::ReadWrite { create: false }).unwrap();
+            let at = root.join(".osync-update.push");
+            if target == "fifo" {
+                let mode = rustix::fs::Mode::from_raw_mode(0o666);
+                let fifo = rustix::fs::FileType::Fifo;
+                rustix::fs::mknodat(rustix::fs::CWD, &at, fifo, mode, 0).unwrap();
+            } else {
+                symlink(street.outside.root.join(target), &at).unwrap();
+            }
+            lchown(&at, Some(NOBODY), Some(NOBODY)).unwrap();
+            // it is refused, or takes the place of what stood there
+            let woken = replica.wake("test#1700000000");
+            let seen = at.symlink_metadata().unwrap();
+            let context = format!("{way:?} {target} {woken:?}");
+            assert!(woken.is_err() || seen.is_file(), "{context}");
+            street.outside.assert_untouched(&context);
+            assert!(!street.outside.root.join("nowhere").exists(), "{context}");
+        }
+    }
+}
+
+#[test]
 fn a_work_directory_of_somebody_else_is_refused_and_one_of_ours_that_is_too_open_is_closed_once() {
     if !is_root() {
         return;
