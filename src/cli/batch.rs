@@ -128,7 +128,7 @@ fn footprint(file: &Path, flags: &Flags, environment: &Environment) -> Footprint
     let Some(config) = settings::gather(Some(file.as_os_str()), flags, environment).config else {
         return Footprint::unknown();
     };
-    let resolved = config.replicas.iter().map(|(_, location)| match location {
+    let resolved = config.places().map(|location| match location {
         Location::Local(path) => Location::Local(ThisMachine.real_path(path)),
         Location::Ssh(ssh) => Location::Ssh(ssh.clone()),
     });

@@ -97,8 +97,17 @@ fn try_all(config: &Config) -> Vec<Finding> {
         let text = format!("cannot listen to them: {error}");
         findings.push(finding("signals", Verdict::Warning, text));
     }
-    findings.extend(hosts(config, &stop));
-    findings.extend(Side::BOTH.into_iter().flat_map(|side| replica(config, side, &stop)));
+    let pairs: Vec<Config> = match config.is_star() {
+        true => {
+            let pair = |(_, target)| config.for_target(target, config.instance_id.clone());
+            config.chosen_targets().map(pair).collect()
+        }
+        false => vec![config.clone()],
+    };
+    findings.extend(pairs.iter().flat_map(|pair| pinged(pair, &stop)));
+    findings.extend(other_hosts(config, &stop));
+    findings.extend(replica(config, Side::Initiator, &stop));
+    findings.extend(pairs.iter().flat_map(|pair| replica(pair, Side::Target, &stop)));
     findings.extend(mail_way(config));
     findings.extend(services(config));
     findings
@@ -127,30 +136,31 @@ fn rsync(config: &Config, stop: &Stop) -> Finding {
     }
 }
 
-/// REMOTE_HOST_PING and REMOTE_3RD_PARTY_HOSTS, which matter for remote replicas only.
-fn hosts(config: &Config, stop: &Stop) -> Vec<Finding> {
-    let remote = config.replicas.iter().find_map(|(_, place)| match place {
+/// REMOTE_HOST_PING.
+fn pinged(pair: &Config, stop: &Stop) -> Option<Finding> {
+    let remote = pair.replicas.iter().find_map(|(_, place)| match place {
         Location::Ssh(ssh) => Some(ssh),
         Location::Local(_) => None,
     });
-    let Some(ssh) = remote else { return Vec::new() };
-    let mut findings = Vec::new();
-    if config.remote.ping {
-        findings.push(match preflight::ping(&ssh.host, stop) {
-            Ok(true) => finding("ping", Verdict::Fine, format!("{} answers", ssh.host)),
-            Ok(false) => finding("ping", Verdict::Error, format!("{} does not answer", ssh.host)),
-            Err(error) => finding("ping", Verdict::Error, error.to_string()),
-        });
-    }
+    let ssh = remote.filter(|_| pair.remote.ping)?;
+    Some(match preflight::ping(&ssh.host, stop) {
+        Ok(true) => finding("ping", Verdict::Fine, format!("{} answers", ssh.host)),
+        Ok(false) => finding("ping", Verdict::Error, format!("{} does not answer", ssh.host)),
+        Err(error) => finding("ping", Verdict::Error, error.to_string()),
+    })
+}
+
+/// REMOTE_3RD_PARTY_HOSTS, which matter where a replica is remote.
+fn other_hosts(config: &Config, stop: &Stop) -> Option<Finding> {
     let others = &config.remote.third_party_hosts;
-    if !others.is_empty() {
-        let answers = |host: &&String| preflight::ping(host, stop).unwrap_or(false);
-        findings.push(match others.iter().find(answers) {
-            Some(host) => finding("other hosts", Verdict::Fine, format!("{host} answers")),
-            None => finding("other hosts", Verdict::Warning, "none of them answers a ping"),
-        });
+    if others.is_empty() || !config.places().any(Location::is_remote) {
+        return None;
     }
-    findings
+    let answers = |host: &&String| preflight::ping(host, stop).unwrap_or(false);
+    Some(match others.iter().find(answers) {
+        Some(host) => finding("other hosts", Verdict::Fine, format!("{host} answers")),
+        None => finding("other hosts", Verdict::Warning, "none of them answers a ping"),
+    })
 }
 
 fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {

@@ -102,10 +102,12 @@ fn words(task: &TaskArgs) -> anyhow::Result<Vec<String>> {
         ("--instance-id", &task.instance_id),
         ("--initiator-state-dir", &task.initiator_state_dir),
         ("--rsakey", &task.rsakey),
+        ("--only", &task.only),
     ];
     for (flag, value) in flags {
         let Some(value) = value else { continue };
-        let is_name = flag == "--instance-id" || value.as_bytes().starts_with(b"ssh://");
+        let is_name =
+            matches!(flag, "--instance-id" | "--only") || value.as_bytes().starts_with(b"ssh://");
         words.push(flag.into());
         words.push(if is_name { value.clone() } else { absolute(value)? });
     }

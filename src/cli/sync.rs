@@ -139,7 +139,8 @@ pub(super) fn complete(args: &SyncArgs, environment: &Environment) -> Result<(),
     }
     let given = |flag: &Option<OsString>, key| flag.is_some() || environment.filled(key).is_some();
     let initiator = given(&args.run.initiator, "INITIATOR_SYNC_DIR");
-    let target = given(&args.run.target, "TARGET_SYNC_DIR");
+    let target = given(&args.run.target, "TARGET_SYNC_DIR")
+        || environment.filled("TARGET_SYNC_DIRS").is_some();
     let missing = match (initiator, target) {
         (true, true) => return Ok(()),
         (true, false) => "--target=DIR is missing",

@@ -1,8 +1,9 @@
 //! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
 //! `conflicts`, `plan` (spec 9, "Commands").
 
-use super::settings;
+use super::{settings, state_dir};
 use crate::config::{Config, Environment, Flags, Location, Problem};
+use crate::state::{StateStore, targets};
 use crate::tree::{RelPath, Side, path::escape};
 use clap::{Args, ValueHint};
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,9 @@ pub struct TaskArgs {
     /// The private key for ssh
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub rsakey: Option<OsString>,
+    /// Of a task with several targets, the one that is meant: as the list has it, or its number
+    #[arg(long, value_name = "NAME|NUMBER")]
+    pub only: Option<OsString>,
 }
 
 /// Why a command cannot begin, where that is more than one message and exit status 1.
@@ -64,14 +68,42 @@ impl TaskArgs {
             instance_id: self.instance_id.clone(),
             initiator_state_dir: self.initiator_state_dir.clone(),
             rsakey: self.rsakey.clone(),
+            only: self.only.clone(),
             ..Flags::default()
         };
         let resolution = settings::gather(file, &flags, environment);
         let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match resolution.config {
+            Some(config) if config.is_star() => Ok((pair_of(&config)?, rest)),
             Some(config) => Ok((config, rest)),
             None => Err(Refused::Settings(lines(&resolution.errors))),
         }
+    }
+}
+
+/// The pair of a star that a command is about.
+fn pair_of(config: &Config) -> Result<Config, Refused> {
+    let mut chosen = config.chosen_targets();
+    let (Some((index, target)), None) = (chosen.next(), chosen.next()) else {
+        let mut lines = vec!["this task has several targets; say by --only which is meant:".into()];
+        lines.extend(
+            config.targets.iter().enumerate().map(|(index, target)| {
+                format!("  {} {}", index + 1, escape(target.name.as_bytes()))
+            }),
+        );
+        return Err(Refused::Settings(lines));
+    };
+    let unread = |error: &dyn std::fmt::Display| Refused::Settings(vec![error.to_string()]);
+    let dir = state_dir(config).map_err(|error| unread(&error))?;
+    let store = StateStore::open(dir, &config.instance_id).map_err(|error| unread(&error))?;
+    let known = store.known_targets().map_err(|error| unread(&error))?;
+    let places: Vec<String> = config.targets.iter().map(|of| of.place.to_string()).collect();
+    match targets::instance_at(&config.instance_id, &known, &places, index) {
+        Some(instance) => Ok(config.for_target(target, instance)),
+        None => Err(Refused::Settings(vec![format!(
+            "no run of this task has met the target {} so far, and nothing is known of it",
+            escape(target.name.as_bytes())
+        )])),
     }
 }
 

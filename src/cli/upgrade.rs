@@ -10,8 +10,10 @@ use crate::config::{
 };
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
+use crate::replica::{LockSeen, look_at_lock};
 use crate::report::{write_whole, written_beside};
 use crate::ssh::{self, Ssh, Use};
+use crate::state::{StateStore, targets};
 use crate::tree::Side;
 use crate::tree::path::escape;
 use anyhow::{Context, bail};
@@ -45,6 +47,10 @@ pub struct UpgradeArgs {
     /// The key for a remote replica
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub rsakey: Option<OsString>,
+    /// Let a task with TARGET_SYNC_DIRS go on with the state of this pair task of the same initiator
+    #[arg(long, value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath,
+        requires = "config_file", conflicts_with = "to_toml")]
+    pub join: Vec<OsString>,
     /// Show what would be done
     #[arg(long)]
     pub dry: bool,
@@ -80,7 +86,14 @@ pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<Exit
             return Err(Refused::Usage(text.to_owned()).into());
         }
     };
-    rename_state_files(&resolved(gathered)?, way)?;
+    let config = resolved(gathered)?;
+    if !args.join.is_empty() {
+        join(&config, &args.join, environment, way)?;
+    } else if config.is_star() {
+        say("no state files to rename: no older version had TARGET_SYNC_DIRS");
+    } else {
+        rename_state_files(&config, way)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -210,6 +223,58 @@ fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()>
 
 fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
+}
+
+/// Lets a star go on with the states of pairs: what each has recorded of its target is what the
+/// star knows of it, so that there is no first contact.
+fn join(
+    star: &Config,
+    pairs: &[OsString],
+    environment: &Environment,
+    way: Way,
+) -> anyhow::Result<()> {
+    if !star.is_star() {
+        bail!("--join is for a task with TARGET_SYNC_DIRS");
+    }
+    let (Location::Local(hub), dir) = (&star.replicas.initiator, super::state_dir(star)?) else {
+        bail!("the initiator is another machine; do it there");
+    };
+    match look_at_lock(hub, &star.instance_id)? {
+        LockSeen::Free | LockSeen::Dead { .. } => {}
+        LockSeen::Held { .. } | LockSeen::Unclear(_) => {
+            bail!("the initiator is locked by a run; try again when that has ended");
+        }
+    }
+    let store = StateStore::open(dir.clone(), &star.instance_id)?;
+    let mut known = store.known_targets()?;
+    for file in pairs {
+        let pair = resolved(settings::gather(Some(file), &Flags::default(), environment))?;
+        let (name, place) = (shown(Path::new(file)), pair.replicas.target.to_string());
+        if pair.is_star() {
+            bail!("{name}: it is no pair: it has TARGET_SYNC_DIRS");
+        }
+        if super::state_dir(&pair)? != dir || pair.replicas.initiator != star.replicas.initiator {
+            bail!("{name}: its initiator, or where its state is kept, is another one");
+        }
+        if !star.targets.iter().any(|target| target.place.to_string() == place) {
+            bail!("{name}: its target {place} is not in TARGET_SYNC_DIRS");
+        }
+        let recorded = StateStore::open(dir.clone(), &pair.instance_id)?.recorded_target()?;
+        let Some(identity) = recorded else {
+            bail!("{name}: no run of it has recorded anything, so there is nothing to go on with");
+        };
+        let same = known.iter().find(|known| known.identity.as_ref() == Some(&identity));
+        if let Some(same) = same.filter(|same| same.place.is_some()) {
+            say(&format!("{name}: the target {place} has the state of {} already", same.instance));
+            continue;
+        }
+        targets::note(&mut known, &pair.instance_id, Some(&identity), &place);
+        say(&format!("{name}: the target {place} goes on with the state of {}", pair.instance_id));
+    }
+    if way == Way::Do {
+        store.set_known_targets(&known)?;
+    }
+    Ok(())
 }
 
 /// What the sides were called.

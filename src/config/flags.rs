@@ -48,6 +48,9 @@ pub struct Flags {
     /// Let this run pass the guards against mass deletion
     #[arg(long, help_heading = RUN)]
     pub force_delete: bool,
+    /// Of a task with several targets, only this one: as the list has it, or its number in it
+    #[arg(long, help_heading = RUN, value_name = "NAME|NUMBER")]
+    pub only: Option<OsString>,
 
     /// Nothing on the screen; the log file gets everything
     #[arg(long, help_heading = OUTPUT)]

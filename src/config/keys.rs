@@ -2,7 +2,7 @@
 //! and the manual all come from it or are tested against it (spec 2, "Keys").
 
 use super::keys::Kind::{
-    Arguments, Boolean, Choice, Number, Path, Patterns, Secret, Sides, Text, Words,
+    Arguments, Boolean, Choice, Number, Path, Paths, Patterns, Secret, Sides, Text, Words,
 };
 
 /// What a value may be.
@@ -28,6 +28,8 @@ pub enum Kind {
     Sides,
     /// Patterns separated by PATH_SEPARATOR_CHAR.
     Patterns,
+    /// Directories separated by PATH_SEPARATOR_CHAR.
+    Paths,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
             Kind::Arguments => "arguments",
             Kind::Words | Kind::Sides => "list",
             Kind::Patterns => "patterns",
+            Kind::Paths => "paths",
         }
     }
 }
@@ -156,7 +159,9 @@ pub static KEYS: &[Key] = &[
     key(Section::General, "INITIATOR_SYNC_DIR", Path, "",
         "The first replica, a directory of this machine. Required.").sample("/home/syncuser/initiator"),
     key(Section::General, "TARGET_SYNC_DIR", Path, "",
-        "The second replica, a directory of this machine or ssh://[user@]host[:port]//absolute/path. With one slash behind the host, the path begins in the login directory. Required.").sample("/home/syncuser/target"),
+        "The second replica, a directory of this machine or ssh://[user@]host[:port]//absolute/path. With one slash behind the host, the path begins in the login directory. Required, unless TARGET_SYNC_DIRS is set.").sample("/home/syncuser/target"),
+    key(Section::General, "TARGET_SYNC_DIRS", Paths, "",
+        "Several targets instead of one, separated by PATH_SEPARATOR_CHAR: the initiator is the hub of a star, and a change of any of them comes to all (docs/star.md)."),
     key(Section::General, "SSH_RSA_PRIVATE_KEY", Path, "",
         "The private key for ssh, of any type. Empty: ~/.ssh/id_rsa if there is one, else whatever ssh finds by itself (an agent, other keys, ssh_config)."),
     key(Section::General, "SSH_PASSWORD_FILE", Path, "",
@@ -190,7 +195,7 @@ pub static KEYS: &[Key] = &[
     key(Section::General, "RSYNC_EXCLUDE_FROM", Path, "",
         "A file of exclude patterns, one a line. A name without a slash lies beside the configuration file."),
     key(Section::General, "PATH_SEPARATOR_CHAR", Text, ";",
-        "What separates the patterns of the two pattern settings above."),
+        "What separates the patterns and directories in the settings above that hold several."),
     key(Section::General, "INITIATOR_CUSTOM_STATE_DIR", Path, "",
         "Where the state of the initiator is kept instead of .osync_workdir/state. An absolute path."),
     key(Section::General, "TARGET_CUSTOM_STATE_DIR", Path, "",

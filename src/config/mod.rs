@@ -2,6 +2,7 @@
 
 use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 pub mod conf_file;
@@ -33,6 +34,11 @@ pub struct Config {
     /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR. Only the target may be remote; for
     /// `--on-changes-target` the initiator is.
     pub replicas: Pair<Location>,
+    /// TARGET_SYNC_DIRS: the targets of a star, the first of which stands in `replicas` too. Empty
+    /// for a pair of replicas.
+    pub targets: Vec<StarTarget>,
+    /// `--only`: which of them takes part, from 0; `None` is all.
+    pub only: Option<usize>,
     /// INITIATOR_CUSTOM_STATE_DIR, TARGET_CUSTOM_STATE_DIR.
     pub state_dirs: Pair<Option<PathBuf>>,
     /// CREATE_DIRS.
@@ -65,6 +71,49 @@ pub struct Config {
     pub hooks: Hooks,
     /// What was typed on the command line, as it was.
     pub flags: Flags,
+}
+
+/// A target of a star.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StarTarget {
+    /// As the list has it.
+    pub name: OsString,
+    /// Where it is.
+    pub place: Location,
+}
+
+impl Config {
+    /// Whether it is a star: one initiator with a list of targets.
+    #[must_use]
+    pub fn is_star(&self) -> bool {
+        !self.targets.is_empty()
+    }
+
+    /// Where all replicas are, the initiator first.
+    pub fn places(&self) -> impl Iterator<Item = &Location> {
+        let target = Some(&self.replicas.target).filter(|_| !self.is_star());
+        let targets = self.targets.iter().map(|target| &target.place);
+        std::iter::once(&self.replicas.initiator).chain(target).chain(targets)
+    }
+
+    /// The targets of a star that take part, by their places in the list.
+    pub fn chosen_targets(&self) -> impl Iterator<Item = (usize, &StarTarget)> {
+        let all = self.targets.iter().enumerate();
+        all.filter(|(index, _)| self.only.is_none_or(|only| only == *index))
+    }
+
+    /// The settings of the pair that the hub of a star makes with a target, under the name of
+    /// the pair's state.
+    #[must_use]
+    pub fn for_target(&self, target: &StarTarget, instance_id: String) -> Config {
+        Config {
+            instance_id,
+            replicas: Pair::new(self.replicas.initiator.clone(), target.place.clone()),
+            targets: Vec::new(),
+            only: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// What is looked at: the four pattern keys, resolved to rules, and options that make

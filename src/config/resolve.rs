@@ -12,7 +12,7 @@ use super::toml_file::ARRAY_SEPARATOR;
 use super::{
     Alerts, Config, ConflictCopy, Flags, Hooks, Limits, Location, Locking, Notify, NotifyFormat,
     NotifyOn, Output, Policy, Preserve, Remote, RemoteOsync, RuleText, Secret, Selection,
-    SmtpEncryption, Transfer, Transport, Watch, WhenLocked,
+    SmtpEncryption, StarTarget, Transfer, Transport, Watch, WhenLocked,
 };
 use crate::rsync::options;
 use crate::tree::path::{escape, with_home};
@@ -99,12 +99,15 @@ fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
 }
 
 fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
-    let replicas = replicas(r, flags.watch());
+    let targets = targets(r, flags.watch());
+    let replicas = replicas(r, flags.watch(), &targets);
     Config {
         file: r.settings.file.as_ref().map(|file| r.absolute(file)),
         instance_id: instance_id(r, from_file),
         state_dirs: state_dirs(r, &replicas),
+        only: only(r, flags, &targets),
         replicas,
+        targets,
         create_dirs: r.boolean("CREATE_DIRS"),
         minimum_space: r.number("MINIMUM_SPACE", u64::MAX),
         history_days: r.number("HISTORY_DAYS", u32::MAX.into()),
@@ -418,9 +421,119 @@ fn instance_id(r: &Reading<'_>, from_file: bool) -> String {
     id
 }
 
-/// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR.
-fn replicas(r: &Reading<'_>, watch: Watch) -> Pair<Location> {
-    let read = Pair::from_fn(|side| location(r, side));
+const TARGETS: &str = "TARGET_SYNC_DIRS";
+
+/// What TARGET_SYNC_DIRS holds, unless it stands in the environment and a stronger source has
+/// TARGET_SYNC_DIR.
+fn target_names<'r>(r: &'r Reading<'_>) -> Vec<&'r [u8]> {
+    let (one, list) = (r.raw("TARGET_SYNC_DIR").1, r.raw(TARGETS).1);
+    if list == Origin::Environment && one > Origin::Environment {
+        return Vec::new();
+    }
+    let mut names = r.list(TARGETS);
+    if !r.bytes(TARGETS).contains(&ARRAY_SEPARATOR) {
+        // a list of a .conf file may go over several lines
+        names.iter_mut().for_each(|name| *name = name.trim_ascii());
+        names.retain(|name| !name.is_empty());
+    }
+    names
+}
+
+/// TARGET_SYNC_DIRS: the targets of a star.
+fn targets(r: &Reading<'_>, watch: Watch) -> Vec<StarTarget> {
+    let names = target_names(r);
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let (one, list) = (r.raw("TARGET_SYNC_DIR").1, r.raw(TARGETS).1);
+    match one {
+        Origin::Default => {}
+        Origin::Environment if list != Origin::Environment => {}
+        Origin::Flag(_) => r.complain(
+            TARGETS,
+            "this task has a list of targets; choose one of them by --only and not by --target",
+        ),
+        Origin::Environment | Origin::File(_) => {
+            r.complain(TARGETS, "TARGET_SYNC_DIR is set too; remove one of the two");
+        }
+    }
+    match watch {
+        Watch::Off => {}
+        Watch::Initiator => r.complain(TARGETS, "monitor mode watches one target only, so far"),
+        Watch::Target => r.complain(
+            TARGETS,
+            "a target helper watches one target: give it a file with TARGET_SYNC_DIR",
+        ),
+    }
+    if r.choice("SYNC_TYPE") == "target2initiator" {
+        r.complain(
+            "SYNC_TYPE",
+            "target2initiator has one source; each target of a list would take away what the \
+             others have",
+        );
+    }
+    let mut targets: Vec<StarTarget> = Vec::new();
+    for name in names {
+        let Some(place) = place(r, TARGETS, name) else { continue };
+        let meets = |other: &&StarTarget| meet(r, &place, &other.place);
+        if let Some(other) = targets.iter().find(meets) {
+            let (one, other) = (escape(name), escape(other.name.as_bytes()));
+            let text = format!(
+                "'{one}' and '{other}' are the same directory, or one lies inside the other"
+            );
+            r.complain(TARGETS, text);
+        }
+        targets.push(StarTarget { name: OsStr::from_bytes(name).to_owned(), place });
+    }
+    targets
+}
+
+/// Whether two places are one, or one lies in the other, as far as their names tell.
+fn meet(r: &Reading<'_>, one: &Location, other: &Location) -> bool {
+    let nested = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
+    match (one, other) {
+        (Location::Local(one), Location::Local(other)) => {
+            nested(&r.surroundings.real_path(one), &r.surroundings.real_path(other))
+        }
+        (Location::Ssh(one), Location::Ssh(other)) => {
+            one.host.eq_ignore_ascii_case(&other.host)
+                && (&one.user, one.port.unwrap_or(22)) == (&other.user, other.port.unwrap_or(22))
+                && nested(&one.path, &other.path)
+        }
+        _ => false,
+    }
+}
+
+/// `--only`: a target as the list has it, or its number in it.
+fn only(r: &Reading<'_>, flags: &Flags, targets: &[StarTarget]) -> Option<usize> {
+    let word = flags.only.as_ref()?;
+    let found = find_target(targets, word);
+    if found.is_none() {
+        let word = escape(word.as_bytes());
+        let text = match targets.len() {
+            0 => format!("there is no list of targets to choose '{word}' from (--only)"),
+            1 => format!("'{word}' is neither the one target of the list nor its number (--only)"),
+            n => format!("'{word}' is no target of the list, and no number from 1 to {n} (--only)"),
+        };
+        r.complain(TARGETS, text);
+    }
+    found
+}
+
+/// The place of a target in the list, by its name there or by its number.
+fn find_target(targets: &[StarTarget], word: &OsStr) -> Option<usize> {
+    let by_name = targets.iter().position(|target| target.name == word);
+    let number = || word.to_str()?.parse::<usize>().ok()?.checked_sub(1);
+    by_name.or_else(|| number().filter(|index| *index < targets.len()))
+}
+
+/// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR, or the first one of the list.
+fn replicas(r: &Reading<'_>, watch: Watch, targets: &[StarTarget]) -> Pair<Location> {
+    let is_star = !target_names(r).is_empty();
+    let read = Pair::from_fn(|side| match side {
+        Side::Target if is_star => targets.first().map(|target| target.place.clone()),
+        side => place(r, key_of(side), r.bytes(key_of(side))),
+    });
     let may_be_remote = if watch == Watch::Target { Side::Initiator } else { Side::Target };
     let must_be_local = may_be_remote.other();
     if read[must_be_local].as_ref().is_some_and(Location::is_remote) {
@@ -432,10 +545,15 @@ fn replicas(r: &Reading<'_>, watch: Watch) -> Pair<Location> {
         };
         r.complain(key_of(must_be_local), text);
     }
-    if let (Some(Location::Local(initiator)), Some(Location::Local(target))) =
-        (&read.initiator, &read.target)
-    {
-        keep_apart(r, initiator, target);
+    if let Some(Location::Local(initiator)) = &read.initiator {
+        if let (false, Some(Location::Local(target))) = (is_star, &read.target) {
+            keep_apart(r, "TARGET_SYNC_DIR", initiator, target);
+        }
+        for target in targets {
+            if let Location::Local(target) = &target.place {
+                keep_apart(r, TARGETS, initiator, target);
+            }
+        }
     }
     read.map(|location| location.unwrap_or_else(|| Location::Local(PathBuf::new())))
 }
@@ -447,9 +565,8 @@ fn key_of(side: Side) -> &'static str {
     }
 }
 
-fn location(r: &Reading<'_>, side: Side) -> Option<Location> {
-    let key = key_of(side);
-    match Location::parse(r.bytes(key)) {
+fn place(r: &Reading<'_>, key: &str, text: &[u8]) -> Option<Location> {
+    match Location::parse(text) {
         Ok(Location::Local(path)) => {
             let path = r.absolute(&r.with_home(path.as_os_str().as_bytes()));
             Some(Location::Local(path))
@@ -463,7 +580,7 @@ fn location(r: &Reading<'_>, side: Side) -> Option<Location> {
 }
 
 /// Two replicas may not share anything.
-fn keep_apart(r: &Reading<'_>, initiator: &Path, target: &Path) {
+fn keep_apart(r: &Reading<'_>, key: &str, initiator: &Path, target: &Path) {
     let (a, b) = (r.surroundings.real_path(initiator), r.surroundings.real_path(target));
     let text = if a == b {
         "initiator and target are the same directory"
@@ -475,7 +592,7 @@ fn keep_apart(r: &Reading<'_>, initiator: &Path, target: &Path) {
         return;
     };
     let shown = escape(b.as_os_str().as_bytes());
-    r.complain("TARGET_SYNC_DIR", format!("{text} ('{shown}')"));
+    r.complain(key, format!("{text} ('{shown}')"));
 }
 
 /// INITIATOR_CUSTOM_STATE_DIR and TARGET_CUSTOM_STATE_DIR.
@@ -510,12 +627,7 @@ fn pattern_rules(reading: &Reading<'_>) -> Vec<RuleText> {
         } else {
             ("RSYNC_EXCLUDE_PATTERN", "RSYNC_EXCLUDE_FROM")
         };
-        let value = reading.bytes(patterns);
-        let separator = match value.contains(&ARRAY_SEPARATOR) {
-            true => &[ARRAY_SEPARATOR],
-            false => reading.bytes("PATH_SEPARATOR_CHAR"),
-        };
-        for pattern in split(value, separator) {
+        for pattern in reading.list(patterns) {
             rules.push(RuleText { include, from_file: false, pattern: pattern.to_vec() });
         }
         for line in lines_of(reading, from) {
@@ -718,6 +830,16 @@ impl Reading<'_> {
             self.complain(key, "a quote is not closed");
             Vec::new()
         })
+    }
+
+    /// The parts of a list that PATH_SEPARATOR_CHAR separates, or the elements of an array.
+    pub fn list(&self, key: &str) -> Vec<&[u8]> {
+        let value = self.bytes(key);
+        let separator = match value.contains(&ARRAY_SEPARATOR) {
+            true => &[ARRAY_SEPARATOR],
+            false => self.bytes("PATH_SEPARATOR_CHAR"),
+        };
+        split(value, separator)
     }
 
     /// One of the words that the table allows, as the table spells it.

@@ -184,6 +184,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
 
 /// Keys whose effect takes more than one of them to show.
 const SHOWN_ELSEWHERE: &[&str] = &[
+    "TARGET_SYNC_DIRS",
     "CONFIG_FILE_REVISION", // any_1_x_revision_is_understood
     "RSYNC_PATTERN_FIRST",  // these five: patterns_come_in_rsyncs_order
     "RSYNC_INCLUDE_PATTERN",
@@ -303,6 +304,56 @@ fn delta_copies_are_asked_for_only_by_who_sets_them() {
         let config = good(from_file(&format!("{REQUIRED}{line}\n"), &Flags::default(), &[]));
         assert_eq!(config.transfer.delta_copies_asked, asked, "{line}");
     }
+}
+
+const STAR: &str = "INSTANCE_ID=id\nINITIATOR_SYNC_DIR=/a\n";
+
+#[test]
+fn a_list_of_targets_makes_a_star() {
+    let text = format!("{STAR}TARGET_SYNC_DIRS=\"/c;\n  ~/d e ;ssh://h//f;\"\n");
+    let home = [("HOME", "/home/me")];
+    let config = good(from_file(&text, &Flags::default(), &home));
+    let places: Vec<_> = config.places().map(ToString::to_string).collect();
+    assert_eq!(places, ["/a", "/c", "/home/me/d e", "ssh://h//f"]);
+    let names: Vec<_> = config.targets.iter().map(|of| of.name.to_str().unwrap()).collect();
+    assert_eq!(names, ["/c", "~/d e", "ssh://h//f"]);
+    for (only, expected) in [("~/d e", Some(1)), ("3", Some(2)), ("1", Some(0))] {
+        let flags = Flags { only: Some(only.into()), ..Flags::default() };
+        assert_eq!(good(from_file(&text, &flags, &home)).only, expected, "{only}");
+    }
+    let pair = config.for_target(&config.targets[2], "id@3".to_owned());
+    assert!(!pair.is_star() && pair.replicas.target.is_remote());
+    assert!(!good(from_file(REQUIRED, &Flags::default(), &[])).is_star());
+}
+
+#[test]
+fn a_list_of_targets_does_not_go_with_everything() {
+    let both = format!("{REQUIRED}TARGET_SYNC_DIRS=/c\n");
+    let list = format!("{STAR}TARGET_SYNC_DIRS='/c;/d'\n");
+    let monitor = Flags { on_changes: true, ..Flags::default() };
+    let helper = Flags { on_changes_target: true, ..Flags::default() };
+    let target = Flags { target: Some("/c".into()), ..Flags::default() };
+    let only = |word: &str| Flags { only: Some(word.into()), ..Flags::default() };
+    let none = Flags::default();
+    for (text, flags, says) in [
+        (&both, &none, "TARGET_SYNC_DIR is set too"),
+        (&list, &target, "choose one of them by --only"),
+        (&list, &monitor, "monitor mode watches one target only"),
+        (&list, &helper, "a target helper watches one target"),
+        (&list, &only("3"), "no number from 1 to 2"),
+        (&list, &only("0"), "no number from 1 to 2"),
+        (&REQUIRED.to_owned(), &only("1"), "there is no list of targets"),
+        (&format!("{STAR}TARGET_SYNC_DIRS='/c;/link/x;/a/y'\n"), &none, "'/a/x'"),
+        (&format!("{STAR}TARGET_SYNC_DIRS=';'\n"), &none, "TARGET_SYNC_DIR"),
+        (&format!("{list}SYNC_TYPE=target2initiator\n"), &none, "has one source"),
+    ] {
+        let told = errors(&from_file(text, flags, &[])).join("\n");
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    // what is weaker is passed over
+    let environment = [("TARGET_SYNC_DIRS", "/x;/y")];
+    assert!(!good(from_file(REQUIRED, &none, &environment)).is_star());
+    assert!(good(from_file(&list, &none, &[("TARGET_SYNC_DIR", "/x")])).is_star());
 }
 
 #[test]

@@ -126,7 +126,7 @@ fn plain(value: &DeValue<'_>, kind: Option<Kind>) -> Result<Vec<u8>, &'static st
 fn join(words: &[String], kind: Option<Kind>) -> Result<Vec<u8>, &'static str> {
     let joined = match kind {
         Some(Kind::Words | Kind::Sides) => words.join(" "),
-        Some(Kind::Patterns) => {
+        Some(Kind::Patterns | Kind::Paths) => {
             // Even one element is a list: it is not to be split any more.
             words.iter().map(|word| format!("{word}\0")).collect()
         }
@@ -223,8 +223,8 @@ pub(super) fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
         Kind::Words | Kind::Sides => {
             list(value.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';')).collect())
         }
-        Kind::Patterns if separator.is_empty() => list(vec![value]),
-        Kind::Patterns => list(value.split(separator).collect()),
+        Kind::Patterns | Kind::Paths if separator.is_empty() => list(vec![value]),
+        Kind::Patterns | Kind::Paths => list(value.split(separator).collect()),
         _ => text(value),
     }
 }

@@ -42,6 +42,7 @@ use crate::tree::{Abilities, Entry, RelPath, Side, Stamp, Tree};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A failure that ends the work on this replica: its connection is gone, its root is not
@@ -193,10 +194,12 @@ pub fn in_work_dir(dir: &str, path: &RelPath) -> RelPath {
 /// Each run has a place of its own in it.
 pub const REPLACED: &str = "replaced";
 
-/// A name for a run's own part of [`REPLACED`] that no other run has.
+/// A name for a run's own part of [`REPLACED`] that no other run has, nor another turn of this one.
 #[must_use]
 pub fn private_name() -> String {
-    format!("{}.{}", lock_policy::now(), std::process::id())
+    static NAMES: AtomicU64 = AtomicU64::new(0);
+    let number = NAMES.fetch_add(1, Ordering::Relaxed);
+    format!("{}.{}.{number}", lock_policy::now(), std::process::id())
 }
 
 /// What a batch can ask of a replica, one entry each. Paths are never followed through
@@ -435,7 +438,7 @@ pub struct ScanRequest<'a> {
 }
 
 /// What a scan found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scan {
     /// The entries.
     pub tree: Tree,

@@ -1,7 +1,7 @@
 //! What must hold of any file that reports read (docs/testing.md).
 
 use super::log::login_name;
-use super::run_report::{last_success, metrics_text};
+use super::run_report::{labels_of, last_success, metrics_text};
 use super::{Counts, RunReport, Tally};
 use crate::tree::Pair;
 use std::time::SystemTime;
@@ -24,15 +24,17 @@ pub(crate) fn metrics(bytes: &[u8]) {
         counts: Pair::new(Counts::default(), Counts::default()),
         tally: Tally::default(),
         conflicts: Vec::new(),
+        targets: Vec::new(),
     };
     let lines = |page: &str| page.matches('\n').count();
-    let usual = lines(&metrics_text(&failed("task"), None));
+    let usual = lines(&metrics_text(&failed("task"), ""));
     // no task has such a name, but the file is another program's to read
     for task in [task, &text] {
-        let success = last_success(before, task);
+        let labels = labels_of(&failed(task), None);
+        let success = last_success(before, &labels);
         assert!(success.is_none_or(|time| time.is_finite() && time >= 0.0), "{success:?}");
-        let page = metrics_text(&failed(task), success);
-        assert_eq!(last_success(&page, task), Some(success.unwrap_or(0.0)));
+        let page = metrics_text(&failed(task), before);
+        assert_eq!(last_success(&page, &labels), Some(success.unwrap_or(0.0)));
         assert_eq!(lines(&page), usual);
         let is_known = |line: &str| line.starts_with("osync_") || line.starts_with("# ");
         assert!(page.split_terminator('\n').all(is_known), "{page}");

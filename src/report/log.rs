@@ -41,6 +41,8 @@ struct Inner {
     /// None with `--silent`.
     screen: Option<Screen>,
     kept: VecDeque<String>,
+    /// Stands before the text of every line: the target of a star that the lines are about.
+    label: String,
     /// What was said and is not shown yet ([`Log::hold`]).
     held: Option<Vec<Held>>,
     tally: Tally,
@@ -66,7 +68,7 @@ impl Log {
             wanted: config.output.log_file.clone(),
             name: format!("osync.{}.log", config.instance_id),
             home: std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from),
-            replicas: config.replicas.iter().filter_map(|(_, place)| local(place)).collect(),
+            replicas: config.places().filter_map(local).collect(),
             dry: config.flags.dry,
         };
         let log = Log::open(&config.flags, &config.output, &place, start);
@@ -105,6 +107,7 @@ impl Log {
             file,
             screen: (!flags.silent).then_some(screen),
             kept: VecDeque::new(),
+            label: String::new(),
             held: None,
             tally: Tally::default(),
         };
@@ -159,6 +162,21 @@ impl Log {
         if let Some(file) = &mut inner.file {
             file.mark();
         }
+    }
+
+    /// What the lines are about from now on: a target of a star, or (empty) the run as a whole.
+    pub fn set_label(&self, target: &str) {
+        self.inner().label = match target {
+            "" => String::new(),
+            target => format!("[{target}] "),
+        };
+    }
+
+    /// Goes on counting from another tally, and returns the one so far: each target of a star has
+    /// one of its own.
+    #[must_use]
+    pub fn swap_tally(&self, tally: Tally) -> Tally {
+        std::mem::replace(&mut self.inner().tally, tally)
     }
 
     /// What went wrong since the run began.
@@ -240,7 +258,7 @@ impl Log {
         let prefix = self.prefix.show(self.start.elapsed(), Local::now());
         let text = inner.masks.apply(text);
         for line in tidy(&text) {
-            let line = format!("{}{line}", self.mark);
+            let line = format!("{}{}{line}", self.mark, inner.label);
             match &mut inner.held {
                 Some(held) => held.push(Held { level, prefix: prefix.clone(), line }),
                 None => inner.show(level, &prefix, &line),

@@ -99,6 +99,22 @@ impl Tally {
         }
     }
 
+    /// Takes in the problems of one target of a star.
+    pub fn add_of_target(&mut self, target: &str, other: &Tally) {
+        for problem in &other.problems {
+            self.add(&Problem {
+                level: problem.level,
+                side: None,
+                path: None,
+                text: format!("{target}: {problem}"),
+            });
+        }
+        let listed = |level| other.problems.iter().filter(|of| of.level == level).count() as u64;
+        self.critical += other.critical - listed(Level::Critical);
+        self.errors += other.errors - listed(Level::Error);
+        self.warnings += other.warnings - listed(Level::Warn);
+    }
+
     /// The worst level there was; `None` if nothing went wrong.
     #[must_use]
     pub fn worst(&self) -> Option<Level> {
@@ -206,6 +222,23 @@ pub trait Reporter: Send + Sync {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn problems_of_a_target_are_told_with_its_name_and_all_are_counted() {
+        let problem = Problem {
+            level: Level::Error,
+            side: Some(Side::Target),
+            path: Some(RelPath::new("a/b").unwrap()),
+            text: "denied".into(),
+        };
+        let mut target = Tally::default();
+        target.add(&problem);
+        target.errors += 3; // counted, and too many to be listed
+        let mut whole = Tally::default();
+        whole.add_of_target("/mnt/b", &target);
+        assert_eq!((whole.errors, whole.unlisted()), (4, 3));
+        assert_eq!(whole.problems[0].to_string(), "/mnt/b: target: a/b: denied");
+    }
 
     #[test]
     fn the_worst_problem_is_known() {

@@ -45,6 +45,8 @@ pub struct RunReport {
     pub tally: Tally,
     /// Paths that were changed on both sides.
     pub conflicts: Vec<ConflictLine>,
+    /// The targets of a star, in the order of the list; empty for a pair.
+    pub targets: Vec<RunReport>,
 }
 
 impl RunReport {
@@ -164,7 +166,7 @@ pub fn write_json_list(path: &Path, runs: &[&Value]) -> io::Result<()> {
 /// The report as a value.
 #[must_use]
 pub fn to_json(run: &RunReport) -> Value {
-    json!({
+    let mut value = json!({
         "format": 1,
         "task": run.task,
         "version": env!("CARGO_PKG_VERSION"),
@@ -188,7 +190,11 @@ pub fn to_json(run: &RunReport) -> Value {
             "not_listed": run.tally.unlisted(),
         },
         "problems": run.tally.problems.iter().map(problem).collect::<Vec<_>>(),
-    })
+    });
+    if !run.targets.is_empty() {
+        value["targets"] = run.targets.iter().map(to_json).collect();
+    }
+    value
 }
 
 /// The status in a word.
@@ -267,8 +273,7 @@ fn write_metrics(path: &Path, run: &RunReport) -> io::Result<()> {
         return Ok(());
     }
     let before = before(path);
-    let before = String::from_utf8_lossy(&before);
-    write_whole(path, metrics_text(run, last_success(&before, &run.task)).as_bytes())
+    write_whole(path, metrics_text(run, &String::from_utf8_lossy(&before)).as_bytes())
 }
 
 /// What we read of a file that was there; ours has a few kilobytes.
@@ -289,21 +294,30 @@ fn before(path: &Path) -> Vec<u8> {
     text
 }
 
-/// The metrics of a run. `last_success`: seconds since the epoch, when it succeeded before.
-pub(super) fn metrics_text(run: &RunReport, last_success: Option<f64>) -> String {
-    let mut page = Page { task: escape_label(&run.task), text: String::new() };
-    let ended = seconds(run.ended);
-    let success = if run.succeeded() { ended } else { last_success.unwrap_or(0.0) };
-    page.single("osync_last_run_timestamp_seconds", "When the last run ended.", ended);
+/// The metrics of a run; of a star, those of each target too. `before` is what the file held.
+pub(super) fn metrics_text(run: &RunReport, before: &str) -> String {
+    let whole = std::iter::once((labels_of(run, None), run));
+    let targets = run.targets.iter();
+    let targets = targets.map(|of| (labels_of(run, Some(&of.replicas.target)), of));
+    let mut page = Page { samples: whole.chain(targets).collect(), text: String::new() };
+    page.single("osync_last_run_timestamp_seconds", "When the last run ended.", |_, run| {
+        seconds(run.ended)
+    });
+    let success = |labels: &str, run: &RunReport| match run.succeeded() {
+        true => seconds(run.ended),
+        false => last_success(before, labels).unwrap_or(0.0),
+    };
     page.single(
         LAST_SUCCESS,
         "When a run last succeeded, with or without warnings; 0 if never.",
         success,
     );
-    let duration = run.duration().as_secs_f64();
-    page.single("osync_run_duration_seconds", "How long the last run took.", duration);
-    let status = f64::from(run.status);
-    page.single("osync_exit_status", "0 success, 1 error, 2 warnings.", status);
+    page.single("osync_run_duration_seconds", "How long the last run took.", |_, run| {
+        run.duration().as_secs_f64()
+    });
+    page.single("osync_exit_status", "0 success, 1 error, 2 warnings.", |_, run| {
+        f64::from(run.status)
+    });
 
     let by_side: [(&str, &str, Pick); 5] = [
         ("updates", "Entries made or given new content.", |counts| counts.updates),
@@ -313,59 +327,76 @@ pub(super) fn metrics_text(run: &RunReport, last_success: Option<f64>) -> String
         ("bytes", "Bytes of content received.", |counts| counts.bytes),
     ];
     for (what, help, value) in by_side {
-        let values = Side::BOTH.map(|side| (side.name(), value(&run.counts[side])));
-        page.labelled(&format!("osync_{what}_total_last_run"), help, "side", &values);
+        page.labelled(&format!("osync_{what}_total_last_run"), help, "side", |run| {
+            Side::BOTH.map(|side| (side.name(), value(&run.counts[side]))).to_vec()
+        });
     }
-    let conflicts = run.conflicts.len() as u64;
-    page.labelled(
-        "osync_conflicts_total_last_run",
-        "Paths changed on both sides.",
-        "",
-        &[("", conflicts)],
-    );
-    let tally = &run.tally;
-    let problems =
-        [("critical", tally.critical), ("error", tally.errors), ("warning", tally.warnings)];
-    page.labelled("osync_problems_total_last_run", "What went wrong.", "level", &problems);
+    page.labelled("osync_conflicts_total_last_run", "Paths changed on both sides.", "", |run| {
+        vec![("", run.conflicts.len() as u64)]
+    });
+    page.labelled("osync_problems_total_last_run", "What went wrong.", "level", |run| {
+        let tally = &run.tally;
+        vec![("critical", tally.critical), ("error", tally.errors), ("warning", tally.warnings)]
+    });
     page.text
+}
+
+/// The labels of a run as a whole, or of one target of a star.
+pub(super) fn labels_of(run: &RunReport, target: Option<&str>) -> String {
+    let task = escape_label(&run.task);
+    match target {
+        None => format!("instance=\"{task}\""),
+        Some(target) => format!("instance=\"{task}\",target=\"{}\"", escape_label(target)),
+    }
 }
 
 /// Picks one of the counts.
 type Pick = fn(&Counts) -> u64;
 
-/// A page of metrics that all carry the task as label `instance`.
-struct Page {
-    task: String,
+/// A page of metrics.
+struct Page<'a> {
+    /// What each metric is told of, with its labels.
+    samples: Vec<(String, &'a RunReport)>,
     text: String,
 }
 
-impl Page {
+impl Page<'_> {
     fn head(&mut self, name: &str, help: &str) {
         // writing to a String cannot fail
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge");
     }
 
-    fn single(&mut self, name: &str, help: &str, value: f64) {
+    fn single(&mut self, name: &str, help: &str, value: impl Fn(&str, &RunReport) -> f64) {
         self.head(name, help);
-        let _ = writeln!(self.text, "{name}{{instance=\"{}\"}} {value}", self.task);
+        for (labels, run) in &self.samples {
+            let _ = writeln!(self.text, "{name}{{{labels}}} {}", value(labels, run));
+        }
     }
 
     /// One line for each value of a label; no label where its name is empty.
-    fn labelled(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+    fn labelled(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: impl Fn(&RunReport) -> Vec<(&'static str, u64)>,
+    ) {
         self.head(name, help);
-        for (label_value, value) in values {
-            let more = match label {
-                "" => String::new(),
-                _ => format!(",{label}=\"{label_value}\""),
-            };
-            let _ = writeln!(self.text, "{name}{{instance=\"{}\"{more}}} {value}", self.task);
+        for (labels, run) in &self.samples {
+            for (label_value, value) in values(run) {
+                let more = match label {
+                    "" => String::new(),
+                    _ => format!(",{label}=\"{label_value}\""),
+                };
+                let _ = writeln!(self.text, "{name}{{{labels}{more}}} {value}");
+            }
         }
     }
 }
 
-/// The time of the last success in a file we wrote, if it is about the same task.
-pub(super) fn last_success(text: &str, task: &str) -> Option<f64> {
-    let start = format!("{LAST_SUCCESS}{{instance=\"{}\"}} ", escape_label(task));
+/// The time of the last success in a file we wrote, if it has one with these labels.
+pub(super) fn last_success(text: &str, labels: &str) -> Option<f64> {
+    let start = format!("{LAST_SUCCESS}{{{labels}}} ");
     let is_time = |seconds: &f64| seconds.is_finite() && *seconds >= 0.0;
     text.lines().find_map(|line| line.strip_prefix(&start)?.trim().parse().ok().filter(is_time))
 }
@@ -500,6 +531,7 @@ mod json_tests {
                 why: "it is newer".into(),
                 kept_in: None,
             }],
+            targets: vec![],
         };
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("report.json");
@@ -552,7 +584,34 @@ mod metrics_tests {
             counts: Pair::new(Counts { updates: 4, ..Counts::default() }, Counts::default()),
             tally: Tally::default(),
             conflicts: vec![],
+            targets: vec![],
         }
+    }
+
+    #[test]
+    fn each_target_of_a_star_has_metrics_of_its_own() {
+        let of = |place: &str, status| RunReport {
+            replicas: Pair::new("/a".into(), place.into()),
+            ..run(status, 10)
+        };
+        let targets = vec![of("/b", 0), of("ssh://h//\"c", 1)];
+        let star = RunReport { task: "t".into(), targets, ..run(1, 10) };
+        let before = format!("{LAST_SUCCESS}{{instance=\"t\",target=\"ssh://h//\\\"c\"}} 7.5\n");
+        let text = metrics_text(&star, &before);
+        for line in [
+            "osync_exit_status{instance=\"t\"} 1",
+            "osync_exit_status{instance=\"t\",target=\"/b\"} 0",
+            "osync_exit_status{instance=\"t\",target=\"ssh://h//\\\"c\"} 1",
+            "osync_last_success_timestamp_seconds{instance=\"t\"} 0",
+            "osync_last_success_timestamp_seconds{instance=\"t\",target=\"/b\"} 11.5",
+            "osync_last_success_timestamp_seconds{instance=\"t\",target=\"ssh://h//\\\"c\"} 7.5",
+            "osync_updates_total_last_run{instance=\"t\",target=\"/b\",side=\"initiator\"} 4",
+        ] {
+            assert!(text.lines().any(|l| l == line), "no {line} in\n{text}");
+        }
+        assert_eq!(text.matches("# HELP osync_exit_status").count(), 1);
+        assert_eq!(to_json(&star)["targets"][1]["target"]["replica"], "ssh://h//\"c");
+        assert_eq!(to_json(&run(0, 0)).get("targets"), None, "a pair has none");
     }
 
     #[test]
@@ -585,8 +644,9 @@ mod metrics_tests {
 
     #[test]
     fn a_time_that_is_none_is_no_success() {
-        let of =
-            |value: &str| last_success(&format!("{LAST_SUCCESS}{{instance=\"t\"}} {value}"), "t");
+        let of = |value: &str| {
+            last_success(&format!("{LAST_SUCCESS}{{instance=\"t\"}} {value}"), "instance=\"t\"")
+        };
         for (value, expected) in
             [("7.5", Some(7.5)), ("NaN", None), ("inf", None), ("1e999", None), ("-1", None)]
         {
@@ -610,7 +670,7 @@ mod metrics_tests {
 
     #[test]
     fn every_metric_has_help_type_and_labels() {
-        let text = metrics_text(&RunReport { task: "t".into(), ..run(0, 0) }, None);
+        let text = metrics_text(&RunReport { task: "t".into(), ..run(0, 0) }, "");
         for line in [
             "# TYPE osync_updates_total_last_run gauge",
             "osync_updates_total_last_run{instance=\"t\",side=\"initiator\"} 4",

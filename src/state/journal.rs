@@ -379,6 +379,20 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+impl Counts {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            updates: self.updates + other.updates,
+            metadata: self.metadata + other.metadata,
+            deletions: self.deletions + other.deletions,
+            moves: self.moves + other.moves,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// A run, without its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {

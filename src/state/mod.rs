@@ -16,6 +16,7 @@ pub mod ours;
 mod show;
 pub mod snapshot;
 mod store;
+pub mod targets;
 #[cfg(test)]
 mod testing;
 pub mod told;

@@ -300,6 +300,7 @@ impl StateStore {
             "file-systems",
             "compared",
             "settled",
+            "targets",
         ];
         let both = Side::BOTH.into_iter();
         both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))

@@ -2,18 +2,19 @@
 //! "Exit status"), and PING_URL and NOTIFY_URL around a run (spec 10, "Being told").
 
 use super::intent::Work;
-use super::journal::millis;
+use super::journal::{Noted, millis};
 use super::undo::Undone;
-use super::{Task, hooks, remote};
+use super::{Share, Task, hooks, remote};
 use crate::config::{Config, Location, NotifyOn};
 use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
 use crate::report::failure::{Failure, News, news};
-use crate::report::mail::{Delivery, Known, mail_result};
+use crate::report::mail::{Delivery, Known, conflict_lines, mail_result};
 use crate::report::notify::{self, Note, Ping};
 use crate::report::run_report::{rewrite_reports, write_reports};
 use crate::report::summary::{Reach, sum_up};
+use crate::report::words::counted;
 use crate::report::{
     Achievements, ConflictLine, Counts, Event, Level, Log, Problem, Reporter, RunReport, Tally, Who,
 };
@@ -27,33 +28,19 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+/// A run that has ended, but for what is told outside.
+pub(super) struct Ended {
+    /// What it did, in a line.
+    pub summed_up: String,
+    /// What was noted of it as the last run.
+    pub noted: Option<Noted>,
+}
+
 impl Task<'_> {
     /// Unlocks, writes journal and reports, runs the after-commands, sends mail, and decides
     /// the exit status.
     pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
-        self.outcome.complete = halted.is_none();
-        if let Some(Halt::Skipped(text)) = &halted {
-            self.around.log.forget_held();
-            self.say(Level::Notice, text);
-            self.outcome.skipped = true;
-            return self.outcome;
-        }
-        self.around.log.release();
-        if halted.is_none() && self.outcome.reach == Reach::Part {
-            self.outcome.reach = Reach::All;
-        }
-        self.tell_halt(halted);
-        for side in Side::BOTH {
-            fault::point("unlocking");
-            if let Err(error) = self.replicas[side].unlock() {
-                let text = format!("cannot take back our lock: {error}");
-                self.around.reporter().problem(Level::Error, Some(side), None, &text);
-            }
-        }
-        self.outcome.status = self.status();
-        let summed_up = self.summed_up();
-        let mut noted = self.write_journal(&summed_up);
-        self.outcome.status = self.status();
+        let Some(Ended { summed_up, mut noted }) = self.end(halted) else { return self.outcome };
         // before the after-commands, so that these can send them
         let report = self.report(&summed_up);
         write_reports(self.config, &report, self.around.reporter());
@@ -72,6 +59,38 @@ impl Task<'_> {
         self.say(Level::Notice, &summed_up);
         self.around.log.close_run(self.around.log.worst());
         self.outcome
+    }
+
+    /// Unlocks, and writes the journal. None: the run was skipped.
+    pub(super) fn end(&mut self, halted: Option<Halt>) -> Option<Ended> {
+        self.outcome.complete = halted.is_none();
+        if let Some(Halt::Skipped(text)) = &halted {
+            self.around.log.forget_held();
+            self.say(Level::Notice, text);
+            self.outcome.skipped = true;
+            return None;
+        }
+        self.around.log.release();
+        if halted.is_none() && self.outcome.reach == Reach::Part {
+            self.outcome.reach = Reach::All;
+        }
+        self.tell_halt(halted);
+        for side in self.share.sides().iter().copied() {
+            fault::point("unlocking");
+            if let Err(error) = self.replicas[side].unlock() {
+                let text = format!("cannot take back our lock: {error}");
+                self.around.reporter().problem(Level::Error, Some(side), None, &text);
+            }
+        }
+        self.outcome.status = self.status();
+        let summed_up = self.summed_up();
+        // the journals of a star are those of its pairs
+        let noted = match self.share {
+            Share::Hub => None,
+            Share::Whole | Share::Turn => self.write_journal(&summed_up),
+        };
+        self.outcome.status = self.status();
+        Some(Ended { summed_up, noted })
     }
 
     pub(super) fn status(&self) -> u8 {
@@ -93,12 +112,19 @@ impl Task<'_> {
         hooks::after(self.config, &result, remote, self.around.log.as_ref(), &stop);
     }
 
-    fn report(&self, summed_up: &str) -> RunReport {
+    pub(super) fn report(&self, summed_up: &str) -> RunReport {
+        let target = match self.share {
+            Share::Hub => {
+                let places = self.config.targets.iter().map(|target| target.place.to_string());
+                places.collect::<Vec<_>>().join(", ")
+            }
+            Share::Whole | Share::Turn => self.replicas.target.location(),
+        };
         RunReport {
             task: self.config.instance_id.clone(),
             started: self.outcome.started,
             ended: SystemTime::now(),
-            replicas: Pair::from_fn(|side| self.replicas[side].location()),
+            replicas: Pair::new(self.replicas.initiator.location(), target),
             status: self.outcome.status,
             complete: self.outcome.complete,
             summed_up: summed_up.to_owned(),
@@ -107,22 +133,46 @@ impl Task<'_> {
             counts: self.outcome.counts,
             tally: self.around.log.tally(),
             conflicts: self.outcome.conflicts.clone(),
+            targets: self.lent.reports.clone(),
         }
+    }
+
+    /// The end of a turn whose target has no state of its own.
+    pub(super) fn end_without_state(&mut self, halted: Option<Halt>) -> Ended {
+        self.tell_halt(halted);
+        self.outcome.status = self.status();
+        Ended { summed_up: self.summed_up(), noted: None }
     }
 
     /// The line that sums the run up (spec 10, "The record of a run").
     fn summed_up(&self) -> String {
         let Outcome { counts, conflicts, files, reach, .. } = &self.outcome;
         let time = self.around.started.elapsed();
-        sum_up(counts, conflicts.len() as u64, *files, *reach, time)
+        let (mut counts, mut conflicts) = (*counts, conflicts.len() as u64);
+        if let Some(earlier) = &self.lent.earlier {
+            counts = Pair::from_fn(|side| counts[side].plus(earlier.counts[side]));
+            conflicts += earlier.conflicts;
+        }
+        let done = sum_up(&counts, conflicts, *files, *reach, time);
+        if self.share != Share::Hub {
+            return done;
+        }
+        let failed = |report: &&RunReport| !report.succeeded();
+        let failed = self.lent.reports.iter().filter(failed).count();
+        let all = counted(self.lent.reports.len() as u64, "target");
+        match failed {
+            0 => format!("{done}; {all}"),
+            failed => format!("{done}; {all}, of which {failed} failed"),
+        }
     }
 
     /// Nobody gets two mails about the same failure within ALERT_REPEAT. Where the state cannot
     /// be reached, which may be the failure itself, nothing is known of earlier ones.
     fn send_mail(&self, summed_up: &str) {
-        let listing =
-            Achievements { conflicts: self.outcome.conflicts.clone(), ..Achievements::default() };
-        let frame = self.frame(Pair::default(), None);
+        let conflicts = match self.share {
+            Share::Hub => self.lent.conflict_lines.clone(),
+            Share::Whole | Share::Turn => self.mailed_conflicts(),
+        };
         let log = self.around.log;
         let failure = Failure::of(self.outcome.status, &log.tally().problems);
         let remembers = self.config.alerts.repeat.is_some() && !self.is_dry();
@@ -135,7 +185,7 @@ impl Task<'_> {
             news(told.as_ref(), failure.as_ref(), self.config.alerts.repeat, now) != News::None;
         let known =
             if failure.is_some() && told.is_some() && !is_new { Known::Yes } else { Known::No };
-        let sent = mail_result(self.config, log.worst(), known, &listing, &frame, summed_up, log);
+        let sent = mail_result(self.config, log.worst(), known, &conflicts, summed_up, log);
         let Some(state) = state else { return };
         let noted = match (failure, sent) {
             (None, _) if told.is_some() => state.set_told(Channel::Mail, None),
@@ -149,6 +199,13 @@ impl Task<'_> {
             let text = format!("{error}; the next mail about this may come before its time");
             log.tell(Event::Remark(Level::Warn, &text));
         }
+    }
+
+    /// The conflicts for a mail, if they are to be in it.
+    pub(super) fn mailed_conflicts(&self) -> Vec<String> {
+        let conflicts = self.outcome.conflicts.clone();
+        let listing = Achievements { conflicts, ..Achievements::default() };
+        conflict_lines(&self.config.alerts, &listing, &self.frame(Pair::default(), None))
     }
 
     fn tell_halt(&self, halted: Option<Halt>) {
@@ -181,8 +238,9 @@ impl Task<'_> {
                 None,
                 None,
                 &format!(
-                    "stopped: HARD_MAX_EXEC_TIME ({} seconds) has passed; the next run goes on \
+                    "stopped: {}HARD_MAX_EXEC_TIME ({} seconds) has passed; the next run goes on \
                      from here",
+                    if self.share == Share::Turn { "its share of " } else { "" },
                     self.config.limits.hard
                 ),
             ),
@@ -322,7 +380,8 @@ fn settle(config: &Config, path: &RelPath) -> String {
         Some(file) => for_shell(file.as_os_str().as_bytes()),
         None => "--initiator=… --target=…".to_owned(),
     };
-    format!("osync conflicts {task} done {}", for_shell(path.as_bytes()))
+    let only = if config.is_star() { " --only …" } else { "" };
+    format!("osync conflicts {task}{only} done {}", for_shell(path.as_bytes()))
 }
 
 /// A warning that leaves the exit status as it is.

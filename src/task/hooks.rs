@@ -295,10 +295,19 @@ fn variables(config: &Config, result: Option<&RunResult>) -> Vec<(String, OsStri
         Location::Local(dir) => dir.clone().into_os_string(),
         remote @ Location::Ssh(_) => remote.to_string().into(),
     };
+    let target = match config.is_star() {
+        // one a line
+        true => {
+            let places: Vec<String> =
+                config.chosen_targets().map(|(_, target)| target.place.to_string()).collect();
+            places.join("\n").into()
+        }
+        false => place(Side::Target),
+    };
     let mut env: Vec<(String, OsString)> = vec![
         ("OSYNC_INSTANCE_ID".into(), config.instance_id.clone().into()),
         ("OSYNC_INITIATOR".into(), place(Side::Initiator)),
-        ("OSYNC_TARGET".into(), place(Side::Target)),
+        ("OSYNC_TARGET".into(), target),
     ];
     let Some(result) = result else { return env };
     let mut number = |name: String, value: u64| env.push((name, value.to_string().into()));

@@ -32,7 +32,7 @@ const DAY: i64 = 86_400_000;
 pub(super) struct Noted {
     store: StateStore,
     /// What was noted of the runs before it.
-    before: Option<LastRun>,
+    pub(super) before: Option<LastRun>,
     ended: SystemTime,
     open_conflicts: Option<u64>,
     status: Option<u8>,
@@ -265,7 +265,10 @@ impl Task<'_> {
             open_conflicts = self.record_run(&store, done, ended);
             fault::point("journal written");
         }
-        let before = store.last_run().unwrap_or_default();
+        let before = match &self.lent.earlier {
+            Some(earlier) => earlier.before.clone(),
+            None => store.last_run().unwrap_or_default(),
+        };
         let mut noted = Noted { store, before, ended, open_conflicts, status: None };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
@@ -289,8 +292,9 @@ impl Task<'_> {
         let paths: BTreeSet<_> =
             tally.problems.iter().filter_map(|problem| problem.path.as_ref()).collect();
         let Pair { initiator, target } = self.outcome.kept;
+        let began = self.lent.earlier.as_ref().map(|earlier| earlier.began);
         let last = LastRun {
-            began: millis(self.outcome.started),
+            began: millis(began.unwrap_or(self.outcome.started)),
             ended: millis(noted.ended),
             status,
             compared: self.outcome.compared,

@@ -2,9 +2,9 @@
 //! left behind: rsync's temporary files (spec 4, "Interruption"), and what it had replaced or removed
 //! and not yet put anywhere (spec 8, "Kept versions").
 
-use super::Task;
 use super::apply::versions::same_files;
 use super::closing::Halt;
+use super::{Share, Task};
 use crate::filter::Filter;
 use crate::process::fault;
 use crate::reconcile::guard::{self, Runs};
@@ -25,6 +25,14 @@ use crate::{rsync, threads};
 use std::collections::BTreeMap;
 use std::thread::ScopedJoinHandle;
 
+/// Why a target of a star takes no part.
+pub(super) fn same_as(other: &str) -> String {
+    format!(
+        "it is the same replica as {other}, or a copy of it with its work directory. Remove it from \
+         the list, or, if it is a copy, the file .osync_workdir/identity in it"
+    )
+}
+
 impl Task<'_> {
     /// Scans both replicas at the same time, once.
     pub(super) fn scan(&mut self) -> Result<Pair<Tree>, Halt> {
@@ -44,10 +52,15 @@ impl Task<'_> {
                 seen: &seen,
             })
         };
+        let hub = self.lent.hub.take().filter(|(read, _)| *read == attributes);
         let Pair { initiator, target } = self.replicas.as_mut();
         let (initiator, target) = std::thread::scope(|scope| {
             let other = threads::start(scope, || look(target));
-            (look(initiator), other.map(ScopedJoinHandle::join))
+            let initiator = match hub {
+                Some((_, scan)) => Ok(scan),
+                None => look(initiator),
+            };
+            (initiator, other.map(ScopedJoinHandle::join))
         });
         reporter.tell(Event::Quiet);
         self.check_stop()?;
@@ -62,6 +75,9 @@ impl Task<'_> {
             for problem in &scan.problems {
                 reporter.tell(Event::Problem(problem));
             }
+        }
+        if self.share == Share::Turn {
+            self.lent.hub = Some((attributes, scans.initiator.clone()));
         }
         self.unread = Pair::from_fn(|side: Side| scans[side].unread);
         self.tell_unread_attributes();
@@ -175,6 +191,10 @@ impl Task<'_> {
                 IdentityFound::Torn => self.mend_identity(trees, baseline, side)?,
             };
         }
+        let is_theirs = |(other, _): &&(Identity, String)| found.target.as_ref() == Some(other);
+        if let Some((_, name)) = self.lent.others.iter().find(is_theirs) {
+            return Err(Halt::Fatal { side: Some(Side::Target), what: same_as(name) });
+        }
         if let Some(baseline) = baseline
             && let Some(danger) = guard::stranger(&baseline.header().identities, &found)
         {
@@ -202,6 +222,7 @@ impl Task<'_> {
                 found[side] = Some(identity);
             }
         }
+        self.lent.identity.clone_from(&found.target);
         Ok(found)
     }
 

@@ -11,6 +11,7 @@ mod look;
 pub mod preflight;
 mod recording;
 mod settle;
+mod star;
 pub mod undo;
 pub mod versions;
 
@@ -19,15 +20,17 @@ use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
-    self, Access, LockRequest, Locked, Prepared, Replica, Retention, ToBeMade, Trouble, Unread, Way,
+    self, Access, LockRequest, Locked, Prepared, Replica, Retention, Scan, ToBeMade, Trouble,
+    Unread, Wanted, Way,
 };
 use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
-use crate::report::{Event, Level, Log, Reporter, mail};
+use crate::report::{Counts, Event, Level, Log, Reporter, RunReport, mail};
 use crate::state::journal::Done;
+use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
-    Action, Baseline, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
+    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use closing::{Halt, Outcome};
@@ -89,15 +92,74 @@ struct Task<'a> {
     /// The word that the run begins, on its way.
     start_ping: Option<closing::Under>,
     outcome: Outcome,
+    share: Share,
+    /// What a turn of a star has got from the star, and gives back.
+    lent: Lent,
+}
+
+/// Which part of a run a task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// The whole run, of a pair of replicas.
+    Whole,
+    /// What a star does once: everything around its turns, and the work on the hub alone.
+    Hub,
+    /// The turn of one target of a star, whose hub is locked already.
+    Turn,
+}
+
+impl Share {
+    /// The sides that it locks, unlocks and cleans.
+    fn sides(self) -> &'static [Side] {
+        match self {
+            Share::Whole => &Side::BOTH,
+            Share::Hub => &[Side::Initiator],
+            Share::Turn => &[Side::Target],
+        }
+    }
+}
+
+/// What a star knows already when the turn of a target begins, and what is known after it.
+#[derive(Default)]
+struct Lent {
+    /// Replicas that were prepared before.
+    prepared: Pair<Option<Prepared>>,
+    /// The hub as it was scanned, and which attributes were read.
+    hub: Option<(Wanted, Scan)>,
+    /// When the hub was locked, by the clock of its file system.
+    locked_at: Option<Stamp>,
+    /// The identities of the other targets of this run, with their names.
+    others: Vec<(Identity, String)>,
+    /// The identity that the target was found with, or got.
+    identity: Option<Identity>,
+    /// An earlier turn of the same target in this run.
+    earlier: Option<Earlier>,
+    /// What the targets of a star came to.
+    reports: Vec<RunReport>,
+    /// Their conflicts, for mail.
+    conflict_lines: Vec<String>,
+}
+
+/// An earlier turn of the same target in the same run.
+#[derive(Debug, Clone)]
+struct Earlier {
+    began: SystemTime,
+    /// What was known of the last run before that.
+    before: Option<LastRun>,
+    counts: Pair<Counts>,
+    conflicts: u64,
 }
 
 /// Runs a task once, to bring both sides in step.
 #[must_use]
 pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+    if config.is_star() {
+        return star::run(config, around);
+    }
     run_as(config, around, Intent::Synchronise)
 }
 
-/// Runs a task once.
+/// Runs a pair once.
 #[must_use]
 pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Outcome {
     mail::check(&config.alerts, around.reporter());
@@ -145,6 +207,8 @@ impl<'a> Task<'a> {
             stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
             start_ping: None,
             outcome: Outcome::new(SystemTime::now()),
+            share: Share::Whole,
+            lent: Lent::default(),
         }
     }
 }
@@ -156,11 +220,25 @@ fn closed_for_others(place: &str, what: &str) -> String {
 impl Task<'_> {
     /// What may end the run early; what must happen in any case is in `closing`.
     fn stages(&mut self) -> Result<(), Halt> {
+        self.begin()?;
+        self.rescue_replaced()?;
+        self.synchronise()?;
+        fault::point("recorded");
+        self.clean()
+    }
+
+    /// Everything up to the locks.
+    fn begin(&mut self) -> Result<(), Halt> {
         if self.config.locking.when_locked != WhenLocked::Skip {
             self.ping_start();
         }
         preflight::tools(self.config)?;
-        preflight::connectivity(self.config, &self.around)?;
+        if self.share == Share::Whole {
+            preflight::answers(self.config, &self.around)?;
+        }
+        if self.share != Share::Turn {
+            preflight::connectivity(self.config, &self.around);
+        }
         self.prepare()?;
         fault::point("prepared");
         if self.config.locking.when_locked == WhenLocked::Skip {
@@ -173,10 +251,7 @@ impl Task<'_> {
             self.before_hooks()?;
             self.lock()?;
         }
-        self.rescue_replaced()?;
-        self.synchronise()?;
-        fault::point("recorded");
-        self.clean()
+        Ok(())
     }
 
     /// Retention of backups and soft deletions.
@@ -188,7 +263,7 @@ impl Task<'_> {
             backup_days: self.config.policy.backup_days,
             deleted_days: self.config.policy.soft_delete_days,
         };
-        for side in Side::BOTH {
+        for side in self.share.sides().iter().copied() {
             self.check_stop()?;
             let cleaned = self.replicas[side].clean(retention)?;
             fault::point("cleaned");
@@ -225,13 +300,18 @@ impl Task<'_> {
 
     /// Both replicas are there, usable, and have space left.
     fn prepare(&mut self) -> Result<(), Halt> {
-        let access = if self.is_dry() {
-            Access::ReadOnly
-        } else {
-            Access::ReadWrite { create: self.config.create_dirs }
-        };
+        let access = self.access();
         for side in Side::BOTH {
-            let prepared = self.prepare_side(side, access)?;
+            if self.share == Share::Hub && side == Side::Target {
+                continue;
+            }
+            let prepared = match self.lent.prepared[side].take() {
+                Some(prepared) => prepared,
+                None => self.prepare_side(side, access)?,
+            };
+            if self.share == Share::Turn {
+                self.lent.prepared[side] = Some(prepared.clone());
+            }
             self.can_chown[side] = prepared.can_chown;
             self.began[side] = prepared.now;
             self.file_systems.ids[side].clone_from(&prepared.file_system);
@@ -255,9 +335,25 @@ impl Task<'_> {
                 self.say(Level::Notice, &closed_for_others(&place, what));
             }
             self.tell_way(side, prepared.way);
-            preflight::space(self.config, &self.around, side, &prepared);
+            if self.share.sides().contains(&side) {
+                preflight::space(self.config, &self.around, side, &prepared);
+            }
+        }
+        if let Some(at) = self.lent.locked_at {
+            self.began.initiator = self.began.initiator.min(at);
+        }
+        if self.share == Share::Hub {
+            return Ok(());
         }
         preflight::distinct(&self.replicas, self.config)
+    }
+
+    fn access(&self) -> Access {
+        if self.is_dry() {
+            Access::ReadOnly
+        } else {
+            Access::ReadWrite { create: self.config.create_dirs }
+        }
     }
 
     /// Who does the work on a remote replica.
@@ -335,7 +431,7 @@ impl Task<'_> {
             force: self.config.flags.force_unlock,
             stranger_resume: self.config.locking.stranger_resume,
         };
-        for side in Side::BOTH {
+        for side in self.share.sides().iter().copied() {
             let taken = self.replicas[side].lock(&request)?;
             fault::point("locked");
             // What this run makes has a ctime by the file system's clock, and that may be behind.
@@ -442,7 +538,7 @@ impl Task<'_> {
         self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
         self.apply_and_record(&history, &mut trees, &plan)?;
-        if self.config.flags.watch() == Watch::Off {
+        if self.config.flags.watch() == Watch::Off && self.share == Share::Whole {
             // The program ends now, and the system takes all memory back at once. A million
             // entries given back one by one would take their time.
             std::mem::forget((trees, plan, loaded));

@@ -19,7 +19,7 @@ const PING_LIMIT: Duration = Duration::from_secs(10);
 
 /// rsync is installed here, and for a remote side ssh.
 pub fn tools(config: &Config) -> Result<(), Halt> {
-    if config.replicas.iter().any(|(_, place)| place.is_remote()) {
+    if config.places().any(Location::is_remote) {
         let wants_ssh = config.remote.transport == Transport::OpenSsh;
         if wants_ssh && process::find_program("ssh").is_none() {
             return Err(Halt::fatal(
@@ -38,24 +38,34 @@ pub fn tools(config: &Config) -> Result<(), Halt> {
     )))
 }
 
-/// REMOTE_HOST_PING and REMOTE_3RD_PARTY_HOSTS (spec 2).
-pub fn connectivity(config: &Config, around: &Surroundings<'_>) -> Result<(), Halt> {
+/// REMOTE_HOST_PING (spec 2).
+pub fn answers(config: &Config, around: &Surroundings<'_>) -> Result<(), Halt> {
     let remote = config.replicas.iter().find_map(|(side, place)| match place {
         Location::Ssh(ssh) => Some((side, ssh)),
         Location::Local(_) => None,
     });
-    let Some((side, ssh)) = remote else { return Ok(()) };
-    let ping = |host: &str| {
-        ping(host, around.stop).unwrap_or_else(|error| {
-            around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
-            false
-        })
-    };
-    if config.remote.ping && !ping(&ssh.host) {
-        return Err(Halt::Fatal { side: Some(side), what: no_answer(ssh) });
+    match remote {
+        Some((side, ssh)) if config.remote.ping && !pings(&ssh.host, around) => {
+            Err(Halt::Fatal { side: Some(side), what: no_answer(ssh) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pings(host: &str, around: &Surroundings<'_>) -> bool {
+    ping(host, around.stop).unwrap_or_else(|error| {
+        around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
+        false
+    })
+}
+
+/// REMOTE_3RD_PARTY_HOSTS (spec 2): a warning.
+pub fn connectivity(config: &Config, around: &Surroundings<'_>) {
+    if !config.places().any(Location::is_remote) {
+        return;
     }
     let hosts = &config.remote.third_party_hosts;
-    if !hosts.is_empty() && !hosts.iter().any(|host| ping(host)) {
+    if !hosts.is_empty() && !hosts.iter().any(|host| pings(host, around)) {
         let text = format!(
             "none of the hosts of REMOTE_3RD_PARTY_HOSTS ({}) answers a ping; is this machine \
              connected?",
@@ -63,7 +73,6 @@ pub fn connectivity(config: &Config, around: &Surroundings<'_>) -> Result<(), Ha
         );
         around.reporter().problem(Level::Warn, None, None, &text);
     }
-    Ok(())
 }
 
 fn no_answer(ssh: &SshLocation) -> String {

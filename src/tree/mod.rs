@@ -50,7 +50,7 @@ pub enum Standing {
     Unknown,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Node {
     entry: Entry,
     /// Where its name begins in [`Tree::names`]; it ends where the next node's name begins.
@@ -62,7 +62,7 @@ struct Node {
 const NO_GROUP: u32 = u32::MAX;
 
 /// The children of one directory: the nodes from `first` up to the first of the next group.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Group {
     dir: NodeId,
     first: u32,
@@ -166,7 +166,7 @@ fn name_in(names: &[u8], named: Named) -> &[u8] {
 }
 
 /// All entries of one replica, the root directory being node [`Tree::ROOT`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree {
     nodes: Vec<Node>,
     standings: Vec<Standing>,

@@ -64,6 +64,7 @@ mod settings_remote;
 mod shares;
 mod signals;
 mod special;
+mod star;
 mod state;
 mod status;
 mod status_page;

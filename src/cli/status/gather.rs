@@ -3,10 +3,11 @@
 
 use super::judge::{Facts, Lock, State, judge};
 use crate::cli::{in_words, settings, state_dir};
-use crate::config::{Config, Environment, Flags, Location, Problem};
+use crate::config::{Config, Environment, Flags, Location, Problem, StarTarget};
 use crate::replica::{LockSeen, look_at_lock};
 use crate::state::journal::{Journal, RecordedConflict, RecordedRun, Wanted};
 use crate::state::last_run::LastRun;
+use crate::state::targets::{self, KnownTarget};
 use crate::state::{StateDir, StateStore};
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
@@ -52,38 +53,73 @@ pub enum Depth {
     Story,
 }
 
-/// Looks at a task.
+/// Looks at a task; at a star, target by target.
 #[must_use]
-pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> Task {
+pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> Vec<Task> {
     let resolution = settings::gather(Some(file.as_os_str()), &Flags::default(), environment);
     let file_name = file.file_name().unwrap_or(file.as_os_str());
-    let mut task = Task {
-        name: escape(file_name.as_bytes()),
+    let blank = |name: String| Task {
+        name,
         file: file.to_owned(),
         replicas: None,
         facts: Facts::default(),
         state: State::Ok,
         story: Story::default(),
     };
-    match &resolution.config {
+    let mut tasks = match &resolution.config {
+        Some(config) if config.is_star() => {
+            let known = known_targets(config);
+            let places: Vec<String> =
+                config.targets.iter().map(|target| target.place.to_string()).collect();
+            let one = |(index, target): (usize, &StarTarget)| {
+                let name = escape(target.name.as_bytes());
+                let mut task = blank(format!("{} [{name}]", config.instance_id));
+                let id = &config.instance_id;
+                let instance = match &known {
+                    Ok(known) => targets::instance_at(id, known, &places, index),
+                    Err(why) => {
+                        task.facts.trouble = Some(in_words(why));
+                        None
+                    }
+                };
+                // a name that no state can have: this target has never run
+                let pair = config.for_target(target, instance.unwrap_or(format!("{id}@")));
+                fill(&mut task, &pair, &config.instance_id, depth);
+                task
+            };
+            config.targets.iter().enumerate().map(one).collect()
+        }
         Some(config) => {
-            task.name = config.instance_id.clone();
-            task.replicas = Some(Pair::from_fn(|side| config.replicas[side].to_string()));
-            task.facts.max_age = config.alerts.status_max_age;
-            if let Err(why) = read(config, depth, &mut task) {
-                task.facts.trouble = Some(in_words(&why));
-            }
+            let mut task = blank(config.instance_id.clone());
+            fill(&mut task, config, &config.instance_id, depth);
+            vec![task]
         }
         None => {
+            let mut task = blank(escape(file_name.as_bytes()));
             let first = resolution.errors.first().map(Problem::to_string);
             task.facts.trouble = Some(first.unwrap_or_else(|| "the settings are wrong".to_owned()));
+            vec![task]
         }
-    }
-    task.state = judge(&task.facts, now);
-    task
+    };
+    tasks.iter_mut().for_each(|task| task.state = judge(&task.facts, now));
+    tasks
 }
 
-fn read(config: &Config, depth: Depth, task: &mut Task) -> anyhow::Result<()> {
+/// Which state each target of a star has.
+fn known_targets(config: &Config) -> anyhow::Result<Vec<KnownTarget>> {
+    Ok(StateStore::open(state_dir(config)?, &config.instance_id)?.known_targets()?)
+}
+
+/// Tells of a pair; `run` is under whose name its runs lock the initiator.
+fn fill(task: &mut Task, pair: &Config, run: &str, depth: Depth) {
+    task.replicas = Some(Pair::from_fn(|side| pair.replicas[side].to_string()));
+    task.facts.max_age = pair.alerts.status_max_age;
+    if let Err(why) = read(pair, run, depth, task) {
+        task.facts.trouble.get_or_insert(in_words(&why));
+    }
+}
+
+fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Result<()> {
     for side in Side::BOTH {
         let Location::Local(root) = &config.replicas[side] else { continue };
         // the state lies on the initiator; of a target that is not there the runs tell
@@ -95,7 +131,8 @@ fn read(config: &Config, depth: Depth, task: &mut Task) -> anyhow::Result<()> {
         }
         let seen = look_at_lock(root, &config.instance_id)
             .with_context(|| format!("cannot look at the lock of the {side}"))?;
-        let lock = lock(seen, &config.instance_id, side);
+        let own = if side == Side::Initiator { run } else { &config.instance_id };
+        let lock = lock(seen, own, side);
         if task.facts.lock == Lock::Free {
             task.facts.lock = lock;
         }

@@ -124,7 +124,7 @@ fn tasks(
         }
     }
     let look = |file: &PathBuf| gather::look(file, environment, depth, now);
-    let mut tasks: Vec<Task> = files.iter().map(look).collect();
+    let mut tasks: Vec<Task> = files.iter().flat_map(look).collect();
     let order = |task: &Task| (task.state, task.facts.open_conflicts == 0, task.name.clone());
     tasks.sort_by_cached_key(order);
     (tasks, problems)

@@ -291,14 +291,13 @@ pub enum Known {
 }
 
 /// Sends the mail about a finished run, if it deserves one; else returns `None`. `worst` is the
-/// level that its exit status stands for, `summed_up` its line. With ALERT_CONFLICTS the mail
-/// lists the conflicts.
+/// level that its exit status stands for, `summed_up` its line, `conflicts` what
+/// [`conflict_lines`] says.
 pub fn mail_result(
     config: &Config,
     worst: Option<Level>,
     known: Known,
-    listing: &dyn Listing,
-    frame: &Frame,
+    conflicts: &[String],
     summed_up: &str,
     log: &Log,
 ) -> Option<Delivery> {
@@ -307,15 +306,14 @@ pub fn mail_result(
         // the batch runs it again, or sends the mail itself
         return None;
     }
-    let list = conflict_lines(&config.alerts, listing, frame);
-    if !is_wanted(&config.alerts, worst, !list.is_empty()) {
+    if !is_wanted(&config.alerts, worst, !conflicts.is_empty()) {
         return None;
     }
-    if known == Known::Yes && list.is_empty() && !config.alerts.always {
+    if known == Known::Yes && conflicts.is_empty() && !config.alerts.always {
         log.say(Level::Notice, "No mail: one about the same failure was sent (ALERT_REPEAT).");
         return None;
     }
-    Some(post(config, Occasion::Finished(worst), &list, summed_up, log))
+    Some(post(config, Occasion::Finished(worst), conflicts, summed_up, log))
 }
 
 /// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
@@ -345,7 +343,9 @@ pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
     }
 }
 
-fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<String> {
+/// The conflicts of a run, line by line, if they are to be in the mail (ALERT_CONFLICTS).
+#[must_use]
+pub fn conflict_lines(alerts: &Alerts, listing: &dyn Listing, frame: &Frame) -> Vec<String> {
     let (mut any, mut lines) = (false, Vec::new());
     listing.conflicts(&mut |_| any = true);
     if alerts.conflicts && any {

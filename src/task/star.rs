@@ -1,0 +1,669 @@
+//! A star: one initiator, the hub, and many targets, in one run (spec 10, "A star in one task").
+//!
+//! Each target makes a pair with the hub, with a state of its own, and has its turn: a run of that
+//! pair, in the order of the list. A turn may bring something to the hub; the targets that had
+//! their turn before get it in a second one. What goes wrong in a turn is an error of that target,
+//! and the others have theirs all the same.
+
+use super::closing::{self, Halt, Outcome};
+use super::look::same_as;
+use super::{Earlier, Intent, Share, Surroundings, Task, hooks, preflight};
+use crate::config::{Config, Notify, StarTarget, WhenLocked};
+use crate::process::{Deadlines, Limits, Stop, fault};
+use crate::replica::{self, Access, Prepared, Replica, Scan, Trouble, Wanted};
+use crate::report::summary::Reach;
+use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, Tally, mail};
+use crate::state::journal::Change;
+use crate::state::ours::TooOpen;
+use crate::state::targets::{Binding, KnownTarget, ListedTarget, Seen, bind, instance_at, note};
+use crate::state::{Identity, StateStore};
+use crate::tree::{Pair, Side};
+use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
+
+/// Runs a star once.
+#[must_use]
+pub(super) fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+    let mut hub = config.clone();
+    // those of the targets belong to the turns
+    (hub.hooks.remote_before, hub.hooks.remote_after) = (None, None);
+    mail::check(&hub.alerts, around.reporter());
+    let deadlines = preflight::watch(&hub, &around);
+    let leaves = hub.chosen_targets().map(|(index, target)| Leaf::new(config, index, target));
+    let leaves = leaves.collect();
+    let hub = Task { share: Share::Hub, ..Task::new(&hub, around, Intent::Synchronise) };
+    let mut star = Star { config, around, hub, leaves, known: Vec::new(), lent: None, changes: 0 };
+    let halted = star.stages().err();
+    drop(deadlines);
+    star.close(halted)
+}
+
+/// A target of a star during a run.
+struct Leaf {
+    /// Its place in the list, from 0.
+    index: usize,
+    /// As the list has it, for people.
+    name: String,
+    /// The settings of its pair.
+    config: Config,
+    /// The connection, while nobody uses it.
+    met: Option<Met>,
+    /// What cannot be, so that it has no turn.
+    refused: Option<Halt>,
+    /// Whether the name of its state is known.
+    state: State,
+    /// What its turns came to, once it had one.
+    turns: Option<Turns>,
+    /// What went wrong with it.
+    tally: Tally,
+    /// What its conflicts were, for mail.
+    conflict_lines: Vec<String>,
+    report: Option<RunReport>,
+}
+
+/// Whether it is known under which instance the state of a target is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It is that of its settings.
+    Known,
+    /// Not yet, or it has none.
+    Unknown,
+}
+
+/// A target that was reached.
+struct Met {
+    replica: Box<dyn Replica>,
+    /// None: a dry run that is to show what CREATE_DIRS would make.
+    prepared: Option<Prepared>,
+    seen: Seen,
+}
+
+/// What the turns of a target came to.
+struct Turns {
+    /// How many changes of the hub it has taken in.
+    hub_changes: u64,
+    /// The last one came to its end.
+    complete: bool,
+    counts: Pair<Counts>,
+    conflicts: Vec<ConflictLine>,
+    files: u64,
+    compared: u64,
+    reach: Reach,
+    earlier: Earlier,
+}
+
+/// Which turn of a target it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// The first. If the target is locked and there is time to wait, it is put off.
+    First,
+    /// The first again, after all others: now it waits.
+    PutOff,
+    /// The hub has news for it.
+    Second,
+}
+
+/// What became of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turned {
+    Done,
+    /// Another run has locked the target.
+    Busy,
+}
+
+/// The hub as the last turn has left it: it is scanned again only after a turn that changed it.
+struct LentHub {
+    replica: Box<dyn Replica>,
+    prepared: Prepared,
+    scanned: (Wanted, Scan),
+}
+
+struct Star<'a> {
+    config: &'a Config,
+    around: Surroundings<'a>,
+    hub: Task<'a>,
+    leaves: Vec<Leaf>,
+    known: Vec<KnownTarget>,
+    lent: Option<LentHub>,
+    /// How many turns have changed something on the hub.
+    changes: u64,
+}
+
+impl Leaf {
+    fn new(config: &Config, index: usize, target: &StarTarget) -> Self {
+        let mut pair = config.for_target(target, config.instance_id.clone());
+        (pair.hooks.local_before, pair.hooks.local_after) = (None, None);
+        // what is told outside is told once, of the whole run
+        pair.notify = Notify::default();
+        Leaf {
+            index,
+            name: target.place.to_string(),
+            config: pair,
+            met: None,
+            refused: None,
+            state: State::Unknown,
+            turns: None,
+            tally: Tally::default(),
+            conflict_lines: Vec::new(),
+            report: None,
+        }
+    }
+
+    /// The settings of a turn.
+    fn turn_config(&self, round: Round, share: Option<Duration>) -> Config {
+        let mut config = self.config.clone();
+        if round != Round::First {
+            config.hooks.remote_before = None;
+        }
+        if round == Round::First && matches!(config.locking.when_locked, WhenLocked::Wait(_)) {
+            config.locking.when_locked = WhenLocked::Fail;
+        }
+        // for the message only: the clock is that of the turn
+        config.limits.hard = share.map_or(0, |share| share.as_secs());
+        config
+    }
+}
+
+/// Connects to a target and makes it ready.
+fn meet(config: &Config, around: &Surroundings<'_>, access: Access) -> Result<Met, Halt> {
+    preflight::answers(config, around)?;
+    let mut replica = replica::at(config, Side::Target, around.stop, around.reporter());
+    let prepared = match replica.prepare(access) {
+        Ok(prepared) => prepared,
+        Err(error)
+            if access == Access::ReadOnly
+                && config.create_dirs
+                && error.trouble == Trouble::Missing =>
+        {
+            return Ok(Met { replica, prepared: None, seen: Seen::Nameless });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let seen = match replica.identity()?.known() {
+        Some(identity) => Seen::Named(identity.clone()),
+        None => Seen::Nameless,
+    };
+    Ok(Met { replica, prepared: Some(prepared), seen })
+}
+
+/// The part of the time that is left for one of several turns: all that is left, shared among
+/// those that are still to come.
+fn fair_share(limit: u64, passed: Duration, turns_left: usize) -> Option<Duration> {
+    let left = Duration::from_secs(limit).saturating_sub(passed);
+    let turns = u32::try_from(turns_left.max(1)).unwrap_or(u32::MAX);
+    (limit > 0).then(|| left / turns)
+}
+
+/// The targets that the hub has news for since their turn. `had` is how many changes of the hub
+/// each has taken in; `None` if its turn did not come to its end.
+fn wanting(had: impl IntoIterator<Item = Option<u64>>, changes: u64) -> Vec<usize> {
+    let has_news = |had: &Option<u64>| had.is_some_and(|had| had < changes);
+    let turns = had.into_iter().enumerate().filter(|(_, had)| has_news(had));
+    turns.map(|(leaf, _)| leaf).collect()
+}
+
+/// Whether a turn has changed something on the hub, so that the others have to look again.
+fn has_touched_hub(task: &Task<'_>) -> bool {
+    let outcome = &task.outcome;
+    if task.is_dry() || outcome.reach == Reach::Nothing {
+        return false;
+    }
+    let is_on_hub = |change: &Change| change.side == Side::Initiator;
+    outcome.done.as_ref().is_none_or(|done| done.changes.iter().any(is_on_hub))
+        || outcome.counts.initiator != Counts::default()
+        || task.interrupted.is_some()
+}
+
+impl Star<'_> {
+    fn stages(&mut self) -> Result<(), Halt> {
+        self.hub.begin()?;
+        fault::point("hub locked");
+        self.connect();
+        let store = self.bind()?;
+        let all: Vec<usize> = (0..self.leaves.len()).collect();
+        let put_off = self.round(Round::First, &all, &store)?;
+        self.round(Round::PutOff, &put_off, &store)?;
+        let had = |leaf: &Leaf| {
+            leaf.turns.as_ref().filter(|turns| turns.complete).map(|turns| turns.hub_changes)
+        };
+        let again = wanting(self.leaves.iter().map(had), self.changes);
+        if self.hub.is_dry() {
+            self.tell_what_follows();
+        } else {
+            self.round(Round::Second, &again, &store)?;
+        }
+        self.hub.clean()
+    }
+
+    /// Reaches all targets at the same time: one that cannot be reached delays none.
+    fn connect(&mut self) {
+        let stop = self.own_stop();
+        let limit = self.config.limits.hard;
+        let share = fair_share(limit, self.around.started.elapsed(), self.leaves.len() + 1);
+        let clock = self.clock(share, &stop);
+        let around = Surroundings { stop: &stop, ..self.around };
+        let access = self.hub.access();
+        let met = std::thread::scope(|scope| {
+            let begin = |leaf: &Leaf| {
+                let config = leaf.config.clone();
+                scope.spawn(move || meet(&config, &around, access))
+            };
+            let threads: Vec<_> = self.leaves.iter().map(begin).collect();
+            threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        drop(clock);
+        for (leaf, met) in self.leaves.iter_mut().zip(met) {
+            match met {
+                Ok(Ok(met)) => leaf.met = Some(met),
+                Ok(Err(halt)) => leaf.refused = Some(halt),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    }
+
+    /// A stop that ends a part of the run alone; what ends the run ends it too.
+    fn own_stop(&self) -> Stop {
+        let stop = self.around.stop.following();
+        if let Some(reason) = self.around.stop.reason() {
+            stop.request(reason);
+        }
+        stop
+    }
+
+    /// Ends what a stop is for when its share of the time is over.
+    fn clock(&self, share: Option<Duration>, stop: &Stop) -> Option<Deadlines> {
+        let hard = Some(share?);
+        let limits = Limits { started: Instant::now(), soft: None, hard, heartbeat: None };
+        match Deadlines::start(limits, stop, || {}, |_| {}) {
+            Ok(clock) => Some(clock),
+            Err(error) => {
+                let text = format!("the time limit of this target is not watched: {error}");
+                self.around.reporter().problem(Level::Warn, None, None, &text);
+                None
+            }
+        }
+    }
+
+    /// Finds out which state belongs to which target.
+    fn bind(&mut self) -> Result<StateStore, Halt> {
+        let store = self.hub.open_store()?;
+        store.claim(if self.hub.is_dry() { TooOpen::Leave } else { TooOpen::Close })?;
+        self.known = store.known_targets()?;
+        // A copy of the hub with its work directory gets an identity of its own in its turn.
+        let of_hub = match &self.hub.replicas.initiator.identity()?.known() {
+            Some(identity) => Seen::Named((*identity).clone()),
+            None => Seen::Nameless,
+        };
+        let seen = |leaf: &Leaf| match &leaf.met {
+            Some(met) if met.seen == of_hub => Seen::Nameless,
+            Some(met) => met.seen.clone(),
+            None => Seen::Nothing,
+        };
+        // all of the list count, also those that are not chosen: their states are not free
+        let mut listed: Vec<ListedTarget> = self
+            .config
+            .targets
+            .iter()
+            .map(|target| ListedTarget { place: target.place.to_string(), seen: Seen::Nothing })
+            .collect();
+        for leaf in &self.leaves {
+            listed[leaf.index].seen = seen(leaf);
+        }
+        let bound = bind(&self.config.instance_id, &self.known, &listed);
+        for leaf in &mut self.leaves {
+            match &bound[leaf.index] {
+                Binding::Known(instance) | Binding::New(instance) => {
+                    leaf.state = State::Known;
+                    leaf.config.instance_id.clone_from(instance);
+                    let identity = match seen(leaf) {
+                        Seen::Named(identity) => Some(identity),
+                        Seen::Nameless | Seen::Nothing => None,
+                    };
+                    note(&mut self.known, instance, identity.as_ref(), &leaf.name);
+                }
+                Binding::Twin(other) => {
+                    let what = same_as(&listed[*other].place);
+                    leaf.refused.get_or_insert(Halt::Fatal { side: Some(Side::Target), what });
+                }
+            }
+        }
+        if !self.hub.is_dry() {
+            store.set_known_targets(&self.known)?;
+            fault::point("targets noted");
+        }
+        Ok(store)
+    }
+
+    /// A turn for each of these targets; those that are put off are returned.
+    fn round(
+        &mut self,
+        round: Round,
+        leaves: &[usize],
+        store: &StateStore,
+    ) -> Result<Vec<usize>, Halt> {
+        let mut put_off = Vec::new();
+        for (done, leaf) in leaves.iter().enumerate() {
+            self.hub.check_stop()?;
+            if self.turn(*leaf, round, leaves.len() - done) == Turned::Busy {
+                put_off.push(*leaf);
+            } else if !self.hub.is_dry() {
+                store.set_known_targets(&self.known)?;
+            }
+        }
+        Ok(put_off)
+    }
+
+    /// One turn of one target. All that goes wrong is told as its own.
+    fn turn(&mut self, at: usize, round: Round, turns_left: usize) -> Turned {
+        let log = self.around.log;
+        let stop = self.own_stop();
+        let limit = self.config.limits.hard;
+        let share = fair_share(limit, self.around.started.elapsed(), turns_left);
+        let leaf = &mut self.leaves[at];
+        let config = leaf.turn_config(round, share);
+        log.set_label(&leaf.name);
+        let whole = log.swap_tally(std::mem::take(&mut leaf.tally));
+        let mut refused = leaf.refused.take();
+        let mut met = leaf.met.take();
+        let earlier = leaf.turns.as_ref().map(|turns| turns.earlier.clone());
+        let clock = self.clock(share, &stop);
+        let around = Surroundings { log, stop: &stop, started: Instant::now() };
+        let is_nameless = |met: &Met| met.seen == Seen::Nameless;
+        if met.as_ref().is_some_and(is_nameless) && !self.hub.is_dry() && self.had_turns() {
+            // It may have got an identity meanwhile, if it is in the list twice.
+            drop(met.take());
+            match meet(&config, &around, self.hub.access()) {
+                Ok(again) => met = Some(again),
+                Err(halt) => refused = Some(halt),
+            }
+        }
+        let mut task =
+            Task { share: Share::Turn, ..Task::new(&config, around, Intent::Synchronise) };
+        task.lent.earlier = earlier;
+        task.lent.locked_at = Some(self.hub.began.initiator).filter(|at| at.is_known());
+        task.lent.others = self.others(at);
+        if let Some(lent) = self.lent.take() {
+            task.replicas.initiator = lent.replica;
+            task.lent.prepared.initiator = Some(lent.prepared);
+            task.lent.hub = Some(lent.scanned);
+        }
+        let halted = match (refused, met) {
+            (Some(halt), _) => Some(halt),
+            (None, Some(met)) => {
+                task.replicas.target = met.replica;
+                task.lent.prepared.target = met.prepared;
+                for side in Side::BOTH {
+                    task.replicas[side].set_stop(&stop);
+                }
+                task.stages().err()
+            }
+            (None, None) => Some(Halt::fatal("its connection is gone")),
+        };
+        drop(clock);
+        let is_busy = matches!(
+            &halted,
+            Some(Halt::Replica(error)) if error.trouble == Trouble::Locked
+        );
+        let may_wait = matches!(self.config.locking.when_locked, WhenLocked::Wait(_));
+        let turned = if is_busy && may_wait && round == Round::First {
+            log.say(Level::Notice, "locked by another run; it waits until the others are done");
+            Turned::Busy
+        } else {
+            self.finish(at, &mut task, halted);
+            Turned::Done
+        };
+        self.give_back(at, task);
+        let leaf = &mut self.leaves[at];
+        leaf.tally = log.swap_tally(whole);
+        log.set_label("");
+        turned
+    }
+
+    fn had_turns(&self) -> bool {
+        self.leaves.iter().any(|leaf| leaf.turns.is_some())
+    }
+
+    /// The identities of all other targets of this run, with their names.
+    fn others(&self, at: usize) -> Vec<(Identity, String)> {
+        let others = self.leaves.iter().enumerate().filter(|(other, _)| *other != at);
+        let identity = |leaf: &Leaf| {
+            // of one that was not reached, nobody knows whether it still has that identity
+            leaf.turns.as_ref().filter(|_| leaf.state == State::Known)?;
+            let instance = &leaf.config.instance_id;
+            let known = self.known.iter().find(|known| known.instance == *instance)?;
+            Some((known.identity.clone()?, leaf.name.clone()))
+        };
+        others.filter_map(|(_, leaf)| identity(leaf)).collect()
+    }
+
+    /// The end of a turn: journal, report, and what it means for the others.
+    fn finish(&mut self, at: usize, task: &mut Task<'_>, halted: Option<Halt>) {
+        let has_touched = has_touched_hub(task);
+        self.changes += u64::from(has_touched);
+        if has_touched {
+            task.lent.hub = None;
+        }
+        let ended = match self.leaves[at].state {
+            State::Known => task.end(halted),
+            State::Unknown => Some(task.end_without_state(halted)),
+        };
+        let skipped = ended.is_none();
+        let (summed_up, before) = match ended {
+            Some(ended) => (ended.summed_up, ended.noted.and_then(|noted| noted.before)),
+            None => ("skipped".to_owned(), None),
+        };
+        if !skipped {
+            self.around.log.say(Level::Notice, &summed_up);
+        }
+        let leaf = &mut self.leaves[at];
+        if let Some(identity) = &task.lent.identity {
+            note(&mut self.known, &leaf.config.instance_id, Some(identity), &leaf.name);
+        }
+        leaf.conflict_lines.extend(task.mailed_conflicts());
+        let outcome = &task.outcome;
+        let began = outcome.started;
+        let turns = leaf.turns.get_or_insert_with(|| Turns {
+            hub_changes: 0,
+            complete: false,
+            counts: Pair::default(),
+            conflicts: Vec::new(),
+            files: 0,
+            compared: 0,
+            reach: Reach::Nothing,
+            earlier: Earlier { began, before, counts: Pair::default(), conflicts: 0 },
+        });
+        turns.hub_changes = self.changes;
+        turns.complete = outcome.complete;
+        turns.counts = Pair::from_fn(|side| turns.counts[side].plus(outcome.counts[side]));
+        turns.conflicts.extend(outcome.conflicts.iter().cloned());
+        turns.files = turns.files.max(outcome.files);
+        turns.compared = turns.compared.max(outcome.compared);
+        turns.reach = outcome.reach;
+        turns.earlier.counts = turns.counts;
+        turns.earlier.conflicts = turns.conflicts.len() as u64;
+        let report = task.report(&summed_up);
+        leaf.report = Some(RunReport {
+            started: turns.earlier.began,
+            status: if skipped { 0 } else { report.status },
+            complete: skipped || report.complete,
+            counts: turns.counts,
+            conflicts: turns.conflicts.clone(),
+            ..report
+        });
+    }
+
+    /// Takes back what a turn was lent.
+    fn give_back(&mut self, at: usize, mut task: Task<'_>) {
+        let prepared = &mut task.lent.prepared;
+        let (hub, target) = (prepared.initiator.take(), prepared.target.take());
+        let scanned = task.lent.hub.take();
+        let replicas = task.replicas;
+        if let (Some(prepared), Some(scanned)) = (hub, scanned) {
+            self.lent = Some(LentHub { replica: replicas.initiator, prepared, scanned });
+        }
+        if target.is_some() {
+            let met = Met { replica: replicas.target, prepared: target, seen: Seen::Nothing };
+            self.leaves[at].met = Some(met);
+        }
+    }
+
+    /// A dry run shows each pair as it stands.
+    fn tell_what_follows(&self) {
+        let brings = |leaf: &Leaf| {
+            let counts = leaf.turns.as_ref().map(|turns| turns.counts.initiator);
+            counts.is_some_and(|counts| counts != Counts::default())
+        };
+        if self.leaves.len() > 1 && self.leaves.iter().any(brings) {
+            let text = "What a target brings to the initiator goes on to the other targets in the \
+                        same run; that is not shown.";
+            self.around.reporter().say(Level::Always, text);
+        }
+    }
+
+    /// Everything that is told once, of all targets.
+    fn close(mut self, halted: Option<Halt>) -> Outcome {
+        let is_skipped = matches!(halted, Some(Halt::Skipped(_)));
+        if !is_skipped {
+            self.note_without_turn(halted.as_ref());
+            self.after_hooks();
+            self.sum_up();
+        }
+        self.hub.close(halted)
+    }
+
+    /// A run that ended before a target had its turn has failed for it, too, and its state says
+    /// so, as far as that is known.
+    fn note_without_turn(&mut self, halted: Option<&Halt>) {
+        let Some(halted) = halted else { return };
+        let level = match halted {
+            Halt::Stopped(_) => Level::Warn,
+            _ => Level::Critical,
+        };
+        let problem = Problem { level, side: None, path: None, text: halted.words() };
+        self.find_states();
+        let log = self.around.log;
+        for leaf in self.leaves.iter_mut().filter(|leaf| leaf.report.is_none()) {
+            if leaf.state == State::Unknown {
+                continue;
+            }
+            let config = leaf.config.clone();
+            let new = Task::new(&config, self.around, Intent::Synchronise);
+            let mut task = Task { share: Share::Turn, ..new };
+            // it is told once, of the whole run
+            let mut tally = Tally::default();
+            tally.add(&problem);
+            let whole = log.swap_tally(tally);
+            if let Some(ended) = task.end(Some(Halt::Told)) {
+                leaf.report = Some(task.report(&ended.summed_up));
+            }
+            drop(log.swap_tally(whole));
+        }
+    }
+
+    /// The states of the targets, where the run did not get so far as to ask them.
+    fn find_states(&mut self) {
+        let is_there = self.hub.state_dir(Side::Initiator).is_there();
+        let store = is_there.then(|| self.hub.open_store().ok()).flatten();
+        let Some(known) = store.and_then(|store| store.known_targets().ok()) else { return };
+        let places = self.config.targets.iter().map(|target| target.place.to_string());
+        let places: Vec<String> = places.collect();
+        for leaf in self.leaves.iter_mut().filter(|leaf| leaf.state == State::Unknown) {
+            let instance = instance_at(&self.config.instance_id, &known, &places, leaf.index);
+            if let Some(instance) = instance {
+                leaf.state = State::Known;
+                leaf.config.instance_id = instance;
+            }
+        }
+    }
+
+    /// The remote commands, after the last turn of their target.
+    fn after_hooks(&mut self) {
+        let log = self.around.log;
+        let stop = self.around.stop.following();
+        for leaf in &mut self.leaves {
+            let (Some(met), Some(report)) = (&mut leaf.met, &mut leaf.report) else { continue };
+            if !leaf.config.replicas.target.is_remote() {
+                continue;
+            }
+            log.set_label(&leaf.name);
+            let whole = log.swap_tally(std::mem::take(&mut leaf.tally));
+            met.replica.set_stop(&stop);
+            let result = hooks::RunResult {
+                status: report.status,
+                counts: report.counts,
+                conflicts: report.conflicts.len() as u64,
+            };
+            let remote: &mut dyn Replica = met.replica.as_mut();
+            hooks::after(&leaf.config, &result, Some(remote), log.as_ref(), &stop);
+            leaf.tally = log.swap_tally(whole);
+            match closing::status(leaf.tally.worst(), None) {
+                closing::SUCCESS => {}
+                status => report.status = status,
+            }
+            report.tally = leaf.tally.clone();
+            log.set_label("");
+        }
+    }
+
+    /// What all targets came to.
+    fn sum_up(&mut self) {
+        let mut whole = self.around.log.swap_tally(Tally::default());
+        let outcome = &mut self.hub.outcome;
+        let mut reach = None;
+        for leaf in &mut self.leaves {
+            whole.add_of_target(&leaf.name, &leaf.tally);
+            if let Some(turns) = &leaf.turns {
+                outcome.counts =
+                    Pair::from_fn(|side| outcome.counts[side].plus(turns.counts[side]));
+                outcome.conflicts.extend(turns.conflicts.iter().cloned());
+                outcome.files = outcome.files.max(turns.files);
+                outcome.compared = outcome.compared.max(turns.compared);
+                reach = Some(match reach {
+                    None => turns.reach,
+                    Some(reach) if reach == turns.reach => reach,
+                    Some(_) => Reach::Part,
+                });
+            }
+            self.hub
+                .lent
+                .conflict_lines
+                .extend(leaf.conflict_lines.drain(..).map(|line| format!("{}: {line}", leaf.name)));
+            self.hub.lent.reports.extend(leaf.report.take());
+        }
+        outcome.reach = reach.unwrap_or(Reach::Nothing);
+        drop(self.around.log.swap_tally(whole));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_have_a_second_turn_that_the_hub_has_news_for_since_their_first() {
+        for (what, had, changes, expected) in [
+            ("nothing came to the hub", vec![Some(0), Some(0), Some(0)], 0, vec![]),
+            ("the first brought something", vec![Some(1), Some(1), Some(1)], 1, vec![]),
+            ("the last brought something", vec![Some(0), Some(0), Some(1)], 1, vec![0, 1]),
+            ("two did", vec![Some(1), Some(1), Some(2)], 2, vec![0, 1]),
+            ("one has failed", vec![None, Some(0), Some(1)], 1, vec![1]),
+        ] {
+            assert_eq!(wanting(had, changes), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_shared_among_those_to_come() {
+        let seconds = Duration::from_secs;
+        for (limit, passed, left, expected) in [
+            (0, 5, 3, None),
+            (90, 0, 3, Some(30)),
+            (90, 30, 2, Some(30)),
+            (90, 1, 1, Some(89)),
+            (90, 100, 2, Some(0)),
+            (90, 0, 0, Some(90)),
+        ] {
+            assert_eq!(fair_share(limit, seconds(passed), left), expected.map(seconds));
+        }
+    }
+}

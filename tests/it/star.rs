@@ -1,0 +1,584 @@
+//! A star in one task (spec 10): one hub, many targets, in one run.
+
+use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
+use crate::support::schema::check_report;
+use serde_json::Value;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Runs the command on this machine, but for the host `hangs`, which never answers.
+const SSH: &str = r#"#!/bin/sh
+while :; do
+    case $1 in
+        -[opilFJ]) shift 2 ;;
+        -*) shift ;;
+        *) break ;;
+    esac
+done
+case $1 in *hangs*) exec sleep 600 ;; esac
+shift
+exec sh -c "$*"
+"#;
+
+/// A hub, which is the replica `a` of the sandbox, and its leaves.
+pub struct Star {
+    pub sandbox: Sandbox,
+    pub leaves: Vec<Replica>,
+}
+
+impl Star {
+    pub fn new(leaves: usize) -> Star {
+        let sandbox = Sandbox::new();
+        fs::create_dir(sandbox.path("bin")).unwrap();
+        let ssh = sandbox.path("bin/ssh");
+        fs::write(&ssh, SSH).unwrap();
+        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        let leaf = |number| {
+            let root = sandbox.path(format!("leaf {number}"));
+            fs::create_dir(&root).unwrap();
+            Replica { root }
+        };
+        let leaves = (1..=leaves).map(leaf).collect();
+        Star { sandbox, leaves }
+    }
+
+    pub fn hub(&self) -> &Replica {
+        &self.sandbox.a
+    }
+
+    /// The list with all leaves in order.
+    pub fn list(&self) -> Vec<String> {
+        self.leaves.iter().map(|leaf| leaf.root.display().to_string()).collect()
+    }
+
+    pub fn conf(&self, list: &[String], lines: &str) -> PathBuf {
+        let path = self.sandbox.path("etc/star.conf");
+        let text = format!(
+            "INSTANCE_ID=star\nINITIATOR_SYNC_DIR=\"{}\"\nTARGET_SYNC_DIRS=\"{}\"\n{lines}\n",
+            self.hub().root.display(),
+            list.join(";\n  ")
+        );
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// A run of any command, not yet started; the ssh of these tests is found first.
+    pub fn osync(&self) -> Run {
+        let path = std::env::var("PATH").unwrap();
+        self.sandbox.osync().env("PATH", format!("{}:{path}", self.sandbox.path("bin").display()))
+    }
+
+    fn run_with(&self, list: &[String], lines: &str, args: &[&str]) -> Outcome {
+        self.osync().arg(self.conf(list, lines)).args(args).run()
+    }
+
+    /// A run with all leaves.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.run_with(&self.list(), "", args)
+    }
+
+    fn report(&self, list: &[String], lines: &str) -> (Outcome, Value) {
+        let file = self.sandbox.path("report.json");
+        let run = self.run_with(list, lines, &["--report", file.to_str().unwrap()]);
+        let report = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        check_report(&report);
+        (run, report)
+    }
+
+    #[track_caller]
+    fn assert_all_alike(&self) {
+        for leaf in &self.leaves {
+            assert_eq!(leaf.contents(), self.hub().contents(), "{}", leaf.root.display());
+        }
+    }
+
+    /// With a first run behind it, in which all have met.
+    fn met(leaves: usize) -> Star {
+        let star = Star::new(leaves);
+        star.hub().make("f old x\nd dir\nf dir/kept y\nf dir/gone z");
+        fine(&star.run(&[]));
+        star.assert_all_alike();
+        star
+    }
+}
+
+#[test]
+fn what_changes_on_any_leaf_is_on_every_leaf_after_one_run() {
+    let star = Star::met(4);
+    star.leaves[3].make("f new from-4");
+    star.leaves[1].write("old", "edited", 2_000_000_000);
+    star.leaves[2].remove("dir/gone");
+    star.leaves[0].rename("dir/kept", "moved");
+    star.hub().make("f hub h");
+    fine(&star.run(&[]));
+    star.assert_all_alike();
+    let hub = star.hub();
+    assert_eq!(hub.read("new").as_deref(), Some(&b"from-4"[..]));
+    assert_eq!(hub.read("old").as_deref(), Some(&b"edited"[..]));
+    assert!(!hub.has("dir/gone") && !hub.has("dir/kept") && hub.has("moved"));
+    for leaf in &star.leaves {
+        assert!(!leaf.has(".osync_workdir/deleted/dir/kept"), "a move stays one on every leaf");
+    }
+    let run = star.run(&[]);
+    fine(&run);
+    assert_eq!(run.stdout.matches("nothing to do").count(), 5, "four targets and all: {run}");
+}
+
+#[test]
+fn of_three_that_conflict_the_newest_wins_and_both_losers_are_kept_where_they_were() {
+    let star = Star::met(3);
+    for (leaf, (text, day)) in star.leaves.iter().zip([("one", 1), ("three", 3), ("two", 2)]) {
+        leaf.write("old", text, 2_000_000_000 + day);
+    }
+    let run = star.run(&[]);
+    fine(&run);
+    star.assert_all_alike();
+    assert_eq!(star.hub().read("old").as_deref(), Some(&b"three"[..]));
+    for (leaf, lost) in [(0, "one"), (2, "two")] {
+        let kept = star.leaves[leaf].read(".osync_workdir/backup/old");
+        assert_eq!(kept.as_deref(), Some(lost.as_bytes()), "{run}");
+    }
+    assert!(run.stdout.contains("2 conflicts"), "{run}");
+}
+
+#[test]
+fn a_leaf_that_cannot_take_part_is_an_error_of_its_own_and_its_news_come_later() {
+    let star = Star::met(4);
+    let lock = star.leaves[3].at(".osync_workdir/lock");
+    fs::write(&lock, format!("{}@another\n", std::process::id())).unwrap();
+    let away = |leaf: usize| star.sandbox.path(format!("away {leaf}"));
+    for leaf in [0, 1] {
+        fs::rename(&star.leaves[leaf].root, away(leaf)).unwrap();
+    }
+    // as a mount point without its disk
+    fs::create_dir(&star.leaves[1].root).unwrap();
+    star.leaves[2].make("f new n");
+    fs::write(away(0).join("mine"), "m").unwrap();
+
+    let (run, report) = star.report(&star.list(), "");
+    assert_eq!(run.status, Some(1), "{run}");
+    assert_eq!(report["targets"].as_array().unwrap().len(), 4);
+    for (leaf, status, says) in [
+        (0, 1, "no such directory"),
+        (1, 1, "does not carry the identity"),
+        (3, 1, "already running"),
+    ] {
+        let target = &report["targets"][leaf];
+        assert_eq!(target["status"], status, "{report:#}");
+        let text = target["problems"][0]["text"].as_str().unwrap();
+        assert!(text.contains(says), "{text}");
+        let place = star.leaves[leaf].root.display().to_string();
+        assert!(report["problems"].as_array().unwrap().iter().any(|problem| {
+            problem["text"].as_str().unwrap().starts_with(&format!("{place}: "))
+        }));
+        assert!(run.stderr.contains(&format!("[{place}] ")), "{run}");
+    }
+    assert_eq!(report["targets"][2]["status"], 0);
+    assert!(star.hub().has("new"), "the others are finished: {run}");
+    assert_eq!(star.leaves[1].contents(), "", "nothing is put where the disk is missing");
+
+    fs::remove_file(lock).unwrap();
+    fs::remove_dir_all(&star.leaves[1].root).unwrap();
+    for leaf in [0, 1] {
+        fs::rename(away(leaf), &star.leaves[leaf].root).unwrap();
+    }
+    fine(&star.run(&[]));
+    star.assert_all_alike();
+    assert!(star.hub().has("mine"));
+}
+
+#[test]
+fn a_leaf_that_was_emptied_stops_its_own_pair_only() {
+    let star = Star::met(2);
+    for path in ["old", "dir"] {
+        star.leaves[0].remove(path);
+    }
+    star.leaves[1].make("f new n");
+    let run = star.run(&[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(star.hub().has("old") && star.hub().has("new") && star.leaves[1].has("old"));
+    assert!(!star.leaves[0].has("new"));
+}
+
+#[test]
+fn order_number_and_names_of_the_targets_may_change() {
+    let star = Star::met(3);
+    let list = star.list();
+    let moved = star.sandbox.path("elsewhere");
+    fs::rename(&star.leaves[0].root, &moved).unwrap();
+    let moved = Replica { root: moved };
+    moved.remove("old");
+    let new = star.sandbox.path("new leaf");
+    fs::create_dir(&new).unwrap();
+    let now = [new.display().to_string(), list[2].clone(), moved.root.display().to_string()];
+    let run = star.run_with(&now, "", &[]);
+    fine(&run);
+    assert!(!star.hub().has("old"), "its deletion is known, so this was no first contact: {run}");
+    assert!(!star.leaves[2].has("old") && star.leaves[1].has("old"));
+    assert_eq!(Replica { root: new }.contents(), star.hub().contents());
+    // the second comes back after it was left out
+    let run = star.run_with(&[list[1].clone()], "", &[]);
+    fine(&run);
+    assert!(!star.leaves[1].has("old") && !star.hub().has("old"), "{run}");
+}
+
+#[test]
+fn a_pair_becomes_a_star_and_a_target_a_pair_again_without_a_first_contact() {
+    let star = Star::new(2);
+    star.hub().make("f one x\nf two y\nf three z\nf stays s");
+    let pair = |id: &str, leaf: usize| {
+        let text = format!(
+            "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
+            star.hub().root.display(),
+            star.leaves[leaf].root.display()
+        );
+        let file = star.sandbox.path(format!("etc/{id}.conf"));
+        fs::write(&file, text).unwrap();
+        fine(&star.osync().arg(file).run());
+    };
+    pair("star", 0);
+    // the new one stands before the old one
+    let mut list = star.list();
+    list.reverse();
+    star.leaves[0].remove("one");
+    fine(&star.run_with(&list, "", &[]));
+    assert!(!star.hub().has("one") && !star.leaves[1].has("one"));
+    star.leaves[0].remove("two");
+    pair("star", 0);
+    assert!(!star.hub().has("two"), "the pair knows what the star has recorded");
+    star.leaves[1].remove("three");
+    pair("star@2", 1);
+    assert!(!star.hub().has("three"), "so does that of the other target");
+    fine(&star.run_with(&list, "", &[]));
+    star.assert_all_alike();
+}
+
+#[test]
+fn pairs_of_one_hub_are_joined_to_a_star_without_a_first_contact() {
+    let star = Star::new(3);
+    star.hub().make("f one x\nf two y\nf stays s");
+    let pair = |id: &str, leaf: usize| {
+        let text = format!(
+            "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
+            star.hub().root.display(),
+            star.leaves[leaf].root.display()
+        );
+        let file = star.sandbox.path(format!("etc/{id}.conf"));
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let (one, two) = (pair("berlin", 0), pair("rome", 1));
+    let stranger = pair("stranger", 2);
+    for file in [&one, &two] {
+        fine(&star.osync().arg(file).run());
+    }
+    let conf = star.conf(&star.list(), "");
+    let join = |files: &[&PathBuf], more: &[&str]| {
+        let joined = files.iter().flat_map(|file| [PathBuf::from("--join"), (*file).clone()]);
+        star.osync().arg("upgrade").arg(&conf).args(joined).args(more).run()
+    };
+    let run = join(&[&stranger], &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("nothing to go on with"), "{run}");
+    fine(&join(&[&one, &two], &["--dry"]));
+    assert!(!star.hub().has(".osync_workdir/state/targets-star"));
+    let run = join(&[&one, &two], &[]);
+    fine(&run);
+    assert!(run.stdout.contains("goes on with the state of rome"), "{run}");
+    fine(&join(&[&one, &two], &[]));
+    star.leaves[1].remove("one");
+    fine(&star.run_with(&star.list(), "", &[]));
+    assert!(!star.hub().has("one") && !star.leaves[0].has("one"), "rome's deletion is known");
+    star.assert_all_alike();
+    star.leaves[0].remove("two");
+    fine(&star.osync().arg(&one).run());
+    assert!(!star.hub().has("two"), "the pair knows what the star has recorded");
+    fine(&star.run_with(&star.list(), "", &[]));
+    star.assert_all_alike();
+}
+
+#[test]
+fn a_replica_that_is_in_the_list_twice_is_refused() {
+    let star = Star::met(2);
+    let copy = star.sandbox.path("copy");
+    let done = Command::new("cp").arg("-a").arg(&star.leaves[0].root).arg(&copy).status().unwrap();
+    assert!(done.success());
+    let mut list = star.list();
+    list.insert(0, copy.display().to_string());
+    star.leaves[1].make("f new n");
+    let run = star.run_with(&list, "", &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("copy] target: it is the same replica as"), "{run}");
+    assert!(star.leaves[0].has("new"), "the one in its old place takes part: {run}");
+    assert!(!copy.join("new").exists());
+    fs::remove_file(copy.join(".osync_workdir/identity")).unwrap();
+    fine(&star.run_with(&list, "", &[]));
+    assert!(copy.join("new").exists());
+}
+
+#[test]
+fn one_directory_under_two_names_that_a_run_makes_itself_takes_part_once() {
+    let star = Star::new(1);
+    star.hub().make("f one x");
+    let there = star.leaves[0].root.display().to_string();
+    // two hosts for ssh, one machine
+    let list = [format!("ssh://one/{there}"), format!("ssh://two/{there}")];
+    let run = star.run_with(&list, "", &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("it is the same replica as ssh://one/"), "{run}");
+    assert!(star.leaves[0].has("one"));
+}
+
+#[test]
+fn places_that_meet_are_refused_before_anything_is_done() {
+    let star = Star::new(2);
+    let [one, two] = [0, 1].map(|leaf: usize| star.list()[leaf].clone());
+    std::os::unix::fs::symlink(&star.leaves[0].root, star.sandbox.path("link")).unwrap();
+    let link = star.sandbox.path("link").display().to_string();
+    let hub = star.hub().root.display().to_string();
+    for (list, says) in [
+        (vec![one.clone(), one.clone()], "are the same directory"),
+        (vec![one.clone(), two.clone(), format!("{one}/below")], "one lies inside the other"),
+        (vec![one.clone(), link], "are the same directory"),
+        (vec![one.clone(), format!("{hub}/below")], "the target lies inside the initiator"),
+        (vec!["ssh://h//x".into(), "ssh://H:22//x/y".into()], "one lies inside the other"),
+        (vec!["ssh://h".into()], "TARGET_SYNC_DIRS"),
+    ] {
+        let run = star.run_with(&list, "", &[]);
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains(says), "{list:?}: {run}");
+        assert_eq!(star.hub().contents(), "");
+        assert!(!star.hub().has(".osync_workdir"));
+    }
+}
+
+#[test]
+fn a_target_that_hangs_uses_up_its_own_share_of_the_time() {
+    let star = Star::new(2);
+    star.hub().make("f one x");
+    let mut list = star.list();
+    list.insert(0, "ssh://hangs//nowhere".to_owned());
+    let run = star.run_with(&list, "HARD_MAX_EXEC_TIME=20", &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("[ssh://hangs//nowhere] "), "{run}");
+    assert!(star.leaves[0].has("one") && star.leaves[1].has("one"), "{run}");
+}
+
+#[test]
+fn a_target_that_another_run_has_locked_is_waited_for_after_the_others() {
+    let star = Star::met(2);
+    let lock = star.leaves[0].at(".osync_workdir/lock");
+    fs::write(&lock, format!("{}@another\n", std::process::id())).unwrap();
+    star.hub().make("f new n");
+    let (log, held) = (star.sandbox.path("osync.log"), lock);
+    let done = star.leaves[1].at("new");
+    let other = std::thread::spawn(move || {
+        let waits =
+            || fs::read_to_string(&log).unwrap_or_default().contains("waiting for its turn");
+        while !waits() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        assert!(done.exists(), "the other one did not have to wait");
+        fs::remove_file(held).unwrap();
+    });
+    fine(&star.run(&["--wait=60"]));
+    other.join().unwrap();
+    star.assert_all_alike();
+}
+
+#[test]
+fn commands_run_once_and_remote_ones_once_for_each_remote_target() {
+    let star = Star::new(3);
+    let notes = star.sandbox.path("notes");
+    let note = |word: &str| format!("echo {word} >> '{}'", notes.display());
+    let hooks = format!(
+        "LOCAL_RUN_BEFORE_CMD=\"{}\"\nLOCAL_RUN_AFTER_CMD=\"{}\"\nREMOTE_RUN_BEFORE_CMD=\"{}\"\n\
+         REMOTE_RUN_AFTER_CMD=\"{}\"",
+        note("before"),
+        note("after $OSYNC_STATUS").replace('$', "\\$"),
+        note("there before"),
+        note("there after"),
+    );
+    let mut list = star.list();
+    for leaf in [0, 1] {
+        list[leaf] = format!("ssh://host{leaf}/{}", list[leaf]);
+    }
+    // a second turn, for the news of the last one
+    star.leaves[2].make("f new n");
+    fine(&star.run_with(&list, &hooks, &[]));
+    star.assert_all_alike();
+    assert!(star.leaves[0].has("new"));
+    assert_eq!(
+        fs::read_to_string(notes).unwrap(),
+        "before\nthere before\nthere before\nthere after\nthere after\nafter 0\n"
+    );
+}
+
+#[test]
+fn one_target_can_be_chosen_by_its_name_or_its_number() {
+    let star = Star::met(3);
+    star.hub().make("f new n");
+    let name = star.list()[2].clone();
+    for (only, leaf) in [("2", 1), (name.as_str(), 2)] {
+        assert!(!star.leaves[leaf].has("new"));
+        fine(&star.run(&["--only", only]));
+        assert!(star.leaves[leaf].has("new"));
+    }
+    assert!(!star.leaves[0].has("new"));
+    for wrong in ["0", "4", "leaf"] {
+        let run = star.run(&["--only", wrong]);
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains("--only"), "{run}");
+    }
+}
+
+#[test]
+fn a_dry_run_shows_every_pair_and_changes_nothing() {
+    let star = Star::new(2);
+    star.leaves[1].make("f new n");
+    let before = star.list();
+    let run = star.run(&["--dry"]);
+    fine(&run);
+    for leaf in &before {
+        assert!(run.stdout.contains(&format!("(dry run) [{leaf}] ")), "{run}");
+    }
+    assert!(
+        run.stdout.contains("UPDATE << ") && run.stdout.contains("goes on to the other"),
+        "{run}"
+    );
+    for replica in [star.hub(), &star.leaves[0], &star.leaves[1]] {
+        assert!(!replica.has(".osync_workdir"));
+    }
+    assert!(!star.hub().has("new"));
+}
+
+#[test]
+fn a_run_that_is_killed_anywhere_is_healed_by_the_next_one() {
+    for step in [
+        "hub locked:1",
+        "targets noted:1",
+        "state file placed:1",
+        "run numbered:2",
+        "applied:1",
+        "baseline saved:2",
+        "journal written:2",
+        "unlocking:3",
+        "journal written:4",
+    ] {
+        let star = Star::met(3);
+        star.leaves[0].make("f first 1");
+        star.leaves[2].make("f last 2");
+        star.leaves[1].remove("old");
+        let run = star.osync().arg(star.conf(&star.list(), "")).env("OSYNC_FAULT", step).run();
+        assert_eq!(run.signal, Some(9), "{step}: {run}");
+        fine(&star.run(&[]));
+        star.assert_all_alike();
+        assert!(star.hub().has("first") && star.hub().has("last"), "{step}");
+        assert!(!star.hub().has("old"), "{step}");
+    }
+}
+
+#[test]
+fn the_first_run_can_be_killed_before_its_targets_have_an_identity() {
+    let star = Star::new(2);
+    star.hub().make("f one x\nf two y");
+    let conf = star.conf(&star.list(), "");
+    let run = star.osync().arg(&conf).env("OSYNC_FAULT", "recorded:1").run();
+    assert_eq!(run.signal, Some(9), "{run}");
+    let mut list = star.list();
+    list.reverse();
+    star.leaves[0].remove("one");
+    fine(&star.run_with(&list, "", &[]));
+    assert!(!star.hub().has("one"), "the first target has kept its state");
+}
+
+#[test]
+fn status_and_metrics_tell_of_each_target() {
+    let star = Star::met(2);
+    let metrics = star.sandbox.path("m.prom");
+    let lines = format!("METRICS_FILE={}", metrics.display());
+    fs::rename(&star.leaves[1].root, star.sandbox.path("away")).unwrap();
+    let run = star.run_with(&star.list(), &lines, &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    let text = fs::read_to_string(metrics).unwrap();
+    for (leaf, status) in star.list().iter().zip([0, 1]) {
+        let line = format!("osync_exit_status{{instance=\"star\",target=\"{leaf}\"}} {status}");
+        assert!(text.contains(&line), "{text}");
+    }
+    let status = star.osync().args(["status", "--json"]).arg(star.conf(&star.list(), "")).run();
+    assert_eq!(status.status, Some(1), "{status}");
+    let status: Value = serde_json::from_str(&status.stdout).unwrap();
+    let states: Vec<_> = status["tasks"].as_array().unwrap().iter().collect();
+    let of = |leaf: usize| {
+        let name = format!("star [{}]", star.list()[leaf]);
+        states.iter().find(|task| task["task"] == name.as_str()).unwrap()["state"].clone()
+    };
+    assert_eq!((of(0), of(1)), ("ok".into(), "failing".into()));
+}
+
+#[test]
+fn a_run_that_does_not_come_to_its_targets_has_failed_for_all_of_them() {
+    let star = Star::met(2);
+    let lines = "LOCAL_RUN_BEFORE_CMD=false\nSTOP_ON_CMD_ERROR=yes";
+    let run = star.run_with(&star.list(), lines, &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    let status = star.osync().arg("status").arg(star.conf(&star.list(), "")).run();
+    assert_eq!(status.stdout.matches("failing").count(), 2, "{status}");
+    assert!(!star.hub().has(".osync_workdir/lock"));
+}
+
+#[test]
+fn other_commands_are_about_one_target() {
+    let star = Star::met(2);
+    star.leaves[1].write("old", "edited", 2_000_000_000);
+    fine(&star.run(&[]));
+    let conf = star.conf(&star.list(), "");
+    let command = |words: &[&str]| star.osync().args(words).arg(&conf);
+    let run = command(&["history"]).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("say by --only which"), "{run}");
+    let run = command(&["history", "--only", "2"]).run();
+    fine(&run);
+    assert!(run.stdout.contains("1 update to the initiator"), "{run}");
+
+    star.hub().make("f planned p");
+    let plan = star.sandbox.path("plan");
+    let run = command(&["plan", "--only", "2", "-o", plan.to_str().unwrap()]).run();
+    assert_eq!(run.status, Some(3), "{run}");
+    fine(&star.osync().arg("apply").arg(&plan).run());
+    assert!(star.leaves[1].has("planned") && !star.leaves[0].has("planned"));
+    fine(&command(&["undo", "--only", "2"]).run());
+    assert!(!star.leaves[1].has("planned"));
+    let run = command(&["check"]).run();
+    fine(&run);
+    for leaf in star.list() {
+        assert!(run.stdout.contains(&format!("target: {leaf}, ")), "{run}");
+    }
+}
+
+#[test]
+fn toml_has_an_array_and_the_environment_a_list() {
+    let star = Star::new(2);
+    star.hub().make("f one x");
+    let [one, two] = [0, 1].map(|leaf: usize| star.list()[leaf].clone());
+    let file = star.sandbox.path("etc/star.toml");
+    let hub = star.hub().root.display();
+    let text = format!(
+        "instance_id = \"star\"\ninitiator_sync_dir = \"{hub}\"\n\
+         target_sync_dirs = [\"{one}\", \"{two}\"]\n"
+    );
+    fs::write(&file, text).unwrap();
+    fine(&star.osync().arg(file).run());
+    star.assert_all_alike();
+    star.hub().make("f two y");
+    let run = star
+        .osync()
+        .arg(format!("--initiator={hub}"))
+        .arg("--instance-id=star")
+        .env("TARGET_SYNC_DIRS", format!("{one};{two}"))
+        .run();
+    fine(&run);
+    star.assert_all_alike();
+}
