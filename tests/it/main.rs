@@ -65,6 +65,7 @@ mod shares;
 mod signals;
 mod special;
 mod star;
+mod star_histories;
 mod state;
 mod status;
 mod status_page;
