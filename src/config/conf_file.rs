@@ -450,6 +450,22 @@ enum Around {
     QuotedBraces,
 }
 
+/// The quotes in which a substitution stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Quotes {
+    None,
+    Double,
+}
+
+impl Around {
+    fn quotes(self) -> Quotes {
+        match self {
+            Around::Nothing | Around::Braces => Quotes::None,
+            Around::QuotedBraces => Quotes::Double,
+        }
+    }
+}
+
 impl Reader<'_> {
     /// Reads the value behind `=`; `None` if the rest of the line cannot be read either.
     fn word(&mut self) -> Option<Vec<u8>> {
@@ -488,8 +504,8 @@ impl Reader<'_> {
                     self.complain("quotes inside \"${NAME:-…}\" are not supported");
                     return None;
                 }
-                (b'$', _) => self.dollar(around == Around::QuotedBraces, out)?,
-                (b'`', _) => self.backquoted(around == Around::QuotedBraces, out)?,
+                (b'$', _) => self.dollar(around.quotes(), out)?,
+                (b'`', _) => self.backquoted(around.quotes(), out)?,
                 (b'~', _) if tilde => self.tilde(out),
                 _ => {
                     tilde_may_come = byte == b':' && around == Around::Nothing;
@@ -541,8 +557,8 @@ impl Reader<'_> {
                     self.push(out, &[next]);
                     self.skip(2);
                 }
-                (Some(b'$'), _) => self.dollar(true, out)?,
-                (Some(b'`'), _) => self.backquoted(true, out)?,
+                (Some(b'$'), _) => self.dollar(Quotes::Double, out)?,
+                (Some(b'`'), _) => self.backquoted(Quotes::Double, out)?,
                 (Some(byte), _) => {
                     self.push(out, &[byte]);
                     self.skip(1);
@@ -565,11 +581,11 @@ impl Reader<'_> {
         None
     }
 
-    fn dollar(&mut self, quoted: bool, out: &mut Vec<u8>) -> Option<()> {
+    fn dollar(&mut self, quotes: Quotes, out: &mut Vec<u8>) -> Option<()> {
         match self.peek_at(1) {
-            Some(b'{') => self.braces(quoted, out),
+            Some(b'{') => self.braces(quotes, out),
             Some(b'(') => self.command(out),
-            Some(b'\'' | b'"') if !quoted => {
+            Some(b'\'' | b'"') if quotes == Quotes::None => {
                 self.complain("$'…' and $\"…\" are not supported; use ordinary quotes");
                 self.skip(1);
                 Some(())
@@ -598,7 +614,7 @@ impl Reader<'_> {
     }
 
     /// `${NAME}`, `${NAME-default}` or `${NAME:-default}`.
-    fn braces(&mut self, quoted: bool, out: &mut Vec<u8>) -> Option<()> {
+    fn braces(&mut self, quotes: Quotes, out: &mut Vec<u8>) -> Option<()> {
         let line = self.line;
         let name = name_at(&self.text[self.at + 2..]);
         let behind = &self.text[self.at + 2 + name.len()..];
@@ -628,7 +644,10 @@ impl Reader<'_> {
         self.depth += 1;
         let live = self.live;
         self.live &= value.is_none();
-        let around = if quoted { Around::QuotedBraces } else { Around::Braces };
+        let around = match quotes {
+            Quotes::Double => Around::QuotedBraces,
+            Quotes::None => Around::Braces,
+        };
         let mut default = Vec::new();
         let read = self.bare(around, &mut default);
         self.live = live;
@@ -732,7 +751,7 @@ impl Reader<'_> {
     }
 
     /// `` `command` ``, where `\` escapes `` ` ``, `$`, `\`, and inside quotes `"`.
-    fn backquoted(&mut self, quoted: bool, out: &mut Vec<u8>) -> Option<()> {
+    fn backquoted(&mut self, quotes: Quotes, out: &mut Vec<u8>) -> Option<()> {
         let line = self.line;
         let rest = &self.text[self.at + 1..];
         let mut command = Vec::new();
@@ -745,7 +764,7 @@ impl Reader<'_> {
                     command.push(*next);
                     at += 2;
                 }
-                (Some(b'\\'), Some(b'"')) if quoted => {
+                (Some(b'\\'), Some(b'"')) if quotes == Quotes::Double => {
                     command.push(b'"');
                     at += 2;
                 }

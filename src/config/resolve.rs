@@ -65,7 +65,7 @@ fn resolve_with(
         problems: RefCell::default(),
         asked: RefCell::default(),
     };
-    let config = build(&reading, flags, environment, file.is_some());
+    let config = build(&reading, flags, environment);
     warnings.extend(foreign_revision(&reading));
     let broken = file.map(|f| &f.parsed.broken);
     let mut found = reading.problems.into_inner();
@@ -98,12 +98,12 @@ fn foreign_revision(r: &Reading<'_>) -> Option<Problem> {
     Some(r.problem(KEY, format!("'{revision}' is unknown; this osync knows 1.x")))
 }
 
-fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: bool) -> Config {
+fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Config {
     let targets = targets(r, flags.watch());
     let replicas = replicas(r, flags.watch(), &targets);
     Config {
         file: r.settings.file.as_ref().map(|file| r.absolute(file)),
-        instance_id: instance_id(r, from_file),
+        instance_id: instance_id(r),
         state_dirs: state_dirs(r, &replicas),
         only: only(r, flags, &targets),
         replicas,
@@ -115,7 +115,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment, from_file: b
         transfer: transfer(r, flags),
         preserve: preserve(r),
         policy: policy(r, flags),
-        remote: remote(r, environment, from_file),
+        remote: remote(r, environment),
         limits: limits(r),
         locking: Locking {
             when_locked: when_locked(r, flags),
@@ -240,7 +240,7 @@ fn policy(r: &Reading<'_>, flags: &Flags) -> Policy {
     }
 }
 
-fn remote(r: &Reading<'_>, environment: &Environment, from_file: bool) -> Remote {
+fn remote(r: &Reading<'_>, environment: &Environment) -> Remote {
     let usual_key = || {
         let home = environment.filled("HOME")?;
         let key = Path::new(home).join(".ssh/id_rsa");
@@ -256,7 +256,8 @@ fn remote(r: &Reading<'_>, environment: &Environment, from_file: bool) -> Remote
         compression: r.boolean("SSH_COMPRESSION"),
         optional_args: r.arguments("SSH_OPTIONAL_ARGS"),
         ignore_known_hosts: r.boolean("SSH_IGNORE_KNOWN_HOSTS"),
-        control_master: (from_file || r.is_set("SSH_CONTROLMASTER")).then_some(control_master),
+        control_master: (r.settings.file.is_some() || r.is_set("SSH_CONTROLMASTER"))
+            .then_some(control_master),
         transport: match r.choice("SSH_TRANSPORT") {
             "openssh" => Transport::OpenSsh,
             "libssh2" => Transport::Libssh2,
@@ -406,9 +407,9 @@ fn hooks(r: &Reading<'_>) -> Hooks {
 }
 
 /// INSTANCE_ID: part of file names.
-fn instance_id(r: &Reading<'_>, from_file: bool) -> String {
+fn instance_id(r: &Reading<'_>) -> String {
     const KEY: &str = "INSTANCE_ID";
-    if from_file && !r.is_set(KEY) {
+    if r.settings.file.is_some() && !r.is_set(KEY) {
         r.complain(KEY, "not set; give every task a name of its own");
     }
     let id = r.text(KEY);

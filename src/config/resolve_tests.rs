@@ -239,7 +239,7 @@ fn every_key_of_the_table_is_asked_for() {
         problems: RefCell::default(),
         asked: RefCell::default(),
     };
-    let _ = build(&reading, &Flags::default(), &Environment::default(), true);
+    let _ = build(&reading, &Flags::default(), &Environment::default());
     let _ = foreign_revision(&reading);
     let asked = reading.asked.into_inner();
     assert_eq!(asked, KEYS.iter().map(|key| key.name).collect());

@@ -144,6 +144,15 @@ struct Rescans {
     due: Duration,
 }
 
+/// What becomes of the changes that were noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    /// They ask for a run.
+    Count,
+    /// A failed run made them, and it is tried again anyway.
+    Ignored,
+}
+
 impl<'a> Monitor<'a> {
     fn new(
         config: &'a Config,
@@ -236,7 +245,7 @@ impl<'a> Monitor<'a> {
             // all of this: a failed run is tried again.
             self.inbox.pause(SETTLE);
         }
-        self.take_in(unrecorded);
+        self.take_in(if unrecorded { Changes::Ignored } else { Changes::Count });
         self.failed = end == RunEnd::Failed;
         self.pace.ended(self.now(), end);
     }
@@ -258,14 +267,13 @@ impl<'a> Monitor<'a> {
             self.check_presence();
         }
         self.rescan(now);
-        if self.take_in(false) {
+        if self.take_in(Changes::Count) {
             self.inbox.pause(SETTLE);
         }
     }
 
-    /// Whether there was anything. With `only_watch`, changes do not count, but new
-    /// directories are watched.
-    fn take_in(&mut self, only_watch: bool) -> bool {
+    /// Whether there was anything. New directories are watched in any case.
+    fn take_in(&mut self, changes: Changes) -> bool {
         let noticed = self.inbox.take();
         let any = !noticed.paths.is_empty() || noticed.far;
         // What a run does over there itself is told too: one more run finds nothing to do.
@@ -291,7 +299,7 @@ impl<'a> Monitor<'a> {
                 self.pace.triggered();
             }
         }
-        if !only_watch && !self.pace.has_change() && self.holds_news(&found) {
+        if changes == Changes::Count && !self.pace.has_change() && self.holds_news(&found) {
             self.pace.changed(self.now());
         }
         any

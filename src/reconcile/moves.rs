@@ -36,14 +36,15 @@ pub fn detect(facts: &Facts<'_>, header: &Header, plan: &mut Plan) {
     if !policy.detect_moves {
         return;
     }
-    for dirs in [true, false] {
+    // Directories first: what is in them starts from their new names.
+    for of in [Moved::Dirs, Moved::Others] {
         let tells = |side: &Side| {
             policy.one_way_from != Some(side.other()) && facts.inodes[*side] == Inodes::Reliable
         };
         for side in Side::BOTH.into_iter().filter(tells) {
             // What was in a directory that moved, and moved out of it, starts from there.
             let mut taken_along: HashMap<PathId, PathId> = HashMap::new();
-            for mut candidate in candidates(facts, &plan.delta, side, dirs) {
+            for mut candidate in candidates(facts, &plan.delta, side, of) {
                 while let Some(now) = taken_along.get(&candidate.from) {
                     candidate.from = *now;
                 }
@@ -64,12 +65,12 @@ fn was_seen(delta: &Delta, path_id: PathId, side: Side) -> Option<&Entry> {
 }
 
 /// Pairs of a vanished and a new name with the same inode; ambiguous ones are left out.
-fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<Candidate> {
+fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, of: Moved) -> Vec<Candidate> {
     let tree = &facts.trees[side];
     let mut old: HashMap<Inode, Option<PathId>> = HashMap::new();
     for path_id in delta.path_ids() {
         let Some(was) = was_seen(delta, path_id, side) else { continue };
-        if delta.now(path_id, side).is_none() && is_movable(was, dirs) {
+        if delta.now(path_id, side).is_none() && is_movable(was, of) {
             old.entry(inode(was)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
@@ -80,7 +81,7 @@ fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<C
     for path_id in delta.path_ids() {
         let Some(now) = delta.now(path_id, side).map(|id| tree.entry(id)) else { continue };
         let known = delta.record(path_id).is_some_and(|record| record.existed(side));
-        if !known && is_movable(now, dirs) {
+        if !known && is_movable(now, of) {
             new.entry(inode(now)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
@@ -103,8 +104,15 @@ fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, dirs: bool) -> Vec<C
     pairs
 }
 
-fn is_movable(entry: &Entry, dirs: bool) -> bool {
-    entry.kind.is_dir() == dirs && entry.ino != 0 && !entry.shared_inode
+/// What is looked for among vanished and new names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moved {
+    Dirs,
+    Others,
+}
+
+fn is_movable(entry: &Entry, of: Moved) -> bool {
+    entry.kind.is_dir() == (of == Moved::Dirs) && entry.ino != 0 && !entry.shared_inode
 }
 
 fn inode(entry: &Entry) -> Inode {

@@ -38,10 +38,8 @@ impl LogFile {
     pub(super) fn open(place: &LogPlace) -> (Option<LogFile>, Option<String>) {
         let mut trouble = None;
         if let Some(wanted) = &place.wanted {
-            match place
-                .refuse(wanted, place.dry)
-                .and_then(|()| LogFile::append(wanted, OFlags::empty()))
-            {
+            let allowed = if place.dry { place.outside_replicas(wanted) } else { Ok(()) };
+            match allowed.and_then(|()| LogFile::append(wanted, OFlags::empty())) {
                 Ok(log) => return (Some(log), None),
                 Err(e) => {
                     trouble = Some(format!("cannot write the log file {}: {e}", show(wanted)))
@@ -49,8 +47,9 @@ impl LogFile {
             }
         }
         for (candidate, flags) in place.usual() {
-            let opened =
-                place.refuse(&candidate, true).and_then(|()| LogFile::append(&candidate, flags));
+            let opened = place
+                .outside_replicas(&candidate)
+                .and_then(|()| LogFile::append(&candidate, flags));
             if let Ok(log) = opened {
                 return (
                     Some(log),
@@ -142,8 +141,8 @@ impl LogPlace {
         places
     }
 
-    /// Refuses a place inside a replica, if `guarded`.
-    fn refuse(&self, file: &Path, guarded: bool) -> io::Result<()> {
+    /// Refuses a place inside a replica.
+    fn outside_replicas(&self, file: &Path) -> io::Result<()> {
         let parent = match file.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -154,7 +153,7 @@ impl LogPlace {
             .iter()
             .filter_map(|r| r.canonicalize().ok())
             .any(|r| parent.starts_with(r));
-        if guarded && inside {
+        if inside {
             return Err(io::Error::other("it is inside a replica"));
         }
         Ok(())

@@ -14,8 +14,8 @@ use super::openat_root::{
     HANDLE, LIST, Place, Root, only_mtime, rename_to_free, set_mode, with_access,
 };
 use super::scan::everything;
-use super::versions::{Durable, Free, Records, VersionStore, private_dir, rename_into, with_moved};
-use super::work_dir::{WORK_DIR, WorkDir};
+use super::versions::{Free, Records, VersionStore, private_dir, rename_into, with_moved};
+use super::work_dir::{Durable, WORK_DIR, WorkDir};
 use crate::process::fault;
 use crate::replica::kept_versions::Line;
 use crate::replica::{
@@ -222,7 +222,7 @@ impl LocalExecutor<'_> {
                 .map(|(keeping, kept)| Line::now(kept.clone(), keeping.version, lock_policy::now()))
                 .collect();
             let mut records = self.records();
-            records.note(work, keep, &lines, Durable::Yes).map_err(not_noted)?;
+            records.note(work, keep, &lines, Durable::Now).map_err(not_noted)?;
         }
         Ok(())
     }
@@ -402,7 +402,7 @@ impl LocalExecutor<'_> {
         let had_another = free.older.is_some() || free.replace;
         if (comes.is_dir() && had_another) || keeping.version == Version::Protected {
             let line = Line::now(kept.clone(), keeping.version, lock_policy::now());
-            records.note(self.work()?, keeping.keep, &[line], Durable::Yes).map_err(not_noted)?;
+            records.note(self.work()?, keeping.keep, &[line], Durable::Now).map_err(not_noted)?;
         }
         Ok(free)
     }

@@ -10,7 +10,7 @@
 use super::look::Look;
 use super::openat_root::{Root, rename_to_free};
 use super::work_dir::sweep;
-use super::work_dir::{LOCK, LOCK_BY, WorkDir};
+use super::work_dir::{Durable, LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
 use crate::replica::lock_policy::{
     self, Content, Found, Holder, LockedBy, Origin, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
@@ -141,19 +141,20 @@ pub(super) fn take(
         // With turns, nobody looks before both files are there, and a crash in between
         // leaves a `lock.by` that fits no lock. Without, the lock itself must come first.
         if turn.is_exclusive() {
-            work.replace_for_now(LOCK_BY, by.as_bytes()).map_err(failed)?;
+            work.replace(LOCK_BY, by.as_bytes(), Durable::WithTheRun).map_err(failed)?;
         }
         if let Some(judged) = judged {
             remove_judged(work, &judged).map_err(|e| LockError::Failed("take over", e))?;
         }
-        let aside = work.write_aside(LOCK, content.as_bytes(), false).map_err(failed)?;
+        let aside =
+            work.write_aside(LOCK, content.as_bytes(), Durable::WithTheRun).map_err(failed)?;
         let appeared = appear(work, &aside);
         fault::point("lock appeared");
         let _ = work.remove(&aside);
         match appeared {
             Ok(()) => {
                 if !turn.is_exclusive() {
-                    work.replace_for_now(LOCK_BY, by.as_bytes()).map_err(failed)?;
+                    work.replace(LOCK_BY, by.as_bytes(), Durable::WithTheRun).map_err(failed)?;
                 }
                 if turn.is_exclusive() {
                     sweep(work);

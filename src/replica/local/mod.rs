@@ -19,7 +19,7 @@ use self::look::Look;
 use self::openat_root::{HANDLE, LIST, Root};
 use self::scan::Walk;
 use self::versions::Records;
-use self::work_dir::{IDENTITY, WORK_DIR, WorkDir};
+use self::work_dir::{Durable, IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
     Access, Arrived, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
@@ -381,15 +381,18 @@ impl Replica for LocalReplica {
         let work = self.open_work_dir()?.ok_or_else(|| failed(&"there is no work directory"))?;
         let content = work.read(IDENTITY).map_err(|error| failed(&error))?;
         let content = content.ok_or_else(|| failed(&"there is no such file"))?;
-        work.replace(IDENTITY, &identity::with_mark(&content, mark)).map_err(|error| failed(&error))
+        work.replace(IDENTITY, &identity::with_mark(&content, mark), Durable::Now)
+            .map_err(|error| failed(&error))
     }
 
     fn set_identity(&mut self, identity: &Identity) -> Result<(), ReplicaError> {
         let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
-        work.replace(IDENTITY, format!("{}\n", identity.0).as_bytes()).map_err(|error| {
-            self.error(format!("cannot write its identity .osync_workdir/{IDENTITY}: {error}"))
-        })
+        work.replace(IDENTITY, format!("{}\n", identity.0).as_bytes(), Durable::Now).map_err(
+            |error| {
+                self.error(format!("cannot write its identity .osync_workdir/{IDENTITY}: {error}"))
+            },
+        )
     }
 
     fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {

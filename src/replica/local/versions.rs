@@ -7,7 +7,7 @@ use super::look::{self, Look};
 use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
 use super::openat_root::{set_mode, with_access};
 use super::scan::everything;
-use super::work_dir::{ARRIVALS, WorkDir};
+use super::work_dir::{ARRIVALS, Durable, WorkDir};
 use crate::process::fault;
 use crate::replica::kept_versions::{self, Arrival, Arrivals, Line};
 use crate::replica::kept_versions::{LONGEST_NAME, with_suffix};
@@ -30,15 +30,6 @@ pub(super) struct Records {
     deleted: Option<Arrivals>,
     /// What has come since the record was written last.
     pending: Vec<(Keep, Line)>,
-}
-
-/// Whether a line must be on the disk before the work goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Durable {
-    /// Yes: a power cut that takes the line alone would cost somebody's work.
-    Yes,
-    /// The flush at the end of the run is early enough.
-    WithTheRun,
 }
 
 impl Records {
@@ -116,11 +107,7 @@ impl Records {
 }
 
 fn append(work: &WorkDir, keep: Keep, lines: &[Line], durable: Durable) -> io::Result<()> {
-    let text = kept_versions::added(lines);
-    match durable {
-        Durable::Yes => work.append(keep.record_name(), &text),
-        Durable::WithTheRun => work.append_for_now(keep.record_name(), &text),
-    }
+    work.append(keep.record_name(), &kept_versions::added(lines), durable)
 }
 
 /// Reads the record of a directory, that of an older version included.
@@ -262,7 +249,7 @@ impl<'a> VersionStore<'a> {
         let arrival = Arrival { at: came, version, is_renamed: true };
         let is_dir = there.kind.is_dir();
         let durable = if is_dir || version == Version::Protected {
-            Durable::Yes
+            Durable::Now
         } else {
             Durable::WithTheRun
         };
@@ -479,7 +466,7 @@ fn clean_one(
         arrivals.add(&unknown);
         match arrivals.to_text() {
             text if text.is_empty() => work.remove(name).map_err(io::Error::from),
-            text => work.replace(name, &text),
+            text => work.replace(name, &text, Durable::Now),
         }
     } else if unknown.is_empty() {
         Ok(())

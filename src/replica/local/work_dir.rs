@@ -56,6 +56,15 @@ pub(super) fn append_to_trigger(replica: &Root, line: &str) -> std::io::Result<(
 /// More than any of the small files ever holds; a bigger one is not ours.
 const LARGEST: u64 = 1 << 26;
 
+/// When what is written must be on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::replica) enum Durable {
+    /// Before the work goes on: a power cut that takes this alone would cost somebody's work.
+    Now,
+    /// With what the run flushes at its end, or never: it means nothing after a power cut.
+    WithTheRun,
+}
+
 /// An open work directory.
 #[derive(Debug)]
 pub(in crate::replica) struct WorkDir {
@@ -134,8 +143,13 @@ impl WorkDir {
     }
 
     /// Writes a new file under a name that nobody else uses, to be renamed or linked into
-    /// its place. With `sync`, it is on the disk before this returns.
-    pub fn write_aside(&self, name: &str, content: &[u8], sync: bool) -> std::io::Result<String> {
+    /// its place.
+    pub fn write_aside(
+        &self,
+        name: &str,
+        content: &[u8],
+        durable: Durable,
+    ) -> std::io::Result<String> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -152,8 +166,10 @@ impl WorkDir {
                 fd => fd?,
             };
             let mut file = File::from(fd);
-            let written =
-                file.write_all(content).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+            let written = file.write_all(content).and_then(|()| match durable {
+                Durable::Now => file.sync_all(),
+                Durable::WithTheRun => Ok(()),
+            });
             if let Err(error) = written {
                 let _ = self.remove(&aside);
                 return Err(error);
@@ -164,42 +180,21 @@ impl WorkDir {
     }
 
     /// Replaces a small file: at every moment it is the old or the new one.
-    pub fn replace(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        self.put_in_place(name, self.write_aside(name, content, true)?)?;
-        self.sync();
-        Ok(())
-    }
-
-    /// Replaces a small file that means nothing after a power failure; else as
-    /// [`WorkDir::replace`]. Waiting for the disk would cost more than the rest of a small run.
-    pub fn replace_for_now(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        self.put_in_place(name, self.write_aside(name, content, false)?)
-    }
-
-    fn put_in_place(&self, name: &str, aside: String) -> std::io::Result<()> {
+    pub fn replace(&self, name: &str, content: &[u8], durable: Durable) -> std::io::Result<()> {
+        let aside = self.write_aside(name, content, durable)?;
         if let Err(error) = rustix::fs::renameat(&self.root, &aside, &self.root, name) {
             let _ = self.remove(&aside);
             return Err(error.into());
         }
         fault::point("small file placed");
+        if durable == Durable::Now {
+            self.sync();
+        }
         Ok(())
     }
 
-    /// Appends to a small file and waits until that is on the disk.
-    pub fn append(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        self.append_to(name, content)?.sync_data()?;
-        fault::point("small file longer");
-        Ok(())
-    }
-
-    /// Appends to a small file that is on the disk soon enough when the run ends.
-    pub fn append_for_now(&self, name: &str, content: &[u8]) -> std::io::Result<()> {
-        self.append_to(name, content)?;
-        fault::point("small file longer");
-        Ok(())
-    }
-
-    fn append_to(&self, name: &str, content: &[u8]) -> std::io::Result<File> {
+    /// Appends to a small file.
+    pub fn append(&self, name: &str, content: &[u8], durable: Durable) -> std::io::Result<()> {
         let flags = OFlags::WRONLY
             | OFlags::CREATE
             | OFlags::APPEND
@@ -209,7 +204,11 @@ impl WorkDir {
         let fd = rustix::fs::openat(&self.root, name, flags, Mode::from_raw_mode(0o644))?;
         let mut file = File::from(fd);
         file.write_all(content)?;
-        Ok(file)
+        if durable == Durable::Now {
+            file.sync_data()?;
+        }
+        fault::point("small file longer");
+        Ok(())
     }
 
     /// Removes a small file, if it is there.
@@ -573,10 +572,10 @@ mod work_dir_tests {
         assert_eq!(work.identity().unwrap(), IdentityFound::Missing);
         let id = new_identity().unwrap();
         assert!(id.0.len() == 32 && id != new_identity().unwrap());
-        work.replace(IDENTITY, format!("{}\n", id.0).as_bytes()).unwrap();
+        work.replace(IDENTITY, format!("{}\n", id.0).as_bytes(), Durable::Now).unwrap();
         assert_eq!(work.identity().unwrap(), IdentityFound::Known(id));
         for torn in [&b""[..], b"\n", b"\0\0\0\0", b"two words\n"] {
-            work.replace(IDENTITY, torn).unwrap();
+            work.replace(IDENTITY, torn, Durable::Now).unwrap();
             assert_eq!(work.identity().unwrap(), IdentityFound::Torn, "{torn:?}");
         }
     }

@@ -10,6 +10,7 @@ use crate::filter::Filter;
 use crate::process::SignalWatch;
 use crate::process::{self, Stop, StopReason, fault};
 use crate::replica::attributes::{self, Whose};
+use crate::replica::local::work_dir::Durable;
 use crate::replica::local::{Asked, Judge};
 use crate::replica::{
     Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Watched, Whom,
@@ -532,7 +533,7 @@ impl<W: Write + Send> Server<'_, W> {
         };
         if let Ok(Some(work)) = replica.open_work_dir() {
             // without it the next listing travels whole
-            let _ = work.replace_for_now(&self.kept, names);
+            let _ = work.replace(&self.kept, names, Durable::WithTheRun);
         }
     }
 

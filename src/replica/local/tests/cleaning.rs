@@ -1,6 +1,6 @@
 use super::*;
 use crate::replica::kept_versions::{Arrival, Arrivals, Line, added, dated};
-use crate::replica::local::work_dir::WorkDir;
+use crate::replica::local::work_dir::{Durable, WorkDir};
 use std::os::unix::fs::MetadataExt;
 
 const DAY: i64 = 86_400;
