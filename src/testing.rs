@@ -40,7 +40,7 @@ pub mod report {
 
 pub mod rsync {
     pub use crate::rsync::{
-        Backup, End, Finished, Misfit, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
+        Backup, End, Finished, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
         UnknownOptions, fits, options, transfer, visible,
     };
 }

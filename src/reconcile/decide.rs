@@ -30,8 +30,6 @@ pub struct Facts<'a> {
     pub in_doubt: Vec<bool>,
     /// What must be compared to settle these doubts.
     pub doubts: Vec<Doubt>,
-    /// How many of them cannot be settled.
-    pub unsettled: u64,
     /// What each side did to each path since the last run, by [`PathId::index`].
     pub changes: Vec<Pair<Change>>,
     /// Whether something below was created or modified on that side.
@@ -61,7 +59,6 @@ impl<'a> Facts<'a> {
             inodes,
             in_doubt: vec![false; delta.len()],
             doubts: Vec::new(),
-            unsettled: 0,
             changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
             fresh_below: vec![nothing; delta.len()],
             frozen_below: vec![nothing; delta.len()],
@@ -138,9 +135,8 @@ impl<'a> Facts<'a> {
             (_, _, Some(Comparison::Different)) => Change::Modified,
             (_, _, answer) => {
                 self.in_doubt[path_id.index()] = true;
-                match answer {
-                    None => self.doubts.push(Pair::new(i, t)),
-                    Some(_) => self.unsettled += 1,
+                if answer.is_none() {
+                    self.doubts.push(Pair::new(i, t));
                 }
                 Change::Unchanged
             }
@@ -221,7 +217,6 @@ struct Decide<'a, 'p> {
 
 /// Fills in the verdicts of a plan, its conflicts, and what is set aside.
 pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
-    plan.unsettled = facts.unsettled;
     let contexts = vec![Context::Free; plan.delta.len()];
     let mut decide = Decide { facts, plan, contexts };
     for path_id in decide.plan.delta.path_ids() {
@@ -402,8 +397,8 @@ impl<'a> Decide<'a, '_> {
             Compared::Unknown => return self.leave_alone(path_id, None),
             Compared::Different => {}
         }
-        if let Some(winner) = self.whole_one(path_id, entries) {
-            return self.send_whole_one(path_id, winner);
+        if let Some(winner) = self.whole_side(path_id, entries) {
+            return self.send_from_whole_side(path_id, winner);
         }
         if let Some(from) = rules.policy.one_way_from {
             let to = from.other();
@@ -447,17 +442,17 @@ impl<'a> Decide<'a, '_> {
         }
     }
 
-    /// The side with the whole file, if the other one may be torn (see `torn`).
-    fn whole_one(&self, path_id: PathId, entries: Pair<&Entry>) -> Option<Side> {
+    /// The side with the whole file, if the other one may be torn.
+    fn whole_side(&self, path_id: PathId, entries: Pair<&Entry>) -> Option<Side> {
         let changes = self.facts.changes[path_id.index()];
         // What both baselines know was on the disks.
         if Side::BOTH.iter().all(|side| !changes[*side].is_new_work()) {
             return None;
         }
-        whole(entries, self.was_on_its_way(path_id)?)
+        side_with_whole_file(entries, self.was_on_its_way(path_id)?)
     }
 
-    fn send_whole_one(&mut self, path_id: PathId, winner: Side) {
+    fn send_from_whole_side(&mut self, path_id: PathId, winner: Side) {
         if self.facts.rules.policy.one_way_from == Some(winner.other()) {
             return self.leave_alone(
                 path_id,
@@ -525,14 +520,8 @@ impl<'a> Decide<'a, '_> {
             Some(Comparison::Same) => Compared::Same,
             Some(Comparison::Different) => Compared::Different,
             // Where the times differ they decide, as they did before contents were compared.
-            Some(Comparison::Unknown) if !alike => {
-                self.plan.unsettled += 1;
-                Compared::Different
-            }
-            Some(Comparison::Unknown) => {
-                self.plan.unsettled += 1;
-                Compared::Unknown
-            }
+            Some(Comparison::Unknown) if !alike => Compared::Different,
+            Some(Comparison::Unknown) => Compared::Unknown,
             None => {
                 self.plan.doubts.push(Pair::new(i, t));
                 Compared::Unknown
@@ -887,7 +876,7 @@ fn differs_newly(facts: &Facts<'_>, entries: Pair<&Entry>) -> bool {
 fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, path_id: PathId) -> Option<Side> {
     let interrupted = &facts.rules.interrupted;
     let path = (!interrupted.is_empty()).then(|| plan.path(path_id))?;
-    let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+    let mut places = path.ancestors();
     let holds = |it: &&InflightPath| it.part == Part::Subtree || it.path == path;
     places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
 }
@@ -916,7 +905,7 @@ fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> MetadataChange {
     }
 }
 
-// From here on: files that a power failure may have torn (8-knowing, "On the disk").
+// From here on: files that a power failure may have torn (spec 8, "On the disk").
 //
 // What a run had brought to a side when it was broken off may not have reached the disk there,
 // nor what it read on the other side. Names, sizes and times reach it before contents do: such
@@ -930,7 +919,7 @@ impl Rules {
         if self.making_way.is_empty() || self.writes == Writes::Kept {
             return None;
         }
-        let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+        let mut places = path.ancestors();
         places.find_map(|place| {
             let noted = self.making_way.get(&place)?;
             let carries =
@@ -942,7 +931,7 @@ impl Rules {
 
 /// Which of two files of different content is the whole one, if a run was broken off while it
 /// brought the one to the side `to`; `None`: both may be whole, and the times of edits count.
-pub(super) fn whole(entries: Pair<&Entry>, to: Side) -> Option<Side> {
+pub(super) fn side_with_whole_file(entries: Pair<&Entry>, to: Side) -> Option<Side> {
     if entries.iter().any(|(_, entry)| entry.kind != Kind::File) {
         return None;
     }

@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Why a path and all below it is left alone in this run.
+/// Why a path and all below it takes no part in this run, because of how it was scanned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Frozen {
     /// It is excluded on a side: it is dropped from the baseline.
@@ -272,7 +272,7 @@ impl Walk<'_> {
         if self.links.initiator.contains(&i) || self.links.target.contains(&t) {
             return false;
         }
-        // A run that was broken off may have torn it, or its source: see `torn`.
+        // A run that was broken off may have torn it, or its source.
         let is_suspect = || self.rules.was_on_its_way(&self.trees.initiator.path(i)).is_some();
         let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));
         let preserve = &self.rules.preserve;

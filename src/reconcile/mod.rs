@@ -97,7 +97,7 @@ impl Rules {
     /// Whether an interrupted run explains why a path is missing on a side (spec 8, "An
     /// interrupted run").
     fn explains_absence(&self, path: &RelPath, side: Side) -> bool {
-        let mut places = std::iter::successors(Some(path.clone()), RelPath::parent);
+        let mut places = path.ancestors();
         places.any(|place| {
             let noted = self.making_way.get(&place).into_iter().flatten();
             noted.into_iter().any(|noted| noted.explains_absence(path, side))

@@ -29,7 +29,7 @@ pub enum Act {
     },
 }
 
-/// What the baseline of a path becomes when all that was planned for it was achieved.
+/// What the next baseline says of a path if the run does all that is planned for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Settle {
     /// Both sides as they are then.
@@ -94,15 +94,6 @@ pub struct Move {
     pub carried: Vec<(PathId, PathId)>,
 }
 
-/// A deletion.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Deletion {
-    /// The path.
-    pub path_id: PathId,
-    /// Everything below goes too, and the directory can be moved away as one.
-    pub whole: bool,
-}
-
 /// A file of each side whose contents must be compared before it can be decided (spec 8, "The
 /// same"). Mostly both have the same path; of a file without birth time that seems to have
 /// moved, one side has the old one.
@@ -144,7 +135,7 @@ pub struct Plan {
     /// Step 6: times of files that hold the same on both sides.
     pub file_times: Pair<Vec<(PathId, Stamp)>>,
     /// Step 7: deletions, deepest first.
-    pub deletions: Pair<Vec<Deletion>>,
+    pub deletions: Pair<Vec<PathId>>,
     /// Step 8: times of directories.
     pub dir_times: Pair<Vec<(PathId, Stamp)>>,
     /// Names that must go in the same call.
@@ -163,8 +154,6 @@ pub struct Plan {
     pub respellings: Vec<Respelling>,
     /// What must be compared before it can be decided; see [`Doubt`].
     pub doubts: Vec<Doubt>,
-    /// Files in doubt whose contents could not be compared: they are left alone.
-    pub unsettled: u64,
     /// Sides whose inode numbers are all new and say nothing.
     pub renumbered: Pair<bool>,
     /// What is replaced at these paths is kept in `backup/`, whatever CONFLICT_BACKUP says.
@@ -197,7 +186,6 @@ impl Plan {
             left_out: Pair::default(),
             respellings: Vec::new(),
             doubts: Vec::new(),
-            unsettled: 0,
             renumbered: Pair::default(),
             always_kept: BTreeSet::new(),
         }

@@ -87,7 +87,7 @@ impl Achieved {
 }
 
 /// What the next baseline says otherwise than the one before. It must not be written before
-/// that is on the disk (8-knowing, "On the disk").
+/// that is on the disk (spec 8, "On the disk").
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
     paths: Vec<RelPath>,

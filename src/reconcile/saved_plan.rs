@@ -7,7 +7,7 @@
 
 use super::delta::{Delta, PathId};
 use super::plan::{Act, Aside, Plan, Settle, Verdict};
-use crate::tree::{Entry, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, Pair, RelPath, Side, Tree, hex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to happen at one path, in the words of the file.
@@ -287,14 +287,6 @@ struct Line {
     from: Option<String>,
     /// What the step rests on.
     evidence: String,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The bytes that [`hex`] wrote.

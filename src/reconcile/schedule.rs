@@ -3,7 +3,7 @@
 
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Deletion, Plan};
+use super::plan::{Act, Plan};
 use crate::state::Recorded;
 use crate::tree::{Entry, Pair, Side, Stamp};
 use std::cmp::Ordering;
@@ -59,9 +59,7 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
     }
     for path_id in plan.delta.path_ids().rev() {
         if let Act::Delete { on } = plan.verdict(path_id).act {
-            // A directory is deleted only when all below it is, so it can go as one.
-            let whole = plan.entry(facts.trees, path_id, on).is_some_and(|e| e.kind.is_dir());
-            plan.deletions[on].push(Deletion { path_id, whole });
+            plan.deletions[on].push(path_id);
         }
     }
 }

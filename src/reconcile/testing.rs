@@ -225,8 +225,8 @@ pub fn words(plan: &Plan) -> Vec<String> {
     list("link", &plan.links);
     list("attr", &plan.metadata);
     for (side, deletions) in plan.deletions.iter() {
-        for deletion in deletions {
-            lines.push(format!("{} delete {}", side.arrow(), plan.path(deletion.path_id)));
+        for path_id in deletions {
+            lines.push(format!("{} delete {}", side.arrow(), plan.path(*path_id)));
         }
     }
     for conflict in &plan.conflicts {

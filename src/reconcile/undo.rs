@@ -57,9 +57,7 @@ impl Touched {
     /// Whether a path itself was touched.
     #[must_use]
     pub fn has(&self, path: &RelPath) -> bool {
-        self.paths.contains(path)
-            || std::iter::successors(Some(path.clone()), RelPath::parent)
-                .any(|above| self.trees.contains(&above))
+        self.paths.contains(path) || path.ancestors().any(|above| self.trees.contains(&above))
     }
 
     /// Whether it, or anything below it, was.
@@ -300,7 +298,7 @@ impl OneSide<'_, '_> {
         self.plan.left.extend(gone);
     }
 
-    /// Removes what is untouched of a tree, in as few pieces as can be. Says whether all went.
+    /// Removes what is untouched of a tree, in as few pieces as can be.
     fn remove(&mut self, top: NodeId, path: RelPath) {
         if !self.touched.has_within(&path) {
             self.steps.push(Step::Remove { path });
@@ -369,7 +367,7 @@ impl OneSide<'_, '_> {
     /// Brings back what nothing has touched of a directory.
     fn bring_apart(&mut self, row: &Change, all: &[(RelPath, KeptVersion)]) {
         for (below, kept) in all {
-            let path = below.components().fold(row.path.clone(), |at, name| at.join(name));
+            let path = row.path.join_path(below);
             let is_dir = kept.entry.kind.is_dir();
             let is_there = self.now(&path).is_some();
             if is_there && is_dir {
@@ -413,7 +411,7 @@ impl OneSide<'_, '_> {
 }
 
 fn within_any(path: &RelPath, tops: &BTreeSet<RelPath>) -> bool {
-    std::iter::successors(Some(path.clone()), RelPath::parent).any(|above| tops.contains(&above))
+    path.ancestors().any(|above| tops.contains(&above))
 }
 
 fn looks_so(before: &Look, entry: &Entry) -> bool {

@@ -152,10 +152,10 @@ pub fn choose<'h>(
         }
         for (path, held) in of_group {
             // what an older moment has stands, and nothing goes below what was no directory
-            let is_below_a_file = path.parent().is_some_and(|parent| {
-                std::iter::successors(Some(parent), RelPath::parent)
-                    .any(|above| chosen.get(&above).is_some_and(|c| !c.kept.entry.kind.is_dir()))
-            });
+            let is_below_a_file = path
+                .ancestors()
+                .skip(1)
+                .any(|above| chosen.get(&above).is_some_and(|c| !c.kept.entry.kind.is_dir()));
             let is_above = !held.kept.entry.kind.is_dir()
                 && chosen
                     .range(path.clone()..)

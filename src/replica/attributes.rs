@@ -178,13 +178,6 @@ impl Acl {
     }
 }
 
-impl Acl {
-    /// Everybody whom it names.
-    pub fn whom(&self) -> impl Iterator<Item = Whom> {
-        self.0.iter().map(|(whom, _)| *whom)
-    }
-}
-
 const ACCESS: &[u8] = b"system.posix_acl_access";
 const DEFAULT: &[u8] = b"system.posix_acl_default";
 

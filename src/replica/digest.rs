@@ -1,5 +1,5 @@
-//! Digests of file contents: SHA-256, or where the other side has no better tool, the checksum and
-//! length of POSIX `cksum`.
+//! Digests of file contents: BLAKE3 or SHA-256, or where the other side has no better tool, the
+//! checksum and length of POSIX `cksum`.
 
 use super::local::look;
 use super::{DigestKind, PathError};

@@ -438,7 +438,7 @@ impl Shelf {
         let mut below = self.below(place);
         below.sort();
         let kept = |below: RelPath| {
-            let at = below.components().fold(place.clone(), |at, name| at.join(name));
+            let at = place.join_path(&below);
             let id = if below.is_root() { top } else { self.tree.find(&at)? };
             let came = self.came.get(&id);
             let version = KeptVersion {

@@ -104,7 +104,7 @@ pub enum Verdict {
 
 impl Content {
     /// Reads the content of `lock`. A bare `PID`, as other tools write it, is a process of
-    /// `instance_id`, the task of this run (8-knowing, "On the disk").
+    /// `instance_id`, the task of this run (spec 8, "On the disk").
     #[must_use]
     pub fn parse(content: &[u8], instance_id: &str) -> Self {
         // what a file holds whose size has reached the disk, and its content has not

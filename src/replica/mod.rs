@@ -185,8 +185,7 @@ impl KeptAt {
 /// A path in a directory of the work directory, from the replica's root.
 #[must_use]
 pub fn in_work_dir(dir: &str, path: &RelPath) -> RelPath {
-    path.components()
-        .fold(RelPath::root().join(WORK_DIR).join(dir.as_bytes()), |at, name| at.join(name))
+    RelPath::root().join(WORK_DIR).join(dir.as_bytes()).join_path(path)
 }
 
 /// The directory in the work directory through which everything goes that is replaced or
@@ -457,7 +456,7 @@ pub struct Unread {
     pub xattr: bool,
 }
 
-/// What has to be on the disk before a baseline claims it (8-knowing, "On the disk").
+/// What has to be on the disk before a baseline claims it (spec 8, "On the disk").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flush {
     /// These alone, each with the directory that holds it; `None`: everything.
@@ -713,7 +712,7 @@ pub trait Replica: Send {
         Ok(())
     }
 
-    /// From now on this word, and no longer the one it was made with, ends what it does.
+    /// Replaces the [`Stop`] that ends its requests.
     fn set_stop(&mut self, stop: &Stop);
 
     /// Runs a command with `sh -c` on the replica's machine.

@@ -325,7 +325,7 @@ impl Connection {
         }
     }
 
-    /// From now on this word, and no longer the one it was opened with, is heard.
+    /// Replaces the [`Stop`] that ends its requests.
     pub fn set_stop(&mut self, stop: &Stop) {
         self.stop = stop.clone();
     }
@@ -471,7 +471,7 @@ impl RemoteReplica {
         Self::with(side, to, &config.remote, ShellOptions::of(config, side), stop, reporter)
     }
 
-    /// The same from what it really needs.
+    /// A replica behind `to`, with the settings that it needs.
     pub fn with(
         side: Side,
         to: &SshLocation,

@@ -150,7 +150,7 @@ impl ShellOptions {
 }
 
 impl ShellReplica {
-    /// The same from what it really needs.
+    /// A replica behind `to`, worked on through one `sh`.
     pub fn with(
         side: Side,
         to: &SshLocation,
@@ -220,15 +220,8 @@ impl ShellReplica {
     }
 
     fn link(&mut self) -> Result<&mut Link, ReplicaError> {
-        if self.link.is_none() {
-            return Err(self.error("it has not been prepared, or its connection is closed"));
-        }
-        self.link.as_mut().ok_or_else(|| ReplicaError {
-            side: self.side,
-            location: self.location.to_string(),
-            what: String::new(),
-            trouble: Trouble::Other,
-        })
+        let unprepared = self.error("it has not been prepared, or its connection is closed");
+        self.link.as_mut().ok_or(unprepared)
     }
 
     /// One request and its whole answer.

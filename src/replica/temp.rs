@@ -2,7 +2,7 @@
 //! "Interruption").
 //!
 //! rsync makes `.NAME.XXXXXX` for files (six letters or digits) and `.NAME.PID` for links
-//! and special files (up to six digits), where NAME loses a leading dot of its own and is
+//! and special files (up to seven digits), where NAME loses a leading dot of its own and is
 //! cut so that the whole stays within 254 bytes. The cut never parts a multi-byte
 //! character: high bytes at its end go. A dot at its end goes too, so that NAME may become
 //! empty. Found out from rsync 3.5.
@@ -32,10 +32,11 @@ fn stem(name: &[u8]) -> Vec<u8> {
 /// What a directory entry's name says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Suffix {
-    /// Letters or digits as chance throws them: hardly anybody's word.
-    Chance,
-    /// One that chance throws as well, but that people write: `.env.backup`, `.log.000001`.
-    Word,
+    /// Mixed letters and digits: only rsync gives such names.
+    Random,
+    /// One sort of letters, or digits: a person may have given the name (`.env.backup`,
+    /// `.log.000001`).
+    MaybeAWord,
 }
 
 /// Whether a directory entry may be what a transfer of `in_flight` (a bare name in the same
@@ -53,7 +54,7 @@ pub fn left_over(entry: &[u8], kind: Kind, in_flight: &[u8]) -> Option<Suffix> {
         Kind::File => suffix.len() == 6 && suffix.iter().all(u8::is_ascii_alphanumeric),
         _ => (1..=7).contains(&suffix.len()) && suffix.iter().all(u8::is_ascii_digit),
     };
-    fits.then(|| if is_word(suffix) { Suffix::Word } else { Suffix::Chance })
+    fits.then(|| if is_word(suffix) { Suffix::MaybeAWord } else { Suffix::Random })
 }
 
 /// Whether all of it, or all behind a first capital, is of one sort: lower case, capitals or
@@ -100,7 +101,7 @@ mod tests {
         }
         let cut = [vec![b'n'; 245], b"\xff\xfe\xfdxx".to_vec()].concat();
         let left = [vec![b'.'], vec![b'n'; 245], b".stviMP".to_vec()].concat();
-        assert_eq!(left_over(&left, Kind::File, &cut), Some(Suffix::Chance));
+        assert_eq!(left_over(&left, Kind::File, &cut), Some(Suffix::Random));
     }
 
     #[test]
@@ -115,7 +116,7 @@ mod tests {
         ] {
             for kind in [Kind::Symlink, Kind::Fifo, Kind::Socket, Kind::BlockDevice] {
                 let got = left_over(left.as_bytes(), kind, name.as_bytes());
-                assert_eq!(got, is.then_some(Suffix::Word), "{left} of {name}");
+                assert_eq!(got, is.then_some(Suffix::MaybeAWord), "{left} of {name}");
             }
         }
     }
@@ -142,13 +143,13 @@ mod tests {
     #[test]
     fn a_suffix_that_somebody_may_have_written_is_told_from_chance() {
         for (suffix, is) in [
-            ("backup", Suffix::Word),
-            ("BACKUP", Suffix::Word),
-            ("Backup", Suffix::Word),
-            ("202411", Suffix::Word),
-            ("bacKup", Suffix::Chance),
-            ("v10000", Suffix::Chance),
-            ("8wcSNc", Suffix::Chance),
+            ("backup", Suffix::MaybeAWord),
+            ("BACKUP", Suffix::MaybeAWord),
+            ("Backup", Suffix::MaybeAWord),
+            ("202411", Suffix::MaybeAWord),
+            ("bacKup", Suffix::Random),
+            ("v10000", Suffix::Random),
+            ("8wcSNc", Suffix::Random),
         ] {
             let got = left_over(format!(".env.{suffix}").as_bytes(), Kind::File, b".env");
             assert_eq!(got, Some(is), "{suffix}");

@@ -27,8 +27,8 @@ impl ToBeMade {
         ToBeMade { side, location, root }
     }
 
-    /// Whether a machine with this user would let owners be set is not known before somebody
-    /// is there: as here.
+    /// What [`Replica::prepare`] would say of it. Whether owners can be set there is not known
+    /// yet: this machine's answer is taken.
     #[must_use]
     pub fn prepared(&self) -> Prepared {
         Prepared {

@@ -156,10 +156,10 @@ pub struct TransferProgress {
 /// What rooms have to say while they work.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// A line for people.
+    /// A line for people. A warning counts against the exit status.
     Message(Level, &'a str),
-    /// A line of any level that does not count against the exit status: what happens after
-    /// that is known.
+    /// A line of any level that does not count against the exit status, for what happens when
+    /// that is known already: mail, notifications.
     Remark(Level, &'a str),
     /// A problem: a line for people, and a point against the exit status.
     Problem(&'a Problem),

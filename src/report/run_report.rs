@@ -4,7 +4,7 @@
 use super::{ConflictLine, Counts, Level, Problem, Reporter, Tally};
 use crate::config::Config;
 use crate::tree::path::escape;
-use crate::tree::{Pair, RelPath, Side};
+use crate::tree::{Pair, RelPath, Side, hex};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -248,9 +248,8 @@ fn add_path(value: &mut Value, path: &RelPath) {
         Ok(_) if path.is_root() => value["path"] = ".".into(),
         Ok(text) => value["path"] = text.into(),
         Err(_) => {
-            let hex = path.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             value["path"] = path.shown().into();
-            value["path_bytes"] = hex.into();
+            value["path_bytes"] = hex(path.as_bytes()).into();
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn transfer_args(
     // -s: no shell over there takes part in splitting arguments
     args.add(&["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
     args.add(&["--no-implied-dirs", "--ignore-missing-args"]);
-    purpose(&mut args, preserve, transfer.purpose);
+    add_purpose(&mut args, transfer.purpose);
     args.add_if(!transfer.lacking.has(NANOSECONDS), NANOSECONDS);
     args.add_if(transfer.is_listed_first, "--no-inc-recursive");
     metadata(&mut args, preserve);
@@ -145,7 +145,7 @@ impl Args {
     }
 }
 
-fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
+fn add_purpose(args: &mut Args, purpose: Purpose) {
     match purpose {
         // -O: a directory is listed to be made or opened; its times are set after its
         // children, and not always to those of the source
@@ -153,15 +153,6 @@ fn purpose(args: &mut Args, preserve: &config::Preserve, purpose: Purpose) {
         // what has appeared there since the scan is not ours to replace: the next run decides
         Purpose::Subtrees => args.add(&["--ignore-existing", "-r"]),
         Purpose::Links => args.add(&["--dirs", "-O"]),
-        Purpose::Metadata => {
-            // -u: what was edited just now is not to be replaced
-            args.add(&["--dirs", "-O"]);
-            // where times are not kept, the receiver's are always the newer ones
-            args.add(&[if preserve.times { "-u" } else { "--size-only" }]);
-            // elsewhere the plan knows already that contents differ: reading every file
-            // once more would tell nothing new
-            args.add_if(preserve.checksum, "--checksum");
-        }
     }
 }
 
@@ -350,33 +341,15 @@ fn is_only_about_links(stderr: &[u8]) -> bool {
 /// The longest path that system calls take, without the final NUL.
 const PATH_MAX: usize = 4095;
 
-/// Why a path cannot be given to rsync as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
-    /// The path itself is too long on one of the sides: it cannot be transferred.
-    #[error("its path is too long for rsync (more than 4095 bytes with the replica's own)")]
-    Path,
-    /// Only the path of its backup would be too long: it needs a backup of our own making
-    /// and a call without `--backup`.
-    #[error("the path of its backup would be too long for rsync")]
-    Backup,
-}
-
-/// Whether rsync can transfer a path, with that backup.
-///
-/// # Errors
-/// See [`Misfit`].
-pub fn fits(path: &RelPath, roots: [&Path; 2], backup: Option<&Backup>) -> Result<(), Misfit> {
+/// Whether the path, and with that backup the path of its backup, is short enough for rsync.
+#[must_use]
+pub fn fits(path: &RelPath, roots: [&Path; 2], backup: Option<&Backup>) -> bool {
     let length = path.as_bytes().len();
-    let below = |dir: &Path| dir.as_os_str().len() + 1 + length;
+    let fits_below = |dir: &Path| dir.as_os_str().len() + 1 + length <= PATH_MAX;
     // listed as "./path"
-    if length + 2 > PATH_MAX || roots.iter().any(|root| below(root) > PATH_MAX) {
-        return Err(Misfit::Path);
-    }
-    if backup.is_some_and(|backup| below(&backup.dir) > PATH_MAX) {
-        return Err(Misfit::Backup);
-    }
-    Ok(())
+    length + 2 <= PATH_MAX
+        && roots.into_iter().all(fits_below)
+        && backup.is_none_or(|backup| fits_below(&backup.dir))
 }
 
 #[cfg(test)]
@@ -393,12 +366,12 @@ mod fit_tests {
         };
         let plain = Backup { dir: "/backup".into() };
         for (path, root, backup, expected) in [
-            (long(4093), "/", None, Ok(())),
-            (long(4094), "/", None, Err(Misfit::Path)),
-            (long(4090), "/dir", None, Ok(())),
-            (long(4091), "/dir", None, Err(Misfit::Path)),
-            (long(4087), "/dir", Some(&plain), Ok(())),
-            (long(4088), "/dir", Some(&plain), Err(Misfit::Backup)),
+            (long(4093), "/", None, true),
+            (long(4094), "/", None, false),
+            (long(4090), "/dir", None, true),
+            (long(4091), "/dir", None, false),
+            (long(4087), "/dir", Some(&plain), true),
+            (long(4088), "/dir", Some(&plain), false),
         ] {
             let length = path.as_bytes().len();
             assert_eq!(

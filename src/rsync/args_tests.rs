@@ -85,7 +85,6 @@ fn every_purpose_has_its_own_rules() {
         (Purpose::Content, "--ignore-times --dirs -O -@-1"),
         (Purpose::Delta, "--ignore-times --dirs -O -@-1"),
         (Purpose::Subtrees, "--ignore-existing -r -@-1"),
-        (Purpose::Metadata, "--dirs -O -u -@-1"),
     ] {
         let mut call = call(purpose, &a, &b);
         let expected = format!("{ALWAYS} {own} --whole-file {LAST} /a/ /");
@@ -121,7 +120,7 @@ type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>
 
 #[test]
 fn every_setting_reaches_rsync() {
-    let cases: [(Change, Purpose, &str); 21] = [
+    let cases: [(Change, Purpose, &str); 20] = [
         (|_, p, _| p.permissions = true, Purpose::Content, " -p "),
         (|_, p, _| p.owner = true, Purpose::Content, " -o "),
         (|_, p, _| p.group = true, Purpose::Content, " -g "),
@@ -131,7 +130,6 @@ fn every_setting_reaches_rsync() {
         (|_, p, _| p.copy_symlinks = true, Purpose::Content, " -L "),
         (|_, p, _| p.keep_dirlinks = true, Purpose::Content, " -k -K "),
         (|_, p, _| p.hardlinks = true, Purpose::Content, " -H "),
-        (|_, p, _| p.checksum = true, Purpose::Metadata, " --checksum "),
         (|s, _, _| s.bandwidth = 99, Purpose::Content, " --bwlimit=99 "),
         (|s, _, _| s.delta_copies_asked = true, Purpose::Delta, " --no-whole-file "),
         (|s, _, _| s.delta_copies_asked = true, Purpose::Content, " --no-whole-file "),

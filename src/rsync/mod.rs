@@ -9,7 +9,7 @@ pub(crate) mod fuzzing;
 pub mod options;
 mod output;
 
-pub use args::{Misfit, fits, visible};
+pub use args::{fits, visible};
 pub use output::{Message, Outcome};
 
 use crate::config;
@@ -71,9 +71,6 @@ pub enum Purpose {
     /// with the times of directories; files may be among them. Only for what does not exist on
     /// the receiver; files that have appeared there meanwhile are left alone.
     Subtrees,
-    /// Content is the same and only metadata differs. (A receiving file that was changed since
-    /// the scan is left alone if it is newer now, and else overwritten, with a backup.)
-    Metadata,
     /// Names of one file of which the receiver has the content already: they are linked, and
     /// nothing is carried over. All names of the file must be listed.
     Links,

@@ -541,7 +541,7 @@ impl Task<'_> {
             let (mut files, mut dirs) = (Vec::new(), Vec::new());
             for id in tree.ids() {
                 let path = tree.path(id);
-                let at = path.components().fold(run.clone(), |at, name| at.join(name));
+                let at = run.join_path(&path);
                 let entry = tree.entry(id).clone();
                 if entry.kind.is_dir() {
                     dirs.push(Op::Remove { path: at, expect: entry });
@@ -631,9 +631,9 @@ impl Finder<'_> {
                     left.size <= source.size && (is_closed || left.mode == source.mode)
                 });
                 match (suffix, is_like_source) {
-                    (Suffix::Chance, true) => Some(Proof::Ours),
-                    (Suffix::Chance, false) | (Suffix::Word, true) => Some(Proof::Doubtful),
-                    (Suffix::Word, false) => None,
+                    (Suffix::Random, true) => Some(Proof::Ours),
+                    (Suffix::Random, false) | (Suffix::MaybeAWord, true) => Some(Proof::Doubtful),
+                    (Suffix::MaybeAWord, false) => None,
                 }
             }
             // All that it says is at its source as well.

@@ -309,10 +309,10 @@ impl Task<'_> {
                         mine.kind == other.kind && (mine.kind.is_dir() || looks_alike(mine, other));
                     alike && same_metadata(mine, other, &preserve)
                 });
-                let is_below = path.parent().is_some_and(|above| {
-                    std::iter::successors(Some(above), RelPath::parent)
-                        .any(|above| found.get(&above).is_some_and(|top| top.is_one_sided()))
-                });
+                let is_below = path
+                    .ancestors()
+                    .skip(1)
+                    .any(|above| found.get(&above).is_some_and(|top| top.is_one_sided()));
                 if !is_same && !is_below {
                     let looks = Pair::from_fn(|of: Side| {
                         if of == side { Some(Look::of(mine)) } else { other.map(Look::of) }
@@ -365,9 +365,7 @@ impl Back {
     }
 
     fn has(&self, path: &RelPath) -> bool {
-        self.paths.contains(path)
-            || std::iter::successors(Some(path.clone()), RelPath::parent)
-                .any(|above| self.trees.contains(&above))
+        self.paths.contains(path) || path.ancestors().any(|above| self.trees.contains(&above))
     }
 }
 
@@ -725,7 +723,7 @@ impl Undoing<'_, '_> {
         let place = place_of(kept);
         for (below, kept) in kept_below(self.shelves, &place).unwrap_or_default() {
             if kept.entry.kind.is_dir() {
-                let path = below.components().fold(to.clone(), |at, name| at.join(name));
+                let path = to.join_path(&below);
                 self.made.insert(path, kept.entry.mtime);
             }
         }

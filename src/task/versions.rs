@@ -231,10 +231,10 @@ impl<'a> Versions<'a> {
         Ok(run.run.began.div_euclid(1000))
     }
 
-    /// Whether the journal reaches back to a moment, in seconds since the epoch.
+    /// Checks that the journal reaches back to a moment, in seconds since the epoch.
     ///
     /// # Errors
-    /// It does not.
+    /// It does not, with what to do instead.
     pub fn knows_of(&self, at: i64) -> Result<(), String> {
         let first = match &self.journal {
             Some(journal) => journal.first_began().map_err(|error| error.to_string())?,
@@ -249,7 +249,7 @@ impl<'a> Versions<'a> {
         }
     }
 
-    /// Whether something of that name is kept or stands anywhere below; for a hint.
+    /// The paths of all kept things that have this name too; for a hint.
     #[must_use]
     pub fn named_like(&self, path: &RelPath) -> Vec<RelPath> {
         let all = RelPath::root();
@@ -269,8 +269,7 @@ impl<'a> Versions<'a> {
         let mut items = vec![put_back(top.kept.place.clone(), top.kept.entry.clone(), to.clone())];
         let shelf = self.shelves[top.side].iter().find(|shelf| shelf.keep == top.kept.keep);
         for below in shelf.map(|shelf| shelf.below(&top.kept.place)).unwrap_or_default() {
-            let under =
-                |at: &RelPath| below.components().fold(at.clone(), |at, name| at.join(name));
+            let under = |at: &RelPath| at.join_path(&below);
             let place = under(&top.kept.place);
             let entry = shelf.and_then(|shelf| Some(shelf.tree.entry(shelf.tree.find(&place)?)));
             items.extend(entry.map(|entry| put_back(place, entry.clone(), under(to))));
@@ -474,8 +473,8 @@ impl<'a> Versions<'a> {
         };
         let below = shelf.below(&top.kept.place);
         let goes = |names: &RelPath| {
-            let at = names.components().fold(to.clone(), |at, name| at.join(name));
-            let place = names.components().fold(top.kept.place.clone(), |at, name| at.join(name));
+            let at = to.join_path(names);
+            let place = top.kept.place.join_path(names);
             all.get(&at).is_some_and(|held| {
                 held.side == top.side && held.kept.keep == top.kept.keep && held.kept.place == place
             })
@@ -901,9 +900,7 @@ impl<'a> Versions<'a> {
             && let Some(Ok(Some(tree))) = found.into_iter().next()
         {
             let ids: Vec<NodeId> = tree.ids().filter(|id| *id != Tree::ROOT).collect();
-            let path = |id: &NodeId| {
-                tree.path(*id).components().fold(private.clone(), |at, name| at.join(name))
-            };
+            let path = |id: &NodeId| private.join_path(&tree.path(*id));
             let remove =
                 |id: &NodeId| Op::Remove { path: path(id), expect: tree.entry(*id).clone() };
             let files: Vec<Op> =
@@ -914,7 +911,7 @@ impl<'a> Versions<'a> {
     }
 
     /// Copies things to a directory of this machine, under their own names; nothing that stands
-    /// there is touched. Says for each path what it is called there.
+    /// there is touched. Returns where the top lies.
     ///
     /// # Errors
     /// Nothing was copied: something of that name is there, or it could not be brought.
@@ -1064,8 +1061,7 @@ fn below(end: End, dir: &RelPath) -> End {
 
 /// Where something that was brought over lies.
 fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
-    let into = private.join(kept.keep.name().as_bytes());
-    kept.place.components().fold(into, |at, name| at.join(name))
+    private.join(kept.keep.name().as_bytes()).join_path(&kept.place)
 }
 
 /// The run that put a version where it is kept, if a row of the journal says so, and when it was

@@ -121,6 +121,22 @@ impl RelPath {
         self.0.rsplit(|b| *b == b'/').next().unwrap_or_default()
     }
 
+    /// A path below this one, given from here.
+    #[must_use]
+    pub fn join_path(&self, below: &RelPath) -> RelPath {
+        match (self.is_root(), below.is_root()) {
+            (_, true) => self.clone(),
+            (true, false) => below.clone(),
+            (false, false) => RelPath([&self.0, &b"/"[..], &below.0].concat().into_boxed_slice()),
+        }
+    }
+
+    /// The path itself, the directory that holds it, and so on up to the root, like
+    /// [`std::path::Path::ancestors`].
+    pub fn ancestors(&self) -> impl Iterator<Item = RelPath> + use<> {
+        std::iter::successors(Some(self.clone()), RelPath::parent)
+    }
+
     /// The directory that holds this path; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<RelPath> {
@@ -353,5 +369,15 @@ mod tests {
             assert_eq!(with_home(Path::new(path), home).as_os_str(), expected, "{path}");
         }
         assert_eq!(with_home(Path::new("~/k"), None), Path::new("~/k"));
+    }
+
+    #[test]
+    fn a_path_below_another_is_put_behind_it() {
+        for (base, below, whole) in
+            [("a/b", "c/d", "a/b/c/d"), ("", "c", "c"), ("a", "", "a"), ("", "", "")]
+        {
+            let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
+            assert_eq!(path(base).join_path(&path(below)), path(whole), "{base} {below}");
+        }
     }
 }

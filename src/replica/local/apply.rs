@@ -259,14 +259,14 @@ impl LocalExecutor<'_> {
     fn place_of_metadata<'p>(&self, path: &'p RelPath) -> Result<Place<'p>, PathError> {
         let place = if self.look.keep_dirlinks && !self.look.copy_symlinks {
             let (dir, name) = super::openat_root::split(path.as_bytes());
-            self.root.following(dir, super::openat_root::HANDLE).map(|dir| Place { dir, name })
+            self.root.following(dir, HANDLE).map(|dir| Place { dir, name })
         } else {
             self.root.place(path)
         };
         place.map_err(|error| self.on_the_way(error))
     }
 
-    /// The same of an open place.
+    /// [`Self::look_again`] in a directory that is open already.
     fn look_in<'p>(
         &self,
         place: Place<'p>,
@@ -298,7 +298,7 @@ impl LocalExecutor<'_> {
             }
             Err(other) => return Err(failed("make the directory")(other)),
         }
-        let flags = super::openat_root::HANDLE;
+        let flags = HANDLE;
         rustix::fs::openat(&place.dir, place.name, flags, Mode::empty())
             .and_then(|dir| set_mode(dir, mode))
             .map_err(failed("set the mode of the new directory"))

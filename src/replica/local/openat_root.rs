@@ -69,7 +69,7 @@ impl Root {
         Root { fd, way }
     }
 
-    /// The same for a directory that stays with its owner.
+    /// As [`Root::below`], for a directory that the caller keeps open.
     ///
     /// # Errors
     /// What the system says.

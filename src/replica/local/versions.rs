@@ -56,7 +56,7 @@ impl Records {
             self.of(work, keep)?.add(&[line]);
         }
         let arrivals = self.of(work, keep)?;
-        let above = std::iter::successors(kept.parent(), RelPath::parent);
+        let above = kept.ancestors().skip(1);
         let above = above.filter_map(|dir| arrivals.get(&dir)).map(|arrival| arrival.at).max();
         Ok((arrivals.get(kept), above))
     }

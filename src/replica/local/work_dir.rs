@@ -12,7 +12,7 @@ use crate::replica::{Access, Flush, Keep, Prepared, ReplicaError, Way};
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound};
 use crate::tree::path::{self, escape};
-use crate::tree::{Kind, RelPath};
+use crate::tree::{Kind, RelPath, hex};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access as Permission, AtFlags, Dir, Mode, OFlags, StatxFlags};
 use rustix::io::{self, Errno};
@@ -261,7 +261,7 @@ impl AsFd for WorkDir {
 pub fn new_identity() -> std::io::Result<Identity> {
     let mut random = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(Identity(random.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(Identity(hex(&random)))
 }
 
 /// Not yet among the flags that rustix knows.
@@ -408,11 +408,8 @@ impl LocalReplica {
             dirs.insert(path.parent().unwrap_or_default());
             for keep in [Keep::Backup, Keep::Deleted] {
                 let kept = RelPath::root().join(WORK_DIR).join(keep.name().as_bytes());
-                let mut at = path.parent();
-                while let Some(dir) = at {
-                    dirs.insert(dir.components().fold(kept.clone(), |at, name| at.join(name)));
-                    at = dir.parent();
-                }
+                let above = path.ancestors().skip(1);
+                dirs.extend(above.map(|dir| kept.join_path(&dir)));
                 dirs.insert(kept);
             }
             match self.flush_one(root, path) {

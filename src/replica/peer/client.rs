@@ -429,7 +429,7 @@ fn owners_in(op: &Op) -> Vec<(Whose, u32)> {
         }
         Op::SetAttributes { change, .. } => {
             let lists = [&change.access, &change.default];
-            lists.into_iter().flatten().flat_map(|list| list.whom()).filter_map(who).collect()
+            lists.into_iter().flatten().flat_map(|list| list.named()).filter_map(who).collect()
         }
         _ => Vec::new(),
     }

@@ -44,7 +44,7 @@ pub type ListingName = [u8; 32];
 /// What the client asks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Give up request `number` and all before it; has no answer of its own.
+    /// Give up the request that has this frame's number, and all before it. Not answered.
     GiveUp,
     /// `prepare`. Answered by [`Response::Prepared`].
     Prepare(Prepare),

@@ -412,7 +412,7 @@ impl<W: Write + Send> Server<'_, W> {
             Request::Attributes(paths) => {
                 let found = self.replica()?.attributes(&paths)?;
                 let lists = found.iter().flatten().flatten().flat_map(|a| [&a.access, &a.default]);
-                let named = lists.flatten().flat_map(|list| list.whom()).filter_map(who).collect();
+                let named = lists.flatten().flat_map(|list| list.named()).filter_map(who).collect();
                 self.tell_names(number, named)?;
                 return self.say_all(number, &found, Response::Attributes);
             }

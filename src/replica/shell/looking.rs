@@ -13,7 +13,7 @@ use crate::replica::{
     Whom, digest,
 };
 use crate::tree::same::is_as_scanned;
-use crate::tree::{Entry, Extra, Kind, RelPath};
+use crate::tree::{Entry, Extra, Kind, RelPath, hex};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 type Looks = Vec<Result<Option<Entry>, PathError>>;
@@ -428,8 +428,7 @@ pub(super) fn further(change: &AttributeChange, name: &[u8]) -> Vec<u8> {
     if !change.set.is_empty() {
         out.extend_from_slice(format!("# file: ./{}\n", quote(name)).as_bytes());
         for (name, value) in &change.set {
-            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-            out.extend_from_slice(format!("{}=0x{hex}\n", quote(name)).as_bytes());
+            out.extend_from_slice(format!("{}=0x{}\n", quote(name), hex(value)).as_bytes());
         }
     }
     out

@@ -2,7 +2,7 @@
 //! `find`, and answers, which are whole or refused. Pure.
 
 use crate::replica::digest::cksum;
-use crate::tree::{Entry, Extra, Kind, RelPath, Stamp, fold_device};
+use crate::tree::{Entry, Extra, Kind, RelPath, Stamp, fold_device, hex};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 
@@ -48,7 +48,6 @@ pub(super) fn split(path: &RelPath) -> (RelPath, &[u8]) {
 }
 
 /// Adds paths as directories behind `>` and the names in them, and the end of the list.
-/// Returns how often a directory begins.
 pub(super) fn paths<'a>(out: &mut Vec<u8>, paths: impl Iterator<Item = &'a RelPath>) {
     let mut here: Option<RelPath> = None;
     for path in paths {
@@ -386,9 +385,7 @@ impl Checker {
     pub fn sum(self, bytes: &[u8]) -> String {
         match self {
             Checker::Cksum => cksum(bytes).replace(' ', "-"),
-            Checker::Sha256 => {
-                Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-            }
+            Checker::Sha256 => hex(&Sha256::digest(bytes)),
         }
     }
 }

@@ -109,7 +109,7 @@ impl Channel {
         Ok((channel, status))
     }
 
-    /// Sends a request with its data (which end in `.`; `None`: the request has no data) and
+    /// Sends a request with its data (which end in `.`; empty if the request has none) and
     /// hands over the answer's bytes as they come. Returns its status. `pieces` are what
     /// the remote shell must know for it; they travel once.
     ///
@@ -223,7 +223,7 @@ impl Channel {
         self.line.travelled
     }
 
-    /// From now on this word, and no longer the one it was opened with, is heard.
+    /// Replaces the [`Stop`] that ends its requests.
     pub fn set_stop(&mut self, stop: &Stop) {
         self.line.set_stop(stop);
     }

@@ -394,7 +394,7 @@ pub(super) fn due(
 ) -> Due {
     let mut due = Due::default();
     for (kept, entry) in entries {
-        let above = std::iter::successors(kept.parent(), RelPath::parent);
+        let above = kept.ancestors().skip(1);
         let above = above.filter_map(|dir| record.get(&dir)).map(|arrival| arrival.at).max();
         match kept_versions::came(entry, record.get(kept), above) {
             Some(came) if kept_versions::is_old(came, now, days) => due.old.push(kept.clone()),

@@ -476,9 +476,8 @@ impl Steps<'_, '_> {
                     .filter(|path_id| !begun(self, side, **path_id))
                     .copied(),
             );
-            not_begun.extend(
-                plan.deletions[side].iter().map(|d| d.path_id).filter(|s| !begun(self, side, *s)),
-            );
+            not_begun
+                .extend(plan.deletions[side].iter().copied().filter(|s| !begun(self, side, *s)));
             for top in &plan.subtrees[side] {
                 if !self.sent_trees[side].contains(top) {
                     self.applied.achieved.fail_below(&plan.delta, *top);

@@ -12,9 +12,7 @@ use crate::reconcile::{Delta, PathId, Plan};
 use crate::replica::{Op, PathError};
 use crate::report::words::counted;
 use crate::report::{Event, Level, Reporter, TransferProgress};
-use crate::rsync::{
-    self, Backup, End, Finished, Misfit, Purpose, RsyncError, Transfer, UnknownOptions,
-};
+use crate::rsync::{self, Backup, End, Finished, Purpose, RsyncError, Transfer, UnknownOptions};
 use crate::threads;
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -48,7 +46,7 @@ const WORTH_A_HOLE: u64 = 1 << 16;
 impl Call {
     /// Whether what the receiver has at these paths makes way.
     pub fn replaces(&self) -> bool {
-        !matches!(self.purpose, Purpose::Subtrees | Purpose::Metadata)
+        self.purpose != Purpose::Subtrees
     }
 }
 
@@ -137,7 +135,7 @@ impl<'a> TransferScheduler<'a> {
     }
 
     /// Whether rsync can take a path, with its backup.
-    pub fn fits(&self, path: &RelPath, side: Side) -> Result<(), Misfit> {
+    pub fn fits(&self, path: &RelPath, side: Side) -> bool {
         let roots = [self.roots.initiator.as_path(), self.roots.target.as_path()];
         rsync::fits(path, roots, Some(&self.backup(side)))
     }
@@ -450,7 +448,7 @@ impl Steps<'_, '_> {
             plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
         let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, path_id: PathId| {
-            steps.is_replaced(path_id, side) && scheduler.fits(&steps.path(path_id), side).is_err()
+            steps.is_replaced(path_id, side) && !scheduler.fits(&steps.path(path_id), side)
         };
         let grouped = self.groups(side, is_odd);
         let links: Vec<PathId> =
@@ -624,7 +622,7 @@ pub fn most() -> usize {
 }
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
-/// paths were given; `None` where one share is as good.
+/// paths were given; empty where one share is as good.
 pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
     let total: usize = weighed.iter().map(|(_, weight)| weight).sum();
     let count = most.min(weighed.len()).min(total / LEAST);

@@ -33,7 +33,7 @@ impl Steps<'_, '_> {
         let is_deleted = |path_id: PathId| plan.verdict(path_id).act == Act::Delete { on: side };
         let tops: Vec<PathId> = plan.deletions[side]
             .iter()
-            .map(|deletion| deletion.path_id)
+            .copied()
             .filter(|path_id| {
                 let parent = plan.delta.parent(*path_id);
                 parent == Delta::ROOT || !is_deleted(parent)
@@ -86,10 +86,10 @@ impl Steps<'_, '_> {
         let plan = self.apply.plan;
         let jobs = plan.deletions[side]
             .iter()
-            .filter_map(|deletion| {
-                let expect = self.scanned(deletion.path_id, side)?.clone();
-                let op = Op::Remove { path: self.path(deletion.path_id), expect };
-                Some(Job { path_id: deletion.path_id, op })
+            .filter_map(|path_id| {
+                let expect = self.scanned(*path_id, side)?.clone();
+                let op = Op::Remove { path: self.path(*path_id), expect };
+                Some(Job { path_id: *path_id, op })
             })
             .collect();
         self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))
@@ -379,7 +379,7 @@ struct Replaced {
 
 impl Replaced {
     fn op(&self, private: &RelPath) -> Op {
-        let replaced = self.path.components().fold(private.clone(), |at, name| at.join(name));
+        let replaced = private.join_path(&self.path);
         Op::Settle { replaced, found: self.found.clone(), fate: self.fate.clone() }
     }
 }

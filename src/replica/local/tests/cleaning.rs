@@ -46,7 +46,7 @@ fn record(sandbox: &Sandbox, keep: Keep) -> Arrivals {
 
 fn note(sandbox: &Sandbox, keep: Keep, kept: &str, at: i64) {
     let line = Line::now(rel(kept), Version::Ordinary, at);
-    work(sandbox).append(keep.record_name(), &added(&[line])).unwrap();
+    work(sandbox).append(keep.record_name(), &added(&[line]), Durable::Now).unwrap();
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn a_directory_that_came_whole_ages_from_its_coming() {
         if from_older {
             std::fs::remove_file(sandbox.kept("deleted.arrivals")).unwrap();
             let text = format!("{later} deleted/d\0");
-            work(&sandbox).append("arrivals", text.as_bytes()).unwrap();
+            work(&sandbox).append("arrivals", text.as_bytes(), Durable::Now).unwrap();
         } else {
             note(&sandbox, Keep::Deleted, "d", later);
         }
@@ -110,7 +110,7 @@ fn a_set_aside_version_is_as_old_as_it_was() {
     let renamed = Arrival { at: now() - 40 * DAY, version: Version::Protected, is_renamed: true };
     std::fs::rename(sandbox.kept("backup/f"), sandbox.kept("backup/f.then")).unwrap();
     let line = Line { kept: rel("f.then"), arrival: renamed };
-    work(&sandbox).append("backup.arrivals", &added(&[line])).unwrap();
+    work(&sandbox).append("backup.arrivals", &added(&[line]), Durable::Now).unwrap();
     assert_eq!(clean_at(&sandbox, 40, now()).entries, 0);
     assert_eq!(clean_at(&sandbox, 39, now()).entries, 1, "its ctime is that of the rename");
 }
