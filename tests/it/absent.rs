@@ -94,6 +94,33 @@ fn a_run_killed_while_a_directory_makes_way_deletes_nothing_of_what_won() {
     });
 }
 
+#[test]
+fn what_cannot_be_noted_before_is_not_begun() {
+    if !cfg!(debug_assertions) {
+        return println!("skipped: a release build has no fault points");
+    }
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f f 1\nf d/moved 2\nf kind 3");
+    assert_eq!(sandbox.quick().run().status, Some(0));
+    sandbox.a.write("f", "edited", 1_700_000_000);
+    sandbox.a.rename("d/moved", "moved");
+    sandbox.a.remove("kind");
+    sandbox.a.make("f kind/below 4");
+    sandbox.b.make("f new 5");
+    let before = [sandbox.a.details(), sandbox.b.details()];
+    let note = sandbox.a.at(".osync_workdir/state/inflight-quicksync_task");
+    let fault = format!("planned:1:mkdir '{}'", note.display());
+    let run = sandbox.quick().env("OSYNC_FAULT", fault).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("nothing was carried out"), "{run}");
+    assert_eq!([sandbox.a.details(), sandbox.b.details()], before, "{run}");
+    fs::remove_dir(note).unwrap();
+    let next = sandbox.quick().run();
+    assert_eq!(next.status, Some(0), "{next}");
+    assert_eq!(sandbox.a.contents(), sandbox.b.contents(), "{next}");
+    assert_eq!(sandbox.b.read("f").unwrap(), b"edited", "{next}");
+}
+
 /// Takes a disk away, and says so if that fails.
 fn pull_out(disk: &Disk) {
     let done = std::process::Command::new("sh").args(["-c", &disk.pull_out()]).status().unwrap();

@@ -19,7 +19,7 @@ use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
 use crate::report::Level;
 use crate::report::words::counted;
 use crate::rsync::UnknownOptions;
-use crate::state::{Inflight, InflightPath, StateStore};
+use crate::state::{Inflight, InflightPath, StateError, StateStore};
 use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -93,6 +93,8 @@ pub struct Applied {
 enum Cut {
     Stopped,
     Lost(ReplicaError),
+    /// What is about to be begun cannot be noted.
+    Unnoted(StateError),
 }
 
 impl From<ReplicaError> for Cut {
@@ -148,9 +150,16 @@ impl Apply<'_> {
         let cut = steps.all().err();
         if let Some(cut) = cut {
             steps.applied.cut_short = true;
-            if let Cut::Lost(error) = cut {
-                let reporter = steps.apply.around.reporter();
-                reporter.problem(Level::Critical, None, None, &error.to_string());
+            let why = match cut {
+                Cut::Stopped => None,
+                Cut::Lost(error) => Some(error.to_string()),
+                Cut::Unnoted(error) => Some(format!(
+                    "{error}; nothing was carried out, because what a run is about to do has to \
+                     be noted before"
+                )),
+            };
+            if let Some(why) = why {
+                steps.apply.around.reporter().problem(Level::Critical, None, None, &why);
             }
             steps.fail_what_was_not_begun();
         }
@@ -173,7 +182,7 @@ impl Apply<'_> {
 
 impl Steps<'_, '_> {
     fn all(&mut self) -> Result<(), Cut> {
-        self.note_in_flight();
+        self.note_in_flight()?;
         self.respell()?;
         let moved = self.places_of_moves();
         self.set_aside(|side, path_id| !moved[side].contains(&path_id))?;

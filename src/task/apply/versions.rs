@@ -413,7 +413,9 @@ fn is_untold_device(found: &Entry, scanned: &Entry) -> bool {
 }
 
 impl Steps<'_, '_> {
-    pub(super) fn note_in_flight(&mut self) {
+    /// What is about to be begun, so that the next run can tell what this one took away, or brought
+    /// over without its content having reached the disk. What cannot be noted is not begun.
+    pub(super) fn note_in_flight(&mut self) -> Result<(), Cut> {
         let plan = self.plan();
         let mut paths = Vec::new();
         // In this order: of what is said twice of a path, the last counts.
@@ -453,9 +455,9 @@ impl Steps<'_, '_> {
             }
         }
         if paths.len() == known {
-            return;
+            return Ok(());
         }
-        self.write_in_flight(paths);
+        self.write_in_flight(paths)
     }
 
     /// What made way, in this run or in an earlier one, and was not replaced: what is missing
@@ -484,37 +486,13 @@ impl Steps<'_, '_> {
         still
     }
 
-    fn write_in_flight(&mut self, paths: Vec<InflightPath>) {
+    fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
         let mut began = self.apply.began;
         if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
             began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
         }
         let mount_sessions = self.apply.mount_sessions.clone();
         let noted = Inflight { began, mount_sessions, paths };
-        if let Err(error) = self.apply.store.set_inflight(&noted) {
-            let text =
-                format!("{error}; if this run is killed, temporary files of rsync may stay behind");
-            self.apply.around.reporter().problem(Level::Warn, None, None, &text);
-            self.let_nothing_make_way();
-        }
-    }
-
-    /// Without a note, a run that is killed between making way and replacing would leave what
-    /// looks like a deletion.
-    fn let_nothing_make_way(&mut self) {
-        let plan = self.apply.plan;
-        let unnoted = PathError::Failed {
-            action: "note in the state directory that it makes way".into(),
-            cause: "see above; it was left alone".to_owned(),
-        };
-        for step in &plan.set_aside {
-            self.fail_to_make_way(step.on, step.path_id, &unnoted);
-        }
-        for (index, step) in plan.moves.iter().enumerate() {
-            if let Some(on) = step.on {
-                self.fail_tree(on, step.to, "cannot follow the move to this name", &unnoted);
-                self.applied.achieved.failed_moves.insert(index);
-            }
-        }
+        self.apply.store.set_inflight(&noted).map_err(Cut::Unnoted)
     }
 }
