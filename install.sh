@@ -347,11 +347,20 @@ tell_of_old_services() {
     done
 }
 
+# Commands with a manual page of their own.
+commands="sync batch check upgrade conflicts plan apply history restore undo status state
+ssh-filter completions"
+
 # Pages that the binary itself prints. One built for another machine cannot.
 install_pages() {
     if "$1" man >"$pages/man" 2>/dev/null; then
         install_file "$pages/man" "$share/man/man1/osync.1" 644
     fi
+    for command in $commands; do
+        if "$1" man "$command" >"$pages/man" 2>/dev/null; then
+            install_file "$pages/man" "$share/man/man1/osync-$command.1" 644
+        fi
+    done
     page=$share/bash-completion/completions/osync
     if "$1" completions bash >"$pages/bash" 2>/dev/null; then
         install_file "$pages/bash" "$page" 644

@@ -2,7 +2,7 @@
 
 use super::history::local;
 use super::kept::{with_looked, with_versions};
-use super::pager::Page;
+use super::pager::{Line, Page, Reader};
 use super::restore::said;
 use super::task_args::{Refused, TaskArgs, replica_path};
 use super::{Effect, state_dir};
@@ -71,8 +71,14 @@ pub fn run(args: &ConflictsArgs, environment: &Environment) -> anyhow::Result<Ex
         Ask::Take(path, taken) => take(&path, taken, &dir, &config)?,
         Ask::Done(paths) => done(&paths, &dir, &config)?,
     };
-    let mut page = Page::open();
-    lines.iter().for_each(|line| page.line(line));
+    let mut page = Page::open(Reader::of_json(args.json));
+    // what is about one conflict stands below its first line
+    let of_conflict = |line: String| match line.starts_with(' ') {
+        true => Line::from(line),
+        false => Line::head(line),
+    };
+    let lines = lines.iter().flat_map(|text| text.split('\n')).map(str::to_owned);
+    lines.map(of_conflict).for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,7 +1,7 @@
 //! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
 
 use super::kept::with_looked;
-use super::pager::Page;
+use super::pager::{Line, Page, Reader, Tone};
 use super::state_dir;
 use super::task_args::{Refused, TaskArgs, replica_path};
 use crate::config::{Config, Environment};
@@ -10,8 +10,8 @@ use crate::replica::Keep;
 use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{
-    Action, Change, Journal, JournalError, KeptPlace, Look, Only, RecordedChange, RecordedRun,
-    Wanted,
+    Action, Change, ConflictState, Journal, JournalError, KeptPlace, Look, Only, RecordedChange,
+    RecordedConflict, RecordedRun, Wanted,
 };
 use crate::tree::{Kind, Pair, RelPath, path::escape};
 use chrono::{DateTime, Local, TimeZone};
@@ -65,13 +65,13 @@ pub fn run(args: &HistoryArgs, environment: &Environment) -> anyhow::Result<Exit
     if !paths.is_empty() {
         lines.extend(kept_versions(&config, &asked).map_err(anyhow::Error::msg)?);
     }
-    let mut page = Page::open();
-    lines.iter().for_each(|line| page.line(line));
+    let mut page = Page::open(Reader::of_json(args.json));
+    lines.into_iter().for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The versions that both sides keep of each path.
-fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<String>, String> {
+fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<Line>, String> {
     with_looked(config, |versions| {
         let mut lines = Vec::new();
         for path in asked.paths {
@@ -79,7 +79,8 @@ fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<String>, Stri
             let groups = reconcile::versions::versions(path, &held);
             if asked.args.json {
                 lines.extend(groups.iter().enumerate().flat_map(|(index, group)| {
-                    group.iter().map(move |held| version_json(index + 1, held, config).to_string())
+                    let json = move |held| version_json(index + 1, held, config).to_string();
+                    group.iter().copied().map(json).map(Line::from)
                 }));
             } else {
                 lines.extend(version_table(path, &groups, config));
@@ -100,18 +101,18 @@ fn kept_until(held: &Held, config: &Config) -> Option<i64> {
     (days > 0).then_some(end.checked_mul(1000)?)
 }
 
-fn version_table(path: &RelPath, groups: &[Vec<&Held>], config: &Config) -> Vec<String> {
+fn version_table(path: &RelPath, groups: &[Vec<&Held>], config: &Config) -> Vec<Line> {
+    let empty = Line::from(String::new());
     if groups.is_empty() {
-        return vec![String::new(), format!("No version of {} is kept.", path.shown())];
+        return vec![empty, format!("No version of {} is kept.", path.shown()).into()];
     }
     let mut lines = vec![
-        String::new(),
-        format!("Kept versions of {} (osync restore --version N):", path.shown()),
-        "    N  KEPT SINCE           SIDE            SIZE  KEPT UNTIL  WHERE".to_owned(),
+        empty,
+        Line::head(format!("Kept versions of {} (osync restore --version N):", path.shown())),
+        Line::head("    N  KEPT SINCE           SIDE            SIZE  KEPT UNTIL  WHERE"),
     ];
-    lines.extend(
-        groups.iter().enumerate().map(|(index, group)| version_line(index + 1, group, config)),
-    );
+    let line = |(index, group): (usize, &Vec<&Held>)| version_line(index + 1, group, config);
+    lines.extend(groups.iter().enumerate().map(line).map(Line::from));
     lines
 }
 
@@ -168,11 +169,11 @@ struct Asked<'a> {
     paths: &'a [RelPath],
 }
 
-fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<String>, JournalError> {
+fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<Line>, JournalError> {
     let args = asked.args;
     let Some(journal) = Journal::read(dir, id)? else {
         let none = format!("no run of task {} is recorded yet", escape(id.as_bytes()));
-        return Ok(if args.json { Vec::new() } else { vec![none] });
+        return Ok(if args.json { Vec::new() } else { vec![none.into()] });
     };
     if !asked.paths.is_empty() {
         let mut lines = Vec::new();
@@ -180,35 +181,71 @@ fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<String>, Jo
             let mut changes = journal.changes_of_path(path)?;
             changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
             changes.truncate(limit(args));
+            let differing = differing(&journal, path)?;
             lines.extend(match args.json {
-                true => json_lines(&changes),
-                false => text_of_path(&changes, path),
+                true => [json_of(&differing), json_lines(&changes)].concat(),
+                false => [text_of(&differing), text_of_path(&changes, path)].concat(),
             });
         }
-        return Ok(lines);
+        return Ok(plain(lines));
     }
     if let Some(number) = args.run {
         let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
         let changes = journal.changes_of_run(number)?;
         return Ok(match (runs.first(), args.json) {
-            (Some(run), true) => [vec![run_json(run).to_string()], json_lines(&changes)].concat(),
+            (Some(run), true) => {
+                plain([vec![run_json(run).to_string()], json_lines(&changes)].concat())
+            }
             (Some(run), false) => text_of_run(run, &changes),
             (None, true) => Vec::new(),
-            (None, false) => vec![format!("there is no run {number} in the journal")],
+            (None, false) => plain(vec![format!("there is no run {number} in the journal")]),
         });
     }
     let only = if args.failed { Only::Failed } else { Only::All };
     let limit = Some(limit(args) as u64);
     let runs = journal.runs(&Wanted { number: None, since: asked.since, only, limit })?;
     if args.json {
-        return Ok(runs.iter().map(|run| run_json(run).to_string()).collect());
+        return Ok(plain(runs.iter().map(|run| run_json(run).to_string()).collect()));
     }
     if runs.is_empty() {
-        return Ok(vec!["no such run".to_owned()]);
+        return Ok(plain(vec!["no such run".to_owned()]));
     }
-    let mut lines = vec!["  RUN  BEGAN                   TOOK  RESULT    WHAT IT DID".to_owned()];
+    let head = "  RUN  BEGAN                   TOOK  RESULT    WHAT IT DID";
+    let mut lines = vec![Line::head(head)];
     lines.extend(runs.iter().map(run_line));
     Ok(lines)
+}
+
+fn plain(lines: Vec<String>) -> Vec<Line> {
+    lines.into_iter().map(Line::from).collect()
+}
+
+/// Where both sides differ since an undo, at a path or below it.
+fn differing(journal: &Journal, path: &RelPath) -> Result<Vec<RecordedConflict>, JournalError> {
+    let mut differing = journal.conflicts(Some(ConflictState::Undone))?;
+    differing.retain(|one| one.decided.path.is_within(path));
+    Ok(differing)
+}
+
+fn text_of(differing: &[RecordedConflict]) -> Vec<String> {
+    let line = |one: &RecordedConflict| {
+        let began = local(one.began, "%Y-%m-%d %H:%M:%S");
+        let path = one.decided.path.shown();
+        format!("{:>5}  {began}  both sides differ since undo: {path}", one.run)
+    };
+    differing.iter().map(line).collect()
+}
+
+fn json_of(differing: &[RecordedConflict]) -> Vec<String> {
+    let line = |one: &RecordedConflict| {
+        json!({
+            "run": one.run,
+            "began": iso(one.began),
+            "path": one.decided.path.shown(),
+            "state": one.state.name(),
+        })
+    };
+    differing.iter().map(|one| line(one).to_string()).collect()
 }
 
 fn limit(args: &HistoryArgs) -> usize {
@@ -226,6 +263,10 @@ pub(super) fn result(status: u8) -> &'static str {
 
 pub(super) fn did(run: &RecordedRun) -> String {
     let done = words::what_was_done(&run.run.counts, run.conflicts);
+    let done = match (done, words::differing(run.differs)) {
+        (Some(done), Some(differing)) => Some(format!("{done}; {differing}")),
+        (done, differing) => done.or(differing),
+    };
     match (run.run.undoes, done) {
         (Some(number), Some(done)) => format!("undid run {number}: {done}"),
         (Some(number), None) => format!("undid run {number}"),
@@ -237,26 +278,34 @@ pub(super) fn did(run: &RecordedRun) -> String {
     }
 }
 
-fn run_line(run: &RecordedRun) -> String {
+fn run_line(run: &RecordedRun) -> Line {
     let took = Duration::from_millis(u64::try_from(run.run.ended - run.run.began).unwrap_or(0));
-    format!(
+    let tone = match run.run.status {
+        0 => Tone::Plain,
+        2 => Tone::Warns,
+        _ => Tone::Fails,
+    };
+    let text = format!(
         "{:>5}  {}  {:>8}  {:<8}  {}",
         run.number,
         local(run.run.began, "%Y-%m-%d %H:%M:%S"),
         words::took(took),
         result(run.run.status),
         did(run)
-    )
+    );
+    Line { text, tone }
 }
 
-fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<String> {
+fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<Line> {
     let began = local(run.run.began, "%Y-%m-%d %H:%M:%S");
     let mut lines = vec![
-        format!("Run {}, {began}: {}", run.number, did(run)),
-        format!("  result: {}; begun by: {}", result(run.run.status), run.run.cause),
+        Line::head(format!("Run {}, {began}: {}", run.number, did(run))),
+        format!("  result: {}; begun by: {}", result(run.run.status), run.run.cause).into(),
     ];
-    lines.extend(run.run.problems.iter().map(|problem| format!("  problem: {problem}")));
-    lines.extend(changes.iter().filter_map(|recorded| change_line(&recorded.change)));
+    let problem = |problem: &String| Line::from(format!("  problem: {problem}"));
+    lines.extend(run.run.problems.iter().map(problem));
+    let change = |recorded: &RecordedChange| change_line(&recorded.change).map(Line::from);
+    lines.extend(changes.iter().filter_map(change));
     lines
 }
 
@@ -316,6 +365,7 @@ fn run_json(run: &RecordedRun) -> Value {
         "cause": run.run.cause,
         "undoes": run.run.undoes,
         "conflicts": run.conflicts,
+        "differs": run.differs,
         "initiator": initiator,
         "target": target,
         "problems": run.run.problems,

@@ -3,6 +3,7 @@
 
 mod batch;
 mod check;
+mod complete;
 pub mod conflicts;
 pub mod history;
 mod kept;
@@ -28,6 +29,7 @@ use anyhow::bail;
 use batch::BatchArgs;
 use check::CheckArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use complete::CompleteArgs;
 use conflicts::ConflictsArgs;
 use history::HistoryArgs;
 use plan::{ApplyArgs, PlanArgs};
@@ -146,7 +148,13 @@ pub enum Command {
         shell: Shell,
     },
     /// Print the manual page, in roff
-    Man,
+    Man {
+        /// A command with a page of its own; none: the page of osync
+        command: Option<String>,
+    },
+    /// What the completion scripts ask for
+    #[command(hide = true, disable_help_flag = true)]
+    Complete(CompleteArgs),
 }
 
 /// Shells that there are completions for.
@@ -205,8 +213,12 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             print(&pages::completions(shell));
             ExitCode::SUCCESS
         }
-        Some(Command::Man) => {
-            print(&pages::manual());
+        Some(Command::Man { command }) => ended(pages::manual(command.as_deref()).map(|page| {
+            print(&page);
+            ExitCode::SUCCESS
+        })),
+        Some(Command::Complete(args)) => {
+            complete::run(&args, environment);
             ExitCode::SUCCESS
         }
         Some(Command::Batch(own)) => ended(batch::run(&own, args, environment)),

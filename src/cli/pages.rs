@@ -1,12 +1,27 @@
 //! The manual page and completions, made from the definitions of the command line.
 
+use super::task_args::Refused;
 use super::{Cli, Shell};
 use clap::CommandFactory;
 
-/// In bash `--flag=value` comes as three words; what clap makes knows only two. And the old name
-/// of the program is completed as the new one.
+/// In bash `--flag=value` comes as three words; what clap makes knows only two. What the journal
+/// knows is asked for. And the old name of the program is completed as the new one.
 const BASH: &str = r#"
+_osync_from_journal() {
+    local cur="$2" found
+    [[ "$cur" == -* ]] && return 1
+    mapfile -t found < <("$1" complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+    (( ${#found[@]} )) || return 1
+    COMPREPLY=("${found[@]}")
+    compopt -o filenames 2>/dev/null
+    [[ ${#found[@]} == 1 && "${found[0]}" == */ ]] && compopt -o nospace 2>/dev/null
+    return 0
+}
+
 _osync_with_values() {
+    case "${COMP_WORDS[1]}" in
+        history|restore|undo|conflicts) _osync_from_journal "$@" && return 0 ;;
+    esac
     local cur="$2" prev="$3"
     if [[ "$cur" == "=" ]]; then
         cur=""
@@ -32,7 +47,7 @@ const FISH_FINDS_IT_EVERYWHERE: &str = r"    or argparse -s (__fish_osync_global
     end
     if set -q argv[1]
 ";
-/// Commands are offered in the first place alone.
+/// Commands are offered in the first place alone; and what the journal knows is asked for.
 const FISH: &str = r#"
 function __fish_osync_needs_task
     set -l cmd (commandline -opc)
@@ -41,8 +56,33 @@ function __fish_osync_needs_task
     or return
     not set -q argv[1]
 end
+complete -c osync -n '__fish_seen_subcommand_from history restore undo conflicts' \
+    -a '(osync complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
 complete -c osync.sh -w osync
 "#;
+
+/// The same for zsh, where the made function is called behind it.
+const ZSH: &str = r#"
+_osync_or_journal() {
+    local found
+    case "${words[2]}" in
+    (history|restore|undo|conflicts)
+        if [[ "${words[CURRENT]}" != -* ]]; then
+            found="$(${words[1]} complete "${(@)words[2,CURRENT]}" 2>/dev/null)"
+            if [[ -n "$found" ]]; then
+                compadd -f -S '' -- "${(@f)found}"
+                return
+            fi
+        fi
+        ;;
+    esac
+    _osync "$@"
+}
+
+"#;
+
+/// When the pages were last looked through: a page without a date is no sound one.
+const PAGE_DATE: &str = "2026-11-30";
 
 /// A completion script.
 #[must_use]
@@ -59,9 +99,11 @@ pub fn completions(shell: Shell) -> String {
     let script = String::from_utf8_lossy(&out).into_owned();
     match shell {
         Shell::Bash => script + BASH,
-        Shell::Zsh => script
-            .replace("#compdef osync\n", "#compdef osync osync.sh\n")
-            .replace("compdef _osync osync\n", "compdef _osync osync osync.sh\n"),
+        Shell::Zsh => with_journal_in_zsh(
+            &script
+                .replace("#compdef osync\n", "#compdef osync osync.sh\n")
+                .replace("compdef _osync osync\n", "compdef _osync_or_journal osync osync.sh\n"),
+        ),
         Shell::Fish => {
             script
                 .replace(FISH_FINDS_THE_COMMAND, FISH_FINDS_IT_EVERYWHERE)
@@ -69,6 +111,13 @@ pub fn completions(shell: Shell) -> String {
                 + FISH
         }
     }
+}
+
+/// The script ends with a call of its function, or its registration.
+fn with_journal_in_zsh(script: &str) -> String {
+    let end = "if [ \"$funcstack[1]\" = \"_osync\" ]; then\n    _osync \"$@\"\n";
+    let instead = end.replace("    _osync ", "    _osync_or_journal ");
+    script.replace(end, &format!("{ZSH}{instead}"))
 }
 
 /// A command with only what people type: the generators show what is hidden, too.
@@ -89,11 +138,29 @@ fn offered(command: &clap::Command) -> clap::Command {
         .subcommands(commands)
 }
 
-/// The manual page, in roff.
-#[must_use]
-pub fn manual() -> String {
+/// The manual page of osync, or of one of its commands, in roff.
+///
+/// # Errors
+/// There is no such command.
+pub fn manual(command: Option<&str>) -> anyhow::Result<String> {
+    let mut cli = Cli::command();
+    let page = match command {
+        None => cli,
+        Some(name) => {
+            // only then commands know that they are called osync-NAME
+            cli.build();
+            let named = cli.find_subcommand(name).filter(|command| !command.is_hide_set());
+            let unknown = || Refused::Usage(format!("there is no command '{name}'"));
+            named.ok_or_else(unknown)?.clone().version(env!("CARGO_PKG_VERSION"))
+        }
+    };
     let mut out = Vec::new();
-    // Writing to memory does not fail.
-    drop(clap_mangen::Man::new(Cli::command()).render(&mut out));
-    String::from_utf8_lossy(&out).into_owned()
+    let title = page.get_display_name().unwrap_or("osync").to_owned();
+    clap_mangen::Man::new(page)
+        .title(title)
+        .date(PAGE_DATE)
+        .source(concat!("osync ", env!("CARGO_PKG_VERSION")))
+        .manual("osync")
+        .render(&mut out)?;
+    Ok(String::from_utf8_lossy(&out).into_owned())
 }

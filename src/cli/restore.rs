@@ -2,6 +2,7 @@
 
 use super::history::{iso, local, moment};
 use super::kept::with_versions;
+use super::pager::{Page, Reader};
 use super::task_args::{Refused, TaskArgs, replica_path};
 use super::{ERROR, Effect, complain};
 use crate::config::Environment;
@@ -94,7 +95,9 @@ pub fn run(args: &RestoreArgs, environment: &Environment) -> anyhow::Result<Exit
     let effect = Effect::of(&config);
     let done = with_versions(&config, |versions| restore(versions, &paths, asked, effect, args));
     let lines = done.map_err(anyhow::Error::msg)?;
-    lines.said.iter().for_each(|line| super::print(&format!("{line}\n")));
+    let mut page = Page::open(Reader::of_json(args.json));
+    lines.said.into_iter().for_each(|line| page.line(line));
+    drop(page);
     lines.failed.iter().for_each(|line| complain(line));
     Ok(if lines.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
 }

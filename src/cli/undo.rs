@@ -1,9 +1,10 @@
 //! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
 
+use super::Effect;
 use super::history::{change_json, change_line};
+use super::pager::{Page, Reader};
 use super::sync::run_once;
 use super::task_args::{Refused, TaskArgs};
-use super::{Effect, print};
 use crate::config::Environment;
 use crate::report::words;
 use crate::task::intent::Intent;
@@ -62,7 +63,8 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
     if let Some(undone) = &outcome.undone {
         let effect = Effect::of(&config);
         let told = if args.json { as_json(undone, effect) } else { told(undone, effect) };
-        told.iter().for_each(|line| print(&format!("{line}\n")));
+        let mut page = Page::open(Reader::of_json(args.json));
+        told.into_iter().for_each(|line| page.line(line));
     }
     Ok(ExitCode::from(outcome.status))
 }

@@ -242,7 +242,10 @@ impl OneSide<'_, '_> {
 
     fn moved(&mut self, row: &Change) {
         let Some(other) = &row.other else { return };
-        if self.facts.touched.has_within(&row.path) || self.facts.touched.has_within(other) {
+        if self.facts.touched.has_within(&row.path)
+            || self.facts.touched.has_within(other)
+            || self.has_lost_its_directory(other)
+        {
             return self.leave(&row.path);
         }
         let (path, other) = (row.path.clone(), other.clone());
@@ -329,6 +332,9 @@ impl OneSide<'_, '_> {
         if is_with_another {
             return;
         }
+        if self.has_lost_its_directory(&row.path) {
+            return self.leave(&row.path);
+        }
         let is_there = self.now(&row.path).is_some() && !self.is_moved_away(&row.path);
         if self.touched.has(&row.path) || (is_there && !within_any(&row.path, &self.replaced)) {
             let is_dir = |look: &Look| look.kind.is_dir();
@@ -355,6 +361,14 @@ impl OneSide<'_, '_> {
         let Some((_, kept)) = all.into_iter().next() else { return };
         self.restored.push(place);
         self.steps.push(Step::Bring { path: row.path.clone(), kept, below: below as u64 });
+    }
+
+    /// Whether somebody took away, since the run, a directory in which a path would stand.
+    fn has_lost_its_directory(&self, path: &RelPath) -> bool {
+        let tree = &self.facts.trees[self.side];
+        let is_dir = |at: &RelPath| self.now(at).is_some_and(|id| tree.entry(id).kind.is_dir());
+        std::iter::successors(path.parent(), RelPath::parent)
+            .any(|above| !above.is_root() && self.facts.touched.has(&above) && !is_dir(&above))
     }
 
     /// Whether what is there gets another name by this.

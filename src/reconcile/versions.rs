@@ -66,7 +66,7 @@ pub enum NoVersion {
     #[error("no version of it is kept")]
     None,
     /// There are fewer.
-    #[error("there is no version {asked}; {has} are kept (osync history shows them)")]
+    #[error("there is no version {asked}; kept: {has} (osync history shows them)")]
     Fewer {
         /// The number asked for.
         asked: u64,

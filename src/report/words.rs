@@ -103,6 +103,13 @@ pub fn what_was_done(counts: &Pair<Counts>, conflicts: u64) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
+/// At how many paths both sides differ since an undo; `None` if at none.
+#[must_use]
+pub fn differing(paths: u64) -> Option<String> {
+    let verb = if paths == 1 { "differs" } else { "differ" };
+    (paths > 0).then(|| format!("{} {verb} since undo", counted(paths, "path")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

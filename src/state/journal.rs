@@ -239,6 +239,8 @@ impl Renamed {
 /// What is written down of a run beside the run itself.
 #[derive(Debug, Default)]
 pub struct Done {
+    /// The number that the run was given in both replicas; `None`: it recorded nothing there.
+    pub number: Option<u64>,
     /// One row for each change.
     pub changes: Vec<Change>,
     /// Conflicts that were decided.
@@ -421,6 +423,8 @@ pub struct RecordedRun {
     pub run: Run,
     /// How many conflicts it decided.
     pub conflicts: u64,
+    /// At how many paths both sides differ since, because it was an undo.
+    pub differs: u64,
 }
 
 /// A change with the run that made it.
@@ -434,6 +438,15 @@ pub struct RecordedChange {
     pub ended: i64,
     /// What it did.
     pub change: Change,
+}
+
+/// What waits for somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// Open conflicts.
+    pub conflicts: u64,
+    /// Paths that differ since an undo.
+    pub differences: u64,
 }
 
 /// A conflict with the run that decided it.
@@ -605,8 +618,9 @@ impl Journal {
         let mut write = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute(
-                "INSERT INTO runs (began, ended, status, cause, undoes, counts, problems)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO runs (number, began, ended, status, cause, undoes, counts, problems)
+                 VALUES (max(?8, (SELECT coalesce(max(number), 0) + 1 FROM runs)),
+                         ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     run.began,
                     run.ended,
@@ -615,6 +629,7 @@ impl Journal {
                     run.undoes,
                     json(&[run.counts.initiator, run.counts.target]),
                     json(&run.problems),
+                    done.number.and_then(|number| i64::try_from(number).ok()).unwrap_or(1),
                 ],
             )?;
             let number = tx.last_insert_rowid();
@@ -732,7 +747,8 @@ impl Journal {
         let failed = i64::from(wanted.only == Only::Failed);
         let query = "SELECT number, began, ended, status, cause, undoes, counts, problems,
                             (SELECT count(*) FROM conflicts
-                             WHERE run = number AND reason <> 'differs since undo')
+                             WHERE run = number AND reason <> 'differs since undo'),
+                            (SELECT count(*) FROM conflicts WHERE run = number AND state = 4)
                      FROM runs
                      WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
                        AND (?3 = 0 OR status <> 0)
@@ -753,6 +769,7 @@ impl Journal {
                     problems: serde_json::from_str(&problems).unwrap_or_default(),
                 },
                 conflicts: unsigned(row.get(8)?),
+                differs: unsigned(row.get(9)?),
             })
         })
     }
@@ -819,14 +836,33 @@ impl Journal {
         Ok(found)
     }
 
-    /// How many conflicts wait for a decision.
+    /// Paths that something happened to, new names and old ones, whose bytes begin so.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn open_conflicts(&self) -> Result<u64, JournalError> {
-        let query = "SELECT count(*) FROM conflicts WHERE state = 0";
-        let count = self.db.query_row(query, [], |row| row.get(0));
-        count.map(unsigned).map_err(|e| self.error(e))
+    pub fn paths_with(&self, begin: &[u8], limit: usize) -> Result<Vec<RelPath>, JournalError> {
+        // no path is longer, and no byte higher
+        let end = [begin, &[0xff; 4096]].concat();
+        let query = "SELECT path FROM changes WHERE path >= ?1 AND path <= ?2
+                     UNION SELECT other FROM changes WHERE other >= ?1 AND other <= ?2
+                     LIMIT ?3";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let found = self.rows(query, params![begin, end, limit], |row| path_at(row, 0))?;
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// How much waits for a decision.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn waiting(&self) -> Result<Waiting, JournalError> {
+        let query =
+            "SELECT count(CASE state WHEN 0 THEN 1 END), count(CASE state WHEN 4 THEN 1 END)
+                     FROM conflicts WHERE state IN (0, 4)";
+        let counts = self.db.query_row(query, [], |row| {
+            Ok(Waiting { conflicts: unsigned(row.get(0)?), differences: unsigned(row.get(1)?) })
+        });
+        counts.map_err(|e| self.error(e))
     }
 
     /// Conflicts in a state, or all of them, the newest first.
@@ -1297,7 +1333,7 @@ mod tests {
         let done = done(changes.clone(), std::slice::from_ref(&decided));
         let number = journal.record(&run(100), &done, None).unwrap();
         let runs = journal.runs(&Wanted::default()).unwrap();
-        assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1 }]);
+        assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1, differs: 0 }]);
         let of_run = journal.changes_of_run(number).unwrap();
         let found: Vec<Change> = of_run.into_iter().map(|recorded| recorded.change).collect();
         assert_eq!(found, changes);
@@ -1306,6 +1342,18 @@ mod tests {
         let open = journal.conflicts(Some(ConflictState::Open)).unwrap();
         assert_eq!(open.len(), 1);
         assert_eq!(open[0].decided, decided);
+    }
+
+    #[test]
+    fn a_run_has_the_number_that_both_replicas_know_it_by_and_none_has_it_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let given = |number| Done { number, ..done([change(path("a"), Action::Deleted)], &[]) };
+        let mut record = |number| journal.record(&run(1), &given(number), None).unwrap();
+        assert_eq!(
+            [record(Some(7)), record(None), record(Some(8)), record(Some(20))],
+            [7, 8, 9, 20]
+        );
     }
 
     #[test]

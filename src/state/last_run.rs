@@ -41,6 +41,8 @@ pub struct LastRun {
     /// How many conflicts were open when it ended. Later on only fewer can be: new ones come
     /// with runs. None: not known.
     pub open_conflicts: Option<u64>,
+    /// At how many paths both sides differed since an undo, likewise.
+    pub differences: Option<u64>,
     /// Bytes of what the initiator and the target keep in `backup/` and `deleted/`, as far as it
     /// is known.
     pub kept: [Option<u64>; 2],
@@ -65,6 +67,7 @@ impl LastRun {
             (true, since) => (since, before.failed_runs + 1),
         };
         self.open_conflicts = self.open_conflicts.or(before.open_conflicts);
+        self.differences = self.differences.or(before.differences);
         for (kept, before) in self.kept.iter_mut().zip(before.kept) {
             *kept = kept.or(before);
         }

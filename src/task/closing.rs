@@ -501,6 +501,8 @@ pub struct Outcome {
     pub complete: bool,
     /// How far it came.
     pub reach: Reach,
+    /// The number that it has in both replicas; `None`: it recorded nothing.
+    pub number: Option<u64>,
     /// How many files were compared: those of the side that has more.
     pub files: u64,
     /// It was skipped, because another run holds a lock.
@@ -539,6 +541,7 @@ impl Outcome {
             done: None,
             work: None,
             undone: None,
+            number: None,
             compared: 0,
             kept: Pair::default(),
             baseline: None,

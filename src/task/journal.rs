@@ -14,6 +14,7 @@ use crate::report::{Level, words};
 use crate::state::StateStore;
 use crate::state::journal::{
     Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt, Renamed, Run,
+    Waiting,
 };
 use crate::state::last_run::LastRun;
 use crate::tree::same::is_same_inode;
@@ -34,7 +35,7 @@ pub(super) struct Noted {
     /// What was noted of the runs before it.
     pub(super) before: Option<LastRun>,
     ended: SystemTime,
-    open_conflicts: Option<u64>,
+    waiting: Option<Waiting>,
     status: Option<u8>,
 }
 
@@ -259,17 +260,18 @@ impl Task<'_> {
         let done = self.outcome.done.take().or_else(|| self.done_nothing())?;
         let store = self.open_store().ok()?;
         let ended = SystemTime::now();
+        let done = Done { number: self.outcome.number, ..done };
         let is_idle = done.changes.is_empty() && done.decided.is_empty();
-        let mut open_conflicts = None;
+        let mut waiting = None;
         if !is_idle || self.status() == super::closing::ERROR {
-            open_conflicts = self.record_run(&store, done, ended);
+            waiting = self.record_run(&store, done, ended);
             fault::point("journal written");
         }
         let before = match &self.lent.earlier {
             Some(earlier) => earlier.before.clone(),
             None => store.last_run().unwrap_or_default(),
         };
-        let mut noted = Noted { store, before, ended, open_conflicts, status: None };
+        let mut noted = Noted { store, before, ended, waiting, status: None };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
     }
@@ -302,7 +304,8 @@ impl Task<'_> {
             problems: tally.problems.iter().take(NOTED).map(ToString::to_string).collect(),
             problem_count: tally.total(),
             failed_paths: paths.len() as u64,
-            open_conflicts: noted.open_conflicts,
+            open_conflicts: noted.waiting.map(|waiting| waiting.conflicts),
+            differences: noted.waiting.map(|waiting| waiting.differences),
             kept: [initiator, target],
             ..LastRun::default()
         };
@@ -311,8 +314,8 @@ impl Task<'_> {
         }
     }
 
-    /// Writes the run's rows; says how many conflicts are open since, if that is known.
-    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) -> Option<u64> {
+    /// Writes the run's rows; says what waits for somebody since, if that is known.
+    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) -> Option<Waiting> {
         let tally = self.around.log.tally();
         let run = Run {
             began: millis(self.outcome.started),
@@ -330,15 +333,29 @@ impl Task<'_> {
                 if let Some(note) = note {
                     self.around.reporter().problem(Level::Warn, None, None, &note);
                 }
-                journal.record(&run, &done, forget_before)?;
+                let number = journal.record(&run, &done, forget_before)?;
+                self.count_on(store, number);
                 self.expire_conflicts(&journal, ended)?;
-                journal.open_conflicts()
+                journal.waiting()
             });
         recorded
             .map_err(|error| {
                 self.tell_unwritten(&format!("{error}; the run is not to be looked up"));
             })
             .ok()
+    }
+
+    /// The journal and both replicas number runs in one sequence: what a run that recorded
+    /// nothing in them is called in the journal, the next one is not called there.
+    fn count_on(&self, store: &StateStore, number: i64) {
+        let number = u64::try_from(number).unwrap_or(0);
+        let is_behind = |given: Option<u64>| given.is_some_and(|given| given < number);
+        // the number of a first run is what tells that nothing was recorded before it
+        if matches!((store.run_given(), store.first_run_given()), (Ok(given), Ok(None)) if is_behind(given))
+            && let Err(error) = store.set_run_given(number)
+        {
+            self.tell_unwritten(&error.to_string());
+        }
     }
 
     /// Conflicts whose loser has been kept long enough are no longer open.

@@ -310,6 +310,7 @@ impl Task<'_> {
         identities: &Pair<Option<Identity>>,
     ) -> Result<Option<u64>, Halt> {
         let number = self.last_run + 1;
+        self.outcome.number = Some(number);
         if before == Origin::Nothing {
             store.set_first_run_given(number)?;
         } else {

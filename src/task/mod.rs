@@ -500,7 +500,10 @@ impl Task<'_> {
             found => found?,
         };
         // Not before it is known that this is the right place for state files.
-        self.note_action(&store, Action::ReplicaTree)?;
+        if matches!(self.intent, Intent::Synchronise) {
+            // a plan or an undo may yet be refused, and then nothing was begun
+            self.note_action(&store, Action::ReplicaTree)?;
+        }
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
         let (mut trees, spelled) = self.agree_on_spelling(trees, &loaded.baseline)?;

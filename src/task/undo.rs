@@ -21,9 +21,9 @@ use crate::replica::{
 use crate::report::Level;
 use crate::report::words::counted;
 use crate::state::journal::{Action, Change, Differs, Done, Journal, KeptPlace, Look, Renamed};
-use crate::state::{Inflight, InflightPath, Part, RunLists, StateStore};
+use crate::state::{Baseline, Inflight, InflightPath, Part, RunLists, StateStore};
 use crate::tree::same::{Inodes, looks_alike};
-use crate::tree::{Entry, Kind, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many operations go to a replica at once.
@@ -86,6 +86,7 @@ impl Task<'_> {
         later.iter().for_each(|change| touched.add_change(change));
         let fresh = self.plan(trees, &history.loaded.baseline, store)?;
         self.add_changed(&fresh, trees, &mut touched);
+        self.add_changed_alike(&history.loaded.baseline, trees, &mut touched)?;
         let kept = |side: Side, place: &KeptPlace| kept_below(&shelves[side], place);
         let facts = Facts { trees, touched: &touched, kept: &kept };
         let plan = plan(&rows, &facts);
@@ -175,6 +176,40 @@ impl Task<'_> {
                 touched.add(fresh.path(path_id));
             }
         }
+    }
+
+    /// Notes what was changed on both sides in the same way: to a run, that is in step.
+    fn add_changed_alike(
+        &self,
+        baseline: &Baseline,
+        trees: &Pair<Tree>,
+        touched: &mut Touched,
+    ) -> Result<(), Halt> {
+        let preserve = self.compared();
+        // what another inode means was told with the plan
+        let by =
+            Measure { listed_at: Stamp::UNKNOWN, preserve: &preserve, inodes: Inodes::Meaningless };
+        let mut known: Pair<BTreeSet<NodeId>> = Pair::default();
+        let is_present = |side: Side, id: &NodeId| trees[side].standing(*id) == Standing::Present;
+        for record in baseline.records() {
+            let (path, record) = record.map_err(|error| Halt::state(&error))?;
+            for side in Side::BOTH {
+                let found = trees[side].find(&path).filter(|id| is_present(side, id));
+                known[side].extend(found);
+                let now = found.map(|id| trees[side].entry(id));
+                let since = change(now, &record.was[side], by);
+                if !matches!(since, Some(Since::Absent | Since::Unchanged)) {
+                    touched.add(path.clone());
+                }
+            }
+        }
+        for side in Side::BOTH {
+            let ids = trees[side].ids().filter(|id| *id != Tree::ROOT && is_present(side, id));
+            for new in ids.filter(|id| !known[side].contains(id)) {
+                touched.add(trees[side].path(new));
+            }
+        }
+        Ok(())
     }
 
     /// What cannot be put back is named before anything is done.
@@ -298,7 +333,7 @@ impl Task<'_> {
         for side in Side::BOTH {
             for id in trees[side].ids().filter(|id| *id != Tree::ROOT) {
                 let path = trees[side].path(id);
-                if !back.has(&path) || trees[side].standing(id) != crate::tree::Standing::Present {
+                if !back.has(&path) || trees[side].standing(id) != Standing::Present {
                     continue;
                 }
                 let mine = trees[side].entry(id);

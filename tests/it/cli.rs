@@ -205,15 +205,86 @@ fn man_page_and_completions_name_every_flag() {
             assert!(text.contains(flag), "{args:?} {flag}");
         }
     }
+    let unknown = sandbox.osync().args(["man", "serve"]).run();
+    assert_eq!(unknown.status, Some(128), "{unknown}");
     let bash = sandbox.osync().args(["completions", "bash"]).run().stdout;
     std::fs::write(sandbox.path("c.bash"), bash).unwrap();
     let checked = sandbox.program("bash").args(["-n", "c.bash"]).run();
     assert_eq!(checked.status, Some(0), "{checked}");
 }
 
+#[test]
+fn every_command_has_a_manual_page_that_the_installer_installs() {
+    let sandbox = Sandbox::new();
+    let cli = <osync::testing::cli::Cli as clap::CommandFactory>::command();
+    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
+    let mut commands: Vec<&str> = shown.map(clap::Command::get_name).collect();
+    commands.retain(|name| *name != "man");
+    for name in &commands {
+        let page = sandbox.osync().args(["man", name]).run();
+        assert_eq!(page.status, Some(0), "{page}");
+        assert!(page.stdout.contains(&format!("osync-{name}").replace('-', "\\-")), "{page}");
+        if std::process::Command::new("mandoc").arg("-V").output().is_ok() {
+            std::fs::write(sandbox.path("page.1"), &page.stdout).unwrap();
+            let lint = sandbox.program("mandoc").args(["-T", "lint", "-W", "warning", "page.1"]);
+            let lint = lint.run();
+            assert_eq!(lint.stdout, "", "{name}: {lint}");
+        }
+    }
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = std::fs::read_to_string(root.join("install.sh")).unwrap();
+    let list = script.split("\ncommands=\"").nth(1).unwrap().split('"').next().unwrap();
+    let mut installed: Vec<&str> = list.split_whitespace().collect();
+    installed.sort_unstable();
+    commands.sort_unstable();
+    assert_eq!(installed, commands);
+}
+
+#[test]
+fn the_shells_complete_paths_and_runs_from_the_journal() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("d let\nf let/bank.odt 1\nf let/my\\sletter 1\nf gone 1\nf x x");
+    let config = sandbox.config("t.conf", "");
+    let config = config.to_str().unwrap();
+    let run = || assert_eq!(sandbox.osync().arg(config).run().status, Some(0));
+    run();
+    a.remove("gone");
+    b.write("let/bank.odt", "22", 1_600_000_000);
+    a.write("x", "1", 1_600_000_000);
+    b.write("x", "22", 1_600_000_001);
+    run();
+    let offered = |words: &[&str]| offered_by_bash(&sandbox, &[&["osync"], words].concat());
+    let listed = |words: &[&str]| offered(words).join(" ");
+    assert_eq!(listed(&["history", config, "l"]), "let/");
+    assert_eq!(listed(&["restore", config, "let/"]), "let/bank.odt let/my letter");
+    assert_eq!(listed(&["restore", config, "let/my\\ l"]), "let/my letter");
+    assert_eq!(listed(&["restore", config, "g"]), "gone");
+    assert_eq!(listed(&["undo", config, ""]), "1 2");
+    assert_eq!(listed(&["history", config, "--run", ""]), "1 2");
+    assert_eq!(listed(&["conflicts", config, "t"]), "take");
+    assert_eq!(listed(&["conflicts", config, "take", ""]), "x");
+    assert_eq!(listed(&["conflicts", config, "take", "x", "b"]), "both");
+    let root = a.root.to_str().unwrap();
+    let quick = ["history", "--initiator", root, "--target", b.root.to_str().unwrap()];
+    assert_eq!(listed(&[&quick[..], &["--f"]].concat()), "--failed", "flags as ever");
+    if std::process::Command::new("fish").arg("--version").output().is_ok() {
+        let text = sandbox.osync().args(["completions", "fish"]).run().stdout;
+        std::fs::write(sandbox.path("s"), text).unwrap();
+        let bin = std::path::Path::new(env!("CARGO_BIN_EXE_osync")).parent().unwrap();
+        let script = format!(
+            "set -x PATH {} $PATH; source ./s; complete -C 'osync history {config} l'",
+            bin.display()
+        );
+        let run = sandbox.program("fish").args(["-c", &script]).run();
+        assert!(run.stdout.lines().any(|line| line.starts_with("let/")), "{run}");
+    }
+}
+
 /// What bash offers for a command line, word by word as bash splits it.
 fn offered_by_bash(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
     let script = r#"
+        PATH="${OSYNC%/*}:$PATH"
         source <("$OSYNC" completions bash)
         how=$(complete -p "$1")
         function=${how#*-F } function=${function%% *}

@@ -1,6 +1,6 @@
 //! The journal and `osync history` (spec 9).
 
-use crate::support::sandbox::{Outcome, Sandbox, fine};
+use crate::support::sandbox::{Outcome, Replica, Sandbox, fine};
 use std::fs;
 use std::path::PathBuf;
 
@@ -220,4 +220,34 @@ fn a_row_names_the_place_where_its_version_is_kept_also_when_that_gets_another_n
     fine(&sandbox.quick().env("CONFLICT_BACKUP_MULTIPLE", "yes").run());
     let places = kept("one");
     assert_eq!(sandbox.b.read(&places[0]), Some(b"target second".to_vec()), "{places:?}");
+}
+
+#[test]
+fn a_run_has_the_same_number_in_the_journal_and_in_both_replicas() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    let newest = || {
+        let run = sandbox.osync().arg("history").arg("--json").arg("--initiator").arg(&a.root);
+        let run = run.arg("--target").arg(&b.root).run();
+        let line: serde_json::Value =
+            serde_json::from_str(run.stdout.lines().next().unwrap()).unwrap();
+        line["run"].as_u64().unwrap()
+    };
+    let of = |replica: &Replica| {
+        let text = String::from_utf8(replica.read(".osync_workdir/identity").unwrap()).unwrap();
+        let last = text.lines().last().unwrap().rsplit(' ').next().unwrap();
+        last.parse::<u64>().unwrap()
+    };
+    for turn in 1..4_u64 {
+        a.write("f", &turn.to_string(), 1_600_000_000 + i64::try_from(turn).unwrap());
+        fine(&sandbox.sync(&[]));
+        assert_eq!([newest(), of(a), of(b)], [newest(); 3], "{turn}");
+        // a run that fails has a number of its own
+        let before = newest();
+        let moved = sandbox.path("elsewhere");
+        std::fs::rename(&b.root, &moved).unwrap();
+        assert_eq!(sandbox.sync(&[]).status, Some(1));
+        std::fs::rename(&moved, &b.root).unwrap();
+        assert_eq!([newest(), of(a)], [before + 1, before], "{turn}");
+    }
 }

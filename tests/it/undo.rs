@@ -379,12 +379,20 @@ fn a_difference_after_an_undo_is_listed_until_somebody_changes_something() {
         lines.map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(listed(), ["one", "three"]);
+    let runs = command(&sandbox, None, "history").run();
+    assert!(runs.stdout.contains("2 paths differ since undo"), "{runs}");
+    let one = command(&sandbox, None, "history").arg("one").run();
+    assert!(one.stdout.contains("both sides differ since undo: one"), "{one}");
+    let config = sandbox.config("t.conf", "INSTANCE_ID=quicksync_task\n");
+    let status = || sandbox.osync().arg("status").arg(&config).run();
+    assert!(status().stdout.contains("2 paths differ since undo"), "{}", status());
     b.write("one", "edited", 1_500_000_000);
     a.write("three", "4", 1_700_000_000);
     fine(&sandbox.sync(&[]));
     assert_eq!(a.read("one"), Some(b"edited".to_vec()), "a later edit goes over");
     assert_eq!(b.read("three"), Some(b"4".to_vec()));
     assert_eq!(listed(), [""; 0]);
+    assert!(!status().stdout.contains("since undo"), "{}", status());
 }
 
 #[test]
@@ -557,4 +565,42 @@ fn a_link_whose_time_alone_went_over_gets_its_time_back() {
         fine(&sandbox.sync(&[]));
         assert_eq!(both([a, b]), *expected, "{turn}");
     }
+}
+
+#[test]
+fn what_both_sides_got_alike_since_a_run_is_left_when_it_is_undone() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("f one 1\nf x x");
+    fine(&sandbox.sync(&[]));
+    a.make("d new\nf new/in 1");
+    a.write("one", "22", 1_600_000_000);
+    fine(&sandbox.sync(&[]));
+    for side in [a, b] {
+        side.write("new/alike", "mine", 1_600_000_100);
+        side.write("one", "333", 1_600_000_200);
+    }
+    let undone = undo(&sandbox, None, &[]);
+    assert_eq!(undone.status, Some(2), "{undone}");
+    for side in [a, b] {
+        assert_eq!(side.read("new/alike"), Some(b"mine".to_vec()), "{undone}");
+        assert_eq!(side.read("one"), Some(b"333".to_vec()), "{undone}");
+    }
+    assert!(a.has("new/in") && !b.has("new/in"), "{undone}");
+}
+
+#[test]
+fn what_would_stand_in_a_directory_that_is_gone_since_is_left_when_a_run_is_undone() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    a.make("d dir\nf dir/one 1\nf dir/two 2\nf out o\nf x x");
+    fine(&sandbox.sync(&[]));
+    a.remove("dir/one");
+    fine(&sandbox.sync(&[]));
+    b.remove("dir");
+    b.write("dir", "a file now", 1_600_000_000);
+    let undone = undo(&sandbox, None, &[]);
+    assert_eq!(undone.status, Some(2), "{undone}");
+    assert!(undone.stderr.contains("dir/one: it, or something"), "{undone}");
+    assert_eq!(b.read("dir"), Some(b"a file now".to_vec()), "{undone}");
 }

@@ -140,8 +140,10 @@ fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Re
     let dir = state_dir(config)?;
     let store = StateStore::open(dir.clone(), &config.instance_id)?;
     task.facts.last = store.last_run()?;
-    let known = task.facts.last.as_ref().and_then(|last| last.open_conflicts);
-    if depth == Depth::Line && known == Some(0) {
+    let is_zero =
+        |known: fn(&LastRun) -> Option<u64>| task.facts.last.as_ref().and_then(known) == Some(0);
+    let nothing_waits = is_zero(|last| last.open_conflicts) && is_zero(|last| last.differences);
+    if depth == Depth::Line && nothing_waits {
         return Ok(());
     }
     Ok(read_journal(&dir, &config.instance_id, depth, task)?)
@@ -154,7 +156,9 @@ fn read_journal(
     task: &mut Task,
 ) -> Result<(), crate::state::journal::JournalError> {
     let Some(journal) = Journal::read(dir, instance_id)? else { return Ok(()) };
-    task.facts.open_conflicts = journal.open_conflicts()?;
+    let waiting = journal.waiting()?;
+    task.facts.open_conflicts = waiting.conflicts;
+    task.facts.differences = waiting.differences;
     if depth == Depth::Story {
         use crate::state::journal::ConflictState::Open;
         task.story.runs = journal.runs(&Wanted { limit: Some(PLOTTED), ..Wanted::default() })?;

@@ -20,6 +20,8 @@ pub struct Facts {
     pub max_age: Option<u32>,
     /// Conflicts that wait for a decision.
     pub open_conflicts: u64,
+    /// Paths that differ since an undo.
+    pub differences: u64,
 }
 
 /// What its locks say.
@@ -252,7 +254,7 @@ mod tests {
             ("allowed to be old", ended(&long_ago), None, none.clone(), Some(9_000), State::Ok),
             ("of the future", last(0, NOW + HOUR, &daily), None, none, Some(10), State::Ok),
         ] {
-            let facts = Facts { last, trouble, lock, max_age, open_conflicts: 0 };
+            let facts = Facts { last, trouble, lock, max_age, open_conflicts: 0, differences: 0 };
             assert_eq!(judge(&facts, NOW), expected, "{what}");
         }
     }

@@ -5,7 +5,7 @@ mod judge;
 mod page;
 mod show;
 
-use super::pager::Page;
+use super::pager::{Line, Page, Reader, Tone};
 use super::{complain, settings};
 use crate::batch;
 use crate::config::{Environment, Flags};
@@ -86,13 +86,20 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
         super::print(&format!("{:#}\n", show::json(&shown, now, status)));
         return ExitCode::from(status);
     }
-    let mut page = Page::open();
+    let mut page = Page::open(Reader::Person);
     if tasks.is_empty() {
-        page.line("there are no tasks");
+        page.line("there are no tasks".to_owned());
     } else if shown.is_empty() {
-        page.line("no task fails");
+        page.line("no task fails".to_owned());
     } else {
-        show::table(&shown, now).iter().for_each(|line| page.line(line));
+        let of_task = |task: &&Task| match task.state.severity() {
+            Severity::Well => Tone::Plain,
+            Severity::Warns => Tone::Warns,
+            Severity::Fails => Tone::Fails,
+        };
+        let tones = std::iter::once(Tone::Head).chain(shown.iter().map(of_task));
+        let lines = show::table(&shown, now).into_iter().zip(tones);
+        lines.for_each(|(text, tone)| page.line(Line { text, tone }));
     }
     drop(page);
     ExitCode::from(status)

@@ -3,7 +3,7 @@
 use super::gather::Task;
 use super::judge::{Lock, Severity, State};
 use crate::cli::history::iso;
-use crate::report::words::{age, counted, grouped, size};
+use crate::report::words::{age, counted, differing, grouped, size};
 use crate::state::last_run::LastRun;
 use crate::tree::path::escape;
 use serde_json::{Value, json};
@@ -83,7 +83,10 @@ pub fn did(task: &Task) -> String {
     match last.problems.first() {
         Some(problem) if !last.succeeded() => format!("{}{more}", one_line(problem)),
         Some(problem) => format!("{}; {}{more}", last.did, one_line(problem)),
-        None => last.did.clone(),
+        None => match differing(task.facts.differences) {
+            Some(differing) => format!("{}; {differing}", last.did),
+            None => last.did.clone(),
+        },
     }
 }
 
@@ -141,6 +144,7 @@ fn one(task: &Task) -> Value {
         "failing_since": last.and_then(|last| when(last.failing_since)),
         "failed_runs": last.map_or(0, |last| last.failed_runs),
         "open_conflicts": task.facts.open_conflicts,
+        "differs_since_undo": task.facts.differences,
         "failed_paths": last.map_or(0, |last| last.failed_paths),
         "kept_bytes": last.map(|last| {
             json!({ "initiator": last.kept[0], "target": last.kept[1] })
