@@ -2,6 +2,7 @@
 
 use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
 use crate::support::schema::check_report;
+use crate::support::sshd::Sshd;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -414,6 +415,39 @@ fn commands_run_once_and_remote_ones_once_for_each_remote_target() {
         fs::read_to_string(notes).unwrap(),
         "before\nthere before\nthere before\nthere after\nthere after\nafter 0\n"
     );
+}
+
+#[test]
+fn leaves_over_ssh_take_part_by_a_shell_and_by_an_osync_over_there() {
+    let server = Sshd::start("");
+    for osync in ["no", env!("CARGO_BIN_EXE_osync")] {
+        let star = Star::new(3);
+        let mut list = star.list();
+        for leaf in [0, 1] {
+            list[leaf] = server.uri(&star.leaves[leaf].root);
+        }
+        let run = || {
+            let run = star.osync().arg(star.conf(&list, ""));
+            let path = std::env::var_os("PATH").unwrap();
+            let run = run.env("PATH", path).env("REMOTE_OSYNC", osync);
+            let run = run.env("SSH_RSA_PRIVATE_KEY", server.key());
+            run.env("SSH_OPTIONAL_ARGS", server.options().join(" ")).run()
+        };
+        star.hub().make("f old x\nf dir/gone y");
+        fine(&run());
+        star.assert_all_alike();
+        star.leaves[0].make("f first 1");
+        star.leaves[1].remove("dir/gone");
+        star.leaves[2].rename("old", "moved");
+        fine(&run());
+        star.assert_all_alike();
+        let hub = star.hub();
+        assert!(hub.has("first") && hub.has("moved") && !hub.has("dir/gone"), "{osync}");
+        let again = run();
+        fine(&again);
+        assert_eq!(again.stdout.matches("nothing to do").count(), 4, "{again}");
+        assert!(!hub.has(".osync_workdir/lock"), "{osync}");
+    }
 }
 
 #[test]
