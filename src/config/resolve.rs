@@ -458,13 +458,9 @@ fn targets(r: &Reading<'_>, watch: Watch) -> Vec<StarTarget> {
             r.complain(TARGETS, "TARGET_SYNC_DIR is set too; remove one of the two");
         }
     }
-    match watch {
-        Watch::Off => {}
-        Watch::Initiator => r.complain(TARGETS, "monitor mode watches one target only, so far"),
-        Watch::Target => r.complain(
-            TARGETS,
-            "a target helper watches one target: give it a file with TARGET_SYNC_DIR",
-        ),
+    if watch == Watch::Target {
+        let text = "a target helper watches one target: give it a file with TARGET_SYNC_DIR";
+        r.complain(TARGETS, text);
     }
     if r.choice("SYNC_TYPE") == "target2initiator" {
         r.complain(

@@ -330,7 +330,6 @@ fn a_list_of_targets_makes_a_star() {
 fn a_list_of_targets_does_not_go_with_everything() {
     let both = format!("{REQUIRED}TARGET_SYNC_DIRS=/c\n");
     let list = format!("{STAR}TARGET_SYNC_DIRS='/c;/d'\n");
-    let monitor = Flags { on_changes: true, ..Flags::default() };
     let helper = Flags { on_changes_target: true, ..Flags::default() };
     let target = Flags { target: Some("/c".into()), ..Flags::default() };
     let only = |word: &str| Flags { only: Some(word.into()), ..Flags::default() };
@@ -338,7 +337,6 @@ fn a_list_of_targets_does_not_go_with_everything() {
     for (text, flags, says) in [
         (&both, &none, "TARGET_SYNC_DIR is set too"),
         (&list, &target, "choose one of them by --only"),
-        (&list, &monitor, "monitor mode watches one target only"),
         (&list, &helper, "a target helper watches one target"),
         (&list, &only("3"), "no number from 1 to 2"),
         (&list, &only("0"), "no number from 1 to 2"),

@@ -13,7 +13,7 @@ pub mod target_helper;
 mod trigger;
 pub mod watcher;
 
-use crate::config::{Config, Location, is_ours};
+use crate::config::{Config, Location, StarTarget, is_ours};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::words::counted;
@@ -61,11 +61,21 @@ pub fn watch(
     let limits = config.limits;
     let pace =
         Pace::new(Duration::from_secs(limits.min_wait), Duration::from_secs(limits.max_wait));
-    let monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
+    let mut monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
+    monitor.eyes = monitor.eyes.with_targets(local_targets(config));
     let inbox = Arc::clone(&monitor.inbox);
+    let pairs: Vec<Config> = match config.is_star() {
+        true => {
+            let id = &config.instance_id;
+            config.chosen_targets().map(|(_, of)| config.for_target(of, id.clone())).collect()
+        }
+        false => vec![config.clone()],
+    };
     std::thread::scope(|scope| {
-        // both end when they are to stop
-        scope.spawn(|| far::follow(config, &inbox, stop, reporter));
+        // all end when they are to stop
+        for pair in &pairs {
+            scope.spawn(|| far::follow(pair, &inbox, stop, reporter));
+        }
         play(monitor, &WORDS, run);
     });
 }
@@ -111,12 +121,23 @@ fn answer_watchdog() {
     });
 }
 
+/// The replicas of this machine without which there is no run.
 fn local_roots(config: &Config) -> Vec<(Side, PathBuf)> {
+    let is_needed = |side: Side| side == Side::Initiator || !config.is_star();
     let local = |(side, location): (Side, &Location)| match location {
-        Location::Local(path) => Some((side, path.clone())),
-        Location::Ssh(_) => None,
+        Location::Local(path) if is_needed(side) => Some((side, path.clone())),
+        _ => None,
     };
     config.replicas.iter().filter_map(local).collect()
+}
+
+/// The targets of a star on this machine.
+fn local_targets(config: &Config) -> Vec<PathBuf> {
+    let local = |(_, target): (usize, &StarTarget)| match &target.place {
+        Location::Local(path) => Some(path.clone()),
+        Location::Ssh(_) => None,
+    };
+    config.chosen_targets().filter_map(local).collect()
 }
 
 struct Monitor<'a> {
@@ -309,6 +330,10 @@ impl<'a> Monitor<'a> {
         let mut paths: Pair<BTreeSet<RelPath>> = Pair::default();
         for seen in found.iter().filter(|seen| !seen.path.is_root() && !is_ours(&seen.path)) {
             paths[seen.side].insert(seen.path.clone());
+        }
+        if self.config.is_star() {
+            // what a run did itself is news too: one more run finds nothing to do
+            return paths.iter().any(|(_, paths)| !paths.is_empty());
         }
         paths.iter().any(|(side, paths)| {
             let Some(root) = self.eyes.root(side) else { return false };

@@ -171,8 +171,18 @@ pub struct Root {
     pub side: Side,
     /// Its directory, as configured.
     pub path: PathBuf,
+    need: Need,
     /// Where that leads, and which directory it is, since watches stand there.
     watched: Option<(PathBuf, Identity)>,
+}
+
+/// What it means that a replica is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// No run can be made.
+    Required,
+    /// It is one target of several.
+    OneOfMany,
 }
 
 /// A directory that is watched. The mount counts: a disk that is unmounted takes its
@@ -233,7 +243,8 @@ impl Eyes {
     /// A watcher that watches nothing yet.
     #[must_use]
     pub fn new(roots: Vec<(Side, PathBuf)>, filter: Filter, inbox: Arc<Inbox>) -> Self {
-        let root = |(side, path)| Root { side, path, watched: None };
+        let need = Need::Required;
+        let root = |(side, path)| Root { side, path, need, watched: None };
         Eyes {
             inbox,
             filter,
@@ -241,6 +252,14 @@ impl Eyes {
             watcher: None,
             limited: false,
         }
+    }
+
+    /// Watches further targets, while they are there.
+    #[must_use]
+    pub fn with_targets(mut self, paths: Vec<PathBuf>) -> Self {
+        let (side, need) = (Side::Target, Need::OneOfMany);
+        self.roots.extend(paths.into_iter().map(|path| Root { side, path, need, watched: None }));
+        self
     }
 
     /// Whether some directories go unwatched.
@@ -276,9 +295,9 @@ impl Eyes {
     pub fn refresh(&mut self) -> Result<Presence, Trouble> {
         let mut now = Vec::with_capacity(self.roots.len());
         for root in &self.roots {
-            match identity(&root.path) {
-                Some(found) => now.push(Some(found)),
-                None => return Ok(Presence::Gone(root.side)),
+            match (identity(&root.path), root.need) {
+                (None, Need::Required) => return Ok(Presence::Gone(root.side)),
+                (found, _) => now.push(found),
             }
         }
         if self.roots.iter().zip(&now).all(|(root, now)| root.watched == *now) {

@@ -1,6 +1,6 @@
 //! Monitor mode with the real program.
 
-use crate::support::sandbox::{PATIENCE, Sandbox};
+use crate::support::sandbox::{PATIENCE, Replica, Sandbox};
 use crate::support::sshd::Sshd;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fs;
@@ -98,6 +98,34 @@ fn changes_on_either_side_are_synchronised_and_no_run_causes_the_next() {
     for side in [&sandbox.a, &sandbox.b] {
         assert!(!side.has(".osync_workdir/lock"), "a lock is left");
     }
+}
+
+#[test]
+fn a_star_is_watched_at_every_leaf_that_is_there() {
+    let sandbox = Sandbox::new();
+    let other = Replica { root: sandbox.path("other") };
+    fs::create_dir(&other.root).unwrap();
+    sandbox.a.make("f old x");
+    let lines = format!(
+        "MIN_WAIT=1\nTARGET_SYNC_DIR=\nTARGET_SYNC_DIRS=\"{};{}\"",
+        sandbox.b.root.display(),
+        other.root.display()
+    );
+    let mut monitor = Monitor::start(&sandbox, &lines);
+    monitor.until("the first run", |sandbox| sandbox.b.has("old") && other.has("old"));
+    other.make("f from-other y");
+    monitor.until("an edit of a leaf", |sandbox| {
+        sandbox.a.has("from-other") && sandbox.b.has("from-other")
+    });
+    sandbox.b.make("f from-b z");
+    monitor.until("an edit of another leaf", |_| other.has("from-b"));
+    let away = sandbox.path("away");
+    fs::rename(&other.root, &away).unwrap();
+    sandbox.a.make("f meanwhile w");
+    monitor.until("a run without a leaf", |sandbox| sandbox.b.has("meanwhile"));
+    fs::rename(&away, &other.root).unwrap();
+    monitor.until("the news of the leaf that was away", |_| other.has("meanwhile"));
+    assert_eq!(monitor.stop(), Some(0), "{}", sandbox.log());
 }
 
 /// Two tasks with one hub: each is woken by what the other brings, and both want its lock.
