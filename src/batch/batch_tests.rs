@@ -67,7 +67,7 @@ impl Stage {
                 Footprint::new(name, [crate::config::Location::Local(file.to_owned())])
             },
             is_same_task: &|_, _| true,
-            alert: &|_, _| (),
+            alert: &|_, _, _| (),
             stop: &self.stop,
             reporter: &self.heard,
         };

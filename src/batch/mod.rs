@@ -75,9 +75,9 @@ pub struct Surroundings<'a> {
     pub footprint: &'a (dyn Fn(&Path) -> Footprint + Sync),
     /// Whether two files of one name, `.conf` and `.toml`, are the same task.
     pub is_same_task: &'a (dyn Fn(&Path, &Path) -> bool + Sync),
-    /// Sends the mail about a task that has failed, which its own runs were to hold back. Gets
-    /// what its last run said.
-    pub alert: &'a (dyn Fn(&Path, &[String]) + Sync),
+    /// Tells of a task that has failed, which its own runs were to hold back. Gets what its last
+    /// run said, and its report.
+    pub alert: &'a (dyn Fn(&Path, &[String], Option<&Value>) + Sync),
     /// Ends the batch.
     pub stop: &'a Stop,
     /// Takes what is said about every run.
@@ -421,7 +421,7 @@ impl Batch<'_> {
                     self.say(Level::Error, &text);
                     if told.held {
                         let lines: Vec<String> = told.lines.iter().cloned().collect();
-                        (self.around.alert)(&self.files[index], &lines);
+                        (self.around.alert)(&self.files[index], &lines, told.report.as_ref());
                     }
                 }
                 None => {

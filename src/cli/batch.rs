@@ -5,10 +5,11 @@ use crate::batch::{self, Footprint, Options, Surroundings};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
-use crate::report::{Log, mail::mail_failure};
+use crate::report::Log;
 use crate::task::closing::tell_given_up;
 use anyhow::Context;
 use clap::{Args, ValueHint};
+use serde_json::Value;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -81,10 +82,9 @@ pub fn run(
         (Some(one), Some(other)) => one.instance_id == other.instance_id,
         _ => false,
     };
-    let alert = |file: &Path, lines: &[String]| {
+    let alert = |file: &Path, lines: &[String], report: Option<&Value>| {
         if let Some(config) = gathered(file) {
-            mail_failure(&config, lines, &log);
-            tell_given_up(&config, lines, &log);
+            tell_given_up(&config, lines, report, &log);
         }
     };
     let around = Surroundings {

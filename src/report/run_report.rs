@@ -231,6 +231,44 @@ fn problem(problem: &Problem) -> Value {
     value
 }
 
+/// What went wrong, as a report tells it.
+#[must_use]
+pub fn tally_of(report: &Value) -> Tally {
+    let count = |what: &str| report["problem_count"][what].as_u64().unwrap_or_default();
+    let problems = report["problems"].as_array().into_iter().flatten();
+    Tally {
+        critical: count("critical"),
+        errors: count("errors"),
+        warnings: count("warnings"),
+        problems: problems.filter_map(problem_of).collect(),
+    }
+}
+
+fn problem_of(value: &Value) -> Option<Problem> {
+    let levels = [Level::Critical, Level::Error, Level::Warn];
+    let named = |value: &Value, name: &str| value.as_str() == Some(name);
+    Some(Problem {
+        level: levels.into_iter().find(|level| named(&value["level"], level.name()))?,
+        side: Side::BOTH.into_iter().find(|side| named(&value["side"], side.name())),
+        path: path_of(value),
+        text: value["text"].as_str()?.to_owned(),
+    })
+}
+
+fn path_of(value: &Value) -> Option<RelPath> {
+    let text = value["path"].as_str()?;
+    let bytes = match value["path_bytes"].as_str() {
+        Some(hex) => hex
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+            .collect::<Option<Vec<u8>>>()?,
+        None if text == "." => Vec::new(),
+        None => text.as_bytes().to_vec(),
+    };
+    RelPath::new(bytes).ok()
+}
+
 fn conflict(conflict: &ConflictLine) -> Value {
     let mut value = json!({
         "winner": conflict.winner.map(Side::name),
@@ -558,6 +596,8 @@ mod json_tests {
         ] {
             assert_eq!(value.pointer(pointer), Some(&expected), "{pointer}");
         }
+        assert_eq!(tally_of(&value), run.tally, "and can be read back");
+        assert_eq!(tally_of(&Value::Null), Tally::default());
     }
 }
 

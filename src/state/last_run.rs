@@ -93,6 +93,14 @@ impl StateStore {
         serde_json::from_slice(&bytes).map(Some).map_err(torn)
     }
 
+    /// What is known of the last run stands somewhere else now.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(super) fn forget_last_run(&self) -> Result<(), StateError> {
+        self.files.remove(&self.name("last-run"))
+    }
+
     /// Notes a run that has just ended; `before` is what was known before it.
     ///
     /// # Errors

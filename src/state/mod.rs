@@ -11,6 +11,7 @@ pub mod identity;
 pub mod journal;
 pub mod last_run;
 pub mod lists;
+mod note_places;
 pub mod notes;
 pub mod ours;
 mod show;
@@ -26,6 +27,7 @@ pub use error::StateError;
 pub use files::StateDir;
 pub use format::{Damaged, Known};
 pub use identity::{Identity, IdentityFound, RunMark};
+pub use note_places::NotePlaces;
 pub use notes::{
     Action, Compared, Inflight, InflightNote, InflightPath, KnownFileSystem, Part, Seen, Settled,
 };

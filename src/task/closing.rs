@@ -10,9 +10,9 @@ use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
 use crate::report::failure::{Failure, News, news};
-use crate::report::mail::{Delivery, Known, conflict_lines, mail_result};
+use crate::report::mail::{Delivery, Known, conflict_lines, mail_failure, mail_result};
 use crate::report::notify::{self, Note, Ping};
-use crate::report::run_report::{rewrite_reports, write_reports};
+use crate::report::run_report::{rewrite_reports, tally_of, write_reports};
 use crate::report::summary::{Reach, sum_up};
 use crate::report::words::counted;
 use crate::report::{
@@ -20,13 +20,13 @@ use crate::report::{
 };
 use crate::state::journal::Done;
 use crate::state::told::{Channel, Told};
-use crate::state::{Baseline, StateDir, StateStore};
+use crate::state::{Baseline, NotePlaces, StateDir};
 use crate::tree::path::for_shell;
 use crate::tree::{Pair, RelPath, Side};
+use serde_json::Value;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// A run that has ended, but for what is told outside.
 pub(super) struct Ended {
@@ -166,8 +166,7 @@ impl Task<'_> {
         }
     }
 
-    /// Nobody gets two mails about the same failure within ALERT_REPEAT. Where the state cannot
-    /// be reached, which may be the failure itself, nothing is known of earlier ones.
+    /// Nobody gets two mails about the same failure within ALERT_REPEAT.
     fn send_mail(&self, summed_up: &str) {
         let conflicts = match self.share {
             Share::Hub => self.lent.conflict_lines.clone(),
@@ -175,30 +174,10 @@ impl Task<'_> {
         };
         let log = self.around.log;
         let failure = Failure::of(self.outcome.status, &log.tally().problems);
-        let remembers = self.config.alerts.repeat.is_some() && !self.is_dry();
-        let state = (remembers && self.state_dir(Side::Initiator).is_there())
-            .then(|| self.open_store().ok())
-            .flatten();
-        let told = state.as_ref().and_then(|state| state.told(Channel::Mail).ok().flatten());
-        let now = millis(SystemTime::now());
-        let is_new =
-            news(told.as_ref(), failure.as_ref(), self.config.alerts.repeat, now) != News::None;
-        let known =
-            if failure.is_some() && told.is_some() && !is_new { Known::Yes } else { Known::No };
+        let memory = MailMemory::of(self.config, failure, || self.note_places());
+        let known = memory.known();
         let sent = mail_result(self.config, log.worst(), known, &conflicts, summed_up, log);
-        let Some(state) = state else { return };
-        let noted = match (failure, sent) {
-            (None, _) if told.is_some() => state.set_told(Channel::Mail, None),
-            (Some(failure), Some(Delivery::Sent)) => {
-                let told = Told { failure: failure.key().to_owned(), at: now };
-                state.set_told(Channel::Mail, Some(&told))
-            }
-            _ => Ok(()),
-        };
-        if let Err(error) = noted {
-            let text = format!("{error}; the next mail about this may come before its time");
-            log.tell(Event::Remark(Level::Warn, &text));
-        }
+        memory.note(sent, log.as_ref());
     }
 
     /// The conflicts for a mail, if they are to be in it.
@@ -288,8 +267,7 @@ impl Task<'_> {
             tally: &log.tally(),
             conflicts: self.outcome.conflicts.iter().map(|of| of.path.clone()).collect(),
         };
-        let state = self.open_store().ok();
-        tell(self.config, &end, state, log.as_ref());
+        tell(self.config, &end, &self.note_places(), log.as_ref());
     }
 }
 
@@ -302,29 +280,81 @@ struct End<'a> {
     conflicts: Vec<RelPath>,
 }
 
-/// Tells of a task that a batch has given up, with what its last run said.
-pub fn tell_given_up(config: &Config, lines: &[String], log: &Log) {
-    let mut tally = Tally::default();
-    for line in lines.iter().filter(|line| line.contains(Level::Error.tag())) {
-        tally.add(&Problem { level: Level::Error, side: None, path: None, text: line.clone() });
-    }
-    let summed_up = lines.iter().rev().nth(1).cloned().unwrap_or_default();
-    let conflicts = Vec::new();
-    let end = End { status: 1, succeeded: false, summed_up: &summed_up, tally: &tally, conflicts };
-    tell(config, &end, state_of(config), log);
+/// Tells of a task that a batch has given up: by mail what its last run said, and the report of that
+/// run.
+pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, log: &Log) {
+    let tally = report.map(tally_of).unwrap_or_default();
+    let of_report = |key: &str| report.and_then(|report| report.get(key));
+    let status = of_report("status").and_then(Value::as_u64);
+    let status = status.and_then(|status| u8::try_from(status).ok()).unwrap_or(ERROR);
+    let summed_up = of_report("summary").and_then(Value::as_str).unwrap_or_default();
+    let places = || places_of(config);
+    let memory = MailMemory::of(config, Failure::of(status, &tally.problems), places);
+    let sent = mail_failure(config, memory.known(), lines, &tally, summed_up, log);
+    memory.note(sent, log);
+    let end = End { status, succeeded: false, summed_up, tally: &tally, conflicts: Vec::new() };
+    tell(config, &end, &places(), log);
 }
 
-/// The state of a task that is not under way.
-fn state_of(config: &Config) -> Option<StateStore> {
-    let dir = match (&config.state_dirs.initiator, &config.replicas.initiator) {
-        (Some(dir), _) => StateDir::Custom(dir.clone()),
-        (None, Location::Local(root)) => StateDir::InReplica(root.clone()),
-        (None, Location::Ssh(_)) => return None,
+/// Where it is noted what was told of a task that is not under way.
+fn places_of(config: &Config) -> NotePlaces {
+    let initiator = &config.replicas.initiator;
+    let own = match (&config.state_dirs.initiator, initiator) {
+        (Some(dir), _) => Some(StateDir::Custom(dir.clone())),
+        (None, Location::Local(root)) => Some(StateDir::InReplica(root.clone())),
+        (None, Location::Ssh(_)) => None,
     };
-    StateStore::open(dir, &config.instance_id).ok()
+    NotePlaces::new(own, &config.instance_id, &initiator.to_string())
 }
 
-fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Reporter) {
+/// Which failure was mailed last (ALERT_REPEAT).
+struct MailMemory {
+    /// `None` if it does not matter.
+    places: Option<NotePlaces>,
+    told: Option<Told>,
+    failure: Option<Failure>,
+    repeat: Option<Duration>,
+    now: i64,
+}
+
+impl MailMemory {
+    /// For a run that ended with this failure.
+    fn of(
+        config: &Config,
+        failure: Option<Failure>,
+        places: impl FnOnce() -> NotePlaces,
+    ) -> MailMemory {
+        let repeat = config.alerts.repeat;
+        let places = (repeat.is_some() && !config.flags.dry).then(places);
+        let told = places.as_ref().and_then(|places| places.told(Channel::Mail));
+        MailMemory { places, told, failure, repeat, now: millis(SystemTime::now()) }
+    }
+
+    /// Whether a mail about the same failure was sent not long ago.
+    fn known(&self) -> Known {
+        let news = news(self.told.as_ref(), self.failure.as_ref(), self.repeat, self.now);
+        let is_known = self.failure.is_some() && self.told.is_some() && news == News::None;
+        if is_known { Known::Yes } else { Known::No }
+    }
+
+    /// Notes what became of the mail about it; `None`: there was none.
+    fn note(self, sent: Option<Delivery>, log: &dyn Reporter) {
+        let Some(places) = self.places else { return };
+        let noted = match (self.failure, sent) {
+            (None, _) if self.told.is_some() => places.set_told(Channel::Mail, None),
+            (Some(failure), Some(Delivery::Sent)) => {
+                let told = Told { failure: failure.key().to_owned(), at: self.now };
+                places.set_told(Channel::Mail, Some(&told))
+            }
+            _ => Ok(()),
+        };
+        if let Err(error) = noted {
+            remark(log, &format!("{error}; the next mail about this may come before its time"));
+        }
+    }
+}
+
+fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter) {
     if !end.succeeded && config.flags.hold_alert {
         // the batch runs it again, or tells it itself
         return;
@@ -339,7 +369,6 @@ fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Rep
         }
     }
     let Some(url) = &config.notify.url else { return };
-    let memory = Memory::of(config, state);
     let on = config.notify.on;
     let failure = if notify::counts_as_failure(on, end.status) {
         let counted = |problem: &&Problem| on != NotifyOn::Error || problem.level != Level::Warn;
@@ -348,7 +377,7 @@ fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Rep
         None
     };
     let now = millis(SystemTime::now());
-    let news = news(memory.told().as_ref(), failure.as_ref(), None, now);
+    let news = news(places.told(Channel::Notification).as_ref(), failure.as_ref(), None, now);
     let Some(happened) = notify::due(on, news, end.status, end.conflicts.len()) else { return };
     let note = Note {
         happened,
@@ -367,7 +396,7 @@ fn tell(config: &Config, end: &End<'_>, state: Option<StateStore>, log: &dyn Rep
         Ok(()) if news == News::None => {}
         Ok(()) => {
             let told = failure.map(|failure| Told { failure: failure.key().to_owned(), at: now });
-            if let Err(why) = memory.remember(told.as_ref()) {
+            if let Err(why) = places.set_told(Channel::Notification, told.as_ref()) {
                 remark(log, &format!("{why}; what was told may be told again"));
             }
         }
@@ -387,45 +416,6 @@ fn settle(config: &Config, path: &RelPath) -> String {
 /// A warning that leaves the exit status as it is.
 fn remark(log: &dyn Reporter, text: &str) {
     log.tell(Event::Remark(Level::Warn, text));
-}
-
-/// What was told before: with the state of the task, and where there is none (a disk that is not
-/// there fails every run) in the user's own state directory.
-struct Memory {
-    places: Vec<StateStore>,
-}
-
-impl Memory {
-    fn of(config: &Config, state: Option<StateStore>) -> Self {
-        let own = state.filter(|store| store.dir().is_there());
-        let elsewhere = user_dir().and_then(|dir| {
-            let place = blake3::hash(config.replicas.initiator.to_string().as_bytes());
-            let place = &place.to_hex()[..16];
-            StateStore::open(StateDir::Custom(dir), &format!("{}.{place}", config.instance_id)).ok()
-        });
-        Memory { places: own.into_iter().chain(elsewhere).collect() }
-    }
-
-    fn told(&self) -> Option<Told> {
-        let told = |place: &StateStore| place.told(Channel::Notification).ok().flatten();
-        self.places.iter().find_map(told)
-    }
-
-    /// Notes it in the first place, and what stands in the others is out of date.
-    fn remember(&self, told: Option<&Told>) -> Result<(), String> {
-        for (index, place) in self.places.iter().enumerate() {
-            let told = told.filter(|_| index == 0);
-            place.set_told(Channel::Notification, told).map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-/// `$XDG_STATE_HOME/osync`, `~/.local/state/osync`.
-fn user_dir() -> Option<PathBuf> {
-    let filled = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = || filled("HOME").map(|home| home.join(".local/state"));
-    Some(filled("XDG_STATE_HOME").or_else(home)?.join("osync"))
 }
 
 /// Success, nothing to report.

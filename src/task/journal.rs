@@ -11,12 +11,12 @@ use crate::reconcile::plan::Aside;
 use crate::reconcile::{Act, Delta, PathId, Plan};
 use crate::replica::KeptAt;
 use crate::report::{Level, words};
-use crate::state::StateStore;
 use crate::state::journal::{
     Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt, Renamed, Run,
     Waiting,
 };
 use crate::state::last_run::LastRun;
+use crate::state::{NotePlaces, StateStore};
 use crate::tree::same::is_same_inode;
 use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ const DAY: i64 = 86_400_000;
 
 /// The last run as it was noted.
 pub(super) struct Noted {
-    store: StateStore,
+    places: NotePlaces,
     /// What was noted of the runs before it.
     pub(super) before: Option<LastRun>,
     ended: SystemTime,
@@ -257,30 +257,31 @@ impl Task<'_> {
     /// Writes down what the run did. Nothing that goes wrong here changes what it did, or
     /// stops the next one: it is a warning.
     pub(super) fn write_journal(&mut self, summed_up: &str) -> Option<Noted> {
-        let done = self.outcome.done.take().or_else(|| self.done_nothing())?;
+        let has_failed = self.status() == super::closing::ERROR;
+        let places = self.note_places();
+        let done = match self.outcome.done.take() {
+            Some(done) => done,
+            None if self.is_dry() || !(places.has_own() || has_failed) => return None,
+            None => Done::default(),
+        };
         let store = self.open_store().ok()?;
         let ended = SystemTime::now();
         let done = Done { number: self.outcome.number, ..done };
         let is_idle = done.changes.is_empty() && done.decided.is_empty();
         let mut waiting = None;
-        if !is_idle || self.status() == super::closing::ERROR {
+        // A run that ended before it had a plan makes no state directory to say so: this may be a
+        // mount point without its disk.
+        if !is_idle || (has_failed && places.has_own()) {
             waiting = self.record_run(&store, done, ended);
             fault::point("journal written");
         }
         let before = match &self.lent.earlier {
             Some(earlier) => earlier.before.clone(),
-            None => store.last_run().unwrap_or_default(),
+            None => places.last_run().unwrap_or_default(),
         };
-        let mut noted = Noted { store, before, ended, waiting, status: None };
+        let mut noted = Noted { places, before, ended, waiting, status: None };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
-    }
-
-    /// A run that ended before it had a plan is known to have failed, where an earlier one has
-    /// left a place to say so. No such place is made: this may be a mount point without its disk.
-    fn done_nothing(&self) -> Option<Done> {
-        let is_known = !self.is_dry() && self.state_dir(Side::Initiator).is_there();
-        is_known.then(Done::default)
     }
 
     /// Notes how the run ended, also when the after-commands have changed that.
@@ -309,8 +310,11 @@ impl Task<'_> {
             kept: [initiator, target],
             ..LastRun::default()
         };
-        if let Err(error) = noted.store.set_last_run(last, noted.before.clone()) {
-            self.tell_unwritten(&error.to_string());
+        match noted.places.set_last_run(last, noted.before.clone()) {
+            Ok(()) => {}
+            Err(error) if noted.places.has_own() => self.tell_unwritten(&error.to_string()),
+            // the run has failed, and what for is told
+            Err(error) => self.say(Level::Verbose, &error.to_string()),
         }
     }
 

@@ -30,7 +30,8 @@ use crate::state::journal::Done;
 use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
-    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, Part, StateDir, StateStore,
+    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, NotePlaces, Part, StateDir,
+    StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use closing::{Halt, Outcome};
@@ -556,6 +557,13 @@ impl Task<'_> {
 
     fn open_store(&self) -> Result<StateStore, Halt> {
         Ok(StateStore::open(self.state_dir(Side::Initiator), &self.config.instance_id)?)
+    }
+
+    /// Where it is noted how the run ended and what was told of it.
+    fn note_places(&self) -> NotePlaces {
+        let initiator = self.config.replicas.initiator.to_string();
+        let own = self.state_dir(Side::Initiator);
+        NotePlaces::new(Some(own), &self.config.instance_id, &initiator)
     }
 
     fn state_dir(&self, side: Side) -> StateDir {

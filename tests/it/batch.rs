@@ -291,6 +291,39 @@ fn a_task_that_fails_again_and_again_sends_one_mail() {
 }
 
 #[test]
+fn the_mail_of_a_batch_whose_time_is_up_is_not_sent_again_before_its_time() {
+    let tasks = Tasks::new(&[]);
+    let server = SmtpServer::start(Behaviour::default());
+    let mail = |repeat: &str| {
+        format!(
+            "DESTINATION_MAILS=me@example.org\nSMTP_SERVER=localhost\nSMTP_PORT={}\n\
+             ALERT_REPEAT={repeat}\nSTOP_ON_CMD_ERROR=yes\nLOCAL_RUN_BEFORE_CMD=\"exit 1\"",
+            server.port()
+        )
+    };
+    tasks.add("a", &mail("3600"));
+    let out_of_time = ["--max-runs=3", "--retry-delay=600", "--max-exec-time=1"];
+    let one_run = ["--max-runs=1"];
+    let mut mails = 0;
+    for (what, args, sent) in [
+        ("a first failure", &out_of_time[..], 1),
+        ("the same", &out_of_time[..], 0),
+        ("the same, told by the run itself", &one_run[..], 0),
+    ] {
+        let run = tasks.run(args);
+        assert_eq!(run.status, Some(1), "{what}: {run}");
+        assert_eq!(run.stdout.contains("No mail: one about the same failure"), sent == 0, "{run}");
+        mails += sent;
+        assert_eq!(server.wait_for(mails).len(), mails, "{what}");
+    }
+    tasks.add("a", &mail("0"));
+    let run = tasks.run(&out_of_time);
+    let last = server.wait_for(mails + 1).pop().unwrap();
+    let text = last.text();
+    assert!(text.contains("What went wrong:") && text.contains("ended with status 1"), "{run}");
+}
+
+#[test]
 fn the_report_of_a_batch_is_a_list() {
     let tasks = Tasks::new(&["one", "two"]);
     let file = tasks.sandbox.path("report.json");

@@ -68,6 +68,37 @@ fn the_after_commands_find_report_journal_and_last_run_and_what_they_spoil_is_to
     assert_eq!((&last["status"], last["begins"].as_array().unwrap().len()), (&1.into(), 1));
 }
 
+#[test]
+fn a_task_whose_first_runs_fail_is_failing_and_not_never_run() {
+    let tasks = Tasks::new();
+    let file = tasks.add("first", "");
+    let target = tasks.0.path("first-b");
+    fs::remove_dir(&target).unwrap();
+    for failed in 1..3 {
+        assert_eq!(tasks.sync(&file), Some(1));
+        let run = tasks.status(&["--json"]);
+        assert_eq!(run.status, Some(1), "{run}");
+        let json: Value = serde_json::from_str(&run.stdout).unwrap();
+        let task = &json["tasks"][0];
+        assert_eq!(task["state"], "failing", "{json:#}");
+        assert_eq!(task["failed_runs"], failed, "{json:#}");
+        let problem = task["last_run"]["problems"][0].as_str().unwrap();
+        assert!(problem.contains("no such directory"), "{problem}");
+    }
+    assert!(!tasks.0.path("first-a/.osync_workdir/state").exists(), "perhaps a mount point");
+    fs::create_dir(&target).unwrap();
+    assert_eq!(tasks.sync(&file), Some(0));
+    assert_eq!(tasks.status(&[]).status, Some(0));
+    // its disk goes: a mount point is left
+    let disk = tasks.0.path("first-a");
+    fs::rename(&disk, tasks.0.path("unplugged")).unwrap();
+    fs::create_dir(&disk).unwrap();
+    fs::rename(&target, tasks.0.path("unplugged-b")).unwrap();
+    assert_eq!(tasks.sync(&file), Some(1));
+    let run = tasks.status(&[]);
+    assert!(run.status == Some(1) && run.stdout.contains("failing for "), "{run}");
+}
+
 /// A directory of tasks, and the program that looks at them.
 struct Tasks(Sandbox);
 

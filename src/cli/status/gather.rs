@@ -8,7 +8,7 @@ use crate::replica::{LockSeen, look_at_lock};
 use crate::state::journal::{Journal, RecordedConflict, RecordedRun, Wanted};
 use crate::state::last_run::LastRun;
 use crate::state::targets::{self, KnownTarget};
-use crate::state::{StateDir, StateStore};
+use crate::state::{NotePlaces, StateDir, StateStore};
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
 use anyhow::{Context, bail};
@@ -138,8 +138,9 @@ fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Re
         }
     }
     let dir = state_dir(config)?;
-    let store = StateStore::open(dir.clone(), &config.instance_id)?;
-    task.facts.last = store.last_run()?;
+    let initiator = config.replicas.initiator.to_string();
+    let places = NotePlaces::new(Some(dir.clone()), &config.instance_id, &initiator);
+    task.facts.last = places.last_run()?;
     let is_zero =
         |known: fn(&LastRun) -> Option<u64>| task.facts.last.as_ref().and_then(known) == Some(0);
     let nothing_waits = is_zero(|last| last.open_conflicts) && is_zero(|last| last.differences);

@@ -309,8 +309,7 @@ pub fn mail_result(
     if !is_wanted(&config.alerts, worst, !conflicts.is_empty()) {
         return None;
     }
-    if known == Known::Yes && conflicts.is_empty() && !config.alerts.always {
-        log.say(Level::Notice, "No mail: one about the same failure was sent (ALERT_REPEAT).");
+    if conflicts.is_empty() && is_held_back(config, known, log) {
         return None;
     }
     Some(post(config, Occasion::Finished(worst), conflicts, summed_up, log))
@@ -325,22 +324,39 @@ pub fn mail_soft_limit(config: &Config, log: &Log) {
 }
 
 /// Sends the mail about a task that a batch has given up, with what its last run said.
-pub fn mail_failure(config: &Config, lines: &[String], log: &dyn Reporter) {
+pub fn mail_failure(
+    config: &Config,
+    known: Known,
+    lines: &[String],
+    tally: &Tally,
+    summed_up: &str,
+    log: &dyn Reporter,
+) -> Option<Delivery> {
     let worst = Some(Level::Error);
-    if is_wanted(&config.alerts, worst, false) {
-        let transcript = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
-        let letter = Letter {
-            task: &config.instance_id,
-            occasion: Occasion::Finished(worst),
-            dry: config.flags.dry,
-            summed_up: "",
-            tally: &Tally::default(),
-            conflicts: &[],
-            lines,
-            transcript: transcript.as_bytes(),
-        };
-        send(&config.alerts, &letter, log);
+    if !is_wanted(&config.alerts, worst, false) || is_held_back(config, known, log) {
+        return None;
     }
+    let transcript = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let letter = Letter {
+        task: &config.instance_id,
+        occasion: Occasion::Finished(worst),
+        dry: config.flags.dry,
+        summed_up,
+        tally,
+        conflicts: &[],
+        lines,
+        transcript: transcript.as_bytes(),
+    };
+    Some(send(&config.alerts, &letter, log))
+}
+
+/// Whether a mail is not sent because the same failure was mailed not long ago.
+fn is_held_back(config: &Config, known: Known, log: &dyn Reporter) -> bool {
+    let is_held_back = known == Known::Yes && !config.alerts.always;
+    if is_held_back {
+        log.say(Level::Notice, "No mail: one about the same failure was sent (ALERT_REPEAT).");
+    }
+    is_held_back
 }
 
 /// The conflicts of a run, line by line, if they are to be in the mail (ALERT_CONFLICTS).
