@@ -27,9 +27,9 @@ pub mod process {
 pub mod replica {
     pub use crate::replica::peer::protocol;
     pub use crate::replica::{
-        Access, AttributeChange, DigestKind, Done, Keep, Keeping, LocalReplica, LockRequest,
-        Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan, ScanRequest,
-        ShellOptions, TakenLock, Unread, Wanted, Way,
+        Access, AttributeChange, Cleaned, DigestKind, Done, Keep, Keeping, LocalReplica,
+        LockRequest, Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan,
+        ScanRequest, ShellOptions, TakenLock, Unread, Wanted, Way,
     };
 }
 

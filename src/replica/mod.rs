@@ -490,9 +490,7 @@ pub struct Cleaned {
     pub entries: u64,
     /// Bytes they held.
     pub bytes: u64,
-    /// Bytes of what is still kept; `None` where not all of it was looked at: on another machine,
-    /// and where things are kept for ever.
-    #[serde(skip)]
+    /// Bytes of what is still kept; `None` where not all of it can be seen.
     pub kept: Option<u64>,
 }
 

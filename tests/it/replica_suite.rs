@@ -6,8 +6,8 @@ use crate::support::trees;
 use osync::testing::config::RuleText;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError, Replica,
-    Retention, Scan, ScanRequest, Wanted,
+    Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError,
+    Replica, Retention, Scan, ScanRequest, Wanted,
 };
 use osync::testing::state::{Identity, RunMark};
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
@@ -742,15 +742,19 @@ pub fn hooks_run_with_their_variables_and_within_their_time(sort: Sort) {
 
 pub fn cleaning_leaves_what_is_fresh(sort: Sort) {
     let mut ground = Ground::prepared(sort);
+    let big = "x".repeat(1_234_567);
+    ground.write(".osync_workdir/deleted/d/new\nline", &big);
     ground.write(".osync_workdir/deleted/d/x", "x");
     ground.write(".osync_workdir/backup/y", "y");
     let mut reached = sort.reach(&ground.root);
     reached.replica.prepare(WRITE).unwrap();
     let retention = Retention { backup_days: 1, deleted_days: 1 };
-    assert_eq!(reached.replica.clean(retention).unwrap().entries, 0);
+    let nothing = Cleaned { kept: Some(1_234_569), ..Cleaned::default() };
+    assert_eq!(reached.replica.clean(retention).unwrap(), nothing);
     assert!(ground.at(".osync_workdir/deleted/d/x").exists());
     assert!(ground.at(".osync_workdir/backup/y").exists());
-    ground.replica().clean(Retention { backup_days: 0, deleted_days: 0 }).unwrap();
+    let for_ever = Retention { backup_days: 0, deleted_days: 0 };
+    assert_eq!(reached.replica.clean(for_ever).unwrap(), nothing);
 }
 
 fn what_cannot_be_read_is_unknown(sort: Sort) {

@@ -349,6 +349,7 @@ case $format in */%N) format=${format%/%N} name=yes;; esac
 case $format in
   '%Lp') words='%a' ;;
   %c) words='%Z' ;;
+  %z) words='%s' ;;
   '%Lp %u:%g') words='%a %u:%g' ;;
   '%p %u %g %d %i %l %z %m')
     # its %p is octal

@@ -405,9 +405,8 @@ pub(super) fn clean(
         if days == 0 {
             // What is kept for ever needs its record for its name only.
             is_older_read = false;
-            if !matches!(work.keep_if_there(keep), Ok(None)) {
-                cleaned.kept = None;
-            }
+            let bytes = bytes_in(work, keep);
+            cleaned.kept = cleaned.kept.zip(bytes).map(|(kept, more)| kept + more);
             continue;
         }
         let done = work
@@ -451,9 +450,7 @@ fn clean_one(
         let removed = cleaned.bytes;
         let mut sweep = Sweep { root, tree: &tree, days, now, gone: &mut gone, cleaned };
         unknown = sweep.all(&arrivals, &mut trouble);
-        let is_file = |id: &NodeId| tree.entry(*id).kind == Kind::File;
-        let all: u64 = tree.ids().filter(is_file).map(|id| tree.entry(id).size).sum();
-        let left = all.saturating_sub(cleaned.bytes - removed);
+        let left = bytes_of_files(&tree).saturating_sub(cleaned.bytes - removed);
         cleaned.kept = cleaned.kept.filter(|_| trouble.is_none()).map(|kept| kept + left);
         // What could not be seen is not gone.
         if trouble.is_none() {
@@ -475,6 +472,18 @@ fn clean_one(
     };
     trouble = trouble.or(written.err().map(|e| format!("cannot write arrivals ({name}): {e}")));
     trouble.map_or(Ok(()), Err)
+}
+
+/// Bytes of all files in one of the two directories; `None`: not all of it can be seen.
+fn bytes_in(work: &WorkDir, keep: Keep) -> Option<u64> {
+    let Some(root) = work.keep_if_there(keep).ok()? else { return Some(0) };
+    let (tree, problems) = everything(&root, look::of_open(&root).ok()?).ok()?;
+    problems.is_empty().then(|| bytes_of_files(&tree))
+}
+
+fn bytes_of_files(tree: &Tree) -> u64 {
+    let is_file = |id: &NodeId| tree.entry(*id).kind == Kind::File;
+    tree.ids().filter(is_file).map(|id| tree.entry(id).size).sum()
 }
 
 /// One of the two directories while it is cleaned.

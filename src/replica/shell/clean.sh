@@ -3,11 +3,11 @@
 
 # aged BACKUP_DAYS DELETED_DAYS: for each with days, records ended by NUL: of what has not
 # changed for longer (paths from the work directory), then '#' and the first lines of the two
-# records of arrivals, and whether there is one of an older version. The first record is '='
-# and the seconds of now.
+# records of arrivals, whether there is one of an older version, and how many bytes both hold.
+# The first record is '=' and the seconds of now.
 do_aged() {
   printf '=%s\000' "$(date +%s)"
-  enter_work || { printf '#\000\000\000\000.\000' && return 0; }
+  enter_work || { printf '#\000\000\000\000%s\000.\000' '0 0' && return 0; }
   [ "$1" -eq 0 ] || aged backup "$1"
   enter_work || return 1
   [ "$2" -eq 0 ] || aged deleted "$2"
@@ -18,7 +18,40 @@ do_aged() {
   first_of deleted
   printf '\000'
   [ ! -f ./arrivals ] || printf 'older'
+  printf '\000'
+  { { sizes_in backup && sizes_in deleted; } || echo unknown; } | add_up
   printf '\000.\000'
+}
+
+# sizes_in KEEP: of every file in it, a line.
+sizes_in() {
+  if [ -L "./$1" ] || [ ! -d "./$1" ]; then return 0; fi
+  case $style in
+    gnu) find "./$1" -type f -printf '%s\n' ;;
+    stat) find "./$1" -type f -exec stat -c %s {} + ;;
+    *) find "./$1" -type f -exec stat -f %z {} + ;;
+  esac 2>/dev/null
+}
+
+# The sum of such lines, as millions and the rest: some shells count no further than 2^31.
+# Nothing, if one of them is no number.
+add_up() {
+  millions=0 rest=0 whole=yes
+  while IFS= read -r size; do
+    case $size in
+      '' | *[!0-9]*) whole='' ;;
+      ???????*)
+        millions=$((millions + ${size%??????}))
+        # a number that begins with 0 would be an octal one
+        rest=$((rest + 1${size#"${size%??????}"} - 1000000))
+        ;;
+      *) rest=$((rest + size)) ;;
+    esac
+    if [ "$rest" -ge 1000000 ]; then
+      millions=$((millions + 1)) rest=$((rest - 1000000))
+    fi
+  done
+  [ -z "$whole" ] || printf '%s %s' "$millions" "$rest"
 }
 
 # Of directories only those that are empty or become so are removed, so all are told that

@@ -147,6 +147,9 @@ impl ShellReplica {
     pub(super) fn note_results(&mut self, results: &[Result<Done, PathError>]) {
         for result in results {
             let Ok(Done::Kept(KeptAt { keep, kept, is_unseen, older })) = result else { continue };
+            if let Some(link) = &mut self.link {
+                link.has_kept = true;
+            }
             let Some(asked) = self.records.of(*keep) else { continue };
             if let Some(older) = older
                 && let Some(arrival) = asked.arrivals.get(kept)
@@ -194,6 +197,8 @@ pub(super) struct Aged {
     first: [Arrivals; 2],
     /// There is a record of an older version.
     has_older: bool,
+    /// How many bytes both hold; `None`: not all can be seen.
+    bytes: Option<u64>,
 }
 
 /// What is to be done in one of the two directories. Paths are below it.
@@ -208,10 +213,8 @@ pub(super) struct Due {
 impl ShellReplica {
     pub(super) fn clean_kept(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
         let link = self.link()?;
-        let nothing = retention.backup_days == 0 && retention.deleted_days == 0;
-        // what came in this run is not old
-        if nothing || !link.has_kept {
-            return Ok(Cleaned::default());
+        if !link.has_kept {
+            return Ok(Cleaned { kept: Some(0), ..Cleaned::default() });
         }
         let style = link.style;
         let words = format!("aged {} {}", retention.backup_days, retention.deleted_days);
@@ -235,6 +238,7 @@ impl ShellReplica {
         if aged.has_older && retention.backup_days > 0 && retention.deleted_days > 0 {
             self.ask(&pieces, "older", b"", OnStop::Finish)?;
         }
+        cleaned.kept = aged.bytes.map(|bytes| bytes.saturating_sub(cleaned.bytes));
         Ok(cleaned)
     }
 
@@ -354,6 +358,7 @@ pub(super) fn read(answer: &[u8], style: super::protocol::Style) -> Option<Aged>
         if piece == b"#" {
             aged.first = [Arrivals::read(pieces.next()?), Arrivals::read(pieces.next()?)];
             aged.has_older = pieces.next()?.starts_with(b"older");
+            aged.bytes = bytes(pieces.next()?);
             // the end is a record of its own, so that none is missing unnoticed
             if pieces.next()? != b"." {
                 return None;
@@ -364,6 +369,13 @@ pub(super) fn read(answer: &[u8], style: super::protocol::Style) -> Option<Aged>
         aged.entries.insert(RelPath::new(record.path).ok()?, record.entry);
     }
     None
+}
+
+/// Millions and the rest.
+fn bytes(words: &[u8]) -> Option<u64> {
+    let (millions, rest) = std::str::from_utf8(words).ok()?.split_once(' ')?;
+    let millions: u64 = millions.parse().ok()?;
+    millions.checked_mul(1_000_000)?.checked_add(rest.parse().ok()?)
 }
 
 /// What of the told lies in a directory, below it.
@@ -416,7 +428,7 @@ mod tests {
     fn aged(first: &str) -> Aged {
         let facts = "644 0 0 1 2 1 5 5.0 6.0 ";
         let text = format!(
-            "={NOW}\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0\n{first}\0\0older\0.\0"
+            "={NOW}\0f {facts}/./deleted/d/x//\0f {facts}/./backup/y//\0#\0\n{first}\0\0older\03 000007\0.\0"
         );
         read(text.as_bytes(), Style::Gnu).unwrap()
     }
@@ -456,9 +468,19 @@ mod tests {
 
     #[test]
     fn a_cut_answer_is_none() {
-        for text in ["=5\0", "", "=5\0#\0", "=5\0#\0\0\0", "=5\0#\0\0\0older\0"] {
+        for text in ["=5\0", "", "=5\0#\0", "=5\0#\0\0\0", "=5\0#\0\0\0older\0", "=5\0#\0\0\0\0.\0"]
+        {
             assert!(read(text.as_bytes(), Style::Gnu).is_none(), "{text:?}");
         }
-        assert!(read(b"=5\0#\0\0\0\0.\0", Style::Gnu).is_some());
+        for (said, expected) in [
+            ("", None),
+            ("0 0", Some(0)),
+            ("2147483648 999999", Some(2_147_483_648_999_999)),
+            ("99999999999999999999 0", None),
+            ("18446744073710 0", None),
+        ] {
+            let text = format!("=5\0#\0\0\0\0{said}\0.\0");
+            assert_eq!(read(text.as_bytes(), Style::Gnu).unwrap().bytes, expected, "{said}");
+        }
     }
 }
