@@ -11,7 +11,7 @@ use super::{
 };
 use crate::config::{Config, Remote, RemoteOsync, SshLocation};
 use crate::filter::Filter;
-use crate::process::{self, Child, ChildInput, Stop, StopReason, fault};
+use crate::process::{self, Child, ChildInput, Exit, Stop, StopReason, fault};
 use crate::report::Reporter;
 use crate::rsync::End;
 use crate::ssh::{self, Login, Ssh, Use};
@@ -44,6 +44,12 @@ const MOST_CHUNKS: usize = 4096;
 /// What to do about a login that leads to something else.
 const A_SHELL_IS_NEEDED: &str =
     "; the login must lead to a POSIX shell that reads commands from its standard input";
+
+/// What a filter that says nothing leaves to be guessed.
+const REFUSED_IN_SILENCE: &str = "if a filter (ssh_filter.sh) stands in the host's authorized_keys, \
+     _REMOTE_TOKEN (or --remote-token) has to be the word behind it";
+/// The exit status of ssh where it could not connect; any other is that of the remote command.
+const OF_SSH_ITSELF: i32 = 255;
 
 /// Whether a request may be given up when the run is to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,6 +311,14 @@ impl Connection {
         if !words.is_empty() {
             text.push_str(": ");
             text.push_str(&words);
+        } else if !self.has_answered
+            && let Some(Exit::Code(code)) = self.child.wait(Duration::ZERO)
+            && code != OF_SSH_ITSELF
+        {
+            text.push_str(&format!(
+                ": the login works, but what was started there ended at once with status {code}; \
+                 {REFUSED_IN_SILENCE}"
+            ));
         }
         if let Some(remedy) = ssh::explain(&said, &self.to, self.login) {
             text.truncate(text.trim_end_matches('.').len());

@@ -119,6 +119,16 @@ fn a_login_without_a_shell_is_told() {
     assert_completes(&task, task.run());
 }
 
+/// So does a filter of osync 1.x that is not told its token.
+#[test]
+fn a_login_that_is_refused_in_silence_is_told() {
+    let forced = OverSsh::forced("exit 3");
+    forced.sandbox.a.make("f mine here");
+    forced.sandbox.b.make("f yours there");
+    let failed = forced.run().run();
+    assert_refused(&forced, &failed, &["cannot connect", "status 3", "_REMOTE_TOKEN"]);
+}
+
 #[test]
 fn a_missing_remote_rsync_is_told_with_the_setting_that_helps() {
     let task = task("");
