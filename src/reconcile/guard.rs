@@ -117,9 +117,10 @@ impl fmt::Display for Danger {
             ),
             Danger::TooMany { side, deletions, files, percent } => write!(
                 f,
-                "{deletions} of {files} files on the {side} would be deleted, more than \
+                "{deletions} of {} on the {side} would be deleted, more than \
                  MAX_DELETE_PERCENT={percent}. Nothing was changed. --dry shows which; if that is \
-                 meant, run once with --force-delete"
+                 meant, run once with --force-delete",
+                counted(*files as u64, "file")
             ),
         }
     }

@@ -6,6 +6,7 @@
 //! log and leaves the exit status as it is.
 
 use super::failure::News;
+use super::words::counted;
 use crate::config::{NotifyFormat, NotifyOn, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -163,14 +164,14 @@ impl Note {
         lines.extend(self.problems.iter().take(LISTED).cloned());
         let more = self.problem_count.saturating_sub(self.problems.len().min(LISTED) as u64);
         if more > 0 {
-            lines.push(format!("… and {more} more problems"));
+            lines.push(format!("… and {}", counted(more, "more problem")));
         }
         for (path, command) in self.conflicts.iter().take(LISTED) {
             lines.push(format!("conflict on {path}; once it is settled: {command}"));
         }
         let more = self.conflicts.len().saturating_sub(LISTED);
         if more > 0 {
-            lines.push(format!("… and {more} more conflicts"));
+            lines.push(format!("… and {}", counted(more as u64, "more conflict")));
         }
         lines.retain(|line| !line.is_empty());
         shortened(lines.join("\n"))

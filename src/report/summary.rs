@@ -168,7 +168,10 @@ fn act(verb: &str, side: Side, frame: &Frame, path: &RelPath) -> String {
 
 fn closing(frame: &Frame) -> String {
     let Pair { initiator, target } = frame.bytes;
-    let amounts = format!("{initiator} bytes to the initiator and {target} bytes to the target");
+    // ungrouped, for scripts
+    let bytes = |count: u64| format!("{count} {}", if count == 1 { "byte" } else { "bytes" });
+    let amounts =
+        format!("{} to the initiator and {} to the target", bytes(initiator), bytes(target));
     match frame.duration {
         Some(time) => format!("Transferred {amounts} in {:.1} s.", time.as_secs_f64()),
         None => format!("To be transferred: {amounts}."),
@@ -304,7 +307,7 @@ mod tests {
     fn frame() -> Frame {
         Frame {
             roots: Pair::new("/a".into(), "/".into()),
-            bytes: Pair::new(7, 1234),
+            bytes: Pair::new(1, 1234),
             duration: Some(Duration::from_millis(2345)),
         }
     }
@@ -328,7 +331,7 @@ mod tests {
                 "Target has 0 updates.",
                 "Initiator has 0 deletions.",
                 "Target has 0 deletions.",
-                "Transferred 7 bytes to the initiator and 1234 bytes to the target in 2.3 s.",
+                "Transferred 1 byte to the initiator and 1234 bytes to the target in 2.3 s.",
             ]
         );
     }
@@ -362,7 +365,7 @@ mod tests {
                 "Target has 0 deletions.",
                 "Initiator has 0 moves.",
                 "Target has 1 moves.",
-                "To be transferred: 7 bytes to the initiator and 1234 bytes to the target.",
+                "To be transferred: 1 byte to the initiator and 1234 bytes to the target.",
             ]
         );
     }

@@ -217,10 +217,9 @@ impl Task<'_> {
                 None,
                 None,
                 &format!(
-                    "stopped: {}HARD_MAX_EXEC_TIME ({} seconds) has passed; the next run goes on \
-                     from here",
+                    "stopped: {}HARD_MAX_EXEC_TIME ({}) has passed; the next run goes on from here",
                     if self.share == Share::Turn { "its share of " } else { "" },
-                    self.config.limits.hard
+                    counted(self.config.limits.hard, "second")
                 ),
             ),
             StopReason::Signal(number) => reporter.problem(
@@ -371,8 +370,8 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
     let Some(url) = &config.notify.url else { return };
     let on = config.notify.on;
     let failure = if notify::counts_as_failure(on, end.status) {
-        let counted = |problem: &&Problem| on != NotifyOn::Error || problem.level != Level::Warn;
-        Failure::of(end.status, end.tally.problems.iter().filter(counted))
+        let counts = |problem: &&Problem| on != NotifyOn::Error || problem.level != Level::Warn;
+        Failure::of(end.status, end.tally.problems.iter().filter(counts))
     } else {
         None
     };

@@ -7,6 +7,7 @@ use crate::config::{Config, Location, SshLocation, Transport, WhenLocked};
 use crate::process::{self, Command, Deadlines, Input, Limits, ProcessError, Stop};
 use crate::replica::{Prepared, Replica, ReplicaError};
 use crate::report::mail::mail_soft_limit;
+use crate::report::words::counted;
 use crate::report::{Event, Level, Reporter, spell};
 use crate::tree::{Pair, Side};
 use std::ffi::OsString;
@@ -137,8 +138,8 @@ pub fn watch(config: &Config, around: &Surroundings<'_>) -> Watch {
     let (settings, log, slot) = (config.clone(), Arc::clone(around.log), Arc::clone(&mail));
     let on_soft = move || {
         let text = format!(
-            "SOFT_MAX_EXEC_TIME ({} seconds) has passed; the run goes on",
-            settings.limits.soft
+            "SOFT_MAX_EXEC_TIME ({}) has passed; the run goes on",
+            counted(settings.limits.soft, "second")
         );
         log.problem(Level::Warn, None, None, &text);
         // A slow mail server must not hold up the clock.
