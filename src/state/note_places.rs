@@ -13,6 +13,8 @@ use std::path::PathBuf;
 #[derive(Debug)]
 pub struct NotePlaces {
     own: Option<StateStore>,
+    /// Where the state of the task would be, if it could be used.
+    unusable: Option<StateDir>,
     elsewhere: Option<StateStore>,
 }
 
@@ -30,12 +32,16 @@ impl NotePlaces {
         initiator: &str,
         user_dir: Option<PathBuf>,
     ) -> Self {
-        let own = own.filter(StateDir::is_there);
+        let (own, unusable) = match own {
+            Some(dir) if dir.is_there() => (Some(dir), None),
+            other => (None, other),
+        };
         // tasks of one name in other places are other tasks
         let place = blake3::hash(initiator.as_bytes()).to_hex();
         let name = format!("{instance_id}.{}", &place[..16]);
         NotePlaces {
             own: own.and_then(|dir| StateStore::open(dir, instance_id).ok()),
+            unusable,
             elsewhere: user_dir.and_then(|dir| StateStore::open(StateDir::Custom(dir), &name).ok()),
         }
     }
@@ -70,8 +76,12 @@ impl NotePlaces {
     /// The last run, wherever it was noted; `None` before the first.
     ///
     /// # Errors
-    /// The file in the task's own state cannot be read, or is torn.
+    /// The task has a state that cannot be opened, or what it says of the last run cannot be read
+    /// or is torn.
     pub fn last_run(&self) -> Result<Option<LastRun>, StateError> {
+        if let Some(dir) = &self.unusable {
+            dir.open()?;
+        }
         let own = self.own.as_ref().map(StateStore::last_run).transpose()?.flatten();
         let elsewhere = self.elsewhere.as_ref().and_then(|place| place.last_run().ok().flatten());
         Ok(match (own, elsewhere) {
