@@ -30,8 +30,8 @@ use crate::state::journal::Done;
 use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
-    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, NotePlaces, Part, StateDir,
-    StateStore,
+    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, NotePlaces, Part,
+    StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use closing::{Halt, Outcome};
