@@ -741,7 +741,7 @@ pub fn hooks_run_with_their_variables_and_within_their_time(sort: Sort) {
 }
 
 pub fn cleaning_leaves_what_is_fresh(sort: Sort) {
-    let mut ground = Ground::prepared(sort);
+    let ground = Ground::prepared(sort);
     let big = "x".repeat(1_234_567);
     ground.write(".osync_workdir/deleted/d/new\nline", &big);
     ground.write(".osync_workdir/deleted/d/x", "x");
