@@ -95,6 +95,7 @@ impl NotePlaces {
                 begins: [own.begins, elsewhere.begins].concat(),
                 kept: own.kept,
                 open_conflicts: own.open_conflicts,
+                differences: own.differences,
                 ..elsewhere
             }),
             (own, elsewhere) => own.or(elsewhere),
