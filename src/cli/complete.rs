@@ -129,6 +129,7 @@ impl Typed {
             instance_id: self.flag("instance-id"),
             initiator_state_dir: self.flag("initiator-state-dir"),
             rsakey: self.flag("rsakey"),
+            only: self.flag("only"),
         };
         task.resolve(environment).ok().map(|(config, _)| config)
     }
