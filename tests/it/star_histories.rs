@@ -51,8 +51,11 @@ const KILLS: [&str; 9] = [
 struct People {
     /// Contents that nobody has replaced or deleted knowingly.
     alive: BTreeSet<String>,
-    /// Paths that somebody has made, and nobody has deleted or renamed.
-    expected: BTreeSet<String>,
+    /// Paths that somebody has made.
+    made: BTreeSet<String>,
+    /// Paths that somebody has deleted or renamed. A version that wins a conflict there may be the
+    /// very one that is deleted.
+    deleted: BTreeSet<String>,
     written: u64,
 }
 
@@ -73,8 +76,8 @@ impl History {
         for replica in star.leaves.iter().chain([star.hub()]) {
             replica.make("f stays s");
         }
-        let expected = BTreeSet::from(["stays".to_owned()]);
-        let people = People { expected, ..People::default() };
+        let made = BTreeSet::from(["stays".to_owned()]);
+        let people = People { made, ..People::default() };
         History { star, chance, people, away: BTreeMap::new(), told }
     }
 
@@ -112,14 +115,14 @@ impl History {
                 self.told.push(format!("{number}: delete {path:?} ({content})"));
                 replica.remove(&path);
                 self.people.alive.remove(&content);
-                self.people.expected.remove(&path);
+                self.people.deleted.insert(path);
             }
             (1, Some(content), Some(free)) => {
                 self.told.push(format!("{number}: move {path:?} to {free:?} ({content})"));
                 fs::create_dir_all(replica.at(&free).parent().unwrap()).unwrap();
                 replica.rename(&path, &free);
-                self.people.expected.remove(&path);
-                self.people.expected.insert(free);
+                self.people.deleted.insert(path);
+                self.people.made.insert(free);
             }
             (_, had, _) => {
                 self.people.written += 1;
@@ -133,7 +136,7 @@ impl History {
                     self.people.alive.remove(&had);
                 }
                 self.people.alive.insert(content);
-                self.people.expected.insert(path);
+                self.people.made.insert(path);
             }
         }
     }
@@ -196,7 +199,7 @@ impl History {
         for leaf in 0..4 {
             assert_eq!(self.files(leaf), hub, "leaf {leaf} differs\n{}", told());
         }
-        for path in &self.people.expected {
+        for path in self.people.made.difference(&self.people.deleted) {
             assert!(hub.contains_key(path), "nobody deleted {path:?}\n{}", told());
         }
         let mut kept: BTreeSet<String> = hub.into_values().collect();
