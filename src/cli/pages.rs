@@ -162,5 +162,14 @@ pub fn manual(command: Option<&str>) -> anyhow::Result<String> {
         .source(concat!("osync ", env!("CARGO_PKG_VERSION")))
         .manual("osync")
         .render(&mut out)?;
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(without_idle_breaks(&String::from_utf8_lossy(&out)))
+}
+
+/// A line break beside a blank line does nothing, and checkers of pages complain about it.
+fn without_idle_breaks(page: &str) -> String {
+    let lines: Vec<&str> = page.lines().collect();
+    let is_space = |at: Option<usize>| at.and_then(|at| lines.get(at)) == Some(&"");
+    let is_idle = |at: usize| is_space(at.checked_sub(1)) || is_space(Some(at + 1));
+    let kept = lines.iter().enumerate().filter(|(at, line)| **line != ".br" || !is_idle(*at));
+    kept.map(|(_, line)| format!("{line}\n")).collect()
 }
