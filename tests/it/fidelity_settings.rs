@@ -4,7 +4,9 @@
 use crate::support::couple::Couple;
 use crate::support::installed_rsync::assert_went_on;
 use crate::support::replicas::{NOBODY, Sort};
+use crate::support::running::Running;
 use crate::support::sandbox::Replica;
+use rustix::process::Signal;
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::time::{Duration, Instant};
@@ -306,9 +308,18 @@ fn a_partial_file_goes_on_where_it_stopped() {
             let (from, to) = (couple.side(from), couple.side(to));
             let name = format!("big-{}", from.root.file_name().unwrap().display());
             from.write(&name, noise(SIZE), 1_000_000_000);
-            let slow = "PARTIAL=yes\nBANDWIDTH=700\nHARD_MAX_EXEC_TIME=3";
-            let run = couple.run(slow).run();
-            assert_eq!(run.status, Some(1), "{run}");
+            let mut run = Running::start(&couple.sandbox, couple.run("PARTIAL=yes\nBANDWIDTH=700"));
+            let temporary = format!(".{name}.");
+            let arriving = || {
+                let entries = std::fs::read_dir(&to.root).unwrap().flatten();
+                let mut named = entries.filter(|entry| {
+                    entry.file_name().as_encoded_bytes().starts_with(temporary.as_bytes())
+                });
+                named.next().and_then(|entry| entry.metadata().ok()).map_or(0, |seen| seen.len())
+            };
+            run.until("the transfer", || arriving() > 500_000);
+            run.signal(Signal::TERM);
+            assert_eq!(run.end(), Some(2));
             assert!(!to.has(&name), "{}: no half file has the name", couple.way);
             let partial = to.at(format!(".osync_workdir/_partial/{name}"));
             let kept = partial.metadata().unwrap().len();

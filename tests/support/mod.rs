@@ -13,6 +13,7 @@ pub mod no_landlock;
 pub mod over_ssh;
 pub mod power;
 pub mod replicas;
+pub mod running;
 pub mod sandbox;
 pub mod schema;
 pub mod smtp;
