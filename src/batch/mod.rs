@@ -67,6 +67,9 @@ pub fn log_place(wanted: Option<PathBuf>, home: Option<PathBuf>) -> LogPlace {
     LogPlace { wanted, name: "osync-batch.log".to_owned(), home, ..LogPlace::default() }
 }
 
+/// Tells of a task (its file) that has failed: gets what its last run said, and its report.
+pub type Alert<'a> = dyn Fn(&Path, &[String], Option<&Value>) + Sync + 'a;
+
 /// What running tasks needs beside the options.
 pub struct Surroundings<'a> {
     /// Tells where our own program is.
@@ -75,9 +78,8 @@ pub struct Surroundings<'a> {
     pub footprint: &'a (dyn Fn(&Path) -> Footprint + Sync),
     /// Whether two files of one name, `.conf` and `.toml`, are the same task.
     pub is_same_task: &'a (dyn Fn(&Path, &Path) -> bool + Sync),
-    /// Tells of a task that has failed, which its own runs were to hold back. Gets what its last
-    /// run said, and its report.
-    pub alert: &'a (dyn Fn(&Path, &[String], Option<&Value>) + Sync),
+    /// Tells of a task that has failed, which its own runs were to hold back.
+    pub alert: &'a Alert<'a>,
     /// Ends the batch.
     pub stop: &'a Stop,
     /// Takes what is said about every run.

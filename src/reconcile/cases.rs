@@ -6,7 +6,7 @@ use super::record::record;
 use super::testing::{
     Files, Situation, afterwards, carry_out, path, plan, plan_with, rules, situation, tree, words,
 };
-use super::{Act, Plan, Rules, Settle, initialise, reconcile};
+use super::{Act, NextRecord, Plan, Rules, initialise, reconcile};
 use crate::report::Level;
 use crate::state::{Baseline, Recorded};
 use crate::tree::same::Comparison;
@@ -49,16 +49,19 @@ fn a_path_that_rsync_cannot_take_is_an_error_and_nothing_else_suffers() {
     rules.longest_path = "d/abc".len();
     let plan = plan(&situation, &rules);
     assert_eq!(words(&plan), [">> send d", ">> send z", ">> send d/abc", "Error d/abcd"]);
-    let settles: Vec<(String, Settle)> =
-        plan.delta.path_ids().map(|s| (plan.path(s).shown(), plan.verdict(s).settle)).collect();
-    assert!(settles.contains(&("d/abcd".into(), Settle::KeepOld)), "it is tried again");
+    let settles: Vec<(String, NextRecord)> = plan
+        .delta
+        .path_ids()
+        .map(|s| (plan.path(s).shown(), plan.verdict(s).next_record))
+        .collect();
+    assert!(settles.contains(&("d/abcd".into(), NextRecord::KeepOld)), "it is tried again");
 }
 
 #[test]
 fn what_is_excluded_or_unreadable_deep_below_keeps_the_directories_above_it() {
-    for (what, deep, settle) in [
-        ("excluded content may stay for ever", "x", Settle::Marked(Side::Target)),
-        ("what cannot be read is tried again", "u", Settle::KeepOld),
+    for (what, deep, next_record) in [
+        ("excluded content may stay for ever", "x", NextRecord::Marked(Side::Target)),
+        ("what cannot be read is tried again", "u", NextRecord::KeepOld),
     ] {
         let rows = format!(
             "d: d d - d\nd/e: d d - d\nd/e/f: d d - d\nd/e/f/x: - - - {deep}\nd/a: f1 f1 - f1"
@@ -69,7 +72,7 @@ fn what_is_excluded_or_unreadable_deep_below_keeps_the_directories_above_it() {
         for path_id in first.delta.path_ids() {
             let path = first.path(path_id).shown();
             if path == "d" || path == "d/e" || path == "d/e/f" {
-                assert_eq!(first.verdict(path_id).settle, settle, "{what}: {path}");
+                assert_eq!(first.verdict(path_id).next_record, next_record, "{what}: {path}");
             }
         }
         let after = afterwards(&before, &first);
@@ -105,7 +108,7 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
         assert_eq!(words(&plan), expected, "{what}");
         assert_eq!(plan.kept_newer, kept, "{what}");
         let at = plan.delta.path_ids().find(|s| plan.path(*s).shown() == "a").unwrap();
-        let keeps_its_past = plan.verdict(at).settle == Settle::KeepOld;
+        let keeps_its_past = plan.verdict(at).next_record == NextRecord::KeepOld;
         assert_eq!(keeps_its_past, kept == 1, "{what}");
     }
 }
@@ -198,7 +201,7 @@ fn next(before: &Situation, plan: &Plan) -> Situation {
     as_kept(&mut files.target);
     for path_id in plan.delta.path_ids() {
         let found = files.target.get(&plan.path(path_id)).map(|(_, entry)| entry.clone());
-        achieved.fresh.target.insert(path_id, found);
+        achieved.reread.target.insert(path_id, found);
     }
     let header = before.baseline.header().clone();
     let (baseline, _) = record(&before.trees, &before.baseline, plan, &achieved, header).unwrap();

@@ -166,7 +166,7 @@ fn is_file(tree: &Tree, id: NodeId) -> bool {
 
 /// Forgets the digests of files that were touched so lately that a further change might
 /// show no other time: they are read again by the next run.
-pub fn forget_fresh(tree: &mut Tree, began: Stamp) {
+pub fn forget_uncertain_digests(tree: &mut Tree, began: Stamp) {
     let fresh: Vec<NodeId> = tree
         .ids()
         .filter(|id| {
@@ -452,11 +452,11 @@ mod contents_tests {
         for id in &ids {
             set_digest(tree.entry_mut(*id), SORT, [7; 32]);
         }
-        forget_fresh(tree, Stamp::new(10, 0));
+        forget_uncertain_digests(tree, Stamp::new(10, 0));
         let known: Vec<bool> =
             ids.iter().map(|id| tree.entry(*id).extra().content.is_some()).collect();
         assert_eq!(known, [true, false]);
-        forget_fresh(tree, Stamp::UNKNOWN);
+        forget_uncertain_digests(tree, Stamp::UNKNOWN);
         assert!(ids.iter().all(|id| tree.entry(*id).extra().content.is_none()), "in doubt, all");
     }
 }

@@ -5,7 +5,7 @@
 
 use super::change::{Change, Measure, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Aside, Conflict, Doubt, Plan, Reason, SetAside, Settle, winner};
+use super::plan::{Act, Aside, Conflict, Doubt, NextRecord, Plan, Reason, SetAside, winner};
 use super::{Rules, Writes};
 use crate::config::Preserve;
 use crate::report::{Level, Problem};
@@ -240,8 +240,8 @@ impl<'a> Decide<'a, '_> {
         self.plan.verdicts[path_id.index()].act = act;
     }
 
-    fn settle(&mut self, path_id: PathId, settle: Settle) {
-        self.plan.verdicts[path_id.index()].settle = settle;
+    fn set_next_record(&mut self, path_id: PathId, next_record: NextRecord) {
+        self.plan.verdicts[path_id.index()].next_record = next_record;
     }
 
     fn downwards(&mut self, path_id: PathId) {
@@ -250,7 +250,7 @@ impl<'a> Decide<'a, '_> {
         let entries = self.entries(path_id);
         let kinds = Pair::new(entries.initiator.map(|e| e.kind), entries.target.map(|e| e.kind));
         match above {
-            Context::LeftAlone => self.settle(path_id, Settle::KeepOld),
+            Context::LeftAlone => self.set_next_record(path_id, NextRecord::KeepOld),
             Context::Won(side) => {
                 if kinds[side].is_some() {
                     self.send(path_id, side.other());
@@ -358,7 +358,7 @@ impl<'a> Decide<'a, '_> {
     fn leave_alone(&mut self, path_id: PathId, warning: Option<(Side, &str)>) {
         self.contexts[path_id.index()] = Context::LeftAlone;
         self.plan.verdicts[path_id.index()] =
-            super::plan::Verdict { settle: Settle::KeepOld, ..Default::default() };
+            super::plan::Verdict { next_record: NextRecord::KeepOld, ..Default::default() };
         if let Some((side, text)) = warning {
             self.problem(Level::Warn, side, path_id, text);
         }
@@ -624,7 +624,7 @@ impl<'a> Decide<'a, '_> {
         }
         match change[away] {
             _ if marked && !change[side].is_new_work() => {
-                self.settle(path_id, Settle::Marked(side))
+                self.set_next_record(path_id, NextRecord::Marked(side))
             }
             Change::Deleted if change[side].is_new_work() => {
                 let reason = Reason::NewWorkBeatsDeletion;
@@ -646,7 +646,7 @@ impl<'a> Decide<'a, '_> {
         let stays = self.facts.rules.policy.skip_deletion[on]
             || self.facts.is_mounted(&self.plan.delta, path_id, on);
         if stays {
-            self.settle(path_id, Settle::Marked(on));
+            self.set_next_record(path_id, NextRecord::Marked(on));
         } else {
             self.set_act(path_id, Act::Delete { on });
         }
@@ -744,7 +744,10 @@ impl<'a> Decide<'a, '_> {
     /// remembered as a skipped deletion. What could not be read is tried again.
     fn leave_over(&mut self, path_id: PathId, side: Side) {
         let unknown = self.facts.unknown_below[path_id.index()][side];
-        self.settle(path_id, if unknown { Settle::KeepOld } else { Settle::Marked(side) });
+        self.set_next_record(
+            path_id,
+            if unknown { NextRecord::KeepOld } else { NextRecord::Marked(side) },
+        );
     }
 
     fn below(&self, path_id: PathId, side: Side) -> Below {

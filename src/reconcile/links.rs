@@ -9,7 +9,7 @@
 use super::decide::Facts;
 use super::delta::PathId;
 use super::join::shared;
-use super::plan::{Act, Conflict, LinkGroup, Plan, Reason, Settle};
+use super::plan::{Act, Conflict, LinkGroup, NextRecord, Plan, Reason};
 use crate::state::Recorded;
 use crate::tree::{Inode, Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,7 +22,7 @@ enum Class {
 }
 
 /// Adds to a plan whose contents are decided what keeps links linked.
-pub fn settle(facts: &Facts<'_>, plan: &mut Plan) {
+pub fn add_link_groups(facts: &Facts<'_>, plan: &mut Plan) {
     if !facts.rules.preserve.hardlinks {
         return;
     }
@@ -116,7 +116,7 @@ impl<'a, 'p> Links<'a, 'p> {
     fn is_idle(&self, path_id: PathId) -> bool {
         let verdict = self.plan.verdict(path_id);
         verdict.act == Act::Nothing
-            && verdict.settle == Settle::AsFound
+            && verdict.next_record == NextRecord::AsFound
             && verdict.lost_on.is_none()
             && self.facts.holds_the_same(self.plan, path_id)
     }

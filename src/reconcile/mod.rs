@@ -29,7 +29,7 @@ pub mod undo;
 pub mod versions;
 
 pub use delta::{Delta, PathId};
-pub use plan::{Act, Conflict, Doubt, Plan, Settle, Verdict};
+pub use plan::{Act, Conflict, Doubt, NextRecord, Plan, Verdict};
 pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
@@ -150,7 +150,7 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
     };
     plan.doubts.extend(&facts.doubts);
     decide::decide(&facts, &mut plan);
-    links::settle(&facts, &mut plan);
+    links::add_link_groups(&facts, &mut plan);
     let facts = match beside::place(&facts, &mut plan) {
         Grown::No => facts,
         Grown::Yes => decide::Facts::gather(&plan.delta, trees, header, rules, inodes),
@@ -192,9 +192,9 @@ pub fn initialise(trees: &Pair<Tree>, rules: &Rules) -> (Plan, Achieved) {
             }
         });
         if !agrees {
-            plan.verdicts[path_id.index()].settle = Settle::Forgotten;
+            plan.verdicts[path_id.index()].next_record = NextRecord::Forgotten;
         } else if let Some(entry) = with_metadata_to_bring(trees, &plan, path_id, wins, rules) {
-            achieved.fresh[wins].insert(path_id, Some(entry));
+            achieved.reread[wins].insert(path_id, Some(entry));
         }
     }
     (plan, achieved)

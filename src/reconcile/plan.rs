@@ -31,7 +31,7 @@ pub enum Act {
 
 /// What the next baseline says of a path if the run does all that is planned for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Settle {
+pub enum NextRecord {
     /// Both sides as they are then.
     #[default]
     AsFound,
@@ -58,7 +58,7 @@ pub struct Verdict {
     /// The side whose file of the same content gets the time of the other one's.
     pub time_on: Option<Side>,
     /// What is recorded.
-    pub settle: Settle,
+    pub next_record: NextRecord,
 }
 
 /// Something of another kind that is moved out of the way.

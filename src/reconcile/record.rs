@@ -2,7 +2,7 @@
 
 use super::delta::{Delta, PathId};
 use super::join::{self, Frozen, as_dirs, frozen, merge_block};
-use super::plan::{Act, Plan, Settle};
+use super::plan::{Act, NextRecord, Plan};
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
 use crate::tree::same::{COARSEST, arrived, is_same_inode, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
@@ -25,7 +25,7 @@ pub struct Achieved {
     /// Paths where something planned did not come about: their old baseline stays.
     pub failed: BTreeSet<PathId>,
     /// Entries that were touched, as they were read again afterwards; `None`: gone.
-    pub fresh: Pair<Fresh>,
+    pub reread: Pair<Reread>,
     /// Sources that went on changing, as they were when they were sent.
     pub sent_as: BTreeMap<PathId, Entry>,
     /// Moves of the plan, by their index, that could not be made.
@@ -35,13 +35,13 @@ pub struct Achieved {
 /// Entries by path. A first run reads every entry again, so this stays small: a number a
 /// path, and the entries side by side.
 #[derive(Debug, Default)]
-pub struct Fresh {
+pub struct Reread {
     /// By [`PathId::index`]: 0 where nothing is known, else one more than the entry's place.
     places: Vec<u32>,
     entries: Vec<Option<Entry>>,
 }
 
-impl Fresh {
+impl Reread {
     /// What was found when the path was read again: an entry, or nothing there.
     #[must_use]
     pub fn get(&self, path_id: PathId) -> Option<&Option<Entry>> {
@@ -354,17 +354,17 @@ impl<'a> Recorder<'a> {
             return delta.record(*to).cloned();
         }
         let verdict = self.plan.verdict(path_id);
-        if self.void.contains(&path_id) || verdict.settle == Settle::Forgotten {
+        if self.void.contains(&path_id) || verdict.next_record == NextRecord::Forgotten {
             return None;
         }
-        if !self.achieved.succeeded(path_id) || verdict.settle == Settle::KeepOld {
+        if !self.achieved.succeeded(path_id) || verdict.next_record == NextRecord::KeepOld {
             return delta.record(path_id).cloned();
         }
         let was = Pair::from_fn(|side| {
             self.found(path_id, side).map_or(Recorded::Absent, Recorded::Seen)
         });
         let mut record = Record { was, skipped: Pair::default() };
-        if let Settle::Marked(side) = verdict.settle {
+        if let NextRecord::Marked(side) = verdict.next_record {
             record.skipped[side] = true;
         }
         Some(record)
@@ -380,21 +380,23 @@ impl<'a> Recorder<'a> {
         {
             return Some(sent.clone());
         }
-        match self.achieved.fresh[side].get(path_id) {
-            Some(fresh) if is_gone || verdict.act == (Act::Send { to: side }) => fresh.clone(),
+        match self.achieved.reread[side].get(path_id) {
+            Some(reread) if is_gone || verdict.act == (Act::Send { to: side }) => reread.clone(),
             // It was renamed, or given other metadata: what is new in its content is not
             // ours, and the next run has to see it.
-            Some(fresh) => match (scanned, fresh) {
-                (Some(scanned), Some(fresh)) if stamps_agree(fresh, scanned) => Some(fresh.clone()),
-                (Some(scanned), Some(fresh))
-                    if verdict.time_on == Some(side) && is_same_inode(scanned, fresh) =>
+            Some(reread) => match (scanned, reread) {
+                (Some(scanned), Some(reread)) if stamps_agree(reread, scanned) => {
+                    Some(reread.clone())
+                }
+                (Some(scanned), Some(reread))
+                    if verdict.time_on == Some(side) && is_same_inode(scanned, reread) =>
                 {
                     let given = self.plan.entry(self.trees, path_id, side.other());
-                    let is_given = given.is_some_and(|given| arrived(given, fresh, COARSEST));
-                    Some(if is_given { fresh.clone() } else { scanned.clone() })
+                    let is_given = given.is_some_and(|given| arrived(given, reread, COARSEST));
+                    Some(if is_given { reread.clone() } else { scanned.clone() })
                 }
                 (Some(scanned), _) => Some(scanned.clone()),
-                (None, fresh) => fresh.clone(),
+                (None, reread) => reread.clone(),
             },
             None if is_gone => None,
             None => scanned.cloned(),
@@ -485,7 +487,7 @@ mod tests {
                 let mut after = carry_out(&situation, plan).0;
                 let edited = &mut after.target.get_mut(&path(name)).unwrap().1;
                 (edited.size, edited.mtime) = (9, Stamp::new(70, 0));
-                achieved.fresh.target.insert(path_id(plan, name), Some(edited.clone()));
+                achieved.reread.target.insert(path_id(plan, name), Some(edited.clone()));
                 files = Some(after);
             });
             let files = files.unwrap();
@@ -552,9 +554,9 @@ mod tests {
         let baseline = after(&situation, |plan, achieved| {
             for name in ["d", "g"] {
                 let path_id = path_id(plan, name);
-                achieved.fresh.initiator.remove(path_id);
-                achieved.fresh.target.remove(path_id);
-                assert_eq!(achieved.fresh.target.get(path_id), None);
+                achieved.reread.initiator.remove(path_id);
+                achieved.reread.target.remove(path_id);
+                assert_eq!(achieved.reread.target.get(path_id), None);
             }
         });
         assert!(of(&baseline, "d").is_some_and(|d| d == of(&situation.baseline, "d").unwrap()));

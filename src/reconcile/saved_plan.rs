@@ -6,7 +6,7 @@
 //! saved plan can only ever take steps away.
 
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Aside, Plan, Settle, Verdict};
+use super::plan::{Act, Aside, NextRecord, Plan, Verdict};
 use crate::tree::{Entry, Pair, RelPath, Side, Tree, hex};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,7 +83,7 @@ impl SavedPlan {
         spread(plan, &mut left);
         for path_id in plan.delta.path_ids().filter(|path_id| left[path_id.index()]) {
             plan.verdicts[path_id.index()] =
-                Verdict { settle: Settle::KeepOld, ..Verdict::default() };
+                Verdict { next_record: NextRecord::KeepOld, ..Verdict::default() };
         }
         let stays = |path_id: PathId| !left[path_id.index()];
         plan.set_aside.retain(|step| stays(step.path_id));

@@ -325,7 +325,7 @@ pub fn carry_out(situation: &Situation, plan: &Plan) -> (Pair<Files>, Achieved) 
     for path_id in plan.delta.path_ids() {
         for side in Side::BOTH {
             let found = files[side].get(&plan.path(path_id)).map(|(_, entry)| entry.clone());
-            achieved.fresh[side].insert(path_id, found);
+            achieved.reread[side].insert(path_id, found);
         }
     }
     (files, achieved)
@@ -352,7 +352,7 @@ pub fn plan(situation: &Situation, rules: &Rules) -> Plan {
 pub fn plan_with(
     situation: &Situation,
     rules: &Rules,
-    settle: impl Fn(&Entry, &Entry) -> Comparison,
+    compare: impl Fn(&Entry, &Entry) -> Comparison,
 ) -> Plan {
     let mut rules = rules.clone();
     let trees = &situation.trees;
@@ -364,7 +364,7 @@ pub fn plan_with(
         for doubt in plan.doubts {
             let entry = |side: Side| trees[side].entry(doubt[side]);
             let before =
-                rules.settled.insert(doubt, settle(entry(Side::Initiator), entry(Side::Target)));
+                rules.settled.insert(doubt, compare(entry(Side::Initiator), entry(Side::Target)));
             assert_eq!(before, None, "it was asked before");
         }
     }

@@ -243,7 +243,7 @@ pub enum Op {
         expect: Entry,
     },
     /// Decide about what lies in the private place of a run.
-    Settle {
+    PutAway {
         /// Where it lies, from the replica's root.
         replaced: RelPath,
         /// What was found there.
@@ -302,7 +302,7 @@ impl Op {
             Op::Rename { .. } => "renaming",
             Op::SetAside { .. } => "setting aside",
             Op::KeepCopy { .. } => "keeping a copy",
-            Op::Settle { .. } => "settling",
+            Op::PutAway { .. } => "settling",
             Op::Remove { .. } => "removing",
             Op::SetMetadata { .. } => "setting metadata",
             Op::SetAttributes { .. } => "setting attributes",
@@ -315,7 +315,7 @@ impl Op {
     pub fn path(&self) -> &RelPath {
         match self {
             Op::Rename { from, .. } => from,
-            Op::Settle { replaced: path, .. }
+            Op::PutAway { replaced: path, .. }
             | Op::MakeDir { path, .. }
             | Op::SetAside { path, .. }
             | Op::KeepCopy { path, .. }

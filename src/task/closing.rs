@@ -386,7 +386,11 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
         summed_up: end.summed_up.to_owned(),
         problems,
         problem_count: end.tally.total(),
-        conflicts: end.conflicts.iter().map(|path| (path.shown(), settle(config, path))).collect(),
+        conflicts: end
+            .conflicts
+            .iter()
+            .map(|path| (path.shown(), close_command(config, path)))
+            .collect(),
         id: format!("osync-{now}-{}", std::process::id()),
     };
     match notify::notify(url, config.notify.format, &note) {
@@ -403,7 +407,7 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
 }
 
 /// The command that closes a conflict.
-fn settle(config: &Config, path: &RelPath) -> String {
+fn close_command(config: &Config, path: &RelPath) -> String {
     let task = match &config.file {
         Some(file) => for_shell(file.as_os_str().as_bytes()),
         None => "--initiator=… --target=…".to_owned(),

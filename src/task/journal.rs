@@ -64,7 +64,7 @@ impl Rows<'_> {
 
     /// What is there since: as it was read again, else as it was scanned.
     fn now(&self, path_id: PathId, side: Side) -> Option<Look> {
-        match self.applied.achieved.fresh[side].get(path_id) {
+        match self.applied.achieved.reread[side].get(path_id) {
             Some(found) => found.as_ref().map(Look::of),
             None => self.scanned(path_id, side).map(Look::of),
         }
@@ -141,7 +141,7 @@ impl Rows<'_> {
 
     /// Whether rsync found that it had nothing to replace, but the time of a link to set.
     fn is_same_thing(&self, path_id: PathId, side: Side) -> bool {
-        let fresh = self.applied.achieved.fresh[side].get(path_id).and_then(Option::as_ref);
+        let fresh = self.applied.achieved.reread[side].get(path_id).and_then(Option::as_ref);
         let (Some(before), Some(fresh)) = (self.scanned(path_id, side), fresh) else {
             return false;
         };

@@ -556,14 +556,14 @@ impl Task<'_> {
                     let keeping = Keeping { keep: Keep::Backup, version, older };
                     Fate::Keep { kept: kept_path(&path), keeping }
                 };
-                files.push(Op::Settle { replaced: at, found: entry, fate });
+                files.push(Op::PutAway { replaced: at, found: entry, fate });
             }
             // Parents stand before what they hold.
             dirs.reverse();
             dirs.push(Op::Remove { path: run.clone(), expect: tree.entry(Tree::ROOT).clone() });
             for ops in files.chunks(BATCH).chain(dirs.chunks(BATCH)) {
                 for (op, result) in ops.iter().zip(self.replicas[side].apply(ops)?) {
-                    if let (Op::Settle { .. }, Err(error)) = (op, result) {
+                    if let (Op::PutAway { .. }, Err(error)) = (op, result) {
                         let text = format!(
                             "an interrupted run had moved this out of the way, and it cannot be \
                              put into backup/: {error}"

@@ -3,6 +3,7 @@
 mod apply;
 mod change_report;
 pub mod closing;
+mod contents;
 mod file_systems;
 pub mod hooks;
 pub mod intent;
@@ -10,7 +11,6 @@ mod journal;
 mod look;
 pub mod preflight;
 mod recording;
-mod settle;
 mod star;
 pub mod undo;
 pub mod versions;
@@ -623,7 +623,7 @@ impl Task<'_> {
             self.check_stop()?;
             open.sort_unstable_by_key(|doubt| (doubt.initiator, doubt.target));
             open.dedup();
-            self.settle(trees, open, &mut rules.settled, store)?;
+            self.compare_contents(trees, open, &mut rules.settled, store)?;
         }
     }
 

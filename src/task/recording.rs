@@ -10,7 +10,7 @@ use super::{Task, journal};
 use crate::config::Watch;
 use crate::process::fault;
 use crate::reconcile::record::{Claims, record};
-use crate::reconcile::{Act, Plan, Rules, Settle, initialise, mounts};
+use crate::reconcile::{Act, NextRecord, Plan, Rules, initialise, mounts};
 use crate::replica::{Flush, Flushed, ReplicaError, lock_policy};
 use crate::report::Level;
 use crate::report::summary::Reach;
@@ -99,7 +99,7 @@ impl Task<'_> {
     ) -> Result<(), Halt> {
         let decide = |rules: &Rules| Ok::<_, Infallible>(initialise(trees, rules));
         let (plan, achieved) = self.plan_by(trees, store, decide, |(plan, _)| &mut plan.doubts)?;
-        let is_forgotten = |path_id| plan.verdict(path_id).settle == Settle::Forgotten;
+        let is_forgotten = |path_id| plan.verdict(path_id).next_record == NextRecord::Forgotten;
         let differ = plan.delta.path_ids().filter(|path_id| is_forgotten(*path_id)).count();
         let counts = format!(
             "{} on the initiator, {} on the target{}",
@@ -211,7 +211,7 @@ impl Task<'_> {
         }
         store.clear_settled()?;
         // What an rsync that failed has left behind is found by it.
-        if applied.unsettled == Pair::default() && !self.left_overs {
+        if applied.call_failed == Pair::default() && !self.left_overs {
             if applied.making_way.is_empty() {
                 store.clear_inflight()?;
             } else {

@@ -13,7 +13,7 @@ use crate::process::fault;
 use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
 use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::undo::{Facts, KeptTree, Lost, Names, Step, Touched, UndoPlan, plan};
-use crate::reconcile::{Act, Plan, Settle, Verdict};
+use crate::reconcile::{Act, NextRecord, Plan, Verdict};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{
     AttributeChange, Attributes, Done as Came, Keep, Keeping, Op, PathError, in_work_dir,
@@ -297,14 +297,14 @@ impl Task<'_> {
         for path_id in plan.delta.path_ids() {
             let path = plan.path(path_id);
             let there = Pair::from_fn(|side| plan.delta.now(path_id, side).is_some());
-            let settle = match (back.has(&path), there.initiator, there.target) {
-                (false, ..) => Settle::KeepOld,
-                (true, true, false) => Settle::Marked(Side::Initiator),
-                (true, false, true) => Settle::Marked(Side::Target),
-                (true, ..) => Settle::AsFound,
+            let next_record = match (back.has(&path), there.initiator, there.target) {
+                (false, ..) => NextRecord::KeepOld,
+                (true, true, false) => NextRecord::Marked(Side::Initiator),
+                (true, false, true) => NextRecord::Marked(Side::Target),
+                (true, ..) => NextRecord::AsFound,
             };
             plan.verdicts[path_id.index()] =
-                Verdict { act: Act::Nothing, settle, ..Verdict::default() };
+                Verdict { act: Act::Nothing, next_record, ..Verdict::default() };
         }
         done.differs = self.differences(&back, &trees);
         done.undoes = Some(number);

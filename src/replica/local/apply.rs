@@ -178,7 +178,7 @@ impl LocalExecutor<'_> {
             Op::Rename { from, to, expect } => plainly(self.rename(from, to, expect)),
             Op::SetAside { path, expect, keeping } => self.set_aside(path, expect, *keeping),
             Op::KeepCopy { path, expect } => self.keep_copy(path, expect),
-            Op::Settle { replaced, found, fate } => self.settle(replaced, found, fate),
+            Op::PutAway { replaced, found, fate } => self.put_away(replaced, found, fate),
             Op::Remove { path, expect } => self.remove(path, expect),
             Op::SetMetadata { path, expect, mode, uid, gid } => {
                 plainly(self.set_metadata(path, expect, *mode, *uid, *gid))
@@ -461,7 +461,7 @@ impl LocalExecutor<'_> {
         Ok(self.came(kept, keeping, free.older, Seen::Before))
     }
 
-    fn settle(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> Came {
+    fn put_away(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> Came {
         let place = self.root.place(replaced).map_err(|error| self.on_the_way(error))?;
         let now = Look::default().at(&place.dir, place.name);
         let now = now.map_err(|error| self.on_the_way(error))?;

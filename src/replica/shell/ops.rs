@@ -80,8 +80,8 @@ fn head(op: &Op, owners: &mut Owners, context: &Context<'_>) -> Vec<u8> {
             words(format!("copy {} o {suffix}", Keep::Backup.name()));
             kept_parent(&mut out, &short_kept_path(path));
         }
-        Op::Settle { fate: Fate::Discard, .. } => words("settle discard".into()),
-        Op::Settle { fate: Fate::Keep { kept, keeping }, .. } => {
+        Op::PutAway { fate: Fate::Discard, .. } => words("settle discard".into()),
+        Op::PutAway { fate: Fate::Keep { kept, keeping }, .. } => {
             words(format!("settle {} {} {suffix}", keeping.keep.name(), version(*keeping)));
             kept_parent(&mut out, kept);
         }
@@ -121,7 +121,7 @@ fn version(keeping: Keeping) -> char {
 /// Where something is kept, where its name there may be another one.
 fn kept(op: &Op) -> Option<RelPath> {
     match op {
-        Op::Settle { fate: Fate::Keep { kept, .. }, .. } => Some(kept.clone()),
+        Op::PutAway { fate: Fate::Keep { kept, .. }, .. } => Some(kept.clone()),
         _ => None,
     }
 }
@@ -140,7 +140,7 @@ fn expected(op: &Op) -> String {
         Op::Rename { expect, .. }
         | Op::SetAside { expect, .. }
         | Op::KeepCopy { expect, .. }
-        | Op::Settle { found: expect, .. }
+        | Op::PutAway { found: expect, .. }
         | Op::Remove { expect, .. } => still(expect),
     }
 }
@@ -174,7 +174,7 @@ fn further(op: &Op, makes_room: Option<&(Vec<u8>, Arrival)>) -> Vec<u8> {
     match op {
         Op::Rename { to, .. } => to.as_bytes().to_vec(),
         Op::KeepCopy { path, .. } => short_kept_path(path).name().to_vec(),
-        Op::SetAside { .. } | Op::Settle { .. } => makes_room.map_or_else(Vec::new, older),
+        Op::SetAside { .. } | Op::PutAway { .. } => makes_room.map_or_else(Vec::new, older),
         Op::SetAttributes { path, change, .. } => looking::further(change, path.name()),
         Op::SetMtime { mtime, .. } => times(*mtime).into_bytes(),
         Op::MakeDir { .. } | Op::Remove { .. } | Op::SetMetadata { .. } => Vec::new(),
@@ -228,7 +228,7 @@ fn kept_at(line: &str, op: &Op, makes_room: Option<&(Vec<u8>, Arrival)>) -> Opti
     let (keep, kept) = match op {
         Op::SetAside { path, keeping, .. } => (keeping.keep, kept_path(path)),
         Op::KeepCopy { path, .. } => (Keep::Backup, short_kept_path(path)),
-        Op::Settle { fate: Fate::Keep { kept, keeping }, .. } => (keeping.keep, kept.clone()),
+        Op::PutAway { fate: Fate::Keep { kept, keeping }, .. } => (keeping.keep, kept.clone()),
         Op::Remove { path, .. } => (Keep::Backup, path.clone()),
         _ => return None,
     };

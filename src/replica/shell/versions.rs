@@ -61,7 +61,7 @@ fn coming(op: &Op) -> Option<Coming> {
         Op::SetAside { path, expect, keeping } => {
             Some(Coming { kept: kept_path(path), keeping: *keeping, kind: expect.kind })
         }
-        Op::Settle { found, fate: Fate::Keep { kept, keeping }, .. } => {
+        Op::PutAway { found, fate: Fate::Keep { kept, keeping }, .. } => {
             Some(Coming { kept: kept.clone(), keeping: *keeping, kind: found.kind })
         }
         _ => None,

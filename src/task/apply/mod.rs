@@ -86,7 +86,7 @@ pub struct Applied {
     /// Paths of calls to a side that failed as a whole, which was told for all of them.
     pub broken: Pair<BTreeSet<PathId>>,
     /// A call of rsync to a side did not end well: it may have left temporary files behind.
-    pub unsettled: Pair<bool>,
+    pub call_failed: Pair<bool>,
 }
 
 /// Why the remaining steps are left out.

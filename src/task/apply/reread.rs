@@ -5,7 +5,7 @@ use super::Steps;
 use crate::reconcile::{Act, PathId};
 use crate::replica::{Op, ReplicaError};
 use crate::report::Level;
-use crate::task::settle::is_before;
+use crate::task::contents::is_before;
 use crate::tree::same::{self, arrived_without_time, source_when_sent, stamps_agree};
 use crate::tree::{Entry, Kind, NodeId, RelPath, Side, Tree};
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ impl Steps<'_, '_> {
             for (path_id, entry) in path_ids.iter().zip(entries) {
                 match entry {
                     Ok(entry) => {
-                        self.applied.achieved.fresh[side].insert(*path_id, entry);
+                        self.applied.achieved.reread[side].insert(*path_id, entry);
                     }
                     Err(error) => self.fail(side, *path_id, "cannot look at it again", &error),
                 }
@@ -68,7 +68,7 @@ impl Steps<'_, '_> {
         }
         let plan = self.apply.plan;
         let rounded = |path_id: PathId| {
-            let found = self.applied.achieved.fresh[side].get(path_id)?.as_ref()?;
+            let found = self.applied.achieved.reread[side].get(path_id)?.as_ref()?;
             let sent = self.scanned(path_id, side.other())?;
             let is_rounded = plan.verdict(path_id).act == Act::Send { to: side }
                 && !matches!(sent.kind, Kind::File | Kind::Dir)
@@ -93,7 +93,7 @@ impl Steps<'_, '_> {
             let Ok(found) = replica.apply(&ops).and_then(|_| replica.stat(&paths)) else { return };
             for ((path_id, ..), found) in those.iter().zip(found) {
                 if let Ok(found) = found {
-                    self.applied.achieved.fresh[side].insert(*path_id, found);
+                    self.applied.achieved.reread[side].insert(*path_id, found);
                 }
             }
         }
@@ -108,7 +108,7 @@ impl Steps<'_, '_> {
         }
         let plan = self.apply.plan;
         let imitated = |path_id: PathId| {
-            let found = self.applied.achieved.fresh[side].get(path_id)?.as_ref()?;
+            let found = self.applied.achieved.reread[side].get(path_id)?.as_ref()?;
             let sent = self.scanned(path_id, side.other())?;
             let is_imitation = plan.verdict(path_id).act == Act::Send { to: side }
                 && !matches!(sent.kind, Kind::File | Kind::Dir | Kind::Symlink)
@@ -124,7 +124,7 @@ impl Steps<'_, '_> {
             let removed = replica.apply(&[Op::Remove { path: path.clone(), expect }]);
             let Ok(found) = removed.and_then(|_| replica.stat(&[path])) else { return };
             if let Some(Ok(found)) = found.into_iter().next() {
-                self.applied.achieved.fresh[side].insert(path_id, found);
+                self.applied.achieved.reread[side].insert(path_id, found);
             }
         }
     }
@@ -162,7 +162,7 @@ impl Steps<'_, '_> {
                     found.or_else(|| self.under_another_spelling(side, there, name)),
                 ));
             }
-            self.applied.achieved.fresh[side].insert(path_id, entry);
+            self.applied.achieved.reread[side].insert(path_id, entry);
         }
     }
 
@@ -187,7 +187,7 @@ impl Steps<'_, '_> {
             path_ids.extend(self.apply.plan.delta.below(*top));
         }
         for path_id in path_ids {
-            self.applied.achieved.fresh[side].remove(path_id);
+            self.applied.achieved.reread[side].remove(path_id);
             self.applied.achieved.failed.insert(path_id);
         }
         // Of a step that was begun nobody knows whether it was done. Counted as not done, it
@@ -215,7 +215,7 @@ impl Steps<'_, '_> {
             match plan.verdict(path_id).act {
                 Act::Send { to } => self.judge_sent(path_id, to, sources.get(&path_id)),
                 Act::Delete { on } => {
-                    if matches!(self.applied.achieved.fresh[on].get(path_id), Some(Some(_))) {
+                    if matches!(self.applied.achieved.reread[on].get(path_id), Some(Some(_))) {
                         self.problem(
                             Level::Error,
                             on,
@@ -239,7 +239,7 @@ impl Steps<'_, '_> {
         let plan = self.apply.plan;
         for group in &plan.groups {
             let found = |path_id: &PathId| {
-                let entry = self.applied.achieved.fresh[group.to].get(*path_id)?.as_ref()?;
+                let entry = self.applied.achieved.reread[group.to].get(*path_id)?.as_ref()?;
                 Some((entry.dev, entry.ino))
             };
             let first = group.members.first().and_then(found);
@@ -270,7 +270,7 @@ impl Steps<'_, '_> {
         }
         for to in Side::BOTH {
             let is_other = |path_id: &PathId| {
-                let found = self.applied.achieved.fresh[to].get(*path_id).and_then(Option::as_ref);
+                let found = self.applied.achieved.reread[to].get(*path_id).and_then(Option::as_ref);
                 let sent = self.scanned(*path_id, to.other());
                 plan.verdict(*path_id).act == Act::Send { to }
                     && !self.failed(*path_id)
@@ -291,7 +291,7 @@ impl Steps<'_, '_> {
 
     fn judge_sent(&mut self, path_id: PathId, to: Side, source: Option<&Option<Entry>>) {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
-        let found = self.applied.achieved.fresh[to].get(path_id).cloned().flatten();
+        let found = self.applied.achieved.reread[to].get(path_id).cloned().flatten();
         let then = match (&found, source) {
             (Some(found), Some(Some(source))) => source_when_sent(&sent, source, found),
             _ => None,
@@ -394,7 +394,7 @@ impl Steps<'_, '_> {
             }
             _ => {
                 let text = match found {
-                    _ if self.applied.unsettled[to] => {
+                    _ if self.applied.call_failed[to] => {
                         "it could not be brought over (rsync's own words stand above); it is \
                          tried again by the next run"
                     }
@@ -419,7 +419,7 @@ impl Steps<'_, '_> {
     fn judge_metadata(&mut self, path_id: PathId, on: Side) {
         let preserve = &self.apply.compared;
         let (Some(other), Some(Some(found))) =
-            (self.scanned(path_id, on.other()), self.applied.achieved.fresh[on].get(path_id))
+            (self.scanned(path_id, on.other()), self.applied.achieved.reread[on].get(path_id))
         else {
             return;
         };

@@ -326,7 +326,7 @@ impl Steps<'_, '_> {
         self.deliver(&scheduler, &calls);
         for side in Side::BOTH {
             if !calls[side].is_empty() {
-                self.settle_replaced(side)?;
+                self.put_replaced_away(side)?;
             }
             let replaced: Vec<PathId> = calls[side]
                 .iter()
@@ -350,7 +350,7 @@ impl Steps<'_, '_> {
                 let ended_well = call.result.as_ref().is_ok_and(|finished| {
                     matches!(finished.outcome, rsync::Outcome::Done | rsync::Outcome::Vanished)
                 });
-                self.applied.unsettled[to] |= !ended_well;
+                self.applied.call_failed[to] |= !ended_well;
                 let Some(words) = self.tell_of_call(to, &call.result) else { continue };
                 let failed = failures.entry(words).or_default();
                 failed.sides.insert(to);
@@ -443,16 +443,19 @@ impl Steps<'_, '_> {
     fn calls(&mut self, scheduler: &TransferScheduler<'_>, side: Side) -> Result<Vec<Call>, Cut> {
         let plan = self.apply.plan;
         let keeps_backup = self.apply.config.policy.backup;
-        let fresh = |steps: &Self, path_id: &PathId| !steps.failed(*path_id);
-        let mut subtrees: Vec<PathId> =
-            plan.subtrees[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
+        let not_failed = |steps: &Self, path_id: &PathId| !steps.failed(*path_id);
+        let mut subtrees: Vec<PathId> = plan.subtrees[side]
+            .iter()
+            .filter(|path_id| not_failed(self, path_id))
+            .copied()
+            .collect();
         let joins_subtrees = !subtrees.is_empty();
         let is_odd = |steps: &Self, path_id: PathId| {
             steps.is_replaced(path_id, side) && !scheduler.fits(&steps.path(path_id), side)
         };
         let grouped = self.groups(side, is_odd);
         let links: Vec<PathId> =
-            plan.links[side].iter().filter(|path_id| fresh(self, path_id)).copied().collect();
+            plan.links[side].iter().filter(|path_id| not_failed(self, path_id)).copied().collect();
         let (mut ordinary, mut moved, mut odd) = (Vec::new(), Vec::new(), Vec::new());
         for path_id in plan.updates[side].iter().filter(|path_id| !self.failed(**path_id)) {
             let in_group = grouped.get(path_id);

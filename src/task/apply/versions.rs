@@ -249,7 +249,7 @@ impl Steps<'_, '_> {
 
     /// Decides about everything that rsync has replaced on a side: it lies in the private
     /// place.
-    pub(super) fn settle_replaced(&mut self, side: Side) -> Result<(), Cut> {
+    pub(super) fn put_replaced_away(&mut self, side: Side) -> Result<(), Cut> {
         let private = self.apply.replicas[side].private_place();
         let found = self.apply.replicas[side].look_below(std::slice::from_ref(&private))?.pop();
         let tree = match found {
@@ -272,7 +272,7 @@ impl Steps<'_, '_> {
             let replaced: Vec<Replaced> = ids
                 .iter()
                 .map(|id| (tree.path(*id), tree.entry(*id).clone()))
-                .map(|(path, found)| self.judge_replaced(side, path, found, &unmoved))
+                .map(|(path, found)| self.fate_of_replaced(side, path, found, &unmoved))
                 .collect();
             let ops: Vec<Op> = replaced.iter().map(|replaced| replaced.op(&private)).collect();
             let results = self.apply.replicas[side].apply(&ops)?;
@@ -290,13 +290,13 @@ impl Steps<'_, '_> {
         side: Side,
         replaced: &Tree,
     ) -> Result<BTreeSet<RelPath>, Cut> {
-        if !self.applied.unsettled[side] {
+        if !self.applied.call_failed[side] {
             return Ok(BTreeSet::new());
         }
         Ok(same_files(self.apply.replicas[side].as_mut(), replaced)?)
     }
 
-    fn judge_replaced(
+    fn fate_of_replaced(
         &self,
         side: Side,
         path: RelPath,
@@ -380,7 +380,7 @@ struct Replaced {
 impl Replaced {
     fn op(&self, private: &RelPath) -> Op {
         let replaced = private.join_path(&self.path);
-        Op::Settle { replaced, found: self.found.clone(), fate: self.fate.clone() }
+        Op::PutAway { replaced, found: self.found.clone(), fate: self.fate.clone() }
     }
 }
 

@@ -47,7 +47,7 @@ impl Failures {
 impl Task<'_> {
     /// Compares the files in doubt, and adds what is found to the answers. What an earlier run
     /// found out before it was cut off is not read again.
-    pub(super) fn settle(
+    pub(super) fn compare_contents(
         &mut self,
         trees: &Pair<Tree>,
         doubts: Vec<Doubt>,
@@ -375,7 +375,7 @@ impl Task<'_> {
     pub(super) fn forget_fresh_contents(&self, trees: &mut Pair<Tree>) {
         if self.config.preserve.checksum {
             for side in Side::BOTH {
-                change::forget_fresh(&mut trees[side], self.began[side]);
+                change::forget_uncertain_digests(&mut trees[side], self.began[side]);
             }
         }
     }
