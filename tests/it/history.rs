@@ -239,7 +239,7 @@ fn a_run_has_the_same_number_in_the_journal_and_in_both_replicas() {
         last.parse::<u64>().unwrap()
     };
     for turn in 1..4_u64 {
-        a.write("f", &turn.to_string(), 1_600_000_000 + i64::try_from(turn).unwrap());
+        a.write("f", turn.to_string(), 1_600_000_000 + i64::try_from(turn).unwrap());
         fine(&sandbox.sync(&[]));
         assert_eq!([newest(), of(a), of(b)], [newest(); 3], "{turn}");
         // a run that fails has a number of its own
