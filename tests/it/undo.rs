@@ -189,6 +189,16 @@ fn changed(one: &Tree, other: &Tree) -> BTreeSet<Vec<u8>> {
     paths.into_iter().filter(differs).cloned().collect()
 }
 
+/// Paths that somebody has changed, or given another file that looks the same.
+fn edited_by_hand(before: &Tree, after: &Tree) -> BTreeSet<Vec<u8>> {
+    let is_another = |(path, node): (&Vec<u8>, &Node)| {
+        let was = before.get(path).filter(|was| was.ino != node.ino);
+        was.map(|_| path.clone())
+    };
+    let others = after.iter().filter_map(is_another);
+    changed(before, after).into_iter().chain(others).collect()
+}
+
 /// Somebody edits both sides between a run and its undo.
 fn drift(
     settings: &Settings,
@@ -213,7 +223,7 @@ fn drift(
         }
         let edited = trees(&history);
         let by_hand: [BTreeSet<Vec<u8>>; 2] =
-            [0, 1].map(|side| changed(&after[side], &edited[side]));
+            [0, 1].map(|side| edited_by_hand(&after[side], &edited[side]));
         let by_hand: BTreeSet<&Vec<u8>> = by_hand.iter().flatten().collect();
         let is_near = |path: &[u8]| {
             by_hand.iter().any(|other| is_within(path, other) || is_within(other, path))
