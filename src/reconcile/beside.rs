@@ -11,7 +11,7 @@ use super::plan::{Act, Aside, Conflict, Plan, Reason, SetAside, Verdict};
 use super::versions::beside;
 use crate::config::ConflictCopy;
 use crate::filter::Inclusion;
-use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Standing};
+use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 
 /// So many names are tried, with a number behind the date, before `backup/` has to do.
 const TRIES: u32 = 100;
@@ -77,7 +77,9 @@ fn is_free(facts: &Facts<'_>, plan: &Plan, parent: PathId, to: &RelPath) -> bool
     let naming = facts.rules.abilities.initiator.naming.or(facts.rules.abilities.target.naming);
     let stands = |side: Side| {
         let tree = &facts.trees[side];
-        let dir = plan.delta.now(parent, side);
+        // the delta knows what its paths are on each side, but for the root
+        let is_root = parent == Delta::ROOT;
+        let dir = if is_root { Some(Tree::ROOT) } else { plan.delta.now(parent, side) };
         dir.is_some_and(|dir| {
             tree.children(dir).any(|child| naming.same_name(tree.name(child), to.name()))
         })
@@ -224,6 +226,18 @@ mod tests {
         let lines = done(rows, &beside());
         let expected = "<< beside a -> a.conflict-initiator-2026.01.02-03.04.05-2";
         assert!(lines.contains(&expected.to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn a_name_is_taken_too_by_what_is_in_step() {
+        let taken = "a.conflict-initiator-2026.01.02-03.04.05: f7@7 f7@7 f7@7 f7@7";
+        for rows in [
+            format!("a: f1@1 f1@1 f2@5 f3@9\n{taken}"),
+            format!("d: d d d d\nd/a: f1@1 f1@1 f2@5 f3@9\nd/{taken}"),
+        ] {
+            let lines = done(&rows, &beside());
+            assert!(lines.iter().any(|line| line.ends_with("03.04.05-2")), "{lines:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::reconcile::versions::Taken;
 use crate::replica::kept_versions::KeptVersion;
 use crate::state::journal::{Action, Change, KeptPlace, Look};
 use crate::state::{Baseline, Damaged, Record, Recorded};
-use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known beside the rows.
@@ -253,7 +253,8 @@ impl OneSide<'_, '_> {
     }
 
     fn updated(&mut self, row: &Change) {
-        if self.touched.has_within(&row.path) {
+        let holds_others = self.now(&row.path).is_some_and(|top| self.holds_others(top));
+        if holds_others || self.touched.has_within(&row.path) {
             return self.leave(&row.path);
         }
         match self.what_is_kept(row) {
@@ -303,14 +304,22 @@ impl OneSide<'_, '_> {
 
     /// Removes what is untouched of a tree, in as few pieces as can be.
     fn remove(&mut self, top: NodeId, path: RelPath) {
-        if !self.touched.has_within(&path) {
+        let holds_others = self.holds_others(top);
+        if !holds_others && !self.touched.has_within(&path) {
             self.steps.push(Step::Remove { path });
             return;
         }
         let tree = &self.facts.trees[self.side];
         let is_dir = tree.entry(top).kind.is_dir();
-        let children: Vec<(NodeId, RelPath)> =
-            tree.children(top).map(|child| (child, path.join(tree.name(child)))).collect();
+        let takes_part = |child: &NodeId| tree.standing(*child) == Standing::Present;
+        if holds_others {
+            self.plan.left.insert(path.clone());
+        }
+        let children: Vec<(NodeId, RelPath)> = tree
+            .children(top)
+            .filter(takes_part)
+            .map(|child| (child, path.join(tree.name(child))))
+            .collect();
         if self.touched.has(&path) && !is_dir {
             self.plan.left.insert(path);
             return;
@@ -318,6 +327,21 @@ impl OneSide<'_, '_> {
         for (child, path) in children {
             self.remove(child, path);
         }
+    }
+
+    /// Whether something lies below that takes no part, as what is excluded: no run brought it.
+    fn holds_others(&self, top: NodeId) -> bool {
+        let tree = &self.facts.trees[self.side];
+        let mut stack = vec![top];
+        while let Some(dir) = stack.pop() {
+            for child in tree.children(dir) {
+                if tree.standing(child) != Standing::Present {
+                    return true;
+                }
+                stack.push(child);
+            }
+        }
+        false
     }
 
     fn deleted(&mut self, row: &Change) {

@@ -192,7 +192,8 @@ fn changed(one: &Tree, other: &Tree) -> BTreeSet<Vec<u8>> {
 /// Paths that somebody has changed, or given another file that looks the same.
 fn edited_by_hand(before: &Tree, after: &Tree) -> BTreeSet<Vec<u8>> {
     let is_another = |(path, node): (&Vec<u8>, &Node)| {
-        let was = before.get(path).filter(|was| was.ino != node.ino);
+        let is_dir = node.what == What::Dir;
+        let was = before.get(path).filter(|was| was.ino != node.ino && !is_dir);
         was.map(|_| path.clone())
     };
     let others = after.iter().filter_map(is_another);
@@ -613,4 +614,20 @@ fn what_would_stand_in_a_directory_that_is_gone_since_is_left_when_a_run_is_undo
     assert_eq!(undone.status, Some(2), "{undone}");
     assert!(undone.stderr.contains("dir/one: it, or something"), "{undone}");
     assert_eq!(b.read("dir"), Some(b"a file now".to_vec()), "{undone}");
+}
+
+#[test]
+fn what_is_excluded_in_a_directory_that_a_run_made_stays_when_the_run_is_undone() {
+    let sandbox = Sandbox::new();
+    let (a, b) = (&sandbox.a, &sandbox.b);
+    let exclude = |run: Run| run.env("RSYNC_EXCLUDE_PATTERN", "*.own");
+    a.make("f x x");
+    fine(&exclude(sandbox.quick()).run());
+    a.make("d new\nf new/in 1");
+    fine(&exclude(sandbox.quick()).run());
+    b.write("new/mine.own", "mine", 1_600_000_000);
+    let undone = exclude(command(&sandbox, None, "undo")).run();
+    assert_eq!(undone.status, Some(2), "{undone}");
+    assert_eq!(b.read("new/mine.own"), Some(b"mine".to_vec()), "{undone}");
+    assert!(!b.has("new/in") && a.has("new/in"), "{undone}");
 }
