@@ -784,6 +784,17 @@ impl Journal {
             .map_err(|e| self.error(e))
     }
 
+    /// The number of the last run; 0 if there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_number(&self) -> Result<u64, JournalError> {
+        self.db
+            .query_row("SELECT coalesce(max(number), 0) FROM runs", [], |row| row.get(0))
+            .map(unsigned)
+            .map_err(|e| self.error(e))
+    }
+
     /// Everything that one run changed, in the order of the paths.
     ///
     /// # Errors

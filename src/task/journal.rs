@@ -337,8 +337,7 @@ impl Task<'_> {
                 if let Some(note) = note {
                     self.around.reporter().problem(Level::Warn, None, None, &note);
                 }
-                let number = journal.record(&run, &done, forget_before)?;
-                self.count_on(store, number);
+                journal.record(&run, &done, forget_before)?;
                 self.expire_conflicts(&journal, ended)?;
                 journal.waiting()
             });
@@ -347,19 +346,6 @@ impl Task<'_> {
                 self.tell_unwritten(&format!("{error}; the run is not to be looked up"));
             })
             .ok()
-    }
-
-    /// The journal and both replicas number runs in one sequence: what a run that recorded
-    /// nothing in them is called in the journal, the next one is not called there.
-    fn count_on(&self, store: &StateStore, number: i64) {
-        let number = u64::try_from(number).unwrap_or(0);
-        let is_behind = |given: Option<u64>| given.is_some_and(|given| given < number);
-        // the number of a first run is what tells that nothing was recorded before it
-        if matches!((store.run_given(), store.first_run_given()), (Ok(given), Ok(None)) if is_behind(given))
-            && let Err(error) = store.set_run_given(number)
-        {
-            self.tell_unwritten(&error.to_string());
-        }
     }
 
     /// Conflicts whose loser has been kept long enough are no longer open.

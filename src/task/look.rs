@@ -16,6 +16,7 @@ use crate::replica::{
 };
 use crate::report::words::counted;
 use crate::report::{Event, Level};
+use crate::state::journal::Journal;
 use crate::state::{
     Baseline, Identity, IdentityFound, Inflight, InflightNote, InflightPath, Origin, Part, RunMark,
     StateStore, identity,
@@ -309,7 +310,11 @@ impl Task<'_> {
         before: Origin,
         identities: &Pair<Option<Identity>>,
     ) -> Result<Option<u64>, Halt> {
-        let number = self.last_run + 1;
+        // A run that was refused has a number in the journal only: that is no evidence of what
+        // the replicas have been through, so it is looked up here and not among `runs`.
+        let journal = Journal::read(store.dir(), store.instance()).ok().flatten();
+        let noted = journal.and_then(|journal| journal.last_number().ok()).unwrap_or(0);
+        let number = self.last_run.max(noted) + 1;
         self.outcome.number = Some(number);
         if before == Origin::Nothing {
             store.set_first_run_given(number)?;
