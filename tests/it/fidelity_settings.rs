@@ -319,7 +319,8 @@ fn a_partial_file_goes_on_where_it_stopped() {
             };
             run.until("the transfer", || arriving() > 500_000);
             run.signal(Signal::TERM);
-            assert_eq!(run.end(), Some(2));
+            let status = run.end();
+            assert_eq!(status, Some(2), "{}: {}", couple.way, couple.sandbox.log());
             assert!(!to.has(&name), "{}: no half file has the name", couple.way);
             let partial = to.at(format!(".osync_workdir/_partial/{name}"));
             let kept = partial.metadata().unwrap().len();

@@ -152,6 +152,8 @@ impl Apply<'_> {
             steps.applied.cut_short = true;
             let why = match cut {
                 Cut::Stopped => None,
+                // a connection that is given up because the run is to stop is no failure
+                Cut::Lost(_) if steps.apply.around.stop.reason().is_some() => None,
                 Cut::Lost(error) => Some(error.to_string()),
                 Cut::Unnoted(error) => Some(format!(
                     "{error}; nothing was carried out, because what a run is about to do has to \

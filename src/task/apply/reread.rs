@@ -19,11 +19,11 @@ impl Steps<'_, '_> {
     pub(super) fn read_again(&mut self) {
         for side in Side::BOTH {
             if let Err(error) = self.read_side(side) {
-                if !self.applied.cut_short {
+                if !self.applied.cut_short && self.apply.around.stop.reason().is_none() {
                     let reporter = self.apply.around.reporter();
                     reporter.problem(Level::Critical, Some(side), None, &error.to_string());
-                    self.applied.cut_short = true;
                 }
+                self.applied.cut_short = true;
                 self.forget_side(side);
             }
         }
