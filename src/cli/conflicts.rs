@@ -166,7 +166,7 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
         let until = match config.policy.backup_days {
             0 => "for ever".to_owned(),
             days => {
-                let end = conflict.ended.saturating_add(i64::from(days) * 86_400_000);
+                let end = conflict.ended.saturating_add((i64::from(days) + 1) * 86_400_000);
                 format!("until {}", local(end, "%Y-%m-%d"))
             }
         };
