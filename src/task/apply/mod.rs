@@ -150,18 +150,16 @@ impl Apply<'_> {
         let cut = steps.all().err();
         if let Some(cut) = cut {
             steps.applied.cut_short = true;
-            let why = match cut {
-                Cut::Stopped => None,
-                // a connection that is given up because the run is to stop is no failure
-                Cut::Lost(_) if steps.apply.around.stop.reason().is_some() => None,
-                Cut::Lost(error) => Some(error.to_string()),
-                Cut::Unnoted(error) => Some(format!(
-                    "{error}; nothing was carried out, because what a run is about to do has to \
-                     be noted before"
-                )),
-            };
-            if let Some(why) = why {
-                steps.apply.around.reporter().problem(Level::Critical, None, None, &why);
+            match cut {
+                Cut::Stopped => {}
+                Cut::Lost(error) => steps.tell_lost(&error),
+                Cut::Unnoted(error) => {
+                    let text = format!(
+                        "{error}; nothing was carried out, because what a run is about to do has \
+                         to be noted before"
+                    );
+                    steps.apply.around.reporter().problem(Level::Critical, None, None, &text);
+                }
             }
             steps.fail_what_was_not_begun();
         }
@@ -227,6 +225,16 @@ impl Steps<'_, '_> {
     fn fail(&mut self, side: Side, path_id: PathId, what: &str, error: &PathError) {
         self.problem(Level::Error, side, path_id, &format!("{what}: {error}"));
         self.applied.achieved.failed.insert(path_id);
+    }
+
+    /// Tells that a replica cannot be used any more. A connection that is given up because the
+    /// run is to stop is no failure.
+    fn tell_lost(&self, error: &ReplicaError) {
+        let reporter = self.apply.around.reporter();
+        match self.apply.around.stop.reason() {
+            Some(_) => reporter.say(Level::Verbose, &error.to_string()),
+            None => reporter.problem(Level::Critical, None, None, &error.to_string()),
+        }
     }
 
     fn check_stop(&self) -> Result<(), Cut> {

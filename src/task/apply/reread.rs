@@ -19,9 +19,8 @@ impl Steps<'_, '_> {
     pub(super) fn read_again(&mut self) {
         for side in Side::BOTH {
             if let Err(error) = self.read_side(side) {
-                if !self.applied.cut_short && self.apply.around.stop.reason().is_none() {
-                    let reporter = self.apply.around.reporter();
-                    reporter.problem(Level::Critical, Some(side), None, &error.to_string());
+                if !self.applied.cut_short {
+                    self.tell_lost(&error);
                 }
                 self.applied.cut_short = true;
                 self.forget_side(side);
@@ -121,10 +120,19 @@ impl Steps<'_, '_> {
         for (path_id, expect) in those {
             let path = plan.path(path_id);
             let replica = &mut self.apply.replicas[side];
+            // what is there afterwards tells whether it could be removed
             let removed = replica.apply(&[Op::Remove { path: path.clone(), expect }]);
-            let Ok(found) = removed.and_then(|_| replica.stat(&[path])) else { return };
-            if let Some(Ok(found)) = found.into_iter().next() {
-                self.applied.achieved.reread[side].insert(path_id, found);
+            match removed.and_then(|_| replica.stat(&[path])) {
+                Ok(found) => {
+                    if let Some(Ok(found)) = found.into_iter().next() {
+                        self.applied.achieved.reread[side].insert(path_id, found);
+                    }
+                }
+                Err(error) => {
+                    self.tell_lost(&error);
+                    self.applied.cut_short = true;
+                    return;
+                }
             }
         }
     }
