@@ -4,8 +4,9 @@
 use super::sync::run_once;
 use super::task_args::{Refused, TaskArgs};
 use crate::config::{Config, Environment};
-use crate::reconcile::saved_plan::{SavedPlan, from_hex, word_to_text};
+use crate::reconcile::saved_plan::{SavedPlan, word_to_text};
 use crate::task::intent::{Intent, Work};
+use crate::tree::from_hex;
 use crate::tree::path::escape;
 use anyhow::Context;
 use clap::{Args, Parser, ValueHint};

@@ -7,7 +7,7 @@
 
 use super::delta::{Delta, PathId};
 use super::plan::{Act, Aside, NextRecord, Plan, Verdict};
-use crate::tree::{Entry, Pair, RelPath, Side, Tree, hex};
+use crate::tree::{Entry, Pair, RelPath, Side, Tree, from_hex, hex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to happen at one path, in the words of the file.
@@ -287,15 +287,6 @@ struct Line {
     from: Option<String>,
     /// What the step rests on.
     evidence: String,
-}
-
-/// The bytes that [`hex`] wrote.
-pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digits = text.as_bytes();
-    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit))
-        .then(|| digits.chunks(2).map(pair).collect())
-        .flatten()
 }
 
 /// A word of the command line as it stands in a file.

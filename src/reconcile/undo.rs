@@ -391,7 +391,8 @@ impl OneSide<'_, '_> {
     fn has_lost_its_directory(&self, path: &RelPath) -> bool {
         let tree = &self.facts.trees[self.side];
         let is_dir = |at: &RelPath| self.now(at).is_some_and(|id| tree.entry(id).kind.is_dir());
-        std::iter::successors(path.parent(), RelPath::parent)
+        path.ancestors()
+            .skip(1)
             .any(|above| !above.is_root() && self.facts.touched.has(&above) && !is_dir(&above))
     }
 

@@ -4,7 +4,7 @@
 use super::{ConflictLine, Counts, Level, Problem, Reporter, Tally};
 use crate::config::Config;
 use crate::tree::path::escape;
-use crate::tree::{Pair, RelPath, Side, hex};
+use crate::tree::{Pair, RelPath, Side, from_hex, hex};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -258,11 +258,7 @@ fn problem_of(value: &Value) -> Option<Problem> {
 fn path_of(value: &Value) -> Option<RelPath> {
     let text = value["path"].as_str()?;
     let bytes = match value["path_bytes"].as_str() {
-        Some(hex) => hex
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect::<Option<Vec<u8>>>()?,
+        Some(digits) => from_hex(digits)?,
         None if text == "." => Vec::new(),
         None => text.as_bytes().to_vec(),
     };

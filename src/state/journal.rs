@@ -1162,7 +1162,7 @@ impl<'d> Fate<'d> {
     }
 
     fn is_gone(&self, path: &RelPath) -> bool {
-        with_all_above(path).any(|above| self.deleted.contains(&above))
+        path.ancestors().any(|above| self.deleted.contains(&above))
     }
 
     /// Somebody deleted a copy, or gave it another name, its original's perhaps.
@@ -1171,18 +1171,13 @@ impl<'d> Fate<'d> {
     }
 
     fn has_changed(&self, path: &RelPath) -> bool {
-        self.changed.contains(path) || with_all_above(path).any(|above| self.trees.contains(&above))
+        self.changed.contains(path) || path.ancestors().any(|above| self.trees.contains(&above))
     }
 
     /// The name that a path has since, if it or a directory above it was renamed.
     fn new_name(&self, path: &RelPath) -> Option<RelPath> {
-        with_all_above(path).find_map(|above| path.rebased(&above, self.renamed.get(&above)?))
+        path.ancestors().find_map(|above| path.rebased(&above, self.renamed.get(&above)?))
     }
-}
-
-/// A path, and every directory above it, the innermost first.
-fn with_all_above(path: &RelPath) -> impl Iterator<Item = RelPath> {
-    std::iter::successors(Some(path.clone()), RelPath::parent)
 }
 
 /// Where both sides differ since an undo.

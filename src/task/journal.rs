@@ -4,6 +4,7 @@
 
 use super::Task;
 use super::apply::Applied;
+use super::closing::ERROR;
 use super::versions::kept_place;
 use crate::config::Watch;
 use crate::process::fault;
@@ -141,13 +142,13 @@ impl Rows<'_> {
 
     /// Whether rsync found that it had nothing to replace, but the time of a link to set.
     fn is_same_thing(&self, path_id: PathId, side: Side) -> bool {
-        let fresh = self.applied.achieved.reread[side].get(path_id).and_then(Option::as_ref);
-        let (Some(before), Some(fresh)) = (self.scanned(path_id, side), fresh) else {
+        let now = self.applied.achieved.reread[side].get(path_id).and_then(Option::as_ref);
+        let (Some(before), Some(now)) = (self.scanned(path_id, side), now) else {
             return false;
         };
         before.kind == Kind::Symlink
-            && is_same_inode(before, fresh)
-            && before.extra().link == fresh.extra().link
+            && is_same_inode(before, now)
+            && before.extra().link == now.extra().link
             && !self.applied.kept[side].contains_key(&path_id)
     }
 
@@ -257,7 +258,7 @@ impl Task<'_> {
     /// Writes down what the run did. Nothing that goes wrong here changes what it did, or
     /// stops the next one: it is a warning.
     pub(super) fn write_journal(&mut self, summed_up: &str) -> Option<Noted> {
-        let has_failed = self.status() == super::closing::ERROR;
+        let has_failed = self.status() == ERROR;
         let places = self.note_places();
         let done = match self.outcome.done.take() {
             Some(done) => done,

@@ -455,6 +455,16 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The bytes that [`hex`] wrote.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    (digits.len().is_multiple_of(2) && digits.iter().all(u8::is_ascii_hexdigit))
+        .then(|| digits.chunks(2).map(pair).collect())
+        .flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
