@@ -97,13 +97,7 @@ fn try_all(config: &Config) -> Vec<Finding> {
         let text = format!("cannot listen to them: {error}");
         findings.push(finding("signals", Verdict::Warning, text));
     }
-    let pairs: Vec<Config> = match config.is_star() {
-        true => {
-            let pair = |(_, target)| config.for_target(target, config.instance_id.clone());
-            config.chosen_targets().map(pair).collect()
-        }
-        false => vec![config.clone()],
-    };
+    let pairs = config.pairs();
     findings.extend(pairs.iter().flat_map(|pair| pinged(pair, &stop)));
     findings.extend(other_hosts(config, &stop));
     findings.extend(replica(config, Side::Initiator, &stop));

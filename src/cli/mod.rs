@@ -21,7 +21,7 @@ pub mod undo;
 mod upgrade;
 mod usage;
 
-use crate::config::{Config, Environment, Location};
+use crate::config::{Config, Environment};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
@@ -251,10 +251,9 @@ fn filter_ssh(args: SshFilterArgs) -> ExitCode {
 /// # Errors
 /// The initiator is another machine (target helper).
 fn state_dir(config: &Config) -> anyhow::Result<StateDir> {
-    match (&config.state_dirs.initiator, &config.replicas.initiator) {
-        (Some(dir), _) => Ok(StateDir::Custom(dir.clone())),
-        (None, Location::Local(root)) => Ok(StateDir::InReplica(root.clone())),
-        (None, Location::Ssh(_)) => bail!("the state lies on the remote initiator; ask there"),
+    match StateDir::of(config) {
+        Some(dir) => Ok(dir),
+        None => bail!("the state lies on the remote initiator; ask there"),
     }
 }
 

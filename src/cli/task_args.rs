@@ -97,7 +97,7 @@ fn pair_of(config: &Config) -> Result<Config, Refused> {
     let dir = state_dir(config).map_err(|error| unread(&error))?;
     let store = StateStore::open(dir, &config.instance_id).map_err(|error| unread(&error))?;
     let known = store.known_targets().map_err(|error| unread(&error))?;
-    let places: Vec<String> = config.targets.iter().map(|of| of.place.to_string()).collect();
+    let places = config.listed_places();
     match targets::instance_at(&config.instance_id, &known, &places, index) {
         Some(instance) => Ok(config.for_target(target, instance)),
         None => Err(Refused::Settings(vec![format!(

@@ -256,7 +256,7 @@ fn join(
         if super::state_dir(&pair)? != dir || pair.replicas.initiator != star.replicas.initiator {
             bail!("{name}: its initiator, or where its state is kept, is another one");
         }
-        if !star.targets.iter().any(|target| target.place.to_string() == place) {
+        if !star.listed_places().contains(&place) {
             bail!("{name}: its target {place} is not in TARGET_SYNC_DIRS");
         }
         let recorded = StateStore::open(dir.clone(), &pair.instance_id)?.recorded_target()?;

@@ -102,6 +102,23 @@ impl Config {
         all.filter(|(index, _)| self.only.is_none_or(|only| only == *index))
     }
 
+    /// The targets of the list, whether they take part or not, for people.
+    #[must_use]
+    pub fn listed_places(&self) -> Vec<String> {
+        self.targets.iter().map(|target| target.place.to_string()).collect()
+    }
+
+    /// The settings of each pair that takes part: of a star those of its chosen targets, under
+    /// the name of the star, else the task itself.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<Config> {
+        if !self.is_star() {
+            return vec![self.clone()];
+        }
+        let pair = |(_, target)| self.for_target(target, self.instance_id.clone());
+        self.chosen_targets().map(pair).collect()
+    }
+
     /// The settings of the pair that the hub of a star makes with a target, under the name of
     /// the pair's state.
     #[must_use]

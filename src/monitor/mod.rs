@@ -64,13 +64,7 @@ pub fn watch(
     let mut monitor = Monitor::new(config, local_roots(config), pace, stop, reporter);
     monitor.eyes = monitor.eyes.with_targets(local_targets(config));
     let inbox = Arc::clone(&monitor.inbox);
-    let pairs: Vec<Config> = match config.is_star() {
-        true => {
-            let id = &config.instance_id;
-            config.chosen_targets().map(|(_, of)| config.for_target(of, id.clone())).collect()
-        }
-        false => vec![config.clone()],
-    };
+    let pairs = config.pairs();
     std::thread::scope(|scope| {
         // all end when they are to stop
         for pair in &pairs {

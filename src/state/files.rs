@@ -4,6 +4,7 @@
 use super::FileStamp;
 use super::error::StateError;
 use super::ours::{self, NotOurs, TooOpen};
+use crate::config::{Config, Location};
 use crate::process::fault;
 use crate::tree::Stamp;
 use crate::tree::path::escape;
@@ -317,6 +318,17 @@ const WORK_DIR: [&str; 2] = [".osync_workdir", "state"];
 const PRIVATE_DIR: Mode = Mode::RWXU;
 
 impl StateDir {
+    /// Where the state of a task is: with its initiator. `None` if that is on another machine
+    /// (target helper).
+    #[must_use]
+    pub fn of(config: &Config) -> Option<Self> {
+        match (&config.state_dirs.initiator, &config.replicas.initiator) {
+            (Some(dir), _) => Some(StateDir::Custom(dir.clone())),
+            (None, Location::Local(root)) => Some(StateDir::InReplica(root.clone())),
+            (None, Location::Ssh(_)) => None,
+        }
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> PathBuf {

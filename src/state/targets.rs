@@ -8,7 +8,7 @@
 
 use super::error::{Shown, StateError};
 use super::files::Durable;
-use super::identity::Identity;
+use super::identity::{Identity, IdentityFound};
 use super::store::StateStore;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,8 @@ pub struct KnownTarget {
     pub instance: String,
     /// The identity of the target, once it has one.
     pub identity: Option<Identity>,
-    /// Where it was in the last run; `None` if that was a run of a pair.
+    /// Where it was in the last run, for people; `None` if that was a run of a pair, empty if
+    /// another target stands there now.
     pub place: Option<String>,
 }
 
@@ -32,6 +33,14 @@ pub enum Seen {
     Nameless,
     /// A replica with this identity.
     Named(Identity),
+}
+
+impl Seen {
+    /// What a replica that was reached says of itself.
+    #[must_use]
+    pub fn of(found: &IdentityFound) -> Self {
+        found.known().map_or(Seen::Nameless, |identity| Seen::Named(identity.clone()))
+    }
 }
 
 /// A target of the list.

@@ -5,7 +5,7 @@ use super::intent::Work;
 use super::journal::{Noted, millis};
 use super::undo::Undone;
 use super::{Share, Task, hooks, remote};
-use crate::config::{Config, Location, NotifyOn};
+use crate::config::{Config, NotifyOn};
 use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
 use crate::replica::ReplicaError;
@@ -115,8 +115,8 @@ impl Task<'_> {
     pub(super) fn report(&self, summed_up: &str) -> RunReport {
         let target = match self.share {
             Share::Hub => {
-                let places = self.config.targets.iter().map(|target| target.place.to_string());
-                places.collect::<Vec<_>>().join(", ")
+                let chosen = self.config.chosen_targets();
+                chosen.map(|(_, target)| target.place.to_string()).collect::<Vec<_>>().join(", ")
             }
             Share::Whole | Share::Turn => self.replicas.target.location(),
         };
@@ -297,13 +297,8 @@ pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, 
 
 /// Where it is noted what was told of a task that is not under way.
 fn places_of(config: &Config) -> NotePlaces {
-    let initiator = &config.replicas.initiator;
-    let own = match (&config.state_dirs.initiator, initiator) {
-        (Some(dir), _) => Some(StateDir::Custom(dir.clone())),
-        (None, Location::Local(root)) => Some(StateDir::InReplica(root.clone())),
-        (None, Location::Ssh(_)) => None,
-    };
-    NotePlaces::new(own, &config.instance_id, &initiator.to_string())
+    let initiator = config.replicas.initiator.to_string();
+    NotePlaces::new(StateDir::of(config), &config.instance_id, &initiator)
 }
 
 /// Which failure was mailed last (ALERT_REPEAT).

@@ -179,10 +179,7 @@ fn meet(config: &Config, around: &Surroundings<'_>, access: Access) -> Result<Me
         }
         Err(error) => return Err(error.into()),
     };
-    let seen = match replica.identity()?.known() {
-        Some(identity) => Seen::Named(identity.clone()),
-        None => Seen::Nameless,
-    };
+    let seen = Seen::of(&replica.identity()?);
     Ok(Met { replica, prepared: Some(prepared), seen })
 }
 
@@ -290,10 +287,7 @@ impl Star<'_> {
         store.claim(if self.hub.is_dry() { TooOpen::Leave } else { TooOpen::Close })?;
         self.known = store.known_targets()?;
         // A copy of the hub with its work directory gets an identity of its own in its turn.
-        let of_hub = match &self.hub.replicas.initiator.identity()?.known() {
-            Some(identity) => Seen::Named((*identity).clone()),
-            None => Seen::Nameless,
-        };
+        let of_hub = Seen::of(&self.hub.replicas.initiator.identity()?);
         let seen = |leaf: &Leaf| match &leaf.met {
             Some(met) if met.seen == of_hub => Seen::Nameless,
             Some(met) => met.seen.clone(),
@@ -302,9 +296,9 @@ impl Star<'_> {
         // all of the list count, also those that are not chosen: their states are not free
         let mut listed: Vec<ListedTarget> = self
             .config
-            .targets
-            .iter()
-            .map(|target| ListedTarget { place: target.place.to_string(), seen: Seen::Nothing })
+            .listed_places()
+            .into_iter()
+            .map(|place| ListedTarget { place, seen: Seen::Nothing })
             .collect();
         for leaf in &self.leaves {
             listed[leaf.index].seen = seen(leaf);
@@ -565,8 +559,7 @@ impl Star<'_> {
         let is_there = self.hub.state_dir(Side::Initiator).is_there();
         let store = is_there.then(|| self.hub.open_store().ok()).flatten();
         let Some(known) = store.and_then(|store| store.known_targets().ok()) else { return };
-        let places = self.config.targets.iter().map(|target| target.place.to_string());
-        let places: Vec<String> = places.collect();
+        let places = self.config.listed_places();
         for leaf in self.leaves.iter_mut().filter(|leaf| leaf.state == State::Unknown) {
             let instance = instance_at(&self.config.instance_id, &known, &places, leaf.index);
             if let Some(instance) = instance {

@@ -69,8 +69,7 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> V
     let mut tasks = match &resolution.config {
         Some(config) if config.is_star() => {
             let known = known_targets(config);
-            let places: Vec<String> =
-                config.targets.iter().map(|target| target.place.to_string()).collect();
+            let places = config.listed_places();
             let one = |(index, target): (usize, &StarTarget)| {
                 let name = escape(target.name.as_bytes());
                 let mut task = blank(format!("{} [{name}]", config.instance_id));
