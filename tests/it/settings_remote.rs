@@ -3,24 +3,14 @@
 //! what they are called with; their ssh runs the command on this machine. Whole runs
 //! over a real ssh are tested elsewhere. `tests/data/key-effects.txt` names these tests.
 
+use crate::support::fake_ssh::SKIP_SSH_OPTIONS;
 use crate::support::sandbox::{Outcome, Sandbox};
 use std::cell::Cell;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-/// Runs the command behind the options and the host, in a login directory of its own.
-const SSH: &str = r#"
-echo "ssh $* ASKPASS=${SSH_ASKPASS:+set}" >>"$NOTES"
-while :; do
-    case $1 in
-        -[opilFJ]) shift 2 ;;
-        -*) shift ;;
-        *) break ;;
-    esac
-done
-shift
-exec sh -c "$*"
-"#;
+/// What the ssh of these tests writes down first.
+const NOTE_SSH: &str = "echo \"ssh $* ASKPASS=${SSH_ASKPASS:+set}\" >>\"$NOTES\"\n";
 const SUDO: &str = "echo \"sudo $*\" >>\"$NOTES\"\nwhile [ \"$1\" = -E ] || [ \"$1\" = -n ]; do shift; done\nexec \"$@\"\n";
 const PING: &str = "echo \"ping $*\" >>\"$NOTES\"\ncase $* in *silent*) exit 1 ;; esac\nexit 0\n";
 
@@ -35,7 +25,9 @@ impl Far {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.path("bin")).unwrap();
         let far = Far { sandbox, runs: Cell::new(0) };
-        for (name, text) in [("ssh", SSH), ("sudo", SUDO), ("ping", PING)] {
+        // runs the command behind the options and the host on this machine
+        let ssh = format!("{NOTE_SSH}{SKIP_SSH_OPTIONS}shift\nexec sh -c \"$*\"\n");
+        for (name, text) in [("ssh", ssh.as_str()), ("sudo", SUDO), ("ping", PING)] {
             far.program(&format!("bin/{name}"), text);
         }
         far.sandbox.a.make("f first 1");

@@ -1,5 +1,6 @@
 //! A star in one task (spec 10): one hub, many targets, in one run.
 
+use crate::support::fake_ssh::SKIP_SSH_OPTIONS;
 use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
 use crate::support::schema::check_report;
 use crate::support::sshd::Sshd;
@@ -8,20 +9,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
-
-/// Runs the command on this machine, but for the host `hangs`, which never answers.
-const SSH: &str = r#"#!/bin/sh
-while :; do
-    case $1 in
-        -[opilFJ]) shift 2 ;;
-        -*) shift ;;
-        *) break ;;
-    esac
-done
-case $1 in *hangs*) exec sleep 600 ;; esac
-shift
-exec sh -c "$*"
-"#;
 
 /// A hub, which is the replica `a` of the sandbox, and its leaves.
 pub struct Star {
@@ -34,7 +21,10 @@ impl Star {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.path("bin")).unwrap();
         let ssh = sandbox.path("bin/ssh");
-        fs::write(&ssh, SSH).unwrap();
+        // the host `hangs` never answers
+        let hangs = "case $1 in *hangs*) exec sleep 600 ;; esac\n";
+        fs::write(&ssh, format!("#!/bin/sh\n{SKIP_SSH_OPTIONS}{hangs}shift\nexec sh -c \"$*\"\n"))
+            .unwrap();
         fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
         let leaf = |number| {
             let root = sandbox.path(format!("leaf {number}"));
@@ -63,6 +53,18 @@ impl Star {
         );
         fs::write(&path, text).unwrap();
         path
+    }
+
+    /// The file of a task of the hub and one leaf.
+    fn pair_conf(&self, id: &str, leaf: usize) -> PathBuf {
+        let text = format!(
+            "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
+            self.hub().root.display(),
+            self.leaves[leaf].root.display()
+        );
+        let file = self.sandbox.path(format!("etc/{id}.conf"));
+        fs::write(&file, text).unwrap();
+        file
     }
 
     /// A run of any command, not yet started; the ssh of these tests is found first.
@@ -229,16 +231,7 @@ fn order_number_and_names_of_the_targets_may_change() {
 fn a_pair_becomes_a_star_and_a_target_a_pair_again_without_a_first_contact() {
     let star = Star::new(2);
     star.hub().make("f one x\nf two y\nf three z\nf stays s");
-    let pair = |id: &str, leaf: usize| {
-        let text = format!(
-            "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
-            star.hub().root.display(),
-            star.leaves[leaf].root.display()
-        );
-        let file = star.sandbox.path(format!("etc/{id}.conf"));
-        fs::write(&file, text).unwrap();
-        fine(&star.osync().arg(file).run());
-    };
+    let pair = |id: &str, leaf: usize| fine(&star.osync().arg(star.pair_conf(id, leaf)).run());
     pair("star", 0);
     // the new one stands before the old one
     let mut list = star.list();
@@ -260,16 +253,7 @@ fn a_pair_becomes_a_star_and_a_target_a_pair_again_without_a_first_contact() {
 fn pairs_of_one_hub_are_joined_to_a_star_without_a_first_contact() {
     let star = Star::new(3);
     star.hub().make("f one x\nf two y\nf stays s");
-    let pair = |id: &str, leaf: usize| {
-        let text = format!(
-            "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
-            star.hub().root.display(),
-            star.leaves[leaf].root.display()
-        );
-        let file = star.sandbox.path(format!("etc/{id}.conf"));
-        fs::write(&file, text).unwrap();
-        file
-    };
+    let pair = |id: &str, leaf: usize| star.pair_conf(id, leaf);
     let (one, two) = (pair("berlin", 0), pair("rome", 1));
     let stranger = pair("stranger", 2);
     for file in [&one, &two] {

@@ -530,6 +530,20 @@ fn an_undo_that_is_killed_loses_nothing_and_deletes_nothing() {
     }
 }
 
+/// Undoes the last run again and again: after each undo both sides are as expected, and a run
+/// finds nothing to do.
+fn undo_in_turn(sandbox: &Sandbox, expected: &[&[Vec<String>; 2]]) {
+    let sides = [&sandbox.a, &sandbox.b];
+    for (turn, expected) in expected.iter().enumerate() {
+        let undone = undo(sandbox, None, &[]);
+        fine(&undone);
+        let found = both(sides);
+        assert!(found == **expected, "{turn}: {undone}\n{}", difference(expected, &found));
+        fine(&sandbox.sync(&[]));
+        assert_eq!(both(sides), **expected, "{turn}");
+    }
+}
+
 #[test]
 fn what_was_moved_into_a_new_directory_and_added_to_comes_back_with_an_undone_undo() {
     let sandbox = Sandbox::new();
@@ -545,14 +559,7 @@ fn what_was_moved_into_a_new_directory_and_added_to_comes_back_with_an_undone_un
     let before = both([a, b]);
     fine(&sandbox.sync(&[]));
     let after = both([a, b]);
-    for (turn, expected) in [&before, &after, &before, &after].into_iter().enumerate() {
-        let undone = undo(&sandbox, None, &[]);
-        fine(&undone);
-        let found = both([a, b]);
-        assert!(found == *expected, "{turn}: {undone}\n{}", difference(expected, &found));
-        fine(&sandbox.sync(&[]));
-        assert_eq!(both([a, b]), *expected, "{turn}");
-    }
+    undo_in_turn(&sandbox, &[&before, &after, &before, &after]);
 }
 
 #[test]
@@ -568,14 +575,7 @@ fn a_link_whose_time_alone_went_over_gets_its_time_back() {
     fine(&sandbox.sync(&[]));
     let after = both([a, b]);
     assert_ne!(before, after, "the time went over");
-    for (turn, expected) in [&before, &after].into_iter().enumerate() {
-        let undone = undo(&sandbox, None, &[]);
-        fine(&undone);
-        let found = both([a, b]);
-        assert!(found == *expected, "{turn}: {undone}\n{}", difference(expected, &found));
-        fine(&sandbox.sync(&[]));
-        assert_eq!(both([a, b]), *expected, "{turn}");
-    }
+    undo_in_turn(&sandbox, &[&before, &after]);
 }
 
 #[test]

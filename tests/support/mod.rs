@@ -2,6 +2,7 @@
 
 pub mod bad_day;
 pub mod couple;
+pub mod fake_ssh;
 pub mod history;
 pub mod https;
 pub mod images;
