@@ -5,6 +5,7 @@
 //! and never follows a symbolic link out of the replica.
 
 mod attributes;
+mod connection;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;

@@ -3,6 +3,7 @@
 mod abilities;
 pub(super) mod apply;
 pub mod compare;
+mod copy;
 pub(super) mod lock;
 pub(super) mod look;
 pub(super) mod openat_root;

@@ -6,7 +6,7 @@
 //! away, may have put it into `backup/` or `deleted/`, so these directories count too.
 
 use super::openat_root::{HANDLE, LIST, Root, split};
-use super::{LocalReplica, apply};
+use super::{LocalReplica, copy};
 use crate::process::fault;
 use crate::replica::{Access, Flush, Keep, Prepared, ReplicaError, Way};
 use crate::state::ours::{self, TooOpen};
@@ -502,7 +502,7 @@ fn sweep_copies(root: &Root) {
         return;
     };
     for name in names(dir, is_copy) {
-        apply::remove_unfinished(root.as_fd(), name.as_bytes());
+        copy::remove_unfinished(root.as_fd(), name.as_bytes());
     }
 }
 

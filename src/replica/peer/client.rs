@@ -7,8 +7,8 @@ use crate::config::RuleText;
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::replica::attributes::{Owners, Whose};
+use crate::replica::connection::{Connection, ConnectionError, OnStop, Silence, Wait};
 use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
-use crate::replica::remote::{Connection, ConnectionError, OnStop, Silence, Wait};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,

@@ -7,9 +7,9 @@ use super::protocol::{Style, device, parse};
 use super::{locking, looking, ops, protocol, session, versions};
 use crate::filter::Filter;
 use crate::replica::attributes;
+use crate::replica::connection::{Found, hand_over};
 use crate::replica::kept_versions::Arrivals;
 use crate::replica::lock_policy::{Holder, LockedBy};
-use crate::replica::remote::{Found, hand_over};
 use crate::replica::{DigestKind, Keep, Op, Wanted};
 use crate::tree::{Kind, NodeId, RelPath, Side, Tree};
 

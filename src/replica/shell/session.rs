@@ -5,9 +5,11 @@ use super::protocol::{Checker, Style, datum, quoted_datum};
 use super::{Link, Owners, ShellReplica};
 use crate::config::{Location, RemoteOsync};
 use crate::process::{Stop, fault};
+use crate::replica::connection::{Connection, Silence};
+pub(super) use crate::replica::connection::{
+    ConnectionError as ChannelError, Excess, OnStop, Sink,
+};
 use crate::replica::local::work_dir::identity_of;
-use crate::replica::remote::{Connection, Silence};
-pub(super) use crate::replica::remote::{ConnectionError as ChannelError, Excess, OnStop, Sink};
 use crate::replica::{Access, HookResult, Prepared, ReplicaError, Trouble, Way};
 use crate::ssh::Ssh;
 use crate::state::{IdentityFound, RunMark};
