@@ -15,6 +15,91 @@ use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 
 impl Steps<'_, '_> {
+    /// What is about to be begun, so that the next run can tell what this one took away, or brought
+    /// over without its content having reached the disk. What cannot be noted is not begun.
+    pub(super) fn note_in_flight(&mut self) -> Result<(), Cut> {
+        let plan = self.plan();
+        let mut paths = Vec::new();
+        // In this order: of what is said twice of a path, the last counts.
+        if let Some(earlier) = self.apply.interrupted {
+            paths.extend(earlier.paths.iter().cloned());
+        }
+        let known = paths.len();
+        let respelled = plan.respellings.iter().map(|step| InflightPath {
+            path: step.to.clone(),
+            part: Part::MakesWay,
+            to: step.on,
+        });
+        paths.extend(respelled);
+        let mut add = |path_id: PathId, part: Part, to: Side| {
+            paths.push(InflightPath { path: self.path(path_id), part, to });
+        };
+        for step in &plan.set_aside {
+            add(step.path_id, Part::MakesWay, step.on);
+        }
+        for step in &plan.moves {
+            if let Some(on) = step.on {
+                add(step.from, Part::MakesWay, on);
+            }
+        }
+        for to in Side::BOTH {
+            for path_id in &plan.subtrees[to] {
+                let is_dir = self.scanned(*path_id, to.other()).is_some_and(|e| e.kind.is_dir());
+                add(*path_id, if is_dir { Part::Subtree } else { Part::Itself }, to);
+            }
+            for path_id in plan.updates[to].iter().chain(&plan.links[to]) {
+                add(*path_id, Part::Itself, to);
+            }
+        }
+        for to in Side::BOTH {
+            for path_id in plan.metadata[to].iter().chain(&plan.counter_metadata[to]) {
+                add(*path_id, Part::Metadata, to);
+            }
+        }
+        if paths.len() == known {
+            return Ok(());
+        }
+        self.write_in_flight(paths)
+    }
+
+    /// What made way, in this run or in an earlier one, and was not replaced: what is missing
+    /// there is still not deleted.
+    pub(super) fn still_making_way(&self) -> Vec<InflightPath> {
+        let plan = self.plan();
+        let has_failed = |path_id: PathId| {
+            self.failed(path_id) || plan.delta.below(path_id).into_iter().any(|id| self.failed(id))
+        };
+        let set_aside = plan.set_aside.iter().map(|step| (step.path_id, step.path_id, step.on));
+        let moved = plan.moves.iter().filter_map(|step| Some((step.from, step.to, step.on?)));
+        let mut still: Vec<InflightPath> = set_aside
+            .chain(moved)
+            .filter(|(_, now, _)| has_failed(*now))
+            .map(|(path_id, _, to)| InflightPath {
+                path: self.path(path_id),
+                part: Part::MakesWay,
+                to,
+            })
+            .collect();
+        let earlier = self.apply.interrupted.iter().flat_map(|inflight| &inflight.paths);
+        let earlier = earlier.filter(|noted| noted.part == Part::MakesWay);
+        still.extend(
+            earlier.filter(|noted| plan.delta.find(&noted.path).is_some_and(has_failed)).cloned(),
+        );
+        still
+    }
+
+    fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
+        let mut began = self.apply.began;
+        if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
+            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
+        }
+        let mount_sessions = self.apply.mount_sessions.clone();
+        let noted = Inflight { began, mount_sessions, paths };
+        self.apply.store.set_inflight(&noted).map_err(Cut::Unnoted)
+    }
+}
+
+impl Steps<'_, '_> {
     pub(super) fn deletions(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
             if self.apply.config.policy.soft_delete {
@@ -410,89 +495,4 @@ fn is_untold_device(found: &Entry, scanned: &Entry) -> bool {
     matches!(found.kind, Kind::CharDevice | Kind::BlockDevice)
         && found.kind == scanned.kind
         && found.mtime == scanned.mtime
-}
-
-impl Steps<'_, '_> {
-    /// What is about to be begun, so that the next run can tell what this one took away, or brought
-    /// over without its content having reached the disk. What cannot be noted is not begun.
-    pub(super) fn note_in_flight(&mut self) -> Result<(), Cut> {
-        let plan = self.plan();
-        let mut paths = Vec::new();
-        // In this order: of what is said twice of a path, the last counts.
-        if let Some(earlier) = self.apply.interrupted {
-            paths.extend(earlier.paths.iter().cloned());
-        }
-        let known = paths.len();
-        let respelled = plan.respellings.iter().map(|step| InflightPath {
-            path: step.to.clone(),
-            part: Part::MakesWay,
-            to: step.on,
-        });
-        paths.extend(respelled);
-        let mut add = |path_id: PathId, part: Part, to: Side| {
-            paths.push(InflightPath { path: self.path(path_id), part, to });
-        };
-        for step in &plan.set_aside {
-            add(step.path_id, Part::MakesWay, step.on);
-        }
-        for step in &plan.moves {
-            if let Some(on) = step.on {
-                add(step.from, Part::MakesWay, on);
-            }
-        }
-        for to in Side::BOTH {
-            for path_id in &plan.subtrees[to] {
-                let is_dir = self.scanned(*path_id, to.other()).is_some_and(|e| e.kind.is_dir());
-                add(*path_id, if is_dir { Part::Subtree } else { Part::Itself }, to);
-            }
-            for path_id in plan.updates[to].iter().chain(&plan.links[to]) {
-                add(*path_id, Part::Itself, to);
-            }
-        }
-        for to in Side::BOTH {
-            for path_id in plan.metadata[to].iter().chain(&plan.counter_metadata[to]) {
-                add(*path_id, Part::Metadata, to);
-            }
-        }
-        if paths.len() == known {
-            return Ok(());
-        }
-        self.write_in_flight(paths)
-    }
-
-    /// What made way, in this run or in an earlier one, and was not replaced: what is missing
-    /// there is still not deleted.
-    pub(super) fn still_making_way(&self) -> Vec<InflightPath> {
-        let plan = self.plan();
-        let has_failed = |path_id: PathId| {
-            self.failed(path_id) || plan.delta.below(path_id).into_iter().any(|id| self.failed(id))
-        };
-        let set_aside = plan.set_aside.iter().map(|step| (step.path_id, step.path_id, step.on));
-        let moved = plan.moves.iter().filter_map(|step| Some((step.from, step.to, step.on?)));
-        let mut still: Vec<InflightPath> = set_aside
-            .chain(moved)
-            .filter(|(_, now, _)| has_failed(*now))
-            .map(|(path_id, _, to)| InflightPath {
-                path: self.path(path_id),
-                part: Part::MakesWay,
-                to,
-            })
-            .collect();
-        let earlier = self.apply.interrupted.iter().flat_map(|inflight| &inflight.paths);
-        let earlier = earlier.filter(|noted| noted.part == Part::MakesWay);
-        still.extend(
-            earlier.filter(|noted| plan.delta.find(&noted.path).is_some_and(has_failed)).cloned(),
-        );
-        still
-    }
-
-    fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
-        let mut began = self.apply.began;
-        if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
-            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
-        }
-        let mount_sessions = self.apply.mount_sessions.clone();
-        let noted = Inflight { began, mount_sessions, paths };
-        self.apply.store.set_inflight(&noted).map_err(Cut::Unnoted)
-    }
 }
