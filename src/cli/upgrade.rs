@@ -47,7 +47,8 @@ pub struct UpgradeArgs {
     /// The key for a remote replica
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub rsakey: Option<OsString>,
-    /// Let a task with TARGET_SYNC_DIRS go on with the state of this pair task of the same initiator
+    /// Let a task with TARGET_SYNC_DIRS go on with the state of this pair task of the same
+    /// initiator
     #[arg(long, value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath,
         requires = "config_file", conflicts_with = "to_toml")]
     pub join: Vec<OsString>,

@@ -414,15 +414,16 @@ impl<'a> Decide<'a, '_> {
             (false, true) => self.send(path_id, Side::Initiator),
             // Recorded as different: nobody changed anything since.
             (false, false)
-                if !self.is_only_listed(path_id) && !self.differ_unseen(path_id, entries) => {}
+                if !self.is_only_listed(path_id)
+                    && !self.differ_in_content_only(path_id, entries) => {}
             // Both changed; or a list says that both existed, but not what they held.
             (is_new_here, is_new_there) => {
                 let (winner, reason) = winner(entries, &rules.policy);
                 if !self.can_come(path_id, winner.other()) {
                     return;
                 }
-                if !is_new_here && !is_new_there && self.differ_unseen(path_id, entries) {
-                    self.tell_unseen(path_id, winner);
+                if !is_new_here && !is_new_there && self.differ_in_content_only(path_id, entries) {
+                    self.tell_unexplained_content(path_id, winner);
                 }
                 let first_contact = !self.has_baseline(path_id);
                 self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
@@ -553,8 +554,8 @@ impl<'a> Decide<'a, '_> {
         self.plan.verdicts[path_id.index()].time_on = Some(from.other());
     }
 
-    /// Warns of a file whose content changed although its size and time did not. It is sent, because
-    /// somebody may have edited it; but it may also be damage on the disk.
+    /// Warns of a file whose content changed although its size and time did not. It is sent,
+    /// because somebody may have edited it; but it may also be damage on the disk.
     fn look_for_damage(&mut self, path_id: PathId) {
         for side in Side::BOTH {
             if self.is_changed_silently(path_id, side) {
@@ -567,7 +568,8 @@ impl<'a> Decide<'a, '_> {
         }
     }
 
-    /// Against what was read before, or else against the other side, if only this one was touched.
+    /// Whether the content is another one than was read before, or, where nothing was read, than
+    /// the other side's, though size and time do not say so.
     fn is_changed_silently(&self, path_id: PathId, side: Side) -> bool {
         let was = self.plan.delta.record(path_id).map(|record| &record.was[side]);
         let entries = self.entries(path_id);
@@ -586,7 +588,7 @@ impl<'a> Decide<'a, '_> {
 
     /// Whether the contents are known to differ, and were never compared before: nobody can
     /// tell who changed them (CHECKSUM).
-    fn differ_unseen(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
+    fn differ_in_content_only(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
         let read_before = |side: Side| match self.plan.delta.record(path_id).map(|r| &r.was[side]) {
             Some(Recorded::Seen(before)) => digests_agree(entries[side], before).is_some(),
             _ => false,
@@ -596,8 +598,9 @@ impl<'a> Decide<'a, '_> {
             && !Side::BOTH.into_iter().all(read_before)
     }
 
-    /// Nobody can tell which of the two is the good one, so the one that loses is kept.
-    fn tell_unseen(&mut self, path_id: PathId, winner: Side) {
+    /// Neither size nor time says that somebody edited one of the two, so nobody can tell which is
+    /// the good one: the one that loses is kept.
+    fn tell_unexplained_content(&mut self, path_id: PathId, winner: Side) {
         self.plan.always_kept.insert(path_id);
         let text = "its content differs from the other side's, but neither its size nor its time, \
                     and it had not been compared before: an edit that kept the time, or damage on \

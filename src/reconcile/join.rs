@@ -332,9 +332,9 @@ fn same_time_of_dirs(a: &Entry, b: &Entry) -> bool {
     !a.kind.is_dir() || times_agree(a, b)
 }
 
-// From here on: names that share an inode (PRESERVE_HARDLINKS; spec 4, "Hard links"). A name that is
-// in step by itself may belong to a group that is not: another name joined it, left it, or got new
-// content. Such names have to be decided too.
+// From here on: names that share an inode (PRESERVE_HARDLINKS; spec 4, "Hard links"). A name that
+// is in step by itself may belong to a group that is not: another name joined it, left it, or got
+// new content. Such names have to be decided too.
 
 /// The inode of a file that may have other names; `None` for everything else. Only regular files
 /// are kept linked.

@@ -1,9 +1,12 @@
 //! Decides what should happen: a pure function of both trees, the baseline and the settings.
 //!
-//! [`reconcile`] is the entry. [`join`](join::join) walks both trees and the baseline, and finds the
-//! paths that have to be decided (none if nothing is to do), [`moves`] treats renames as done, [`decide`] gives each path its verdict, [`links`] keeps hard links
-//! together, [`beside`] names what lost a conflict, [`schedule`] sorts the verdicts into the steps of a [`Plan`], [`guard`] looks whether
-//! the plan is too dangerous, and [`record`] turns what was achieved into the next baseline.
+//! [`reconcile`] is the entry. [`join`](join::join) walks both trees and the baseline, and finds
+//! the paths that have to be decided (none if nothing is to do), [`moves`] treats renames as done,
+//! [`decide`] gives each path its verdict, [`links`] keeps hard links together, [`beside`] names
+//! what lost a conflict, and [`schedule`] sorts the verdicts into the steps of a [`Plan`].
+//!
+//! The caller then asks [`guard`] whether the plan is too dangerous, and when it has been carried
+//! out, [`record`] turns what was achieved into the next baseline.
 
 mod beside;
 #[cfg(test)]

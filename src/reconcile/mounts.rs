@@ -4,7 +4,8 @@
 //! Device numbers change from boot to boot, so they prove nothing between two runs. A directory
 //! is known again by its inode and its time of birth. Where these differ, or where a file system
 //! tells no birth, what the directory holds decides: as long as nothing that was known is
-//! missing, nothing can be taken for deleted, and what has not even another ctime lies where it lay.
+//! missing, nothing can be taken for deleted, and what has not even another ctime lies where it
+//! lay.
 
 use crate::state::{Baseline, Cursor, Damaged, Known, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree, same};

@@ -208,7 +208,9 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
     if facts.trees[other].find(&plan.path(to)).is_some() || delta.now(to, other).is_some() {
         return false;
     }
-    if !can_be_named(facts, plan, to, other) || !survives_the_way(facts, header, plan, candidate) {
+    if !can_be_named(facts, plan, to, other)
+        || !can_follow_unchanged(facts, header, plan, candidate)
+    {
         return false;
     }
     let is_unchanged = |path_id: PathId| {
@@ -234,10 +236,16 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         && delta.below(from).into_iter().all(is_unchanged)
 }
 
-/// Whether what follows is still what was scanned afterwards. To another file system it goes as a
-/// copy: for a file that nobody changed that is as good. What is to be changed besides would be
-/// taken for edited meanwhile, and the files of a directory go one by one.
-fn survives_the_way(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candidate) -> bool {
+/// Whether the other side can make the same move and still have what was scanned. Within one file
+/// system it renames. To another one the move is a copy with another inode, which will do for a
+/// file that nobody changed; anything else would look as if it had been edited meanwhile, so it is
+/// deleted and sent instead.
+fn can_follow_unchanged(
+    facts: &Facts<'_>,
+    header: &Header,
+    plan: &Plan,
+    candidate: Candidate,
+) -> bool {
     let Candidate { side, from, to } = candidate;
     let delta = &plan.delta;
     let file_system = |path_id: PathId| {

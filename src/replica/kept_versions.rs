@@ -1,5 +1,6 @@
 //! What `backup/` and `deleted/` keep: under which names, since when, and which versions of a path
-//! there are. Pure but for [`look`] (spec 8, "Kept versions"; spec 9, `osync history`, `osync restore`).
+//! there are. Pure but for [`look`] (spec 8, "Kept versions"; spec 9, `osync history`, `osync
+//! restore`).
 //!
 //! A kept thing has its full relative path. Where a name with its suffix would pass 255
 //! bytes, or a path the limit of the system, it is cut, and a digest of the whole takes

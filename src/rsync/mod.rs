@@ -119,8 +119,9 @@ pub struct Transfer<'a> {
     pub destination: &'a End,
     /// Which side the destination is.
     pub to: Side,
-    /// The task's own filter as options ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)).
-    /// What appears in a subtree after the scan is held to it too.
+    /// The task's own filter as options
+    /// ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)). What appears in a subtree after
+    /// the scan is held to it too.
     pub rules: &'a [OsString],
     /// Where overwritten entries are kept, if they are.
     pub backup: Option<Backup>,

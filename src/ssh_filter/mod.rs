@@ -83,7 +83,8 @@ pub fn run(options: &Options, watch: &Watch<'_>) -> i32 {
             Err(refusal) => refusal,
         },
         (Decision::Refuse(refusal), _) => refusal,
-        // The decision is for a free shell only without --restrict, and for the others only with it.
+        // The decision is for a free shell only without --restrict, and for the others only with
+        // it.
         _ => Refusal::NotOurs,
     };
     refuse(&refusal, &session, &policy.token)

@@ -257,10 +257,12 @@ pub(super) fn count_of(bytes: &[u8]) -> u32 {
     text.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
-/// A digest of the rest, both times, both mount sessions or `-`, then the paths, each followed by NUL; before each `<` or
+/// A digest of the rest, both times, both mount sessions or `-`, then the paths, each followed by
+/// NUL; before each `<` or
 /// `>` for the side it goes to, the initiator or the target, or `[` or `]` if it is only
-/// metadata, `(` or `)` if it makes way there, and `/` behind it for all below it. With the digest because files are removed by it: a changed digit of a
-/// time, and somebody's own file is among them.
+/// metadata, `(` or `)` if it makes way there, and `/` behind it for all below it. With the digest
+/// because files are removed by it: a changed digit of a time, and somebody's own file is among
+/// them.
 pub(super) fn encode_inflight(inflight: &Inflight) -> Vec<u8> {
     let time = |time: Stamp| format!("{}.{:09}", time.secs(), time.nanos());
     let Pair { initiator, target } = inflight.began.map(time);

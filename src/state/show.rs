@@ -211,8 +211,8 @@ mod text {
         Ok(())
     }
 
-    /// Prints a path: side, kind, mode, size, time, path; one line if both sides agree, else one for
-    /// each side.
+    /// Prints a path: side, kind, mode, size, time, path; one line if both sides agree, else one
+    /// for each side.
     pub(super) fn path(path: &[u8], record: &Record, out: &mut dyn Write) -> Result<(), ShowError> {
         let shown = Side::BOTH.map(|side| about(&record.was[side]));
         let mark = |side: Side| if record.skipped[side] { " (skipped deletion)" } else { "" };

@@ -1,5 +1,5 @@
-//! The end of every run, however it ended (spec 7): the only place that knows exit statuses (spec 1,
-//! "Exit status"), and PING_URL and NOTIFY_URL around a run (spec 10, "Being told").
+//! The end of every run, however it ended (spec 7): the only place that knows exit statuses (spec
+//! 1, "Exit status"), and PING_URL and NOTIFY_URL around a run (spec 10, "Being told").
 
 use super::intent::Work;
 use super::journal::{Noted, millis};
@@ -410,8 +410,8 @@ struct End<'a> {
     conflicts: Vec<RelPath>,
 }
 
-/// Tells of a task that a batch has given up: by mail what its last run said, and the report of that
-/// run.
+/// Tells of a task that a batch has given up: by mail what its last run said, and the report of
+/// that run.
 pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, log: &Log) {
     let tally = report.map(tally_of).unwrap_or_default();
     let of_report = |key: &str| report.and_then(|report| report.get(key));

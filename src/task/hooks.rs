@@ -1,7 +1,8 @@
 //! Commands before and after a run (spec 7, "Hooks").
 //!
 //! The local and the remote command run at the same time, each in `bash` where there is
-//! one, else in `sh`, and with its own time limit. What they print is logged when they fail, or with `--verbose`.
+//! one, else in `sh`, and with its own time limit. What they print is logged when they fail, or
+//! with `--verbose`.
 
 use crate::config::{Config, Location};
 use crate::process::{self, Excerpt, Exit, HookShell, Input, Stop};

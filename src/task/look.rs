@@ -1,6 +1,6 @@
 //! What a run looks at before it decides: both trees, the identities, and what an interrupted run
-//! left behind: rsync's temporary files (spec 4, "Interruption"), and what it had replaced or removed
-//! and not yet put anywhere (spec 8, "Kept versions").
+//! left behind: rsync's temporary files (spec 4, "Interruption"), and what it had replaced or
+//! removed and not yet put anywhere (spec 8, "Kept versions").
 
 use super::apply::versions::same_files;
 use super::closing::Halt;

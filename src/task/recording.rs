@@ -1,8 +1,8 @@
 //! Carrying a plan out and recording what was achieved (spec 4, "Recording").
 //!
-//! A baseline never claims more than the disk holds (spec 8, "On the disk"). Both sides are flushed,
-//! the source too: what was sent may be in its machine's memory only, and what a power cut took from
-//! it would look like somebody's deletion.
+//! A baseline never claims more than the disk holds (spec 8, "On the disk"). Both sides are
+//! flushed, the source too: what was sent may be in its machine's memory only, and what a power cut
+//! took from it would look like somebody's deletion.
 
 use super::apply::{Applied, Apply};
 use super::closing::Halt;

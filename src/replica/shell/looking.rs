@@ -31,8 +31,8 @@ pub(super) struct Told {
     pub denied: Vec<RelPath>,
 }
 
-/// Reads an answer to `stat`; `None` if it is malformed. Each of the directories of the question begins
-/// one of the answer, and what stands behind it are bare names in it, or itself.
+/// Reads an answer to `stat`; `None` if it is malformed. Each of the directories of the question
+/// begins one of the answer, and what stands behind it are bare names in it, or itself.
 pub(super) fn told(
     answer: &[u8],
     dirs: &mut dyn Iterator<Item = RelPath>,

@@ -28,7 +28,7 @@ impl Steps<'_, '_> {
         }
         for side in Side::BOTH {
             self.set_rounded_times(side);
-            self.remove_imitations(side);
+            self.remove_files_made_of_fifos(side);
         }
         self.judge();
     }
@@ -98,25 +98,25 @@ impl Steps<'_, '_> {
         }
     }
 
-    /// Some file systems make an empty file of a fifo that they cannot hold. What is mounted below a
-    /// root was not tried, so it may have come to that: the next run would take it for a new
-    /// file, and it would displace the fifo.
-    fn remove_imitations(&mut self, side: Side) {
+    /// Some file systems make an empty file of a fifo, device or socket that they cannot hold.
+    /// Those of the roots are known; what is mounted below was not tried. The next run would take
+    /// such a file for a new one, and put it in the place of the fifo.
+    fn remove_files_made_of_fifos(&mut self, side: Side) {
         if self.applied.cut_short {
             return;
         }
         let plan = self.apply.plan;
-        let imitated = |path_id: PathId| {
+        let made_file = |path_id: PathId| {
             let found = self.applied.achieved.reread[side].get(path_id)?.as_ref()?;
             let sent = self.scanned(path_id, side.other())?;
-            let is_imitation = plan.verdict(path_id).act == Act::Send { to: side }
+            let is_made_of_it = plan.verdict(path_id).act == Act::Send { to: side }
                 && !matches!(sent.kind, Kind::File | Kind::Dir | Kind::Symlink)
                 && found.kind == Kind::File
                 && found.size == 0
                 && self.scanned(path_id, side).is_none();
-            is_imitation.then(|| (path_id, found.clone()))
+            is_made_of_it.then(|| (path_id, found.clone()))
         };
-        let those: Vec<_> = plan.delta.path_ids().filter_map(imitated).collect();
+        let those: Vec<_> = plan.delta.path_ids().filter_map(made_file).collect();
         for (path_id, expect) in those {
             let path = plan.path(path_id);
             let replica = &mut self.apply.replicas[side];

@@ -1,7 +1,7 @@
-//! Step 7, deletions, and what makes way: how it is kept, and what becomes of what rsync has moved to
-//! the private place (spec 4, "Deleting"; spec 8, "Kept versions"). What a run is about to do is noted
-//! first (spec 8, "An interrupted run"): the next run takes nothing for deleted that this one was in
-//! the middle of.
+//! Step 7, deletions, and what makes way: how it is kept, and what becomes of what rsync has moved
+//! to the private place (spec 4, "Deleting"; spec 8, "Kept versions"). What a run is about to do is
+//! noted first (spec 8, "An interrupted run"): the next run takes nothing for deleted that this one
+//! was in the middle of.
 
 use super::{BATCH, Cut, Job, Steps};
 use crate::reconcile::{Act, Delta, PathId};
