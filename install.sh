@@ -8,7 +8,7 @@ usage() {
     cat <<'USAGE'
 Usage: ./install.sh [OPTIONS]
 
-Installs osync to /usr/local/bin, with the names that older versions had, its man page,
+Installs osync to /usr/local/bin, with the names that older versions had, its manual pages,
 completions, documentation, example configuration and service files.
 
   --prefix=DIR    put everything below DIR instead of /
@@ -325,7 +325,7 @@ install_user_units() {
 install_docs() {
     for page in README.md CHANGELOG.md LICENSE docs/*; do
         if [ -f "$page" ]; then
-            install_file "$page" "$share/doc/osync/$(basename "$page")" 644
+            install_file "$page" "$share/doc/osync/$page" 644
         fi
     done
 }
@@ -349,7 +349,7 @@ tell_of_old_services() {
 
 # Commands with a manual page of their own.
 commands="sync batch check upgrade conflicts plan apply history restore undo status state
-ssh-filter completions"
+ssh-filter completions man"
 
 # Pages that the binary itself prints. One built for another machine cannot.
 install_pages() {
@@ -361,6 +361,9 @@ install_pages() {
             install_file "$pages/man" "$share/man/man1/osync-$command.1" 644
         fi
     done
+    if "$1" man conf >"$pages/man" 2>/dev/null; then
+        install_file "$pages/man" "$share/man/man5/osync.conf.5" 644
+    fi
     page=$share/bash-completion/completions/osync
     if "$1" completions bash >"$pages/bash" 2>/dev/null; then
         install_file "$pages/bash" "$page" 644
@@ -473,7 +476,7 @@ remove_all() {
     done <"$manifest"
     put_back
     rm -f "$manifest"
-    rmdir "$share/osync" "$share/doc/osync" "$etc" 2>/dev/null || true
+    rmdir "$share/osync" "$share/doc/osync/docs" "$share/doc/osync" "$etc" 2>/dev/null || true
     reload_systemd
     [ ! -d "$etc" ] || say "your configuration in $etc stays"
     say "osync is removed"

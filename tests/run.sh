@@ -47,6 +47,7 @@ command mkfs.exfat  exfatprogs
 command mount.exfat-fuse exfat-fuse
 command ntfs-3g     ntfs-3g
 command toybox      toybox
+command mandoc      mandoc
 command mksh        mksh
 command yash        yash
 command tcsh        tcsh

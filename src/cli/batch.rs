@@ -16,9 +16,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+const EXAMPLES: &str = "\
+Examples:
+  osync batch                                 all tasks of /etc/osync
+  osync batch --path=tasks --parallel=4       others, four at once
+  osync batch --max-runs=5 --retry-delay=300  try longer
+  osync batch --dry --summary                 what each of them would do
+
+All other options are passed on to every task.
+
+Exit status: 0, 1 if a task has not succeeded in the end, 2 if there were only warnings, it was \
+stopped, or there is no task.";
+
 /// `osync batch` (spec 7).
 #[derive(Debug, Args)]
-#[command(after_help = "All other options are passed on to every task.")]
+#[command(after_help = EXAMPLES)]
 pub struct BatchArgs {
     /// A directory of tasks, or one file [default: /etc/osync]
     #[arg(long, value_name = "DIR|FILE", value_hint = ValueHint::AnyPath)]

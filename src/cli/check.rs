@@ -19,8 +19,18 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Duration;
 
+const EXAMPLES: &str = "\
+Examples:
+  osync check docs.conf                 all settings, and what was tried
+  osync check docs.conf --errors-only   only what is wrong
+  osync check --initiator=a --target=b  a task without a file
+  osync check docs.conf --json          for other programs
+
+Exit status: 0 all is well, 1 a run would fail, 2 a run would warn.";
+
 /// `osync check`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct CheckArgs {
     /// Print JSON, for other programs
     #[arg(long)]

@@ -30,6 +30,7 @@ Examples:
   osync conflicts docs.conf done plan.odt             it is settled
 
 What is taken is new work: the next run carries it over. What it replaces is kept.
+
 Exit status: 0, or 1 if something cannot be read or done.";
 
 /// `osync conflicts`.

@@ -4,11 +4,12 @@
 mod batch;
 mod check;
 mod complete;
+mod completions;
 pub mod conflicts;
 pub mod history;
 mod kept;
+mod manual;
 mod pager;
-mod pages;
 pub mod plan;
 pub mod restore;
 mod serve;
@@ -60,7 +61,34 @@ Examples:
   PRESERVE_ACL=yes osync --initiator=a --target=b
 
 Every key of a configuration file can also be set in the environment.
+
 Exit status: 0 done, 1 errors, 2 done with warnings, 128 bad usage.";
+
+const FILTER_EXAMPLES: &str = "\
+Examples:
+  osync ssh-filter TOKEN                  any command that has the token
+  osync ssh-filter TOKEN --restrict /srv  only osync's work, and only in /srv
+
+It stands before the key in ~/.ssh/authorized_keys on the machine of the target, as in \
+command=\"osync ssh-filter TOKEN\". TOKEN is _REMOTE_TOKEN of the task.
+
+Exit status: that of the command that was let in, 1 if it was refused.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  osync completions bash >/usr/share/bash-completion/completions/osync
+  osync completions zsh >~/.zfunc/_osync
+  osync completions fish >~/.config/fish/completions/osync.fish
+
+Exit status: 0, 128 bad usage.";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  osync man | man -l -            the page of osync
+  osync man history | man -l -    of a command
+  osync man conf | man -l -       of the configuration file
+
+Exit status: 0, 128 there is no such command.";
 
 /// Keeps two directories in step, locally or over ssh, unattended
 #[derive(Debug, Parser)]
@@ -101,7 +129,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Synchronise; the same as no command
-    #[command(args_override_self = true)]
+    #[command(args_override_self = true, after_help = EXAMPLES)]
     Sync(SyncArgs),
     /// Run every task of a directory, and failed ones again
     #[command(args_override_self = true)]
@@ -135,6 +163,7 @@ pub enum Command {
     /// Show or verify what is recorded of a task
     State(StateArgs),
     /// The forced command for authorized_keys
+    #[command(after_help = FILTER_EXAMPLES)]
     SshFilter(SshFilterArgs),
     /// rsync's remote shell over libssh2
     #[command(hide = true, disable_help_flag = true)]
@@ -143,14 +172,17 @@ pub enum Command {
     #[command(hide = true)]
     Serve(ServeArgs),
     /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
         /// The shell
         shell: Shell,
     },
-    /// Print the manual page, in roff
+    /// Print a manual page, in roff
+    #[command(after_help = MAN_EXAMPLES)]
     Man {
-        /// A command with a page of its own; none: the page of osync
-        command: Option<String>,
+        /// A command, or conf for the configuration file [default: osync itself]
+        #[arg(value_name = "PAGE")]
+        page: Option<String>,
     },
     /// What the completion scripts ask for
     #[command(hide = true, disable_help_flag = true)]
@@ -210,11 +242,11 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         None => ended(sync::run(&cli.sync, environment)),
         Some(Command::Sync(args)) => ended(sync::run(&args, environment)),
         Some(Command::Completions { shell }) => {
-            print(&pages::completions(shell));
+            print(&completions::script(shell));
             ExitCode::SUCCESS
         }
-        Some(Command::Man { command }) => ended(pages::manual(command.as_deref()).map(|page| {
-            print(&page);
+        Some(Command::Man { page }) => ended(manual::page(page.as_deref()).map(|text| {
+            print(&text);
             ExitCode::SUCCESS
         })),
         Some(Command::Complete(args)) => {

@@ -22,7 +22,7 @@ Examples:
   osync plan /etc/osync/docs.conf -o tonight     the same, kept in a file
   osync apply tonight                            does just that
 
-Exit status: 0 nothing to do, 3 there is work, 4 there is work and a conflict in it,
+Exit status: 0 nothing to do, 3 there is work, 4 there is work and a conflict in it, \
 1 errors, 2 warnings, 128 bad usage.";
 
 /// `osync plan`.
@@ -41,8 +41,13 @@ pub struct PlanArgs {
 }
 
 const APPLY_EXAMPLES: &str = "\
-What has changed, appeared or gone since the plan was made is named and left for the next
-run; then the exit status is 2. A plan of another task, or from before another run, is refused.
+Examples:
+  osync plan docs.conf -o tonight    keeps a plan
+  osync apply tonight --dry          what would be done of it now
+  osync apply tonight                does it
+
+What has changed, appeared or gone since the plan was made is named and left for the next run; \
+then the exit status is 2. A plan of another task, or from before another run, is refused.
 
 Exit status: 0 all of it was done, 1 errors, 2 something was left, 128 bad usage.";
 

@@ -25,8 +25,9 @@ Examples:
   osync restore docs.conf letters --before-run 12       before that run
   osync restore docs.conf letters/bank.odt --to /tmp    a copy, to look at
 
-What is there now is kept in .osync_workdir/backup first. The next run carries what came
-back over to the other side.
+What is there now is kept in .osync_workdir/backup first. The next run carries what came back \
+over to the other side.
+
 Exit status: 0, or 1 if something was not restored.";
 
 /// A side, as it is typed.

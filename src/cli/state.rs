@@ -10,8 +10,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  osync state show docs.conf                        what the last run recorded
+  osync state verify docs.conf                      whether that is whole
+  osync state verify --initiator=/srv/docs          of all tasks of a replica
+  osync state show --initiator=/srv/docs ID --json  for other programs
+
+Exit status: 0, 1 if the state cannot be read or is damaged, 128 bad usage.";
+
 /// `osync state`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct StateArgs {
     #[command(subcommand)]
     #[allow(missing_docs)]

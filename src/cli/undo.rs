@@ -23,8 +23,9 @@ Examples:
   osync undo docs.conf 12       run 12, as 'osync history' numbers them
   osync undo docs.conf --dry    what would be done
 
-Each side gets back what it had. Where the sides differed before that run, they differ again;
+Each side gets back what it had. Where the sides differed before that run, they differ again; \
 the next run leaves that alone until somebody changes something. Undoing the undo is an undo.
+
 Exit status: 0, 2 if paths were left because they were changed since, 1 if nothing was undone.";
 
 /// `osync undo`.

@@ -26,8 +26,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+const EXAMPLES: &str = "\
+Examples:
+  osync upgrade old.conf                      rewrites it, keeps old.conf.save
+  osync upgrade old.conf --dry                only says what would be done
+  osync upgrade docs.conf --to-toml           writes docs.toml beside it
+  osync upgrade --initiator=a --target=b      the state of a task without a file
+  osync upgrade star.conf --join berlin.conf  with the state of a pair
+
+Exit status: 0 it is up to date now, 1 something could not be done, 128 bad usage.";
+
 /// `osync upgrade` (spec 7).
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct UpgradeArgs {
     /// The file to rewrite; FILE.save keeps it as it was
     #[arg(value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath)]

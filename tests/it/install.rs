@@ -115,6 +115,7 @@ fn everything_is_installed_below_a_prefix_and_removed_again() {
     assert!(files["etc/osync/exclude.list.example"].contains("Thumbs.db"));
     assert_eq!(files["usr/local/share/man/man1/osync.1"], "a manual\n");
     assert_eq!(files["usr/local/share/man/man1/osync-history.1"], "a manual\n");
+    assert_eq!(files["usr/local/share/man/man5/osync.conf.5"], "a manual\n");
     let bash = &files["usr/local/share/bash-completion/completions/osync"];
     assert_eq!(bash, "completions for bash\n");
     assert_eq!(files["usr/local/share/bash-completion/completions/osync.sh"], *bash);

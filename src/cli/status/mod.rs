@@ -27,7 +27,8 @@ Examples:
   osync status --html /var/www/html/osync.html  a page for a browser
 
 Only files of this machine are read. What needs a person comes first.
-Exit status: 0 all is well, 1 something fails, 2 something warns or is overdue.
+
+Exit status: 0 all is well, 1 something fails, 2 something warns or is overdue. \
 With --nagios: 0 all is well, 1 warns, 2 fails, 3 nothing was found.";
 
 /// Where tasks are looked for.

@@ -1,6 +1,5 @@
-//! The manual page and completions, made from the definitions of the command line.
+//! Completion scripts, made from the definitions of the command line.
 
-use super::task_args::Refused;
 use super::{Cli, Shell};
 use clap::CommandFactory;
 
@@ -81,12 +80,9 @@ _osync_or_journal() {
 
 "#;
 
-/// When the pages were last looked through: a page without a date is no sound one.
-const PAGE_DATE: &str = "2026-11-30";
-
 /// A completion script.
 #[must_use]
-pub fn completions(shell: Shell) -> String {
+pub fn script(shell: Shell) -> String {
     let made_for = match shell {
         Shell::Bash => clap_complete::Shell::Bash,
         Shell::Zsh => clap_complete::Shell::Zsh,
@@ -136,40 +132,4 @@ fn offered(command: &clap::Command) -> clap::Command {
         .disable_version_flag(command.is_disable_version_flag_set())
         .args(flags)
         .subcommands(commands)
-}
-
-/// The manual page of osync, or of one of its commands, in roff.
-///
-/// # Errors
-/// There is no such command.
-pub fn manual(command: Option<&str>) -> anyhow::Result<String> {
-    let mut cli = Cli::command();
-    let page = match command {
-        None => cli,
-        Some(name) => {
-            // only then commands know that they are called osync-NAME
-            cli.build();
-            let named = cli.find_subcommand(name).filter(|command| !command.is_hide_set());
-            let unknown = || Refused::Usage(format!("there is no command '{name}'"));
-            named.ok_or_else(unknown)?.clone().version(env!("CARGO_PKG_VERSION"))
-        }
-    };
-    let mut out = Vec::new();
-    let title = page.get_display_name().unwrap_or("osync").to_owned();
-    clap_mangen::Man::new(page)
-        .title(title)
-        .date(PAGE_DATE)
-        .source(concat!("osync ", env!("CARGO_PKG_VERSION")))
-        .manual("osync")
-        .render(&mut out)?;
-    Ok(without_idle_breaks(&String::from_utf8_lossy(&out)))
-}
-
-/// A line break beside a blank line does nothing, and checkers of pages complain about it.
-fn without_idle_breaks(page: &str) -> String {
-    let lines: Vec<&str> = page.lines().collect();
-    let is_space = |at: Option<usize>| at.and_then(|at| lines.get(at)) == Some(&"");
-    let is_idle = |at: usize| is_space(at.checked_sub(1)) || is_space(Some(at + 1));
-    let kept = lines.iter().enumerate().filter(|(at, line)| **line != ".br" || !is_idle(*at));
-    kept.map(|(_, line)| format!("{line}\n")).collect()
 }
