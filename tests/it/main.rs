@@ -16,6 +16,7 @@ mod conflicts;
 mod damage;
 mod disk_full;
 mod disk_gone;
+mod docs;
 mod faults;
 mod fidelity;
 mod fidelity_settings;

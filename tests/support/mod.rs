@@ -12,6 +12,7 @@ pub mod model;
 pub mod mounts;
 pub mod no_landlock;
 pub mod over_ssh;
+pub mod pages;
 pub mod power;
 pub mod replicas;
 pub mod running;
