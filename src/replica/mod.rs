@@ -558,6 +558,16 @@ pub trait Replica: Send {
     /// Missing, no directory, not readable, not writable, not reachable.
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError>;
 
+    /// That its path still leads to the directory that [`Replica::prepare`] opened: since then its
+    /// disk may have been unmounted, or another one mounted over it. What works on another machine
+    /// has only the open directory, and nothing to check.
+    ///
+    /// # Errors
+    /// It leads to another directory, or nowhere.
+    fn check_in_place(&self) -> Result<(), ReplicaError> {
+        Ok(())
+    }
+
     /// Makes the work directory (if missing) and takes its lock (spec 3).
     ///
     /// # Errors

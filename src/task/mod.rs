@@ -556,14 +556,24 @@ impl Task<'_> {
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {
+        self.check_state_in_place()?;
         Ok(StateStore::open(self.state_dir(Side::Initiator), &self.config.instance_id)?)
     }
 
     /// Where it is noted how the run ended and what was told of it.
     fn note_places(&self) -> NotePlaces {
         let initiator = self.config.replicas.initiator.to_string();
-        let own = self.state_dir(Side::Initiator);
-        NotePlaces::new(Some(own), &self.config.instance_id, &initiator)
+        let own = self.check_state_in_place().is_ok().then(|| self.state_dir(Side::Initiator));
+        NotePlaces::new(own, &self.config.instance_id, &initiator)
+    }
+
+    /// The state directory is found by its path: a mount point that has lost its disk during the run
+    /// must not get a state of its own (spec 8, "Absent").
+    fn check_state_in_place(&self) -> Result<(), Halt> {
+        match self.config.state_dirs.initiator {
+            Some(_) => Ok(()),
+            None => Ok(self.replicas.initiator.check_in_place()?),
+        }
     }
 
     fn state_dir(&self, side: Side) -> StateDir {

@@ -335,6 +335,18 @@ impl Replica for LocalReplica {
         Ok(Prepared { closed, ..found.prepared })
     }
 
+    fn check_in_place(&self) -> Result<(), ReplicaError> {
+        let Some(root) = &self.root else { return Ok(()) };
+        match root.is_at(&self.real) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(self.error(
+                "another directory stands there than when the run began; was its disk unmounted, \
+                 or another one mounted? Nothing is written there",
+            )),
+            Err(error) => Err(self.error(format!("it cannot be found any more: {error}"))),
+        }
+    }
+
     fn lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
         match self.lock_judged_by(Judge::Here, request)? {
             Asked::Locked(locked) => Ok(locked),

@@ -60,6 +60,15 @@ impl Root {
         Ok(Self::below(rustix::fs::openat(CWD, path, flags, Mode::empty())?))
     }
 
+    /// Whether a path of this machine leads to this directory.
+    ///
+    /// # Errors
+    /// It leads nowhere, or this user may not go that way.
+    pub fn is_at(&self, path: &Path) -> Result<bool> {
+        let (held, there) = (rustix::fs::fstat(&self.fd)?, rustix::fs::stat(path)?);
+        Ok((held.st_dev, held.st_ino) == (there.st_dev, there.st_ino))
+    }
+
     /// Takes an open directory as the root.
     #[must_use]
     pub fn below(fd: OwnedFd) -> Self {
