@@ -20,8 +20,8 @@ use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
-    self, Access, LockRequest, Locked, Prepared, Replica, Retention, Scan, ToBeMade, Trouble,
-    Unread, Wanted, Way,
+    self, Access, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention, Scan, ToBeMade,
+    Trouble, Unread, Wanted, Way,
 };
 use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
@@ -556,37 +556,31 @@ impl Task<'_> {
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {
-        self.check_state_in_place()?;
-        Ok(StateStore::open(self.state_dir(Side::Initiator), &self.config.instance_id)?)
+        let dir = self.state_dir_in_place(Side::Initiator)?;
+        Ok(StateStore::open(dir, &self.config.instance_id)?)
     }
 
     /// Where it is noted how the run ended and what was told of it.
     fn note_places(&self) -> NotePlaces {
         let initiator = self.config.replicas.initiator.to_string();
-        let own = self.check_state_in_place().is_ok().then(|| self.state_dir(Side::Initiator));
+        let own = self.state_dir_in_place(Side::Initiator).ok();
         NotePlaces::new(own, &self.config.instance_id, &initiator)
     }
 
-    /// The state directory is found by its path: a mount point that has lost its disk during the run
-    /// must not get a state of its own (spec 8, "Absent").
-    fn check_state_in_place(&self) -> Result<(), Halt> {
-        match self.config.state_dirs.initiator {
-            Some(_) => Ok(()),
-            None => Ok(self.replicas.initiator.check_in_place()?),
+    /// The state directory of a side. It is found by its path: a mount point that has lost its disk
+    /// during the run must not get a state of its own (spec 8, "Absent").
+    fn state_dir_in_place(&self, side: Side) -> Result<StateDir, ReplicaError> {
+        if let Some(dir) = &self.config.state_dirs[side] {
+            return Ok(StateDir::Custom(dir.clone()));
         }
-    }
-
-    fn state_dir(&self, side: Side) -> StateDir {
-        match &self.config.state_dirs[side] {
-            Some(dir) => StateDir::Custom(dir.clone()),
-            None => StateDir::InReplica(self.replicas[side].root().to_owned()),
-        }
+        self.replicas[side].check_in_place()?;
+        Ok(StateDir::InReplica(self.replicas[side].root().to_owned()))
     }
 
     /// A local target has a state directory too, empty as osync 1.3 leaves it (spec 3).
     fn make_state_of_target(&self) -> Result<(), Halt> {
         if !self.is_dry() && !self.config.replicas.target.is_remote() {
-            self.state_dir(Side::Target).make_if_missing()?;
+            self.state_dir_in_place(Side::Target)?.make_if_missing()?;
         }
         Ok(())
     }

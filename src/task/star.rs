@@ -556,7 +556,8 @@ impl Star<'_> {
 
     /// The states of the targets, where the run did not get so far as to ask them.
     fn find_states(&mut self) {
-        let is_there = self.hub.state_dir(Side::Initiator).is_there();
+        let dir = self.hub.state_dir_in_place(Side::Initiator);
+        let is_there = dir.is_ok_and(|dir| dir.is_there());
         let store = is_there.then(|| self.hub.open_store().ok()).flatten();
         let Some(known) = store.and_then(|store| store.known_targets().ok()) else { return };
         let places = self.config.listed_places();

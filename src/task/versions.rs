@@ -739,11 +739,16 @@ impl<'a> Versions<'a> {
         if self.journal.is_none() || (renamed.is_empty() && taken.is_empty()) {
             return;
         }
-        let dir = self.task.state_dir(Side::Initiator);
-        let followed = Journal::write(&dir, &self.task.config.instance_id)
-            .and_then(|(mut journal, _)| journal.follow(renamed, taken));
-        if let Err(error) = followed {
-            self.task.around.reporter().problem(Level::Warn, None, None, &error.to_string());
+        let follow = |dir: StateDir| {
+            let (mut journal, _) = Journal::write(&dir, &self.task.config.instance_id)?;
+            journal.follow(renamed, taken)
+        };
+        let followed = match self.task.state_dir_in_place(Side::Initiator) {
+            Ok(dir) => follow(dir).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(what) = followed {
+            self.task.around.reporter().problem(Level::Warn, None, None, &what);
         }
     }
 
@@ -1110,7 +1115,7 @@ fn former_names(path: &RelPath, changes: &[RecordedChange]) -> Vec<(RelPath, i64
 
 impl Task<'_> {
     fn read_journal(&self) -> Result<Option<Journal>, String> {
-        let dir: StateDir = self.state_dir(Side::Initiator);
+        let dir = self.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
         Journal::read(&dir, &self.config.instance_id).map_err(|error| error.to_string())
     }
 }

@@ -47,6 +47,10 @@ impl Steps<'_, '_> {
             self.make_tops(side, &calls[side])?;
         }
         fault::point("in flight");
+        // rsync finds a local replica by its path
+        for side in Side::BOTH {
+            self.apply.replicas[side].check_in_place()?;
+        }
         for (side, calls) in calls.iter() {
             for call in calls {
                 for path_id in &call.path_ids {
