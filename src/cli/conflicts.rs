@@ -4,13 +4,16 @@ use super::history::local;
 use super::kept::{with_looked, with_versions};
 use super::pager::{Line, Page, Reader};
 use super::restore::said;
+use super::sync::run_once;
 use super::task_args::{Refused, TaskArgs, replica_path};
-use super::{Effect, state_dir};
+use super::{ERROR, Effect, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{ConflictState, Journal, KeptPlace, Look, LostAt, RecordedConflict};
+use crate::task::intent::Intent;
+use crate::task::scrub::Settlement;
 use crate::task::versions::Versions;
 use crate::tree::{RelPath, Side};
 use anyhow::{Context, anyhow, bail};
@@ -18,6 +21,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Instant;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,6 +145,18 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
     if conflict.state == ConflictState::Undone {
         return vec![
             format!("{}: differs since undo (run {})", decided.path.shown(), conflict.run),
+            format!("  {:<9}  {}", winner.name(), there(decided.won.as_ref())),
+            format!("  {:<9}  {}", loser.name(), there(decided.lost.as_ref())),
+        ];
+    }
+    if conflict.state == ConflictState::Damaged {
+        return vec![
+            format!(
+                "{}: {} (found {}); no run transfers it",
+                decided.path.shown(),
+                decided.reason,
+                local(conflict.began, "%Y-%m-%d %H:%M")
+            ),
             format!("  {:<9}  {}", winner.name(), there(decided.won.as_ref())),
             format!("  {:<9}  {}", loser.name(), there(decided.lost.as_ref())),
         ];
@@ -301,6 +317,11 @@ fn take(
         close(&conflict, dir, config)?;
         return Ok(vec![line]);
     }
+    if conflict.state == ConflictState::Damaged {
+        let line = take_damaged(&conflict, taken, config)?;
+        close(&conflict, dir, config)?;
+        return Ok(vec![line]);
+    }
     let decided = &conflict.decided;
     let (winner, side) = (decided.winner, decided.winner.other());
     if let Some(LostAt::Beside(copy)) = &decided.lost_at {
@@ -419,29 +440,72 @@ fn take_difference(
                 ),
             });
         }
-        let mut now = Vec::new();
-        for side in Side::BOTH {
-            now.extend(versions.now(side, std::slice::from_ref(path))?);
-            if versions.now(side, std::slice::from_ref(&to))?.iter().any(Option::is_some) {
-                return Err(format!("{} is there already; nothing was changed", to.shown()));
-            }
-        }
-        let [Some(one), Some(other)] = now.as_slice() else {
-            return Err(format!("{}: only one side has it; take one side", path.shown()));
-        };
-        if one.kind.is_dir() || other.kind.is_dir() {
-            return Err(format!("{}: it is a directory; take one side", path.shown()));
-        }
-        // recorded first: a run must never take what is renamed for deleted
-        versions.end_difference(path, Taken::Both)?;
-        versions.rename(moved, path, &to, other.clone())?;
-        Ok(format!(
-            "{}: the {moved}'s version is {} now; the next run carries both over",
-            path.shown(),
-            to.shown()
-        ))
+        stand_apart(versions, path, moved, &to)
     });
     line.map_err(anyhow::Error::msg)
+}
+
+/// Gives one side's copy another name, so that the next run carries both over.
+fn stand_apart(
+    versions: &mut Versions<'_>,
+    path: &RelPath,
+    moved: Side,
+    to: &RelPath,
+) -> Result<String, String> {
+    let paths = std::slice::from_ref(path);
+    let mut now = Vec::new();
+    for side in Side::BOTH {
+        now.extend(versions.now(side, paths)?);
+        if versions.now(side, std::slice::from_ref(to))?.iter().any(Option::is_some) {
+            return Err(format!("{} is there already; nothing was changed", to.shown()));
+        }
+    }
+    let [Some(one), Some(other)] = now.as_slice() else {
+        return Err(format!("{}: only one side has it; take one side", path.shown()));
+    };
+    if one.kind.is_dir() || other.kind.is_dir() {
+        return Err(format!("{}: it is a directory; take one side", path.shown()));
+    }
+    let renamed = if moved == Side::Initiator { one } else { other };
+    // recorded first: a run must never take what is renamed for deleted
+    versions.end_difference(path, Taken::Both)?;
+    versions.rename(moved, path, to, renamed.clone())?;
+    Ok(format!(
+        "{}: the {moved}'s version is {} now; the next run carries both over",
+        path.shown(),
+        to.shown()
+    ))
+}
+
+/// Settles what a scrub found damaged: one side gets the other one's copy now, or both stand.
+fn take_damaged(
+    conflict: &RecordedConflict,
+    taken: Taken,
+    config: &Config,
+) -> anyhow::Result<String> {
+    let path = &conflict.decided.path;
+    let from = match taken {
+        Taken::Of(from) => from,
+        Taken::Both => {
+            let moved = conflict.decided.winner.other();
+            let to = beside(path, moved, &local(conflict.began, "%Y.%m.%d-%H.%M.%S"));
+            let line = with_versions(config, |versions| {
+                let line = stand_apart(versions, path, moved, &to)?;
+                versions.accept_damage(path)?;
+                Ok(line)
+            });
+            return line.map_err(anyhow::Error::msg);
+        }
+    };
+    let mut quiet = config.clone();
+    (quiet.flags.errors_only, quiet.flags.no_prefix) = (true, true);
+    let settlement = Settlement { path, from };
+    let outcome = run_once(&quiet, Instant::now(), Intent::Settle(settlement));
+    if !outcome.complete || outcome.status == ERROR {
+        bail!("{}: it was not settled", path.shown());
+    }
+    let to = from.other();
+    Ok(format!("{}: the {to} has the {from}'s copy now; what it had is kept", path.shown()))
 }
 
 /// Shows what is different between the version that won, as it is now, and the one that lost.
@@ -451,11 +515,8 @@ fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
     if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
         bail!("{}: one side had deleted it", path.shown());
     }
-    if conflict.state == ConflictState::Undone {
-        bail!(
-            "{}: it differs since an undo; each side has its own version, and nothing is kept",
-            path.shown()
-        );
+    if matches!(conflict.state, ConflictState::Undone | ConflictState::Damaged) {
+        bail!("{}: each side has its own version, and nothing is kept", path.shown());
     }
     let Location::Local(root) = &config.replicas.initiator else {
         bail!("the initiator is another machine; ask there")

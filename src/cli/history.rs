@@ -11,7 +11,7 @@ use crate::report::words;
 use crate::state::StateDir;
 use crate::state::journal::{
     Action, Change, ConflictState, Journal, JournalError, KeptPlace, Look, Only, RecordedChange,
-    RecordedConflict, RecordedRun, Wanted,
+    RecordedConflict, RecordedRun, SCRUB, Wanted,
 };
 use crate::tree::{Kind, Pair, RelPath, path::escape};
 use chrono::{DateTime, Local, TimeZone};
@@ -220,10 +220,11 @@ fn plain(lines: Vec<String>) -> Vec<Line> {
     lines.into_iter().map(Line::from).collect()
 }
 
-/// Where both sides differ since an undo, at a path or below it.
+/// Where both sides differ since an undo, or a copy is damaged, at a path or below it.
 fn differing(journal: &Journal, path: &RelPath) -> Result<Vec<RecordedConflict>, JournalError> {
-    let mut differing = journal.conflicts(Some(ConflictState::Undone))?;
-    differing.retain(|one| one.decided.path.is_within(path));
+    let mut differing = journal.conflicts(None)?;
+    let stands = |state| matches!(state, ConflictState::Undone | ConflictState::Damaged);
+    differing.retain(|one| stands(one.state) && one.decided.path.is_within(path));
     Ok(differing)
 }
 
@@ -231,7 +232,11 @@ fn text_of(differing: &[RecordedConflict]) -> Vec<String> {
     let line = |one: &RecordedConflict| {
         let began = local(one.began, "%Y-%m-%d %H:%M:%S");
         let path = one.decided.path.shown();
-        format!("{:>5}  {began}  both sides differ since undo: {path}", one.run)
+        let what = match one.state {
+            ConflictState::Damaged => one.decided.reason.as_str(),
+            _ => "both sides differ since undo",
+        };
+        format!("{:>5}  {began}  {what}: {path}", one.run)
     };
     differing.iter().map(line).collect()
 }
@@ -267,6 +272,10 @@ pub(super) fn did(run: &RecordedRun) -> String {
         (Some(done), Some(differing)) => Some(format!("{done}; {differing}")),
         (done, differing) => done.or(differing),
     };
+    if run.run.cause == SCRUB {
+        let what = done.or_else(|| run.run.problems.first().cloned());
+        return format!("scrub: {}", what.as_deref().unwrap_or("no damage found"));
+    }
     match (run.run.undoes, done) {
         (Some(number), Some(done)) => format!("undid run {number}: {done}"),
         (Some(number), None) => format!("undid run {number}"),

@@ -12,6 +12,7 @@ mod manual;
 mod pager;
 pub mod plan;
 pub mod restore;
+pub mod scrub;
 mod serve;
 mod settings;
 mod state;
@@ -35,6 +36,7 @@ use conflicts::ConflictsArgs;
 use history::HistoryArgs;
 use plan::{ApplyArgs, PlanArgs};
 use restore::RestoreArgs;
+use scrub::ScrubArgs;
 use serve::ServeArgs;
 use state::StateArgs;
 use status::StatusArgs;
@@ -157,6 +159,9 @@ pub enum Command {
     /// Put both sides back to where they were before a run
     #[command(args_override_self = true)]
     Undo(UndoArgs),
+    /// Read everything that is recorded, and find and heal damaged files
+    #[command(args_override_self = true)]
+    Scrub(ScrubArgs),
     /// One look at all tasks: which of them need something
     #[command(args_override_self = true)]
     Status(StatusArgs),
@@ -262,6 +267,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
         Some(Command::History(args)) => ended(history::run(&args, environment)),
         Some(Command::Status(args)) => status::run(&args, environment),
         Some(Command::Undo(args)) => ended(undo::run(&args, environment)),
+        Some(Command::Scrub(args)) => ended(scrub::run(&args, environment)),
         Some(Command::Restore(args)) => ended(restore::run(&args, environment)),
         Some(Command::State(args)) => ended(state::run(&args.action, environment)),
         Some(Command::SshFilter(args)) => filter_ssh(args),

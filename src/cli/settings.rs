@@ -168,6 +168,7 @@ fn tell_batch(resolution: &Resolution, flags: &Flags, log: Option<PathBuf>) {
         counts: Pair::default(),
         tally,
         conflicts: Vec::new(),
+        scrub: None,
         targets: Vec::new(),
     };
     let _ = report::run_report::write_json(file, &run);

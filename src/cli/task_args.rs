@@ -1,8 +1,9 @@
 //! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
 //! `conflicts`, `plan` (spec 9, "Commands").
 
-use super::{settings, state_dir};
-use crate::config::{Config, Environment, Flags, Location, Problem};
+use super::{complain, settings, state_dir};
+use crate::config::{Config, Environment, Flags, Location, Problem, StarTarget};
+use crate::state::targets::KnownTarget;
 use crate::state::{StateStore, targets};
 use crate::tree::{RelPath, Side, path::escape};
 use clap::{Args, ValueHint};
@@ -48,11 +49,46 @@ pub enum Refused {
 }
 
 impl TaskArgs {
-    /// The task's settings, and the words behind the file's name.
+    /// The task's settings, and the words behind the file's name. Of a star, those of the one target
+    /// that is meant.
     ///
     /// # Errors
     /// No task is named, or its settings are wrong.
     pub fn resolve(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
+        let (config, rest) = self.gather(environment)?;
+        if config.is_star() { Ok((pair_of(&config)?, rest)) } else { Ok((config, rest)) }
+    }
+
+    /// The same for a command that is about each target of a star that is not excluded by `--only`.
+    /// Targets that no run has met are told of and left out.
+    ///
+    /// # Errors
+    /// No task is named, its settings are wrong, or no run has met any of these targets.
+    pub fn resolve_each(
+        &self,
+        environment: &Environment,
+    ) -> Result<(Vec<Config>, &[OsString]), Refused> {
+        let (config, rest) = self.gather(environment)?;
+        if !config.is_star() {
+            return Ok((vec![config], rest));
+        }
+        let states = TargetStates::of(&config)?;
+        let mut pairs = Vec::new();
+        let mut unknown = Vec::new();
+        for (index, target) in config.chosen_targets() {
+            match states.pair(&config, index, target) {
+                Ok(pair) => pairs.push(pair),
+                Err(why) => unknown.push(why),
+            }
+        }
+        if pairs.is_empty() {
+            return Err(Refused::Settings(unknown));
+        }
+        unknown.iter().for_each(|why| complain(why));
+        Ok((pairs, rest))
+    }
+
+    fn gather(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
         let is_quick = self.initiator.is_some() || self.target.is_some();
         let (file, rest) = match self.words.split_first() {
             _ if is_quick => (None, self.words.as_slice()),
@@ -74,7 +110,6 @@ impl TaskArgs {
         let resolution = settings::gather(file, &flags, environment);
         let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
         match resolution.config {
-            Some(config) if config.is_star() => Ok((pair_of(&config)?, rest)),
             Some(config) => Ok((config, rest)),
             None => Err(Refused::Settings(lines(&resolution.errors))),
         }
@@ -93,17 +128,34 @@ fn pair_of(config: &Config) -> Result<Config, Refused> {
         );
         return Err(Refused::Settings(lines));
     };
-    let unread = |error: &dyn std::fmt::Display| Refused::Settings(vec![error.to_string()]);
-    let dir = state_dir(config).map_err(|error| unread(&error))?;
-    let store = StateStore::open(dir, &config.instance_id).map_err(|error| unread(&error))?;
-    let known = store.known_targets().map_err(|error| unread(&error))?;
-    let places = config.listed_places();
-    match targets::instance_at(&config.instance_id, &known, &places, index) {
-        Some(instance) => Ok(config.for_target(target, instance)),
-        None => Err(Refused::Settings(vec![format!(
-            "no run of this task has met the target {} so far, and nothing is known of it",
-            escape(target.name.as_bytes())
-        )])),
+    let states = TargetStates::of(config)?;
+    states.pair(config, index, target).map_err(|why| Refused::Settings(vec![why]))
+}
+
+/// Which state each target of a star has.
+struct TargetStates {
+    known: Vec<KnownTarget>,
+    places: Vec<String>,
+}
+
+impl TargetStates {
+    fn of(config: &Config) -> Result<Self, Refused> {
+        let unread = |error: &dyn std::fmt::Display| Refused::Settings(vec![error.to_string()]);
+        let dir = state_dir(config).map_err(|error| unread(&error))?;
+        let store = StateStore::open(dir, &config.instance_id).map_err(|error| unread(&error))?;
+        let known = store.known_targets().map_err(|error| unread(&error))?;
+        Ok(TargetStates { known, places: config.listed_places() })
+    }
+
+    /// The settings of the hub and one target; says why if it has no state.
+    fn pair(&self, config: &Config, index: usize, target: &StarTarget) -> Result<Config, String> {
+        match targets::instance_at(&config.instance_id, &self.known, &self.places, index) {
+            Some(instance) => Ok(config.for_target(target, instance)),
+            None => Err(format!(
+                "no run of this task has met the target {} so far, and nothing is known of it",
+                escape(target.name.as_bytes())
+            )),
+        }
     }
 }
 

@@ -240,6 +240,8 @@ pub static KEYS: &[Key] = &[
         "Keep files that are hard links of each other linked on the other side."),
     key(Section::Misc, "CHECKSUM", Boolean, "no",
         "Compare the contents of files, not only their size and time. Slow: every file is read."),
+    key(Section::Misc, "SCRUB", Boolean, "no",
+        "Note a digest of what a run transfers, so that osync scrub can tell damage from the first day."),
     key(Section::Misc, "RSYNC_COMPRESS", Boolean, "yes",
         "Let rsync compress what it sends over ssh. Local transfers are never compressed."),
     key(Section::Misc, "SOFT_MAX_EXEC_TIME", Number, "0",

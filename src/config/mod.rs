@@ -47,6 +47,8 @@ pub struct Config {
     pub minimum_space: u64,
     /// HISTORY_DAYS; 0 keeps the journal for ever.
     pub history_days: u32,
+    /// SCRUB: runs note digests of what they transfer.
+    pub scrub: bool,
     /// What is looked at.
     pub selection: Selection,
     /// How rsync is called.

@@ -111,6 +111,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Config {
         create_dirs: r.boolean("CREATE_DIRS"),
         minimum_space: r.number("MINIMUM_SPACE", u64::MAX),
         history_days: r.number("HISTORY_DAYS", u32::MAX.into()),
+        scrub: r.boolean("SCRUB"),
         selection: Selection { rules: pattern_rules(r), listing_args: Vec::new() },
         transfer: transfer(r, flags),
         preserve: preserve(r),

@@ -127,6 +127,7 @@ const EFFECTS: &[(&str, &str, &str, &str, Look)] = &[
     row!("KEEP_DIRLINKS" = "yes": "false" to "true" at preserve.keep_dirlinks),
     row!("PRESERVE_HARDLINKS" = "yes": "false" to "true" at preserve.hardlinks),
     row!("CHECKSUM" = "yes": "false" to "true" at preserve.checksum),
+    row!("SCRUB" = "yes": "false" to "true" at scrub),
     row!("RSYNC_COMPRESS" = "no": "true" to "false" at transfer.compress),
     row!("SOFT_MAX_EXEC_TIME" = "5": "0" to "5" at limits.soft),
     row!("HARD_MAX_EXEC_TIME" = "6": "0" to "6" at limits.hard),

@@ -144,6 +144,12 @@ impl<'a> Facts<'a> {
         found.map(|change| change.unwrap_or(settled))
     }
 
+    /// Whether a copy of a path is known to be damaged, on either side.
+    #[must_use]
+    pub fn is_damaged(&self, delta: &Delta, path_id: PathId) -> bool {
+        self.rules.damaged.touches(Pair::from_fn(|side| delta.now(path_id, side)))
+    }
+
     /// A doubt about the file of one side and the file of the other one.
     #[must_use]
     pub fn doubt(&self, side: Side, here: NodeId, across: NodeId) -> Doubt {
@@ -416,6 +422,10 @@ impl<'a> Decide<'a, '_> {
             (false, false)
                 if !self.is_only_listed(path_id)
                     && !self.differ_in_content_only(path_id, entries) => {}
+            // Which copy is sound is known, or somebody has to say so: that is a scrub's business.
+            (false, false) if self.facts.is_damaged(&self.plan.delta, path_id) => {
+                return self.leave_alone(path_id, None);
+            }
             // Both changed; or a list says that both existed, but not what they held.
             (is_new_here, is_new_there) => {
                 let (winner, reason) = winner(entries, &rules.policy);
@@ -558,7 +568,7 @@ impl<'a> Decide<'a, '_> {
     /// because somebody may have edited it; but it may also be damage on the disk.
     fn look_for_damage(&mut self, path_id: PathId) {
         for side in Side::BOTH {
-            if self.is_changed_silently(path_id, side) {
+            if self.is_changed_silently(path_id, side) && !self.is_damaged(path_id, side) {
                 self.plan.always_kept.insert(path_id);
                 let text = "its content changed, but neither its size nor its time: an edit that \
                             kept the time, or damage on the disk. What it replaces on the other \
@@ -681,12 +691,23 @@ impl<'a> Decide<'a, '_> {
         lack.is_some()
     }
 
+    /// Whether a side's copy is known to be damaged.
+    fn is_damaged(&self, path_id: PathId, side: Side) -> bool {
+        self.facts.rules.damaged.contains(side, self.plan.delta.now(path_id, side))
+    }
+
     /// Whether `to` can have what the other side has; if not, the path is left alone.
     fn can_come(&mut self, path_id: PathId, to: Side) -> bool {
         if self.contexts[path_id.index()] == Context::LeftAlone {
             return false;
         }
         if self.is_left_out(path_id, to) {
+            false
+        } else if self.is_damaged(path_id, to.other()) {
+            let text = "it is damaged (osync scrub), and was not transferred. Replace it by a sound \
+                        copy (osync scrub --heal, osync restore), or settle it with 'osync \
+                        conflicts … take'";
+            self.leave_alone(path_id, Some((to.other(), text)));
             false
         } else if self.facts.rules.is_too_long(&self.plan.delta, path_id) {
             self.leave_alone(path_id, None);

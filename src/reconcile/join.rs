@@ -272,6 +272,9 @@ impl Walk<'_> {
         if self.links.initiator.contains(&i) || self.links.target.contains(&t) {
             return false;
         }
+        if self.rules.damaged.touches(now) {
+            return false;
+        }
         // A run that was broken off may have torn it, or its source.
         let is_suspect = || self.rules.was_on_its_way(&self.trees.initiator.path(i)).is_some();
         let (i, t) = (self.trees.initiator.entry(i), self.trees.target.entry(t));

@@ -118,6 +118,7 @@ impl<'a, 'p> Links<'a, 'p> {
         verdict.act == Act::Nothing
             && verdict.next_record == NextRecord::AsFound
             && verdict.lost_on.is_none()
+            && !self.facts.is_damaged(&self.plan.delta, path_id)
             && self.facts.holds_the_same(self.plan, path_id)
     }
 

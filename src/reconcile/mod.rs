@@ -23,6 +23,7 @@ pub mod plan;
 pub mod record;
 pub mod saved_plan;
 mod schedule;
+pub mod scrub;
 pub mod spelling;
 #[cfg(test)]
 mod table;
@@ -43,6 +44,7 @@ use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
 use beside::Grown;
 use record::Achieved;
 use saved_plan::SavedPlan;
+use scrub::DamagedNodes;
 use std::collections::{BTreeMap, HashMap};
 
 /// The settings that decisions depend on.
@@ -68,6 +70,8 @@ pub struct Rules {
     pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
     /// Whether all that it had written is still there.
     pub writes: Writes,
+    /// Files that are known to be damaged: they are not transferred (spec 9, "Scrub").
+    pub damaged: DamagedNodes,
     /// The results of comparing contents that an earlier plan asked for.
     pub settled: HashMap<Doubt, Comparison>,
     /// Which paths take part.

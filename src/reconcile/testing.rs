@@ -10,6 +10,7 @@
 use super::join::{self, join};
 use super::plan::{Act, Aside, Plan, SetAside};
 use super::record::{Achieved, record, record_anew};
+use super::scrub::DamagedNodes;
 use super::{Rules, Writes, reconcile};
 use crate::config::{ConflictCopy, Policy, Preserve};
 use crate::filter::Filter;
@@ -72,6 +73,7 @@ pub fn rules() -> Rules {
         interrupted: BTreeMap::new(),
         making_way: BTreeMap::new(),
         writes: Writes::MayBeLost,
+        damaged: DamagedNodes::default(),
         settled: HashMap::new(),
         filter: Filter::default(),
         date: "2026.01.02-03.04.05".to_owned(),

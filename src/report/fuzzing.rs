@@ -24,6 +24,7 @@ pub(crate) fn metrics(bytes: &[u8]) {
         counts: Pair::new(Counts::default(), Counts::default()),
         tally: Tally::default(),
         conflicts: Vec::new(),
+        scrub: None,
         targets: Vec::new(),
     };
     let lines = |page: &str| page.matches('\n').count();

@@ -22,6 +22,7 @@ pub mod mail;
 pub mod notify;
 mod progress;
 pub mod run_report;
+pub mod scrub;
 pub mod summary;
 pub mod words;
 

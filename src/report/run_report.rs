@@ -1,6 +1,7 @@
 //! A run as a value, and the reports for machines that are made of it: JSON (`--report`, REPORT)
 //! and Prometheus' text format (METRICS_FILE) (spec 6, "For machines"; docs/monitoring.md).
 
+use super::scrub::{DamagedPath, Remedy, Scrubbed};
 use super::{ConflictLine, Counts, Level, Problem, Reporter, Tally};
 use crate::config::Config;
 use crate::tree::path::escape;
@@ -45,6 +46,8 @@ pub struct RunReport {
     pub tally: Tally,
     /// Paths that were changed on both sides.
     pub conflicts: Vec<ConflictLine>,
+    /// What a scrub found; `None` if it was no scrub.
+    pub scrub: Option<Scrubbed>,
     /// The targets of a star, in the order of the list; empty for a pair.
     pub targets: Vec<RunReport>,
 }
@@ -191,9 +194,38 @@ pub fn to_json(run: &RunReport) -> Value {
         },
         "problems": run.tally.problems.iter().map(problem).collect::<Vec<_>>(),
     });
+    if let Some(scrub) = &run.scrub {
+        value["scrub"] = scrub_json(scrub);
+    }
     if !run.targets.is_empty() {
         value["targets"] = run.targets.iter().map(to_json).collect();
     }
+    value
+}
+
+/// What a scrub found, as a value.
+#[must_use]
+pub fn scrub_json(scrub: &Scrubbed) -> Value {
+    json!({
+        "checked_files": scrub.files,
+        "known_files": scrub.known,
+        "read_bytes": scrub.bytes,
+        "new_files": scrub.new,
+        "changed_files": scrub.changed,
+        "unread_copies": scrub.unread,
+        "damaged_files": scrub.standing(),
+        "healed_files": scrub.healed(),
+        "damaged": scrub.damaged.iter().map(damaged).collect::<Vec<_>>(),
+    })
+}
+
+fn damaged(one: &DamagedPath) -> Value {
+    let (healed, kept) = match &one.remedy {
+        Remedy::Replaced { kept } => (true, kept.as_ref().map(RelPath::shown)),
+        Remedy::None | Remedy::Planned => (false, None),
+    };
+    let mut value = json!({ "damaged": one.damage.name(), "healed": healed, "kept": kept });
+    add_path(&mut value, &one.path);
     value
 }
 
@@ -327,8 +359,47 @@ fn before(path: &Path) -> Vec<u8> {
     text
 }
 
-/// The metrics of a run; of a star, those of each target too. `before` is what the file held.
+/// The metrics of a run or of a scrub, with those of the other that the file held before.
 pub(super) fn metrics_text(run: &RunReport, before: &str) -> String {
+    let (of_scrub, of_run): (Vec<&str>, Vec<&str>) =
+        before.lines().partition(|line| is_of_scrub(line));
+    let kept = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    match &run.scrub {
+        Some(scrub) => kept(&of_run) + &scrub_metrics(&labels_of(run, None), scrub, &of_scrub),
+        None => run_metrics(run, before) + &kept(&of_scrub),
+    }
+}
+
+/// Whether a line of the file is about scrubs.
+fn is_of_scrub(line: &str) -> bool {
+    let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+    name.unwrap_or(line).starts_with("osync_scrub_")
+}
+
+/// The metrics of a scrub. Those of other targets of the same star, which have other labels, stay.
+fn scrub_metrics(labels: &str, scrub: &Scrubbed, before: &[&str]) -> String {
+    let mut page = Page { samples: Vec::new(), text: String::new() };
+    for (name, help, value) in [
+        ("osync_scrub_checked_files", "Files that the last scrub checked.", scrub.files),
+        (
+            "osync_scrub_damaged_files",
+            "Files that the last scrub found damaged and did not heal.",
+            scrub.standing(),
+        ),
+    ] {
+        page.head(name, help);
+        let (start, own) = (format!("{name}{{"), format!("{name}{{{labels}}} "));
+        let others = before.iter().filter(|line| line.starts_with(&start));
+        for line in others.filter(|line| !line.starts_with(&own)) {
+            let _ = writeln!(page.text, "{line}");
+        }
+        let _ = writeln!(page.text, "{own}{value}");
+    }
+    page.text
+}
+
+/// The metrics of a run; of a star, those of each target too. `before` is what the file held.
+fn run_metrics(run: &RunReport, before: &str) -> String {
     let whole = std::iter::once((labels_of(run, None), run));
     let targets = run.targets.iter();
     let targets = targets.map(|of| (labels_of(run, Some(&of.replicas.target)), of));
@@ -564,6 +635,7 @@ mod json_tests {
                 why: "it is newer".into(),
                 kept_in: None,
             }],
+            scrub: None,
             targets: vec![],
         };
         let dir = tempfile::tempdir().unwrap();
@@ -619,8 +691,34 @@ mod metrics_tests {
             counts: Pair::new(Counts { updates: 4, ..Counts::default() }, Counts::default()),
             tally: Tally::default(),
             conflicts: vec![],
+            scrub: None,
             targets: vec![],
         }
+    }
+
+    #[test]
+    fn runs_and_scrubs_leave_each_other_their_metrics() {
+        let at = |seconds| RunReport { task: "t".into(), ..run(0, seconds) };
+        let scrub = |task: &str, files| RunReport {
+            task: task.into(),
+            scrub: Some(Scrubbed { files, ..Scrubbed::default() }),
+            ..run(1, 99)
+        };
+        let first = metrics_text(&at(10), "");
+        let scrubbed = metrics_text(&scrub("t", 7), &first);
+        assert!(scrubbed.starts_with(&first), "{scrubbed}");
+        let line = "osync_scrub_checked_files{instance=\"t\"} 7\n";
+        assert!(scrubbed.contains(line), "{scrubbed}");
+        let second = metrics_text(&at(20), &scrubbed);
+        assert!(second.contains(line) && second != scrubbed, "{second}");
+        let other = metrics_text(&scrub("t@2", 8), &second);
+        let again = metrics_text(&scrub("t", 9), &other);
+        for line in ["{instance=\"t\"} 9", "{instance=\"t@2\"} 8"] {
+            let line = format!("\nosync_scrub_checked_files{line}\n");
+            assert!(again.contains(&line), "{again}");
+        }
+        assert_eq!(again.matches("# TYPE osync_scrub_checked_files gauge\n").count(), 1);
+        assert!(again.starts_with(&metrics_text(&at(20), &first)), "{again}");
     }
 
     #[test]

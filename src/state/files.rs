@@ -14,7 +14,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -216,6 +216,33 @@ impl Files {
         fresh.sync()?;
         fresh.place()?;
         self.sync()
+    }
+
+    /// Adds bytes to a file, or begins it. `end` says where what is whole in it ends: what follows,
+    /// because somebody was killed while it was added, is written over.
+    pub(super) fn append(
+        &self,
+        name: &str,
+        end: impl FnOnce(&File) -> io::Result<u64>,
+        bytes: &[u8],
+    ) -> Result<(), StateError> {
+        let dir = self.make_dir()?;
+        let failed = |cause: io::Error| StateError::file("write", self.path(name), cause);
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&dir, name, flags, PRIVATE_FILE);
+        let file = File::from(file.map_err(|errno| failed(errno.into()))?);
+        let (stamp, kind) = stamp_of(&file).map_err(failed)?;
+        if kind != FileType::RegularFile {
+            let path = super::error::Shown::new(self.path(name));
+            let what = "it is not a regular file. Move it away";
+            return Err(StateError::Malformed { path, what });
+        }
+        let end = end(&file).map_err(failed)?;
+        if stamp.size > end {
+            file.set_len(end).map_err(failed)?;
+        }
+        file.write_all_at(bytes, end).map_err(failed)
     }
 
     /// Writes over the beginning of a file and truncates the rest. Its only reader takes the first

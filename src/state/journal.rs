@@ -66,6 +66,10 @@ CREATE TABLE conflicts (
 CREATE INDEX conflicts_by_state ON conflicts (state);
 ";
 
+/// The cause of a run that only looked after what is recorded: `osync scrub`, or the settling of
+/// what it found.
+pub const SCRUB: &str = "scrub";
+
 /// What brings a journal of version 1 to this one.
 const FROM_1: &str = "
 ALTER TABLE changes ADD COLUMN place BLOB;
@@ -253,6 +257,34 @@ pub struct Done {
     pub undoes: Option<i64>,
     /// Where both sides are meant to differ since.
     pub differs: Vec<Differs>,
+    /// What a scrub found damaged, and did not heal.
+    pub damaged: Vec<DamageRow>,
+    /// Paths that were damaged, and which a scrub found sound.
+    pub sound: Vec<RelPath>,
+}
+
+impl Done {
+    /// Whether there is nothing in it that somebody would look up.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.changes.is_empty()
+            && self.decided.is_empty()
+            && self.damaged.is_empty()
+            && self.sound.is_empty()
+    }
+}
+
+/// A path with a damaged copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamageRow {
+    /// The path.
+    pub path: RelPath,
+    /// The side with the better copy, if one is better.
+    pub winner: Side,
+    /// Which copy is damaged, in words.
+    pub reason: String,
+    /// What each side has.
+    pub looks: Pair<Option<Look>>,
 }
 
 /// A path at which both sides have what they had before a run that was undone.
@@ -336,21 +368,25 @@ pub enum ConflictState {
     /// Both sides have what they had before a run that was undone: they differ, and are meant to.
     /// `won` is what the initiator has, `lost` what the target has.
     Undone,
+    /// A scrub found a copy damaged: no run transfers it. `won` is what the winner has, `lost` what
+    /// the other side has.
+    Damaged,
 }
 
 impl ConflictState {
-    const ALL: [ConflictState; 5] = [
+    const ALL: [ConflictState; 6] = [
         ConflictState::Open,
         ConflictState::Resolved,
         ConflictState::Superseded,
         ConflictState::Expired,
         ConflictState::Undone,
+        ConflictState::Damaged,
     ];
 
     /// Whether somebody may still decide it.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, ConflictState::Open | ConflictState::Undone)
+        matches!(self, ConflictState::Open | ConflictState::Undone | ConflictState::Damaged)
     }
 
     /// The word for people and for JSON.
@@ -362,6 +398,7 @@ impl ConflictState {
             ConflictState::Superseded => "superseded",
             ConflictState::Expired => "expired",
             ConflictState::Undone => "differs since undo",
+            ConflictState::Damaged => "damaged",
         }
     }
 }
@@ -697,11 +734,12 @@ impl Journal {
                 }
             }
             write_differences(&tx, number, &done.differs)?;
+            write_damage(&tx, number, done)?;
             if let Some(before) = forget_before {
                 let old = "(SELECT number FROM runs WHERE ended < ?1)";
                 tx.execute(&format!("DELETE FROM changes WHERE run IN {old}"), [before])?;
                 tx.execute(
-                    &format!("DELETE FROM conflicts WHERE state NOT IN (0, 4) AND run IN {old}"),
+                    &format!("DELETE FROM conflicts WHERE state NOT IN (0, 4, 5) AND run IN {old}"),
                     [before],
                 )?;
                 tx.execute(
@@ -747,7 +785,8 @@ impl Journal {
         let failed = i64::from(wanted.only == Only::Failed);
         let query = "SELECT number, began, ended, status, cause, undoes, counts, problems,
                             (SELECT count(*) FROM conflicts
-                             WHERE run = number AND reason <> 'differs since undo'),
+                             WHERE run = number AND reason <> 'differs since undo'
+                               AND cause <> 'scrub'),
                             (SELECT count(*) FROM conflicts WHERE run = number AND state = 4)
                      FROM runs
                      WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
@@ -813,14 +852,16 @@ impl Journal {
         self.rows(&query, params![number], recorded_change)
     }
 
-    /// The last run that changed anything.
+    /// The last run that changed anything; what a scrub healed is no change of anybody's.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn last_with_changes(&self) -> Result<Option<i64>, JournalError> {
-        self.db
-            .query_row("SELECT max(run) FROM changes", [], |row| row.get(0))
-            .map_err(|e| self.error(e))
+        let query = format!(
+            "SELECT max(run) FROM changes
+             WHERE run NOT IN (SELECT number FROM runs WHERE cause = '{SCRUB}')"
+        );
+        self.db.query_row(&query, [], |row| row.get(0)).map_err(|e| self.error(e))
     }
 
     /// Everything that happened to a path, below it, or to a directory that held it, the
@@ -890,7 +931,6 @@ impl Journal {
                      FROM conflicts JOIN runs ON runs.number = run
                      WHERE ?1 IS NULL OR state = ?1 ORDER BY run DESC, path";
         self.rows(query, params![state.map(|state| state as i64)], |row| {
-            let state: i64 = row.get(7)?;
             Ok(RecordedConflict {
                 id: row.get(0)?,
                 run: row.get(1)?,
@@ -904,10 +944,7 @@ impl Journal {
                     lost: look_at(row, 6)?,
                     lost_at: lost_at(row, 10, 11, &path_at(row, 2)?.unwrap_or_default())?,
                 },
-                state: usize::try_from(state)
-                    .ok()
-                    .and_then(|at| ConflictState::ALL.get(at).copied())
-                    .unwrap_or(ConflictState::Resolved),
+                state: state_of(row.get(7)?),
             })
         })
     }
@@ -998,6 +1035,12 @@ fn side_of(code: i64) -> Side {
     if code == 0 { Side::Initiator } else { Side::Target }
 }
 
+/// A state that only a newer osync knows waits for nobody here.
+fn state_of(code: i64) -> ConflictState {
+    let at = usize::try_from(code).ok();
+    at.and_then(|at| ConflictState::ALL.get(at).copied()).unwrap_or(ConflictState::Resolved)
+}
+
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
@@ -1063,21 +1106,26 @@ fn kept_at(
 /// beside it is decided; a difference that an undo left ends with a change of its path; and what
 /// was renamed takes its conflict along.
 fn follow_conflicts(tx: &Connection, run: i64, done: &Done) -> rusqlite::Result<()> {
-    let mut waiting =
-        tx.prepare("SELECT rowid, path, state, keep, place FROM conflicts WHERE state IN (0, 4)")?;
+    let mut waiting = tx.prepare(
+        "SELECT rowid, path, state, keep, place FROM conflicts WHERE state IN (0, 4, 5)",
+    )?;
     let waiting = waiting.query_map([], |row| {
-        let (path, state): (_, i64) = (path_at(row, 1)?.unwrap_or_default(), row.get(2)?);
+        let path = path_at(row, 1)?.unwrap_or_default();
         let lost_at = lost_at(row, 3, 4, &path)?;
-        Ok((row.get(0)?, path, state == ConflictState::Undone as i64, lost_at))
+        Ok((row.get(0)?, path, state_of(row.get(2)?), lost_at))
     })?;
-    let waiting: Vec<(i64, RelPath, bool, Option<LostAt>)> = waiting.collect::<Result<_, _>>()?;
+    let waiting: Vec<(i64, RelPath, ConflictState, Option<LostAt>)> =
+        waiting.collect::<Result<_, _>>()?;
     if waiting.is_empty() {
         return Ok(());
     }
     let fate = Fate::of(done);
-    for (id, path, is_difference, lost_at) in waiting {
+    for (id, path, state, lost_at) in waiting {
         let is_over = match &lost_at {
-            _ if is_difference => fate.has_changed(&path),
+            _ if state == ConflictState::Undone => fate.has_changed(&path),
+            _ if state == ConflictState::Damaged => {
+                fate.is_gone(&path) || fate.has_new_content(&path)
+            }
             Some(LostAt::Beside(copy)) => fate.is_gone(&path) || fate.is_decided(copy),
             Some(LostAt::Kept(_)) | None => fate.is_gone(&path),
         };
@@ -1124,6 +1172,8 @@ struct Fate<'d> {
     /// Paths with all below them.
     trees: BTreeSet<&'d RelPath>,
     changed: BTreeSet<&'d RelPath>,
+    /// Paths that have another content.
+    written: BTreeSet<&'d RelPath>,
     differs: BTreeSet<&'d RelPath>,
 }
 
@@ -1134,6 +1184,7 @@ impl<'d> Fate<'d> {
             renamed: BTreeMap::new(),
             trees: BTreeSet::new(),
             changed: BTreeSet::new(),
+            written: BTreeSet::new(),
             differs: done.differs.iter().map(|one| &one.path).collect(),
         };
         // what lost now has its new name from this run, and its conflict the old one
@@ -1152,6 +1203,7 @@ impl<'d> Fate<'d> {
             }
             match (change.action, &change.other) {
                 (Action::Deleted, _) => drop(fate.deleted.insert(&change.path)),
+                (Action::Created | Action::Updated, _) => drop(fate.written.insert(&change.path)),
                 (Action::Moved, Some(old)) if !is_copy(change) => {
                     fate.renamed.insert(old, &change.path);
                 }
@@ -1172,6 +1224,10 @@ impl<'d> Fate<'d> {
 
     fn has_changed(&self, path: &RelPath) -> bool {
         self.changed.contains(path) || path.ancestors().any(|above| self.trees.contains(&above))
+    }
+
+    fn has_new_content(&self, path: &RelPath) -> bool {
+        self.written.contains(path)
     }
 
     /// The name that a path has since, if it or a directory above it was renamed.
@@ -1195,6 +1251,35 @@ fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite
             look(Side::Initiator),
             look(Side::Target),
             ConflictState::Undone as i64,
+        ])?;
+    }
+    Ok(())
+}
+
+/// What a scrub found damaged, and what it found sound again.
+fn write_damage(tx: &Connection, run: i64, done: &Done) -> rusqlite::Result<()> {
+    let mut close =
+        tx.prepare("UPDATE conflicts SET state = ?1, closed = ?2 WHERE path = ?3 AND state = ?4")?;
+    let sound = done.sound.iter().map(|path| (path, ConflictState::Resolved));
+    let again = done.damaged.iter().map(|row| (&row.path, ConflictState::Superseded));
+    for (path, state) in sound.chain(again) {
+        let damaged = ConflictState::Damaged as i64;
+        close.execute(params![state as i64, run, path.as_bytes(), damaged])?;
+    }
+    let mut insert = tx.prepare(
+        "INSERT INTO conflicts (run, path, winner, reason, won, lost, state)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    )?;
+    for row in &done.damaged {
+        let look = |side: Side| row.looks[side].as_ref().map(Look::encode);
+        insert.execute(params![
+            run,
+            row.path.as_bytes(),
+            side_code(row.winner),
+            row.reason,
+            look(row.winner),
+            look(row.winner.other()),
+            ConflictState::Damaged as i64,
         ])?;
     }
     Ok(())

@@ -79,7 +79,43 @@ impl LastRun {
     }
 }
 
+/// What is known of the last scrub. Times are milliseconds since the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastScrub {
+    /// When it began.
+    pub began: i64,
+    /// When it ended.
+    pub ended: i64,
+    /// Its exit status (spec 1).
+    pub status: u8,
+    /// How many files it checked.
+    pub checked: u64,
+    /// How many files it found damaged and did not heal.
+    pub damaged: u64,
+    /// What it did, in a line.
+    pub did: String,
+}
+
 impl StateStore {
+    /// What is known of the last scrub; `None` before the first, or if the note is torn.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_scrub(&self) -> Result<Option<LastScrub>, StateError> {
+        let found = self.files.read(&self.name("last-scrub"))?;
+        Ok(found.and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok()))
+    }
+
+    /// Notes a scrub that has just ended.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn set_last_scrub(&self, last: &LastScrub) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(last).unwrap_or_default();
+        self.files.replace(&self.name("last-scrub"), Durable::No, &bytes)
+    }
+
     /// What is known of the last run; `None` before the first.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! keep it and what else a task remembers between runs (spec 3).
 
 mod baseline;
+mod digests;
 mod error;
 mod files;
 pub(crate) mod format;
@@ -23,6 +24,7 @@ mod testing;
 pub mod told;
 
 pub use baseline::{Baseline, BaselineWriter, Cursor, Disorder};
+pub use digests::{ContentDigest, DamagedFile, Digests, FileDigests, Held, Integrity};
 pub use error::StateError;
 pub use files::StateDir;
 pub use format::{Damaged, Known};

@@ -5,6 +5,7 @@ use super::error::StateError;
 use super::files::Durable;
 use super::format::{Damaged, Reader, put_number, put_string};
 use super::store::StateStore;
+use crate::tree::same::FileLook;
 use crate::tree::{Abilities, Entry, Lack, Pair, RelPath, Side, Stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -338,25 +339,21 @@ const CHECKSUM_BYTES: usize = 32;
 pub struct Seen {
     /// Its path.
     pub path: RelPath,
-    dev: u32,
-    ino: u64,
-    size: u64,
-    mtime: Stamp,
-    ctime: Stamp,
+    /// What it looked like.
+    pub look: FileLook,
 }
 
 impl Seen {
     /// A file as it was scanned.
     #[must_use]
     pub fn of(path: RelPath, entry: &Entry) -> Self {
-        let Entry { dev, ino, size, mtime, ctime, .. } = *entry;
-        Seen { path, dev, ino, size, mtime, ctime }
+        Seen { path, look: FileLook::of(entry) }
     }
 
     /// Whether a file still looks the same.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
-        *self == Seen::of(self.path.clone(), entry)
+        self.look.matches(entry)
     }
 }
 
@@ -404,32 +401,46 @@ fn encode(settled: &[Settled]) -> Vec<u8> {
         out.push(u8::from(one.same));
         let is_moved = one.files.initiator.path != one.files.target.path;
         for side in Side::BOTH {
-            let Seen { path, dev, ino, size, mtime, ctime } = &one.files[side];
+            let Seen { path, look } = &one.files[side];
             if side == Side::Initiator || is_moved {
                 put_string(&mut out, path.as_bytes());
             } else {
                 put_string(&mut out, b"");
             }
-            put_number(&mut out, u64::from(*dev));
-            put_number(&mut out, *ino);
-            put_number(&mut out, *size);
-            for stamp in [mtime, ctime] {
-                out.extend_from_slice(&stamp.secs().to_le_bytes());
-                out.extend_from_slice(&stamp.nanos().to_le_bytes());
-            }
+            put_look(&mut out, look);
         }
     }
+    seal(out)
+}
+
+pub(super) fn put_look(out: &mut Vec<u8>, look: &FileLook) {
+    let FileLook { dev, ino, size, mtime, ctime } = look;
+    put_number(out, u64::from(*dev));
+    put_number(out, *ino);
+    put_number(out, *size);
+    for stamp in [mtime, ctime] {
+        out.extend_from_slice(&stamp.secs().to_le_bytes());
+        out.extend_from_slice(&stamp.nanos().to_le_bytes());
+    }
+}
+
+/// Adds a checksum of the whole.
+pub(super) fn seal(mut out: Vec<u8>) -> Vec<u8> {
     let sum = blake3::hash(&out);
     out.extend_from_slice(sum.as_bytes());
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<Settled>> {
+/// What [`seal`] was given, behind the word that it begins with; `None` if it is torn or something
+/// else.
+pub(super) fn unseal<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<Reader<'a>> {
     let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
-    if !content.starts_with(MAGIC) || blake3::hash(content).as_bytes() != sum {
-        return None;
-    }
-    let mut reader = Reader::new_at(content, MAGIC.len());
+    let is_sound = content.starts_with(magic) && blake3::hash(content).as_bytes() == sum;
+    is_sound.then(|| Reader::new_at(content, magic.len()))
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<Settled>> {
+    let mut reader = unseal(bytes, MAGIC)?;
     let count = reader.number().ok()?;
     let settled: Result<Vec<_>, Damaged> = (0..count).map(|_| one(&mut reader)).collect();
     settled.ok().filter(|_| reader.is_done())
@@ -446,16 +457,24 @@ fn one(reader: &mut Reader<'_>) -> Result<Settled, Damaged> {
 fn seen(reader: &mut Reader<'_>, across: Option<&RelPath>) -> Result<Seen, Damaged> {
     let path = match (reader.string()?, across) {
         (b"", Some(across)) => across.clone(),
-        (bytes, _) => {
-            RelPath::new(bytes).map_err(|_| reader.damaged("a path is not below the replica"))?
-        }
+        (bytes, _) => path_of(reader, bytes)?,
     };
+    Ok(Seen { path, look: read_look(reader)? })
+}
+
+/// A path that was read.
+pub(super) fn path_of(reader: &Reader<'_>, bytes: &[u8]) -> Result<RelPath, Damaged> {
+    RelPath::new(bytes).map_err(|_| reader.damaged("a path is not below the replica"))
+}
+
+/// What [`put_look`] wrote.
+pub(super) fn read_look(reader: &mut Reader<'_>) -> Result<FileLook, Damaged> {
     let (dev, ino, size) = (reader.small()?, reader.number()?, reader.number()?);
     let mut stamp = || -> Result<Stamp, Damaged> {
         let secs = i64::from_le_bytes(reader.array()?);
         Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
     };
-    Ok(Seen { path, dev, ino, size, mtime: stamp()?, ctime: stamp()? })
+    Ok(FileLook { dev, ino, size, mtime: stamp()?, ctime: stamp()? })
 }
 
 // From here on: what an earlier run found out about the file systems of both sides (spec 8).

@@ -295,11 +295,16 @@ impl StateStore {
             "resume-count",
             "conflicts",
             "last-run",
+            "last-scrub",
             "told-mail",
             "told-notify",
+            "told-scrub-mail",
+            "told-scrub-notify",
             "file-systems",
             "compared",
             "settled",
+            "digests",
+            "damaged",
             "targets",
         ];
         let both = Side::BOTH.into_iter();

@@ -23,6 +23,10 @@ pub enum Channel {
     Mail,
     /// NOTIFY_URL.
     Notification,
+    /// Mail about a scrub: a run that is well does not end what a scrub found, nor the other way.
+    MailOfScrub,
+    /// NOTIFY_URL about a scrub.
+    NotificationOfScrub,
 }
 
 impl Channel {
@@ -30,6 +34,8 @@ impl Channel {
         match self {
             Channel::Mail => "told-mail",
             Channel::Notification => "told-notify",
+            Channel::MailOfScrub => "told-scrub-mail",
+            Channel::NotificationOfScrub => "told-scrub-notify",
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::report::failure::{Failure, News, news};
 use crate::report::mail::{Delivery, Known, conflict_lines, mail_failure, mail_result};
 use crate::report::notify::{self, Note, Ping};
 use crate::report::run_report::{rewrite_reports, tally_of, write_reports};
+use crate::report::scrub::Scrubbed;
 use crate::report::summary::{Reach, sum_up};
 use crate::report::words::counted;
 use crate::report::{
@@ -117,6 +118,8 @@ pub struct Outcome {
     pub work: Option<Work>,
     /// What was undone (`osync undo`).
     pub undone: Option<Undone>,
+    /// What a scrub found (`osync scrub`).
+    pub scrub: Option<Scrubbed>,
     /// How many paths were compared.
     pub compared: u64,
     /// Bytes of what each side keeps in `backup/` and `deleted/`; `None`: not known.
@@ -141,6 +144,7 @@ impl Outcome {
             done: None,
             work: None,
             undone: None,
+            scrub: None,
             number: None,
             compared: 0,
             kept: Pair::default(),
@@ -264,6 +268,7 @@ impl Task<'_> {
             counts: self.outcome.counts,
             tally: self.around.log.tally(),
             conflicts: self.outcome.conflicts.clone(),
+            scrub: self.outcome.scrub.clone(),
             targets: self.lent.reports.clone(),
         }
     }
@@ -279,6 +284,9 @@ impl Task<'_> {
     fn summed_up(&self) -> String {
         let Outcome { counts, conflicts, files, reach, .. } = &self.outcome;
         let time = self.around.started.elapsed();
+        if let Some(scrubbed) = &self.outcome.scrub {
+            return scrubbed.sum_up(time);
+        }
         let (mut counts, mut conflicts) = (*counts, conflicts.len() as u64);
         if let Some(earlier) = &self.lent.earlier {
             counts = Pair::from_fn(|side| counts[side].plus(earlier.counts[side]));
@@ -305,7 +313,9 @@ impl Task<'_> {
         };
         let log = self.around.log;
         let failure = Failure::of(self.outcome.status, &log.tally().problems);
-        let memory = MailMemory::of(self.config, failure, || self.note_places());
+        let channel =
+            if self.intent.is_maintenance() { Channel::MailOfScrub } else { Channel::Mail };
+        let memory = MailMemory::of(self.config, channel, failure, || self.note_places());
         let known = memory.known();
         let sent = mail_result(self.config, log.worst(), known, &conflicts, summed_up, log);
         memory.note(sent, log.as_ref());
@@ -390,7 +400,12 @@ impl Task<'_> {
         if self.is_dry() {
             return;
         }
+        let channel = match self.intent.is_maintenance() {
+            true => Channel::NotificationOfScrub,
+            false => Channel::Notification,
+        };
         let end = End {
+            channel,
             status: self.outcome.status,
             succeeded: self.outcome.complete && matches!(self.outcome.status, 0 | 2),
             summed_up,
@@ -403,6 +418,7 @@ impl Task<'_> {
 
 /// How a run ended.
 struct End<'a> {
+    channel: Channel,
     status: u8,
     succeeded: bool,
     summed_up: &'a str,
@@ -419,10 +435,13 @@ pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, 
     let status = status.and_then(|status| u8::try_from(status).ok()).unwrap_or(ERROR);
     let summed_up = of_report("summary").and_then(Value::as_str).unwrap_or_default();
     let places = || places_of(config);
-    let memory = MailMemory::of(config, Failure::of(status, &tally.problems), places);
+    let failure = Failure::of(status, &tally.problems);
+    let memory = MailMemory::of(config, Channel::Mail, failure, places);
     let sent = mail_failure(config, memory.known(), lines, &tally, summed_up, log);
     memory.note(sent, log);
-    let end = End { status, succeeded: false, summed_up, tally: &tally, conflicts: Vec::new() };
+    let channel = Channel::Notification;
+    let end =
+        End { channel, status, succeeded: false, summed_up, tally: &tally, conflicts: Vec::new() };
     tell(config, &end, &places(), log);
 }
 
@@ -434,6 +453,7 @@ fn places_of(config: &Config) -> NotePlaces {
 
 /// Which failure was mailed last (ALERT_REPEAT).
 struct MailMemory {
+    channel: Channel,
     /// `None` if it does not matter.
     places: Option<NotePlaces>,
     told: Option<Told>,
@@ -446,13 +466,14 @@ impl MailMemory {
     /// For a run that ended with this failure.
     fn of(
         config: &Config,
+        channel: Channel,
         failure: Option<Failure>,
         places: impl FnOnce() -> NotePlaces,
     ) -> MailMemory {
         let repeat = config.alerts.repeat;
         let places = (repeat.is_some() && !config.flags.dry).then(places);
-        let told = places.as_ref().and_then(|places| places.told(Channel::Mail));
-        MailMemory { places, told, failure, repeat, now: millis(SystemTime::now()) }
+        let told = places.as_ref().and_then(|places| places.told(channel));
+        MailMemory { channel, places, told, failure, repeat, now: millis(SystemTime::now()) }
     }
 
     /// Whether a mail about the same failure was sent not long ago.
@@ -466,10 +487,10 @@ impl MailMemory {
     fn note(self, sent: Option<Delivery>, log: &dyn Reporter) {
         let Some(places) = self.places else { return };
         let noted = match (self.failure, sent) {
-            (None, _) if self.told.is_some() => places.set_told(Channel::Mail, None),
+            (None, _) if self.told.is_some() => places.set_told(self.channel, None),
             (Some(failure), Some(Delivery::Sent)) => {
                 let told = Told { failure: failure.key().to_owned(), at: self.now };
-                places.set_told(Channel::Mail, Some(&told))
+                places.set_told(self.channel, Some(&told))
             }
             _ => Ok(()),
         };
@@ -502,7 +523,7 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
         None
     };
     let now = millis(SystemTime::now());
-    let news = news(places.told(Channel::Notification).as_ref(), failure.as_ref(), None, now);
+    let news = news(places.told(end.channel).as_ref(), failure.as_ref(), None, now);
     let Some(happened) = notify::due(on, news, end.status, end.conflicts.len()) else { return };
     let note = Note {
         happened,
@@ -525,7 +546,7 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
         Ok(()) if news == News::None => {}
         Ok(()) => {
             let told = failure.map(|failure| Told { failure: failure.key().to_owned(), at: now });
-            if let Err(why) = places.set_told(Channel::Notification, told.as_ref()) {
+            if let Err(why) = places.set_told(end.channel, told.as_ref()) {
                 remark(log, &format!("{why}; what was told may be told again"));
             }
         }

@@ -19,13 +19,13 @@ const BATCH: usize = 2000;
 /// A remote side answers when a whole batch is done; each costs a round trip.
 const REMOTE_BATCH: usize = 20_000;
 /// Nor does a batch hold many more bytes than this.
-const BATCH_BYTES: u64 = 128 << 20;
+pub(super) const BATCH_BYTES: u64 = 128 << 20;
 
 /// What has been found out is written down so often.
-const KEEP_EVERY: Duration = Duration::from_secs(20);
+pub(super) const KEEP_EVERY: Duration = Duration::from_secs(20);
 
 /// The digest of a file, or why there is none.
-type Digest = Result<[u8; 32], PathError>;
+pub(super) type Digest = Result<[u8; 32], PathError>;
 
 /// What a run found out about contents.
 pub(super) type Answers = HashMap<Doubt, Comparison>;
@@ -64,7 +64,8 @@ impl Task<'_> {
         let mut kept_at = Instant::now();
         let around = self.around;
         let reporter = around.reporter();
-        for batch in batches(trees, &open, self.batch()) {
+        let bytes = |doubt: &Doubt| trees.initiator.entry(doubt.initiator).size;
+        for batch in portions(&open, self.batch(), BATCH_BYTES, bytes) {
             reporter.tell(Event::Comparing(done, all));
             let found = self.compare(trees, batch, &mut failures);
             fault::point("compared");
@@ -95,7 +96,8 @@ impl Task<'_> {
         Ok(())
     }
 
-    fn batch(&self) -> usize {
+    /// How many files are read at once.
+    pub(super) fn batch(&self) -> usize {
         let is_local = Side::BOTH.iter().all(|side| self.replicas[*side].local().is_some());
         if is_local { BATCH } else { REMOTE_BATCH }
     }
@@ -157,7 +159,7 @@ impl Task<'_> {
         Ok(answers)
     }
 
-    /// The digests of both sides, made at the same time.
+    /// The digests of both sides of some files.
     fn digests(
         &mut self,
         kind: DigestKind,
@@ -168,6 +170,16 @@ impl Task<'_> {
                 |couple: &Couple<'_>| (couple.paths[side].clone(), couple.expect[side].clone());
             couples.iter().map(one).collect::<Vec<_>>()
         });
+        let Pair { initiator, target } = self.digests_of(kind, &scanned)?;
+        Ok(initiator.into_iter().zip(target).map(|(a, b)| Pair::new(a, b)).collect())
+    }
+
+    /// The digests of some files of each side, made on both sides at the same time.
+    pub(super) fn digests_of(
+        &mut self,
+        kind: DigestKind,
+        scanned: &Pair<Vec<(RelPath, Entry)>>,
+    ) -> Result<Pair<Vec<Digest>>, Halt> {
         let Pair { initiator, target } = self.replicas.as_mut();
         let (here, there) = std::thread::scope(|scope| {
             let there = scope.spawn(|| target.digest(kind, &scanned.target));
@@ -175,8 +187,7 @@ impl Task<'_> {
         });
         self.check_stop()?;
         let there = there.map_err(|_| Halt::fatal("the reading of contents broke off"))?;
-        let both = |here: Vec<_>, there: Vec<_>| here.into_iter().zip(there);
-        Ok(both(here?, there?).map(|(a, b)| Pair::new(a, b)).collect())
+        Ok(Pair::new(here?, there?))
     }
 
     /// Takes over what an earlier run found out, as far as the files still look the same.
@@ -256,23 +267,29 @@ pub(super) fn is_before(time: Stamp, began: Stamp) -> bool {
     time.is_known() && began.is_known() && nanos(time) + step < nanos(began)
 }
 
-/// The doubts in portions that take about the same time.
-fn batches<'a>(trees: &Pair<Tree>, doubts: &'a [Doubt], most: usize) -> Vec<&'a [Doubt]> {
-    let mut batches = Vec::new();
-    let mut rest = doubts;
+/// Items in portions that take about the same time: each has at most so many items, and ends with
+/// the one that fills so many bytes.
+pub(super) fn portions<T>(
+    items: &[T],
+    most: usize,
+    most_bytes: u64,
+    bytes_of: impl Fn(&T) -> u64,
+) -> Vec<&[T]> {
+    let mut portions = Vec::new();
+    let mut rest = items;
     while !rest.is_empty() {
         let mut bytes = 0;
-        let fits = |doubt: &&Doubt| {
-            let is_room = bytes < BATCH_BYTES;
-            bytes += trees.initiator.entry(doubt.initiator).size;
+        let fits = |item: &&T| {
+            let is_room = bytes < most_bytes;
+            bytes += bytes_of(item);
             is_room
         };
         let count = rest.iter().take(most).take_while(fits).count().max(1);
-        let (batch, others) = rest.split_at(count);
-        batches.push(batch);
+        let (portion, others) = rest.split_at(count);
+        portions.push(portion);
         rest = others;
     }
-    batches
+    portions
 }
 
 fn answer(found: Compared, couple: &Couple<'_>, failures: &mut Failures) -> Comparison {
@@ -382,8 +399,13 @@ impl Task<'_> {
 
     /// The best digest that both sides can make.
     pub(super) fn common_digest(&self) -> Option<DigestKind> {
+        self.common_digests().next()
+    }
+
+    /// The digests that both sides can make, the best first.
+    pub(super) fn common_digests(&self) -> impl Iterator<Item = DigestKind> + use<> {
         let kinds = Pair::from_fn(|side| self.replicas[side].digest_kinds());
-        kinds.initiator.iter().find(|kind| kinds.target.contains(kind)).copied()
+        kinds.initiator.iter().copied().filter(move |kind| kinds.target.contains(kind))
     }
 }
 
@@ -406,8 +428,8 @@ fn read(
     Ok(found)
 }
 
-/// The number of a sort of digest in the baseline.
-fn sort(kind: DigestKind) -> u8 {
+/// The number of a sort of digest in the state.
+pub(super) fn sort(kind: DigestKind) -> u8 {
     match kind {
         DigestKind::Blake3 => 1,
         DigestKind::Sha256 => 2,

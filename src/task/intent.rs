@@ -3,6 +3,7 @@
 
 use super::Task;
 use super::closing::Halt;
+use super::scrub::{ScrubRequest, Settlement};
 use super::undo::UndoRequest;
 use crate::reconcile::Plan;
 use crate::reconcile::saved_plan::{Origin, SavedPlan};
@@ -32,6 +33,10 @@ pub enum Intent<'a> {
     },
     /// To put both sides back to where they were before a run.
     Undo(UndoRequest),
+    /// To read contents, and to find and heal what is damaged.
+    Scrub(ScrubRequest),
+    /// To give one side the other one's copy of a damaged file.
+    Settle(Settlement<'a>),
 }
 
 /// What a plan comes to, for the exit status of `osync plan`.
@@ -50,8 +55,17 @@ impl<'a> Intent<'a> {
     pub(super) fn saved(self) -> Option<&'a SavedPlan> {
         match self {
             Intent::Apply { plan, .. } => Some(plan),
-            Intent::Synchronise | Intent::Plan { .. } | Intent::Undo(_) => None,
+            Intent::Synchronise
+            | Intent::Plan { .. }
+            | Intent::Undo(_)
+            | Intent::Scrub(_)
+            | Intent::Settle(_) => None,
         }
+    }
+
+    /// Whether it looks after what is recorded, and leaves what is new to the next run.
+    pub(super) fn is_maintenance(self) -> bool {
+        matches!(self, Intent::Scrub(_) | Intent::Settle(_))
     }
 }
 

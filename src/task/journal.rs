@@ -14,9 +14,9 @@ use crate::replica::KeptAt;
 use crate::report::{Level, words};
 use crate::state::journal::{
     Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt, Renamed, Run,
-    Waiting,
+    SCRUB, Waiting,
 };
-use crate::state::last_run::LastRun;
+use crate::state::last_run::{LastRun, LastScrub};
 use crate::state::{NotePlaces, StateStore};
 use crate::tree::same::is_same_inode;
 use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
@@ -268,13 +268,17 @@ impl Task<'_> {
         let store = self.open_store().ok()?;
         let ended = SystemTime::now();
         let done = Done { number: self.outcome.number, ..done };
-        let is_idle = done.changes.is_empty() && done.decided.is_empty();
+        let is_idle = done.is_idle();
         let mut waiting = None;
         // A run that ended before it had a plan makes no state directory to say so: this may be a
         // mount point without its disk.
         if !is_idle || (has_failed && places.has_own()) {
             waiting = self.record_run(&store, done, ended);
             fault::point("journal written");
+        }
+        if self.intent.is_maintenance() {
+            self.note_last_scrub(&store, ended, summed_up);
+            return None;
         }
         let before = match &self.lent.earlier {
             Some(earlier) => earlier.before.clone(),
@@ -283,6 +287,21 @@ impl Task<'_> {
         let mut noted = Noted { places, before, ended, waiting, status: None };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
+    }
+
+    fn note_last_scrub(&self, store: &StateStore, ended: SystemTime, summed_up: &str) {
+        let Some(scrubbed) = self.outcome.scrub.as_ref().filter(|_| !self.is_dry()) else { return };
+        let last = LastScrub {
+            began: millis(self.outcome.started),
+            ended: millis(ended),
+            status: self.status(),
+            checked: scrubbed.files,
+            damaged: scrubbed.standing(),
+            did: summed_up.to_owned(),
+        };
+        if let Err(error) = store.set_last_scrub(&last) {
+            self.tell_unwritten(&error.to_string());
+        }
     }
 
     /// Notes how the run ended, also when the after-commands have changed that.
@@ -379,7 +398,9 @@ impl Task<'_> {
 
     /// What made the run begin, as far as one can tell.
     fn cause(&self) -> &'static str {
-        if self.config.flags.watch() != Watch::Off {
+        if self.intent.is_maintenance() {
+            SCRUB
+        } else if self.config.flags.watch() != Watch::Off {
             "monitor"
         } else if rustix::termios::isatty(rustix::stdio::stdin()) {
             "command"

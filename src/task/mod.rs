@@ -11,6 +11,7 @@ mod journal;
 mod look;
 pub mod preflight;
 mod recording;
+pub mod scrub;
 mod star;
 pub mod undo;
 pub mod versions;
@@ -18,6 +19,7 @@ pub mod versions;
 use crate::config::{Config, ConflictCopy, Location, Preserve, Watch, WhenLocked};
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
+use crate::reconcile::scrub::DamagedNodes;
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
     self, Access, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention, Scan, ToBeMade,
@@ -513,10 +515,23 @@ impl Task<'_> {
         }
         self.check_saved_plan(&loaded.baseline, &identities)?;
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
-        self.read_contents(&mut trees, &loaded.baseline)?;
-        if let Intent::Undo(request) = self.intent {
-            let history = History { store: &store, loaded: &loaded, identities };
-            return self.undo(request, &history, &trees);
+        if !self.intent.is_maintenance() {
+            self.read_contents(&mut trees, &loaded.baseline)?;
+        }
+        match self.intent {
+            Intent::Undo(request) => {
+                let history = History { store: &store, loaded: &loaded, identities };
+                return self.undo(request, &history, &trees);
+            }
+            Intent::Scrub(request) => {
+                let history = History { store: &store, loaded: &loaded, identities };
+                return self.scrub(request, &history, &mut trees);
+            }
+            Intent::Settle(settlement) => {
+                let history = History { store: &store, loaded: &loaded, identities };
+                return self.settle_damage(settlement, &history, &mut trees);
+            }
+            Intent::Synchronise | Intent::Plan { .. } | Intent::Apply { .. } => {}
         }
         let mut plan = self.plan(&trees, &loaded.baseline, &store)?;
         plan.respellings = spelled.respellings;
@@ -617,6 +632,7 @@ impl Task<'_> {
         doubts: impl Fn(&mut P) -> &mut Vec<Doubt>,
     ) -> Result<P, Halt> {
         let mut rules = self.rules(store)?;
+        rules.damaged = DamagedNodes::find(trees, &self.damaged_files(store)?);
         loop {
             let mut plan = decide(&rules).map_err(|e| Halt::state(&e))?;
             let mut open = std::mem::take(doubts(&mut plan));
@@ -648,6 +664,7 @@ impl Task<'_> {
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
             writes: self.writes,
+            damaged: DamagedNodes::default(),
             settled: HashMap::new(),
             filter: Filter::new(&self.config.selection.rules),
             date: self.date(),

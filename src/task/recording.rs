@@ -198,18 +198,21 @@ impl Task<'_> {
         }
         self.tell_done(trees, plan, &applied);
         self.outcome.done = Some(journal::done(plan, trees, &applied));
-        let conflicts: String =
-            self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
-        store.set_conflicts(conflicts.as_bytes())?;
+        if !self.intent.is_maintenance() {
+            let conflicts: String =
+                self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
+            store.set_conflicts(conflicts.as_bytes())?;
+        }
         self.check_stop()?;
         if applied.cut_short {
             return Err(Halt::Told);
         }
         fault::point("baseline saved");
-        if applied.achieved.failed.is_empty() {
+        if applied.achieved.failed.is_empty() && !self.intent.is_maintenance() {
             self.remember_compared(store)?;
         }
         store.clear_settled()?;
+        self.note_transferred(store, trees, plan, &applied.achieved)?;
         // What an rsync that failed has left behind is found by it.
         if applied.call_failed == Pair::default() && !self.left_overs {
             if applied.making_way.is_empty() {

@@ -317,6 +317,20 @@ impl<'a> Versions<'a> {
         end().map_err(|halt| halt.words())
     }
 
+    /// Takes the copies of a path for what they are: whatever a scrub found, runs transfer them.
+    ///
+    /// # Errors
+    /// The state cannot be read or written.
+    pub fn accept_damage(&mut self, path: &RelPath) -> Result<(), String> {
+        let accept = || -> Result<(), Halt> {
+            let store = self.task.open_store()?;
+            let mut damaged = self.task.damaged_files(&store)?;
+            damaged.retain(|one| one.seen.path != *path);
+            Ok(store.set_damaged_files(&damaged)?)
+        };
+        accept().map_err(|halt| halt.words())
+    }
+
     /// Gives what stands at a path of a side another name.
     ///
     /// # Errors

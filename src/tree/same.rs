@@ -5,7 +5,7 @@
 //! Size and time are evidence, not proof. Where they do not suffice, the result is a doubt, and
 //! comparing the contents settles it ([`Comparison`]).
 
-use super::{Entry, Kind, Stamp};
+use super::{Entry, Inode, Kind, Stamp};
 use std::cmp::Ordering;
 
 /// What happened to an entry's content since its own side's baseline.
@@ -156,6 +156,59 @@ pub fn stamps_agree(now: &Entry, before: &Entry) -> bool {
 
 fn contents_may_agree(a: &Entry, b: &Entry) -> bool {
     a.size == b.size && a.extra().link == b.extra().link && a.extra().rdev == b.extra().rdev
+}
+
+/// What a file looked like when its content was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLook {
+    /// The file system's number.
+    pub dev: u32,
+    /// The inode's number; 0 if it is not known.
+    pub ino: u64,
+    /// Bytes of content.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Stamp,
+    /// Last change of content or metadata.
+    pub ctime: Stamp,
+}
+
+impl FileLook {
+    /// A file as it was scanned.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        let Entry { dev, ino, size, mtime, ctime, .. } = *entry;
+        FileLook { dev, ino, size, mtime, ctime }
+    }
+
+    /// Whether a file still looks exactly the same.
+    #[must_use]
+    pub fn matches(&self, entry: &Entry) -> bool {
+        *self == FileLook::of(entry)
+    }
+
+    /// Whether a file is still the same one and claims to have the content of then: nothing but
+    /// its metadata may have changed.
+    #[must_use]
+    pub fn claims_content_of(&self, now: &Entry, inodes: Inodes) -> bool {
+        let is_same_file =
+            inodes == Inodes::Meaningless || self.ino == now.ino || self.ino == 0 || now.ino == 0;
+        self.has_time_and_size_of(now) && is_same_file
+    }
+
+    /// Its device and inode, if they are known.
+    #[must_use]
+    pub fn inode(&self) -> Option<Inode> {
+        let mut entry = Entry::new(Kind::File);
+        (entry.dev, entry.ino) = (self.dev, self.ino);
+        entry.inode()
+    }
+
+    /// Whether a file has the size and the mtime of then, whichever file it is.
+    #[must_use]
+    pub fn has_time_and_size_of(&self, now: &Entry) -> bool {
+        now.kind == Kind::File && (self.size, self.mtime) == (now.size, now.mtime)
+    }
 }
 
 /// Whether two digests of contents are equal; `None` if one is not known or they were made by

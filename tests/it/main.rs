@@ -58,6 +58,7 @@ mod restricted;
 mod rsync;
 mod same;
 mod scenario;
+mod scrub;
 mod security;
 mod settings;
 mod settings_policy;

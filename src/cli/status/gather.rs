@@ -140,6 +140,9 @@ fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Re
     let initiator = config.replicas.initiator.to_string();
     let places = NotePlaces::new(Some(dir.clone()), &config.instance_id, &initiator);
     task.facts.last = places.last_run()?;
+    let store = StateStore::open(dir.clone(), &config.instance_id)?;
+    task.facts.damaged = store.damaged_files()?.0.len() as u64;
+    task.facts.scrub = store.last_scrub()?;
     let is_zero =
         |known: fn(&LastRun) -> Option<u64>| task.facts.last.as_ref().and_then(known) == Some(0);
     let nothing_waits = is_zero(|last| last.open_conflicts) && is_zero(|last| last.differences);

@@ -1,6 +1,6 @@
 //! The state of a task, from what is known of it and the time (spec 10, "status"). Pure.
 
-use crate::state::last_run::LastRun;
+use crate::state::last_run::{LastRun, LastScrub};
 
 /// No task is overdue sooner than this (in milliseconds), however often it runs.
 const LEAST: i64 = 3_600_000;
@@ -22,6 +22,10 @@ pub struct Facts {
     pub open_conflicts: u64,
     /// Paths that differ since an undo.
     pub differences: u64,
+    /// Files that are known to be damaged.
+    pub damaged: u64,
+    /// What its last scrub recorded.
+    pub scrub: Option<LastScrub>,
 }
 
 /// What its locks say.
@@ -43,6 +47,8 @@ pub enum State {
     Unreadable,
     /// Every run since some time has failed.
     Failing,
+    /// Files of it are damaged.
+    Damaged,
     /// Locked by something dead.
     DeadLock,
     /// No run for too long.
@@ -75,6 +81,7 @@ impl State {
         match self {
             State::Unreadable => "unreadable",
             State::Failing => "failing",
+            State::Damaged => "damaged",
             State::DeadLock => "dead_lock",
             State::Overdue => "overdue",
             State::NeverRun => "never_run",
@@ -88,7 +95,9 @@ impl State {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            State::Unreadable | State::Failing | State::DeadLock => Severity::Fails,
+            State::Unreadable | State::Failing | State::Damaged | State::DeadLock => {
+                Severity::Fails
+            }
             State::Overdue | State::NeverRun | State::Warnings => Severity::Warns,
             State::Running | State::Ok => Severity::Well,
         }
@@ -111,6 +120,9 @@ pub fn judge(facts: &Facts, now: i64) -> State {
     };
     if !last.succeeded() {
         return State::Failing;
+    }
+    if facts.damaged > 0 {
+        return State::Damaged;
     }
     // a run that is under way for too long is no better than none
     let quiet_since = running.unwrap_or(last.ended);
@@ -254,8 +266,16 @@ mod tests {
             ("allowed to be old", ended(&long_ago), None, none.clone(), Some(9_000), State::Ok),
             ("of the future", last(0, NOW + HOUR, &daily), None, none, Some(10), State::Ok),
         ] {
-            let facts = Facts { last, trouble, lock, max_age, open_conflicts: 0, differences: 0 };
+            let facts = Facts { last, trouble, lock, max_age, ..Facts::default() };
             assert_eq!(judge(&facts, NOW), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn damaged_files_matter_more_than_warnings_and_less_than_failures() {
+        for (status, expected) in [(0, State::Damaged), (2, State::Damaged), (1, State::Failing)] {
+            let facts = Facts { last: last(status, NOW, &[NOW]), damaged: 1, ..Facts::default() };
+            assert_eq!(judge(&facts, NOW), expected, "status {status}");
         }
     }
 

@@ -4,7 +4,7 @@ use super::gather::Task;
 use super::judge::{Lock, Severity, State};
 use crate::cli::history::iso;
 use crate::report::words::{age, counted, differing, grouped, size};
-use crate::state::last_run::LastRun;
+use crate::state::last_run::{LastRun, LastScrub};
 use crate::tree::path::escape;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -57,6 +57,7 @@ pub fn state(task: &Task, now: i64) -> String {
         }
         (State::Failing, None) => "failing".to_owned(),
         (State::Unreadable, _) => "cannot be read".to_owned(),
+        (State::Damaged, _) => format!("{} damaged", counted(task.facts.damaged, "file")),
         (State::DeadLock, _) => "locked by something dead".to_owned(),
         (State::Overdue, _) => "overdue".to_owned(),
         (State::NeverRun, _) => "never run".to_owned(),
@@ -129,6 +130,16 @@ fn one(task: &Task) -> Value {
             "problems": last.problems,
         })
     };
+    let last_scrub = |last: &LastScrub| {
+        json!({
+            "began": when(last.began),
+            "ended": when(last.ended),
+            "status": last.status,
+            "summary": last.did,
+            "checked_files": last.checked,
+            "damaged_files": last.damaged,
+        })
+    };
     let last = task.last();
     json!({
         "task": task.name,
@@ -145,6 +156,8 @@ fn one(task: &Task) -> Value {
         "failed_runs": last.map_or(0, |last| last.failed_runs),
         "open_conflicts": task.facts.open_conflicts,
         "differs_since_undo": task.facts.differences,
+        "damaged_files": task.facts.damaged,
+        "last_scrub": task.facts.scrub.as_ref().map(last_scrub),
         "failed_paths": last.map_or(0, |last| last.failed_paths),
         "kept_bytes": last.map(|last| {
             json!({ "initiator": last.kept[0], "target": last.kept[1] })
@@ -185,12 +198,14 @@ pub fn nagios(tasks: &[&Task], now: i64) -> (String, u8) {
     let conflicts = sum(|task| task.facts.open_conflicts);
     let paths = sum(|task| task.last().map_or(0, |last| last.failed_paths));
     let kept = sum(|task| task.kept().unwrap_or(0));
+    let damaged = sum(|task| task.facts.damaged);
     let oldest = tasks.iter().filter_map(|task| task.last()).map(|last| last.last_success);
     let oldest = oldest.min().map_or(0, |success| now.saturating_sub(success) / 1000);
     let line = format!(
         // what stands behind the bar is data
         "OSYNC {word} - {} | tasks={} failing={failing};;0 warning={warning};0 \
-         oldest_success={oldest}s conflicts={conflicts} failed_paths={paths} kept={kept}B",
+         oldest_success={oldest}s conflicts={conflicts} failed_paths={paths} kept={kept}B \
+         damaged={damaged};;0",
         text.replace('|', "/"),
         tasks.len(),
     );

@@ -1,0 +1,854 @@
+//! `osync scrub`: reads what the last run recorded and holds it against digests (spec 9, "Scrub").
+//!
+//! Both sides are read at the same time, portion by portion. A copy that does not hold what it
+//! should is read a second time before it is called damaged: what is being written meanwhile is left
+//! for next time. Damaged files are noted at once and digests every now and then, so that a scrub
+//! that is killed goes on where it was.
+
+use super::Task;
+use super::closing::Halt;
+use super::contents::{BATCH_BYTES, Digest, KEEP_EVERY, is_before, portions, sort};
+use super::journal::millis;
+use super::recording::History;
+use crate::process::fault;
+use crate::reconcile::record::Achieved;
+use crate::reconcile::scrub::{
+    Contents, DamagedNodes, Due, Finding, Other, Percent, RecordedFile, Relation, Replacement,
+    choose, judge, may_be_replaced, recorded_files, replace,
+};
+use crate::reconcile::{Act, PathId, Plan, Rules};
+use crate::replica::{DigestKind, PathError, in_work_dir};
+use crate::report::scrub::{Damage, DamagedPath, Remedy, Scrubbed};
+use crate::report::{Event, Level};
+use crate::state::journal::{DamageRow, Look};
+use crate::state::{
+    Baseline, ContentDigest, DamagedFile, Digests, FileDigests, Held, Integrity, Seen, StateStore,
+};
+use crate::tree::same::{FileLook, Inodes, is_as_scanned, looks_alike};
+use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What a scrub is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct ScrubRequest {
+    /// How much of all files it reads.
+    pub share: Percent,
+    /// After this time it begins nothing more; `None`: it takes what it takes.
+    pub time: Option<Duration>,
+    /// What is done about damaged files.
+    pub cure: Cure,
+    /// How many bytes a second it reads on each side, on average; `None`: as many as it can.
+    pub rate: Option<u64>,
+}
+
+/// What a scrub does about damaged files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cure {
+    /// It names them.
+    NameOnly,
+    /// It replaces them by sound copies.
+    Heal,
+}
+
+/// Somebody's word which copy of a damaged path is right (`osync conflicts … take`).
+#[derive(Debug, Clone, Copy)]
+pub struct Settlement<'a> {
+    /// The path.
+    pub path: &'a RelPath,
+    /// Whose copy the other side is to get.
+    pub from: Side,
+}
+
+/// Reading at a limited rate pauses so many times a second.
+const PAUSES: u64 = 4;
+
+/// No more than this part of the time goes into keeping the digests.
+const PART_FOR_KEEPING: u32 = 20;
+
+/// A path with a damaged copy.
+struct Found {
+    path: RelPath,
+    damage: Damage,
+    kind: DigestKind,
+    /// What the sound copy holds, if there is one.
+    sound: Option<ContentDigest>,
+    nodes: Pair<Option<NodeId>>,
+}
+
+/// What was replaced, and where the damaged copy is kept.
+type Healed = BTreeMap<RelPath, Option<RelPath>>;
+
+impl Task<'_> {
+    /// The files that are known to be damaged.
+    pub(super) fn damaged_files(&self, store: &StateStore) -> Result<Vec<DamagedFile>, Halt> {
+        let (damaged, integrity) = store.damaged_files()?;
+        if integrity == Integrity::Torn {
+            let text = "the list of damaged files is torn, as a power cut or a failing disk leaves \
+                        it: a damaged file may be transferred until 'osync scrub' finds it again";
+            self.around.reporter().problem(Level::Warn, None, None, text);
+        }
+        Ok(damaged)
+    }
+
+    /// Reads files, names the damaged ones, and heals them if that is asked for.
+    pub(super) fn scrub(
+        &mut self,
+        request: ScrubRequest,
+        history: &History<'_>,
+        trees: &mut Pair<Tree>,
+    ) -> Result<(), Halt> {
+        let (store, baseline) = (history.store, &history.loaded.baseline);
+        if baseline.is_empty() {
+            return Err(Halt::fatal(
+                "no run of this task has recorded anything so far; let a run finish first, then scrub",
+            ));
+        }
+        let rules = self.rules(store)?;
+        let recorded =
+            recorded_files(trees, baseline, &rules).map_err(|error| Halt::state(&error))?;
+        let mut memory = self.remember_digests(store)?;
+        memory.follow_renames(&recorded.files, trees);
+        let scrubbed = Scrubbed {
+            known: recorded.files.len() as u64,
+            changed: recorded.changed,
+            ..Scrubbed::default()
+        };
+        let mut reading = Reading {
+            task: self,
+            trees,
+            inodes: recorded.inodes,
+            request,
+            memory,
+            scrubbed,
+            found: Vec::new(),
+            sound: Vec::new(),
+        };
+        let read = reading.all(&recorded.files);
+        // what was read by then counts, however the reading ended
+        let Reading { mut memory, scrubbed, found, sound, .. } = reading;
+        self.outcome.scrub = Some(scrubbed);
+        memory.forget_vanished(baseline, trees)?;
+        self.keep_noted(&mut memory)?;
+        fault::point("scrubbed");
+        let healed = match (&read, request.cure) {
+            (Ok(()), Cure::Heal) => self.heal(history, trees, &rules, &mut memory, &found),
+            _ => Ok(Healed::new()),
+        };
+        self.tell_damage(request.cure, trees, found, healed.as_ref().ok());
+        if let Some(done) = &mut self.outcome.done {
+            done.sound = sound;
+        }
+        read.and(healed.map(drop))
+    }
+
+    fn remember_digests<'s>(&self, store: &'s StateStore) -> Result<Memory<'s>, Halt> {
+        let (digests, integrity) = store.digests()?;
+        if integrity == Integrity::Torn {
+            let text = "the digests of contents are torn, as a power cut or a failing disk leaves \
+                        them; those that are lost are begun anew";
+            self.around.reporter().problem(Level::Warn, None, None, text);
+        }
+        Ok(Memory {
+            store,
+            digests,
+            damaged: self.damaged_files(store)?,
+            kept: Instant::now(),
+            keeping: Duration::ZERO,
+        })
+    }
+
+    /// Writes down all that the scrub has learned.
+    fn keep_noted(&self, memory: &mut Memory<'_>) -> Result<(), Halt> {
+        if self.is_dry() {
+            return Ok(());
+        }
+        memory.keep_damaged()?;
+        memory.keep_digests()
+    }
+
+    /// The digests of some files, each made as its item says.
+    fn read_items(&mut self, items: &mut [Item<'_>]) -> Result<(), Halt> {
+        let kinds: Vec<DigestKind> = self.common_digests().collect();
+        for kind in kinds {
+            let places = Pair::from_fn(|side: Side| {
+                let is_wanted =
+                    |at: &usize| items[*at].kind == kind && items[*at].entries[side].is_some();
+                (0..items.len()).filter(is_wanted).collect::<Vec<usize>>()
+            });
+            let scanned = Pair::from_fn(|side: Side| {
+                let one = |at: &usize| {
+                    let item = &items[*at];
+                    Some((item.path.clone(), item.entries[side].clone()?))
+                };
+                places[side].iter().filter_map(one).collect::<Vec<_>>()
+            });
+            if scanned.iter().all(|(_, scanned)| scanned.is_empty()) {
+                continue;
+            }
+            let Pair { initiator, target } = self.digests_of(kind, &scanned)?;
+            for (side, digests) in [(Side::Initiator, initiator), (Side::Target, target)] {
+                for (at, digest) in places[side].iter().zip(digests) {
+                    items[*at].read[side] = Some(digest);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a scrub knows when it begins, and learns.
+struct Memory<'s> {
+    store: &'s StateStore,
+    digests: Digests,
+    damaged: Vec<DamagedFile>,
+    /// When the digests were kept last.
+    kept: Instant,
+    /// How long that took.
+    keeping: Duration,
+}
+
+impl Memory<'_> {
+    /// What is known of a file goes along when it is renamed.
+    fn follow_renames(&mut self, files: &[RecordedFile], trees: &Pair<Tree>) {
+        let is_new = |file: &&RecordedFile| !self.digests.contains_key(&file.path);
+        let new: Vec<&RecordedFile> = files.iter().filter(is_new).collect();
+        if new.is_empty() {
+            return;
+        }
+        let mut by_inode: HashMap<(Side, Inode), &FileDigests> = HashMap::new();
+        for file in self.digests.values() {
+            for (side, held) in file.held.iter() {
+                let inode = held.as_ref().and_then(|held| held.look.inode());
+                by_inode.extend(inode.map(|inode| ((side, inode), file)));
+            }
+        }
+        let known = |file: &RecordedFile| {
+            let of_side = |side: Side| {
+                let inode = trees[side].entry(file.copies[side]?).inode()?;
+                by_inode.get(&(side, inode)).copied()
+            };
+            match (of_side(Side::Initiator), of_side(Side::Target)) {
+                (Some(one), Some(other)) if one == other => Some(one.clone()),
+                _ => None,
+            }
+        };
+        let renamed: Vec<(RelPath, FileDigests)> =
+            new.iter().filter_map(|file| Some((file.path.clone(), known(file)?))).collect();
+        self.digests.extend(renamed);
+    }
+
+    /// Forgets files that no longer exist: of digests, those that the baseline does not have; of
+    /// damaged files, those that were edited or deleted.
+    fn forget_vanished(&mut self, baseline: &Baseline, trees: &Pair<Tree>) -> Result<(), Halt> {
+        let mut recorded = BTreeSet::new();
+        for item in baseline.records() {
+            recorded.insert(item.map_err(|error| Halt::state(&error))?.0);
+        }
+        self.digests.retain(|path, _| recorded.contains(path));
+        let nodes = DamagedNodes::find(trees, &self.damaged);
+        self.damaged.retain(|one| nodes.has(trees, one));
+        Ok(())
+    }
+
+    fn keep_damaged(&self) -> Result<(), Halt> {
+        let (noted, integrity) = self.store.damaged_files()?;
+        if noted != self.damaged || integrity == Integrity::Torn {
+            self.store.set_damaged_files(&self.damaged)?;
+            fault::point("damage noted");
+        }
+        Ok(())
+    }
+
+    /// Keeps the digests if it was long ago.
+    fn keep_digests_in_time(&mut self) -> Result<(), Halt> {
+        let distance = KEEP_EVERY.max(self.keeping * PART_FOR_KEEPING);
+        if self.kept.elapsed() < distance { Ok(()) } else { self.keep_digests() }
+    }
+
+    fn keep_digests(&mut self) -> Result<(), Halt> {
+        let began = Instant::now();
+        self.store.set_digests(&self.digests)?;
+        fault::point("digests kept");
+        (self.kept, self.keeping) = (Instant::now(), began.elapsed());
+        Ok(())
+    }
+
+    /// What a copy held when it was sound, if it is still the file of then.
+    fn known(&self, item: &Item<'_>, side: Side, inodes: Inodes) -> Option<ContentDigest> {
+        let file = self.digests.get(item.path)?;
+        let held = file.held[side].as_ref().filter(|_| file.algorithm == sort(item.kind))?;
+        let now = item.entries[side].as_ref()?;
+        held.look.claims_content_of(now, inodes).then_some(held.digest)
+    }
+
+    /// Notes what the sound copies of a path hold.
+    fn learn(&mut self, item: &Item<'_>, sound: Pair<Option<Held>>) {
+        let algorithm = sort(item.kind);
+        let checked = millis_now();
+        if sound == Pair::default() && !self.digests.contains_key(item.path) {
+            return;
+        }
+        let file = self.digests.entry(item.path.clone()).or_insert_with(|| FileDigests {
+            algorithm,
+            checked,
+            held: Pair::default(),
+        });
+        file.checked = checked;
+        if file.algorithm != algorithm {
+            (file.algorithm, file.held) = (algorithm, Pair::default());
+        }
+        let Pair { initiator, target } = sound;
+        for (side, held) in [(Side::Initiator, initiator), (Side::Target, target)] {
+            if held.is_some() {
+                file.held[side] = held;
+            }
+        }
+    }
+
+    /// Takes a file off the list of damaged ones, under all its names. Says whether it was on it.
+    fn lift(&mut self, side: Side, path: &RelPath, now: &Entry) -> bool {
+        let before = self.damaged.len();
+        self.damaged.retain(|one| one.side != side || !one.is(path, now));
+        self.damaged.len() < before
+    }
+
+    fn mark(&mut self, side: Side, path: &RelPath, now: &Entry) {
+        self.damaged.retain(|one| one.side != side || one.seen.path != *path);
+        self.damaged.push(DamagedFile { side, seen: Seen::of(path.clone(), now) });
+    }
+}
+
+fn millis_now() -> u64 {
+    u64::try_from(millis(SystemTime::now())).unwrap_or_default()
+}
+
+/// A path to be read.
+struct Item<'f> {
+    path: &'f RelPath,
+    kind: DigestKind,
+    relation: Relation,
+    /// The copies that are read, as they were looked at last.
+    entries: Pair<Option<Entry>>,
+    read: Pair<Option<Digest>>,
+}
+
+impl<'f> Item<'f> {
+    /// Copies that are read for themselves.
+    fn new(path: &'f RelPath, kind: DigestKind, entries: Pair<Option<Entry>>) -> Self {
+        Item { path, kind, relation: Relation::Independent, entries, read: Pair::default() }
+    }
+
+    fn digest(&self, side: Side) -> Option<ContentDigest> {
+        self.read[side].as_ref()?.as_ref().ok().copied()
+    }
+}
+
+/// The reading of files, under way.
+struct Reading<'r, 'a, 's> {
+    task: &'r mut Task<'a>,
+    trees: &'r Pair<Tree>,
+    inodes: Pair<Inodes>,
+    request: ScrubRequest,
+    memory: Memory<'s>,
+    scrubbed: Scrubbed,
+    found: Vec<Found>,
+    /// Paths that were known to be damaged, and are sound now.
+    sound: Vec<RelPath>,
+}
+
+impl Reading<'_, '_, '_> {
+    /// Reads those that are due.
+    fn all(&mut self, files: &[RecordedFile]) -> Result<(), Halt> {
+        let kinds: Vec<DigestKind> = self.task.common_digests().collect();
+        let Some(best) = kinds.first().copied() else {
+            return Err(Halt::fatal("both sides have no common program to make digests with"));
+        };
+        let damaged = DamagedNodes::find(self.trees, &self.memory.damaged);
+        let due = |file: &RecordedFile| Due {
+            is_damaged: damaged.touches(file.copies),
+            checked: self.memory.digests.get(&file.path).map_or(0, |known| known.checked),
+            bytes: self.bytes(file),
+        };
+        let due: Vec<Due> = files.iter().map(due).collect();
+        let chosen = choose(&due, self.request.share);
+        let most = match self.request.rate {
+            Some(rate) => (rate / PAUSES).clamp(1, BATCH_BYTES),
+            None => BATCH_BYTES,
+        };
+        let end = self.request.time.map(|time| Instant::now() + time);
+        let mut done = 0;
+        for portion in portions(&chosen, self.task.batch(), most, |at| due[*at].bytes) {
+            if end.is_some_and(|end| Instant::now() >= end) {
+                break;
+            }
+            self.task.check_stop()?;
+            let began = Instant::now();
+            let around = self.task.around;
+            around.reporter().tell(Event::Comparing(done, chosen.len() as u64));
+            let items = portion.iter().map(|at| self.item(&files[*at], &kinds, best)).collect();
+            let read = self.portion(items);
+            around.reporter().tell(Event::Quiet);
+            read?;
+            done += portion.len() as u64;
+            self.pause(began, portion.iter().map(|at| due[*at].bytes).sum());
+        }
+        Ok(())
+    }
+
+    /// What is to be read of a file, on the side that has more of it.
+    fn bytes(&self, file: &RecordedFile) -> u64 {
+        let size = |side: Side| file.copies[side].map(|id| self.trees[side].entry(id).size);
+        Side::BOTH.into_iter().filter_map(size).max().unwrap_or(0)
+    }
+
+    /// How a file is read: with the algorithm of the digests that are known of it, if both sides
+    /// still have it.
+    fn item<'f>(&self, file: &'f RecordedFile, kinds: &[DigestKind], best: DigestKind) -> Item<'f> {
+        let known = self.memory.digests.get(&file.path).map(|known| known.algorithm);
+        let kind = kinds.iter().find(|kind| Some(sort(**kind)) == known);
+        let entry = |side: Side| file.copies[side].map(|id| self.trees[side].entry(id).clone());
+        let kind = kind.copied().unwrap_or(best);
+        Item { relation: file.relation, ..Item::new(&file.path, kind, Pair::from_fn(entry)) }
+    }
+
+    fn portion(&mut self, mut items: Vec<Item<'_>>) -> Result<(), Halt> {
+        self.task.read_items(&mut items)?;
+        self.read_again(&mut items)?;
+        fault::point("read");
+        for item in &items {
+            self.judge(item);
+        }
+        if !self.task.is_dry() {
+            self.memory.keep_damaged()?;
+            self.memory.keep_digests_in_time()?;
+        }
+        Ok(())
+    }
+
+    fn finding(&self, item: &Item<'_>) -> Finding {
+        let copies = Pair::from_fn(|side: Side| {
+            let found = item.digest(side)?;
+            Some(Contents { known: self.memory.known(item, side, self.inodes[side]), found })
+        });
+        judge(&copies, item.relation)
+    }
+
+    /// Looks again at what changed while it was read, and at what seems to be damaged: what is
+    /// not as it was, or reads differently, is being written.
+    fn read_again(&mut self, items: &mut [Item<'_>]) -> Result<(), Halt> {
+        let is_doubtful = |at: &usize| {
+            let item = &items[*at];
+            let has_changed =
+                |side: &Side| matches!(item.read[*side], Some(Err(PathError::Changed)));
+            Side::BOTH.iter().any(has_changed) || !self.finding(item).suspects().is_empty()
+        };
+        let doubtful: Vec<usize> = (0..items.len()).filter(is_doubtful).collect();
+        if doubtful.is_empty() {
+            return Ok(());
+        }
+        let paths: Vec<RelPath> = doubtful.iter().map(|at| items[*at].path.clone()).collect();
+        let now = Pair::new(
+            self.task.replicas.initiator.stat(&paths)?,
+            self.task.replicas.target.stat(&paths)?,
+        );
+        let mut again: Vec<Item<'_>> = Vec::new();
+        let Pair { initiator, target } = now;
+        for (at, (initiator, target)) in doubtful.iter().zip(initiator.into_iter().zip(target)) {
+            let item = &items[*at];
+            let now = Pair::new(initiator.ok().flatten(), target.ok().flatten());
+            let steady = |side: Side| {
+                let (scanned, now) = (item.entries[side].as_ref()?, now[side].as_ref()?);
+                let was_read = matches!(item.read[side], Some(Ok(_)));
+                let is_touched = was_read && now.ctime != scanned.ctime;
+                (is_as_scanned(scanned, now) && !is_touched).then(|| now.clone())
+            };
+            let entries = Pair::from_fn(steady);
+            again.push(Item { entries, read: Pair::default(), ..*item });
+        }
+        self.task.read_items(&mut again)?;
+        for (at, again) in doubtful.iter().zip(again) {
+            let item = &mut items[*at];
+            for side in Side::BOTH {
+                let is_same = match (&item.read[side], &again.read[side]) {
+                    (Some(Ok(first)), Some(Ok(second))) => first == second,
+                    (Some(Err(PathError::Changed)), Some(Ok(_))) => true,
+                    (Some(Err(_)), _) | (None, _) => continue,
+                    (Some(Ok(_)), _) => false,
+                };
+                item.read[side] = match is_same {
+                    true => again.read[side].clone(),
+                    false => Some(Err(PathError::Changed)),
+                };
+            }
+        }
+        Ok(())
+    }
+
+    /// Decides about a path, and notes what follows.
+    fn judge(&mut self, item: &Item<'_>) {
+        let finding = self.finding(item);
+        for side in Side::BOTH {
+            let Some(entry) = &item.entries[side] else { continue };
+            match &item.read[side] {
+                Some(Ok(_)) => self.scrubbed.bytes += entry.size,
+                Some(Err(PathError::Vanished | PathError::Changed)) | None => {
+                    self.scrubbed.unread += 1;
+                }
+                Some(Err(error)) => {
+                    self.scrubbed.unread += 1;
+                    let reporter = self.task.around.reporter();
+                    let text = format!("its content cannot be checked: {error}");
+                    reporter.problem(Level::Error, Some(side), Some(item.path), &text);
+                }
+            }
+        }
+        if finding == Finding::NotJudged {
+            return;
+        }
+        self.scrubbed.files += 1;
+        self.scrubbed.new += u64::from(finding == Finding::New);
+        let suspects = finding.suspects();
+        // What was touched so lately that a further change might show no other time is no evidence.
+        let held = |side: Side| {
+            let entry = item.entries[side].as_ref().filter(|_| !suspects.contains(&side))?;
+            let is_old = is_before(entry.ctime, self.task.began[side]);
+            let digest = item.digest(side).filter(|_| is_old)?;
+            Some(Held { digest, look: FileLook::of(entry) })
+        };
+        self.memory.learn(item, Pair::from_fn(held));
+        let mut was_damaged = false;
+        for side in Side::BOTH {
+            let Some(entry) = &item.entries[side] else { continue };
+            if suspects.contains(&side) {
+                self.memory.mark(side, item.path, entry);
+            } else if item.digest(side).is_some() {
+                was_damaged |= self.memory.lift(side, item.path, entry);
+            }
+        }
+        let damage = match finding {
+            Finding::Damaged { on, other: Other::Sound } => Damage::One(on),
+            Finding::Damaged { on, other: Other::Unknown } => Damage::Alone(on),
+            Finding::BothDamaged => Damage::Both,
+            Finding::Undecided => Damage::Either,
+            Finding::NotJudged | Finding::Sound | Finding::New => {
+                if was_damaged {
+                    self.sound.push(item.path.clone());
+                }
+                return;
+            }
+        };
+        let sound = match damage {
+            Damage::One(on) => item.digest(on.other()),
+            Damage::Alone(_) | Damage::Both | Damage::Either => None,
+        };
+        let nodes = Pair::from_fn(|side| self.trees[side].find(item.path));
+        let (path, kind) = (item.path.clone(), item.kind);
+        self.found.push(Found { path, damage, kind, sound, nodes });
+    }
+
+    /// Waits as long as so many bytes have to take at least.
+    fn pause(&self, began: Instant, bytes: u64) {
+        let Some(rate) = self.request.rate else { return };
+        let least = Duration::from_millis(bytes.saturating_mul(1000) / rate.max(1));
+        let left = least.saturating_sub(began.elapsed());
+        if !left.is_zero() {
+            // whether it is to stop is looked at before the next portion
+            let _ = self.task.around.stop.wait(left);
+        }
+    }
+}
+
+// From here on: what a run notes of what it transferred (SCRUB).
+
+impl Task<'_> {
+    /// Notes the digests of the files that this run has brought over. They only save a scrub time,
+    /// so a failure is no reason to stop.
+    pub(super) fn note_transferred(
+        &mut self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
+        plan: &Plan,
+        achieved: &Achieved,
+    ) -> Result<(), Halt> {
+        let Some(kind) = self.common_digest().filter(|_| self.config.scrub) else { return Ok(()) };
+        let brought = brought(trees, plan, achieved, self.began);
+        let here = brought.iter().map(|(path, copies)| (path.clone(), copies.initiator.clone()));
+        let here: Vec<(RelPath, Entry)> = here.collect();
+        let mut digests = Digests::new();
+        // both copies hold the same: rsync has proven it
+        for portion in portions(&here, self.batch(), BATCH_BYTES, |(_, entry)| entry.size) {
+            if self.around.stop.reason().is_some() {
+                break;
+            }
+            let read = self.replicas.initiator.digest(kind, portion)?;
+            for ((path, _), digest) in portion.iter().zip(read) {
+                let (Ok(digest), Some(copies)) = (digest, brought.get(path)) else { continue };
+                let held = |side: Side| Some(Held { digest, look: FileLook::of(&copies[side]) });
+                let (algorithm, checked) = (sort(kind), millis_now());
+                let file = FileDigests { algorithm, checked, held: Pair::from_fn(held) };
+                digests.insert(path.clone(), file);
+            }
+        }
+        if let Err(error) = store.add_digests(digests) {
+            self.say(Level::Notice, &format!("{error}; 'osync scrub' reads these files anew"));
+        }
+        Ok(())
+    }
+}
+
+/// The files that a run has brought over, as both sides have them now. Of a source that was touched
+/// so lately that a further change might show no other time, nothing can be said.
+fn brought(
+    trees: &Pair<Tree>,
+    plan: &Plan,
+    achieved: &Achieved,
+    began: Pair<Stamp>,
+) -> BTreeMap<RelPath, Pair<Entry>> {
+    let now = |path_id: PathId, side: Side| match achieved.reread[side].get(path_id) {
+        Some(found) => found.clone(),
+        None => plan.entry(trees, path_id, side).cloned(),
+    };
+    let one = |path_id: PathId| {
+        let Act::Send { to } = plan.verdict(path_id).act else { return None };
+        let copies = Pair::new(now(path_id, Side::Initiator)?, now(path_id, Side::Target)?);
+        let is_settled = is_before(copies[to.other()].ctime, began[to.other()]);
+        let is_file = copies.initiator.kind == Kind::File;
+        let is_same = looks_alike(&copies.initiator, &copies.target);
+        (achieved.succeeded(path_id) && is_settled && is_file && is_same)
+            .then(|| (plan.path(path_id), copies))
+    };
+    plan.delta.path_ids().filter_map(one).collect()
+}
+
+// From here on: what is done about damaged files.
+
+impl Task<'_> {
+    /// Replaces damaged copies by sound ones. Says which, once what came is proven to be sound.
+    fn heal(
+        &mut self,
+        history: &History<'_>,
+        trees: &mut Pair<Tree>,
+        rules: &Rules,
+        memory: &mut Memory<'_>,
+        found: &[Found],
+    ) -> Result<Healed, Halt> {
+        let curable: Vec<&Found> =
+            found.iter().filter(|one| matches!(one.damage, Damage::One(_))).collect();
+        if curable.is_empty() || self.is_dry() {
+            return Ok(Healed::new());
+        }
+        let cures = self.cures(trees, &curable)?;
+        if cures.is_empty() {
+            return Ok(Healed::new());
+        }
+        let wanted: Vec<Replacement> =
+            cures.iter().map(|(one, to)| Replacement { path: one.path.clone(), to: *to }).collect();
+        self.replace_copies(history, trees, rules, &memory.damaged, &wanted)?;
+        fault::point("healed");
+        let healed = self.proven(memory, &cures)?;
+        memory.keep_damaged()?;
+        memory.keep_digests()?;
+        Ok(healed)
+    }
+
+    /// The damaged copies that can be replaced now, each with its side: the sound one is read once
+    /// more.
+    fn cures<'f>(
+        &mut self,
+        trees: &Pair<Tree>,
+        curable: &[&'f Found],
+    ) -> Result<Vec<(&'f Found, Side)>, Halt> {
+        if self.interrupted.is_some() {
+            let text = "nothing was healed, because the last run did not come to its end; let a run \
+                        finish first";
+            self.around.reporter().problem(Level::Warn, None, None, text);
+            return Ok(Vec::new());
+        }
+        let preserve = self.compared();
+        let mut cures = Vec::new();
+        let mut items = Vec::new();
+        for one in curable {
+            let (Damage::One(on), Some(i), Some(t)) =
+                (one.damage, one.nodes.initiator, one.nodes.target)
+            else {
+                continue;
+            };
+            let copies = Pair::new(trees.initiator.entry(i), trees.target.entry(t));
+            if !may_be_replaced(copies, &preserve) {
+                let text = "it was not healed, because its mode, owner or attributes were changed \
+                            since the last run; let a run finish first";
+                self.around.reporter().problem(Level::Warn, Some(on), Some(&one.path), text);
+                continue;
+            }
+            let source = |side: Side| (side == on.other()).then(|| copies[side].clone());
+            items.push(Item::new(&one.path, one.kind, Pair::from_fn(source)));
+            cures.push((*one, on));
+        }
+        self.read_items(&mut items)?;
+        let is_sound = |(one, on): &(&Found, Side), item: &Item<'_>| {
+            let digest = item.digest(on.other());
+            digest.is_some() && digest == one.sound
+        };
+        let checked = cures.into_iter().zip(&items);
+        Ok(checked.filter(|(cure, item)| is_sound(cure, item)).map(|(cure, _)| cure).collect())
+    }
+
+    /// Has the copies of the other side brought over, as a run brings an update.
+    fn replace_copies(
+        &mut self,
+        history: &History<'_>,
+        trees: &mut Pair<Tree>,
+        rules: &Rules,
+        damaged: &[DamagedFile],
+        wanted: &[Replacement],
+    ) -> Result<(), Halt> {
+        let rules = Rules { damaged: DamagedNodes::find(trees, damaged), ..rules.clone() };
+        let plan = replace(trees, &history.loaded.baseline, &rules, wanted)
+            .map_err(|error| Halt::state(&error))?;
+        self.apply_and_record(history, trees, &plan)
+    }
+
+    /// Reads what was brought over. What is sound is no longer listed as damaged.
+    fn proven(
+        &mut self,
+        memory: &mut Memory<'_>,
+        cures: &[(&Found, Side)],
+    ) -> Result<Healed, Halt> {
+        let mut items = Vec::new();
+        for (one, on) in cures {
+            let now = self.replicas[*on].stat(std::slice::from_ref(&one.path))?.pop();
+            let now = now.and_then(Result::ok).flatten();
+            let copy = |side: Side| now.clone().filter(|_| side == *on);
+            items.push(Item::new(&one.path, one.kind, Pair::from_fn(copy)));
+        }
+        self.read_items(&mut items)?;
+        let mut healed = Healed::new();
+        for ((one, on), item) in cures.iter().zip(&items) {
+            let (Some(digest), Some(now)) = (item.digest(*on), &item.entries[*on]) else {
+                continue;
+            };
+            if Some(digest) != one.sound {
+                continue;
+            }
+            memory.lift(*on, &one.path, now);
+            let held = Held { digest, look: FileLook::of(now) };
+            memory.learn(item, Pair::from_fn(|side| (side == *on).then(|| held.clone())));
+            healed.insert(one.path.clone(), self.kept_of(*on, &one.path));
+        }
+        Ok(healed)
+    }
+
+    /// Where this run keeps what it replaced.
+    fn kept_of(&self, side: Side, path: &RelPath) -> Option<RelPath> {
+        let changes = &self.outcome.done.as_ref()?.changes;
+        let kept =
+            changes.iter().find(|row| row.side == side && row.path == *path)?.kept.as_ref()?;
+        Some(in_work_dir(kept.keep.name(), &kept.place))
+    }
+
+    /// Tells of what is damaged, or was. `healed` is none if the healing broke off.
+    fn tell_damage(
+        &mut self,
+        cure: Cure,
+        trees: &Pair<Tree>,
+        found: Vec<Found>,
+        healed: Option<&Healed>,
+    ) {
+        let mut rows = Vec::new();
+        let mut damaged = Vec::new();
+        for one in found {
+            let is_curable = matches!(one.damage, Damage::One(_));
+            let remedy = match healed.and_then(|healed| healed.get(&one.path)) {
+                Some(kept) => Remedy::Replaced { kept: kept.clone() },
+                None if cure == Cure::Heal && is_curable && self.is_dry() => Remedy::Planned,
+                None => Remedy::None,
+            };
+            self.tell_damaged(&one, &remedy);
+            if !matches!(remedy, Remedy::Replaced { .. }) {
+                let look = |side: Side| one.nodes[side].map(|id| Look::of(trees[side].entry(id)));
+                rows.push(DamageRow {
+                    path: one.path.clone(),
+                    reason: one.damage.reason(),
+                    winner: one.damage.sides()[0].other(),
+                    looks: Pair::from_fn(look),
+                });
+            }
+            damaged.push(DamagedPath { path: one.path, damage: one.damage, remedy });
+        }
+        if let Some(scrubbed) = &mut self.outcome.scrub {
+            scrubbed.damaged = damaged;
+        }
+        if let Some(done) = &mut self.outcome.done {
+            done.damaged = rows;
+        }
+    }
+
+    fn tell_damaged(&self, one: &Found, remedy: &Remedy) {
+        let side = match one.damage {
+            Damage::One(side) | Damage::Alone(side) => Some(side),
+            Damage::Both | Damage::Either => None,
+        };
+        let mut text = one.damage.words();
+        let level = match remedy {
+            Remedy::Replaced { kept } => {
+                text.push_str(", and has replaced this one");
+                if let Some(kept) = kept {
+                    text.push_str(&format!(", which is kept as {}", kept.shown()));
+                }
+                Level::Warn
+            }
+            Remedy::Planned => {
+                text.push_str("; it would replace this one");
+                Level::Error
+            }
+            Remedy::None if matches!(one.damage, Damage::One(_)) => {
+                text.push_str("; 'osync scrub --heal' replaces this one by it");
+                Level::Error
+            }
+            Remedy::None => Level::Error,
+        };
+        self.around.reporter().problem(level, side, Some(&one.path), &text);
+    }
+
+    /// Gives one side the other one's copy of a damaged path, because somebody says that it is
+    /// right.
+    pub(super) fn settle_damage(
+        &mut self,
+        settlement: Settlement<'_>,
+        history: &History<'_>,
+        trees: &mut Pair<Tree>,
+    ) -> Result<(), Halt> {
+        let Settlement { path, from } = settlement;
+        if self.interrupted.is_some() {
+            return Err(Halt::fatal(
+                "the last run did not come to its end; let a run finish first",
+            ));
+        }
+        let mut memory = self.remember_digests(history.store)?;
+        let copy = |side: Side| {
+            let id = trees[side].find(path)?;
+            Some(trees[side].entry(id)).filter(|entry| entry.kind == Kind::File)
+        };
+        let copies = match (copy(Side::Initiator), copy(Side::Target)) {
+            (Some(initiator), Some(target)) => Pair::new(initiator, target),
+            _ => return Err(Halt::fatal(format!("{}: only one side has it", path.shown()))),
+        };
+        if !may_be_replaced(copies, &self.compared()) {
+            return Err(Halt::fatal(format!(
+                "{}: its mode, owner or attributes were changed since the last run; let a run finish \
+                 first",
+                path.shown()
+            )));
+        }
+        let looks = copies.map(Entry::clone);
+        let wanted = [Replacement { path: path.clone(), to: from.other() }];
+        let rules = self.rules(history.store)?;
+        self.replace_copies(history, trees, &rules, &memory.damaged, &wanted)?;
+        for side in Side::BOTH {
+            memory.lift(side, path, &looks[side]);
+        }
+        memory.digests.remove(path);
+        self.keep_noted(&mut memory)
+    }
+}

@@ -1,0 +1,670 @@
+//! `osync scrub`: what rots is found and healed (spec 9, "Scrub").
+
+use crate::star::Star;
+use crate::support::couple::Couple;
+use crate::support::power::PowerDisk;
+use crate::support::replicas::Sort;
+use crate::support::running::Running;
+use crate::support::sandbox::{Outcome, Replica, Sandbox, fine};
+use crate::support::schema::check_report;
+use crate::support::trees::{set_mode, whole};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Names that are no trouble for anybody who takes them as bytes.
+const NAMES: [&[u8]; 6] =
+    [b"plain", b"a b", b"-dash", b"new\nline", b"quote'\"s", b"bytes\xff\xfe"];
+
+/// What a scrub says, as JSON.
+struct Scrubbed {
+    status: Option<i32>,
+    value: Value,
+    said: Outcome,
+}
+
+impl Scrubbed {
+    fn number(&self, key: &str) -> u64 {
+        self.value[key].as_u64().unwrap_or_else(|| panic!("{key}: {}", self.said))
+    }
+
+    /// The damaged paths, each with whose copy it is.
+    fn damaged(&self) -> Vec<String> {
+        let all = self.value["damaged"].as_array().unwrap().iter();
+        let line = |one: &Value| {
+            format!("{} {}", one["damaged"].as_str().unwrap(), one["path"].as_str().unwrap())
+        };
+        let mut lines: Vec<String> = all.map(line).collect();
+        lines.sort();
+        lines
+    }
+}
+
+fn scrubbed(couple: &Couple, words: &[&str], lines: &str) -> Scrubbed {
+    let said = couple.command(&[&["scrub", "--json"], words].concat(), lines).run();
+    let value = serde_json::from_str(said.stdout.trim()).unwrap_or_else(|_| panic!("{said}"));
+    Scrubbed { status: said.status, value, said }
+}
+
+fn scrub(couple: &Couple, words: &[&str]) -> Scrubbed {
+    scrubbed(couple, words, "")
+}
+
+/// Scrubs until all contents are known: those of files that were touched within the last moment
+/// are not believed yet.
+fn learn(couple: &Couple) {
+    let patience = Instant::now();
+    loop {
+        let scrub = scrub(couple, &[]);
+        assert_eq!(scrub.status, Some(0), "{}", scrub.said);
+        if scrub.number("new_files") == 0 {
+            return;
+        }
+        assert!(patience.elapsed() < Duration::from_secs(60), "{}", scrub.said);
+    }
+}
+
+/// A byte flips, and nothing but the content tells.
+fn rot(path: &Path) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let seen = file.metadata().unwrap();
+    let mut byte = [0];
+    let at = seen.len() / 2;
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    file.set_times(FileTimes::new().set_modified(seen.modified().unwrap())).unwrap();
+}
+
+/// Mode, owner, size and mtime of a file.
+fn metadata(path: &Path) -> (u32, u32, u64, i64, i64) {
+    let seen = fs::metadata(path).unwrap();
+    (seen.mode(), seen.uid(), seen.len(), seen.mtime(), seen.mtime_nsec())
+}
+
+fn fill(replica: &Replica, names: &[&[u8]]) {
+    for (number, name) in names.iter().enumerate() {
+        let content = format!("the content of number {number}\n").repeat(number + 1);
+        replica.write(name, content, 1_500_000_000 + number as i64);
+    }
+}
+
+#[test]
+fn damage_on_either_side_is_found_carried_over_by_no_run_and_healed() {
+    for sort in [Sort::Local, Sort::Ssh, Sort::Peer] {
+        let couple = Couple::reached_by(sort);
+        fill(couple.side(0), &NAMES);
+        set_mode(&couple.side(0).at("plain"), 0o640);
+        couple.sync("");
+        learn(&couple);
+        let good = [0, 1].map(|side| couple.side(side).details());
+        let rotten = [(0, NAMES[0]), (1, NAMES[1]), (0, NAMES[3]), (1, NAMES[5])];
+        for (side, name) in rotten {
+            rot(&couple.side(side).at(name));
+        }
+        let before = rotten.map(|(side, name)| metadata(&couple.side(side).at(name)));
+        let bad = rotten.map(|(side, name)| couple.side(side).read(name).unwrap());
+
+        let found = scrub(&couple, &[]);
+        assert_eq!(found.status, Some(1), "{sort:?}: {}", found.said);
+        let mut expected: Vec<String> = rotten
+            .iter()
+            .map(|(side, name)| {
+                let side = ["initiator", "target"][*side];
+                match std::str::from_utf8(name) {
+                    Ok(name) => format!("{side} {name}"),
+                    Err(_) => format!("{side} bytes\\xFF\\xFE"),
+                }
+            })
+            .collect();
+        expected.sort();
+        assert_eq!(found.damaged(), expected, "{sort:?}");
+
+        // the other content is seen, and goes nowhere
+        for lines in ["", "CHECKSUM=yes", "CHECKSUM=yes"] {
+            let run = couple.run(lines).run();
+            assert!(matches!(run.status, Some(0 | 2)), "{sort:?}: {run}");
+        }
+        for ((side, name), bad) in rotten.iter().zip(&bad) {
+            assert_eq!(&couple.side(*side).read(name).unwrap(), bad, "{sort:?}");
+            assert_ne!(&couple.side(1 - side).read(name).unwrap(), bad, "{sort:?}");
+        }
+
+        let healed = scrub(&couple, &["--heal"]);
+        assert_eq!(healed.status, Some(2), "{sort:?}: {}", healed.said);
+        assert_eq!((healed.number("damaged_files"), healed.number("healed_files")), (0, 4));
+        assert_eq!([0, 1].map(|side| couple.side(side).details()), good, "{sort:?}");
+        let after = rotten.map(|(side, name)| metadata(&couple.side(side).at(name)));
+        assert_eq!(after, before, "{sort:?}");
+        for ((side, name), bad) in rotten.iter().zip(&bad) {
+            let kept = [b".osync_workdir/backup/", *name].concat();
+            assert_eq!(&couple.side(*side).read(kept).unwrap(), bad, "{sort:?}");
+        }
+        couple.sync_twice("");
+        let last = scrub(&couple, &[]);
+        assert_eq!(last.status, Some(0), "{sort:?}: {}", last.said);
+    }
+}
+
+#[test]
+fn random_flips_in_the_image_of_a_file_system_are_all_found_and_healed() {
+    let couple = Couple::reached_by(Sort::Local);
+    let roots = [0, 1].map(|side| couple.side(side).root.clone());
+    let mut disks = Vec::new();
+    for root in &roots {
+        match PowerDisk::plug_in("ext4", root) {
+            Ok(disk) => disks.push(disk),
+            Err(why) => return eprintln!("skipped: {why}"),
+        }
+    }
+    let name = |number: usize| format!("dir{}/file{number}", number % 7);
+    let text = |number: usize| format!("<{number:05}> ").repeat(40 + number % 300);
+    for number in 0..300 {
+        let at = couple.side(0).at(name(number));
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(at, text(number)).unwrap();
+    }
+    couple.sync("");
+    learn(&couple);
+    let good = couple.side(0).details();
+    let expected = |side: usize| (0..300).filter(move |number| number % 23 == side * 11);
+    for (side, disk) in disks.iter_mut().enumerate() {
+        let mark = |number| format!("<{number:05}> <{number:05}> ");
+        let marks: Vec<String> = expected(side).map(mark).collect();
+        disk.edit_image(|image| flip(image, &marks));
+    }
+    let mut damaged: Vec<String> =
+        expected(0).map(|number| format!("initiator {}", name(number))).collect();
+    damaged.extend(expected(1).map(|number| format!("target {}", name(number))));
+    damaged.sort();
+    let found = scrub(&couple, &[]);
+    assert_eq!(found.damaged(), damaged, "{}", found.said);
+    let run = couple.run("CHECKSUM=yes").run();
+    assert!(matches!(run.status, Some(0 | 2)), "{run}");
+    let healed = scrub(&couple, &["--heal"]);
+    assert_eq!(healed.status, Some(2), "{}", healed.said);
+    assert_eq!(healed.number("healed_files"), damaged.len() as u64);
+    for side in [0, 1] {
+        assert_eq!(couple.side(side).details(), good);
+    }
+    couple.sync("");
+}
+
+/// Flips a bit in each file of an image that begins with one of these marks: where its first block
+/// lies.
+fn flip(image: &File, marks: &[String]) {
+    const BLOCK: usize = 1024;
+    let length = image.metadata().unwrap().len();
+    let mut piece = vec![0; 1 << 20];
+    let mut flipped = 0;
+    for start in (0..length).step_by(piece.len()) {
+        let read = image.read_at(&mut piece, start).unwrap();
+        for (number, block) in piece[..read].chunks(BLOCK).enumerate() {
+            if block[0] == b'<' && marks.iter().any(|mark| block.starts_with(mark.as_bytes())) {
+                let at = start + (number * BLOCK) as u64 + 9;
+                image.write_all_at(&[block[9] ^ 0x40], at).unwrap();
+                flipped += 1;
+            }
+        }
+    }
+    assert!(flipped >= marks.len(), "{flipped}");
+}
+
+#[test]
+fn where_both_copies_are_damaged_neither_is_touched_and_somebody_decides() {
+    for (taken, kept_on) in [("initiator", 1), ("target", 0)] {
+        let couple = Couple::reached_by(Sort::Local);
+        couple.side(0).make("f both 1234567890\nf other x");
+        couple.sync("");
+        learn(&couple);
+        rot(&couple.side(0).at("both"));
+        fs::write(couple.side(1).at("scratch"), "").unwrap();
+        let file = File::options().write(true).open(couple.side(1).at("both")).unwrap();
+        let time = file.metadata().unwrap().modified().unwrap();
+        file.write_all_at(b"!", 0).unwrap();
+        file.set_times(FileTimes::new().set_modified(time)).unwrap();
+        fs::remove_file(couple.side(1).at("scratch")).unwrap();
+        let before = [0, 1].map(|side| couple.side(side).read("both").unwrap());
+        for words in [&[][..], &["--heal"]] {
+            let found = scrub(&couple, words);
+            assert_eq!(found.status, Some(1), "{}", found.said);
+            assert_eq!(found.damaged(), ["both both"], "{}", found.said);
+            assert_eq!([0, 1].map(|side| couple.side(side).read("both").unwrap()), before);
+        }
+        let listed = couple.command(&["conflicts"], "").run();
+        assert!(listed.stdout.contains("both: both copies are damaged"), "{listed}");
+        fine(&couple.command(&["conflicts", "take", "both", taken], "").run());
+        let expected = &before[1 - kept_on];
+        for side in [0, 1] {
+            assert_eq!(&couple.side(side).read("both").unwrap(), expected, "{taken}");
+        }
+        assert!(couple.side(kept_on).backup().contains("both"), "{taken}");
+        let none = couple.command(&["conflicts"], "").run();
+        assert!(none.stdout.contains("no conflict is open"), "{none}");
+        learn(&couple);
+        couple.sync_twice("CHECKSUM=yes");
+    }
+}
+
+#[test]
+fn both_damaged_copies_can_stand_beside_each_other() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("f both.txt 1234567890\nf other x");
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(0).at("both.txt"));
+    rot(&couple.side(1).at("both.txt"));
+    // the same flip on both sides is somebody's doing: another one
+    couple.side(1).write("both.txt", "0234567890", 1_500_000_000);
+    let mtime = fs::metadata(couple.side(0).at("both.txt")).unwrap().modified().unwrap();
+    let file = File::options().write(true).open(couple.side(1).at("both.txt")).unwrap();
+    file.set_times(FileTimes::new().set_modified(mtime)).unwrap();
+    assert_eq!(scrub(&couple, &[]).damaged(), ["both both.txt"]);
+    fine(&couple.command(&["conflicts", "take", "both.txt", "both"], "").run());
+    couple.sync_twice("");
+    let names = couple.side(0).contents();
+    assert_eq!(names, couple.side(1).contents());
+    assert!(names.contains("both.conflict-") && names.contains("0234567890"), "{names}");
+}
+
+#[test]
+fn what_was_changed_since_the_last_run_is_not_judged() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("f edited 1\nf gone 2\nf same 3");
+    couple.sync("");
+    learn(&couple);
+    couple.side(0).write("edited", "another-one", 1_600_000_000);
+    couple.side(0).make("f new 5");
+    couple.side(1).remove("gone");
+    let scrub = scrub(&couple, &["--heal"]);
+    assert_eq!(scrub.status, Some(0), "{}", scrub.said);
+    assert_eq!(scrub.number("changed_files"), 2, "{}", scrub.said);
+    couple.sync_twice("");
+    assert_eq!(couple.side(1).contents(), "f edited another-one\nf new 5\nf same 3\n");
+}
+
+#[test]
+fn a_chmod_does_not_make_a_damaged_file_sound_and_an_edit_does() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("f chmod 1234567890\nf edit 1234567890\nf move 1234567890");
+    couple.sync("CHECKSUM=yes");
+    learn(&couple);
+    for name in ["chmod", "edit", "move"] {
+        rot(&couple.side(0).at(name));
+    }
+    assert_eq!(scrub(&couple, &[]).damaged().len(), 3);
+    set_mode(&couple.side(0).at("chmod"), 0o600);
+    couple.side(0).write("edit", "edited by hand", 1_600_000_000);
+    couple.side(0).rename("move", "moved");
+    for lines in ["", "CHECKSUM=yes"] {
+        let run = couple.run(lines).run();
+        assert!(matches!(run.status, Some(0 | 2)), "{run}");
+    }
+    assert_eq!(couple.side(1).read("edit").unwrap(), b"edited by hand");
+    for name in ["chmod", "moved"] {
+        assert_eq!(couple.side(1).read(name).unwrap(), b"1234567890", "{name}");
+    }
+    let healed = scrub(&couple, &["--heal"]);
+    assert!(healed.damaged().contains(&"initiator chmod".to_owned()), "{}", healed.said);
+    assert_eq!(couple.side(0).read("chmod").unwrap(), b"1234567890", "{}", healed.said);
+}
+
+#[test]
+fn a_damaged_file_goes_to_no_new_place_in_a_new_directory_either() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("d dir\nf dir/bad 1234567890\nf dir/good x");
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(0).at("dir/bad"));
+    assert_eq!(scrub(&couple, &[]).damaged(), ["initiator dir/bad"]);
+    // the other side has lost everything, and is begun anew
+    couple.side(1).remove("dir");
+    couple.side(1).remove(".osync_workdir");
+    let run = couple.run("").arg("--initialize").run();
+    assert!(matches!(run.status, Some(0 | 2)), "{run}");
+    let run = couple.run("").run();
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_eq!(couple.side(1).contents(), "d dir\nf dir/good x\n", "{run}");
+}
+
+#[test]
+fn a_healing_leaves_what_is_to_be_done_to_the_next_run() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("d dir\nf dir/bad 1234567890\nf mode x\nf edit x\nf gone x");
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(1).at("dir/bad"));
+    set_mode(&couple.side(0).at("mode"), 0o600);
+    couple.side(1).write("edit", "edited", 1_600_000_000);
+    couple.side(0).remove("gone");
+    couple.side(0).make("f dir/new x");
+    let healed = scrub(&couple, &["--heal"]);
+    assert_eq!(healed.number("healed_files"), 1, "{}", healed.said);
+    assert!(couple.side(1).has("gone") && !couple.side(1).has("dir/new"));
+    couple.sync_twice("");
+    assert_eq!(couple.side(0).details(), couple.side(1).details());
+    let contents = couple.side(1).contents();
+    assert_eq!(contents, "d dir\nf dir/bad 1234567890\nf dir/new x\nf edit edited\nf mode x\n");
+}
+
+/// Waits until a file was last touched a while ago: what was touched just now is no evidence.
+fn settled(path: &Path) {
+    let seen = fs::metadata(path).unwrap();
+    let touched = Duration::new(seen.ctime() as u64, seen.ctime_nsec() as u32);
+    while SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+        < touched + Duration::from_millis(60)
+    {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn with_scrub_in_the_settings_damage_is_known_from_the_first_run_on() {
+    for sort in [Sort::Local, Sort::Ssh] {
+        let couple = Couple::reached_by(sort);
+        let lines = "SCRUB=yes";
+        fill(couple.side(0), &NAMES);
+        couple.side(1).write("from there", "the other way", 1_500_000_000);
+        settled(&couple.side(1).at("from there"));
+        couple.sync(lines);
+        couple.side(0).write("later", "in a second run", 1_500_000_000);
+        settled(&couple.side(0).at("later"));
+        couple.sync(lines);
+        for (side, name) in [(1, "plain"), (0, "from there"), (1, "later")] {
+            rot(&couple.side(side).at(name));
+        }
+        let healed = scrub(&couple, &["--heal"]);
+        let expected = ["initiator from there", "target later", "target plain"];
+        assert_eq!(healed.damaged(), expected, "{sort:?}: {}", healed.said);
+        assert_eq!(healed.status, Some(2), "{sort:?}: {}", healed.said);
+        assert_eq!(couple.side(0).details(), couple.side(1).details(), "{sort:?}");
+    }
+}
+
+#[test]
+fn what_is_known_of_a_file_goes_along_when_it_is_renamed() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("d dir\nf dir/one 1234567890\nf dir/two x");
+    couple.sync("");
+    learn(&couple);
+    couple.side(0).rename("dir", "other");
+    couple.sync("");
+    rot(&couple.side(1).at("other/one"));
+    let healed = scrub(&couple, &["--heal"]);
+    assert_eq!(healed.damaged(), ["target other/one"], "{}", healed.said);
+    assert_eq!(couple.side(1).read("other/one").unwrap(), b"1234567890");
+}
+
+#[test]
+fn a_dry_scrub_writes_nothing_down_and_heals_nothing() {
+    let couple = Couple::reached_by(Sort::Local);
+    fill(couple.side(0), &NAMES);
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(1).at("plain"));
+    let state = couple.side(0).at(".osync_workdir/state");
+    let names = |dir: &Path| {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        names.sort();
+        names.into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = (names(&state), whole(&couple.side(1).tree()));
+    for words in [&["--dry"][..], &["--dry", "--heal"]] {
+        let found = scrub(&couple, words);
+        assert_eq!(found.status, Some(1), "{}", found.said);
+        assert_eq!(found.damaged(), ["target plain"]);
+        assert_eq!((names(&state), whole(&couple.side(1).tree())), before);
+    }
+}
+
+#[test]
+fn parts_of_all_files_are_read_in_turn_until_all_were() {
+    let couple = Couple::reached_by(Sort::Local);
+    let names: Vec<String> = (0..40).map(|number| format!("file{number}")).collect();
+    for name in &names {
+        couple.side(0).make(&format!("f {name} 1234567890"));
+    }
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(1).at("file7"));
+    let mut checked = 0;
+    let mut found = Vec::new();
+    for _ in 0..4 {
+        let part = scrub(&couple, &["--percent", "25"]);
+        let is_again = u64::from(!found.is_empty());
+        checked += part.number("checked_files") - is_again;
+        found = part.damaged();
+    }
+    assert!((40..=44).contains(&checked), "{checked}");
+    assert_eq!(found, ["target file7"], "what is damaged is looked at each time");
+    let timed = scrub(&couple, &["--time", "60"]);
+    assert_eq!(timed.number("checked_files"), 40);
+    for words in [&["--percent", "0"][..], &["--percent", "101"], &["--time", "0"], &["x"]] {
+        let run = couple.command(&[&["scrub"], words].concat(), "").run();
+        assert_eq!(run.status, Some(128), "{run}");
+    }
+}
+
+#[test]
+fn files_that_are_written_meanwhile_are_never_called_damaged() {
+    for sort in [Sort::Local, Sort::Ssh] {
+        let couple = Couple::reached_by(sort);
+        for number in 0..20 {
+            couple.side(0).make(&format!("f file{number} {}", "x".repeat(3000)));
+        }
+        couple.sync("");
+        learn(&couple);
+        // appended to and rewritten at each step of the reading
+        let root = couple.side(0).root.display();
+        let write = format!(
+            "scanned:1:cd '{root}'; for n in 1 2 3 4; do echo more >> file$n; done; \
+             for n in 5 6 7; do printf y | dd of=file$n conv=notrunc status=none; done"
+        );
+        let run =
+            couple.command(&["scrub", "--heal", "--json"], "").env("OSYNC_FAULT", write).run();
+        let value: Value = serde_json::from_str(run.stdout.trim()).unwrap();
+        assert_eq!(value["damaged"].as_array().unwrap().len(), 0, "{run}");
+        assert_eq!(run.status, Some(0), "{run}");
+        assert!(value["unread_copies"].as_u64().unwrap() >= 7, "{run}");
+        couple.sync("");
+        assert_eq!(couple.side(0).contents(), couple.side(1).contents());
+    }
+}
+
+#[test]
+fn a_scrub_that_is_killed_leaves_each_file_old_or_healed_and_is_made_good_by_the_next() {
+    let steps = [
+        "read",
+        "damage noted",
+        "digests kept",
+        "scrubbed",
+        "in flight",
+        "rsync named an item",
+        "settling",
+        "applied",
+        "baseline saved",
+        "healed",
+        "journal written",
+    ];
+    for step in steps {
+        let couple = Couple::reached_by(Sort::Local);
+        fill(couple.side(0), &NAMES);
+        couple.sync("");
+        learn(&couple);
+        let good = couple.side(1).details();
+        rot(&couple.side(1).at("plain"));
+        rot(&couple.side(0).at("a b"));
+        let bad = couple.side(1).read("plain").unwrap();
+        let sound = couple.side(0).read("plain").unwrap();
+        let killed =
+            couple.command(&["scrub", "--heal"], "").env("OSYNC_FAULT", format!("{step}:1")).run();
+        let now = couple.side(1).read("plain").unwrap();
+        assert!(now == bad || now == sound, "{step}: {killed}");
+        assert!(killed.signal.is_some(), "{step}: {killed}");
+        let run = couple.run("").run();
+        assert!(matches!(run.status, Some(0 | 2)), "{step}: {run}");
+        let patience = Instant::now();
+        while scrub(&couple, &["--heal"]).status != Some(0) {
+            assert!(patience.elapsed() < Duration::from_secs(60), "{step}");
+        }
+        for side in [0, 1] {
+            assert_eq!(couple.side(side).details(), good, "{step}");
+        }
+        let kept = couple.side(1).read(".osync_workdir/backup/plain");
+        assert_eq!(kept, Some(bad), "{step}");
+        couple.sync("");
+        assert!(!couple.side(0).at(".osync_workdir/state/damaged-test").exists(), "{step}");
+    }
+}
+
+#[test]
+fn a_scrub_that_is_stopped_keeps_what_it_has_read() {
+    let couple = Couple::reached_by(Sort::Local);
+    for number in 0..40 {
+        couple.side(0).make(&format!("f file{number} {}", "x".repeat(4000)));
+    }
+    couple.sync("");
+    let trace = couple.sandbox.path("trace");
+    let slow = couple.command(&["scrub", "--bwlimit", "16"], "").env("OSYNC_FAULT_TRACE", &trace);
+    let mut running = Running::start(&couple.sandbox, slow);
+    let has_read = || fs::read_to_string(&trace).is_ok_and(|steps| steps.contains("\nread:1\n"));
+    running.until("it reads", has_read);
+    running.signal(Signal::TERM);
+    assert_eq!(running.end(), Some(2));
+    assert!(couple.side(0).at(".osync_workdir/state/digests-test").exists());
+    learn(&couple);
+}
+
+#[test]
+fn torn_digests_are_begun_anew_with_a_warning() {
+    let couple = Couple::reached_by(Sort::Local);
+    fill(couple.side(0), &NAMES);
+    couple.sync("");
+    learn(&couple);
+    for (name, words) in [("digests", "are torn"), ("damaged", "is torn")] {
+        let file = couple.side(0).at(format!(".osync_workdir/state/{name}-test"));
+        rot(&couple.side(1).at("plain"));
+        scrub(&couple, &[]);
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+        let found = couple.command(&["scrub", "--heal"], "").run();
+        let said = format!("{}{}", found.stdout, found.stderr);
+        assert!(said.contains(words), "{name}: {found}");
+        // what differs is named even where nothing tells which copy is sound
+        assert!(said.contains("plain"), "{name}: {found}");
+        let after = couple.side(0).read("plain").unwrap();
+        couple.side(1).remove("plain");
+        couple.side(0).write("plain", after, 1_600_000_000);
+        couple.sync("");
+        learn(&couple);
+    }
+}
+
+#[test]
+fn a_copy_that_differs_and_was_never_read_before_is_left_to_somebody() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("f doc 1234567890\nf other x");
+    couple.sync("");
+    rot(&couple.side(1).at("doc"));
+    let found = scrub(&couple, &["--heal"]);
+    assert_eq!(found.status, Some(1), "{}", found.said);
+    assert_eq!(found.damaged(), ["undecided doc"]);
+    fine(&couple.command(&["conflicts", "take", "doc", "initiator"], "").run());
+    assert_eq!(couple.side(1).read("doc").unwrap(), b"1234567890");
+    learn(&couple);
+}
+
+#[test]
+fn all_names_of_a_damaged_file_get_the_sound_content_and_stay_linked() {
+    let couple = Couple::reached_by(Sort::Local);
+    let lines = "PRESERVE_HARDLINKS=yes";
+    couple.side(0).make("f one 1234567890\nf other x");
+    fs::hard_link(couple.side(0).at("one"), couple.side(0).at("two")).unwrap();
+    let config = |words: &[&str]| scrubbed(&couple, words, lines);
+    couple.sync(lines);
+    while config(&[]).number("new_files") > 0 {}
+    rot(&couple.side(1).at("one"));
+    let healed = config(&["--heal"]);
+    assert_eq!(healed.status, Some(2), "{}", healed.said);
+    let inode = |name| fs::metadata(couple.side(1).at(name)).unwrap().ino();
+    assert_eq!(inode("one"), inode("two"));
+    assert_eq!(couple.side(1).read("two").unwrap(), b"1234567890");
+    couple.sync(lines);
+}
+
+#[test]
+fn what_is_damaged_and_was_healed_is_told_by_status_conflicts_history_report_and_metrics() {
+    let couple = Couple::reached_by(Sort::Local);
+    fill(couple.side(0), &NAMES);
+    couple.sync("");
+    learn(&couple);
+    rot(&couple.side(1).at("plain"));
+    let lines = format!(
+        "REPORT='{0}/report.json'\nMETRICS_FILE='{0}/metrics.prom'",
+        couple.sandbox.root().display()
+    );
+    let read = |name: &str| fs::read_to_string(couple.sandbox.path(name)).unwrap();
+    let status = || -> Value {
+        let conf = couple.sandbox.path("etc/couple.conf");
+        let run = couple.sandbox.osync().arg("status").arg(conf).arg("--json").run();
+        serde_json::from_str(&run.stdout).unwrap()
+    };
+    assert_eq!(scrubbed(&couple, &[], &lines).status, Some(1));
+    let report: Value = serde_json::from_str(&read("report.json")).unwrap();
+    check_report(&report);
+    assert_eq!(report["scrub"]["damaged_files"], 1);
+    assert_eq!(report["scrub"]["damaged"][0]["path"], "plain");
+    assert!(read("metrics.prom").contains("osync_scrub_checked_files{instance=\"test\"} 6\n"));
+    assert!(read("metrics.prom").contains("osync_scrub_damaged_files{instance=\"test\"} 1\n"));
+    let task = &status()["tasks"][0];
+    assert_eq!((&task["state"], &task["damaged_files"]), (&"damaged".into(), &1.into()));
+    assert_eq!(task["last_scrub"]["checked_files"], 6);
+    let run = couple.command(&["conflicts", "--json"], "").run();
+    assert!(run.stdout.contains("\"state\":\"damaged\""), "{run}");
+    let run = couple.command(&["history", "plain"], "").run();
+    assert!(run.stdout.contains("the target's copy is damaged: plain"), "{run}");
+
+    assert_eq!(scrubbed(&couple, &["--heal"], &lines).status, Some(2));
+    assert!(read("metrics.prom").contains("osync_scrub_damaged_files{instance=\"test\"} 0\n"));
+    assert_eq!(status()["tasks"][0]["state"], "ok");
+    let run = couple.command(&["conflicts"], "").run();
+    assert!(run.stdout.contains("no conflict is open"), "{run}");
+    let run = couple.command(&["history"], "").run();
+    assert!(run.stdout.contains("scrub: 1 update to the target"), "{run}");
+    // a run is taken back, and no healing
+    let undo = couple.command(&["undo", "--dry"], "").run();
+    assert!(undo.stdout.contains("run 1"), "{undo}");
+}
+
+#[test]
+fn each_target_of_a_star_is_scrubbed() {
+    let star = Star::new(2);
+    star.hub().make("f plain 1234567890\nf other x");
+    let conf = star.conf(&star.list(), "");
+    fine(&star.osync().arg(&conf).run());
+    let scrub = |words: &[&str]| star.osync().arg("scrub").arg(&conf).args(words).run();
+    let patience = Instant::now();
+    while scrub(&["--json"]).stdout.contains("\"new_files\":2") {
+        assert!(patience.elapsed() < Duration::from_secs(60));
+    }
+    rot(&star.leaves[1].at("plain"));
+    fine(&scrub(&["--only", "1"]));
+    let found = scrub(&[]);
+    assert_eq!(found.status, Some(1), "{found}");
+    let healed = scrub(&["--heal"]);
+    assert_eq!(healed.status, Some(2), "{healed}");
+    assert_eq!(star.leaves[1].read("plain").unwrap(), b"1234567890");
+    fine(&scrub(&[]));
+}
+
+#[test]
+fn nothing_is_scrubbed_before_a_run_has_recorded_anything() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    let (a, b) = (sandbox.a.root.clone(), sandbox.b.root.clone());
+    let run = sandbox.osync().arg("scrub").arg("--initiator").arg(a).arg("--target").arg(b).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("let a run finish first"), "{run}");
+}
