@@ -25,6 +25,7 @@ Examples:
 
 It goes on where the last one stopped. No run transfers a damaged file until it
 is healed, edited, or settled by 'osync conflicts docs.conf take'.
+
 Exit status: 0 no damage, 1 damage or errors, 2 all healed, or warnings.";
 
 /// `osync scrub`.
