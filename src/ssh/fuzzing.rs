@@ -59,8 +59,9 @@ pub(crate) fn ssh_options(bytes: &[u8]) {
     let Some((set, _)) = alone.filter(|_| goes_there) else { return };
     for for_what in [Use::Control, Use::Transfer] {
         remote.compression = !remote.compression;
-        let words = options::openssh(&remote, &to, for_what, Some("/s".as_ref()));
-        assert!(words.ends_with(&theirs));
+        let version = options::Version(9, 2);
+        let words = options::openssh(version, &remote, &to, for_what, Some("/s".as_ref()));
+        assert!(words.ends_with(&[&theirs[..], &["-T".into()]].concat()));
         let read = as_ssh_reads(&whole(&words[1..]));
         let Some((all, at)) = read else { panic!("{words:?} lead nowhere") };
         assert_eq!(at, words.len() - 1, "{words:?} lead elsewhere");
@@ -79,7 +80,7 @@ pub(crate) fn ssh_options(bytes: &[u8]) {
 /// Names in lower case, and values, of `-o`; and the number of the word that is the host.
 type Reading = (Vec<(String, String)>, usize);
 
-/// Reads words as the manual of ssh says: none if there is no host.
+/// Reads words as the manual of ssh says: none if there is no host, or no command is run on it.
 fn as_ssh_reads(words: &[OsString]) -> Option<Reading> {
     let mut values = Vec::new();
     let mut at = 0;
@@ -91,6 +92,9 @@ fn as_ssh_reads(words: &[OsString]) -> Option<Reading> {
         at += 1;
         let mut letters = letters.iter();
         while let Some(letter) = letters.next() {
+            if b"fGNnOQsVW".contains(letter) {
+                return None;
+            }
             if !b"BbcDEeFIiJLlmOoPpQRSWw".contains(letter) {
                 continue;
             }

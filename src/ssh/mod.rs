@@ -18,6 +18,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The password in a password file, for masking; `None` if it cannot be read.
 #[must_use]
@@ -43,6 +45,8 @@ pub struct Ssh {
     to: SshLocation,
     program: Program,
     shared: Option<SharedConnection>,
+    /// Of the OpenSSH client, once it is needed.
+    version: OnceLock<options::Version>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +70,8 @@ impl Ssh {
         let program = choose_program(remote.transport);
         let sharing = program == Program::OpenSsh && remote.control_master != Some(false);
         let shared = if sharing { SharedConnection::new().ok() } else { None };
-        Ssh { remote: remote.clone(), to: to.clone(), program, shared }
+        let version = OnceLock::new();
+        Ssh { remote: remote.clone(), to: to.clone(), program, shared, version }
     }
 
     /// Whether there is what a connection needs.
@@ -141,8 +146,9 @@ impl Ssh {
     pub fn words(&self, for_what: Use) -> Vec<OsString> {
         match &self.program {
             Program::OpenSsh => {
+                let version = *self.version.get_or_init(version_of_openssh);
                 let socket = self.shared.as_ref().map(SharedConnection::socket);
-                options::openssh(&self.remote, &self.to, for_what, socket)
+                options::openssh(version, &self.remote, &self.to, for_what, socket)
             }
             Program::Ours(path) => {
                 let path = path.clone().unwrap_or_else(process::own_program);
@@ -264,9 +270,23 @@ fn choose_program(transport: Transport) -> Program {
     }
 }
 
+/// An ssh that is not there, or does not say its version, counts as an old one: what is wrong with
+/// it is told by the connection.
+fn version_of_openssh() -> options::Version {
+    let mut command = process::Command::new("ssh").arg("-V");
+    command.time_limit = Some(TIME_TO_TELL_ITS_VERSION);
+    process::output(&command, process::Input::Nothing, &process::Stop::new())
+        .ok()
+        .and_then(|output| options::Version::parse(&String::from_utf8_lossy(&output.stderr)))
+        .unwrap_or(options::Version::OLDEST)
+}
+
 fn has_openssh() -> bool {
     process::find_program("ssh").is_some()
 }
+
+/// A stand-in of ssh's in PATH may do anything.
+const TIME_TO_TELL_ITS_VERSION: Duration = Duration::from_secs(10);
 
 /// A socket's path must fit `sun_path` (104 bytes on BSD), and ssh adds 17 bytes to it
 /// while it makes the socket.

@@ -13,16 +13,49 @@ const CONNECT_TIMEOUT: &str = "30";
 const ALIVE_INTERVAL: &str = "15";
 const ALIVE_COUNT: &str = "4";
 
-/// The OpenSSH client with its options, without the destination. ssh takes the first
-/// value it is given for an option; ours that are mere defaults are therefore left out
+/// A version of OpenSSH: major, minor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub u32, pub u32);
+
+impl Version {
+    /// What an ssh counts as that does not say which it is: an option that it does not know would
+    /// end it.
+    pub const OLDEST: Version = Version(7, 6);
+
+    /// The version in what `ssh -V` says: `OpenSSH_9.2p1 Debian-2, OpenSSL 3.0`.
+    pub fn parse(said: &str) -> Option<Version> {
+        let (_, name) = said.lines().next()?.split_once("OpenSSH_")?;
+        let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let (major, rest) = digits.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(Version(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+/// What a user's ssh_config may ask for when somebody logs in by hand, and with which no command
+/// would be started over there, or none could be spoken with; and the OpenSSH that first knew it.
+const AGAINST_SSH_CONFIG: [(&str, &str, Version); 6] = [
+    ("RemoteCommand", "none", Version(7, 6)),
+    ("SessionType", "default", Version(8, 7)),
+    ("ForkAfterAuthentication", "no", Version(8, 7)),
+    ("StdinNull", "no", Version(8, 7)),
+    // what it prints would stand among the answers of the other side
+    ("PermitLocalCommand", "no", Version(4, 3)),
+    // QUIET takes the cause out of every error
+    ("LogLevel", "INFO", Version(2, 5)),
+];
+
+/// The OpenSSH client of this version with its options, without the destination. ssh takes the
+/// first value it is given for an option; ours that are mere defaults are therefore left out
 /// where SSH_OPTIONAL_ARGS, which come last, set the same one.
 pub(super) fn openssh(
+    version: Version,
     remote: &Remote,
     to: &SshLocation,
     for_what: Use,
     socket: Option<&Path>,
 ) -> Vec<OsString> {
-    let mut words: Vec<OsString> = vec!["ssh".into(), "-T".into()];
+    let mut words: Vec<OsString> = vec!["ssh".into()];
     let mut option = |text: String| words.extend(["-o".into(), OsString::from(text)]);
 
     let batch = if remote.password_file.is_some() { "no" } else { "yes" };
@@ -40,13 +73,19 @@ pub(super) fn openssh(
             option(format!("{name}={value}"));
         }
     }
-    // what the user's ssh_config asks for when he logs in by hand
-    if !sets(&remote.optional_args, "RemoteCommand") {
-        option("RemoteCommand=none".into());
+    for (name, value, since) in AGAINST_SSH_CONFIG {
+        if since <= version && !sets(&remote.optional_args, name) {
+            option(format!("{name}={value}"));
+        }
     }
-    // the first connection holds the ports that a second one would ask for again
-    if for_what == Use::Transfer && !sets(&remote.optional_args, "ClearAllForwardings") {
-        option("ClearAllForwardings=yes".into());
+    // The first connection holds the ports that a second one would ask for again, if nobody has
+    // them yet: somebody may be logged in already.
+    let (name, value) = match for_what {
+        Use::Control => ("ExitOnForwardFailure", "no"),
+        Use::Transfer => ("ClearAllForwardings", "yes"),
+    };
+    if !sets(&remote.optional_args, name) {
+        option(format!("{name}={value}"));
     }
     if !remote.compression {
         option("Compression=no".into());
@@ -80,6 +119,8 @@ pub(super) fn openssh(
         words.extend(["-p".into(), port.to_string().into()]);
     }
     words.extend(remote.optional_args.iter().map(OsString::from));
+    // the last of -t and -T counts
+    words.push("-T".into());
     words
 }
 
@@ -129,19 +170,30 @@ fn sets(args: &[String], name: &str) -> bool {
     })
 }
 
+/// Options with which ssh starts no command over there, or does not speak with it.
+const WITHOUT_COMMAND: &[u8] = b"GNOQVWfns";
+
 /// What keeps words from standing before the destination: with these ssh would go to another
-/// host, or take the destination for the value of an option. `None` if nothing does.
+/// host, take the destination for the value of an option, or run no command. `None` if nothing
+/// does.
 pub(super) fn objection(args: &[String]) -> Option<String> {
-    match OptionWords::new(args).find_map(Result::err)? {
-        NoOption::Word(word) => Some(format!(
-            "SSH_OPTIONAL_ARGS: '{}' is not an option; ssh would take it, or what comes next, for the \
-             host",
-            word.to_string_lossy()
-        )),
-        NoOption::LacksValue(letter) => {
-            Some(format!("SSH_OPTIONAL_ARGS: the option -{} lacks its value", char::from(letter)))
-        }
-    }
+    OptionWords::new(args).find_map(|option| {
+        let why = match option {
+            Ok((letter, _)) if WITHOUT_COMMAND.contains(&letter) => format!(
+                "with the option -{} ssh starts no command on the host, or does not speak with it",
+                char::from(letter)
+            ),
+            Ok(_) => return None,
+            Err(NoOption::Word(word)) => format!(
+                "'{}' is not an option; ssh would take it, or what comes next, for the host",
+                word.to_string_lossy()
+            ),
+            Err(NoOption::LacksValue(letter)) => {
+                format!("the option -{} lacks its value", char::from(letter))
+            }
+        };
+        Some(format!("SSH_OPTIONAL_ARGS: {why}"))
+    })
 }
 
 /// The options of ssh that have a value.
@@ -215,11 +267,12 @@ mod tests {
     use super::*;
     use crate::ssh::ssh_tests::{plain, somewhere};
 
-    const ALWAYS: &str = "ssh -T -o BatchMode=yes -o ConnectTimeout=30 \
-                          -o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o RemoteCommand=none";
+    const ALWAYS: &str = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 \
+                          -o ServerAliveCountMax=4 -o RemoteCommand=none \
+                          -o PermitLocalCommand=no -o LogLevel=INFO -o ExitOnForwardFailure=no";
 
     fn line(remote: &Remote, to: &SshLocation) -> String {
-        let words = openssh(remote, to, Use::Control, None);
+        let words = openssh(Version::OLDEST, remote, to, Use::Control, None);
         let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
         words.join(" ")
     }
@@ -228,23 +281,49 @@ mod tests {
     fn each_setting_becomes_the_options_of_the_manual() {
         let to = somewhere();
         for (remote, expected) in [
-            (plain(), format!("{ALWAYS} -C")),
-            (Remote { compression: false, ..plain() }, format!("{ALWAYS} -o Compression=no")),
-            (Remote { key: Some("/k e y".into()), ..plain() }, format!("{ALWAYS} -C -i /k e y")),
-            (Remote { krb5: true, ..plain() }, format!("{ALWAYS} -C -K")),
+            (plain(), format!("{ALWAYS} -C -T")),
+            (Remote { compression: false, ..plain() }, format!("{ALWAYS} -o Compression=no -T")),
+            (Remote { key: Some("/k e y".into()), ..plain() }, format!("{ALWAYS} -C -i /k e y -T")),
+            (Remote { krb5: true, ..plain() }, format!("{ALWAYS} -C -K -T")),
             (
                 Remote { ignore_known_hosts: true, ..plain() },
-                format!("{ALWAYS} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -C"),
+                format!(
+                    "{ALWAYS} -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -C -T"
+                ),
             ),
             (
                 Remote { optional_args: vec!["-4".into(), "-J".into(), "jump".into()], ..plain() },
-                format!("{ALWAYS} -C -4 -J jump"),
+                format!("{ALWAYS} -C -4 -J jump -T"),
             ),
         ] {
             assert_eq!(line(&remote, &to), expected);
         }
         let with_port = SshLocation { port: Some(2222), ..to };
-        assert_eq!(line(&plain(), &with_port), format!("{ALWAYS} -C -p 2222"));
+        assert_eq!(line(&plain(), &with_port), format!("{ALWAYS} -C -p 2222 -T"));
+    }
+
+    #[test]
+    fn an_option_is_set_against_ssh_config_where_ssh_knows_it() {
+        for (said, expected) in [
+            ("OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.22 25 Aug 2026", Some(Version(9, 2))),
+            ("OpenSSH_for_Windows_8.1p1, LibreSSL 3.0.2", Some(Version(8, 1))),
+            ("OpenSSH_10.0", Some(Version(10, 0))),
+            ("Dropbear v2022.83", None),
+            ("OpenSSH_x.y", None),
+            ("", None),
+        ] {
+            assert_eq!(Version::parse(said), expected, "{said}");
+        }
+        for (version, known) in
+            [(Version(7, 4), false), (Version(8, 6), false), (Version(8, 7), true)]
+        {
+            let words = openssh(version, &plain(), &somewhere(), Use::Control, None);
+            let has = |word: &str| words.contains(&OsString::from(word));
+            for word in ["ForkAfterAuthentication=no", "StdinNull=no", "SessionType=default"] {
+                assert_eq!(has(word), known, "{word} of {version:?}");
+            }
+            assert_eq!(has("RemoteCommand=none"), version >= Version(7, 6));
+        }
     }
 
     #[test]
@@ -296,6 +375,10 @@ mod tests {
             (&[""], Some("''")),
             (&["-o"], Some("-o lacks")),
             (&["-vi"], Some("-i lacks")),
+            (&["-4N"], Some("-N")),
+            (&["-f", "-v"], Some("-f")),
+            (&["-vn"], Some("-n")),
+            (&["-l", "-N", "-F", "-f"], None),
             (&["-i", "-o", "-J", "jump", "-vp22", "-o", "a b"], None),
             (&["-\u{e9}o"], Some("-o lacks")),
             (&["-\u{e9}"], None), // ssh itself refuses that
@@ -318,7 +401,7 @@ mod tests {
             ("/${HOME}", None),
         ] {
             let remote = Remote { key: Some(key.into()), ..plain() };
-            let said = openssh(&remote, &somewhere(), Use::Control, None);
+            let said = openssh(Version::OLDEST, &remote, &somewhere(), Use::Control, None);
             match words {
                 Some(words) => {
                     assert!(said.windows(2).any(|pair| pair == words), "{key}: {said:?}");
@@ -333,7 +416,7 @@ mod tests {
     fn a_shared_connection_has_one_master() {
         let socket = Path::new("/tmp/x%/s");
         for (for_what, master) in [(Use::Control, "yes"), (Use::Transfer, "no")] {
-            let words = openssh(&plain(), &somewhere(), for_what, Some(socket));
+            let words = openssh(Version::OLDEST, &plain(), &somewhere(), for_what, Some(socket));
             assert!(words.contains(&OsString::from(format!("ControlMaster={master}"))));
             assert!(words.contains(&OsString::from("ControlPath=/tmp/x%%/s")));
         }

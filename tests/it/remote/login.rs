@@ -130,22 +130,76 @@ fn a_password_file_is_used_and_its_password_never_shown() {
     assert!(missing.stderr.contains("cannot read the password file"), "{missing}");
 }
 
-#[test]
-fn an_alias_of_ssh_config_says_all_that_is_needed() {
-    let task = OverSsh::new();
-    fill(&task);
+/// A run to an alias that an ssh_config of our own explains, with further lines in it.
+fn by_alias(task: &OverSsh, key: &Path, lines: &str) -> Run {
     let config = task.sandbox.path("etc/ssh config");
     let text = format!(
         "Host my-alias\nHostName 127.0.0.1\nPort {}\nUser {}\nIdentityFile {}\n\
-         IdentitiesOnly yes\nUserKnownHostsFile {}\n",
+         IdentitiesOnly yes\nUserKnownHostsFile {}\n{lines}\n",
         task.server.port,
         user(),
-        task.server.key().display(),
+        key.display(),
         task.server.path("known_hosts").display()
     );
     fs::write(&config, text).unwrap();
     let uri = format!("ssh://my-alias/{}", task.sandbox.b.root.display());
-    assert_works(&task, bare(&task, &uri, &format!("-F '{}'", config.display())));
+    bare(task, &uri, &format!("-F '{}'", config.display()))
+}
+
+#[test]
+fn an_alias_of_ssh_config_says_all_that_is_needed() {
+    let task = OverSsh::new();
+    fill(&task);
+    assert_works(&task, by_alias(&task, &task.server.key(), ""));
+}
+
+#[test]
+fn what_ssh_config_asks_for_by_hand_keeps_no_run_from_its_work() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let [taken_port, free_port] = [&taken, &free].map(|it| it.local_addr().unwrap().port());
+    drop(free);
+    let forward =
+        |port| format!("ExitOnForwardFailure yes\nLocalForward 127.0.0.1:{port} 127.0.0.1:9");
+    for lines in [
+        "RemoteCommand echo by hand\nRequestTTY force",
+        "IgnoreUnknown ForkAfterAuthentication\nForkAfterAuthentication yes",
+        "IgnoreUnknown StdinNull\nStdinNull yes",
+        "IgnoreUnknown SessionType\nSessionType none",
+        "IgnoreUnknown SessionType\nSessionType subsystem",
+        "PermitLocalCommand yes\nLocalCommand echo noise",
+        &forward(taken_port),
+        &forward(free_port),
+        "ControlMaster auto\nControlPath ${HOME}/%C\nControlPersist 1",
+    ] {
+        for shared in ["yes", "no"] {
+            eprintln!("--- SSH_CONTROLMASTER={shared}\n{lines}");
+            let task = OverSsh::new();
+            fill(&task);
+            let run = by_alias(&task, &task.server.key(), lines);
+            assert_works(&task, run.env("SSH_CONTROLMASTER", shared));
+        }
+    }
+}
+
+#[test]
+fn an_ssh_config_that_is_quiet_takes_no_cause_out_of_an_error() {
+    let task = OverSsh::new();
+    let refused = by_alias(&task, &task.server.strange_key(), "LogLevel QUIET").run();
+    assert_eq!(refused.status, Some(1), "{refused}");
+    assert!(refused.stderr.contains("Permission denied"), "{refused}");
+}
+
+#[test]
+fn an_option_with_which_ssh_runs_no_command_is_named() {
+    let task = OverSsh::new();
+    for option in ["-N", "-f", "-vn"] {
+        let options = format!("{} {option}", task.server.options().join(" "));
+        let refused = task.run().env("SSH_OPTIONAL_ARGS", options).run();
+        assert_eq!(refused.status, Some(1), "{refused}");
+        let named = format!("-{}", option.chars().last().unwrap());
+        assert!(refused.stderr.contains(&format!("the option {named} ")), "{refused}");
+    }
 }
 
 #[test]

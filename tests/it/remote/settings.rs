@@ -56,8 +56,9 @@ fn each_setting_reaches_every_call_of_ssh() {
         task.fine(task.run().env("PATH", path).env(key, value));
         task.assert_in_step();
         let said = fs::read_to_string(said).unwrap();
-        assert_eq!(said.lines().count(), 3, "control shell and both directions: {said}");
-        for call in said.lines() {
+        let calls: Vec<&str> = said.lines().filter(|call| *call != " -V ").collect();
+        assert_eq!(calls.len(), 3, "control shell and both directions: {said}");
+        for call in calls {
             for words in
                 [words, " -F none ", " -i ", &format!(" -p {port} "), " ConnectTimeout=30 "]
             {
