@@ -29,7 +29,7 @@ pub mod replica {
     pub use crate::replica::{
         Access, AttributeChange, Cleaned, DigestKind, Done, Keep, Keeping, LocalReplica,
         LockRequest, Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan,
-        ScanRequest, ShellOptions, TakenLock, Unread, Wanted, Way,
+        ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted, Way,
     };
 }
 

@@ -62,7 +62,7 @@ pub struct ReplicaError {
 }
 
 /// What a run can do about a failure of a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Trouble {
     /// Nothing.
     #[default]

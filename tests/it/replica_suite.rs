@@ -7,7 +7,7 @@ use osync::testing::config::RuleText;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
     Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError,
-    Replica, Retention, Scan, ScanRequest, Wanted,
+    Replica, Retention, Scan, ScanRequest, Trouble, Wanted,
 };
 use osync::testing::state::{Identity, RunMark};
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
@@ -604,6 +604,7 @@ pub fn a_replica_is_found_or_made_or_refused(sort: Sort) {
         let prepared = reached.replica.prepare(access);
         assert_eq!(prepared.as_ref().is_ok_and(|p| p.created), expected, "{prepared:?}");
         if let Err(error) = prepared {
+            assert_eq!(error.trouble, Trouble::Missing);
             let text = error.to_string();
             assert!(text.contains("no such directory") && text.contains("not/there"), "{text}");
         }
@@ -676,7 +677,11 @@ pub fn a_lock_that_is_there_counts_or_is_taken_over(sort: Sort) {
                     ground.replica().unlock().unwrap();
                     assert!(!lock.exists());
                 }
-                Err(_) => assert_eq!(fs::read_to_string(&lock).unwrap(), content),
+                Err(error) => {
+                    assert_eq!(fs::read_to_string(&lock).unwrap(), content);
+                    let may_be_given_back = content.starts_with(&alive.to_string());
+                    assert_eq!(error.trouble == Trouble::Locked, may_be_given_back, "{error}");
+                }
             }
         }
     }

@@ -104,13 +104,12 @@ impl PeerReplica {
     }
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
-        let what = what.into();
-        // over there it is told in words alone
-        let trouble = match what.starts_with("there is no such directory; make it") {
-            true => Trouble::Missing,
-            false => Trouble::Other,
-        };
-        ReplicaError { side: self.way.side, location: self.way.location.clone(), what, trouble }
+        ReplicaError {
+            side: self.way.side,
+            location: self.way.location.clone(),
+            what: what.into(),
+            trouble: Trouble::Other,
+        }
     }
 
     /// The other side says what ours never would.
@@ -149,7 +148,9 @@ impl PeerReplica {
                         self.owners.learn_name(whose, number, &name);
                     }
                 }
-                Response::Failed(what) => return Err(self.error(what)),
+                Response::Failed(what, trouble) => {
+                    return Err(ReplicaError { trouble, ..self.error(what) });
+                }
                 response => return Ok(response),
             }
         }

@@ -12,7 +12,7 @@ use crate::replica::attributes::Whose;
 use crate::replica::lock_policy::{Content, Found, LockedBy};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, Retention, TakenLock, Unread, Wanted, Watched,
+    LockRequest, Op, PathError, Prepared, Retention, TakenLock, Trouble, Unread, Wanted, Watched,
 };
 use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
@@ -25,7 +25,7 @@ pub const BETWEEN_SIGNS: Duration = Duration::from_secs(5);
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What the client sends before its first frame. The server passes over all that comes before,
 /// for that is the rest of the script with which the shell was to be taught.
@@ -102,8 +102,9 @@ pub enum Request {
 /// What the server says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
-    /// The request failed as a whole: the words of a `ReplicaError`.
-    Failed(String),
+    /// The request failed as a whole: what a `ReplicaError` says, and what the client's run can do
+    /// about it.
+    Failed(String, Trouble),
     /// So many entries were seen so far. No answer yet.
     Progress(u64),
     /// Work goes on. No answer yet.

@@ -13,7 +13,7 @@ use crate::replica::attributes::{self, Whose};
 use crate::replica::local::work_dir::Durable;
 use crate::replica::local::{Asked, Judge};
 use crate::replica::{
-    Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Watched, Whom,
+    Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Trouble, Watched, Whom,
 };
 use crate::tree::{Entry, RelPath, Side, Tree};
 use serde::Serialize;
@@ -32,6 +32,8 @@ const MOST_WAITING: usize = 16;
 const MOST_BEFORE: usize = 1 << 20;
 /// How often a scan tells how far it is.
 const BETWEEN_WORDS: Duration = Duration::from_millis(200);
+/// What a client is told that asks for work before it has said on which replica.
+const NOT_PREPARED: &str = "it has not been prepared";
 
 /// What a client may do beside its work on a replica.
 pub struct Limits<'a> {
@@ -60,15 +62,27 @@ impl From<io::Error> for Gone {
 
 /// Why a request has no answer of its own.
 enum Failure {
-    /// It failed, and the client is told.
-    Told(String),
+    /// It failed, and the client is told: the words, and what it can do about it.
+    Told(String, Trouble),
     /// There is no client any more.
     Gone,
 }
 
 impl From<ReplicaError> for Failure {
     fn from(error: ReplicaError) -> Self {
-        Failure::Told(error.what)
+        Failure::Told(error.what, error.trouble)
+    }
+}
+
+impl From<String> for Failure {
+    fn from(what: String) -> Self {
+        Failure::Told(what, Trouble::Other)
+    }
+}
+
+impl From<&str> for Failure {
+    fn from(what: &str) -> Self {
+        what.to_owned().into()
     }
 }
 
@@ -321,7 +335,9 @@ impl<W: Write + Send> Server<'_, W> {
                 replica.set_stop(&stop);
             }
             let done = match self.answer(number, request, &stop) {
-                Err(Failure::Told(what)) => self.say(number, &Response::Failed(what)),
+                Err(Failure::Told(what, trouble)) => {
+                    self.say(number, &Response::Failed(what, trouble))
+                }
                 Err(Failure::Gone) => Err(Gone),
                 Ok(()) => Ok(()),
             };
@@ -342,7 +358,8 @@ impl<W: Write + Send> Server<'_, W> {
             Ok(frame) => frame,
             Err(bad) => {
                 let what = format!("an answer cannot be sent: {bad}");
-                protocol::encode(number, &Response::Failed(what)).map_err(|_: BadFrame| Gone)?
+                let failed = Response::Failed(what, Trouble::Other);
+                protocol::encode(number, &failed).map_err(|_: BadFrame| Gone)?
             }
         };
         Ok(self.out().write_all(&frame)?)
@@ -365,7 +382,7 @@ impl<W: Write + Send> Server<'_, W> {
     }
 
     fn replica(&mut self) -> Result<&mut LocalReplica, Failure> {
-        self.replica.as_mut().ok_or_else(|| Failure::Told("it has not been prepared".to_owned()))
+        Ok(self.replica.as_mut().ok_or(NOT_PREPARED)?)
     }
 
     fn answer(&mut self, number: u32, request: Request, stop: &Stop) -> Result<(), Failure> {
@@ -440,8 +457,8 @@ impl<W: Write + Send> Server<'_, W> {
                     let _ = self.say(number, &Response::Watched(word));
                     let _ = self.flush();
                 };
-                (self.limits.watch)(&root, &rules, &mut tell, stop).map_err(Failure::Told)?;
-                return Err(Failure::Told("it is not watched any more".to_owned()));
+                (self.limits.watch)(&root, &rules, &mut tell, stop)?;
+                return Err("it is not watched any more".into());
             }
             Request::Arrivals(keep) => {
                 let lines = self.replica()?.arrivals(keep)?;
@@ -459,11 +476,11 @@ impl<W: Write + Send> Server<'_, W> {
     fn prepare(&mut self, prepare: &Prepare, stop: &Stop) -> Result<Response, Failure> {
         self.replica = None;
         let place = place_of(prepare);
-        let place = (self.limits.place)(&place).map_err(Failure::Told)?;
+        let place = (self.limits.place)(&place)?;
         if prepare.run.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.')
             || !prepare.run.starts_with(|first: char| first.is_ascii_digit())
         {
-            return Err(Failure::Told("the name of the run is not valid".to_owned()));
+            return Err("the name of the run is not valid".into());
         }
         let mut replica = LocalReplica::new(Side::Target, &place)
             .with_stop(stop.clone())
@@ -471,7 +488,7 @@ impl<W: Write + Send> Server<'_, W> {
         let prepared = replica.prepare(prepare.access)?;
         // what was opened may be another directory than the one that was looked at
         let opened = replica.opened()?;
-        (self.limits.place)(&opened).map_err(Failure::Told)?;
+        (self.limits.place)(&opened)?;
         let root = replica.root().as_os_str().as_bytes().to_vec();
         let has_left_overs = replica.has_left_overs();
         self.replica = Some(replica);
@@ -486,13 +503,10 @@ impl<W: Write + Send> Server<'_, W> {
         if let Some(why) =
             self.limits.no_following.filter(|_| wanted.copy_symlinks || wanted.keep_dirlinks)
         {
-            return Err(Failure::Told(why.to_owned()));
+            return Err(why.into());
         }
         let filter = Filter::new(&std::mem::take(&mut self.rules));
-        let mut replica = self
-            .replica
-            .take()
-            .ok_or_else(|| Failure::Told("it has not been prepared".to_owned()))?;
+        let mut replica = self.replica.take().ok_or(NOT_PREPARED)?;
         let told_at = Mutex::new(Instant::now());
         let scan = replica.scan(&ScanRequest {
             filter: &filter,
@@ -581,7 +595,7 @@ impl<W: Write + Send> Server<'_, W> {
                 }
                 Some(Ok(None)) => self.say(number, &Response::Nothing(None))?,
                 Some(Err(why)) => self.say(number, &Response::Nothing(Some(why)))?,
-                None => return Err(Failure::Told("nothing was found out".to_owned())),
+                None => return Err("nothing was found out".into()),
             }
         }
         Ok(())
@@ -593,7 +607,7 @@ impl<W: Write + Send> Server<'_, W> {
 
     fn hook(&mut self, hook: &Hook) -> Result<Response, Failure> {
         if let Some(why) = self.limits.no_hooks {
-            return Err(Failure::Told(why.to_owned()));
+            return Err(why.into());
         }
         let limit = hook.limit.map(Duration::from_millis);
         Ok(Response::Hook(self.replica()?.run_hook(&hook.command, &hook.env, limit)?))
