@@ -16,6 +16,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Whom an entry of a list is for. The order is that of the system.
@@ -500,15 +501,16 @@ pub(super) struct Owners {
 
 impl Owners {
     /// The owners of these entries whose names were not asked for yet.
-    pub fn unknown<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> BTreeSet<(Whose, u32)> {
+    pub fn unknown(&self, entries: impl Iterator<Item: Borrow<Entry>>) -> BTreeSet<(Whose, u32)> {
         let mut found = BTreeSet::new();
         let mut last = (0, 0);
         for entry in entries {
-            if (entry.uid, entry.gid) == last {
+            let Entry { uid, gid, .. } = *entry.borrow();
+            if (uid, gid) == last {
                 continue;
             }
-            last = (entry.uid, entry.gid);
-            for key in [(Whose::User, entry.uid), (Whose::Group, entry.gid)] {
+            last = (uid, gid);
+            for key in [(Whose::User, uid), (Whose::Group, gid)] {
                 if key.1 != 0 && !self.here.contains_key(&key) {
                     found.insert(key);
                 }

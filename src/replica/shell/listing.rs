@@ -64,13 +64,23 @@ pub(super) enum NoTree {
 
 type Children = HashMap<Vec<u8>, Vec<Child>>;
 
+/// After so many records their memory is given back.
+const RECORDS_GIVEN_BACK: usize = 1 << 16;
+
 impl Listing {
     /// Takes in the records of a listing. Where several walks made it, a later one may tell of
     /// an entry again, and then counts more than the first.
-    pub fn take_all(&mut self, records: impl Iterator<Item = Record>) {
+    ///
+    /// # Errors
+    /// The first one among the records; what was taken in by then is not sound.
+    pub fn take_all<E>(
+        &mut self,
+        records: impl Iterator<Item = Result<Record, E>>,
+    ) -> Result<(), E> {
         let mut later: HashMap<Vec<u8>, Record> = HashMap::new();
         let first = self.records.len();
         for record in records {
+            let record = record?;
             // told without facts: only that it is there and closed
             if record.closed && record.entry.kind == Kind::File && record.entry.ino == 0 {
                 self.closed.entry(record.path).or_insert_with(closed_words);
@@ -92,14 +102,19 @@ impl Listing {
             }
         }
         self.records.extend(later.into_values());
+        Ok(())
     }
 
     /// Builds the tree. What cannot be read becomes unknown and a problem.
     pub fn into_tree(self, rules: &Rules<'_>) -> Result<(Tree, Vec<Problem>), NoTree> {
-        let Listing { records, mut closed } = self;
+        let Listing { mut records, mut closed } = self;
         let mut children = Children::new();
         let mut root = None;
-        for Record { path, closed: is_closed, entry, .. } in records {
+        // from the end, so that records give their memory back to what is made of them
+        while let Some(Record { path, closed: is_closed, entry, .. }) = records.pop() {
+            if records.len().is_multiple_of(RECORDS_GIVEN_BACK) {
+                records.shrink_to_fit();
+            }
             if is_closed {
                 closed.entry(path.clone()).or_insert_with(closed_words);
             }
@@ -296,11 +311,12 @@ impl ShellReplica {
         let mut why = String::new();
         for _ in 0..MOST_TRIES {
             self.wanted = asked_for;
-            let (mut listing, unread) = match self.listing_with(request, &old)? {
+            // a second try does without it
+            let last = std::mem::take(&mut old);
+            let (mut listing, unread) = match self.listing_with(request, last)? {
                 Listed::Whole(listing, unread) => (listing, unread),
                 Listed::Not(cause) => {
                     why = cause;
-                    old.clear();
                     continue;
                 }
             };
@@ -328,7 +344,7 @@ impl ShellReplica {
     fn listing_with(
         &mut self,
         request: &ScanRequest<'_>,
-        old: &[u8],
+        old: Vec<u8>,
     ) -> Result<Listed, ReplicaError> {
         self.prunes = prunes(request.filter);
         let mut answer = match self.fetch_listing(self.wanted, old, request.seen)? {
@@ -336,7 +352,7 @@ impl ShellReplica {
             Err(cause) => return Ok(Listed::Not(cause)),
         };
         let told = std::mem::take(&mut answer.attributes);
-        let mut listing = match self.read_listing(&answer)? {
+        let mut listing = match self.read_listing(answer)? {
             Ok(listing) => listing,
             Err(cause) => return Ok(Listed::Not(cause)),
         };
@@ -365,19 +381,20 @@ impl ShellReplica {
         }
         let old = self.last_listing();
         // without it, the next run is told all, and nothing is lost
-        let _ = self.fetch_listing(Wanted::default(), &old, &|_| ());
+        let _ = self.fetch_listing(Wanted::default(), old, &|_| ());
     }
 
     /// The answer to one request for a listing, of which the lines are the whole one, and kept;
-    /// or why it does not count.
+    /// or why it does not count. The last listing is taken, because there may be no room for many
+    /// of them.
     fn fetch_listing(
         &mut self,
         wanted: Wanted,
-        old: &[u8],
+        old: Vec<u8>,
         tell: &(dyn Fn(u64) + Sync),
     ) -> Result<std::result::Result<Answer, String>, ReplicaError> {
         let write = if self.read_only { "look" } else { "write" };
-        let data = self.scan_data(old)?;
+        let data = self.scan_data(&old)?;
         let pieces = [Piece::Look, Piece::List, Piece::Attributes];
         let words = format!("scan {} {write} {}", self.links.word(), wanted.words());
         let pieces = &pieces[..if wanted.any() { 3 } else { 2 }];
@@ -406,7 +423,7 @@ impl ShellReplica {
         };
         drop(said);
         if answer.form == Form::Changes {
-            match apply_changes(old, &answer.lines, &answer.sum) {
+            match apply_changes(&old, &answer.lines, &answer.sum) {
                 Some(whole) => answer.lines = whole,
                 None => return Ok(Err("its changes do not fit the last listing".to_owned())),
             }
@@ -454,9 +471,8 @@ impl ShellReplica {
     {
         let link = self.link()?;
         let style = link.style;
-        let records: Vec<Entry> =
-            lines(old).filter_map(|line| parse_line(line, style).ok()).map(|r| r.entry).collect();
-        Ok(link.owners.unknown(records.iter()))
+        let records = lines(old).filter_map(|line| parse_line(line, style).ok());
+        Ok(link.owners.unknown(records.map(|record| record.entry)))
     }
 
     fn last_listing(&self) -> Vec<u8> {
@@ -479,7 +495,7 @@ impl ShellReplica {
     /// not count.
     fn read_listing(
         &mut self,
-        answer: &Answer,
+        answer: Answer,
     ) -> Result<std::result::Result<Listing, String>, ReplicaError> {
         let link = self.link()?;
         let style = link.style;
@@ -490,13 +506,13 @@ impl ShellReplica {
             Ok(listing) => listing,
             Err(cause) => return Ok(Err(cause)),
         };
+        drop(answer);
         self.complete_listing(&mut listing)?;
         Ok(Ok(listing))
     }
 
     fn complete_listing(&mut self, listing: &mut Listing) -> Result<(), ReplicaError> {
         let mut entries: Vec<(RelPath, &mut Entry)> = Vec::new();
-        let mut plain: Vec<&mut Entry> = Vec::new();
         let link = self.link()?;
         let unknown = link.owners.unknown(listing.records.iter().map(|r| &r.entry));
         for Record { path, entry, .. } in &mut listing.records {
@@ -509,11 +525,8 @@ impl ShellReplica {
                 let path = RelPath::new(path.as_slice()).unwrap_or_default();
                 entries.push((path, entry));
             } else {
-                plain.push(entry);
+                link.owners.translate(entry);
             }
-        }
-        for entry in plain {
-            link.owners.translate(entry);
         }
         self.complete(&mut entries)
     }
@@ -646,14 +659,16 @@ pub(super) fn listing_from(text: &[u8], style: Style) -> Result<Listing, String>
     let mut listing = Listing::default();
     let not_understood =
         |line: &[u8]| format!("a line of its listing is not understood: {}", escape(line));
-    let parsed = |line: &&[u8]| parse_line(line, style).map_err(|_| not_understood(line));
-    let mut records = whole.records.iter().map(parsed).collect::<Result<Vec<Record>, String>>()?;
     let mut births = Births::default();
     for line in whole.births {
         births.learn(line).map_err(|_| not_understood(line))?;
     }
-    records.iter_mut().for_each(|record| births.complete(&mut record.entry));
-    listing.take_all(records.into_iter());
+    listing.records.reserve_exact(whole.records.len());
+    listing.take_all(whole.records.into_iter().map(|line| {
+        let mut record = parse_line(line, style).map_err(|_| not_understood(line))?;
+        births.complete(&mut record.entry);
+        Ok::<Record, String>(record)
+    }))?;
     for line in whole.complaints {
         if let Some((path, words)) = complaint(line) {
             listing.closed.entry(path).or_insert(words);
@@ -979,17 +994,15 @@ mod listing_tests {
     fn a_later_walk_counts_more_and_what_only_a_first_one_saw_of_a_link_is_not_known() {
         let of = |path: &str, kind, place| Record { place, ..record(path, kind, false) };
         let mut listing = Listing::default();
-        listing.take_all(
-            [
-                of("", Kind::Dir, Place::Only),
-                of("a", Kind::Symlink, Place::First),
-                of("b", Kind::Symlink, Place::First),
-                of("c", Kind::File, Place::Only),
-                of("a", Kind::Symlink, Place::Later),
-                of("c", Kind::Symlink, Place::Later),
-            ]
-            .into_iter(),
-        );
+        let records = [
+            of("", Kind::Dir, Place::Only),
+            of("a", Kind::Symlink, Place::First),
+            of("b", Kind::Symlink, Place::First),
+            of("c", Kind::File, Place::Only),
+            of("a", Kind::Symlink, Place::Later),
+            of("c", Kind::Symlink, Place::Later),
+        ];
+        listing.take_all(records.into_iter().map(Ok::<Record, ()>)).unwrap();
         let filter = Filter::new(&[]);
         let kinds: Vec<(String, Kind)> = listing
             .records
