@@ -391,17 +391,17 @@ impl Replica for ShellReplica {
         }
         let run = self.run.clone();
         let context = ops::Context { makes_room: &makes_room, suffix: &suffix, run: &run };
-        let data = ops::encode(ops, &mut self.link()?.owners, &context);
+        let order = ops::order(ops);
+        let data = ops::encode(ops, &order, &mut self.link()?.owners, &context);
         let words = format!("apply {}", self.links.word());
         let (status, answer) = self.ask(&pieces, &words, &data, OnStop::Finish)?;
         let text = String::from_utf8_lossy(&answer);
-        let results: Option<Vec<_>> = text
-            .lines()
-            .zip(ops.iter().zip(&makes_room))
-            .map(|(line, (op, makes_room))| ops::answer(line, op, makes_room.as_ref()))
-            .collect();
-        match results {
-            Some(results) if status == 0 && results.len() == ops.len() => {
+        let mut results = vec![None; ops.len()];
+        for (line, n) in text.lines().zip(order) {
+            results[n] = ops::answer(line, &ops[n], makes_room[n].as_ref());
+        }
+        match results.into_iter().collect::<Option<Vec<_>>>() {
+            Some(results) if status == 0 && text.lines().count() == ops.len() => {
                 self.note_results(&results);
                 Ok(results)
             }

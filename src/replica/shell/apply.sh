@@ -616,7 +616,11 @@ act_rename() {
     fi
     if open_dir; then parent_mode=$mode; else parent_mode=; fi
     hold 7
-    if [ "$parent" != "$here" ] && keeps_its_name; then rename_many; else rename_one; fi
+    if [ "$parent" != "$here" ] && keeps_its_name; then
+      rename_many
+    elif ! rename_pairs; then
+      rename_one
+    fi
     [ -z "$parent_mode" ] || { enter "$parent" && chmod "$parent_mode" .; }
     [ "$parent" = "$here" ] || enter "$here"
   done
@@ -680,6 +684,59 @@ rename_many() {
       check_came
     fi
   done
+}
+
+# rename_pairs: what follows and goes to the directory we are in, $parent, under whatever names, in
+# one process; up to the first that does not work. 1: that is the first of all, or there is
+# nothing to be gained.
+rename_pairs() {
+  [ -n "$is_held" ] && has_perl || return 1
+  set --
+  i=$((done_to - 1))
+  while [ "$i" -lt "$count" ]; do
+    i=$((i + 1))
+    eval "answer=\$r_$i name=\$n_$i to=\$t_$i expect=\$e_$i"
+    case $expect in 'd '*) break ;; esac
+    [ "$to" = "${parent:+$parent/}${to##*/}" ] || break
+    [ -n "$answer" ] || set -- "$@" "./$name" "$held_at/${to##*/}"
+  done
+  went=0
+  if [ $# -gt 2 ] && enter "$here"; then
+    went=$(perl -e "$renaming" -- "$@" 7<&7 2>/dev/null)
+  fi
+  i=$done_to
+  eval "name=\$n_$i to=\$t_$i expect=\$e_$i"
+  case $went in
+    [1-9]*) ;;
+    *)
+      enter "$parent" && return 1
+      eval "r_$i='f rename it:its new directory was exchanged meanwhile'"
+      return
+      ;;
+  esac
+  while [ "$went" -gt 0 ]; do
+    eval "answer=\$r_$i"
+    [ -n "$answer" ] || went=$((went - 1)) done_to=$i
+    i=$((i + 1))
+  done
+}
+
+# No tool of POSIX gives many files new names in one process. This takes pairs of names, stops at
+# the first that does not work, and tells how many did.
+# shellcheck disable=SC2016 # variables of Perl's
+renaming='my $done = 0;
+while (my ($from, $to) = splice @ARGV, 0, 2) {
+  last if lstat $to or !rename $from, $to;
+  $done++;
+}
+print $done;'
+perl=
+has_perl() {
+  if [ -z "$perl" ]; then
+    perl=no
+    if [ "$(perl -e "$renaming" -- 2>/dev/null)" = 0 ]; then perl=yes; fi
+  fi
+  [ "$perl" = yes ]
 }
 
 # check_came: where a directory is not held by its number, whether the entry at $i is in it.

@@ -14,6 +14,7 @@ use crate::replica::{
 };
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use chrono::{DateTime, Utc};
+use std::collections::HashMap;
 
 /// What stands in the way of something that is to be kept, and how it makes room: the name
 /// that it gets, with when it came and what it is. None: nothing is there, or a file that a
@@ -30,12 +31,48 @@ pub(super) struct Context<'a> {
     pub run: &'a str,
 }
 
-/// Operations as lines of data; one answer line comes back for each.
-pub(super) fn encode(ops: &[Op], owners: &mut Owners, context: &Context<'_>) -> Vec<u8> {
+/// The order in which operations are sent, as indices. It is theirs, but that of changes of owner
+/// and mode in one directory those of one kind stand together: of files whose modes take turns each
+/// would be a group of its own. INVARIANT: what is asked for one path stays in its order.
+pub(super) fn order(ops: &[Op]) -> Vec<usize> {
+    let kind = |op: &Op| match op {
+        Op::SetMetadata { path, mode, uid, gid, .. } => Some((path.parent(), (*mode, *uid, *gid))),
+        _ => None,
+    };
+    let mut order = Vec::with_capacity(ops.len());
+    let same_directory = |a: &Op, b: &Op| match (kind(a), kind(b)) {
+        (Some((a, _)), Some((b, _))) => a == b,
+        _ => false,
+    };
+    for siblings in ops.chunk_by(same_directory) {
+        let mut asked_before: HashMap<&RelPath, usize> = HashMap::new();
+        let mut indices: Vec<_> = siblings
+            .iter()
+            .zip(order.len()..)
+            .map(|(op, index)| {
+                let turn = asked_before.entry(op.path()).or_default();
+                *turn += 1;
+                (*turn, kind(op), index)
+            })
+            .collect();
+        indices.sort();
+        order.extend(indices.into_iter().map(|(_, _, index)| index));
+    }
+    order
+}
+
+/// Operations as lines of data, in this order; one answer line comes back for each.
+pub(super) fn encode(
+    ops: &[Op],
+    order: &[usize],
+    owners: &mut Owners,
+    context: &Context<'_>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let mut here: Option<RelPath> = None;
     let mut group = Vec::new();
-    for (n, op) in ops.iter().enumerate() {
+    for n in order.iter().copied() {
+        let op = &ops[n];
         let (parent, name) = split(op.path());
         if here.as_ref() != Some(&parent) {
             out.push(b'>');
@@ -306,7 +343,7 @@ mod tests {
 
     fn text(ops: &[Op]) -> String {
         let context = Context { makes_room: &[], suffix: ".2026.01.02-03.04.05", run: "1.2" };
-        let out = encode(ops, &mut Owners::default(), &context);
+        let out = encode(ops, &order(ops), &mut Owners::default(), &context);
         String::from_utf8(out).unwrap()
     }
 
@@ -336,6 +373,31 @@ mod tests {
             gid: Some(0),
         };
         assert_eq!(text(&[op]), ">=\n*meta 0640 - 0\n:f 7 \n@=\n=f\n.\n");
+    }
+
+    #[test]
+    fn metadata_of_one_kind_goes_together_and_that_of_one_path_in_its_order() {
+        let set = |p, mode, uid| {
+            let (path, expect) = (path(p), file());
+            Op::SetMetadata { path, expect, mode, uid, gid: None }
+        };
+        let remove = |p| Op::Remove { path: path(p), expect: file() };
+        let ops = [
+            set("d/a", None, Some(5)),
+            set("d/a", Some(0o600), None),
+            set("d/b", Some(0o640), None),
+            set("d/c", None, Some(5)),
+            set("d/c", Some(0o600), None),
+            remove("d/x"),
+            set("d/d", Some(0o640), None),
+            set("e", None, Some(5)),
+        ];
+        assert_eq!(order(&ops), [0, 3, 2, 1, 4, 5, 6, 7]);
+        let alternating: Vec<Op> = ["d/a", "d/b", "d/c"]
+            .map(|p| set(p, Some(if p == "d/b" { 0o640 } else { 0o600 }), None))
+            .into();
+        let heads = text(&alternating).lines().filter(|line| line.starts_with('*')).count();
+        assert_eq!(heads, 2);
     }
 
     #[test]
