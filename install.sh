@@ -12,6 +12,7 @@ Installs osync to /usr/local/bin, with the names that older versions had, its ma
 completions, documentation, example configuration and service files.
 
   --prefix=DIR    put everything below DIR instead of /
+  --package       with --prefix: as packages have it, in DIR/usr, and without a manifest
   --user          install for this user alone: ~/.local/bin, ~/.config/osync, user units
   --init=SYSTEM   systemd, openrc, sysv or none, instead of what is found here
   --deps          install missing rsync and ssh without asking
@@ -28,6 +29,7 @@ remove=no
 deps=ask
 silent=no
 user=no
+package=no
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix=*) prefix=${1#--prefix=} ;;
@@ -44,6 +46,7 @@ while [ $# -gt 0 ]; do
     --remove) remove=yes ;;
     --silent) silent=yes ;;
     --user) user=yes ;;
+    --package) package=yes ;;
     --no-stats) ;;
     --help | -h | '-?')
         usage
@@ -88,10 +91,18 @@ if [ "$user" = yes ]; then
     bin=$HOME/.local/bin
     etc=$config_home/osync
     share=${XDG_DATA_HOME:-$HOME/.local/share}
+    user_units=$config_home/systemd/user
+elif [ "$package" = yes ]; then
+    [ -n "$prefix" ] || fail "--package needs --prefix"
+    bin=$prefix/usr/bin
+    etc=$prefix/etc/osync
+    share=$prefix/usr/share
+    user_units=$prefix/usr/lib/systemd/user
 else
     bin=$prefix/usr/local/bin
     etc=$prefix/etc/osync
     share=$prefix/usr/local/share
+    user_units=$prefix/etc/systemd/user
 fi
 # What was installed: checksum, size and path (without the prefix) of each file, and
 # "link" and the path of each link. By this a file that somebody changed is told from one
@@ -276,19 +287,19 @@ install_services() {
     found=$(find_init)
     if [ "$user" = yes ]; then
         case $found in
-        systemd) install_user_units ;;
+        systemd)
+            install_units examples/systemd/user "$user_units"
+            systemctl --user daemon-reload >/dev/null 2>&1 || true
+            say "services: systemctl --user enable --now osync-srv@sync.conf, or osync-batch.timer"
+            ;;
         *) say "only systemd has services of users: start osync --on-changes by yourself, or use cron" ;;
         esac
         return 0
     fi
     case $found in
     systemd)
-        for unit in examples/systemd/*.service examples/systemd/*.timer; do
-            install_file "$unit" "$prefix/usr/lib/systemd/system/$(basename "$unit")" 644
-        done
-        for unit in examples/systemd/user/*.service examples/systemd/user/*.timer; do
-            install_file "$unit" "$prefix/etc/systemd/user/$(basename "$unit")" 644
-        done
+        install_units examples/systemd "$prefix/usr/lib/systemd/system"
+        install_units examples/systemd/user "$user_units"
         reload_systemd
         tell_of_old_services
         say "services: systemctl enable --now osync-srv@sync.conf, or osync-batch.timer"
@@ -305,25 +316,24 @@ install_services() {
     esac
 }
 
-# The units of a user, which look for the binary where it is installed.
-install_user_units() {
-    for unit in examples/systemd/user/*.service examples/systemd/user/*.timer; do
+# The units of one directory in another one. They look for the binary where it is installed.
+install_units() {
+    for unit in "$1"/*.service "$1"/*.timer; do
         name=$(basename "$unit")
-        awk -v bin="$bin/osync" '{
+        awk -v bin="${bin#"$prefix"}/osync" '{
             while (at = index($0, "/usr/local/bin/osync")) {
                 printf "%s%s", substr($0, 1, at - 1), bin
                 $0 = substr($0, at + 20)
             }
             print
         }' "$unit" >"$pages/$name"
-        install_file "$pages/$name" "$config_home/systemd/user/$name" 644
+        install_file "$pages/$name" "$2/$name" 644
     done
-    systemctl --user daemon-reload >/dev/null 2>&1 || true
-    say "services: systemctl --user enable --now osync-srv@sync.conf, or osync-batch.timer"
 }
 
 install_docs() {
-    for page in README.md CHANGELOG.md LICENSE docs/*; do
+    for page in README.md CHANGELOG.md LICENSE docs/*.md docs/*.svg docs/*.png docs/*.json \
+        examples/sync.toml examples/monitoring/*; do
         if [ -f "$page" ]; then
             install_file "$page" "$share/doc/osync/$page" 644
         fi
@@ -476,7 +486,10 @@ remove_all() {
     done <"$manifest"
     put_back
     rm -f "$manifest"
-    rmdir "$share/osync" "$share/doc/osync/docs" "$share/doc/osync" "$etc" 2>/dev/null || true
+    for directory in examples/monitoring examples docs; do
+        rmdir "$share/doc/osync/$directory" 2>/dev/null || true
+    done
+    rmdir "$share/doc/osync" "$share/osync" "$etc" 2>/dev/null || true
     reload_systemd
     [ ! -d "$etc" ] || say "your configuration in $etc stays"
     say "osync is removed"
@@ -566,6 +579,12 @@ done
 install_pages "$binary"
 install_docs
 install_services
+if [ "$package" = yes ]; then
+    # the manager of packages knows what belongs to it
+    rm -f "$manifest.new"
+    rmdir "$(dirname "$manifest")"
+    exit 0
+fi
 remove_left_overs
 mv -f "$manifest.new" "$manifest"
 check_deps

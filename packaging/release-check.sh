@@ -2,7 +2,7 @@
 # What must hold before a version is tagged. Each line says what was looked at; the exit status is
 # 1 if something is missing.
 #
-#     packaging/release-check.sh VERSION [--quick]     --quick: without the tests
+#     packaging/release-check.sh VERSION [--quick]     --quick: without the tests and the packages
 # shellcheck disable=SC2317 # what holds is called by its name
 set -eu
 cd "$(dirname "$0")/.."
@@ -78,8 +78,9 @@ holds "Cargo.lock and fuzz/Cargo.lock fit" is_locked
 holds "licences and known holes of libraries (cargo deny)" has_good_libraries
 if [ "$quick" != --quick ]; then
     holds "format, lints, shell scripts, tests (tests/run.sh)" tests/run.sh
+    holds "the packages are built and sound (packaging/build.sh)" packaging/build.sh --check
 fi
 if [ "$verdict" = 0 ]; then
-    echo "then: git tag -s v$version"
+    echo "then: git tag -s v$version, and publish what is in target/packages"
 fi
 exit "$verdict"

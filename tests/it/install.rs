@@ -138,6 +138,32 @@ fn everything_is_installed_below_a_prefix_and_removed_again() {
 }
 
 #[test]
+fn a_package_has_everything_below_usr_and_no_manifest() {
+    let package = Package::new();
+    package.install(&["--package", "--init=systemd"]);
+    let files = package.files();
+    assert_eq!(files["usr/bin/osync"], STAND_IN);
+    assert_eq!(files["usr/bin/osync.sh"], "-> osync");
+    assert_eq!(files["usr/share/man/man5/osync.conf.5"], "a manual\n");
+    for unit in
+        ["system/osync-batch.service", "system/osync-srv@.service", "user/osync-srv@.service"]
+    {
+        let text = &files[&format!("usr/lib/systemd/{unit}")];
+        assert!(text.contains("/usr/bin/osync ") && !text.contains("/usr/local"), "{text}");
+    }
+    let others: Vec<&String> = files
+        .keys()
+        .filter(|path| !path.starts_with("usr/bin/") && !path.starts_with("usr/share/"))
+        .filter(|path| !path.starts_with("usr/lib/systemd/") && !path.starts_with("etc/osync/"))
+        .collect();
+    assert_eq!(others, [""; 0]);
+    assert!(files.keys().all(|path| !path.contains("manifest")), "{files:?}");
+    let installer = package.source("install.sh");
+    let nowhere = package.sandbox.program(&installer).arg("--package").run();
+    assert_eq!(nowhere.status, Some(1), "{nowhere}");
+}
+
+#[test]
 fn installing_twice_changes_nothing_more() {
     let package = Package::new();
     package.install(&[]);
