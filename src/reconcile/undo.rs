@@ -181,6 +181,7 @@ pub fn plan(rows: &[Change], facts: &Facts<'_>) -> UndoPlan {
             facts,
             side,
             touched: facts.touched.clone(),
+            not_moved_back: BTreeSet::new(),
             steps: Vec::new(),
             restored: Vec::new(),
             replaced: BTreeSet::new(),
@@ -198,6 +199,8 @@ struct OneSide<'a, 'p> {
     side: Side,
     /// With what stays although the run brought it here.
     touched: Touched,
+    /// Names from before to which nothing is moved back.
+    not_moved_back: BTreeSet<RelPath>,
     steps: Vec<Step>,
     /// Kept places that come back: what lies in them comes with them.
     restored: Vec<KeptPlace>,
@@ -209,9 +212,11 @@ struct OneSide<'a, 'p> {
 impl OneSide<'_, '_> {
     fn all(&mut self, rows: &[&Change]) {
         // what is not moved back stays, with the directories that hold it
-        for row in rows.iter().filter(|row| row.action == Action::Moved) {
-            self.moved(row);
-        }
+        let mut moved: Vec<&Change> =
+            rows.iter().filter(|row| row.action == Action::Moved).copied().collect();
+        // a directory before what is moved back into it
+        moved.sort_by_key(|row| row.other.as_ref());
+        moved.into_iter().for_each(|row| self.moved(row));
         for row in rows.iter().filter(|row| row.action == Action::Updated) {
             self.updated(row);
         }
@@ -246,6 +251,7 @@ impl OneSide<'_, '_> {
             || self.facts.touched.has_within(other)
             || self.has_lost_its_directory(other)
         {
+            self.not_moved_back.insert(other.clone());
             return self.leave(&row.path);
         }
         let (path, other) = (row.path.clone(), other.clone());
@@ -387,13 +393,18 @@ impl OneSide<'_, '_> {
         self.steps.push(Step::Bring { path: row.path.clone(), kept, below: below as u64 });
     }
 
-    /// Whether somebody took away, since the run, a directory in which a path would stand.
+    /// Whether a directory in which a path would stand is none now, and stays as it is: somebody
+    /// took it away since the run, or what has its place is left.
     fn has_lost_its_directory(&self, path: &RelPath) -> bool {
-        let tree = &self.facts.trees[self.side];
-        let is_dir = |at: &RelPath| self.now(at).is_some_and(|id| tree.entry(id).kind.is_dir());
+        let is_left = |at: &RelPath| self.touched.has(at) || self.not_moved_back.contains(at);
         path.ancestors()
             .skip(1)
-            .any(|above| !above.is_root() && self.facts.touched.has(&above) && !is_dir(&above))
+            .any(|above| !above.is_root() && is_left(&above) && !self.is_dir_now(&above))
+    }
+
+    fn is_dir_now(&self, path: &RelPath) -> bool {
+        let tree = &self.facts.trees[self.side];
+        self.now(path).is_some_and(|id| tree.entry(id).kind.is_dir())
     }
 
     /// Whether what is there gets another name by this.
@@ -408,12 +419,12 @@ impl OneSide<'_, '_> {
         for (below, kept) in all {
             let path = row.path.join_path(below);
             let is_dir = kept.entry.kind.is_dir();
-            let is_there = self.now(&path).is_some();
-            if is_there && is_dir {
+            let is_left = self.now(&path).is_some() || self.touched.has(&path);
+            if is_dir && self.is_dir_now(&path) {
                 if self.touched.has(&path) && !below.is_root() {
                     self.plan.left.insert(path);
                 }
-            } else if is_there || self.touched.has(&path) {
+            } else if is_left || self.has_lost_its_directory(&path) {
                 self.plan.left.insert(path);
             } else if is_dir {
                 self.steps.push(Step::Remake { path, look: Look::of(&kept.entry) });

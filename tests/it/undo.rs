@@ -631,3 +631,31 @@ fn what_is_excluded_in_a_directory_that_a_run_made_stays_when_the_run_is_undone(
     assert_eq!(b.read("new/mine.own"), Some(b"mine".to_vec()), "{undone}");
     assert!(!b.has("new/in") && a.has("new/in"), "{undone}");
 }
+
+#[test]
+fn what_lay_in_a_directory_whose_name_something_else_has_now_is_left_when_a_run_is_undone() {
+    for what in ["a file", "a link"] {
+        let sandbox = Sandbox::new();
+        let (a, b) = (&sandbox.a, &sandbox.b);
+        a.make("d gone\nd gone/sub\nf gone/sub/one 1\nf gone/two 2\nd other\nf plain p\nf x x");
+        fine(&sandbox.sync(&[]));
+        a.remove("gone");
+        a.remove("plain");
+        fine(&sandbox.sync(&[]));
+        match what {
+            "a file" => b.write("gone", "mine", 1_600_000_000),
+            _ => std::os::unix::fs::symlink("other", b.at("gone")).unwrap(),
+        }
+        let there = b.tree()[b"gone".as_slice()].clone();
+        let undone = undo(&sandbox, None, &[]);
+        assert_eq!(undone.status, Some(2), "{what}: {undone}");
+        for path in ["gone/sub/one", "gone/two"] {
+            let named = format!("{path}: it, or something");
+            assert!(undone.stderr.contains(&named), "{what}: {undone}");
+        }
+        assert_eq!(b.tree()[b"gone".as_slice()].what, there.what, "{what}: {undone}");
+        assert_eq!(b.tree()[b"other".as_slice()].what, What::Dir, "{what}: {undone}");
+        assert!(!b.has("other/two"), "{what}: {undone}");
+        assert_eq!(b.read("plain"), Some(b"p".to_vec()), "{what}: the rest is undone: {undone}");
+    }
+}
