@@ -7,6 +7,8 @@ use super::files::StateDir;
 use super::last_run::LastRun;
 use super::store::StateStore;
 use super::told::{Channel, Told};
+use crate::config::{Config, Location};
+use crate::tree::Pair;
 use std::path::PathBuf;
 
 /// The places of a task, the best first.
@@ -19,30 +21,47 @@ pub struct NotePlaces {
 }
 
 impl NotePlaces {
+    /// The places of a task.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let initiator = config.replicas.initiator.to_string();
+        Self::new(StateDir::of(config), &config.instance_id, &initiator)
+    }
+
     /// The places of a task with this initiator, for people; `own`: where its state is, if that
     /// can be said.
     #[must_use]
     pub fn new(own: Option<StateDir>, instance_id: &str, initiator: &str) -> Self {
-        Self::with_user_dir(own, instance_id, initiator, user_dir())
+        let elsewhere = elsewhere(instance_id, initiator);
+        Self::with_user_dir(own, instance_id, &elsewhere, user_dir())
+    }
+
+    /// The places of a target of a star (its INSTANCE_ID). `own`: where its state is and of which
+    /// instance, if it has one. A first run that fails does not know yet which it will have.
+    #[must_use]
+    pub fn of_target(own: Option<(StateDir, &str)>, star: &str, places: &Pair<Location>) -> Self {
+        let (dir, instance_id) = match own {
+            Some((dir, instance_id)) => (Some(dir), instance_id),
+            None => (None, star),
+        };
+        let elsewhere = elsewhere(star, &format!("{}\0{}", places.initiator, places.target));
+        Self::with_user_dir(dir, instance_id, &elsewhere, user_dir())
     }
 
     fn with_user_dir(
         own: Option<StateDir>,
         instance_id: &str,
-        initiator: &str,
+        name: &str,
         user_dir: Option<PathBuf>,
     ) -> Self {
         let (own, unusable) = match own {
             Some(dir) if dir.is_there() => (Some(dir), None),
             other => (None, other),
         };
-        // tasks of one name in other places are other tasks
-        let place = blake3::hash(initiator.as_bytes()).to_hex();
-        let name = format!("{instance_id}.{}", &place[..16]);
         NotePlaces {
             own: own.and_then(|dir| StateStore::open(dir, instance_id).ok()),
             unusable,
-            elsewhere: user_dir.and_then(|dir| StateStore::open(StateDir::Custom(dir), &name).ok()),
+            elsewhere: user_dir.and_then(|dir| StateStore::open(StateDir::Custom(dir), name).ok()),
         }
     }
 
@@ -118,6 +137,12 @@ impl NotePlaces {
     }
 }
 
+/// The name of the notes elsewhere: tasks of one name in other places are other tasks.
+fn elsewhere(instance_id: &str, places: &str) -> String {
+    let hash = blake3::hash(places.as_bytes()).to_hex();
+    format!("{instance_id}.{}", &hash[..16])
+}
+
 /// `$XDG_STATE_HOME/osync`, `~/.local/state/osync`.
 fn user_dir() -> Option<PathBuf> {
     let of_xdg = std::env::var_os("XDG_STATE_HOME").filter(|value| !value.is_empty());
@@ -142,7 +167,7 @@ mod tests {
         let state = dir.path().join("state");
         let places = || {
             let own = Some(StateDir::Custom(state.clone()));
-            NotePlaces::with_user_dir(own, "id", "/a", Some(dir.path().join("user")))
+            NotePlaces::with_user_dir(own, "id", "id.a", Some(dir.path().join("user")))
         };
         let note = |last| {
             let places = places();
@@ -153,7 +178,7 @@ mod tests {
         assert_eq!(places().last_run().unwrap(), None);
         assert_eq!(note(run(10, 1)).failed_runs, 1);
         assert_eq!(note(run(20, 1)).failed_runs, 2);
-        let others = NotePlaces::with_user_dir(None, "id", "/b", Some(dir.path().join("user")));
+        let others = NotePlaces::with_user_dir(None, "id", "id.b", Some(dir.path().join("user")));
         assert_eq!(others.last_run().unwrap(), None, "another task of this name");
         // it succeeds
         fs::create_dir(&state).unwrap();

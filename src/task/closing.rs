@@ -21,7 +21,7 @@ use crate::report::{
 };
 use crate::state::journal::Done;
 use crate::state::told::{Channel, Told};
-use crate::state::{Baseline, NotePlaces, StateDir};
+use crate::state::{Baseline, NotePlaces};
 use crate::tree::path::for_shell;
 use crate::tree::{Pair, RelPath, Side};
 use serde_json::Value;
@@ -277,7 +277,9 @@ impl Task<'_> {
     pub(super) fn end_without_state(&mut self, halted: Option<Halt>) -> Ended {
         self.tell_halt(halted);
         self.outcome.status = self.status();
-        Ended { summed_up: self.summed_up(), noted: None }
+        let summed_up = self.summed_up();
+        let noted = self.note_failure_elsewhere(&summed_up);
+        Ended { summed_up, noted }
     }
 
     /// The line that sums the run up (spec 10, "The record of a run").
@@ -434,7 +436,7 @@ pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, 
     let status = of_report("status").and_then(Value::as_u64);
     let status = status.and_then(|status| u8::try_from(status).ok()).unwrap_or(ERROR);
     let summed_up = of_report("summary").and_then(Value::as_str).unwrap_or_default();
-    let places = || places_of(config);
+    let places = || NotePlaces::of(config);
     let failure = Failure::of(status, &tally.problems);
     let memory = MailMemory::of(config, Channel::Mail, failure, places);
     let sent = mail_failure(config, memory.known(), lines, &tally, summed_up, log);
@@ -443,12 +445,6 @@ pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, 
     let end =
         End { channel, status, succeeded: false, summed_up, tally: &tally, conflicts: Vec::new() };
     tell(config, &end, &places(), log);
-}
-
-/// Where it is noted what was told of a task that is not under way.
-fn places_of(config: &Config) -> NotePlaces {
-    let initiator = config.replicas.initiator.to_string();
-    NotePlaces::new(StateDir::of(config), &config.instance_id, &initiator)
 }
 
 /// Which failure was mailed last (ALERT_REPEAT).
@@ -559,8 +555,7 @@ fn close_command(config: &Config, path: &RelPath) -> String {
         Some(file) => for_shell(file.as_os_str().as_bytes()),
         None => "--initiator=… --target=…".to_owned(),
     };
-    let only = if config.is_star() { " --only …" } else { "" };
-    format!("osync conflicts {task}{only} done {}", for_shell(path.as_bytes()))
+    format!("osync conflicts {task} done {}", for_shell(path.as_bytes()))
 }
 
 /// A warning that leaves the exit status as it is.

@@ -304,6 +304,20 @@ impl Task<'_> {
         }
     }
 
+    /// Notes a failure of a target of a star whose state is not known.
+    pub(super) fn note_failure_elsewhere(&self, summed_up: &str) -> Option<Noted> {
+        let star = self.lent.star.as_ref()?;
+        if self.is_dry() || self.status() != ERROR {
+            return None;
+        }
+        let places = NotePlaces::of_target(None, star, &self.config.replicas);
+        let before = places.last_run().unwrap_or_default();
+        let ended = SystemTime::now();
+        let mut noted = Noted { places, before, ended, waiting: None, status: None };
+        self.note_last_run(&mut noted, summed_up);
+        Some(noted)
+    }
+
     /// Notes how the run ended, also when the after-commands have changed that.
     pub(super) fn note_last_run(&self, noted: &mut Noted, summed_up: &str) {
         let status = self.status();

@@ -125,6 +125,8 @@ impl Share {
 /// What a star knows already when the turn of a target begins, and what is known after it.
 #[derive(Default)]
 struct Lent {
+    /// INSTANCE_ID of the star.
+    star: Option<String>,
     /// Replicas that were prepared before.
     prepared: Pair<Option<Prepared>>,
     /// The hub as it was scanned, and which attributes were read.
@@ -577,9 +579,15 @@ impl Task<'_> {
 
     /// Where it is noted how the run ended and what was told of it.
     fn note_places(&self) -> NotePlaces {
-        let initiator = self.config.replicas.initiator.to_string();
         let own = self.state_dir_in_place(Side::Initiator).ok();
-        NotePlaces::new(own, &self.config.instance_id, &initiator)
+        let Config { instance_id, replicas, .. } = self.config;
+        match &self.lent.star {
+            Some(star) => {
+                let own = own.map(|own| (own, instance_id.as_str()));
+                NotePlaces::of_target(own, star, replicas)
+            }
+            None => NotePlaces::new(own, instance_id, &replicas.initiator.to_string()),
+        }
     }
 
     /// The state directory of a side. It is found by its path: a mount point that has lost its disk

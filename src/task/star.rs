@@ -5,7 +5,7 @@
 //! their turn before get it in a second one. What goes wrong in a turn is an error of that target,
 //! and the others have theirs all the same.
 
-use super::closing::{self, Halt, Outcome};
+use super::closing::{self, Ended, Halt, Outcome};
 use super::look::same_as;
 use super::{Earlier, Intent, Share, Surroundings, Task, hooks, preflight};
 use crate::config::{Config, Notify, StarTarget, WhenLocked};
@@ -146,6 +146,14 @@ impl Leaf {
             tally: Tally::default(),
             conflict_lines: Vec::new(),
             report: None,
+        }
+    }
+
+    /// The end of a turn, or of a run without one. None: it was skipped.
+    fn end(&self, task: &mut Task<'_>, halted: Option<Halt>) -> Option<Ended> {
+        match self.state {
+            State::Known => task.end(halted),
+            State::Unknown => Some(task.end_without_state(halted)),
         }
     }
 
@@ -373,6 +381,7 @@ impl Star<'_> {
         }
         let mut task =
             Task { share: Share::Turn, ..Task::new(&config, around, Intent::Synchronise) };
+        task.lent.star = Some(self.config.instance_id.clone());
         task.lent.earlier = earlier;
         task.lent.locked_at = Some(self.hub.began.initiator).filter(|at| at.is_known());
         task.lent.others = self.others(at);
@@ -437,10 +446,7 @@ impl Star<'_> {
         if has_touched {
             task.lent.hub = None;
         }
-        let ended = match self.leaves[at].state {
-            State::Known => task.end(halted),
-            State::Unknown => Some(task.end_without_state(halted)),
-        };
+        let ended = self.leaves[at].end(task, halted);
         let skipped = ended.is_none();
         let (summed_up, before) = match ended {
             Some(ended) => (ended.summed_up, ended.noted.and_then(|noted| noted.before)),
@@ -537,17 +543,15 @@ impl Star<'_> {
         self.find_states();
         let log = self.around.log;
         for leaf in self.leaves.iter_mut().filter(|leaf| leaf.report.is_none()) {
-            if leaf.state == State::Unknown {
-                continue;
-            }
             let config = leaf.config.clone();
             let new = Task::new(&config, self.around, Intent::Synchronise);
             let mut task = Task { share: Share::Turn, ..new };
+            task.lent.star = Some(self.config.instance_id.clone());
             // it is told once, of the whole run
             let mut tally = Tally::default();
             tally.add(&problem);
             let whole = log.swap_tally(tally);
-            if let Some(ended) = task.end(Some(Halt::Told)) {
+            if let Some(ended) = leaf.end(&mut task, Some(Halt::Told)) {
                 leaf.report = Some(task.report(&ended.summed_up));
             }
             drop(log.swap_tally(whole));

@@ -70,10 +70,10 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> V
         Some(config) if config.is_star() => {
             let known = known_targets(config);
             let places = config.listed_places();
+            let id = &config.instance_id;
             let one = |(index, target): (usize, &StarTarget)| {
                 let name = escape(target.name.as_bytes());
-                let mut task = blank(format!("{} [{name}]", config.instance_id));
-                let id = &config.instance_id;
+                let mut task = blank(format!("{id} [{name}]"));
                 let instance = match &known {
                     Ok(known) => targets::instance_at(id, known, &places, index),
                     Err(why) => {
@@ -81,16 +81,19 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> V
                         None
                     }
                 };
-                // a name that no state can have: this target has never run
-                let pair = config.for_target(target, instance.unwrap_or(format!("{id}@")));
-                fill(&mut task, &pair, &config.instance_id, depth);
+                let own = StateDir::of(config).zip(instance.as_deref());
+                // a name that no state can have: this target has none yet
+                let pair = config.for_target(target, instance.clone().unwrap_or(format!("{id}@")));
+                let notes = NotePlaces::of_target(own, id, &pair.replicas);
+                fill(&mut task, Looked { pair: &pair, run: id, notes: &notes, depth });
                 task
             };
             config.targets.iter().enumerate().map(one).collect()
         }
         Some(config) => {
             let mut task = blank(config.instance_id.clone());
-            fill(&mut task, config, &config.instance_id, depth);
+            let (run, notes) = (&config.instance_id, NotePlaces::of(config));
+            fill(&mut task, Looked { pair: config, run, notes: &notes, depth });
             vec![task]
         }
         None => {
@@ -109,16 +112,29 @@ fn known_targets(config: &Config) -> anyhow::Result<Vec<KnownTarget>> {
     Ok(StateStore::open(state_dir(config)?, &config.instance_id)?.known_targets()?)
 }
 
-/// Tells of a pair; `run` is under whose name its runs lock the initiator.
-fn fill(task: &mut Task, pair: &Config, run: &str, depth: Depth) {
+/// What is looked at.
+#[derive(Clone, Copy)]
+struct Looked<'a> {
+    pair: &'a Config,
+    /// Under whose name its runs lock the initiator.
+    run: &'a str,
+    /// Where its last run is noted.
+    notes: &'a NotePlaces,
+    depth: Depth,
+}
+
+/// Tells of a pair.
+fn fill(task: &mut Task, looked: Looked<'_>) {
+    let pair = looked.pair;
     task.replicas = Some(Pair::from_fn(|side| pair.replicas[side].to_string()));
     task.facts.max_age = pair.alerts.status_max_age;
-    if let Err(why) = read(pair, run, depth, task) {
+    if let Err(why) = read(looked, task) {
         task.facts.trouble.get_or_insert(in_words(&why));
     }
 }
 
-fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Result<()> {
+fn read(looked: Looked<'_>, task: &mut Task) -> anyhow::Result<()> {
+    let Looked { pair: config, run, notes, depth } = looked;
     for side in Side::BOTH {
         let Location::Local(root) = &config.replicas[side] else { continue };
         // the state lies on the initiator; of a target that is not there the runs tell
@@ -137,9 +153,7 @@ fn read(config: &Config, run: &str, depth: Depth, task: &mut Task) -> anyhow::Re
         }
     }
     let dir = state_dir(config)?;
-    let initiator = config.replicas.initiator.to_string();
-    let places = NotePlaces::new(Some(dir.clone()), &config.instance_id, &initiator);
-    task.facts.last = places.last_run()?;
+    task.facts.last = notes.last_run()?;
     let store = StateStore::open(dir.clone(), &config.instance_id)?;
     task.facts.damaged = store.damaged_files()?.0.len() as u64;
     task.facts.scrub = store.last_scrub()?;
