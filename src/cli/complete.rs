@@ -1,10 +1,10 @@
 //! `osync complete`: what the completion scripts of the shells ask for: paths and run numbers
 //! from the journal of the task that is typed (spec 9). Whatever goes wrong, nothing is offered.
 
-use super::task_args::TaskArgs;
+use super::task_args::{TaskArgs, TaskPair};
 use super::{Cli, state_dir};
 use crate::config::{Config, Environment, Location};
-use crate::state::journal::{Journal, Wanted};
+use crate::state::journal::{Journal, RecordedRun, Wanted};
 use crate::tree::RelPath;
 use clap::{Args, CommandFactory};
 use std::collections::BTreeSet;
@@ -60,24 +60,30 @@ fn offers(words: &[OsString], environment: &Environment) -> Option<Vec<Vec<u8>>>
     let (command, rest) = words.split_first()?;
     let command = command.to_str()?;
     let typed = Typed::read(command, rest)?;
-    let config = typed.config(environment)?;
-    let offers = match typed.place(command)? {
+    let pairs = typed.pairs(environment)?;
+    let place = typed.place(command)?;
+    let offers = pairs.iter().flat_map(|pair| offers_of(place, &typed.last, &pair.config));
+    let is_offered = |offer: &Vec<u8>| offer.starts_with(&typed.last) && !offer.contains(&b'\n');
+    let offers: BTreeSet<Vec<u8>> = offers.filter(is_offered).collect();
+    Some(offers.into_iter().take(OFFERED).collect())
+}
+
+fn offers_of(place: Place, typed: &[u8], config: &Config) -> Vec<Vec<u8>> {
+    match place {
         Place::OneOf(words) => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
         Place::Run => {
             let wanted = Wanted { limit: Some(OFFERED as u64), ..Wanted::default() };
-            let runs = journal(&config)?.runs(&wanted).ok()?;
-            runs.iter().map(|run| run.number.to_string().into_bytes()).collect()
+            let runs = journal(config).and_then(|journal| journal.runs(&wanted).ok());
+            let number = |run: RecordedRun| run.number.to_string().into_bytes();
+            runs.unwrap_or_default().into_iter().map(number).collect()
         }
         Place::Conflict => {
-            let mut open = journal(&config)?.conflicts(None).ok()?;
-            open.retain(|conflict| conflict.state.waits());
-            open.into_iter().map(|conflict| conflict.decided.path.as_bytes().to_vec()).collect()
+            let known = journal(config).and_then(|journal| journal.conflicts(None).ok());
+            let open = known.into_iter().flatten().filter(|conflict| conflict.state.waits());
+            open.map(|conflict| conflict.decided.path.as_bytes().to_vec()).collect()
         }
-        Place::Path => paths(&typed.last, &config),
-    };
-    let is_offered = |offer: &Vec<u8>| offer.starts_with(&typed.last) && !offer.contains(&b'\n');
-    let offers: BTreeSet<Vec<u8>> = offers.into_iter().filter(is_offered).collect();
-    Some(offers.into_iter().take(OFFERED).collect())
+        Place::Path => paths(typed, config),
+    }
 }
 
 impl Typed {
@@ -121,7 +127,7 @@ impl Typed {
         self.flag("initiator").is_some() || self.flag("target").is_some()
     }
 
-    fn config(&self, environment: &Environment) -> Option<Config> {
+    fn pairs(&self, environment: &Environment) -> Option<Vec<TaskPair>> {
         let task = TaskArgs {
             words: self.plain.clone(),
             initiator: self.flag("initiator"),
@@ -131,7 +137,7 @@ impl Typed {
             rsakey: self.flag("rsakey"),
             only: self.flag("only"),
         };
-        task.resolve(environment).ok().map(|(config, _)| config)
+        task.known_pairs(environment).ok().map(|known| known.pairs)
     }
 
     /// What is to be completed; `None`: nothing that the journal knows.

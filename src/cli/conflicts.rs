@@ -5,18 +5,17 @@ use super::kept::{with_looked, with_versions};
 use super::pager::{Line, Page, Reader};
 use super::restore::said;
 use super::sync::run_once;
-use super::task_args::{Refused, TaskArgs, replica_path};
+use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
-use crate::state::StateDir;
 use crate::state::journal::{ConflictState, Journal, KeptPlace, Look, LostAt, RecordedConflict};
 use crate::task::intent::Intent;
 use crate::task::scrub::Settlement;
 use crate::task::versions::Versions;
 use crate::tree::{RelPath, Side};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -63,36 +62,40 @@ enum Ask {
 
 /// Answers on standard output.
 pub fn run(args: &ConflictsArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let (config, rest) = args.task.resolve(environment)?;
-    let ask = asked(rest, &config)?;
-    let dir = state_dir(&config)?;
-    let lines = match ask {
-        Ask::List => list(args, &dir, &config)?,
-        Ask::Show(paths) => show(args, &paths, &dir, &config)?,
+    let (pairs, rest) = args.task.resolve_all(environment)?;
+    let lines = match asked(rest, &pairs)? {
+        Ask::List => list(args, &pairs)?,
+        Ask::Show(paths) => show(args, &paths, &pairs)?,
         Ask::Diff(path) => {
-            diff(&path, &dir, &config)?;
+            let (pair, conflict) = the_one(&path, Sought::Any, &pairs)?;
+            diff(&path, &conflict, &pair.config)?;
             return Ok(ExitCode::SUCCESS);
         }
-        Ask::Take(path, taken) => take(&path, taken, &dir, &config)?,
-        Ask::Done(paths) => done(&paths, &dir, &config)?,
+        Ask::Take(path, taken) => {
+            let (pair, conflict) = the_one(&path, Sought::Waiting, &pairs)?;
+            let line = take(&conflict, taken, &pair.config)?;
+            close(&conflict, &pair.config)?;
+            pair.lines(line.split('\n').map(said_of).collect())
+        }
+        Ask::Done(paths) => done(&paths, &pairs)?,
     };
     let mut page = Page::open(Reader::of_json(args.json));
-    // what is about one conflict stands below its first line
-    let of_conflict = |line: String| match line.starts_with(' ') {
-        true => Line::from(line),
-        false => Line::head(line),
-    };
-    let lines = lines.iter().flat_map(|text| text.split('\n')).map(str::to_owned);
-    lines.map(of_conflict).for_each(|line| page.line(line));
+    lines.into_iter().for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }
 
-fn asked(words: &[OsString], config: &Config) -> Result<Ask, Refused> {
+/// A line about a conflict: what is about one stands below its first line.
+fn said_of(line: impl Into<String>) -> Row {
+    let line = line.into();
+    Row::Text(if line.starts_with(' ') { line.into() } else { Line::head(line) })
+}
+
+fn asked(words: &[OsString], pairs: &[TaskPair]) -> Result<Ask, Refused> {
     const WHICH: &str = "take: say initiator, target or both behind the path";
     let usage = |text: &str| Refused::Usage(text.to_owned());
     let Some((word, rest)) = words.split_first() else { return Ok(Ask::List) };
     let paths = || -> Result<Vec<RelPath>, Refused> {
-        rest.iter().map(|path| replica_path(path, config)).collect()
+        rest.iter().map(|path| path_in(path, pairs)).collect()
     };
     match (word.to_str(), rest) {
         (Some("show" | "diff" | "take" | "done"), []) => {
@@ -100,7 +103,7 @@ fn asked(words: &[OsString], config: &Config) -> Result<Ask, Refused> {
         }
         (Some("show"), _) => paths().map(Ask::Show),
         (Some("done"), _) => paths().map(Ask::Done),
-        (Some("diff"), [path]) => replica_path(path, config).map(Ask::Diff),
+        (Some("diff"), [path]) => path_in(path, pairs).map(Ask::Diff),
         (Some("take"), [path, which]) => {
             let taken = match which.to_str() {
                 Some("initiator") => Taken::Of(Side::Initiator),
@@ -108,7 +111,7 @@ fn asked(words: &[OsString], config: &Config) -> Result<Ask, Refused> {
                 Some("both") => Taken::Both,
                 _ => return Err(usage(WHICH)),
             };
-            Ok(Ask::Take(replica_path(path, config)?, taken))
+            Ok(Ask::Take(path_in(path, pairs)?, taken))
         }
         (Some("take"), [_]) => Err(usage(WHICH)),
         (Some("diff" | "take"), _) => {
@@ -121,21 +124,32 @@ fn asked(words: &[OsString], config: &Config) -> Result<Ask, Refused> {
     }
 }
 
-fn list(args: &ConflictsArgs, dir: &StateDir, config: &Config) -> anyhow::Result<Vec<String>> {
-    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
-        return Ok(if args.json { Vec::new() } else { vec!["there are no conflicts".to_owned()] });
+fn list(args: &ConflictsArgs, pairs: &[TaskPair]) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for pair in pairs {
+        let mut found = recorded(&pair.config)?.unwrap_or_default();
+        found.retain(|conflict| args.all || conflict.state.waits());
+        lines.extend(pair.lines(rows(args, &found, &pair.config)));
+    }
+    if lines.is_empty() && !args.json {
+        let none = if args.all { "there are no conflicts" } else { "no conflict is open" };
+        lines.push(Line::head(none));
+    }
+    Ok(lines)
+}
+
+/// All conflicts that the journal of a pair knows, the newest first; `None`: it has none yet.
+fn recorded(config: &Config) -> anyhow::Result<Option<Vec<RecordedConflict>>> {
+    let journal = Journal::read(&state_dir(config)?, &config.instance_id)?;
+    Ok(journal.map(|journal| journal.conflicts(None)).transpose()?)
+}
+
+fn rows(args: &ConflictsArgs, found: &[RecordedConflict], config: &Config) -> Vec<Row> {
+    let rows = |conflict: &RecordedConflict| match args.json {
+        true => vec![Row::Json(as_json(conflict))],
+        false => told(conflict, config).into_iter().map(said_of).collect(),
     };
-    let mut found = journal.conflicts(None)?;
-    found.retain(|conflict| args.all || conflict.state.waits());
-    if args.json {
-        return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
-    }
-    if found.is_empty() {
-        return Ok(vec![
-            if args.all { "there are no conflicts" } else { "no conflict is open" }.to_owned(),
-        ]);
-    }
-    Ok(found.iter().flat_map(|conflict| told(conflict, config)).collect())
+    found.iter().flat_map(rows).collect()
 }
 
 /// Three lines a conflict: what won and why, both versions, where the loser lies.
@@ -242,45 +256,62 @@ enum Sought {
     Waiting,
 }
 
-/// The newest conflict of each path.
-fn find(
-    paths: &[RelPath],
+/// The newest conflict of a path in each pair that has one.
+fn find<'p>(
+    path: &RelPath,
     sought: Sought,
-    dir: &StateDir,
-    config: &Config,
-) -> anyhow::Result<Vec<RecordedConflict>> {
-    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
-        bail!("no run of this task is recorded yet");
-    };
-    let mut all = journal.conflicts(None)?;
-    all.retain(|one| sought == Sought::Any || one.state.waits());
-    let newest = |path: &RelPath| {
-        let found = all.iter().find(|one| one.decided.path == *path).cloned();
-        found.ok_or_else(|| match sought {
-            Sought::Waiting => {
-                anyhow!("no conflict of {} is open; nothing was changed", path.shown())
-            }
-            Sought::Any => anyhow!("no conflict of {} is known", path.shown()),
-        })
-    };
-    paths.iter().map(newest).collect()
-}
-
-fn show(
-    args: &ConflictsArgs,
-    paths: &[RelPath],
-    dir: &StateDir,
-    config: &Config,
-) -> anyhow::Result<Vec<String>> {
-    let found = find(paths, Sought::Any, dir, config)?;
-    if args.json {
-        return Ok(found.iter().map(|conflict| as_json(conflict).to_string()).collect());
+    pairs: &'p [TaskPair],
+) -> anyhow::Result<Vec<(&'p TaskPair, RecordedConflict)>> {
+    let mut found = Vec::new();
+    let mut is_recorded = false;
+    for pair in pairs {
+        let Some(all) = recorded(&pair.config)? else { continue };
+        is_recorded = true;
+        let is_it = |one: &RecordedConflict| {
+            (sought == Sought::Any || one.state.waits()) && one.decided.path == *path
+        };
+        found.extend(all.into_iter().find(is_it).map(|conflict| (pair, conflict)));
     }
-    Ok(found.iter().flat_map(|conflict| told(conflict, config)).collect())
+    match sought {
+        _ if !found.is_empty() => Ok(found),
+        _ if !is_recorded => bail!("no run of this task is recorded yet"),
+        Sought::Waiting => bail!("no conflict of {} is open; nothing was changed", path.shown()),
+        Sought::Any => bail!("no conflict of {} is known", path.shown()),
+    }
 }
 
-fn close(conflict: &RecordedConflict, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
-    let (journal, _) = Journal::write(dir, &config.instance_id)?;
+/// The newest conflict of a path.
+///
+/// # Errors
+/// Several targets have one.
+fn the_one<'p>(
+    path: &RelPath,
+    sought: Sought,
+    pairs: &'p [TaskPair],
+) -> anyhow::Result<(&'p TaskPair, RecordedConflict)> {
+    let found = find(path, sought, pairs)?;
+    let which = |(pair, conflict): &(&TaskPair, RecordedConflict)| {
+        let winner = conflict.decided.winner;
+        Some((pair.target.clone()?, format!(": the {winner}'s version won")))
+    };
+    if found.len() > 1 {
+        return Err(say_which(found.iter().filter_map(which)).into());
+    }
+    found.into_iter().next().context("there is no such conflict")
+}
+
+fn show(args: &ConflictsArgs, paths: &[RelPath], pairs: &[TaskPair]) -> anyhow::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for path in paths {
+        for (pair, conflict) in find(path, Sought::Any, pairs)? {
+            lines.extend(pair.lines(rows(args, &[conflict], &pair.config)));
+        }
+    }
+    Ok(lines)
+}
+
+fn close(conflict: &RecordedConflict, config: &Config) -> anyhow::Result<()> {
+    let (journal, _) = Journal::write(&state_dir(config)?, &config.instance_id)?;
     Ok(journal.close_conflict(conflict.id, ConflictState::Resolved)?)
 }
 
@@ -304,34 +335,22 @@ fn loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, S
     })
 }
 
-fn take(
-    path: &RelPath,
-    taken: Taken,
-    dir: &StateDir,
-    config: &Config,
-) -> anyhow::Result<Vec<String>> {
-    let conflict = find(std::slice::from_ref(path), Sought::Waiting, dir, config)?;
-    let Some(conflict) = conflict.into_iter().next() else { return Ok(Vec::new()) };
+/// Has one version stand, or both. Says what was done.
+fn take(conflict: &RecordedConflict, taken: Taken, config: &Config) -> anyhow::Result<String> {
     if conflict.state == ConflictState::Undone {
-        let line = take_difference(&conflict, taken, config)?;
-        close(&conflict, dir, config)?;
-        return Ok(vec![line]);
+        return take_difference(conflict, taken, config);
     }
     if conflict.state == ConflictState::Damaged {
-        let line = take_damaged(&conflict, taken, config)?;
-        close(&conflict, dir, config)?;
-        return Ok(vec![line]);
+        return take_damaged(conflict, taken, config);
     }
     let decided = &conflict.decided;
+    let path = &decided.path;
     let (winner, side) = (decided.winner, decided.winner.other());
     if let Some(LostAt::Beside(copy)) = &decided.lost_at {
-        let line = take_beside(&conflict, copy, taken, config)?;
-        close(&conflict, dir, config)?;
-        return Ok(vec![line]);
+        return take_beside(conflict, copy, taken, config);
     }
     if taken == Taken::Of(winner) {
-        close(&conflict, dir, config)?;
-        return Ok(vec![format!("{}: the {winner}'s version stands; closed", path.shown())]);
+        return Ok(format!("{}: the {winner}'s version stands; closed", path.shown()));
     }
     let date = local(conflict.began, "%Y.%m.%d-%H.%M.%S");
     let line = with_versions(config, |versions| {
@@ -349,7 +368,7 @@ fn take(
                 None => format!("{}: it is not there any more", path.shown()),
             });
         }
-        let held = loser(versions, &conflict)?;
+        let held = loser(versions, conflict)?;
         let to = match taken {
             Taken::Both => beside(path, side, &date),
             Taken::Of(_) => path.clone(),
@@ -365,9 +384,7 @@ fn take(
         let lines: Vec<String> = done.iter().map(|one| said(one, side, Effect::Done)).collect();
         Ok(lines.join("\n"))
     });
-    let line = line.map_err(anyhow::Error::msg)?;
-    close(&conflict, dir, config)?;
-    Ok(vec![line])
+    line.map_err(anyhow::Error::msg)
 }
 
 /// Decides between the winner and the version that stands beside it on both sides.
@@ -509,9 +526,7 @@ fn take_damaged(
 }
 
 /// Shows what is different between the version that won, as it is now, and the one that lost.
-fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
-    let conflict = find(std::slice::from_ref(path), Sought::Any, dir, config)?;
-    let Some(conflict) = conflict.into_iter().next() else { return Ok(()) };
+fn diff(path: &RelPath, conflict: &RecordedConflict, config: &Config) -> anyhow::Result<()> {
     if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
         bail!("{}: one side had deleted it", path.shown());
     }
@@ -526,7 +541,7 @@ fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
     let lost = match &conflict.decided.lost_at {
         Some(LostAt::Beside(copy)) => Ok(root.join(copy.as_path())),
         Some(LostAt::Kept(_)) | None => with_looked(config, |versions| {
-            let held = loser(versions, &conflict)?;
+            let held = loser(versions, conflict)?;
             let items = versions.with_all_below(&held, path);
             versions.copy_to(&place.path().join("lost"), path, &items)
         }),
@@ -547,21 +562,26 @@ fn diff(path: &RelPath, dir: &StateDir, config: &Config) -> anyhow::Result<()> {
     }
 }
 
-fn done(paths: &[RelPath], dir: &StateDir, config: &Config) -> anyhow::Result<Vec<String>> {
-    let Some(journal) = Journal::read(dir, &config.instance_id)? else {
-        bail!("no run of this task is recorded yet");
-    };
-    let open = journal.conflicts(Some(ConflictState::Open))?;
-    drop(journal);
-    let missing = paths.iter().find(|path| !open.iter().any(|one| one.decided.path == **path));
-    if let Some(path) = missing {
+/// Closes conflicts, whichever target has them.
+fn done(paths: &[RelPath], pairs: &[TaskPair]) -> anyhow::Result<Vec<Line>> {
+    let mut open = Vec::new();
+    for pair in pairs {
+        let all = recorded(&pair.config)?;
+        let is_meant = |one: &RecordedConflict| {
+            one.state == ConflictState::Open && paths.contains(&one.decided.path)
+        };
+        open.extend(all.into_iter().flatten().filter(is_meant).map(|one| (pair, one)));
+    }
+    let is_open = |path: &RelPath| open.iter().any(|(_, one)| one.decided.path == *path);
+    if let Some(path) = paths.iter().find(|path| !is_open(path)) {
         bail!("no conflict of {} is open; nothing was closed", path.shown());
     }
-    let (journal, _) = Journal::write(dir, &config.instance_id)?;
     let mut lines = Vec::new();
-    for conflict in open.iter().filter(|one| paths.contains(&one.decided.path)) {
-        journal.close_conflict(conflict.id, ConflictState::Resolved)?;
-        lines.push(format!("closed: {}", conflict.decided.path.shown()));
+    for (pair, conflict) in &open {
+        close(conflict, &pair.config)?;
+        lines.extend(
+            pair.lines(vec![said_of(format!("closed: {}", conflict.decided.path.shown()))]),
+        );
     }
     Ok(lines)
 }

@@ -3,12 +3,11 @@
 use super::kept::with_looked;
 use super::pager::{Line, Page, Reader, Tone};
 use super::state_dir;
-use super::task_args::{Refused, TaskArgs, replica_path};
+use super::task_args::{NamedTarget, Refused, Row, TaskArgs, TaskPair, path_in};
 use crate::config::{Config, Environment};
 use crate::reconcile::{self, versions::Held};
 use crate::replica::Keep;
 use crate::report::words;
-use crate::state::StateDir;
 use crate::state::journal::{
     Action, Change, ConflictState, Journal, JournalError, KeptPlace, Look, Only, RecordedChange,
     RecordedConflict, RecordedRun, SCRUB, Wanted,
@@ -55,38 +54,83 @@ pub struct HistoryArgs {
 
 /// Answers on standard output.
 pub fn run(args: &HistoryArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let (config, rest) = args.task.resolve(environment)?;
-    let paths =
-        rest.iter().map(|word| replica_path(word, &config)).collect::<Result<Vec<_>, _>>()?;
+    let (pairs, rest) = args.task.resolve_all(environment)?;
+    let paths = rest.iter().map(|word| path_in(word, &pairs)).collect::<Result<Vec<_>, _>>()?;
     let since = args.since.as_deref().map(|text| moment(text, Local::now())).transpose()?;
-    let dir = state_dir(&config)?;
     let asked = Asked { args, since, paths: &paths };
-    let mut lines = answer(&dir, &config.instance_id, &asked)?;
+    let mut lines = match (paths.as_slice(), args.run) {
+        ([], None) => runs(&pairs, &asked)?,
+        _ => {
+            let mut lines = Vec::new();
+            for pair in &pairs {
+                lines.extend(pair.lines(details(&pair.config, &asked)?));
+            }
+            lines
+        }
+    };
     if !paths.is_empty() {
-        lines.extend(kept_versions(&config, &asked).map_err(anyhow::Error::msg)?);
+        for pair in &pairs {
+            let rows = kept_versions(&pair.config, &asked).map_err(anyhow::Error::msg)?;
+            lines.extend(pair.lines(rows));
+        }
     }
     let mut page = Page::open(Reader::of_json(args.json));
     lines.into_iter().for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }
 
+/// The runs of all pairs, the newest first.
+fn runs(pairs: &[TaskPair], asked: &Asked<'_>) -> anyhow::Result<Vec<Line>> {
+    let args = asked.args;
+    let only = if args.failed { Only::Failed } else { Only::All };
+    let wanted = Wanted { number: None, since: asked.since, only, limit: Some(limit(args) as u64) };
+    let mut found: Vec<(&TaskPair, RecordedRun)> = Vec::new();
+    let mut is_recorded = false;
+    for pair in pairs {
+        let id = &pair.config.instance_id;
+        let Some(journal) = Journal::read(&state_dir(&pair.config)?, id)? else { continue };
+        is_recorded = true;
+        found.extend(journal.runs(&wanted)?.into_iter().map(|run| (pair, run)));
+    }
+    if pairs.len() > 1 {
+        found.sort_by_key(|(_, run)| std::cmp::Reverse(run.run.began));
+        found.truncate(limit(args));
+    }
+    if args.json {
+        let json =
+            |(pair, run): &(&TaskPair, RecordedRun)| pair.lines(vec![Row::Json(run_json(run))]);
+        return Ok(found.iter().flat_map(json).collect());
+    }
+    if !is_recorded {
+        let ids = pairs.first().map(|pair| escape(pair.config.instance_id.as_bytes()));
+        let none = format!("no run of task {} is recorded yet", ids.unwrap_or_default());
+        return Ok(vec![none.into()]);
+    }
+    if found.is_empty() {
+        return Ok(vec!["no such run".to_owned().into()]);
+    }
+    let mut lines = vec![Line::head("  RUN  BEGAN                   TOOK  RESULT    WHAT IT DID")];
+    lines.extend(found.iter().map(|(pair, run)| run_line(run, pair.target.as_ref())));
+    Ok(lines)
+}
+
 /// The versions that both sides keep of each path.
-fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<Line>, String> {
+fn kept_versions(config: &Config, asked: &Asked<'_>) -> Result<Vec<Row>, String> {
     with_looked(config, |versions| {
-        let mut lines = Vec::new();
+        let mut rows = Vec::new();
         for path in asked.paths {
             let held = versions.of(path)?;
             let groups = reconcile::versions::versions(path, &held);
             if asked.args.json {
-                lines.extend(groups.iter().enumerate().flat_map(|(index, group)| {
-                    let json = move |held| version_json(index + 1, held, config).to_string();
-                    group.iter().copied().map(json).map(Line::from)
+                rows.extend(groups.iter().enumerate().flat_map(|(index, group)| {
+                    let json = move |held| version_json(index + 1, held, config);
+                    group.iter().copied().map(json).map(Row::Json)
                 }));
             } else {
-                lines.extend(version_table(path, &groups, config));
+                rows.extend(version_table(path, &groups, config).into_iter().map(Row::Text));
             }
         }
-        Ok(lines)
+        Ok(rows)
     })
 }
 
@@ -169,55 +213,43 @@ struct Asked<'a> {
     paths: &'a [RelPath],
 }
 
-fn answer(dir: &StateDir, id: &str, asked: &Asked<'_>) -> Result<Vec<Line>, JournalError> {
-    let args = asked.args;
-    let Some(journal) = Journal::read(dir, id)? else {
+/// What one run did, or what happened to each path.
+fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
+    let (args, id) = (asked.args, &config.instance_id);
+    let Some(journal) = Journal::read(&state_dir(config)?, id)? else {
         let none = format!("no run of task {} is recorded yet", escape(id.as_bytes()));
         return Ok(if args.json { Vec::new() } else { vec![none.into()] });
     };
-    if !asked.paths.is_empty() {
-        let mut lines = Vec::new();
-        for path in asked.paths {
-            let mut changes = journal.changes_of_path(path)?;
-            changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
-            changes.truncate(limit(args));
-            let differing = differing(&journal, path)?;
-            lines.extend(match args.json {
-                true => [json_of(&differing), json_lines(&changes)].concat(),
-                false => [text_of(&differing), text_of_path(&changes, path)].concat(),
-            });
-        }
-        return Ok(plain(lines));
-    }
-    if let Some(number) = args.run {
+    let mut rows = Vec::new();
+    if let (Some(number), []) = (args.run, asked.paths) {
         let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
         let changes = journal.changes_of_run(number)?;
-        return Ok(match (runs.first(), args.json) {
+        match (runs.first(), args.json) {
             (Some(run), true) => {
-                plain([vec![run_json(run).to_string()], json_lines(&changes)].concat())
+                rows.push(Row::Json(run_json(run)));
+                rows.extend(changes.iter().map(recorded_json).map(Row::Json));
             }
-            (Some(run), false) => text_of_run(run, &changes),
-            (None, true) => Vec::new(),
-            (None, false) => plain(vec![format!("there is no run {number} in the journal")]),
-        });
+            (Some(run), false) => {
+                rows.extend(text_of_run(run, &changes).into_iter().map(Row::Text))
+            }
+            (None, true) => {}
+            (None, false) => rows.push(format!("there is no run {number} in the journal").into()),
+        }
     }
-    let only = if args.failed { Only::Failed } else { Only::All };
-    let limit = Some(limit(args) as u64);
-    let runs = journal.runs(&Wanted { number: None, since: asked.since, only, limit })?;
-    if args.json {
-        return Ok(plain(runs.iter().map(|run| run_json(run).to_string()).collect()));
+    for path in asked.paths {
+        let mut changes = journal.changes_of_path(path)?;
+        changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
+        changes.truncate(limit(args));
+        let differing = differing(&journal, path)?;
+        if args.json {
+            rows.extend(differing.iter().map(differing_json).map(Row::Json));
+            rows.extend(changes.iter().map(recorded_json).map(Row::Json));
+        } else {
+            rows.extend(text_of(&differing).into_iter().map(Row::from));
+            rows.extend(text_of_path(&changes, path).into_iter().map(Row::from));
+        }
     }
-    if runs.is_empty() {
-        return Ok(plain(vec!["no such run".to_owned()]));
-    }
-    let head = "  RUN  BEGAN                   TOOK  RESULT    WHAT IT DID";
-    let mut lines = vec![Line::head(head)];
-    lines.extend(runs.iter().map(run_line));
-    Ok(lines)
-}
-
-fn plain(lines: Vec<String>) -> Vec<Line> {
-    lines.into_iter().map(Line::from).collect()
+    Ok(rows)
 }
 
 /// Where both sides differ since an undo, or a copy is damaged, at a path or below it.
@@ -241,16 +273,13 @@ fn text_of(differing: &[RecordedConflict]) -> Vec<String> {
     differing.iter().map(line).collect()
 }
 
-fn json_of(differing: &[RecordedConflict]) -> Vec<String> {
-    let line = |one: &RecordedConflict| {
-        json!({
-            "run": one.run,
-            "began": iso(one.began),
-            "path": one.decided.path.shown(),
-            "state": one.state.name(),
-        })
-    };
-    differing.iter().map(|one| line(one).to_string()).collect()
+fn differing_json(one: &RecordedConflict) -> Value {
+    json!({
+        "run": one.run,
+        "began": iso(one.began),
+        "path": one.decided.path.shown(),
+        "state": one.state.name(),
+    })
 }
 
 fn limit(args: &HistoryArgs) -> usize {
@@ -287,15 +316,16 @@ pub(super) fn did(run: &RecordedRun) -> String {
     }
 }
 
-fn run_line(run: &RecordedRun) -> Line {
+fn run_line(run: &RecordedRun, target: Option<&NamedTarget>) -> Line {
     let took = Duration::from_millis(u64::try_from(run.run.ended - run.run.began).unwrap_or(0));
     let tone = match run.run.status {
         0 => Tone::Plain,
         2 => Tone::Warns,
         _ => Tone::Fails,
     };
+    let of_target = target.map(|target| format!("[{}] ", target.name)).unwrap_or_default();
     let text = format!(
-        "{:>5}  {}  {:>8}  {:<8}  {}",
+        "{:>5}  {}  {:>8}  {:<8}  {of_target}{}",
         run.number,
         local(run.run.began, "%Y-%m-%d %H:%M:%S"),
         words::took(took),
@@ -316,10 +346,6 @@ fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<Line> {
     let change = |recorded: &RecordedChange| change_line(&recorded.change).map(Line::from);
     lines.extend(changes.iter().filter_map(change));
     lines
-}
-
-fn json_lines(changes: &[RecordedChange]) -> Vec<String> {
-    changes.iter().map(|change| recorded_json(change).to_string()).collect()
 }
 
 fn text_of_path(changes: &[RecordedChange], path: &RelPath) -> Vec<String> {

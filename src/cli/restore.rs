@@ -1,15 +1,16 @@
 //! `osync restore`: brings back what a run replaced or deleted (spec 9, "Commands").
 
 use super::history::{iso, local, moment};
-use super::kept::with_versions;
+use super::kept::{with_looked, with_versions};
 use super::pager::{Page, Reader};
-use super::task_args::{Refused, TaskArgs, replica_path};
+use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, complain};
 use crate::config::Environment;
 use crate::reconcile::versions::{Choice, Held};
 use crate::report::words;
 use crate::task::versions::{PutBack, Restored, Versions};
 use crate::tree::{RelPath, Side};
+use anyhow::bail;
 use chrono::Local;
 use clap::{Args, ValueEnum, ValueHint};
 use serde_json::{Value, json};
@@ -79,28 +80,92 @@ pub struct RestoreArgs {
 
 /// Restores, and says what it did on standard output.
 pub fn run(args: &RestoreArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let (mut config, rest) = args.task.resolve(environment)?;
+    let (mut pairs, rest) = args.task.resolve_all(environment)?;
     if rest.is_empty() {
         return Err(Refused::Usage("name what to restore".to_owned()).into());
     }
-    let paths =
-        rest.iter().map(|word| replica_path(word, &config)).collect::<Result<Vec<_>, _>>()?;
+    let paths = rest.iter().map(|word| path_in(word, &pairs)).collect::<Result<Vec<_>, _>>()?;
     let at = args.at.as_deref().map(|text| moment(text, Local::now())).transpose()?;
-    config.flags.dry |= args.dry;
+    pairs.iter_mut().for_each(|pair| pair.config.flags.dry |= args.dry);
     let asked = match (args.version, at, args.before_run) {
         (Some(number), ..) => Asked::Number(number),
         (_, Some(at), _) => Asked::At(at.div_euclid(1000)),
         (_, _, Some(run)) => Asked::BeforeRun(run),
         _ => Asked::Newest,
     };
-    let effect = Effect::of(&config);
-    let done = with_versions(&config, |versions| restore(versions, &paths, asked, effect, args));
-    let lines = done.map_err(anyhow::Error::msg)?;
+    let mut said = Vec::new();
+    let mut failed = Vec::new();
+    for (pair, paths) in shared_out(&pairs, paths, asked, args)? {
+        let effect = Effect::of(&pair.config);
+        let work = |versions: &mut Versions<'_>| restore(versions, &paths, asked, effect, args);
+        let lines = with_versions(&pair.config, work).map_err(anyhow::Error::msg)?;
+        said.extend(pair.lines(lines.said));
+        failed.extend(lines.failed);
+    }
     let mut page = Page::open(Reader::of_json(args.json));
-    lines.said.into_iter().for_each(|line| page.line(line));
+    said.into_iter().for_each(|line| page.line(line));
     drop(page);
-    lines.failed.iter().for_each(|line| complain(line));
-    Ok(if lines.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
+    failed.iter().for_each(|line| complain(line));
+    Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(ERROR) })
+}
+
+/// Which pair restores which paths: of several, the one that keeps the newest version, of the
+/// first of them if they were kept at the same time.
+fn shared_out<'p>(
+    pairs: &'p [TaskPair],
+    paths: Vec<RelPath>,
+    asked: Asked,
+    args: &RestoreArgs,
+) -> anyhow::Result<Vec<(&'p TaskPair, Vec<RelPath>)>> {
+    if let [pair] = pairs {
+        return Ok(vec![(pair, paths)]);
+    }
+    let targets = || pairs.iter().filter_map(|pair| pair.target.clone());
+    if !matches!(asked, Asked::Newest) || Side::from(args.side) == Side::Target {
+        // numbers of versions and runs are those of one pair
+        return Err(say_which(targets().map(|target| (target, String::new()))).into());
+    }
+    let sought = |path| Sought { path, newest: None, missing: None };
+    let mut sought: Vec<Sought<'_>> = paths.into_iter().map(sought).collect();
+    for pair in pairs {
+        let looked = with_looked(&pair.config, |versions| {
+            sought.iter_mut().for_each(|one| one.look(versions, pair));
+            Ok(())
+        });
+        looked.map_err(anyhow::Error::msg)?;
+    }
+    let mut shared: Vec<(&TaskPair, Vec<RelPath>)> = Vec::new();
+    for Sought { path, newest, missing } in sought {
+        let Some((_, keeper)) = newest else { bail!(missing.unwrap_or_default()) };
+        match shared.iter_mut().find(|(pair, _)| std::ptr::eq(*pair, keeper)) {
+            Some((_, paths)) => paths.push(path),
+            None => shared.push((keeper, vec![path])),
+        }
+    }
+    Ok(shared)
+}
+
+/// A path of which several pairs may keep versions.
+struct Sought<'p> {
+    path: RelPath,
+    /// When the newest version came, in seconds since the epoch, and which pair keeps it.
+    newest: Option<(i64, &'p TaskPair)>,
+    /// Why a pair has none.
+    missing: Option<String>,
+}
+
+impl<'p> Sought<'p> {
+    fn look(&mut self, versions: &Versions<'_>, pair: &'p TaskPair) {
+        match versions.choose(&self.path, Choice::Newest, Side::Initiator) {
+            Ok(items) => {
+                let came = items.iter().map(|item| item.held.came()).max();
+                let is_newer = |came: &i64| self.newest.is_none_or(|(other, _)| *came > other);
+                let found = came.filter(is_newer).map(|came| (came, pair));
+                self.newest = found.or(self.newest);
+            }
+            Err(why) => self.missing = Some(why),
+        }
+    }
 }
 
 /// What is asked for, before the journal has been looked at.
@@ -114,7 +179,7 @@ enum Asked {
 
 #[derive(Default)]
 struct Lines {
-    said: Vec<String>,
+    said: Vec<Row>,
     failed: Vec<String>,
 }
 
@@ -150,13 +215,12 @@ fn restore(
                 Effect::Done => versions.copy_to(dir, path, items)?,
             };
             lines.said.push(match args.json {
-                true => json!({
+                true => Row::Json(json!({
                     "path": path.shown(), "copied_to": to.to_string_lossy(), "dry": effect.is_planned(),
-                })
-                .to_string(),
+                })),
                 false => {
                     let verb = if effect.is_planned() { "would be copied" } else { "copied" };
-                    format!("{}: {verb} to {}", path.shown(), to.display())
+                    format!("{}: {verb} to {}", path.shown(), to.display()).into()
                 }
             });
         }
@@ -166,12 +230,12 @@ fn restore(
     for restored in versions.put_back(side, &items)? {
         match &restored.failed {
             Some(why) => lines.failed.push(format!("{}: not restored: {why}", restored.to.shown())),
-            None if args.json => lines.said.push(as_json(&restored, side, effect).to_string()),
-            None => lines.said.push(said(&restored, side, effect)),
+            None if args.json => lines.said.push(Row::Json(as_json(&restored, side, effect))),
+            None => lines.said.push(said(&restored, side, effect).into()),
         }
     }
     if lines.said.is_empty() && lines.failed.is_empty() && !args.json {
-        lines.said.push("nothing to restore: all of it is there".to_owned());
+        lines.said.push("nothing to restore: all of it is there".to_owned().into());
     }
     Ok(lines)
 }

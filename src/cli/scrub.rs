@@ -2,7 +2,7 @@
 
 use super::pager::{Page, Reader};
 use super::sync::run_once;
-use super::task_args::{Refused, TaskArgs};
+use super::task_args::{Refused, TaskArgs, TaskPair};
 use super::{ERROR, complain};
 use crate::config::{Config, Environment};
 use crate::process;
@@ -59,7 +59,7 @@ pub struct ScrubArgs {
 /// Scrubs a task, or each target of a star.
 pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let (pairs, rest) = args.task.resolve_each(environment)?;
+    let (pairs, rest) = args.task.resolve_all(environment)?;
     if !rest.is_empty() {
         return Err(Refused::Usage("a scrub is about a whole task".to_owned()).into());
     }
@@ -68,7 +68,7 @@ pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCo
     }
     let mut worst = 0;
     let mut page = Page::open(Reader::of_json(args.json));
-    for mut config in pairs {
+    for TaskPair { mut config, .. } in pairs {
         config.flags.dry |= args.dry;
         config.flags.no_prefix = true;
         config.flags.errors_only |= args.json;

@@ -1,12 +1,14 @@
 //! Which task a command is about, and which paths of it: shared by `history`, `restore`, `undo`,
 //! `conflicts`, `plan` (spec 9, "Commands").
 
+use super::pager::Line;
 use super::{complain, settings, state_dir};
 use crate::config::{Config, Environment, Flags, Location, Problem, StarTarget};
-use crate::state::targets::KnownTarget;
-use crate::state::{StateStore, targets};
+use crate::state::StateStore;
+use crate::state::targets::{self, KnownTarget};
 use crate::tree::{RelPath, Side, path::escape};
 use clap::{Args, ValueHint};
+use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -48,39 +50,71 @@ pub enum Refused {
     Settings(Vec<String>),
 }
 
+/// A pair of replicas that a command is about.
+#[derive(Debug)]
+pub struct TaskPair {
+    /// Its settings, with the INSTANCE_ID under which its state is kept.
+    pub config: Config,
+    /// Which target of a task with several ones.
+    pub target: Option<NamedTarget>,
+}
+
+/// What is known of the pairs that a command is about.
+#[derive(Debug)]
+pub struct KnownPairs<'a> {
+    /// Those that runs have met.
+    pub pairs: Vec<TaskPair>,
+    /// Why nothing is known of the others.
+    pub unknown: Vec<String>,
+    /// The words behind the file's name.
+    pub rest: &'a [OsString],
+}
+
+/// A target of a list.
+#[derive(Debug, Clone)]
+pub struct NamedTarget {
+    /// Its place in the list, from 1.
+    pub number: usize,
+    /// As the list has it, for people.
+    pub name: String,
+}
+
+impl NamedTarget {
+    fn of((index, target): (usize, &StarTarget)) -> Self {
+        NamedTarget { number: index + 1, name: escape(target.name.as_bytes()) }
+    }
+}
+
 impl TaskArgs {
-    /// The task's settings, and the words behind the file's name. Of a star, those of the one target
-    /// that is meant.
+    /// The settings of the one pair of replicas that the command is about, and the words behind
+    /// the file's name.
     ///
     /// # Errors
-    /// No task is named, or its settings are wrong.
+    /// No task is named, its settings are wrong, or it has several targets and none is chosen.
     pub fn resolve(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
-        let (config, rest) = self.gather(environment)?;
-        if config.is_star() { Ok((pair_of(&config)?, rest)) } else { Ok((config, rest)) }
+        let (config, rest) = self.settings(environment)?;
+        if !config.is_star() {
+            return Ok((config, rest));
+        }
+        let mut chosen = config.chosen_targets();
+        let (Some((index, target)), None) = (chosen.next(), chosen.next()) else {
+            let all = config.targets.iter().enumerate();
+            return Err(say_which(all.map(|one| (NamedTarget::of(one), String::new()))));
+        };
+        let pair = Known::of(&config)?.pair(index, target);
+        pair.map(|pair| (pair, rest)).map_err(|why| Refused::Settings(vec![why]))
     }
 
-    /// The same for a command that is about each target of a star that is not excluded by `--only`.
-    /// Targets that no run has met are told of and left out.
+    /// All pairs of replicas that the command is about, at least one, and the words behind the
+    /// file's name. Targets that no run has met are told of and left out.
     ///
     /// # Errors
-    /// No task is named, its settings are wrong, or no run has met any of these targets.
-    pub fn resolve_each(
+    /// No task is named, its settings are wrong, or nothing is known of any of its targets.
+    pub fn resolve_all(
         &self,
         environment: &Environment,
-    ) -> Result<(Vec<Config>, &[OsString]), Refused> {
-        let (config, rest) = self.gather(environment)?;
-        if !config.is_star() {
-            return Ok((vec![config], rest));
-        }
-        let states = TargetStates::of(&config)?;
-        let mut pairs = Vec::new();
-        let mut unknown = Vec::new();
-        for (index, target) in config.chosen_targets() {
-            match states.pair(&config, index, target) {
-                Ok(pair) => pairs.push(pair),
-                Err(why) => unknown.push(why),
-            }
-        }
+    ) -> Result<(Vec<TaskPair>, &[OsString]), Refused> {
+        let KnownPairs { pairs, unknown, rest } = self.known_pairs(environment)?;
         if pairs.is_empty() {
             return Err(Refused::Settings(unknown));
         }
@@ -88,7 +122,32 @@ impl TaskArgs {
         Ok((pairs, rest))
     }
 
-    fn gather(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
+    /// The pairs of which something is known.
+    ///
+    /// # Errors
+    /// No task is named, or its settings are wrong.
+    pub fn known_pairs(&self, environment: &Environment) -> Result<KnownPairs<'_>, Refused> {
+        let (config, rest) = self.settings(environment)?;
+        if !config.is_star() {
+            let pairs = vec![TaskPair { config, target: None }];
+            return Ok(KnownPairs { pairs, unknown: Vec::new(), rest });
+        }
+        let is_one = config.chosen_targets().count() == 1;
+        let known = Known::of(&config)?;
+        let (mut pairs, mut unknown) = (Vec::new(), Vec::new());
+        for (index, target) in config.chosen_targets() {
+            match known.pair(index, target) {
+                Ok(config) => {
+                    let target = (!is_one).then(|| NamedTarget::of((index, target)));
+                    pairs.push(TaskPair { config, target });
+                }
+                Err(why) => unknown.push(why),
+            }
+        }
+        Ok(KnownPairs { pairs, unknown, rest })
+    }
+
+    fn settings(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
         let is_quick = self.initiator.is_some() || self.target.is_some();
         let (file, rest) = match self.words.split_first() {
             _ if is_quick => (None, self.words.as_slice()),
@@ -116,47 +175,86 @@ impl TaskArgs {
     }
 }
 
-/// The pair of a star that a command is about.
-fn pair_of(config: &Config) -> Result<Config, Refused> {
-    let mut chosen = config.chosen_targets();
-    let (Some((index, target)), None) = (chosen.next(), chosen.next()) else {
-        let mut lines = vec!["this task has several targets; say by --only which is meant:".into()];
-        lines.extend(
-            config.targets.iter().enumerate().map(|(index, target)| {
-                format!("  {} {}", index + 1, escape(target.name.as_bytes()))
-            }),
-        );
-        return Err(Refused::Settings(lines));
-    };
-    let states = TargetStates::of(config)?;
-    states.pair(config, index, target).map_err(|why| Refused::Settings(vec![why]))
-}
-
-/// Which state each target of a star has.
-struct TargetStates {
-    known: Vec<KnownTarget>,
+/// What runs of a star know of its targets.
+struct Known<'a> {
+    config: &'a Config,
     places: Vec<String>,
+    targets: Vec<KnownTarget>,
 }
 
-impl TargetStates {
-    fn of(config: &Config) -> Result<Self, Refused> {
+impl<'a> Known<'a> {
+    fn of(config: &'a Config) -> Result<Self, Refused> {
         let unread = |error: &dyn std::fmt::Display| Refused::Settings(vec![error.to_string()]);
         let dir = state_dir(config).map_err(|error| unread(&error))?;
         let store = StateStore::open(dir, &config.instance_id).map_err(|error| unread(&error))?;
-        let known = store.known_targets().map_err(|error| unread(&error))?;
-        Ok(TargetStates { known, places: config.listed_places() })
+        let targets = store.known_targets().map_err(|error| unread(&error))?;
+        Ok(Known { config, places: config.listed_places(), targets })
     }
 
     /// The settings of the hub and one target; says why if it has no state.
-    fn pair(&self, config: &Config, index: usize, target: &StarTarget) -> Result<Config, String> {
-        match targets::instance_at(&config.instance_id, &self.known, &self.places, index) {
-            Some(instance) => Ok(config.for_target(target, instance)),
+    fn pair(&self, index: usize, target: &StarTarget) -> Result<Config, String> {
+        let id = &self.config.instance_id;
+        match targets::instance_at(id, &self.targets, &self.places, index) {
+            Some(instance) => Ok(self.config.for_target(target, instance)),
             None => Err(format!(
                 "no run of this task has met the target {} so far, and nothing is known of it",
                 escape(target.name.as_bytes())
             )),
         }
     }
+}
+
+/// Refuses a command that is about one target: lists them, each with what else is to be said of it.
+pub fn say_which(targets: impl IntoIterator<Item = (NamedTarget, String)>) -> Refused {
+    let mut lines = vec!["this task has several targets; say by --only which is meant:".to_owned()];
+    let line = |(NamedTarget { number, name }, more)| format!("  {number} {name}{more}");
+    lines.extend(targets.into_iter().map(line));
+    Refused::Settings(lines)
+}
+
+/// A part of an answer.
+#[derive(Debug)]
+pub enum Row {
+    /// For people.
+    Text(Line),
+    /// For programs: an object.
+    Json(Value),
+}
+
+impl From<String> for Row {
+    fn from(text: String) -> Self {
+        Row::Text(text.into())
+    }
+}
+
+impl TaskPair {
+    /// The lines of an answer. Of a task with several targets, each names the target.
+    pub fn lines(&self, rows: Vec<Row>) -> Vec<Line> {
+        let line = |row| match (row, &self.target) {
+            (Row::Text(line), _) if line.text.is_empty() => line,
+            (Row::Text(line), None) => line,
+            (Row::Text(line), Some(target)) => {
+                Line { text: format!("[{}] {}", target.name, line.text), ..line }
+            }
+            (Row::Json(value), None) => value.to_string().into(),
+            (Row::Json(mut value), Some(target)) => {
+                value["leaf"] = json!(target.name);
+                value.to_string().into()
+            }
+        };
+        rows.into_iter().map(line).collect()
+    }
+}
+
+/// A path in a replica of one of these pairs, as it was typed (see [`replica_path`]).
+///
+/// # Errors
+/// It leads out of all of them.
+pub fn path_in(word: &OsStr, pairs: &[TaskPair]) -> Result<RelPath, Refused> {
+    let mut paths = pairs.iter().map(|pair| replica_path(word, &pair.config));
+    let outside = || Refused::Usage(format!("{} is in no replica", escape(word.as_bytes())));
+    let first = paths.next().unwrap_or_else(|| Err(outside()));
+    first.or_else(|why| paths.find_map(Result::ok).ok_or(why))
 }
 
 /// A path in a replica, as it was typed: relative to the replica's root, or absolute below

@@ -1,12 +1,13 @@
 //! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
 
-use super::Effect;
-use super::history::{change_json, change_line};
+use super::history::{change_json, change_line, did, local};
 use super::pager::{Page, Reader};
 use super::sync::run_once;
-use super::task_args::{Refused, TaskArgs};
+use super::task_args::{NamedTarget, Refused, TaskArgs, TaskPair, say_which};
+use super::{Effect, state_dir};
 use crate::config::Environment;
 use crate::report::words;
+use crate::state::journal::{Journal, Wanted};
 use crate::task::intent::Intent;
 use crate::task::undo::{UndoRequest, Undone, UnlessWhole};
 use crate::tree::RelPath;
@@ -49,7 +50,11 @@ pub struct UndoArgs {
 /// Undoes, and says on standard output what it did.
 pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let (mut config, rest) = args.task.resolve(environment)?;
+    let (mut pairs, rest) = args.task.resolve_all(environment)?;
+    if pairs.len() > 1 {
+        return Err(say_which(pairs.iter().filter_map(last_run_of)).into());
+    }
+    let Some(TaskPair { mut config, .. }) = pairs.pop() else { return Ok(ExitCode::SUCCESS) };
     let run = match rest {
         [] => None,
         [word] => Some(word.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
@@ -68,6 +73,24 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
         told.into_iter().for_each(|line| page.line(line));
     }
     Ok(ExitCode::from(outcome.status))
+}
+
+/// What would be undone of one of several targets, for people who have to choose.
+fn last_run_of(pair: &TaskPair) -> Option<(NamedTarget, String)> {
+    let config = &pair.config;
+    let run = || {
+        let journal = Journal::read(&state_dir(config).ok()?, &config.instance_id).ok()??;
+        let number = journal.last_with_changes().ok()?;
+        journal.runs(&Wanted { number: Some(number?), ..Wanted::default() }).ok()?.pop()
+    };
+    let last = match run() {
+        Some(run) => {
+            let began = local(run.run.began, "%Y-%m-%d %H:%M");
+            format!(": run {} ({began}), {}", run.number, did(&run))
+        }
+        None => ": nothing to undo".to_owned(),
+    };
+    Some((pair.target.clone()?, last))
 }
 
 fn told(undone: &Undone, effect: Effect) -> Vec<String> {

@@ -548,6 +548,30 @@ fn a_run_that_does_not_come_to_its_targets_has_failed_for_all_of_them() {
 }
 
 #[test]
+fn a_first_run_that_fails_before_there_is_a_state_shows_in_the_status() {
+    let star = Star::new(2);
+    star.hub().make("f one x");
+    let status = || star.osync().arg("status").arg(star.conf(&star.list(), "")).run();
+    assert_eq!(status().stdout.matches("never run").count(), 2, "{}", status());
+    let lines = "LOCAL_RUN_BEFORE_CMD=false\nSTOP_ON_CMD_ERROR=yes";
+    let run = star.run_with(&star.list(), lines, &[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(!star.hub().has(".osync_workdir"), "{run}");
+    assert_eq!(status().stdout.matches("failing").count(), 2, "{}", status());
+    fine(&star.run(&[]));
+    assert_eq!(status().status, Some(0), "{}", status());
+    // a target that takes no part has no state either
+    let mut list = star.list();
+    let copy = star.sandbox.path("copy");
+    let done = Command::new("cp").arg("-a").arg(&star.leaves[0].root).arg(&copy).status().unwrap();
+    assert!(done.success());
+    list.push(copy.display().to_string());
+    assert_eq!(star.run_with(&list, "", &[]).status, Some(1));
+    let status = star.osync().arg("status").arg(star.conf(&list, "")).run();
+    assert_eq!(status.stdout.matches("failing").count(), 1, "{status}");
+}
+
+#[test]
 fn other_commands_are_about_one_target() {
     let star = Star::met(2);
     star.leaves[1].write("old", "edited", 2_000_000_000);
