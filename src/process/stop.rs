@@ -5,7 +5,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, PipeReader, PipeWriter};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     reason: Option<StopReason>,
-    /// Hears what is requested from now on.
-    following: Option<Stop>,
+    /// Hear what is requested from now on, for as long as somebody has them.
+    following: Vec<Weak<Shared>>,
     /// Closed when the end is requested: whoever polls on the other end wakes up.
     wakers: Vec<(u64, PipeWriter)>,
     next: u64,
@@ -50,19 +50,20 @@ impl Stop {
             state.wakers.clear();
             self.shared.changed.notify_all();
         }
-        let following = state.following.clone();
+        let following: Vec<Stop> =
+            state.following.iter().filter_map(Weak::upgrade).map(|shared| Stop { shared }).collect();
         drop(state);
-        if let Some(following) = following {
-            following.request(reason);
-        }
+        following.iter().for_each(|following| following.request(reason));
     }
 
-    /// A `Stop` of its own for closing steps: only what is requested from now on is meant for
-    /// them too. The last one asked for counts.
+    /// A `Stop` of its own for closing steps, or for a part of the work: only what is requested
+    /// from now on is meant for it too.
     #[must_use]
     pub fn following(&self) -> Stop {
         let following = Stop::new();
-        self.lock().following = Some(following.clone());
+        let mut state = self.lock();
+        state.following.retain(|one| one.strong_count() > 0);
+        state.following.push(Arc::downgrade(&following.shared));
         following
     }
 

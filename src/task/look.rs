@@ -5,6 +5,7 @@
 use super::apply::versions::same_files;
 use super::closing::Halt;
 use super::{Share, Task};
+use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::fault;
 use crate::reconcile::guard::{self, Runs};
@@ -34,34 +35,68 @@ pub(super) fn same_as(other: &str) -> String {
     )
 }
 
+/// What a run by these settings looks at.
+pub(super) fn scan_request<'a>(
+    config: &Config,
+    filter: &'a Filter,
+    attributes: Wanted,
+    seen: &'a (dyn Fn(u64) + Sync),
+) -> ScanRequest<'a> {
+    let Preserve { copy_symlinks, keep_dirlinks, .. } = config.preserve;
+    ScanRequest { filter, copy_symlinks, keep_dirlinks, attributes, seen }
+}
+
+/// A scan of the target.
+enum Looked<'s> {
+    /// It was made before.
+    Before(Result<Scan, ReplicaError>),
+    /// It is under way.
+    Now(ScopedJoinHandle<'s, Result<Scan, ReplicaError>>),
+}
+
+impl Looked<'_> {
+    fn wait(self) -> std::thread::Result<Result<Scan, ReplicaError>> {
+        match self {
+            Looked::Before(scan) => Ok(scan),
+            Looked::Now(thread) => thread.join(),
+        }
+    }
+}
+
+/// Which ACLs and extended attributes are compared.
+pub(super) fn wanted_attributes(preserve: &Preserve, can_chown: &Pair<bool>) -> Wanted {
+    Wanted {
+        acl: preserve.acl,
+        xattr: preserve.xattr,
+        all_spaces: can_chown.initiator && can_chown.target,
+    }
+}
+
 impl Task<'_> {
     /// Scans both replicas at the same time, once.
     pub(super) fn scan(&mut self) -> Result<Pair<Tree>, Halt> {
         let filter = Filter::new(&self.config.selection.rules);
         self.tell_of_rules(&filter)?;
         let reporter = self.around.reporter();
-        let preserve = self.config.preserve;
-        let attributes = self.wanted_attributes();
+        let attributes = wanted_attributes(&self.config.preserve, &self.can_chown);
         let look = |replica: &mut Box<dyn Replica>| -> Result<Scan, ReplicaError> {
             let side = replica.side();
             let seen = move |count: u64| reporter.tell(Event::Scanning(side, count));
-            replica.scan(&ScanRequest {
-                filter: &filter,
-                copy_symlinks: preserve.copy_symlinks,
-                keep_dirlinks: preserve.keep_dirlinks,
-                attributes,
-                seen: &seen,
-            })
+            replica.scan(&scan_request(self.config, &filter, attributes, &seen))
         };
         let hub = self.lent.hub.take().filter(|(read, _)| *read == attributes);
+        let ahead = self.lent.ahead.scan(attributes);
         let Pair { initiator, target } = self.replicas.as_mut();
         let (initiator, target) = std::thread::scope(|scope| {
-            let other = threads::start(scope, || look(target));
+            let other = match ahead {
+                Some(scan) => Ok(Looked::Before(scan)),
+                None => threads::start(scope, || look(target)).map(Looked::Now),
+            };
             let initiator = match hub {
                 Some((_, scan)) => Ok(scan),
                 None => look(initiator),
             };
-            (initiator, other.map(ScopedJoinHandle::join))
+            (initiator, other.map(Looked::wait))
         });
         reporter.tell(Event::Quiet);
         self.check_stop()?;
@@ -89,15 +124,6 @@ impl Task<'_> {
             }
         }
         Ok(trees)
-    }
-
-    /// Which ACLs and extended attributes are compared.
-    fn wanted_attributes(&self) -> Wanted {
-        Wanted {
-            acl: self.config.preserve.acl,
-            xattr: self.config.preserve.xattr,
-            all_spaces: self.can_chown.initiator && self.can_chown.target,
-        }
     }
 
     /// A remote machine without the tools for ACLs or extended attributes: a warning in the run
@@ -186,7 +212,12 @@ impl Task<'_> {
     ) -> Result<Pair<Option<Identity>>, Halt> {
         let mut found = Pair::default();
         for side in Side::BOTH {
-            found[side] = match self.replicas[side].identity()? {
+            let ahead = if side == Side::Target { self.lent.ahead.identity.take() } else { None };
+            let identity = match ahead {
+                Some(identity) => identity,
+                None => self.replicas[side].identity()?,
+            };
+            found[side] = match identity {
                 IdentityFound::Known(identity) => Some(identity),
                 IdentityFound::Missing => None,
                 IdentityFound::Torn => self.mend_identity(trees, baseline, side)?,
@@ -267,7 +298,11 @@ impl Task<'_> {
         let mut met = Pair::default();
         let mut knows_place = None;
         for side in Side::BOTH {
-            let marks = self.replicas[side].runs()?;
+            let ahead = if side == Side::Target { self.lent.ahead.runs.take() } else { None };
+            let marks = match ahead {
+                Some(marks) => marks,
+                None => self.replicas[side].runs()?,
+            };
             let like = self.mark(&Identity(String::new()), 0);
             let mine = || marks.iter().filter(|mark| mark.instance == like.instance);
             if let Some(peer) = &found[side.other()] {

@@ -1,5 +1,6 @@
 //! One run, start to end (spec 7, "A run, start to end").
 
+mod ahead;
 mod apply;
 mod change_report;
 pub mod closing;
@@ -36,6 +37,7 @@ use crate::state::{
     StateDir, StateStore,
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
+use ahead::Ahead;
 use closing::{Halt, Outcome};
 use file_systems::FileSystems;
 use intent::Intent;
@@ -131,6 +133,8 @@ struct Lent {
     prepared: Pair<Option<Prepared>>,
     /// The hub as it was scanned, and which attributes were read.
     hub: Option<(Wanted, Scan)>,
+    /// What the target was asked before.
+    ahead: Ahead,
     /// When the hub was locked, by the clock of its file system.
     locked_at: Option<Stamp>,
     /// The identities of the other targets of this run, with their names.
@@ -215,6 +219,19 @@ impl<'a> Task<'a> {
             share: Share::Whole,
             lent: Lent::default(),
         }
+    }
+}
+
+/// Whether a run by these settings locks its replicas.
+fn takes_locks(config: &Config) -> bool {
+    !config.flags.dry && !config.flags.no_locks
+}
+
+fn lock_request(config: &Config) -> LockRequest {
+    LockRequest {
+        instance_id: config.instance_id.clone(),
+        force: config.flags.force_unlock,
+        stranger_resume: config.locking.stranger_resume,
     }
 }
 
@@ -406,7 +423,7 @@ impl Task<'_> {
     /// Takes both locks. While another run has one, none is kept: two runs that wait for each
     /// other would wait for ever.
     fn lock(&mut self) -> Result<(), Halt> {
-        if self.is_dry() || self.config.flags.no_locks {
+        if !takes_locks(self.config) {
             return Ok(());
         }
         let mut turn = Turn::new(self.config.locking.when_locked);
@@ -431,13 +448,12 @@ impl Task<'_> {
     }
 
     fn try_lock(&mut self) -> Result<(), Halt> {
-        let request = LockRequest {
-            instance_id: self.config.instance_id.clone(),
-            force: self.config.flags.force_unlock,
-            stranger_resume: self.config.locking.stranger_resume,
-        };
+        let request = lock_request(self.config);
         for side in self.share.sides().iter().copied() {
-            let taken = self.replicas[side].lock(&request)?;
+            let taken = match self.lent.ahead.locked.take() {
+                Some(taken) => taken?,
+                None => self.replicas[side].lock(&request)?,
+            };
             fault::point("locked");
             // What this run makes has a ctime by the file system's clock, and that may be behind.
             if taken.at.is_known() {

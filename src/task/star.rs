@@ -5,11 +5,14 @@
 //! their turn before get it in a second one. What goes wrong in a turn is an error of that target,
 //! and the others have theirs all the same.
 
+use super::ahead::{self, Ahead};
 use super::closing::{self, Ended, Halt, Outcome};
-use super::look::same_as;
-use super::{Earlier, Intent, Share, Surroundings, Task, hooks, preflight};
+use super::look::{self, same_as};
+use super::{
+    Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, takes_locks,
+};
 use crate::config::{Config, Notify, StarTarget, WhenLocked};
-use crate::process::{Deadlines, Limits, Stop, fault};
+use crate::process::{Deadlines, Limits, Stop, StopReason, fault};
 use crate::replica::{self, Access, Prepared, Replica, Scan, Trouble, Wanted};
 use crate::report::summary::Reach;
 use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, Tally, mail};
@@ -18,8 +21,13 @@ use crate::state::ours::TooOpen;
 use crate::state::targets::{Binding, KnownTarget, ListedTarget, Seen, bind, instance_at, note};
 use crate::state::{Identity, StateStore};
 use crate::tree::{Pair, Side};
+use std::collections::BTreeMap;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
+
+/// The trees of so many entries may be held at a time, beside the hub's, but two in any case: about
+/// 20 MiB.
+const ENTRIES_AT_ONCE: u64 = 200_000;
 
 /// Runs a star once.
 #[must_use]
@@ -76,6 +84,31 @@ struct Met {
     /// None: a dry run that is to show what CREATE_DIRS would make.
     prepared: Option<Prepared>,
     seen: Seen,
+}
+
+/// What a target is asked before its turn.
+struct Question {
+    met: Met,
+    request: ahead::Request,
+    stop: Stop,
+    /// Ends it when its share of the time is over.
+    clock: Option<Deadlines>,
+}
+
+/// What came of that.
+struct Answered {
+    met: Met,
+    ahead: Ahead,
+    stopped: Option<StopReason>,
+}
+
+impl Question {
+    fn ask(mut self) -> Answered {
+        self.met.replica.set_stop(&self.stop);
+        let ahead = Ahead::ask(self.met.replica.as_mut(), &self.request);
+        drop(self.clock);
+        Answered { met: self.met, ahead, stopped: self.stop.reason() }
+    }
 }
 
 /// What the turns of a target came to.
@@ -344,19 +377,88 @@ impl Star<'_> {
         store: &StateStore,
     ) -> Result<Vec<usize>, Halt> {
         let mut put_off = Vec::new();
-        for (done, leaf) in leaves.iter().enumerate() {
-            self.hub.check_stop()?;
-            if self.turn(*leaf, round, leaves.len() - done) == Turned::Busy {
-                put_off.push(*leaf);
-            } else if !self.hub.is_dry() {
-                store.set_known_targets(&self.known)?;
+        std::thread::scope(|scope| {
+            let mut asked = BTreeMap::new();
+            let mut next = 0;
+            for (done, leaf) in leaves.iter().enumerate() {
+                self.hub.check_stop()?;
+                // the first one is scanned together with the hub
+                next = next.max(done + usize::from(self.lent.is_none()));
+                let end = leaves.len().min(done + self.at_once(store));
+                for (place, leaf) in leaves.iter().enumerate().take(end).skip(next) {
+                    if let Some(question) = self.question(*leaf, round, leaves.len() - place, store)
+                    {
+                        asked.insert(*leaf, scope.spawn(move || question.ask()));
+                    }
+                }
+                next = next.max(end);
+                let answered = asked.remove(leaf).map(|thread| match thread.join() {
+                    Ok(answered) => answered,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                if self.turn(*leaf, round, leaves.len() - done, answered) == Turned::Busy {
+                    put_off.push(*leaf);
+                } else if !self.hub.is_dry() {
+                    store.set_known_targets(&self.known)?;
+                }
             }
+            Ok(put_off)
+        })
+    }
+
+    /// How many targets are scanned at a time, the one whose turn it is counted in: each of their
+    /// trees takes as much memory as the hub's.
+    fn at_once(&self, store: &StateStore) -> usize {
+        let of_hub = self.lent.as_ref().map(|lent| lent.scanned.1.tree.len() as u64);
+        let expected = || store.last_run().ok().flatten().map(|last| last.compared);
+        let entries = of_hub.or_else(expected).unwrap_or(ENTRIES_AT_ONCE);
+        let fit = ENTRIES_AT_ONCE / entries.max(1);
+        usize::try_from(fit).unwrap_or(usize::MAX).max(2)
+    }
+
+    /// What a target is asked before its turn; `None`: its turn has to ask.
+    fn question(
+        &mut self,
+        at: usize,
+        round: Round,
+        turns_left: usize,
+        store: &StateStore,
+    ) -> Option<Question> {
+        let leaf = &self.leaves[at];
+        let is_remote = leaf.config.replicas.target.is_remote();
+        // a command that runs there before may be what makes it ready
+        let has_command = is_remote && leaf.config.hooks.remote_before.is_some();
+        let comes_later = round == Round::PutOff || (has_command && round == Round::First);
+        // one without an identity may be another one of the list
+        let is_known = |met: &Met| met.prepared.is_some() && met.seen != Seen::Nameless;
+        if comes_later || leaf.refused.is_some() || !leaf.met.as_ref().is_some_and(is_known) {
+            return None;
         }
-        Ok(put_off)
+        let stop = self.own_stop();
+        let share = fair_share(self.config.limits.hard, self.around.started.elapsed(), turns_left);
+        let clock = self.clock(share, &stop);
+        let leaf = &mut self.leaves[at];
+        let config = leaf.turn_config(round, share);
+        let met = leaf.met.take()?;
+        let target = met.prepared.as_ref().is_some_and(|prepared| prepared.can_chown);
+        let can_chown = Pair::new(self.hub.can_chown.initiator, target);
+        let request = ahead::Request {
+            lock: takes_locks(&config).then(|| lock_request(&config)),
+            attributes: look::wanted_attributes(&config.preserve, &can_chown),
+            state_dir: store.dir().path(),
+            config,
+        };
+        Some(Question { met, request, stop, clock })
     }
 
     /// One turn of one target. All that goes wrong is told as its own.
-    fn turn(&mut self, at: usize, round: Round, turns_left: usize) -> Turned {
+    fn turn(
+        &mut self,
+        at: usize,
+        round: Round,
+        turns_left: usize,
+        answered: Option<Answered>,
+    ) -> Turned {
         let log = self.around.log;
         let stop = self.own_stop();
         let limit = self.config.limits.hard;
@@ -367,6 +469,13 @@ impl Star<'_> {
         let whole = log.swap_tally(std::mem::take(&mut leaf.tally));
         let mut refused = leaf.refused.take();
         let mut met = leaf.met.take();
+        let mut found = Ahead::default();
+        if let Some(answered) = answered {
+            (met, found) = (Some(answered.met), answered.ahead);
+            if let Some(reason) = answered.stopped {
+                stop.request(reason);
+            }
+        }
         let earlier = leaf.turns.as_ref().map(|turns| turns.earlier.clone());
         let clock = self.clock(share, &stop);
         let around = Surroundings { log, stop: &stop, started: Instant::now() };
@@ -385,6 +494,7 @@ impl Star<'_> {
         task.lent.earlier = earlier;
         task.lent.locked_at = Some(self.hub.began.initiator).filter(|at| at.is_known());
         task.lent.others = self.others(at);
+        task.lent.ahead = found;
         if let Some(lent) = self.lent.take() {
             task.replicas.initiator = lent.replica;
             task.lent.prepared.initiator = Some(lent.prepared);
