@@ -15,6 +15,7 @@ pub mod restore;
 pub mod scrub;
 mod serve;
 mod settings;
+mod star_files;
 mod state;
 pub mod status;
 mod sync;
@@ -139,7 +140,7 @@ pub enum Command {
     /// Show the effective settings and test the access; change nothing
     #[command(args_override_self = true)]
     Check(CheckArgs),
-    /// Rewrite a v1.0, v1.1 or v1.2 file, and its state, for today
+    /// Rewrite v1.0, v1.1 or v1.2 files, and their state, for today
     #[command(args_override_self = true)]
     Upgrade(UpgradeArgs),
     /// Which conflicts wait for a decision

@@ -2,18 +2,17 @@
 //! files (spec 7, "Upgrade").
 
 use super::task_args::Refused;
-use super::{complain, in_words, print, settings};
+use super::{ERROR, complain, in_words, print, settings, star_files};
+use crate::batch;
 use crate::config::conf_file::Trouble;
 use crate::config::{
-    Config, Environment, Flags, Location, Problem, Resolution, SshLocation, load, toml_file,
-    upgrade,
+    Config, Environment, Flags, Location, Problem, Resolution, Settings, SshLocation, load,
+    toml_file, upgrade,
 };
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
-use crate::replica::{LockSeen, look_at_lock};
 use crate::report::{write_whole, written_beside};
 use crate::ssh::{self, Ssh, Use};
-use crate::state::{StateStore, targets};
 use crate::tree::Side;
 use crate::tree::path::escape;
 use anyhow::{Context, bail};
@@ -40,20 +39,20 @@ Exit status: 0 it is up to date now, 1 something could not be done, 128 bad usag
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct UpgradeArgs {
-    /// The file to rewrite; FILE.save keeps it as it was
-    #[arg(value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath)]
-    pub config_file: Option<OsString>,
+    /// The files to rewrite, or directories of them; FILE.save keeps each as it was
+    #[arg(value_name = "CONFIG_FILE|DIR", value_hint = ValueHint::AnyPath)]
+    pub config_files: Vec<OsString>,
     /// Write FILE.toml from FILE.conf instead
-    #[arg(long, requires = "config_file")]
+    #[arg(long, requires = "config_files")]
     pub to_toml: bool,
     /// Quicksync task: the first replica
-    #[arg(long, visible_alias = "master", value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "config_file")]
+    #[arg(long, visible_alias = "master", value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "config_files")]
     pub initiator: Option<OsString>,
     /// Quicksync task: the second replica
-    #[arg(long, visible_alias = "slave", value_name = "DIR|SSH_URI", value_hint = ValueHint::DirPath, conflicts_with = "config_file")]
+    #[arg(long, visible_alias = "slave", value_name = "DIR|SSH_URI", value_hint = ValueHint::DirPath, conflicts_with = "config_files")]
     pub target: Option<OsString>,
     /// Quicksync task: its name
-    #[arg(long, visible_alias = "sync-id", value_name = "ID", conflicts_with = "config_file")]
+    #[arg(long, visible_alias = "sync-id", value_name = "ID", conflicts_with = "config_files")]
     pub instance_id: Option<OsString>,
     /// The key for a remote replica
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -61,8 +60,17 @@ pub struct UpgradeArgs {
     /// Let a task with TARGET_SYNC_DIRS go on with the state of this pair task of the same
     /// initiator
     #[arg(long, value_name = "CONFIG_FILE", value_hint = ValueHint::FilePath,
-        requires = "config_file", conflicts_with = "to_toml")]
+        requires = "config_files", conflicts_with = "to_toml")]
     pub join: Vec<OsString>,
+    /// Write this file: one task with all the targets of these pair tasks of one initiator, which
+    /// goes on with their states
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath,
+        requires = "config_files", conflicts_with_all = ["to_toml", "join"])]
+    pub to_star: Option<OsString>,
+    /// Write a file for each target of a task with TARGET_SYNC_DIRS, beside it, each of which goes
+    /// on with the state of that target
+    #[arg(long, requires = "config_files", conflicts_with_all = ["to_toml", "join", "to_star"])]
+    pub to_pairs: bool,
     /// Show what would be done
     #[arg(long)]
     pub dry: bool,
@@ -70,43 +78,134 @@ pub struct UpgradeArgs {
 
 /// What is to happen to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     /// What is decided is done.
     Do,
     /// It is only said (`--dry`).
     Say,
 }
 
-/// Upgrades a task. What fails does not keep the rest from being done.
+/// A task with the file that it stands in.
+pub(super) struct Task {
+    pub file: PathBuf,
+    pub settings: Settings,
+    pub config: Config,
+}
+
+/// Upgrades tasks. What fails does not keep the rest from being done.
 pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let way = if args.dry { Way::Say } else { Way::Do };
-    let gathered = match &args.config_file {
-        Some(file) if args.to_toml => {
-            to_toml(Path::new(file), environment, way)?;
-            return Ok(ExitCode::SUCCESS);
+    let files = files(&args.config_files)?;
+    if let Some(star) = &args.to_star {
+        let tasks = files.iter().map(|file| Task::read(file, environment));
+        let tasks = tasks.collect::<anyhow::Result<Vec<_>>>()?;
+        star_files::to_star(Path::new(star), &tasks, environment, way)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match files.as_slice() {
+        [] => quicksync(args, environment, way)?,
+        [file] if args.to_toml => to_toml(file, environment, way)?,
+        [file] if args.to_pairs => {
+            star_files::to_pairs(&Task::read(file, environment)?, environment, way)?;
         }
-        Some(file) => {
-            // a dry run has not written the new text
-            let text = rewrite(Path::new(file), environment, way)?;
-            settings::gather_text(Path::new(file), &text, &flags(args), environment)
+        [file] if !args.join.is_empty() => {
+            let star = rewritten(file, &flags(args), environment, way)?;
+            let pairs = args.join.iter().map(|file| Task::read(Path::new(file), environment));
+            let pairs = pairs.collect::<anyhow::Result<Vec<_>>>()?;
+            star_files::join(&star.config, &pairs)?.carry_out(way)?;
         }
-        None if args.initiator.is_some() && args.target.is_some() => {
-            settings::gather(None, &flags(args), environment)
-        }
-        None => {
-            let text = "name a configuration file, or give --initiator=DIR and --target=DIR";
+        [file] => drop(upgraded(file, &flags(args), environment, way)?),
+        _ if args.to_toml || args.to_pairs || !args.join.is_empty() => {
+            let text = "--to-toml, --to-pairs and --join are about one file";
             return Err(Refused::Usage(text.to_owned()).into());
         }
-    };
-    let config = resolved(gathered)?;
-    if !args.join.is_empty() {
-        join(&config, &args.join, environment, way)?;
-    } else if config.is_star() {
-        say("no state files to rename: no older version had TARGET_SYNC_DIRS");
-    } else {
-        rename_state_files(&config, way)?;
+        files => return Ok(several(files, &flags(args), environment, way)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that are named; of a directory, all `.conf` files in it.
+fn files(named: &[OsString]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in named.iter().map(PathBuf::from) {
+        if !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        let found = batch::tasks_in(&path, &|_, _| false);
+        let mut found = found.with_context(|| format!("{}: cannot read", shown(&path)))?;
+        found.retain(|file| file.extension().is_some_and(|extension| extension == "conf"));
+        if found.is_empty() {
+            bail!("{}: there is no .conf file in it", shown(&path));
+        }
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn quicksync(args: &UpgradeArgs, environment: &Environment, way: Way) -> anyhow::Result<()> {
+    if args.initiator.is_none() || args.target.is_none() {
+        let text = "name a configuration file, or give --initiator=DIR and --target=DIR";
+        return Err(Refused::Usage(text.to_owned()).into());
+    }
+    let config = resolved(settings::gather(None, &flags(args), environment))?;
+    rename_state_files(&config, way)
+}
+
+/// Upgrades several tasks, and says which of them could be one.
+fn several(files: &[PathBuf], flags: &Flags, environment: &Environment, way: Way) -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    let mut tasks = Vec::new();
+    for file in files {
+        match upgraded(file, flags, environment, way) {
+            Ok(task) => tasks.push(task),
+            Err(error) => {
+                complain(&in_words(&error));
+                status = ExitCode::from(ERROR);
+            }
+        }
+    }
+    star_files::offers(&tasks).iter().for_each(|offer| say(offer));
+    status
+}
+
+/// Upgrades a file and the state of its task.
+fn upgraded(
+    file: &Path,
+    flags: &Flags,
+    environment: &Environment,
+    way: Way,
+) -> anyhow::Result<Task> {
+    let task = rewritten(file, flags, environment, way)?;
+    if task.config.is_star() {
+        say("no state files to rename: no older version had TARGET_SYNC_DIRS");
+    } else {
+        rename_state_files(&task.config, way)?;
+    }
+    Ok(task)
+}
+
+/// Upgrades a file alone.
+fn rewritten(
+    file: &Path,
+    flags: &Flags,
+    environment: &Environment,
+    way: Way,
+) -> anyhow::Result<Task> {
+    // a dry run has not written the new text
+    let text = rewrite(file, environment, way)?;
+    Task::of(file, settings::gather_text(file, &text, flags, environment))
+}
+
+impl Task {
+    fn read(file: &Path, environment: &Environment) -> anyhow::Result<Self> {
+        Self::of(file, settings::gather(Some(file.as_os_str()), &Flags::default(), environment))
+    }
+
+    fn of(file: &Path, gathered: Resolution) -> anyhow::Result<Self> {
+        let settings = gathered.settings.clone();
+        Ok(Task { file: file.to_owned(), settings, config: resolved(gathered)? })
+    }
 }
 
 fn flags(args: &UpgradeArgs) -> Flags {
@@ -119,7 +218,7 @@ fn flags(args: &UpgradeArgs) -> Flags {
     }
 }
 
-fn resolved(resolution: Resolution) -> Result<Config, Refused> {
+pub(super) fn resolved(resolution: Resolution) -> Result<Config, Refused> {
     for warning in &resolution.warnings {
         complain(&warning.to_string());
     }
@@ -131,7 +230,7 @@ fn resolved(resolution: Resolution) -> Result<Config, Refused> {
     resolution.config.ok_or_else(|| Refused::Settings(lines()))
 }
 
-fn say(text: &str) {
+pub(super) fn say(text: &str) {
     print(&format!("{text}\n"));
 }
 
@@ -194,11 +293,11 @@ fn to_toml(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<(
     Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(file).with_context(|| format!("{}: cannot read", shown(file)))
 }
 
-fn not_understood(name: &str, errors: &[Trouble]) -> Refused {
+pub(super) fn not_understood(name: &str, errors: &[Trouble]) -> Refused {
     let line = |error: &Trouble| format!("{name}:{}: {}", error.line, error.text);
     Refused::Settings(errors.iter().map(line).collect())
 }
@@ -228,65 +327,13 @@ fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
 }
 
 /// A new file that appears with its whole content, the mode and the owner of another one.
-fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()> {
+pub(super) fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()> {
     written_beside(to, text, Some(like))?.persist_noclobber(to)?;
     Ok(())
 }
 
-fn shown(path: &Path) -> String {
+pub(super) fn shown(path: &Path) -> String {
     escape(path.as_os_str().as_bytes())
-}
-
-/// Lets a star go on with the states of pairs: what each has recorded of its target is what the
-/// star knows of it, so that there is no first contact.
-fn join(
-    star: &Config,
-    pairs: &[OsString],
-    environment: &Environment,
-    way: Way,
-) -> anyhow::Result<()> {
-    if !star.is_star() {
-        bail!("--join is for a task with TARGET_SYNC_DIRS");
-    }
-    let (Location::Local(hub), dir) = (&star.replicas.initiator, super::state_dir(star)?) else {
-        bail!("the initiator is another machine; do it there");
-    };
-    match look_at_lock(hub, &star.instance_id)? {
-        LockSeen::Free | LockSeen::Dead { .. } => {}
-        LockSeen::Held { .. } | LockSeen::Unclear(_) => {
-            bail!("the initiator is locked by a run; try again when that has ended");
-        }
-    }
-    let store = StateStore::open(dir.clone(), &star.instance_id)?;
-    let mut known = store.known_targets()?;
-    for file in pairs {
-        let pair = resolved(settings::gather(Some(file), &Flags::default(), environment))?;
-        let (name, place) = (shown(Path::new(file)), pair.replicas.target.to_string());
-        if pair.is_star() {
-            bail!("{name}: it is no pair: it has TARGET_SYNC_DIRS");
-        }
-        if super::state_dir(&pair)? != dir || pair.replicas.initiator != star.replicas.initiator {
-            bail!("{name}: its initiator, or where its state is kept, is another one");
-        }
-        if !star.listed_places().contains(&place) {
-            bail!("{name}: its target {place} is not in TARGET_SYNC_DIRS");
-        }
-        let recorded = StateStore::open(dir.clone(), &pair.instance_id)?.recorded_target()?;
-        let Some(identity) = recorded else {
-            bail!("{name}: no run of it has recorded anything, so there is nothing to go on with");
-        };
-        let same = known.iter().find(|known| known.identity.as_ref() == Some(&identity));
-        if let Some(same) = same.filter(|same| same.place.is_some()) {
-            say(&format!("{name}: the target {place} has the state of {} already", same.instance));
-            continue;
-        }
-        targets::note(&mut known, &pair.instance_id, Some(&identity), &place);
-        say(&format!("{name}: the target {place} goes on with the state of {}", pair.instance_id));
-    }
-    if way == Way::Do {
-        store.set_known_targets(&known)?;
-    }
-    Ok(())
 }
 
 /// What the sides were called.

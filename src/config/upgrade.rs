@@ -57,6 +57,50 @@ pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, V
     Ok(Upgraded { text: new, notes })
 }
 
+/// A setting that a `.conf` file gets in the place of one that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The key that it has.
+    pub old: &'static str,
+    /// The key that it gets.
+    pub new: &'static str,
+    /// The value, unquoted.
+    pub value: Vec<u8>,
+}
+
+/// Gives settings of a file of today other values. All else stays as it is.
+///
+/// # Errors
+/// The file cannot be understood, or does not have one of them.
+pub fn with_settings(
+    original: &[u8],
+    replacements: &[Replacement],
+    outside: &mut dyn Outside,
+) -> Result<Vec<u8>, Vec<Trouble>> {
+    let parsed = conf_file::parse(original, outside);
+    if !parsed.errors.is_empty() {
+        return Err(parsed.errors);
+    }
+    let text = conf_file::normalised(original);
+    let mut edits = Vec::new();
+    for Replacement { old, new, value } in replacements {
+        let settings = parsed.assignments.iter().zip(&parsed.sources);
+        let mut found = settings.filter(|(one, _)| one.key == *old).peekable();
+        if found.peek().is_none() {
+            let text =
+                format!("{old} is not set in this file; osync upgrade gives it today's names");
+            return Err(vec![Trouble { line: 1, key: Some((*old).to_owned()), text }]);
+        }
+        for (_, source) in found {
+            edits.push(Edit { range: source.name.clone(), text: new.as_bytes().to_vec() });
+            edits.push(Edit { range: source.value.clone(), text: quoted(value) });
+        }
+    }
+    let new = apply(&text, edits);
+    let has_carriage_returns = original.windows(2).any(|pair| pair == b"\r\n");
+    Ok(if has_carriage_returns { with_carriage_returns(&new) } else { new })
+}
+
 struct Work<'a> {
     text: &'a [u8],
     parsed: &'a Parsed,
@@ -409,17 +453,21 @@ pub fn entry(key: &Key, value: &str) -> String {
 pub fn in_conf(kind: Kind, value: &str) -> String {
     match kind {
         Kind::Boolean | Kind::Number if !value.is_empty() => value.to_owned(),
-        _ => {
-            let mut quoted = String::from("\"");
-            for character in value.chars() {
-                if matches!(character, '"' | '\\' | '$' | '`') {
-                    quoted.push('\\');
-                }
-                quoted.push(character);
-            }
-            quoted + "\""
-        }
+        _ => shown(&quoted(value.as_bytes())).into_owned(),
     }
+}
+
+/// A value in double quotes.
+fn quoted(value: &[u8]) -> Vec<u8> {
+    let mut quoted = vec![b'"'];
+    for byte in value {
+        if matches!(byte, b'"' | b'\\' | b'$' | b'`') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    quoted
 }
 
 /// Text as comment lines.

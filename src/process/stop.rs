@@ -50,8 +50,12 @@ impl Stop {
             state.wakers.clear();
             self.shared.changed.notify_all();
         }
-        let following: Vec<Stop> =
-            state.following.iter().filter_map(Weak::upgrade).map(|shared| Stop { shared }).collect();
+        let following: Vec<Stop> = state
+            .following
+            .iter()
+            .filter_map(Weak::upgrade)
+            .map(|shared| Stop { shared })
+            .collect();
         drop(state);
         following.iter().for_each(|following| following.request(reason));
     }

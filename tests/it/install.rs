@@ -519,6 +519,8 @@ fn systemd_finds_no_fault_with_the_units() {
     verify(&sandbox, "examples/systemd", &system);
     let user = ["osync-srv@.service", "osync-batch.service", "osync-batch.timer"];
     verify(&sandbox, "examples/systemd/user", &user);
+    let of_a_task = ["osync-task@.service", "osync-task@.timer"];
+    verify(&sandbox, "examples/monitoring", &of_a_task);
 }
 
 #[test]

@@ -285,6 +285,63 @@ fn pairs_of_one_hub_are_joined_to_a_star_without_a_first_contact() {
 }
 
 #[test]
+fn upgrade_makes_pairs_of_one_hub_a_star_and_a_star_pairs_without_a_first_contact() {
+    let star = Star::new(3);
+    star.hub().make("f one x\nf two y\nf three z\nf stays s");
+    let pairs = [("berlin", 0), ("rome", 1), ("new", 2)].map(|(id, leaf)| star.pair_conf(id, leaf));
+    for file in &pairs[..2] {
+        fine(&star.osync().arg(file).run());
+    }
+    let etc = star.sandbox.path("etc");
+    let upgrade =
+        |args: &[&PathBuf], more: &[&str]| star.osync().arg("upgrade").args(more).args(args).run();
+    let offered = upgrade(&[&etc], &["--dry"]);
+    fine(&offered);
+    assert!(offered.stdout.contains("have the same initiator"), "{offered}");
+    assert!(offered.stdout.contains("--to-star NEW.conf"), "{offered}");
+
+    let to = star.sandbox.path("etc/all.conf").display().to_string();
+    let files: Vec<&PathBuf> = pairs.iter().collect();
+    fine(&upgrade(&files, &["--dry", "--to-star", &to]));
+    assert!(!PathBuf::from(&to).exists());
+    let made = upgrade(&files, &["--to-star", &to]);
+    fine(&made);
+    assert!(made.stdout.contains("goes on with the state of rome"), "{made}");
+    assert!(made.stdout.contains("begins anew"), "{made}");
+    let again = upgrade(&files, &["--to-star", &to]);
+    assert_eq!(again.status, Some(1), "nothing is overwritten: {again}");
+    star.leaves[1].remove("one");
+    fine(&star.osync().arg(&to).run());
+    assert!(!star.hub().has("one") && !star.leaves[0].has("one"), "rome's deletion is known");
+    star.assert_all_alike();
+
+    fine(&upgrade(&[&PathBuf::from(&to)], &["--to-pairs"]));
+    star.leaves[2].remove("two");
+    fine(&star.osync().arg(star.sandbox.path("etc/all-3.conf")).run());
+    assert!(!star.hub().has("two"), "the pair goes on with the state of the star's target");
+    star.leaves[1].remove("three");
+    fine(&star.osync().arg(star.sandbox.path("etc/all-2.conf")).run());
+    assert!(!star.hub().has("three"));
+    fine(&star.osync().arg(&to).run());
+    star.assert_all_alike();
+}
+
+#[test]
+fn pairs_that_cannot_share_their_settings_are_not_made_a_star() {
+    let star = Star::new(2);
+    let [one, two] = [("berlin", 0), ("rome", 1)].map(|(id, leaf)| star.pair_conf(id, leaf));
+    let text = fs::read_to_string(&two).unwrap() + "RSYNC_EXCLUDE_PATTERN=*.tmp\nSUDO_EXEC=no\n";
+    fs::write(&two, text).unwrap();
+    let run = star.osync().arg("upgrade").arg("--dry").args([&one, &two]).run();
+    fine(&run);
+    assert!(run.stdout.contains("not the same RSYNC_EXCLUDE_PATTERN:"), "{run}");
+    let to = star.sandbox.path("etc/all.conf");
+    let run = star.osync().arg("upgrade").arg("--to-star").arg(&to).args([&one, &two]).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("RSYNC_EXCLUDE_PATTERN") && !to.exists(), "{run}");
+}
+
+#[test]
 fn a_replica_that_is_in_the_list_twice_is_refused() {
     let star = Star::met(2);
     let copy = star.sandbox.path("copy");
@@ -572,25 +629,26 @@ fn a_first_run_that_fails_before_there_is_a_state_shows_in_the_status() {
 }
 
 #[test]
-fn other_commands_are_about_one_target() {
+fn plan_and_undo_are_about_one_target() {
     let star = Star::met(2);
     star.leaves[1].write("old", "edited", 2_000_000_000);
     fine(&star.run(&[]));
     let conf = star.conf(&star.list(), "");
     let command = |words: &[&str]| star.osync().args(words).arg(&conf);
-    let run = command(&["history"]).run();
+    let run = command(&["plan"]).run();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(run.stderr.contains("say by --only which"), "{run}");
-    let run = command(&["history", "--only", "2"]).run();
-    fine(&run);
-    assert!(run.stdout.contains("1 update to the initiator"), "{run}");
-
     star.hub().make("f planned p");
     let plan = star.sandbox.path("plan");
     let run = command(&["plan", "--only", "2", "-o", plan.to_str().unwrap()]).run();
     assert_eq!(run.status, Some(3), "{run}");
     fine(&star.osync().arg("apply").arg(&plan).run());
     assert!(star.leaves[1].has("planned") && !star.leaves[0].has("planned"));
+    let run = command(&["undo"]).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("say by --only which"), "{run}");
+    let last = format!("2 {}: run ", star.list()[1]);
+    assert!(run.stderr.contains(&last) && run.stderr.contains("1 update to the target"), "{run}");
     fine(&command(&["undo", "--only", "2"]).run());
     assert!(!star.leaves[1].has("planned"));
     let run = command(&["check"]).run();
@@ -598,6 +656,112 @@ fn other_commands_are_about_one_target() {
     for leaf in star.list() {
         assert!(run.stdout.contains(&format!("target: {leaf}, ")), "{run}");
     }
+}
+
+#[test]
+fn history_tells_of_all_targets_and_names_each() {
+    let star = Star::met(2);
+    star.leaves[1].write("old", "edited", 2_000_000_000);
+    fine(&star.run(&[]));
+    let conf = star.conf(&star.list(), "");
+    let history = |more: &[&str]| {
+        let run = star.osync().arg("history").arg(&conf).args(more).run();
+        fine(&run);
+        run.stdout
+    };
+    let names: Vec<String> = star.list().iter().map(|leaf| format!("[{leaf}] ")).collect();
+    let told = history(&[]);
+    let at = |text: &str| told.find(text).unwrap_or_else(|| panic!("{text}: {told}"));
+    // the news came from the second one, and went to the first one in the same run
+    let news = format!("{}1 update to the initiator", names[1]);
+    let passed_on = format!("{}1 update to the target", names[0]);
+    assert!(at(&passed_on) < at(&news), "the newest first: {told}");
+    let told = history(&["--limit", "1"]);
+    assert_eq!(told.lines().count(), 2, "the newest of all: {told}");
+    let told = history(&["old"]);
+    for (name, side) in [(&names[0], "target"), (&names[1], "initiator")] {
+        let is_it = |line: &&str| line.starts_with(name.as_str()) && line.contains("updated");
+        let line = told.lines().find(is_it).unwrap_or_else(|| panic!("{told}"));
+        assert!(line.contains(side), "{told}");
+    }
+    assert!(told.contains(&format!("{}Kept versions of old", names[0])), "{told}");
+    let told = history(&["--json"]);
+    for line in told.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
+        assert!(star.list().contains(&line["leaf"].as_str().unwrap().to_owned()), "{told}");
+    }
+    let told = history(&["--only", "2"]);
+    assert!(told.contains("1 update to the initiator") && !told.contains(&names[1]), "{told}");
+}
+
+#[test]
+fn restore_finds_the_newest_version_on_whichever_target_it_is_kept() {
+    let star = Star::met(2);
+    // both lose their version at a first contact of another time
+    star.leaves[1].write("old", "of the second", 2_000_000_001);
+    fine(&star.run(&[]));
+    star.hub().write("old", "newest", 2_000_000_002);
+    star.leaves[1].write("old", "lost on the second", 2_000_000_000);
+    fine(&star.run(&[]));
+    star.assert_all_alike();
+    let conf = star.conf(&star.list(), "");
+    let restore = |more: &[&str]| star.osync().arg("restore").arg(&conf).args(more).run();
+    for more in [&["--version", "1"][..], &["--before-run", "1"], &["--side", "target"]] {
+        let run = restore(&[&["old"], more].concat());
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains("say by --only which"), "{run}");
+    }
+    let run = restore(&["no such"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    let run = restore(&["old", "--dry"]);
+    fine(&run);
+    assert_eq!(star.hub().read("old").as_deref(), Some(&b"newest"[..]));
+    let run = restore(&["old"]);
+    fine(&run);
+    let kept = star.hub().read("old").unwrap();
+    assert_eq!(String::from_utf8(kept).unwrap(), "lost on the second", "{run}");
+    assert!(run.stdout.starts_with(&format!("[{}] ", star.list()[1])), "{run}");
+    let run = restore(&["old", "--only", "1", "--to", star.sandbox.path("out").to_str().unwrap()]);
+    fine(&run);
+    fine(&star.run(&[]));
+    star.assert_all_alike();
+}
+
+#[test]
+fn conflicts_of_all_targets_are_listed_and_settled() {
+    let star = Star::met(3);
+    for (leaf, (text, day)) in star.leaves.iter().zip([("one", 1), ("three", 3), ("two", 2)]) {
+        leaf.write("old", text, 2_000_000_000 + day);
+    }
+    for (leaf, text) in star.leaves[..2].iter().zip(["here", "and there"]) {
+        leaf.make("d both");
+        leaf.write("both/a", text, 2_000_000_000);
+    }
+    fine(&star.run(&[]));
+    let conf = star.conf(&star.list(), "");
+    let conflicts = |more: &[&str]| star.osync().arg("conflicts").arg(&conf).args(more).run();
+    let list = star.list();
+    let listed = conflicts(&[]);
+    fine(&listed);
+    for leaf in [&list[1], &list[2]] {
+        assert!(listed.stdout.contains(&format!("[{leaf}] old: ")), "{listed}");
+    }
+    let run = conflicts(&["take", "old", "target"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("say by --only which"), "{run}");
+    assert!(!run.stderr.contains(&list[0]), "only those that have one: {run}");
+    fine(&conflicts(&["take", "old", "target", "--only", "3"]));
+    assert_eq!(star.leaves[2].read("old").as_deref(), Some(&b"two"[..]));
+    let run = conflicts(&["take", "old", "initiator"]);
+    fine(&run);
+    let run = conflicts(&["done", "both/a"]);
+    fine(&run);
+    let run = conflicts(&["--json"]);
+    fine(&run);
+    assert_eq!(run.stdout, "", "all are settled");
+    assert_eq!(conflicts(&["done", "both/a"]).status, Some(1));
+    fine(&star.run(&[]));
+    star.assert_all_alike();
+    assert_eq!(star.leaves[0].read("old").as_deref(), Some(&b"two"[..]));
 }
 
 #[test]
