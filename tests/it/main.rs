@@ -68,6 +68,7 @@ mod signals;
 mod special;
 mod star;
 mod star_histories;
+mod star_trouble;
 mod state;
 mod status;
 mod status_page;

@@ -91,14 +91,14 @@ impl Star {
     }
 
     #[track_caller]
-    fn assert_all_alike(&self) {
+    pub fn assert_all_alike(&self) {
         for leaf in &self.leaves {
             assert_eq!(leaf.contents(), self.hub().contents(), "{}", leaf.root.display());
         }
     }
 
     /// With a first run behind it, in which all have met.
-    fn met(leaves: usize) -> Star {
+    pub fn met(leaves: usize) -> Star {
         let star = Star::new(leaves);
         star.hub().make("f old x\nd dir\nf dir/kept y\nf dir/gone z");
         fine(&star.run(&[]));
