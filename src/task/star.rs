@@ -21,13 +21,17 @@ use crate::state::ours::TooOpen;
 use crate::state::targets::{Binding, KnownTarget, ListedTarget, Seen, bind, instance_at, note};
 use crate::state::{Identity, StateStore};
 use crate::tree::{Pair, Side};
-use std::collections::BTreeMap;
-use std::thread::ScopedJoinHandle;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// The trees of so many entries may be held at a time, beside the hub's, but two in any case: about
 /// 20 MiB.
 const ENTRIES_AT_ONCE: u64 = 200_000;
+
+/// Whoever has not answered after so long has its turn after the others.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a star once.
 #[must_use]
@@ -84,6 +88,26 @@ struct Met {
     /// None: a dry run that is to show what CREATE_DIRS would make.
     prepared: Option<Prepared>,
     seen: Seen,
+}
+
+/// Targets that are being connected.
+struct Arriving {
+    answers: mpsc::Receiver<(usize, Result<Met, Halt>)>,
+    /// Those that have not answered.
+    missing: BTreeSet<usize>,
+    stop: Stop,
+    /// Ends it when its share of the time is over.
+    clock: Option<Deadlines>,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.missing.is_empty() {
+            self.stop.request(StopReason::HardLimit);
+            // each of them lets its target go
+            while self.answers.recv().is_ok() {}
+        }
+    }
 }
 
 /// What a target is asked before its turn.
@@ -256,10 +280,22 @@ impl Star<'_> {
     fn stages(&mut self) -> Result<(), Halt> {
         self.hub.begin()?;
         fault::point("hub locked");
-        self.connect();
-        let store = self.bind()?;
-        let all: Vec<usize> = (0..self.leaves.len()).collect();
-        let put_off = self.round(Round::First, &all, &store)?;
+        let mut arriving = self.connect();
+        let (late, ready): (Vec<usize>, Vec<usize>) =
+            (0..self.leaves.len()).partition(|at| arriving.missing.contains(at));
+        let store = self.claim_store()?;
+        self.bind(&store, &ready)?;
+        for at in &late {
+            let text = "it has not answered yet; the others have their turns first";
+            self.say_of(*at, text);
+        }
+        let mut put_off = self.round(Round::First, &ready, &store)?;
+        if !late.is_empty() {
+            self.take_in(&mut arriving, Duration::MAX);
+            self.bind(&store, &late)?;
+            put_off.extend(self.round(Round::First, &late, &store)?);
+        }
+        drop(arriving);
         self.round(Round::PutOff, &put_off, &store)?;
         let had = |leaf: &Leaf| {
             leaf.turns.as_ref().filter(|turns| turns.complete).map(|turns| turns.hub_changes)
@@ -273,30 +309,51 @@ impl Star<'_> {
         self.hub.clean()
     }
 
-    /// Reaches all targets at the same time: one that cannot be reached delays none.
-    fn connect(&mut self) {
+    /// Reaches for all targets at the same time. Returns those that have not answered yet when the
+    /// others have, or after [`PATIENCE`].
+    fn connect(&mut self) -> Arriving {
         let stop = self.own_stop();
         let limit = self.config.limits.hard;
         let share = fair_share(limit, self.around.started.elapsed(), self.leaves.len() + 1);
         let clock = self.clock(share, &stop);
-        let around = Surroundings { stop: &stop, ..self.around };
         let access = self.hub.access();
-        let met = std::thread::scope(|scope| {
-            let begin = |leaf: &Leaf| {
-                let config = leaf.config.clone();
-                scope.spawn(move || meet(&config, &around, access))
+        let (tell, answers) = mpsc::channel();
+        for (at, leaf) in self.leaves.iter().enumerate() {
+            let (config, log) = (leaf.config.clone(), Arc::clone(self.around.log));
+            let (stop, tell, started) = (stop.clone(), tell.clone(), self.around.started);
+            std::thread::spawn(move || {
+                let around = Surroundings { log: &log, stop: &stop, started };
+                // nobody hears it if the run has ended
+                let _ = tell.send((at, meet(&config, &around, access)));
+            });
+        }
+        let missing = (0..self.leaves.len()).collect();
+        let mut arriving = Arriving { answers, missing, stop, clock };
+        self.take_in(&mut arriving, PATIENCE);
+        arriving
+    }
+
+    /// Takes targets in as they answer, until all have or the time is over.
+    fn take_in(&mut self, arriving: &mut Arriving, at_most: Duration) {
+        let until = Instant::now().checked_add(at_most);
+        while !arriving.missing.is_empty() {
+            let left =
+                until.map_or(at_most, |until| until.saturating_duration_since(Instant::now()));
+            let (at, met) = match arriving.answers.recv_timeout(left) {
+                Ok(answer) => answer,
+                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             };
-            let threads: Vec<_> = self.leaves.iter().map(begin).collect();
-            threads.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>()
-        });
-        drop(clock);
-        for (leaf, met) in self.leaves.iter_mut().zip(met) {
+            arriving.missing.remove(&at);
             match met {
-                Ok(Ok(met)) => leaf.met = Some(met),
-                Ok(Err(halt)) => leaf.refused = Some(halt),
-                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(met) => self.leaves[at].met = Some(met),
+                Err(halt) => self.leaves[at].refused = Some(halt),
             }
         }
+        for at in std::mem::take(&mut arriving.missing) {
+            self.leaves[at].refused = Some(Halt::fatal("connecting to it broke off"));
+        }
+        arriving.clock = None;
     }
 
     /// A stop that ends a part of the run alone; what ends the run ends it too.
@@ -322,11 +379,22 @@ impl Star<'_> {
         }
     }
 
-    /// Finds out which state belongs to which target.
-    fn bind(&mut self) -> Result<StateStore, Halt> {
+    fn say_of(&self, at: usize, text: &str) {
+        let log = self.around.log;
+        log.set_label(&self.leaves[at].name);
+        log.say(Level::Notice, text);
+        log.set_label("");
+    }
+
+    fn claim_store(&mut self) -> Result<StateStore, Halt> {
         let store = self.hub.open_store()?;
         store.claim(if self.hub.is_dry() { TooOpen::Leave } else { TooOpen::Close })?;
         self.known = store.known_targets()?;
+        Ok(store)
+    }
+
+    /// Finds out which state belongs to each of these targets.
+    fn bind(&mut self, store: &StateStore, leaves: &[usize]) -> Result<(), Halt> {
         // A copy of the hub with its work directory gets an identity of its own in its turn.
         let of_hub = Seen::of(&self.hub.replicas.initiator.identity()?);
         let seen = |leaf: &Leaf| match &leaf.met {
@@ -345,7 +413,8 @@ impl Star<'_> {
             listed[leaf.index].seen = seen(leaf);
         }
         let bound = bind(&self.config.instance_id, &self.known, &listed);
-        for leaf in &mut self.leaves {
+        for at in leaves {
+            let leaf = &mut self.leaves[*at];
             match &bound[leaf.index] {
                 Binding::Known(instance) | Binding::New(instance) => {
                     leaf.state = State::Known;
@@ -366,7 +435,7 @@ impl Star<'_> {
             store.set_known_targets(&self.known)?;
             fault::point("targets noted");
         }
-        Ok(store)
+        Ok(())
     }
 
     /// A turn for each of these targets; those that are put off are returned.

@@ -21,8 +21,13 @@ impl Star {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.path("bin")).unwrap();
         let ssh = sandbox.path("bin/ssh");
-        // the host `hangs` never answers
-        let hangs = "case $1 in *hangs*) exec sleep 600 ;; esac\n";
+        // the host `hangs` never answers, the host `late` when there is a file of that name
+        let late = sandbox.path("late");
+        let hangs = format!(
+            "case $1 in *hangs*) exec sleep 600 ;;
+            *late*) while ! [ -e '{}' ]; do sleep 0.1; done ;; esac\n",
+            late.display()
+        );
         fs::write(&ssh, format!("#!/bin/sh\n{SKIP_SSH_OPTIONS}{hangs}shift\nexec sh -c \"$*\"\n"))
             .unwrap();
         fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();

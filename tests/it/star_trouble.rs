@@ -7,6 +7,7 @@ use crate::support::sandbox::fine;
 use crate::support::smtp::{Behaviour, SmtpServer};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 /// Programs named `find` that list a replica over ssh wait for each other.
 fn let_scans_wait_for(star: &Star, count: usize) {
@@ -54,6 +55,31 @@ fn targets_over_ssh_are_scanned_at_the_same_time() {
     for leaf in &star.leaves {
         assert!(leaf.has("new") && !leaf.has(".osync_workdir/lock"), "{run}");
     }
+}
+
+#[test]
+fn a_leaf_that_does_not_answer_for_long_delays_nobody_and_has_its_turn_when_it_does() {
+    let star = Star::met(3);
+    star.leaves[0].make("f from-late l");
+    star.hub().make("f new n");
+    let mut list = star.list();
+    list[0] = format!("ssh://late/{}", list[0]);
+    let conf = star.conf(&list, "REMOTE_OSYNC=no");
+    let (answers, done) = (star.sandbox.path("late"), star.leaves[2].at("new"));
+    let waits = std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(60);
+        while !done.exists() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        fs::write(answers, "").unwrap();
+        done.exists()
+    });
+    let run = star.osync().arg(conf).run();
+    assert!(waits.join().unwrap(), "the others had to wait: {run}");
+    fine(&run);
+    assert!(run.stdout.contains("has not answered yet"), "{run}");
+    assert!(star.leaves[2].has("from-late"), "its news are on every leaf: {run}");
+    star.assert_all_alike();
 }
 
 #[test]
