@@ -232,3 +232,29 @@ fn what_shares_a_line_with_a_setting_of_old_stays() {
         assert_eq!(upgraded(&new), new, "{line}");
     }
 }
+
+#[test]
+fn settings_are_replaced_where_they_stand() {
+    let replace = |text: &str, value: &str| {
+        let value = value.as_bytes().to_vec();
+        let one = Replacement { old: "TARGET_SYNC_DIR", new: "TARGET_SYNC_DIRS", value };
+        let new = with_settings(text.as_bytes(), &[one], &mut Home);
+        new.map(|new| String::from_utf8(new).unwrap())
+    };
+    for (text, value, expected) in [
+        (
+            "# x\nTARGET_SYNC_DIR=/a # y\nA=1\n",
+            "/a;/b",
+            "# x\nTARGET_SYNC_DIRS=\"/a;/b\" # y\nA=1\n",
+        ),
+        ("export TARGET_SYNC_DIR='/a'\r\n", "/a", "export TARGET_SYNC_DIRS=\"/a\"\r\n"),
+        ("TARGET_SYNC_DIR=/a\nTARGET_SYNC_DIR=/b\n", "$`\"\\", {
+            "TARGET_SYNC_DIRS=\"\\$\\`\\\"\\\\\"\nTARGET_SYNC_DIRS=\"\\$\\`\\\"\\\\\"\n"
+        }),
+    ] {
+        let new = replace(text, value).unwrap();
+        assert_eq!(new, expected);
+        assert_eq!(values(&new)["TARGET_SYNC_DIRS"], value, "it is read as it was meant");
+    }
+    assert!(replace("SLAVE_SYNC_DIR=/a\n", "/b").is_err(), "it has another name there");
+}

@@ -5,6 +5,7 @@
 use super::error::{Shown, StateError};
 use super::files::Durable;
 use super::store::StateStore;
+use crate::tree::Side;
 use serde::{Deserialize, Serialize};
 
 /// From so many runs the rhythm of a task is told.
@@ -142,10 +143,29 @@ impl StateStore {
     /// # Errors
     /// The file cannot be written.
     pub fn set_last_run(&self, last: LastRun, before: Option<LastRun>) -> Result<(), StateError> {
-        let last = last.after(before);
-        let bytes = serde_json::to_vec(&last).unwrap_or_default();
         // a run that is killed here may have been the last one with a baseline to save
         self.files.sweep(&self.names())?;
+        self.write_last_run(&last.after(before))
+    }
+
+    /// Notes how many bytes a side keeps since the last run.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub(super) fn set_kept(&self, side: Side, kept: u64) -> Result<(), StateError> {
+        let Some(mut last) = self.last_run()? else { return Ok(()) };
+        let noted = match side {
+            Side::Initiator => &mut last.kept[0],
+            Side::Target => &mut last.kept[1],
+        };
+        if noted.replace(kept) == Some(kept) {
+            return Ok(());
+        }
+        self.write_last_run(&last)
+    }
+
+    fn write_last_run(&self, last: &LastRun) -> Result<(), StateError> {
+        let bytes = serde_json::to_vec(last).unwrap_or_default();
         self.files.replace(&self.name("last-run"), Durable::No, &bytes)
     }
 }

@@ -8,7 +8,7 @@ use super::last_run::LastRun;
 use super::store::StateStore;
 use super::told::{Channel, Told};
 use crate::config::{Config, Location};
-use crate::tree::Pair;
+use crate::tree::{Pair, Side};
 use std::path::PathBuf;
 
 /// The places of a task, the best first.
@@ -119,6 +119,15 @@ impl NotePlaces {
             }),
             (own, elsewhere) => own.or(elsewhere),
         })
+    }
+
+    /// Notes how many bytes a side keeps since the last run, if that is another number than is
+    /// noted.
+    ///
+    /// # Errors
+    /// What is known of the last run cannot be read, or written.
+    pub fn set_kept(&self, side: Side, kept: u64) -> Result<(), StateError> {
+        self.own.as_ref().map_or(Ok(()), |own| own.set_kept(side, kept))
     }
 
     /// Notes a run that has just ended; `before` is what was known before it.

@@ -8,7 +8,7 @@ use super::{Share, Task, hooks, remote};
 use crate::config::{Config, NotifyOn};
 use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
-use crate::replica::ReplicaError;
+use crate::replica::{Replica, ReplicaError};
 use crate::report::failure::{Failure, News, news};
 use crate::report::mail::{Delivery, Known, conflict_lines, mail_failure, mail_result};
 use crate::report::notify::{self, Note, Ping};
@@ -171,6 +171,17 @@ pub(super) struct Ended {
     pub noted: Option<Noted>,
 }
 
+/// Gives the lock of a replica back.
+pub(super) fn unlock(replica: &mut dyn Replica) -> Result<(), ReplicaError> {
+    fault::point("unlocking");
+    replica.unlock()
+}
+
+pub(super) fn tell_still_locked(reporter: &dyn Reporter, error: &ReplicaError) {
+    let text = format!("cannot take back our lock: {error}");
+    reporter.problem(Level::Error, Some(error.side), None, &text);
+}
+
 impl Task<'_> {
     /// Unlocks, writes journal and reports, runs the after-commands, sends mail, and decides
     /// the exit status.
@@ -210,11 +221,10 @@ impl Task<'_> {
             self.outcome.reach = Reach::All;
         }
         self.tell_halt(halted);
-        for side in self.share.sides().iter().copied() {
-            fault::point("unlocking");
-            if let Err(error) = self.replicas[side].unlock() {
-                let text = format!("cannot take back our lock: {error}");
-                self.around.reporter().problem(Level::Error, Some(side), None, &text);
+        let unlocks = |_: &&Side| self.share != Share::Turn;
+        for side in self.share.sides().iter().filter(unlocks) {
+            if let Err(error) = unlock(self.replicas[*side].as_mut()) {
+                tell_still_locked(self.around.reporter(), &error);
             }
         }
         self.outcome.status = self.status();

@@ -23,8 +23,8 @@ use crate::process::{Stop, fault};
 use crate::reconcile::scrub::DamagedNodes;
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
-    self, Access, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention, Scan, ToBeMade,
-    Trouble, Unread, Wanted, Way,
+    self, Access, Cleaned, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention, Scan,
+    ToBeMade, Trouble, Unread, Wanted, Way,
 };
 use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
@@ -114,7 +114,7 @@ enum Share {
 }
 
 impl Share {
-    /// The sides that it locks, unlocks and cleans.
+    /// The sides that it locks, unlocks and cleans; a turn leaves the last two to the star.
     fn sides(self) -> &'static [Side] {
         match self {
             Share::Whole => &Side::BOTH,
@@ -222,6 +222,24 @@ impl<'a> Task<'a> {
     }
 }
 
+/// What a run by these settings removes of what is kept; `None`: it removes nothing.
+fn retention(config: &Config) -> Option<Retention> {
+    let (backup_days, deleted_days) = (config.policy.backup_days, config.policy.soft_delete_days);
+    let is_meant = !config.flags.dry && !config.flags.initialize;
+    is_meant.then_some(Retention { backup_days, deleted_days })
+}
+
+fn tell_cleaned(reporter: &dyn Reporter, side: Side, cleaned: &Cleaned) {
+    if cleaned.entries > 0 {
+        let text = format!(
+            "{side}: removed {} from backup/ and deleted/, old enough to go ({})",
+            counted(cleaned.entries, "entry"),
+            size(cleaned.bytes)
+        );
+        reporter.say(Level::Notice, &text);
+    }
+}
+
 /// Whether a run by these settings locks its replicas.
 fn takes_locks(config: &Config) -> bool {
     !config.flags.dry && !config.flags.no_locks
@@ -246,7 +264,11 @@ impl Task<'_> {
         self.rescue_replaced()?;
         self.synchronise()?;
         fault::point("recorded");
-        self.clean()
+        match self.share {
+            // the star cleans up on its target, when the next one has its turn already
+            Share::Turn => Ok(()),
+            Share::Whole | Share::Hub => self.clean(),
+        }
     }
 
     /// Everything up to the locks.
@@ -278,26 +300,13 @@ impl Task<'_> {
 
     /// Retention of backups and soft deletions.
     fn clean(&mut self) -> Result<(), Halt> {
-        if self.is_dry() || self.config.flags.initialize {
-            return Ok(());
-        }
-        let retention = Retention {
-            backup_days: self.config.policy.backup_days,
-            deleted_days: self.config.policy.soft_delete_days,
-        };
+        let Some(retention) = retention(self.config) else { return Ok(()) };
         for side in self.share.sides().iter().copied() {
             self.check_stop()?;
             let cleaned = self.replicas[side].clean(retention)?;
             fault::point("cleaned");
             self.outcome.kept[side] = cleaned.kept;
-            if cleaned.entries > 0 {
-                let text = format!(
-                    "{side}: removed {} from backup/ and deleted/, old enough to go ({})",
-                    counted(cleaned.entries, "entry"),
-                    size(cleaned.bytes)
-                );
-                self.say(Level::Notice, &text);
-            }
+            tell_cleaned(self.around.reporter(), side, &cleaned);
         }
         Ok(())
     }

@@ -9,21 +9,25 @@ use super::ahead::{self, Ahead};
 use super::closing::{self, Ended, Halt, Outcome};
 use super::look::{self, same_as};
 use super::{
-    Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, takes_locks,
+    Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, retention,
+    takes_locks, tell_cleaned,
 };
 use crate::config::{Config, Notify, StarTarget, WhenLocked};
 use crate::process::{Deadlines, Limits, Stop, StopReason, fault};
-use crate::replica::{self, Access, Prepared, Replica, Scan, Trouble, Wanted};
+use crate::replica::{
+    self, Access, Cleaned, Prepared, Replica, ReplicaError, Retention, Scan, Trouble, Wanted,
+};
 use crate::report::summary::Reach;
 use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, Tally, mail};
 use crate::state::journal::Change;
 use crate::state::ours::TooOpen;
 use crate::state::targets::{Binding, KnownTarget, ListedTarget, Seen, bind, instance_at, note};
-use crate::state::{Identity, StateStore};
+use crate::state::{Identity, NotePlaces, StateStore};
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// The trees of so many entries may be held at a time, beside the hub's, but two in any case: about
@@ -132,6 +136,37 @@ impl Question {
         let ahead = Ahead::ask(self.met.replica.as_mut(), &self.request);
         drop(self.clock);
         Answered { met: self.met, ahead, stopped: self.stop.reason() }
+    }
+}
+
+/// A target whose turn is over.
+struct Parting {
+    met: Met,
+    /// None: what it keeps stays.
+    retention: Option<Retention>,
+}
+
+/// What came of it.
+struct Parted {
+    met: Met,
+    cleaned: Option<Result<Cleaned, ReplicaError>>,
+    unlocked: Result<(), ReplicaError>,
+}
+
+impl Parting {
+    fn clean_and_unlock(mut self) -> Parted {
+        let replica = self.met.replica.as_mut();
+        let cleaned = self.retention.map(|retention| replica.clean(retention));
+        fault::point("cleaned");
+        let unlocked = closing::unlock(replica);
+        Parted { met: self.met, cleaned, unlocked }
+    }
+}
+
+fn end_of<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    match thread.join() {
+        Ok(end) => end,
+        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -447,7 +482,7 @@ impl Star<'_> {
     ) -> Result<Vec<usize>, Halt> {
         let mut put_off = Vec::new();
         std::thread::scope(|scope| {
-            let mut asked = BTreeMap::new();
+            let (mut asked, mut parting) = (BTreeMap::new(), Vec::new());
             let mut next = 0;
             for (done, leaf) in leaves.iter().enumerate() {
                 self.hub.check_stop()?;
@@ -461,18 +496,83 @@ impl Star<'_> {
                     }
                 }
                 next = next.max(end);
-                let answered = asked.remove(leaf).map(|thread| match thread.join() {
-                    Ok(answered) => answered,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                });
+                let answered = asked.remove(leaf).map(end_of);
                 if self.turn(*leaf, round, leaves.len() - done, answered) == Turned::Busy {
                     put_off.push(*leaf);
-                } else if !self.hub.is_dry() {
+                    continue;
+                }
+                if let Some(part) = self.parting(*leaf) {
+                    parting.push((*leaf, scope.spawn(move || part.clean_and_unlock())));
+                }
+                if !self.hub.is_dry() {
                     store.set_known_targets(&self.known)?;
                 }
             }
+            for (leaf, thread) in parting {
+                self.parted(leaf, end_of(thread));
+            }
             Ok(put_off)
         })
+    }
+
+    /// A target whose turn is over, with what is left to be done there.
+    fn parting(&mut self, at: usize) -> Option<Parting> {
+        let leaf = &mut self.leaves[at];
+        let met = leaf.met.take()?;
+        let is_complete = leaf.turns.as_ref().is_some_and(|turns| turns.complete);
+        let retention = retention(&leaf.config).filter(|_| is_complete);
+        Some(Parting { met, retention })
+    }
+
+    /// Tells what came of that, and takes the target back.
+    fn parted(&mut self, at: usize, parted: Parted) {
+        let Parted { met, cleaned, unlocked } = parted;
+        self.leaves[at].met = Some(met);
+        self.amend(at, |star, leaf| {
+            let reporter = star.around.reporter();
+            match cleaned {
+                Some(Ok(cleaned)) => {
+                    tell_cleaned(reporter, Side::Target, &cleaned);
+                    if let Some(kept) = cleaned.kept {
+                        star.note_kept(leaf, kept);
+                    }
+                }
+                Some(Err(error)) if star.around.stop.reason().is_none() => {
+                    reporter.problem(Level::Critical, None, None, &error.to_string());
+                }
+                Some(Err(_)) | None => {}
+            }
+            if let Err(error) = unlocked {
+                closing::tell_still_locked(reporter, &error);
+            }
+        });
+    }
+
+    fn note_kept(&self, leaf: &Leaf, kept: u64) {
+        let own = self.hub.state_dir_in_place(Side::Initiator).ok();
+        let own = own.map(|own| (own, leaf.config.instance_id.as_str()));
+        let star = &self.config.instance_id;
+        let places = NotePlaces::of_target(own, star, &leaf.config.replicas);
+        if let Err(error) = places.set_kept(Side::Target, kept) {
+            self.around.reporter().say(Level::Verbose, &error.to_string());
+        }
+    }
+
+    /// Does something for a target whose turns are over; what goes wrong counts as its own.
+    fn amend(&mut self, at: usize, act: impl FnOnce(&Self, &Leaf)) {
+        let log = self.around.log;
+        log.set_label(&self.leaves[at].name);
+        let whole = log.swap_tally(std::mem::take(&mut self.leaves[at].tally));
+        act(self, &self.leaves[at]);
+        let leaf = &mut self.leaves[at];
+        leaf.tally = log.swap_tally(whole);
+        log.set_label("");
+        let Some(report) = &mut leaf.report else { return };
+        match closing::status(leaf.tally.worst(), None) {
+            closing::SUCCESS => {}
+            status => report.status = status,
+        }
+        report.tally = leaf.tally.clone();
     }
 
     /// How many targets are scanned at a time, the one whose turn it is counted in: each of their
@@ -707,6 +807,7 @@ impl Star<'_> {
             self.after_hooks();
             self.sum_up();
         }
+        self.disconnect();
         self.hub.close(halted)
     }
 
@@ -755,31 +856,36 @@ impl Star<'_> {
 
     /// The remote commands, after the last turn of their target.
     fn after_hooks(&mut self) {
-        let log = self.around.log;
         let stop = self.around.stop.following();
-        for leaf in &mut self.leaves {
-            let (Some(met), Some(report)) = (&mut leaf.met, &mut leaf.report) else { continue };
-            if !leaf.config.replicas.target.is_remote() {
-                continue;
-            }
-            log.set_label(&leaf.name);
-            let whole = log.swap_tally(std::mem::take(&mut leaf.tally));
-            met.replica.set_stop(&stop);
+        for at in 0..self.leaves.len() {
+            let leaf = &mut self.leaves[at];
+            let Some(report) = leaf.report.as_ref() else { continue };
             let result = hooks::RunResult {
                 status: report.status,
                 counts: report.counts,
                 conflicts: report.conflicts.len() as u64,
             };
-            let remote: &mut dyn Replica = met.replica.as_mut();
-            hooks::after(&leaf.config, &result, Some(remote), log.as_ref(), &stop);
-            leaf.tally = log.swap_tally(whole);
-            match closing::status(leaf.tally.worst(), None) {
-                closing::SUCCESS => {}
-                status => report.status = status,
+            if !leaf.config.replicas.target.is_remote() {
+                continue;
             }
-            report.tally = leaf.tally.clone();
-            log.set_label("");
+            let Some(mut met) = leaf.met.take() else { continue };
+            met.replica.set_stop(&stop);
+            self.amend(at, |star, leaf| {
+                let remote: &mut dyn Replica = met.replica.as_mut();
+                let log = star.around.log.as_ref();
+                hooks::after(&leaf.config, &result, Some(remote), log, &stop);
+            });
+            self.leaves[at].met = Some(met);
         }
+    }
+
+    /// Lets all targets go at the same time: closing a connection takes its time.
+    fn disconnect(&mut self) {
+        std::thread::scope(|scope| {
+            for met in self.leaves.iter_mut().filter_map(|leaf| leaf.met.take()) {
+                scope.spawn(move || drop(met));
+            }
+        });
     }
 
     /// What all targets came to.
