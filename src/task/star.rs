@@ -454,11 +454,8 @@ impl Star<'_> {
                 Binding::Known(instance) | Binding::New(instance) => {
                     leaf.state = State::Known;
                     leaf.config.instance_id.clone_from(instance);
-                    let identity = match seen(leaf) {
-                        Seen::Named(identity) => Some(identity),
-                        Seen::Nameless | Seen::Nothing => None,
-                    };
-                    note(&mut self.known, instance, identity.as_ref(), &leaf.name);
+                    // which replica it is of, the turn notes: it may be a stranger in its place
+                    note(&mut self.known, instance, None, &leaf.name);
                 }
                 Binding::Twin(other) => {
                     let what = same_as(&listed[*other].place);
