@@ -2,7 +2,7 @@
 //! told"). Pure; used by mail and notifications alike. What was told is kept by
 //! [`crate::state::told`].
 
-use super::Problem;
+use super::{Problem, Tally};
 use crate::state::told::Told;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,16 +13,18 @@ use std::time::Duration;
 pub struct Failure(String);
 
 impl Failure {
-    /// The failure of a run; `None` if it ended with status 0.
+    /// The failure of a run, by those of its problems that count; `None` if it ended with status 0.
     #[must_use]
-    pub fn of<'p>(status: u8, problems: impl IntoIterator<Item = &'p Problem>) -> Option<Self> {
+    pub fn of(status: u8, tally: &Tally, counts: impl Fn(&Problem) -> bool) -> Option<Self> {
         if status == 0 {
             return None;
         }
-        let lines: BTreeSet<String> = problems.into_iter().map(line).collect();
+        let problems = tally.problems.iter().filter(|problem| counts(problem));
+        let lines: BTreeSet<String> = problems.map(line).collect();
         let mut hasher = blake3::Hasher::new();
         hasher.update(&[status]);
-        for line in lines {
+        // that digits in their names are no numbers cannot be seen in the texts
+        for line in lines.iter().chain(&tally.targets) {
             hasher.update(line.as_bytes());
             hasher.update(b"\n");
         }
@@ -97,9 +99,26 @@ mod tests {
         Problem { level: Level::Error, side: Some(Side::Target), path, text: text.into() }
     }
 
+    fn of(status: u8, problems: &[Problem]) -> Option<Failure> {
+        let tally = Tally { problems: problems.to_vec(), ..Tally::default() };
+        Failure::of(status, &tally, |_| true)
+    }
+
+    #[test]
+    fn the_failure_of_another_target_is_another_one_though_only_a_digit_tells_them_apart() {
+        let of_target = |target: &str| {
+            let (mut of_it, mut whole) = (Tally::default(), Tally::default());
+            of_it.add(&problem("", "there is no such directory"));
+            whole.add_of_target(target, &of_it);
+            whole.add_of_target("/mnt/3", &Tally::default());
+            Failure::of(1, &whole, |_| true)
+        };
+        assert_eq!(of_target("/mnt/1"), of_target("/mnt/1"));
+        assert_ne!(of_target("/mnt/1"), of_target("/mnt/2"));
+    }
+
     #[test]
     fn failures_are_the_same_but_for_numbers_order_and_repetition() {
-        let of = |status, problems: &[Problem]| Failure::of(status, problems);
         let locked = problem("", "process 4711 holds the lock");
         let denied = problem("a1", "permission denied");
         let base = of(1, &[locked.clone(), denied.clone()]);
@@ -122,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_told_once_until_it_changes_or_is_over() {
-        let failure = |text| Failure::of(1, &[problem("", text)]);
+        let failure = |text| of(1, &[problem("", text)]);
         let one = failure("one");
         let told = |at| Some(Told { failure: one.as_ref().unwrap().key().into(), at });
         let hour = Some(Duration::from_secs(3600));

@@ -10,6 +10,7 @@ pub use crate::state::journal::Counts;
 use crate::process::Stream;
 use crate::tree::{Pair, RelPath, Side};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -84,6 +85,8 @@ pub struct Tally {
     pub warnings: u64,
     /// The problems in the order they came, the first 100,000 of them.
     pub problems: Vec<Problem>,
+    /// Of a star: the targets that have any.
+    pub targets: BTreeSet<String>,
 }
 
 impl Tally {
@@ -102,6 +105,9 @@ impl Tally {
 
     /// Takes in the problems of one target of a star.
     pub fn add_of_target(&mut self, target: &str, other: &Tally) {
+        if other.total() > 0 {
+            self.targets.insert(target.to_owned());
+        }
         for problem in &other.problems {
             self.add(&Problem {
                 level: problem.level,

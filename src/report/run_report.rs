@@ -273,7 +273,14 @@ pub fn tally_of(report: &Value) -> Tally {
         errors: count("errors"),
         warnings: count("warnings"),
         problems: problems.filter_map(problem_of).collect(),
+        targets: report["targets"].as_array().into_iter().flatten().filter_map(failed).collect(),
     }
+}
+
+/// The target of a star that this is the report of, if it had problems.
+fn failed(report: &Value) -> Option<String> {
+    let has_problems = report["problems"].as_array().is_some_and(|problems| !problems.is_empty());
+    Some(report["target"]["replica"].as_str().filter(|_| has_problems)?.to_owned())
 }
 
 fn problem_of(value: &Value) -> Option<Problem> {

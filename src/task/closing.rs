@@ -324,7 +324,7 @@ impl Task<'_> {
             Share::Whole | Share::Turn => self.mailed_conflicts(),
         };
         let log = self.around.log;
-        let failure = Failure::of(self.outcome.status, &log.tally().problems);
+        let failure = Failure::of(self.outcome.status, &log.tally(), |_| true);
         let channel =
             if self.intent.is_maintenance() { Channel::MailOfScrub } else { Channel::Mail };
         let memory = MailMemory::of(self.config, channel, failure, || self.note_places());
@@ -447,7 +447,7 @@ pub fn tell_given_up(config: &Config, lines: &[String], report: Option<&Value>, 
     let status = status.and_then(|status| u8::try_from(status).ok()).unwrap_or(ERROR);
     let summed_up = of_report("summary").and_then(Value::as_str).unwrap_or_default();
     let places = || NotePlaces::of(config);
-    let failure = Failure::of(status, &tally.problems);
+    let failure = Failure::of(status, &tally, |_| true);
     let memory = MailMemory::of(config, Channel::Mail, failure, places);
     let sent = mail_failure(config, memory.known(), lines, &tally, summed_up, log);
     memory.note(sent, log);
@@ -523,8 +523,8 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
     let Some(url) = &config.notify.url else { return };
     let on = config.notify.on;
     let failure = if notify::counts_as_failure(on, end.status) {
-        let counts = |problem: &&Problem| on != NotifyOn::Error || problem.level != Level::Warn;
-        Failure::of(end.status, end.tally.problems.iter().filter(counts))
+        let counts = |problem: &Problem| on != NotifyOn::Error || problem.level != Level::Warn;
+        Failure::of(end.status, end.tally, counts)
     } else {
         None
     };
