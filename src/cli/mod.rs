@@ -20,6 +20,7 @@ mod state;
 pub mod status;
 mod sync;
 pub mod task_args;
+mod task_files;
 pub mod undo;
 mod upgrade;
 mod usage;

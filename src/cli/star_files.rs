@@ -2,7 +2,7 @@
 //! and which state belongs to which target. Nothing is synchronised, and no state is changed.
 
 use super::settings::is_not_default;
-use super::upgrade::{Task, Way, not_understood, read, resolved, say, shown, write_new};
+use super::task_files::{Task, Way, not_understood, read, resolved, say, shown, write_new};
 use super::{settings, state_dir};
 use crate::config::conf_file::Trouble;
 use crate::config::keys::{Key, Kind};

@@ -2,16 +2,14 @@
 //! files (spec 7, "Upgrade").
 
 use super::task_args::Refused;
-use super::{ERROR, complain, in_words, print, settings, star_files};
+use super::task_files::{Task, Way, not_understood, read, resolved, say, shown, write_new};
+use super::{ERROR, complain, in_words, settings, star_files};
 use crate::batch;
 use crate::config::conf_file::Trouble;
-use crate::config::{
-    Config, Environment, Flags, Location, Problem, Resolution, Settings, SshLocation, load,
-    toml_file, upgrade,
-};
+use crate::config::{Config, Environment, Flags, Location, SshLocation, load, toml_file, upgrade};
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
-use crate::report::{write_whole, written_beside};
+use crate::report::write_whole;
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
@@ -74,22 +72,6 @@ pub struct UpgradeArgs {
     /// Show what would be done
     #[arg(long)]
     pub dry: bool,
-}
-
-/// What is to happen to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// What is decided is done.
-    Do,
-    /// It is only said (`--dry`).
-    Say,
-}
-
-/// A task with the file that it stands in.
-pub(super) struct Task {
-    pub file: PathBuf,
-    pub settings: Settings,
-    pub config: Config,
 }
 
 /// Upgrades tasks. What fails does not keep the rest from being done.
@@ -197,17 +179,6 @@ fn rewritten(
     Task::of(file, settings::gather_text(file, &text, flags, environment))
 }
 
-impl Task {
-    fn read(file: &Path, environment: &Environment) -> anyhow::Result<Self> {
-        Self::of(file, settings::gather(Some(file.as_os_str()), &Flags::default(), environment))
-    }
-
-    fn of(file: &Path, gathered: Resolution) -> anyhow::Result<Self> {
-        let settings = gathered.settings.clone();
-        Ok(Task { file: file.to_owned(), settings, config: resolved(gathered)? })
-    }
-}
-
 fn flags(args: &UpgradeArgs) -> Flags {
     Flags {
         initiator: args.initiator.clone(),
@@ -216,22 +187,6 @@ fn flags(args: &UpgradeArgs) -> Flags {
         rsakey: args.rsakey.clone(),
         ..Flags::default()
     }
-}
-
-pub(super) fn resolved(resolution: Resolution) -> Result<Config, Refused> {
-    for warning in &resolution.warnings {
-        complain(&warning.to_string());
-    }
-    for placeholder in resolution.config.iter().flat_map(|config| &config.alerts.placeholders) {
-        complain(&placeholder.to_string());
-    }
-    let errors = resolution.errors;
-    let lines = || errors.iter().map(Problem::to_string).collect();
-    resolution.config.ok_or_else(|| Refused::Settings(lines()))
-}
-
-pub(super) fn say(text: &str) {
-    print(&format!("{text}\n"));
 }
 
 /// Rewrites a `.conf` file and returns its new text.
@@ -293,15 +248,6 @@ fn to_toml(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<(
     Ok(())
 }
 
-pub(super) fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(file).with_context(|| format!("{}: cannot read", shown(file)))
-}
-
-pub(super) fn not_understood(name: &str, errors: &[Trouble]) -> Refused {
-    let line = |error: &Trouble| format!("{name}:{}: {}", error.line, error.text);
-    Refused::Settings(errors.iter().map(line).collect())
-}
-
 /// Copies the old text to the first of `FILE.save`, `FILE.save.1` … that is free, or that
 /// holds it already.
 fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
@@ -324,16 +270,6 @@ fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
         }
     }
     Err(std::io::Error::other("there are too many copies"))
-}
-
-/// A new file that appears with its whole content, the mode and the owner of another one.
-pub(super) fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()> {
-    written_beside(to, text, Some(like))?.persist_noclobber(to)?;
-    Ok(())
-}
-
-pub(super) fn shown(path: &Path) -> String {
-    escape(path.as_os_str().as_bytes())
 }
 
 /// What the sides were called.
