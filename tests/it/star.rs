@@ -701,31 +701,31 @@ fn history_tells_of_all_targets_and_names_each() {
 #[test]
 fn restore_finds_the_newest_version_on_whichever_target_it_is_kept() {
     let star = Star::met(2);
-    // both lose their version at a first contact of another time
-    star.leaves[1].write("old", "of the second", 2_000_000_001);
-    fine(&star.run(&[]));
-    star.hub().write("old", "newest", 2_000_000_002);
-    star.leaves[1].write("old", "lost on the second", 2_000_000_000);
+    // the second one alone loses a version of it
+    star.hub().write("own", "first", 2_000_000_000);
+    fine(&star.run(&["--only", "2"]));
+    star.hub().write("own", "newest", 2_000_000_002);
+    star.leaves[1].write("own", "lost on the second", 2_000_000_001);
     fine(&star.run(&[]));
     star.assert_all_alike();
     let conf = star.conf(&star.list(), "");
     let restore = |more: &[&str]| star.osync().arg("restore").arg(&conf).args(more).run();
     for more in [&["--version", "1"][..], &["--before-run", "1"], &["--side", "target"]] {
-        let run = restore(&[&["old"], more].concat());
+        let run = restore(&[&["own"], more].concat());
         assert_eq!(run.status, Some(1), "{run}");
         assert!(run.stderr.contains("say by --only which"), "{run}");
     }
     let run = restore(&["no such"]);
     assert_eq!(run.status, Some(1), "{run}");
-    let run = restore(&["old", "--dry"]);
+    let run = restore(&["own", "--dry"]);
     fine(&run);
-    assert_eq!(star.hub().read("old").as_deref(), Some(&b"newest"[..]));
-    let run = restore(&["old"]);
+    assert_eq!(star.hub().read("own").as_deref(), Some(&b"newest"[..]));
+    let run = restore(&["own"]);
     fine(&run);
-    let kept = star.hub().read("old").unwrap();
+    let kept = star.hub().read("own").unwrap();
     assert_eq!(String::from_utf8(kept).unwrap(), "lost on the second", "{run}");
     assert!(run.stdout.starts_with(&format!("[{}] ", star.list()[1])), "{run}");
-    let run = restore(&["old", "--only", "1", "--to", star.sandbox.path("out").to_str().unwrap()]);
+    let run = restore(&["own", "--only", "1", "--to", star.sandbox.path("out").to_str().unwrap()]);
     fine(&run);
     fine(&star.run(&[]));
     star.assert_all_alike();
