@@ -177,10 +177,12 @@ impl<'a, 'p> Links<'a, 'p> {
             let only_names = !idle.is_empty()
                 && sent.iter().all(is_new)
                 && !self.have_outsiders(&inodes, &joined, to);
-            if !only_names {
+            if only_names {
+                self.link_names(to, members);
+            } else {
                 members.retain(|path_id| !self.stays.contains(path_id));
+                self.send_group(to, members);
             }
-            self.group(to, members, only_names);
         }
     }
 
@@ -233,7 +235,11 @@ impl<'a, 'p> Links<'a, 'p> {
                 _ => {}
             }
             acted.get_or_insert(class[0]);
-            self.group(loser, class, !outsiders);
+            if outsiders {
+                self.send_group(loser, class);
+            } else {
+                self.link_names(loser, class);
+            }
         }
         if let (Some(path_id), true, true) = (acted, changed.initiator, changed.target)
             && policy.one_way_from.is_none()
@@ -267,22 +273,25 @@ impl<'a, 'p> Links<'a, 'p> {
         false
     }
 
-    /// Puts names into one call.
-    fn group(&mut self, to: Side, members: Vec<PathId>, only_names: bool) {
+    /// Has names made, in one call, for a content that is there already.
+    fn link_names(&mut self, to: Side, members: Vec<PathId>) {
+        self.stays.extend(&members);
+        self.grouped.extend(&members);
+        self.plan.groups.push(LinkGroup { to, members, only_names: true });
+    }
+
+    /// Has a content sent under all these names, in one call.
+    fn send_group(&mut self, to: Side, members: Vec<PathId>) {
         for path_id in &members {
-            if !only_names {
-                let verdict = &mut self.plan.verdicts[path_id.index()];
-                verdict.act = Act::Send { to };
-                if verdict.metadata_on == Some(to) {
-                    verdict.metadata_on = None; // it goes along with the content
-                }
-            } else {
-                self.stays.insert(*path_id);
+            let verdict = &mut self.plan.verdicts[path_id.index()];
+            verdict.act = Act::Send { to };
+            if verdict.metadata_on == Some(to) {
+                verdict.metadata_on = None; // it goes along with the content
             }
-            self.grouped.insert(*path_id);
         }
-        if only_names || members.len() > 1 {
-            self.plan.groups.push(LinkGroup { to, members, only_names });
+        self.grouped.extend(&members);
+        if members.len() > 1 {
+            self.plan.groups.push(LinkGroup { to, members, only_names: false });
         }
     }
 }

@@ -314,12 +314,13 @@ pub(super) fn read<N: Arg + Copy>(
     look: Look,
 ) -> Result<Attributes> {
     let path = behind(dir, name)?;
-    let follow = look.follows() && entry.kind != Kind::Symlink;
+    let at_link =
+        if look.follows() && entry.kind != Kind::Symlink { AtLink::Follow } else { AtLink::Stay };
     let mut found = Attributes::default();
     let wanted = look.attributes;
     if wanted.acl && entry.kind != Kind::Symlink {
         let list = |name| -> Result<Option<Acl>> {
-            let bytes = value(&path, follow, name)?;
+            let bytes = value(&path, at_link, name)?;
             Ok(bytes.and_then(|bytes| Acl::from_bytes(&bytes)))
         };
         found.access = list(ACCESS)?.filter(|acl| !acl.is_plain());
@@ -328,8 +329,8 @@ pub(super) fn read<N: Arg + Copy>(
         }
     }
     if wanted.xattr {
-        for name in list(&path, follow)?.split(|b| *b == 0).filter(|name| wanted.takes(name)) {
-            if let Some(value) = value(&path, follow, name)? {
+        for name in list(&path, at_link)?.split(|b| *b == 0).filter(|name| wanted.takes(name)) {
+            if let Some(value) = value(&path, at_link, name)? {
                 found.named.insert(name.to_vec(), value);
             }
         }
@@ -417,14 +418,20 @@ fn behind<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> Result<Vec<u8>> {
     Ok(path)
 }
 
+/// Whose attributes are meant where a path leads to a symbolic link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AtLink {
+    /// Those of what it points at.
+    Follow,
+    /// Its own.
+    Stay,
+}
+
 /// One attribute's value; `None` if it is not there.
-pub(super) fn value(path: &[u8], follow: bool, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let read = |buffer: &mut [u8]| {
-        if follow {
-            rustix::fs::getxattr(path, name, buffer)
-        } else {
-            rustix::fs::lgetxattr(path, name, buffer)
-        }
+pub(super) fn value(path: &[u8], at_link: AtLink, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    let read = |buffer: &mut [u8]| match at_link {
+        AtLink::Follow => rustix::fs::getxattr(path, name, buffer),
+        AtLink::Stay => rustix::fs::lgetxattr(path, name, buffer),
     };
     match grow(read) {
         Ok(value) => Ok(Some(value)),
@@ -434,13 +441,10 @@ pub(super) fn value(path: &[u8], follow: bool, name: &[u8]) -> Result<Option<Vec
 }
 
 /// The names of all attributes, each followed by NUL.
-pub(super) fn list(path: &[u8], follow: bool) -> Result<Vec<u8>> {
-    let read = |buffer: &mut [u8]| {
-        if follow {
-            rustix::fs::listxattr(path, buffer)
-        } else {
-            rustix::fs::llistxattr(path, buffer)
-        }
+pub(super) fn list(path: &[u8], at_link: AtLink) -> Result<Vec<u8>> {
+    let read = |buffer: &mut [u8]| match at_link {
+        AtLink::Follow => rustix::fs::listxattr(path, buffer),
+        AtLink::Stay => rustix::fs::llistxattr(path, buffer),
     };
     match grow(read) {
         Err(Errno::OPNOTSUPP) => Ok(Vec::new()),

@@ -209,13 +209,10 @@ pub fn decide(
         Content::Of(holder) => holder,
         // No process can be named, so none holds it.
         Content::Empty => {
-            return take_over(
-                "the lock is empty, as a power cut leaves it, and does not count".to_owned(),
-                false,
-            );
+            return take_over("the lock is empty, as a power cut leaves it, and does not count");
         }
         Content::Malformed(malformed) if request.force => {
-            return take_over(format!("there was a lock, but {malformed} (forced)"), false);
+            return take_over(format!("there was a lock, but {malformed} (forced)"));
         }
         Content::Malformed(malformed) => {
             return Verdict::Stop(format!(
@@ -248,26 +245,23 @@ pub fn decide(
     };
     let stranger = place == Place::Remote && *instance_id != request.instance_id;
     match dead {
-        Ok(why) if !stranger => take_over(
-            format!("the lock of process {pid} of instance {instance_id} is dead: it {why}"),
-            false,
-        ),
-        Ok(why) if request.stranger_resume => take_over(
-            format!(
+        Ok(why) if !stranger => take_over(format!(
+            "the lock of process {pid} of instance {instance_id} is dead: it {why}"
+        )),
+        Ok(why) if request.stranger_resume => Verdict::TakeOver(Locked::TakenOver {
+            why: format!(
                 "the lock of another instance, process {pid} of {instance_id}, is dead: it {why}"
             ),
-            true,
-        ),
+            warn: true,
+        }),
         Ok(why) if !request.force => Verdict::Stop(format!(
             "locked by another instance, {instance_id}; its process {pid} {why}, but it may have been \
              started elsewhere; set FORCE_STRANGER_LOCK_RESUME=yes or use --force-unlock if no run is active"
         )),
         Err(why) if !request.force => Verdict::Busy(why),
-        Ok(_) | Err(_) => take_over(
-            format!("the lock of process {pid} of instance {instance_id} was forced open"),
-            // Just what was asked for.
-            false,
-        ),
+        Ok(_) | Err(_) => take_over(format!(
+            "the lock of process {pid} of instance {instance_id} was forced open"
+        )),
     }
 }
 
@@ -275,8 +269,9 @@ fn is_another(since: Option<u64>, started: Option<u64>) -> bool {
     matches!((since, started), (Some(since), Some(started)) if since != started)
 }
 
-fn take_over(why: String, warn: bool) -> Verdict {
-    Verdict::TakeOver(Locked::TakenOver { why, warn })
+/// A lock that nobody needs to be warned of: it is dead, or its taking over was asked for.
+fn take_over(why: impl Into<String>) -> Verdict {
+    Verdict::TakeOver(Locked::TakenOver { why: why.into(), warn: false })
 }
 
 /// This machine, in its present boot.

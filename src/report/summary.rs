@@ -136,8 +136,7 @@ pub fn summary(listing: &dyn Listing, frame: &Frame, line: &mut dyn FnMut(&str))
         listing.deletions(side, &mut |path| line(&act("DELETE", side, frame, path)));
     }
     let counts = count(listing);
-    let moves = counts.initiator.moves + counts.target.moves > 0;
-    if moves {
+    if has_moves(&counts) {
         line("File moves: INITIATOR << >> TARGET");
     }
     for side in ORDER {
@@ -145,21 +144,27 @@ pub fn summary(listing: &dyn Listing, frame: &Frame, line: &mut dyn FnMut(&str))
             line(&format!("{} -> {}", act("MOVE", side, frame, old), frame.full(side, new)));
         });
     }
-    counters(&counts, moves, line);
+    counters(&counts, line);
     line(&closing(frame));
 }
 
 /// The counters. Setting attributes is an update, as the lines say.
-fn counters(counts: &Pair<Counts>, moves: bool, line: &mut dyn FnMut(&str)) {
+fn counters(counts: &Pair<Counts>, line: &mut dyn FnMut(&str)) {
     for (side, counts) in counts.iter() {
         line(&format!("{} has {} updates.", title(side), counts.updates + counts.metadata));
     }
     for (side, counts) in counts.iter() {
         line(&format!("{} has {} deletions.", title(side), counts.deletions));
     }
-    for (side, counts) in counts.iter().filter(|_| moves) {
-        line(&format!("{} has {} moves.", title(side), counts.moves));
+    if has_moves(counts) {
+        for (side, counts) in counts.iter() {
+            line(&format!("{} has {} moves.", title(side), counts.moves));
+        }
     }
+}
+
+fn has_moves(counts: &Pair<Counts>) -> bool {
+    counts.iter().any(|(_, counts)| counts.moves > 0)
 }
 
 fn act(verb: &str, side: Side, frame: &Frame, path: &RelPath) -> String {

@@ -89,10 +89,10 @@ const NO_MAILER: &str = "SMTP_SERVER is not set, and there is no sendmail in PAT
                          /usr/lib, and neither mutt nor mail; set SMTP_SERVER, or install a \
                          program that brings sendmail";
 
-/// Whether the end of a run is worth a mail. `conflicts`: whether there were any.
+/// Whether the end of a run with so many conflicts is worth a mail.
 #[must_use]
-pub fn is_wanted(alerts: &Alerts, worst: Option<Level>, conflicts: bool) -> bool {
-    let reason = worst.is_some() || alerts.always || (alerts.conflicts && conflicts);
+pub fn is_wanted(alerts: &Alerts, worst: Option<Level>, conflicts: usize) -> bool {
+    let reason = worst.is_some() || alerts.always || (alerts.conflicts && conflicts > 0);
     reason && !alerts.muted && !alerts.recipients.is_empty()
 }
 
@@ -306,7 +306,7 @@ pub fn mail_result(
         // the batch runs it again, or sends the mail itself
         return None;
     }
-    if !is_wanted(&config.alerts, worst, !conflicts.is_empty()) {
+    if !is_wanted(&config.alerts, worst, conflicts.len()) {
         return None;
     }
     if conflicts.is_empty() && is_held_back(config, known, log) {
@@ -318,7 +318,7 @@ pub fn mail_result(
 /// Sends the mail about a run that takes longer than its soft limit, if anybody wants it.
 /// It may take 30 seconds: not called from the thread that works.
 pub fn mail_soft_limit(config: &Config, log: &Log) {
-    if is_wanted(&config.alerts, Some(Level::Warn), false) {
+    if is_wanted(&config.alerts, Some(Level::Warn), 0) {
         post(config, Occasion::Running, &[], "", log);
     }
 }
@@ -333,7 +333,7 @@ pub fn mail_failure(
     log: &dyn Reporter,
 ) -> Option<Delivery> {
     let worst = Some(Level::Error);
-    if !is_wanted(&config.alerts, worst, false) || is_held_back(config, known, log) {
+    if !is_wanted(&config.alerts, worst, 0) || is_held_back(config, known, log) {
         return None;
     }
     let transcript = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
