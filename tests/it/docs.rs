@@ -27,6 +27,7 @@ pages! {
     a_run_that_fails_at_night: "failed-at-night.md",
     from_osync_1_3: "from-osync-1.3.md",
     from_unison: "from-unison.md",
+    what_rots_is_healed: "scrub.md",
 }
 
 fn repository() -> &'static Path {

@@ -349,14 +349,15 @@ fn a_healing_leaves_what_is_to_be_done_to_the_next_run() {
     assert_eq!(contents, "d dir\nf dir/bad 1234567890\nf dir/new x\nf edit edited\nf mode x\n");
 }
 
-/// Waits until a file was last touched a while ago: what was touched just now is no evidence.
+/// Waits until a file was last touched a while ago: what was touched just now is no evidence, and
+/// the clock of a shell over there counts whole seconds.
 fn settled(path: &Path) {
     let seen = fs::metadata(path).unwrap();
     let touched = Duration::new(seen.ctime() as u64, seen.ctime_nsec() as u32);
     while SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-        < touched + Duration::from_millis(60)
+        < touched + Duration::from_millis(1100)
     {
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
