@@ -1,6 +1,7 @@
 //! A task whose target is behind a real sshd.
 #![allow(dead_code)]
 
+use super::replicas::script;
 use super::sandbox::{Outcome, Run, Sandbox};
 use super::sshd::{Proxy, Sshd};
 use std::ffi::OsString;
@@ -27,6 +28,18 @@ impl OverSsh {
     /// client's words in `$SSH_ORIGINAL_COMMAND`.
     pub fn forced(command: &str) -> Self {
         Self::with(&format!("ForceCommand {command}"))
+    }
+
+    /// A server whose commands find these programs first, and the directory that they are in,
+    /// which is `@DIR@` in their text.
+    pub fn with_programs(programs: &[(&str, &str)]) -> (Self, tempfile::TempDir) {
+        let tools = tempfile::Builder::new().prefix("osync-tools-").tempdir().unwrap();
+        for (name, text) in programs {
+            let text = text.replace("@DIR@", tools.path().to_str().unwrap());
+            script(tools.path(), name, &text);
+        }
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
+        (Self::forced(&format!("PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\"")), tools)
     }
 
     /// A quicksync run, not yet started.

@@ -330,7 +330,8 @@ fn bsd_tools(has_sha256: bool) -> tempfile::TempDir {
     dir
 }
 
-fn script(dir: &Path, name: &str, text: &str) {
+/// Makes a program for `sh`.
+pub fn script(dir: &Path, name: &str, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     let path = dir.join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}")).unwrap();

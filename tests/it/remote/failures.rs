@@ -3,6 +3,7 @@
 //! once it is put right the next run completes.
 
 use crate::support::over_ssh::OverSsh;
+use crate::support::replicas::script;
 use crate::support::sandbox::{Outcome, Run};
 use crate::support::sshd::{Proxy, user};
 use std::fs;
@@ -30,9 +31,13 @@ fn assert_refused(task: &OverSsh, failed: &Outcome, words: &[&str]) {
 /// A task in which both sides have something for the other.
 fn task(lines: &str) -> OverSsh {
     let task = OverSsh::with(lines);
+    fill(&task);
+    task
+}
+
+fn fill(task: &OverSsh) {
     task.sandbox.a.make("f mine here");
     task.sandbox.b.make("f yours there");
-    task
 }
 
 fn assert_completes(task: &OverSsh, run: Run) {
@@ -357,15 +362,105 @@ fn a_remote_disk_without_any_room_stops_the_run_and_costs_nothing() {
     task.assert_in_step();
 }
 
+/// A listing that the full disk has cut off is none: what is missing in it is not deleted.
+#[test]
+fn a_disk_too_full_for_the_listing_makes_no_deletions() {
+    let task = OverSsh::new();
+    let Some(_mounted) = Small::mount(&task.sandbox.b.root, "4m") else {
+        eprintln!("not tried: only root may mount a small file system");
+        return;
+    };
+    let (a, b) = (&task.sandbox.a, &task.sandbox.b);
+    (0..400).for_each(|n| a.write(format!("file {n}"), "x", 1_600_000_000));
+    let run = || task.run().env("MINIMUM_SPACE", "0");
+    task.fine(run());
+    (0..1500).for_each(|n| b.write(format!("new name {n}"), "", 1_600_000_000));
+    let filler = b.at(".osync_workdir/filler");
+    let _ = fs::write(&filler, vec![b'x'; 4 << 20]);
+    let full = fs::metadata(&filler).unwrap().len();
+    fs::File::options().write(true).open(&filler).unwrap().set_len(full - (24 << 10)).unwrap();
+    let failed = run().run();
+    assert_eq!(failed.status, Some(1), "{failed}");
+    assert!(failed.stderr.contains("No space left"), "{failed}");
+    assert_eq!(a.contents().lines().count(), 400, "{failed}");
+    task.assert_unlocked();
+    fs::remove_file(filler).unwrap();
+    task.fine(run());
+    task.assert_in_step();
+    assert_eq!(a.contents().lines().count(), 1900);
+}
+
+/// What the programs that list the replica do, in the place of the real ones.
+const HALF_WORK: [(&str, &str); 10] = [
+    ("sort", "/usr/bin/sort \"$@\" | head -n 20\nkill -KILL $$"),
+    ("sort", "/usr/bin/sort \"$@\" | head -n 20"),
+    ("sort", "exit 0"),
+    (
+        "find",
+        "case $* in *'-prune -o '*) /usr/bin/find \"$@\" | head -n 20; kill -KILL $$ ;; esac\nexec /usr/bin/find \"$@\"",
+    ),
+    (
+        "find",
+        "case $* in *'-prune -o '*) /usr/bin/find \"$@\" | head -n 20; exit 1 ;; esac\nexec /usr/bin/find \"$@\"",
+    ),
+    ("comm", "exit 0"),
+    ("comm", "/usr/bin/comm \"$@\" | head -n 1\nkill -KILL $$"),
+    ("cksum", "kill -KILL $$"),
+    ("wc", "echo 1"),
+    ("cat", "/usr/bin/cat \"$@\" | head -n 20\nkill -KILL $$"),
+];
+
+#[test]
+fn programs_that_do_half_of_their_work_make_no_deletions() {
+    let (task, tools) = OverSsh::with_programs(&[]);
+    let (a, b) = (&task.sandbox.a, &task.sandbox.b);
+    (0..60).for_each(|n| a.write(format!("file {n}"), "x", 1_600_000_000));
+    task.sync();
+    for ((program, does), time) in HALF_WORK.into_iter().zip(1_600_000_000..) {
+        b.write("changed", "x", time);
+        script(tools.path(), program, does);
+        let run = task.run().run();
+        if run.status != Some(0) {
+            assert_eq!(run.status, Some(1), "{program}: {does}: {run}");
+            assert!(run.stderr.contains("127.0.0.1"), "{program}: {does}: {run}");
+        }
+        for side in [a, b] {
+            let names = (0..60).filter(|n| side.has(format!("file {n}"))).count();
+            assert_eq!(names, 60, "{program}: {does}: {run}");
+        }
+        fs::remove_file(tools.path().join(program)).unwrap();
+        task.sync();
+        task.assert_in_step();
+    }
+}
+
+/// Names with line ends, and what find complains of, once went through a temporary file.
+#[test]
+fn a_full_directory_for_temporary_files_over_there_makes_no_deletions() {
+    let full = tempfile::tempdir().unwrap();
+    let Some(_mounted) = Small::mount(full.path(), "16k") else {
+        eprintln!("not tried: only root may mount a small file system");
+        return;
+    };
+    let _ = fs::write(full.path().join("filler"), vec![b'x'; 1 << 20]);
+    let shell = format!("TMPDIR={} sh -c \"$SSH_ORIGINAL_COMMAND\"", full.path().display());
+    let task = OverSsh::forced(&shell);
+    let names = ["plain", "line\nend", "\n", "d\n/f\n"];
+    fs::create_dir(task.sandbox.a.at("d\n")).unwrap();
+    names.iter().for_each(|name| task.sandbox.a.write(name, "x", 1_600_000_000));
+    for _ in 0..2 {
+        task.sync();
+        task.assert_in_step();
+        names.iter().for_each(|name| assert!(task.sandbox.a.has(name), "{name:?}"));
+    }
+}
+
 /// sudo that asks for a password: an error with the line that helps.
 #[test]
 fn a_sudo_that_wants_a_password_is_told_with_the_sudoers_line() {
-    let tools = tempfile::tempdir().unwrap();
-    let sudo = tools.path().join("sudo");
-    fs::write(&sudo, "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
-    let task = task(&format!("ForceCommand PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\""));
+    let (task, _tools) =
+        OverSsh::with_programs(&[("sudo", "echo 'sudo: a password is required' >&2\nexit 1\n")]);
+    fill(&task);
     let failed = task.run().env("SUDO_EXEC", "yes").run();
     let line = format!("{} ALL=(root) NOPASSWD:SETENV: /usr/bin/rsync, /usr/bin/bash", user());
     assert_refused(&task, &failed, &["a password is required", &line]);

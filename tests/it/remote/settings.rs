@@ -113,20 +113,10 @@ fn compression_makes_the_line_wider() {
     assert!(bytes[0] < 200_000 && bytes[1] > 1_500_000, "{bytes:?}");
 }
 
-/// A server whose commands find these programs first.
-fn with_programs(programs: &[(&str, &str)]) -> (OverSsh, tempfile::TempDir) {
-    let tools = tempfile::Builder::new().prefix("osync-tools-").tempdir().unwrap();
-    for (name, text) in programs {
-        script(&tools.path().join(name), &text.replace("@DIR@", tools.path().to_str().unwrap()));
-    }
-    let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", tools.path().display());
-    (OverSsh::forced(&format!("PATH={path} sh -c \"$SSH_ORIGINAL_COMMAND\"")), tools)
-}
-
 #[test]
 fn sudo_starts_the_control_shell_and_both_rsyncs() {
     let sudo = "echo \"$*\" >> @DIR@/said\nwhile [ \"$1\" = -E ] || [ \"$1\" = -n ]; do shift; done\nexec \"$@\"";
-    let (task, tools) = with_programs(&[("sudo", sudo)]);
+    let (task, tools) = OverSsh::with_programs(&[("sudo", sudo)]);
     fill(&task);
     task.fine(task.run().env("SUDO_EXEC", "yes"));
     task.assert_in_step();
@@ -144,7 +134,7 @@ fn sudo_starts_the_control_shell_and_both_rsyncs() {
 
 #[test]
 fn rsync_may_have_another_name_and_place_on_either_side() {
-    let (task, tools) = with_programs(&[]);
+    let (task, tools) = OverSsh::with_programs(&[]);
     fill(&task);
     let there = tools.path().join("far away/my rsync");
     script(
@@ -231,7 +221,7 @@ fn a_token_opens_the_filter_and_a_wrong_one_does_not() {
 #[test]
 fn a_flush_of_the_identity_that_fails_over_there_is_told_with_its_side() {
     let sync = "case $1 in --help) echo ' -f' ;; *) [ ! -f ./identity ] || { echo 'I/O error'; exit 1; } ;; esac";
-    let (task, _tools) = with_programs(&[("sync", sync)]);
+    let (task, _tools) = OverSsh::with_programs(&[("sync", sync)]);
     fill(&task);
     let run = task.run().run();
     assert_eq!(run.status, Some(2), "{run}");
