@@ -16,6 +16,7 @@ use crate::tree::same::{
     looks_alike, may_be_silently_changed, times_agree,
 };
 use crate::tree::{Entry, Kind, Lack, NodeId, Pair, RelPath, Side, Standing, Tree};
+use std::collections::HashSet;
 
 /// What is known of every path before anything is decided.
 pub struct Facts<'a> {
@@ -219,12 +220,14 @@ struct Decide<'a, 'p> {
     facts: &'a Facts<'a>,
     plan: &'p mut Plan,
     contexts: Vec<Context>,
+    /// Paths that are there on one side only, and stay for the sound content they hold.
+    spared: HashSet<PathId>,
 }
 
 /// Fills in the verdicts of a plan, its conflicts, and what is set aside.
 pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
     let contexts = vec![Context::Free; plan.delta.len()];
-    let mut decide = Decide { facts, plan, contexts };
+    let mut decide = Decide { facts, plan, contexts, spared: HashSet::new() };
     for path_id in decide.plan.delta.path_ids() {
         decide.downwards(path_id);
     }
@@ -660,7 +663,7 @@ impl<'a> Decide<'a, '_> {
             || self.facts.is_mounted(&self.plan.delta, path_id, on);
         if stays {
             self.set_next_record(path_id, NextRecord::Marked(on));
-        } else {
+        } else if !self.spare_sound_copy(path_id, on) {
             self.set_act(path_id, Act::Delete { on });
         }
     }
@@ -696,6 +699,41 @@ impl<'a> Decide<'a, '_> {
         self.facts.rules.damaged.contains(side, self.plan.delta.now(path_id, side))
     }
 
+    /// Leaves a path alone if the copy of `on` may be the last sound one of its file: the other side
+    /// has that file under another name now, where it is damaged and not transferred.
+    fn spare_sound_copy(&mut self, path_id: PathId, on: Side) -> bool {
+        if self.facts.rules.damaged.is_empty() {
+            return false;
+        }
+        let Some(lying) = self.sound_copy_within(path_id, on) else { return false };
+        let text = format!(
+            "it was kept: the {}'s copy of {} is damaged (osync scrub) and has another name now, and \
+             this one may be the last sound one. Give that one its old name back and heal it, or \
+             delete it",
+            on.other(),
+            self.plan.path(lying).shown(),
+        );
+        self.leave_alone(path_id, Some((on, &text)));
+        self.spared.insert(path_id);
+        true
+    }
+
+    /// A path, this one or one below it, at which the copy of `on` may be the last sound one.
+    fn sound_copy_within(&self, path_id: PathId, on: Side) -> Option<PathId> {
+        let (delta, damaged) = (&self.plan.delta, &self.facts.rules.damaged);
+        let damaged_side = on.other();
+        delta.now(path_id, on)?;
+        let has_lost_it = |record: &Record| {
+            damaged.has_recorded(damaged_side, &delta.path(path_id), &record.was[damaged_side])
+                && !damaged.contains(damaged_side, delta.now(path_id, damaged_side))
+        };
+        let is_sound = !self.facts.changes[path_id.index()][on].is_new_work();
+        if is_sound && delta.record(path_id).is_some_and(has_lost_it) {
+            return Some(path_id);
+        }
+        delta.children(path_id).find_map(|child| self.sound_copy_within(child, on))
+    }
+
     /// Whether `to` can have what the other side has; if not, the path is left alone.
     fn can_come(&mut self, path_id: PathId, to: Side) -> bool {
         if self.contexts[path_id.index()] == Context::LeftAlone {
@@ -708,6 +746,8 @@ impl<'a> Decide<'a, '_> {
                         copy (osync scrub --heal, osync restore), or settle it with 'osync \
                         conflicts … take'";
             self.leave_alone(path_id, Some((to.other(), text)));
+            false
+        } else if self.spare_sound_copy(path_id, to) {
             false
         } else if self.facts.rules.is_too_long(&self.plan.delta, path_id) {
             self.leave_alone(path_id, None);
@@ -765,12 +805,18 @@ impl<'a> Decide<'a, '_> {
     }
 
     /// The directory stays for what it still holds. Excluded content may stay for ever:
-    /// remembered as a skipped deletion. What could not be read is tried again.
+    /// remembered as a skipped deletion. What could not be read, or
+    /// is kept for its sound content, is tried again.
     fn leave_over(&mut self, path_id: PathId, side: Side) {
         let unknown = self.facts.unknown_below[path_id.index()][side];
+        let is_spared = self.plan.delta.children(path_id).any(|one| self.spared.contains(&one));
+        if is_spared {
+            self.spared.insert(path_id);
+        }
+        let is_tried_again = unknown || is_spared;
         self.set_next_record(
             path_id,
-            if unknown { NextRecord::KeepOld } else { NextRecord::Marked(side) },
+            if is_tried_again { NextRecord::KeepOld } else { NextRecord::Marked(side) },
         );
     }
 

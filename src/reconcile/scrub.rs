@@ -234,17 +234,26 @@ pub fn choose(files: &[Due], share: Percent) -> Vec<usize> {
 
 /// The files of both trees that are known to be damaged, under all their names.
 #[derive(Debug, Clone, Default)]
-pub struct DamagedNodes(Pair<HashSet<NodeId>>);
+pub struct DamagedNodes(Pair<DamagedHere>);
+
+/// What is known to be damaged on one side.
+#[derive(Debug, Clone, Default)]
+struct DamagedHere {
+    /// All names in the tree.
+    nodes: HashSet<NodeId>,
+    /// Those of the list that have such a name.
+    files: Vec<DamagedFile>,
+}
 
 impl DamagedNodes {
     /// Finds them. A file is still damaged if it was only renamed or given another mode; it is not
     /// if it has another size or mtime.
     #[must_use]
     pub fn find(trees: &Pair<Tree>, damaged: &[DamagedFile]) -> Self {
-        let nodes = Pair::from_fn(|side: Side| {
+        let found = Pair::from_fn(|side: Side| {
             let here: Vec<&DamagedFile> = damaged.iter().filter(|one| one.side == side).collect();
             if here.is_empty() {
-                return HashSet::new();
+                return DamagedHere::default();
             }
             let tree = &trees[side];
             let named = here.iter().filter_map(|one| find_file(tree, &one.seen.path));
@@ -255,13 +264,14 @@ impl DamagedNodes {
                 is_file(tree, *id) && inode.is_some_and(|inode| inodes.contains(&inode))
             };
             let all = named.chain(tree.ids().filter(is_one));
-            let is_damaged = |id: &NodeId| {
-                let path = tree.path(*id);
-                here.iter().any(|one| one.is(&path, tree.entry(*id)))
-            };
-            all.filter(is_damaged).collect()
+            let is = |one: &DamagedFile, id: &NodeId| one.is(&tree.path(*id), tree.entry(*id));
+            let nodes: HashSet<NodeId> =
+                all.filter(|id| here.iter().any(|one| is(one, id))).collect();
+            let is_there = |one: &&&DamagedFile| nodes.iter().any(|id| is(one, id));
+            let files = here.iter().filter(is_there).map(|one| (*one).clone()).collect();
+            DamagedHere { nodes, files }
         });
-        DamagedNodes(nodes)
+        DamagedNodes(found)
     }
 
     /// Whether a damaged file is still there, or may be: what cannot be looked at may be there.
@@ -270,20 +280,27 @@ impl DamagedNodes {
         let tree = &trees[one.side];
         let is_hidden =
             |dir: RelPath| tree.find(&dir).is_some_and(|id| tree.standing(id) != Standing::Present);
-        one.seen.path.ancestors().any(is_hidden)
-            || self.0[one.side].iter().any(|id| one.is(&tree.path(*id), tree.entry(*id)))
+        one.seen.path.ancestors().any(is_hidden) || self.0[one.side].files.contains(one)
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|(_, nodes)| nodes.is_empty())
+        self.0.iter().all(|(_, here)| here.nodes.is_empty())
     }
 
     /// Whether what a side has is known to be damaged.
     #[must_use]
     pub fn contains(&self, side: Side, node: Option<NodeId>) -> bool {
-        node.is_some_and(|id| self.0[side].contains(&id))
+        node.is_some_and(|id| self.0[side].nodes.contains(&id))
+    }
+
+    /// Whether the file that a side had at a path when this was recorded is known to be damaged, and
+    /// is still there under some name.
+    #[must_use]
+    pub fn has_recorded(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
+        let Recorded::Seen(was) = was else { return false };
+        self.0[side].files.iter().any(|one| one.is(path, was))
     }
 
     /// Whether a copy of a path is known to be damaged, on either side.
@@ -474,6 +491,55 @@ mod tests {
                 &[">> send d", ">> send d/b"],
             ),
             (
+                "renamed, not followed",
+                "f: f1@1#7 f1@1 - f1@1\ng: - - f1@1#7 -",
+                ("g", Initiator),
+                &[],
+            ),
+            (
+                "renamed onto another file",
+                "f: f1@1#7 f1@1 - f1@1\ng: f3@3#8 f3@3 f1@1#7 f3@3",
+                ("g", Initiator),
+                &[],
+            ),
+            (
+                "renamed, and another file in its place",
+                "f: f1@1#7 f1@1 f2@2#9 f1@1\ng: - - f1@1#7 -",
+                ("g", Initiator),
+                &[],
+            ),
+            (
+                "renamed, and edited on the other side",
+                "f: f1@1#7 f1@1 - f2@2\ng: - - f1@1#7 -",
+                ("g", Initiator),
+                &["<< send f"],
+            ),
+            (
+                "a directory made of it, which holds it",
+                "f: f1@1#7 f1@1 d f1@1\nf/g: - - f1@1#7 -",
+                ("f/g", Initiator),
+                &[],
+            ),
+            (
+                "its directory renamed",
+                "d: d d - d\nd/f: f1@1#7 f1@1 - f1@1\nd/x: f1@1 f1@1 - f1@1\n\
+                 e: - - d -\ne/f: - - f1@1#7 -",
+                ("e/f", Initiator),
+                &[">> send e", ">> delete d/x"],
+            ),
+            (
+                "a file in the place of its directory",
+                "d: d d f5@5 d\nd/f: f1@1#7 f1@1 - f1@1\ng: - - f1@1#7 -",
+                ("g", Initiator),
+                &[],
+            ),
+            (
+                "deleted",
+                "f: f1@1#7 f1@1 - f1@1\ng: f1@1#8 f1@1 f1@1#8 f1@1",
+                ("g", Initiator),
+                &[">> delete f"],
+            ),
+            (
                 "another name of it is new",
                 "a: f1@1#7 f1@1 f1@1#7 f1@1\nb: - - f1@1#7 -",
                 ("a", Initiator),
@@ -481,7 +547,9 @@ mod tests {
             ),
         ] {
             let situation = situation(rows);
-            let plan = plan(&situation, &knowing(&situation, &[damaged]));
+            let mut rules = knowing(&situation, &[damaged]);
+            rules.policy.detect_moves = false;
+            let plan = plan(&situation, &rules);
             let mut done = words(&plan);
             done.retain(|word| word.contains("send") || word.contains("delete"));
             assert_eq!(done, expected, "{what}");

@@ -311,6 +311,85 @@ fn a_chmod_does_not_make_a_damaged_file_sound_and_an_edit_does() {
     assert_eq!(couple.side(0).read("chmod").unwrap(), b"1234567890", "{}", healed.said);
 }
 
+/// Two sides in step, of which the target's `f` is known to be damaged.
+fn with_damaged_f(lines: &str) -> Couple {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("d dir\nf f 1234567890\nf g other\nf dir/x 1");
+    couple.sync(lines);
+    learn(&couple);
+    rot(&couple.side(1).at("f"));
+    assert_eq!(scrub(&couple, &[]).damaged(), ["target f"]);
+    couple
+}
+
+/// Runs, which may warn of damaged files.
+fn run(couple: &Couple, lines: &str) -> Outcome {
+    let run = couple.run(lines).run();
+    assert!(matches!(run.status, Some(0 | 2)), "{run}");
+    run
+}
+
+#[test]
+fn the_last_sound_copy_stays_when_the_damaged_one_has_another_name_and_is_held_back() {
+    type Change = (&'static str, &'static str, fn(&Replica));
+    let changes: [Change; 5] = [
+        ("moved, not followed", "DETECT_MOVES=no", |side| side.rename("f", "f2")),
+        ("moved onto another file", "", |side| side.rename("f", "g")),
+        ("linked twice and unlinked", "", |side| {
+            for name in ["f2", "f3"] {
+                fs::hard_link(side.at("f"), side.at(name)).unwrap();
+            }
+            side.remove("f");
+        }),
+        ("rotated", "", |side| {
+            side.rename("f", "f.1");
+            side.write("f", "new", 1_600_000_000);
+        }),
+        ("a directory made of it", "", |side| {
+            side.rename("f", "f2");
+            fs::create_dir(side.at("f")).unwrap();
+            side.rename("f2", "f/f");
+        }),
+    ];
+    for (what, lines, change) in changes {
+        let lines = format!("SOFT_DELETE=no\nCONFLICT_BACKUP=no\n{lines}");
+        let couple = with_damaged_f(&lines);
+        let bad = couple.side(1).read("f").unwrap();
+        change(couple.side(1));
+        for _ in 0..2 {
+            let run = run(&couple, &lines);
+            let holds = |content: &[u8]| {
+                let names = ["f", "f2", "f.1", "f/f", "g", "f3"];
+                names.iter().any(|name| {
+                    fs::read(couple.side(0).at(name)).is_ok_and(|found| found == content)
+                })
+            };
+            assert!(holds(b"1234567890"), "{what}: {run}");
+            assert!(!holds(&bad), "{what}: {run}");
+        }
+    }
+}
+
+#[test]
+fn what_was_kept_for_its_sound_content_goes_when_the_damaged_file_does() {
+    let lines = "DETECT_MOVES=no";
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("d dir\nf dir/f 1234567890");
+    couple.sync(lines);
+    learn(&couple);
+    rot(&couple.side(1).at("dir/f"));
+    assert_eq!(scrub(&couple, &[]).damaged(), ["target dir/f"]);
+    couple.side(1).rename("dir", "moved");
+    for _ in 0..2 {
+        let run = run(&couple, lines);
+        assert_eq!(couple.side(0).contents(), "d dir\nf dir/f 1234567890\nd moved\n", "{run}");
+    }
+    couple.side(1).remove("moved/f");
+    let run = run(&couple, lines);
+    assert_eq!(couple.side(0).contents(), "d moved\n", "{run}");
+    couple.sync(lines);
+}
+
 #[test]
 fn a_damaged_file_goes_to_no_new_place_in_a_new_directory_either() {
     let couple = Couple::reached_by(Sort::Local);
