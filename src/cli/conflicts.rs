@@ -6,7 +6,7 @@ use super::pager::{Line, Page, Reader};
 use super::restore::said;
 use super::sync::run_once;
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
-use super::{ERROR, Effect, state_dir};
+use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
@@ -140,8 +140,7 @@ fn list(args: &ConflictsArgs, pairs: &[TaskPair]) -> anyhow::Result<Vec<Line>> {
 
 /// All conflicts that the journal of a pair knows, the newest first; `None`: it has none yet.
 fn recorded(config: &Config) -> anyhow::Result<Option<Vec<RecordedConflict>>> {
-    let journal = Journal::read(&state_dir(config)?, &config.instance_id)?;
-    Ok(journal.map(|journal| journal.conflicts(None)).transpose()?)
+    Ok(journal(config)?.map(|journal| journal.conflicts(None)).transpose()?)
 }
 
 fn rows(args: &ConflictsArgs, found: &[RecordedConflict], config: &Config) -> Vec<Row> {

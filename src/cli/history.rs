@@ -1,8 +1,8 @@
 //! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
 
+use super::journal;
 use super::kept::with_looked;
 use super::pager::{Line, Page, Reader, Tone};
-use super::state_dir;
 use super::task_args::{NamedTarget, Refused, Row, TaskArgs, TaskPair, path_in};
 use crate::config::{Config, Environment};
 use crate::reconcile::{self, versions::Held};
@@ -87,8 +87,7 @@ fn runs(pairs: &[TaskPair], asked: &Asked<'_>) -> anyhow::Result<Vec<Line>> {
     let mut found: Vec<(&TaskPair, RecordedRun)> = Vec::new();
     let mut is_recorded = false;
     for pair in pairs {
-        let id = &pair.config.instance_id;
-        let Some(journal) = Journal::read(&state_dir(&pair.config)?, id)? else { continue };
+        let Some(journal) = journal(&pair.config)? else { continue };
         is_recorded = true;
         found.extend(journal.runs(&wanted)?.into_iter().map(|run| (pair, run)));
     }
@@ -215,9 +214,10 @@ struct Asked<'a> {
 
 /// What one run did, or what happened to each path.
 fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
-    let (args, id) = (asked.args, &config.instance_id);
-    let Some(journal) = Journal::read(&state_dir(config)?, id)? else {
-        let none = format!("no run of task {} is recorded yet", escape(id.as_bytes()));
+    let args = asked.args;
+    let Some(journal) = journal(config)? else {
+        let id = escape(config.instance_id.as_bytes());
+        let none = format!("no run of task {id} is recorded yet");
         return Ok(if args.json { Vec::new() } else { vec![none.into()] });
     };
     let mut rows = Vec::new();

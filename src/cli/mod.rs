@@ -25,11 +25,12 @@ pub mod undo;
 mod upgrade;
 mod usage;
 
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Location};
 use crate::ssh::libssh2;
 use crate::ssh_filter;
 use crate::state::StateDir;
-use anyhow::bail;
+use crate::state::journal::Journal;
+use anyhow::{Context, bail};
 use batch::BatchArgs;
 use check::CheckArgs;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
@@ -295,6 +296,24 @@ fn state_dir(config: &Config) -> anyhow::Result<StateDir> {
         Some(dir) => Ok(dir),
         None => bail!("the state lies on the remote initiator; ask there"),
     }
+}
+
+/// The journal of a pair; `None`: no run of it is recorded.
+///
+/// # Errors
+/// It cannot be read, or its initiator is not there: then nothing is known of the runs.
+fn journal(config: &Config) -> anyhow::Result<Option<Journal>> {
+    look_at_initiator(config)?;
+    Ok(Journal::read(&state_dir(config)?, &config.instance_id)?)
+}
+
+/// Fails if an initiator of this machine, where the state lies, cannot be looked at.
+fn look_at_initiator(config: &Config) -> anyhow::Result<()> {
+    if let Location::Local(root) = &config.replicas.initiator {
+        std::fs::metadata(root)
+            .with_context(|| format!("cannot look at the initiator {}", task_files::shown(root)))?;
+    }
+    Ok(())
 }
 
 /// Whether what a command tells of was done, or would be (`--dry`).

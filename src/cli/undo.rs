@@ -4,10 +4,10 @@ use super::history::{change_json, change_line, did, local};
 use super::pager::{Page, Reader};
 use super::sync::run_once;
 use super::task_args::{NamedTarget, Refused, TaskArgs, TaskPair, say_which};
-use super::{Effect, state_dir};
+use super::{Effect, journal};
 use crate::config::Environment;
 use crate::report::words;
-use crate::state::journal::{Journal, Wanted};
+use crate::state::journal::{RecordedRun, Wanted};
 use crate::task::intent::Intent;
 use crate::task::undo::{UndoRequest, Undone, UnlessWhole};
 use crate::tree::RelPath;
@@ -78,17 +78,18 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
 /// What would be undone of one of several targets, for people who have to choose.
 fn last_run_of(pair: &TaskPair) -> Option<(NamedTarget, String)> {
     let config = &pair.config;
-    let run = || {
-        let journal = Journal::read(&state_dir(config).ok()?, &config.instance_id).ok()??;
-        let number = journal.last_with_changes().ok()?;
-        journal.runs(&Wanted { number: Some(number?), ..Wanted::default() }).ok()?.pop()
+    let run = || -> anyhow::Result<Option<RecordedRun>> {
+        let Some(journal) = journal(config)? else { return Ok(None) };
+        let Some(number) = journal.last_with_changes()? else { return Ok(None) };
+        Ok(journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?.pop())
     };
     let last = match run() {
-        Some(run) => {
+        Ok(Some(run)) => {
             let began = local(run.run.began, "%Y-%m-%d %H:%M");
             format!(": run {} ({began}), {}", run.number, did(&run))
         }
-        None => ": nothing to undo".to_owned(),
+        Ok(None) => ": nothing to undo".to_owned(),
+        Err(why) => format!(": unknown: {why:#}"),
     };
     Some((pair.target.clone()?, last))
 }

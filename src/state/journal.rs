@@ -546,7 +546,11 @@ impl Journal {
     /// It is damaged, newer, or cannot be read.
     pub fn read(dir: &StateDir, instance_id: &str) -> Result<Option<Self>, JournalError> {
         let path = Journal::file(dir, instance_id);
-        if !path.exists() {
+        // one that may not be looked for is not one that is missing
+        let is_there = path
+            .try_exists()
+            .map_err(|cause| JournalError::File { path: Shown::new(path.clone()), cause })?;
+        if !is_there {
             return Ok(None);
         }
         let journal = Journal::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

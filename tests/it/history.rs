@@ -1,6 +1,7 @@
 //! The journal and `osync history` (spec 9).
 
 use crate::support::sandbox::{Outcome, Replica, Sandbox, fine};
+use crate::support::trees::set_mode;
 use std::fs;
 use std::path::PathBuf;
 
@@ -250,4 +251,44 @@ fn a_run_has_the_same_number_in_the_journal_and_in_both_replicas() {
         std::fs::rename(&moved, &b.root).unwrap();
         assert_eq!([newest(), of(a)], [before + 1, before], "{turn}");
     }
+}
+
+#[test]
+fn what_may_not_be_read_is_not_taken_for_nothing_that_is_recorded() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f f 1");
+    fine(&sandbox.sync(&[]));
+    let user = rustix::process::geteuid().is_root().then_some(65534);
+    let asked = |words: &[&str]| {
+        let (a, b) = (sandbox.a.root.clone(), sandbox.b.root.clone());
+        let run = sandbox.osync().arg(words[0]).arg("--initiator").arg(a).arg("--target").arg(b);
+        let run = run.args(&words[1..]).env("LOGFILE", "/dev/null");
+        match user {
+            Some(id) => run.user(id).run(),
+            None => run.run(),
+        }
+    };
+    let refused = || {
+        for words in [
+            &["history"][..],
+            &["history", "f"],
+            &["history", "--json"],
+            &["conflicts"],
+            &["conflicts", "--json"],
+            &["conflicts", "show", "f"],
+            &["restore", "f"],
+            &["undo"],
+            &["plan"],
+        ] {
+            let run = asked(words);
+            let place = sandbox.a.root.display().to_string();
+            assert_eq!(run.status, Some(1), "{words:?}: {run}");
+            assert!(run.stderr.contains(&place), "{words:?}: {run}");
+        }
+    };
+    set_mode(&sandbox.a.at(".osync_workdir"), 0o000);
+    refused();
+    set_mode(&sandbox.a.at(".osync_workdir"), 0o755);
+    fs::rename(&sandbox.a.root, sandbox.path("away")).unwrap();
+    refused();
 }

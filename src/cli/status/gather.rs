@@ -2,7 +2,7 @@
 //! another machine, and nothing is changed.
 
 use super::judge::{Facts, Lock, State, judge};
-use crate::cli::{in_words, settings, state_dir};
+use crate::cli::{in_words, look_at_initiator, settings, state_dir};
 use crate::config::{Config, Environment, Flags, Location, Problem, StarTarget};
 use crate::replica::{LockSeen, look_at_lock};
 use crate::state::journal::{Journal, RecordedConflict, RecordedRun, Wanted};
@@ -11,7 +11,7 @@ use crate::state::targets::{self, KnownTarget};
 use crate::state::{NotePlaces, StateDir, StateStore};
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -135,15 +135,10 @@ fn fill(task: &mut Task, looked: Looked<'_>) {
 
 fn read(looked: Looked<'_>, task: &mut Task) -> anyhow::Result<()> {
     let Looked { pair: config, run, notes, depth } = looked;
+    // the state lies there; of a target that is not there the runs tell
+    look_at_initiator(config)?;
     for side in Side::BOTH {
         let Location::Local(root) = &config.replicas[side] else { continue };
-        // the state lies on the initiator; of a target that is not there the runs tell
-        if side == Side::Initiator
-            && let Err(error) = std::fs::metadata(root)
-        {
-            let root = escape(root.as_os_str().as_bytes());
-            bail!("cannot look at the {side} {root}: {error}");
-        }
         let seen = look_at_lock(root, &config.instance_id)
             .with_context(|| format!("cannot look at the lock of the {side}"))?;
         let own = if side == Side::Initiator { run } else { &config.instance_id };
