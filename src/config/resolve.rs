@@ -425,13 +425,26 @@ fn instance_id(r: &Reading<'_>) -> String {
 
 const TARGETS: &str = "TARGET_SYNC_DIRS";
 
-/// What TARGET_SYNC_DIRS holds, unless it stands in the environment and a stronger source has
-/// TARGET_SYNC_DIR.
-fn target_names<'r>(r: &'r Reading<'_>) -> Vec<&'r [u8]> {
-    let (one, list) = (r.raw("TARGET_SYNC_DIR").1, r.raw(TARGETS).1);
-    if list == Origin::Environment && one > Origin::Environment {
-        return Vec::new();
+/// Whether TARGET_SYNC_DIRS counts: it is not empty, and does not stand in the environment while
+/// a stronger source has TARGET_SYNC_DIR.
+fn has_list(r: &Reading<'_>) -> bool {
+    let (list, origin) = r.raw(TARGETS);
+    let is_passed_over =
+        origin == Origin::Environment && origin_of_one_target(r) > Origin::Environment;
+    !list.trim_ascii().is_empty() && !is_passed_over
+}
+
+/// Where TARGET_SYNC_DIR was set. One that is empty in a file or the environment was not set.
+fn origin_of_one_target(r: &Reading<'_>) -> Origin {
+    match r.raw("TARGET_SYNC_DIR") {
+        (_, flag @ Origin::Flag(_)) => flag,
+        (value, _) if value.trim_ascii().is_empty() => Origin::Default,
+        (_, origin) => origin,
     }
+}
+
+/// What TARGET_SYNC_DIRS holds.
+fn target_names<'r>(r: &'r Reading<'_>) -> Vec<&'r [u8]> {
     let mut names = r.list(TARGETS);
     if !r.bytes(TARGETS).contains(&ARRAY_SEPARATOR) {
         // a list of a .conf file may go over several lines
@@ -443,12 +456,15 @@ fn target_names<'r>(r: &'r Reading<'_>) -> Vec<&'r [u8]> {
 
 /// TARGET_SYNC_DIRS: the targets of a star.
 fn targets(r: &Reading<'_>, watch: Watch) -> Vec<StarTarget> {
-    let names = target_names(r);
-    if names.is_empty() {
+    if !has_list(r) {
         return Vec::new();
     }
-    let (one, list) = (r.raw("TARGET_SYNC_DIR").1, r.raw(TARGETS).1);
-    match one {
+    let names = target_names(r);
+    if names.is_empty() {
+        r.complain(TARGETS, "it has separators, and no directory between them");
+    }
+    let list = r.raw(TARGETS).1;
+    match origin_of_one_target(r) {
         Origin::Default => {}
         Origin::Environment if list != Origin::Environment => {}
         Origin::Flag(_) => r.complain(
@@ -527,7 +543,7 @@ fn find_target(targets: &[StarTarget], word: &OsStr) -> Option<usize> {
 
 /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR, or the first one of the list.
 fn replicas(r: &Reading<'_>, watch: Watch, targets: &[StarTarget]) -> Pair<Location> {
-    let is_star = !target_names(r).is_empty();
+    let is_star = has_list(r);
     let read = Pair::from_fn(|side| match side {
         Side::Target if is_star => targets.first().map(|target| target.place.clone()),
         side => place(r, key_of(side), r.bytes(key_of(side))),

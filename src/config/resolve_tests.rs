@@ -343,11 +343,24 @@ fn a_list_of_targets_does_not_go_with_everything() {
         (&list, &only("0"), "no number from 1 to 2"),
         (&REQUIRED.to_owned(), &only("1"), "there is no list of targets"),
         (&format!("{STAR}TARGET_SYNC_DIRS='/c;/link/x;/a/y'\n"), &none, "'/a/x'"),
-        (&format!("{STAR}TARGET_SYNC_DIRS=';'\n"), &none, "TARGET_SYNC_DIR"),
         (&format!("{list}SYNC_TYPE=target2initiator\n"), &none, "has one source"),
     ] {
         let told = errors(&from_file(text, flags, &[])).join("\n");
         assert!(told.contains(says), "{says}: {told}");
+    }
+    for text in [STAR, REQUIRED] {
+        let told = errors(&from_file(&format!("{text}TARGET_SYNC_DIRS=' ;; '\n"), &none, &[]));
+        let says = |of: &&String| of.contains("TARGET_SYNC_DIRS: it has separators");
+        assert!(told.iter().any(|one| says(&one)), "{told:?}");
+        assert!(!told.iter().any(|one| one.contains("no directory is given")), "{told:?}");
+    }
+    // what is empty is not set
+    for (text, is_star) in [
+        (format!("{REQUIRED}TARGET_SYNC_DIRS=\"\"\n"), false),
+        (format!("{REQUIRED}TARGET_SYNC_DIRS='  '\n"), false),
+        (format!("{list}TARGET_SYNC_DIR=\"\"\n"), true),
+    ] {
+        assert_eq!(good(from_file(&text, &none, &[])).is_star(), is_star, "{text}");
     }
     // what is weaker is passed over
     let environment = [("TARGET_SYNC_DIRS", "/x;/y")];

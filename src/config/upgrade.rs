@@ -68,7 +68,8 @@ pub struct Replacement {
     pub value: Vec<u8>,
 }
 
-/// Gives settings of a file of today other values. All else stays as it is.
+/// Gives settings of a file of today other values. A setting that has the new name already, as an
+/// empty one may, becomes a comment. All else stays as it is.
 ///
 /// # Errors
 /// The file cannot be understood, or does not have one of them.
@@ -82,21 +83,23 @@ pub fn with_settings(
         return Err(parsed.errors);
     }
     let text = conf_file::normalised(original);
-    let mut edits = Vec::new();
+    let mut work = Work { text: &text, parsed: &parsed, edits: Vec::new(), notes: Vec::new() };
     for Replacement { old, new, value } in replacements {
-        let settings = parsed.assignments.iter().zip(&parsed.sources);
-        let mut found = settings.filter(|(one, _)| one.key == *old).peekable();
-        if found.peek().is_none() {
+        if parsed.assignments.iter().all(|one| one.key != *old) {
             let text =
                 format!("{old} is not set in this file; osync upgrade gives it today's names");
             return Err(vec![Trouble { line: 1, key: Some((*old).to_owned()), text }]);
         }
-        for (_, source) in found {
-            edits.push(Edit { range: source.name.clone(), text: new.as_bytes().to_vec() });
-            edits.push(Edit { range: source.value.clone(), text: quoted(value) });
+        for (one, source) in parsed.assignments.iter().zip(&parsed.sources) {
+            if one.key == *old {
+                work.edit(source.name.clone(), new.as_bytes());
+                work.edit(source.value.clone(), &quoted(value));
+            } else if one.key == *new {
+                work.comment_out(source);
+            }
         }
     }
-    let new = apply(&text, edits);
+    let new = apply(&text, work.edits);
     let has_carriage_returns = original.windows(2).any(|pair| pair == b"\r\n");
     Ok(if has_carriage_returns { with_carriage_returns(&new) } else { new })
 }
@@ -223,7 +226,8 @@ impl Work<'_> {
         let stays = |key: &str| keys::obsolete(key).is_none_or(|old| old.now.is_some());
         let settings = self.parsed.assignments.iter().zip(&self.parsed.sources);
         settings.into_iter().any(|(one, other)| {
-            stays(&one.key) && other.name.start < end && other.value.end > begin
+            let is_another = other.name.start != source.name.start;
+            is_another && stays(&one.key) && other.name.start < end && other.value.end > begin
         })
     }
 

@@ -251,6 +251,11 @@ fn settings_are_replaced_where_they_stand() {
         ("TARGET_SYNC_DIR=/a\nTARGET_SYNC_DIR=/b\n", "$`\"\\", {
             "TARGET_SYNC_DIRS=\"\\$\\`\\\"\\\\\"\nTARGET_SYNC_DIRS=\"\\$\\`\\\"\\\\\"\n"
         }),
+        (
+            "TARGET_SYNC_DIR=/a\nTARGET_SYNC_DIRS=\"\"\n",
+            "/a;/b",
+            "TARGET_SYNC_DIRS=\"/a;/b\"\n#TARGET_SYNC_DIRS=\"\"\n",
+        ),
     ] {
         let new = replace(text, value).unwrap();
         assert_eq!(new, expected);
