@@ -137,6 +137,23 @@ pub fn bind(id: &str, known: &[KnownTarget], listed: &[ListedTarget]) -> Vec<Bin
     bound.into_iter().flatten().collect()
 }
 
+/// The targets whose states no target of the list has any more, though the places where they were
+/// are still in the list: other replicas stand there now. Pure.
+#[must_use]
+pub fn displaced<'k>(
+    before: &'k [KnownTarget],
+    places: &[String],
+    bound: &[Binding],
+) -> Vec<&'k KnownTarget> {
+    let is_listed = |known: &KnownTarget| {
+        known.place.as_ref().is_some_and(|place| places.contains(place)) && known.identity.is_some()
+    };
+    let has_none = |known: &KnownTarget| {
+        bound.iter().all(|binding| binding.instance() != Some(known.instance.as_str()))
+    };
+    before.iter().filter(|known| is_listed(known) && has_none(known)).collect()
+}
+
 /// The state of a target of the list as the last run had it, for commands that ask no replica;
 /// `None` if no run has met the target.
 #[must_use]
@@ -316,6 +333,32 @@ mod tests {
             ("the state of a stranger", "2 s -", "/a -, /b -", vec![New(1), New(3)]),
         ] {
             assert_eq!(bind("id", &known(before), &listed(now)), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_known_target_whose_place_another_one_has_is_displaced() {
+        let three = "1 x /a, 2 y /b, 3 z /c";
+        for (what, before, now, expected) in [
+            ("as before", three, "/a x, /b y, /c z", vec![]),
+            ("places exchanged", three, "/a x, /b z, /c y", vec![]),
+            ("taken from the list", three, "/a x, /c z", vec![]),
+            ("away, or without its disk", three, "/a x, /b !, /c -", vec![]),
+            (
+                "another in its place, nothing at that one's",
+                three,
+                "/a x, /b z, /c -",
+                vec!["id@2"],
+            ),
+            ("the same, and that one's cannot be reached", three, "/a x, /b z, /c !", vec!["id@2"]),
+            ("a target that no run has met", "2 - /b", "/a -, /b y", vec![]),
+        ] {
+            let (before, now) = (known(before), listed(now));
+            let places: Vec<String> = now.iter().map(|target| target.place.clone()).collect();
+            let bound = bind("id", &before, &now);
+            let found = displaced(&before, &places, &bound);
+            let found: Vec<&str> = found.iter().map(|known| known.instance.as_str()).collect();
+            assert_eq!(found, expected, "{what}");
         }
     }
 

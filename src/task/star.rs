@@ -21,7 +21,9 @@ use crate::report::summary::Reach;
 use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, Tally, mail};
 use crate::state::journal::Change;
 use crate::state::ours::TooOpen;
-use crate::state::targets::{Binding, KnownTarget, ListedTarget, Seen, bind, instance_at, note};
+use crate::state::targets::{
+    Binding, KnownTarget, ListedTarget, Seen, bind, displaced, instance_at, note,
+};
 use crate::state::{Identity, NotePlaces, StateStore};
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet};
@@ -319,7 +321,11 @@ impl Star<'_> {
         let (late, ready): (Vec<usize>, Vec<usize>) =
             (0..self.leaves.len()).partition(|at| arriving.missing.contains(at));
         let store = self.claim_store()?;
-        self.bind(&store, &ready)?;
+        let before = self.known.clone();
+        let bound = self.bind(&store, &ready)?;
+        if late.is_empty() {
+            self.tell_displaced(&before, &bound);
+        }
         for at in &late {
             let text = "it has not answered yet; the others have their turns first";
             self.say_of(*at, text);
@@ -327,7 +333,8 @@ impl Star<'_> {
         let mut put_off = self.round(Round::First, &ready, &store)?;
         if !late.is_empty() {
             self.take_in(&mut arriving, Duration::MAX);
-            self.bind(&store, &late)?;
+            let bound = self.bind(&store, &late)?;
+            self.tell_displaced(&before, &bound);
             put_off.extend(self.round(Round::First, &late, &store)?);
         }
         drop(arriving);
@@ -429,7 +436,7 @@ impl Star<'_> {
     }
 
     /// Finds out which state belongs to each of these targets.
-    fn bind(&mut self, store: &StateStore, leaves: &[usize]) -> Result<(), Halt> {
+    fn bind(&mut self, store: &StateStore, leaves: &[usize]) -> Result<Vec<Binding>, Halt> {
         // A copy of the hub with its work directory gets an identity of its own in its turn.
         let of_hub = Seen::of(&self.hub.replicas.initiator.identity()?);
         let seen = |leaf: &Leaf| match &leaf.met {
@@ -467,7 +474,22 @@ impl Star<'_> {
             store.set_known_targets(&self.known)?;
             fault::point("targets noted");
         }
-        Ok(())
+        Ok(bound)
+    }
+
+    /// A target that was known and is at no place of the list is never passed over in silence:
+    /// another one has come to its place. `before` is what was known when the run began.
+    fn tell_displaced(&self, before: &[KnownTarget], bound: &[Binding]) {
+        for known in displaced(before, &self.config.listed_places(), bound) {
+            let place = known.place.as_deref().unwrap_or_default();
+            let text = format!(
+                "the target that was at {place} was not found: another one stands there, and it is \
+                 at no other place of the list. Its state is kept as {}; it goes on when the target \
+                 is in the list again",
+                known.instance
+            );
+            self.around.reporter().problem(Level::Warn, Some(Side::Target), None, &text);
+        }
     }
 
     /// A turn for each of these targets; those that are put off are returned.
