@@ -488,7 +488,6 @@ impl Task<'_> {
         for what in store.claim(too_open)? {
             self.say(Level::Notice, &closed_for_others("state directory", &what));
         }
-        self.make_state_of_target()?;
         // from here on there is a place to write down how the run ended
         self.outcome.done = (!self.is_dry()).then(Done::default);
         self.look_up_abilities(&store)?;
@@ -515,6 +514,7 @@ impl Task<'_> {
                 self.around.reporter().tell(Event::Problem(problem));
             }
             self.read_contents(&mut trees, &Baseline::empty())?;
+            self.make_state_of_target()?;
             return self.initialize(&store, &trees, identities);
         };
         let mut loaded = loaded.map_err(|_| Halt::fatal("reading the baseline broke off"))??;
@@ -581,6 +581,7 @@ impl Task<'_> {
             return self.save_plan(&plan, &trees, &loaded.baseline, &identities);
         }
         self.check_stop()?;
+        self.make_state_of_target()?;
         self.forget_fresh_contents(&mut trees);
         let history = History { store: &store, loaded: &loaded, identities };
         self.apply_and_record(&history, &mut trees, &plan)?;
@@ -625,7 +626,8 @@ impl Task<'_> {
         Ok(StateDir::InReplica(self.replicas[side].root().to_owned()))
     }
 
-    /// A local target has a state directory too, empty as osync 1.3 leaves it (spec 3).
+    /// A local target has a state directory too, empty as osync 1.3 leaves it (spec 3). It is not made
+    /// before the guards have passed: a mount point without its disk stays as it is.
     fn make_state_of_target(&self) -> Result<(), Halt> {
         if !self.is_dry() && !self.config.replicas.target.is_remote() {
             self.state_dir_in_place(Side::Target)?.make_if_missing()?;

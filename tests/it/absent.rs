@@ -1,7 +1,7 @@
 //! What counts as deleted (spec 8, "Absent").
 
 use crate::support::mounts::{Disk, Mounted};
-use crate::support::sandbox::Sandbox;
+use crate::support::sandbox::{Sandbox, fine};
 use crate::support::trees;
 use crate::support::ways::{Way, each};
 use std::fs;
@@ -525,6 +525,25 @@ fn an_initiator_whose_disk_is_not_mounted_is_not_filled() {
         std::fs::rename(&away, &here.root).unwrap();
         way.fine();
     });
+}
+
+#[test]
+fn a_target_that_is_refused_stays_as_it_was_found() {
+    for alien in [None, Some("alien")] {
+        let sandbox = Sandbox::new();
+        sandbox.a.make("f f 1\nf g 1");
+        fine(&sandbox.sync(&[]));
+        std::fs::rename(&sandbox.b.root, sandbox.path("away")).unwrap();
+        std::fs::create_dir(&sandbox.b.root).unwrap();
+        if let Some(name) = alien {
+            sandbox.b.make(&format!("f {name} x"));
+        }
+        let run = sandbox.sync(&[]);
+        assert_eq!(run.status, Some(1), "{run}");
+        let entries = std::fs::read_dir(&sandbox.b.root).unwrap();
+        let names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, Vec::from_iter(alien), "{run}");
+    }
 }
 
 #[test]

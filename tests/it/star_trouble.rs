@@ -134,6 +134,38 @@ fn a_leaf_with_another_disk_in_its_place_is_left_alone_and_two_that_changed_plac
 }
 
 #[test]
+fn a_known_target_that_another_one_has_replaced_is_warned_of() {
+    let star = Star::met(3);
+    let away = star.sandbox.path("away");
+    fs::rename(&star.leaves[1].root, &away).unwrap();
+    fs::rename(&star.leaves[2].root, &star.leaves[1].root).unwrap();
+    fs::create_dir(&star.leaves[2].root).unwrap();
+    let run = star.run(&[]);
+    assert_eq!(run.status, Some(2), "{run}");
+    let was = format!("the target that was at {}", star.leaves[1].root.display());
+    assert!(run.to_string().contains(&was), "{run}");
+    star.assert_all_alike();
+    // it has its state again when it comes back
+    fs::remove_dir_all(&star.leaves[2].root).unwrap();
+    fs::rename(&away, &star.leaves[2].root).unwrap();
+    star.leaves[2].remove("old");
+    let run = star.run(&[]);
+    assert!(!star.hub().has("old"), "a deletion is one: {run}");
+    star.assert_all_alike();
+}
+
+#[test]
+fn a_target_that_is_refused_stays_as_it_was_found() {
+    let star = Star::met(2);
+    let root = &star.leaves[1].root;
+    fs::rename(root, star.sandbox.path("away")).unwrap();
+    fs::create_dir(root).unwrap();
+    let run = star.run(&[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    fs::remove_dir(root).unwrap();
+}
+
+#[test]
 fn mail_and_notification_name_the_targets_that_failed_and_come_once_for_all() {
     let star = Star::met(3);
     let (mails, service) =

@@ -81,6 +81,8 @@ pub struct LocalReplica {
     real: PathBuf,
     pub(super) root: Option<Root>,
     held: Option<Held>,
+    /// This run's lock made the work directory.
+    made_work_dir: bool,
     look: Look,
     stop: Stop,
     /// The name of this run's private place.
@@ -100,6 +102,7 @@ impl LocalReplica {
             real: location.to_owned(),
             root: None,
             held: None,
+            made_work_dir: false,
             look: Look::default(),
             stop: Stop::new(),
             run: private_name(),
@@ -129,6 +132,7 @@ impl LocalReplica {
         }
         // somebody may have made one since the replica was prepared
         self.inspect_work_dir(self.open_root()?)?;
+        self.made_work_dir = self.open_work_dir()?.is_none();
         let work = WorkDir::open_or_make(self.open_root()?, self.too_open)
             .map_err(|error| self.work_dir_error("make", error))?;
         let (how, held) = match lock::take(&work, request, judge) {
@@ -356,10 +360,14 @@ impl Replica for LocalReplica {
 
     fn unlock(&mut self) -> Result<(), ReplicaError> {
         let Some(held) = self.held.take() else { return Ok(()) };
-        match self.open_work_dir()? {
-            Some(work) => held.release(&work).map_err(|error| self.error(error.to_string())),
-            None => Ok(()),
+        let Some(work) = self.open_work_dir()? else { return Ok(()) };
+        held.release(&work).map_err(|error| self.error(error.to_string()))?;
+        if self.made_work_dir {
+            // Only an empty one goes: the run was refused, and a mount point can be removed. One
+            // that is in use stays.
+            let _ = rustix::fs::unlinkat(self.open_root()?, WORK_DIR, AtFlags::REMOVEDIR);
         }
+        Ok(())
     }
 
     fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
