@@ -7,7 +7,7 @@ use super::join::{inodes_of_roots, join, shared};
 use super::plan::{Act, NextRecord, Plan, Verdict};
 use super::{Rules, change, links, schedule};
 use crate::config::Preserve;
-use crate::state::{Baseline, ContentDigest, Damaged, DamagedFile, Recorded};
+use crate::state::{Baseline, ContentDigest, Damaged, DamagedFile, Recorded, Seen};
 use crate::tree::same::{ContentChange, Inodes, content_change, looks_alike};
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeSet, HashSet};
@@ -136,6 +136,16 @@ pub struct RecordedFiles {
     pub inodes: Pair<Inodes>,
     /// How many recorded files were changed or deleted since.
     pub changed: u64,
+}
+
+impl RecordedFiles {
+    /// The paths that are in step and of which both copies are as recorded.
+    pub fn in_step(&self) -> impl Iterator<Item = &RelPath> {
+        let is_whole = |file: &&RecordedFile| {
+            file.relation == Relation::InStep && file.copies.iter().all(|(_, copy)| copy.is_some())
+        };
+        self.files.iter().filter(is_whole).map(|file| &file.path)
+    }
 }
 
 /// Finds the files that are as the last run recorded them.
@@ -283,6 +293,13 @@ impl DamagedNodes {
         one.seen.path.ancestors().any(is_hidden) || self.0[one.side].files.contains(one)
     }
 
+    /// All names of damaged files of a side, and what they look like.
+    #[must_use]
+    pub fn names(&self, side: Side, trees: &Pair<Tree>) -> Vec<Seen> {
+        let tree = &trees[side];
+        self.0[side].nodes.iter().map(|id| Seen::of(tree.path(*id), tree.entry(*id))).collect()
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -383,7 +400,6 @@ pub fn may_be_replaced(copies: Pair<&Entry>, preserve: &Preserve) -> bool {
 mod tests {
     use super::*;
     use crate::reconcile::testing::{Situation, afterwards, path, plan, rules, situation, words};
-    use crate::state::Seen;
     use Side::{Initiator, Target};
 
     fn damaged(on: Side) -> Finding {

@@ -67,6 +67,17 @@ impl<'a> Intent<'a> {
     pub(super) fn is_maintenance(self) -> bool {
         matches!(self, Intent::Scrub(_) | Intent::Settle(_))
     }
+
+    /// What tries again what could not be done, in words that follow a verb.
+    pub(super) fn tried_again(self) -> &'static str {
+        match self {
+            Intent::Scrub(_) => "by the next 'osync scrub --heal'",
+            Intent::Settle(_) => "when it is settled again",
+            Intent::Synchronise | Intent::Plan { .. } | Intent::Apply { .. } | Intent::Undo(_) => {
+                "by the next run"
+            }
+        }
+    }
 }
 
 impl Task<'_> {

@@ -166,6 +166,7 @@ impl Task<'_> {
                 mount_sessions: self.noted_sessions(),
                 interrupted: self.interrupted.as_ref(),
                 left_overs: self.left_overs,
+                tried_again: self.intent.tried_again(),
                 stamp: self.stamp.clone(),
                 lacking: &UnknownOptions::new(),
                 replicas: &mut self.replicas,

@@ -13,8 +13,8 @@ use super::recording::History;
 use crate::process::fault;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::scrub::{
-    Contents, DamagedNodes, Due, Finding, Other, Percent, RecordedFile, Relation, Replacement,
-    choose, judge, may_be_replaced, recorded_files, replace,
+    Contents, DamagedNodes, Due, Finding, Other, Percent, RecordedFile, RecordedFiles, Relation,
+    Replacement, choose, judge, may_be_replaced, recorded_files, replace,
 };
 use crate::reconcile::{Act, PathId, Plan, Rules};
 use crate::replica::{DigestKind, PathError, in_work_dir};
@@ -22,11 +22,12 @@ use crate::report::scrub::{Damage, DamagedPath, Remedy, Scrubbed};
 use crate::report::{Event, Level};
 use crate::state::journal::{DamageRow, Look};
 use crate::state::{
-    Baseline, ContentDigest, DamagedFile, Digests, FileDigests, Held, Integrity, Seen, StateStore,
+    Baseline, ContentDigest, DamagedFile, Digests, FileDigests, Held, InflightPath, Integrity,
+    Part, Seen, StateStore,
 };
 use crate::tree::same::{FileLook, Inodes, is_as_scanned, looks_alike};
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 /// What a scrub is to do.
@@ -114,12 +115,14 @@ impl Task<'_> {
             changed: recorded.changed,
             ..Scrubbed::default()
         };
+        let damaged = DamagedNodes::find(trees, &memory.damaged);
         let mut reading = Reading {
             task: self,
             trees,
             inodes: recorded.inodes,
             request,
             memory,
+            damaged: Pair::from_fn(|side| damaged.names(side, trees)),
             scrubbed,
             found: Vec::new(),
             sound: Vec::new(),
@@ -132,7 +135,9 @@ impl Task<'_> {
         self.keep_noted(&mut memory)?;
         fault::point("scrubbed");
         let healed = match (&read, request.cure) {
-            (Ok(()), Cure::Heal) => self.heal(history, trees, &rules, &mut memory, &found),
+            (Ok(()), Cure::Heal) => {
+                self.heal(history, trees, &rules, &recorded, &mut memory, &found)
+            }
             _ => Ok(Healed::new()),
         };
         self.tell_damage(request.cure, trees, found, healed.as_ref().ok());
@@ -306,11 +311,24 @@ impl Memory<'_> {
         }
     }
 
-    /// Takes a file off the list of damaged ones, under all its names. Says whether it was on it.
-    fn lift(&mut self, side: Side, path: &RelPath, now: &Entry) -> bool {
-        let before = self.damaged.len();
-        self.damaged.retain(|one| one.side != side || !one.is(path, now));
-        self.damaged.len() < before
+    /// Takes a file off the list of damaged ones, because what stands at the path is sound or was
+    /// replaced. Says whether it was on it. If another of its names, as they are `now_named`, still
+    /// holds what was damaged, it stays on the list under that one.
+    fn lift(&mut self, side: Side, path: &RelPath, look: &Entry, now_named: &[Seen]) -> bool {
+        let is_one = |one: &DamagedFile| one.side == side && one.is(path, look);
+        let (lifted, mut left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.damaged).into_iter().partition(is_one);
+        for one in &lifted {
+            let inode = one.seen.look.inode();
+            let mut names: Vec<&Seen> = now_named.iter().collect();
+            names.retain(|name| inode.is_some() && name.look.inode() == inode);
+            if names.iter().all(|name| name.path != *path) {
+                let still = names.first().map(|name| (*name).clone());
+                left.extend(still.map(|seen| DamagedFile { side, seen }));
+            }
+        }
+        self.damaged = left;
+        !lifted.is_empty()
     }
 
     fn mark(&mut self, side: Side, path: &RelPath, now: &Entry) {
@@ -351,6 +369,8 @@ struct Reading<'r, 'a, 's> {
     inodes: Pair<Inodes>,
     request: ScrubRequest,
     memory: Memory<'s>,
+    /// All names of the files that were known to be damaged when it began.
+    damaged: Pair<Vec<Seen>>,
     scrubbed: Scrubbed,
     found: Vec<Found>,
     /// Paths that were known to be damaged, and are sound now.
@@ -523,7 +543,8 @@ impl Reading<'_, '_, '_> {
             if suspects.contains(&side) {
                 self.memory.mark(side, item.path, entry);
             } else if item.digest(side).is_some() {
-                was_damaged |= self.memory.lift(side, item.path, entry);
+                let now_named = &self.damaged[side];
+                was_damaged |= self.memory.lift(side, item.path, entry, now_named);
             }
         }
         let damage = match finding {
@@ -630,12 +651,19 @@ impl Task<'_> {
         history: &History<'_>,
         trees: &mut Pair<Tree>,
         rules: &Rules,
+        recorded: &RecordedFiles,
         memory: &mut Memory<'_>,
         found: &[Found],
     ) -> Result<Healed, Halt> {
         let curable: Vec<&Found> =
             found.iter().filter(|one| matches!(one.damage, Damage::One(_))).collect();
         if curable.is_empty() || self.is_dry() {
+            return Ok(Healed::new());
+        }
+        if self.was_broken_off(recorded) {
+            let text = "nothing was healed, because the last run did not come to its end; let a run \
+                        finish first";
+            self.around.reporter().problem(Level::Warn, None, None, text);
             return Ok(Healed::new());
         }
         let cures = self.cures(trees, &curable)?;
@@ -646,7 +674,7 @@ impl Task<'_> {
             cures.iter().map(|(one, to)| Replacement { path: one.path.clone(), to: *to }).collect();
         self.replace_copies(history, trees, rules, &memory.damaged, &wanted)?;
         fault::point("healed");
-        let healed = self.proven(memory, &cures)?;
+        let healed = self.proven(trees, memory, &cures)?;
         memory.keep_damaged()?;
         memory.keep_digests()?;
         Ok(healed)
@@ -659,12 +687,6 @@ impl Task<'_> {
         trees: &Pair<Tree>,
         curable: &[&'f Found],
     ) -> Result<Vec<(&'f Found, Side)>, Halt> {
-        if self.interrupted.is_some() {
-            let text = "nothing was healed, because the last run did not come to its end; let a run \
-                        finish first";
-            self.around.reporter().problem(Level::Warn, None, None, text);
-            return Ok(Vec::new());
-        }
         let preserve = self.compared();
         let mut cures = Vec::new();
         let mut items = Vec::new();
@@ -712,6 +734,7 @@ impl Task<'_> {
     /// Reads what was brought over. What is sound is no longer listed as damaged.
     fn proven(
         &mut self,
+        trees: &Pair<Tree>,
         memory: &mut Memory<'_>,
         cures: &[(&Found, Side)],
     ) -> Result<Healed, Halt> {
@@ -723,6 +746,7 @@ impl Task<'_> {
             items.push(Item::new(&one.path, one.kind, Pair::from_fn(copy)));
         }
         self.read_items(&mut items)?;
+        let now_named = self.damaged_names(trees, &memory.damaged)?;
         let mut healed = Healed::new();
         for ((one, on), item) in cures.iter().zip(&items) {
             let (Some(digest), Some(now)) = (item.digest(*on), &item.entries[*on]) else {
@@ -731,12 +755,42 @@ impl Task<'_> {
             if Some(digest) != one.sound {
                 continue;
             }
-            memory.lift(*on, &one.path, now);
+            memory.lift(*on, &one.path, now, &now_named[*on]);
             let held = Held { digest, look: FileLook::of(now) };
             memory.learn(item, Pair::from_fn(|side| (side == *on).then(|| held.clone())));
             healed.insert(one.path.clone(), self.kept_of(*on, &one.path));
         }
         Ok(healed)
+    }
+
+    /// All names of damaged files, as they are now.
+    fn damaged_names(
+        &mut self,
+        trees: &Pair<Tree>,
+        damaged: &[DamagedFile],
+    ) -> Result<Pair<Vec<Seen>>, Halt> {
+        let nodes = DamagedNodes::find(trees, damaged);
+        let mut named = Pair::default();
+        for side in Side::BOTH {
+            let paths: Vec<RelPath> =
+                nodes.names(side, trees).into_iter().map(|name| name.path).collect();
+            let now = self.replicas[side].stat(&paths)?;
+            let seen = |(path, now): (RelPath, Result<Option<Entry>, PathError>)| {
+                Some(Seen::of(path, &now.ok().flatten()?))
+            };
+            named[side] = paths.into_iter().zip(now).filter_map(seen).collect();
+        }
+        Ok(named)
+    }
+
+    /// Whether a run was broken off that may have left something half done. All that is noted of a
+    /// healing that came to its end, but failed for a file, are files that are as they are recorded.
+    fn was_broken_off(&self, recorded: &RecordedFiles) -> bool {
+        let Some(inflight) = &self.interrupted else { return false };
+        let is_recorded: HashSet<&RelPath> = recorded.in_step().collect();
+        let is_whole =
+            |noted: &InflightPath| noted.part == Part::Itself && is_recorded.contains(&noted.path);
+        !inflight.paths.iter().all(is_whole)
     }
 
     /// Where this run keeps what it replaced.
@@ -820,7 +874,10 @@ impl Task<'_> {
         trees: &mut Pair<Tree>,
     ) -> Result<(), Halt> {
         let Settlement { path, from } = settlement;
-        if self.interrupted.is_some() {
+        let rules = self.rules(history.store)?;
+        let recorded = recorded_files(trees, &history.loaded.baseline, &rules)
+            .map_err(|error| Halt::state(&error))?;
+        if self.was_broken_off(&recorded) {
             return Err(Halt::fatal(
                 "the last run did not come to its end; let a run finish first",
             ));
@@ -843,10 +900,10 @@ impl Task<'_> {
         }
         let looks = copies.map(Entry::clone);
         let wanted = [Replacement { path: path.clone(), to: from.other() }];
-        let rules = self.rules(history.store)?;
         self.replace_copies(history, trees, &rules, &memory.damaged, &wanted)?;
+        let now_named = self.damaged_names(trees, &memory.damaged)?;
         for side in Side::BOTH {
-            memory.lift(side, path, &looks[side]);
+            memory.lift(side, path, &looks[side], &now_named[side]);
         }
         memory.digests.remove(path);
         self.keep_noted(&mut memory)

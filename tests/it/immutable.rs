@@ -13,11 +13,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// A file or directory that is immutable, or append-only, until this is dropped.
-struct Fast(PathBuf, IFlags);
+pub struct Fast(PathBuf, IFlags);
 
 impl Fast {
     /// None where the file system, or this user, cannot do that.
-    fn make(path: &Path, flag: IFlags) -> Option<Self> {
+    pub fn make(path: &Path, flag: IFlags) -> Option<Self> {
         match set(path, flag, true) {
             Ok(()) => Some(Fast(path.to_owned(), flag)),
             Err(why) => {

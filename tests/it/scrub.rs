@@ -1,5 +1,6 @@
 //! `osync scrub`: what rots is found and healed (spec 9, "Scrub").
 
+use crate::immutable::Fast;
 use crate::star::Star;
 use crate::support::couple::Couple;
 use crate::support::power::PowerDisk;
@@ -8,6 +9,7 @@ use crate::support::running::Running;
 use crate::support::sandbox::{Outcome, Replica, Sandbox, fine};
 use crate::support::schema::check_report;
 use crate::support::trees::{set_mode, whole};
+use rustix::fs::IFlags;
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs::{self, File, FileTimes};
@@ -672,6 +674,48 @@ fn all_names_of_a_damaged_file_get_the_sound_content_and_stay_linked() {
     assert_eq!(inode("one"), inode("two"));
     assert_eq!(couple.side(1).read("two").unwrap(), b"1234567890");
     couple.sync(lines);
+}
+
+#[test]
+fn a_name_that_was_not_healed_stays_damaged_when_another_one_of_the_file_is() {
+    let heal = |couple: &Couple| assert_eq!(scrub(couple, &["--heal"]).status, Some(2));
+    let take = |couple: &Couple| {
+        fine(&couple.command(&["conflicts", "take", "f", "initiator"], "").run());
+    };
+    let remedies: [&dyn Fn(&Couple); 2] = [&heal, &take];
+    for remedy in remedies {
+        let couple = with_damaged_f("");
+        let bad = couple.side(1).read("f").unwrap();
+        fs::hard_link(couple.side(1).at("f"), couple.side(1).at("held back")).unwrap();
+        run(&couple, "");
+        remedy(&couple);
+        assert_eq!(couple.side(1).read("f").unwrap(), b"1234567890");
+        for lines in ["", "CHECKSUM=yes", ""] {
+            let run = run(&couple, lines);
+            assert_eq!(couple.side(1).read("held back").unwrap(), bad, "{run}");
+            assert!(!couple.side(0).has("held back"), "{run}");
+            scrub(&couple, &[]);
+        }
+        couple.side(1).remove("held back");
+        run(&couple, "");
+        couple.sync("");
+    }
+}
+
+#[test]
+fn a_file_that_could_not_be_healed_keeps_none_from_being_healed_later() {
+    let couple = with_damaged_f("");
+    rot(&couple.side(1).at("g"));
+    assert_eq!(scrub(&couple, &[]).damaged(), ["target f", "target g"]);
+    let Some(fast) = Fast::make(&couple.side(1).at("f"), IFlags::IMMUTABLE) else { return };
+    let one = scrub(&couple, &["--heal"]);
+    assert_eq!((one.status, one.number("healed_files")), (Some(1), 1), "{}", one.said);
+    assert!(!one.said.to_string().contains("by the next run"), "{}", one.said);
+    drop(fast);
+    let other = scrub(&couple, &["--heal"]);
+    assert_eq!((other.status, other.number("healed_files")), (Some(2), 1), "{}", other.said);
+    assert_eq!(couple.side(1).read("f").unwrap(), b"1234567890", "{}", other.said);
+    couple.sync("");
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub struct Apply<'a> {
     pub interrupted: Option<&'a Inflight>,
     /// Not all that it left behind could be removed.
     pub left_overs: bool,
+    /// What tries again what could not be done, in words that follow a verb.
+    pub tried_again: &'static str,
     /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
     pub stamp: String,
     /// What the rsyncs of this run are known to lack.

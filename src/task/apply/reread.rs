@@ -372,7 +372,7 @@ impl Steps<'_, '_> {
         if self.applied.unmade[to].contains(&self.path(path_id)) {
             return; // told by one warning for all of them
         }
-        let from = to.other();
+        let (from, tried_again) = (to.other(), self.apply.tried_again);
         match source {
             Some(None) => {
                 self.problem(
@@ -392,32 +392,28 @@ impl Steps<'_, '_> {
                 f.kind == sent.kind && f.size == sent.size && !f.kind.is_dir()
             }) =>
             {
-                self.problem(
-                    Level::Error,
-                    to,
-                    path_id,
+                let text = format!(
                     "its modification time could not be set, or it was changed meanwhile; it is \
-                     decided anew by the next run",
+                     tried again {tried_again}"
                 );
+                self.problem(Level::Error, to, path_id, &text);
             }
             _ => {
                 let text = match found {
                     _ if self.applied.call_failed[to] => {
-                        "it could not be brought over (rsync's own words stand above); it is \
-                         tried again by the next run"
+                        "it could not be brought over (rsync's own words stand above)"
                     }
                     None => {
                         "it is not there after the transfer, and rsync said nothing: it was \
-                         removed or renamed meanwhile, or rsync did not do its work; it is tried \
-                         again by the next run"
+                         removed or renamed meanwhile, or rsync did not do its work"
                     }
                     Some(_) => {
                         "what is there is not what was sent, and rsync said nothing: it was \
-                         changed meanwhile, or rsync did not do its work; it is decided anew by \
-                         the next run"
+                         changed meanwhile, or rsync did not do its work"
                     }
                 };
-                self.problem(Level::Error, to, path_id, text);
+                let text = format!("{text}; it is tried again {tried_again}");
+                self.problem(Level::Error, to, path_id, &text);
             }
         }
     }

@@ -108,7 +108,8 @@ impl Steps<'_, '_> {
                 n => format!("{n} paths were on its list; those that were not brought over"),
             };
             let verb = if failed.paths == 1 { "is" } else { "are" };
-            let text = format!("{words}. {paths} {verb} tried again by the next run");
+            let tried_again = self.apply.tried_again;
+            let text = format!("{words}. {paths} {verb} tried again {tried_again}");
             self.apply.around.reporter().problem(Level::Error, to, None, &text);
         }
     }
