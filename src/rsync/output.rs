@@ -551,7 +551,7 @@ pub(super) fn outcome(exit: Exit, unknown: Option<&UnknownOption>, words: &[Stri
         0 => Outcome::Done,
         24 => Outcome::Vanished,
         23 => Outcome::Partial,
-        11 => Outcome::EndedEarly(described(code, "it could not write or read a file", words)),
+        11 => Outcome::EndedEarly(described(code, meaning(code, words), words)),
         _ => Outcome::Failed(described(code, meaning(code, words), words)),
     }
 }
@@ -627,6 +627,11 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
                 RSYNC_REMOTE_PATH";
     }
     match code {
+        // what the other machine had to say of it may be lost when it ends
+        11 if !said("No space left") => {
+            "it could not write or read a file; is the disk of the receiving side full?"
+        }
+        11 => "it could not write or read a file",
         1 => {
             "it does not know one of its options; look at RSYNC_OPTIONAL_ARGS, and whether \
              both sides have rsync 3.1.2 or later"
@@ -962,6 +967,7 @@ mod exit_tests {
         }
         for (code, words, expected) in [
             (11, "No space left on device", "could not write or read a file (No space"),
+            (11, "write error: Broken pipe", "is the disk of the receiving side full? (write"),
             (12, "sh: rsync: not found", "no rsync on the other side"),
             (12, "connection unexpectedly closed", "broke (connection unexpectedly closed)"),
             (2, "protocol version mismatch -- is your shell clean?", "banner"),

@@ -327,9 +327,10 @@ fn a_remote_disk_that_fills_up_costs_nothing_that_was_there() {
     task.sandbox.a.write("another", "y", 1_600_000_000);
     let failed = task.run().run();
     assert_eq!(failed.status, Some(1), "{failed}");
-    for word in ["No space left", "kept"] {
-        assert!(failed.stderr.contains(word), "no '{word}' in\n{failed}");
-    }
+    // rsync may end before the other machine's words have come
+    let is_named = ["No space left", "is the disk of the receiving side full"];
+    assert!(is_named.iter().any(|words| failed.stderr.contains(words)), "{failed}");
+    assert!(failed.stderr.contains("kept"), "{failed}");
     assert_eq!(task.sandbox.b.read("kept").as_deref(), Some(&b"old"[..]), "the old one stays");
     task.assert_unlocked();
     task.sandbox.a.write("kept", "smaller", 1_600_000_001);
