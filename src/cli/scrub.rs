@@ -1,8 +1,8 @@
 //! `osync scrub`: finds and heals files that are damaged on the disk (spec 9, "Scrub").
 
 use super::pager::{Page, Reader};
-use super::sync::run_once;
-use super::task_args::{Refused, TaskArgs, TaskPair};
+use super::sync::run_labelled;
+use super::task_args::{Refused, Row, TaskArgs};
 use super::{ERROR, complain};
 use crate::config::{Config, Environment};
 use crate::process;
@@ -11,8 +11,8 @@ use crate::report::run_report::scrub_json;
 use crate::task::closing::Outcome;
 use crate::task::intent::Intent;
 use crate::task::scrub::{Cure, ScrubRequest};
-use clap::Args;
-use serde_json::json;
+use clap::{Arg, ArgAction, Args};
+use serde_json::{Value, json};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ Exit status: 0 no damage, 1 damage or errors, 2 all healed, or warnings.";
 
 /// `osync scrub`.
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, mut_arg("words", only_the_file))]
 pub struct ScrubArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -56,6 +56,12 @@ pub struct ScrubArgs {
     pub json: bool,
 }
 
+/// A scrub is about a whole task: no paths follow its file.
+fn only_the_file(words: Arg) -> Arg {
+    let help = "The file of the task (not with --initiator)";
+    words.value_name("CONFIG_FILE").help(help).action(ArgAction::Set).num_args(1)
+}
+
 /// Scrubs a task, or each target of a star.
 pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
@@ -68,13 +74,16 @@ pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCo
     }
     let mut worst = 0;
     let mut page = Page::open(Reader::of_json(args.json));
-    for TaskPair { mut config, .. } in pairs {
+    for mut pair in pairs {
+        let config = &mut pair.config;
         config.flags.dry |= args.dry;
         config.flags.no_prefix = true;
         config.flags.errors_only |= args.json;
-        let outcome = run_once(&config, started, Intent::Scrub(args.request()));
+        let target = pair.target.as_ref().map_or("", |target| &target.name);
+        let outcome = run_labelled(config, target, started, Intent::Scrub(args.request()));
         if args.json {
-            page.line(as_json(&config, &outcome));
+            let row = Row::Json(as_json(config, &outcome));
+            pair.lines(vec![row]).into_iter().for_each(|line| page.line(line));
         }
         worst = worse(worst, outcome.status);
     }
@@ -97,13 +106,13 @@ impl ScrubArgs {
     }
 }
 
-fn as_json(config: &Config, outcome: &Outcome) -> String {
+fn as_json(config: &Config, outcome: &Outcome) -> Value {
     let mut value = outcome.scrub.as_ref().map_or_else(|| json!({}), scrub_json);
     value["task"] = json!(config.instance_id);
     value["status"] = json!(outcome.status);
     value["complete"] = json!(outcome.complete);
     value["dry"] = json!(config.flags.dry);
-    value.to_string()
+    value
 }
 
 #[cfg(test)]

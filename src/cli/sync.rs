@@ -93,7 +93,18 @@ fn run_task(
 
 /// A run of a command that is about one task.
 pub(super) fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> Outcome {
+    run_labelled(config, "", started, intent)
+}
+
+/// A run about one of several targets: each line names it. `target` is empty if it is the only one.
+pub(super) fn run_labelled(
+    config: &Config,
+    target: &str,
+    started: Instant,
+    intent: Intent<'_>,
+) -> Outcome {
     let log = Arc::new(Log::for_task(config, started));
+    log.set_label(target);
     let stop = Stop::new();
     let _signals = listen(&log, &stop, Interrupt::Twice);
     if config.locking.when_locked == WhenLocked::Skip {

@@ -777,6 +777,16 @@ fn each_target_of_a_star_is_scrubbed() {
     fine(&scrub(&["--only", "1"]));
     let found = scrub(&[]);
     assert_eq!(found.status, Some(1), "{found}");
+    let of_second = format!("[{}] ", star.list()[1]);
+    let lines: Vec<_> = found.stdout.lines().chain(found.stderr.lines()).collect();
+    for what in ["plain", "launched as"] {
+        let is_named = |line: &&&str| line.contains(what) && line.contains(&of_second);
+        assert!(lines.iter().any(|line| is_named(&line)), "{what}: {found}");
+    }
+    let told = scrub(&["--json"]).stdout;
+    let told: Vec<serde_json::Value> =
+        told.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(told.iter().map(|line| &line["leaf"]).eq(&star.list()), "{told:?}");
     let healed = scrub(&["--heal"]);
     assert_eq!(healed.status, Some(2), "{healed}");
     assert_eq!(star.leaves[1].read("plain").unwrap(), b"1234567890");
