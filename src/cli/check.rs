@@ -387,7 +387,7 @@ fn json(resolution: &Resolution, findings: &[Finding], status: u8) -> String {
             .map(|problem| {
                 json!({
                     "place": problem.place,
-                    "line": problem.line,
+                    "line": problem.line(),
                     "key": problem.key,
                     "text": problem.text,
                 })

@@ -346,12 +346,15 @@ fn status(number: i32) -> ExitCode {
 fn ended(done: anyhow::Result<ExitCode>) -> ExitCode {
     done.unwrap_or_else(|error| match error.downcast::<Refused>() {
         Ok(Refused::Usage(text)) => bad_usage(&text),
-        Ok(Refused::Settings(lines)) => {
-            lines.iter().for_each(|line| complain(line));
-            ExitCode::from(ERROR)
-        }
+        Ok(Refused::Flags(lines)) => refused(&lines, USAGE),
+        Ok(Refused::Settings(lines)) => refused(&lines, ERROR),
         Err(error) => failed(&in_words(&error)),
     })
+}
+
+fn refused(lines: &[String], status: u8) -> ExitCode {
+    lines.iter().for_each(|line| complain(line));
+    ExitCode::from(status)
 }
 
 /// An error with its context and causes. Many errors of the rooms name their cause themselves; it

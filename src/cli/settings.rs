@@ -105,7 +105,7 @@ fn ask_the_filter(resolution: &mut Resolution) {
     for problem in filter.problems() {
         let place = resolution.settings.file.as_deref().map(Path::as_os_str);
         let place = place.map(|place| place.to_string_lossy().into_owned()).unwrap_or_default();
-        let told = Problem { place, line: None, key: None, text: problem.to_string() };
+        let told = Problem { place, origin: Origin::Default, key: None, text: problem.to_string() };
         if problem.is_error() {
             resolution.errors.push(told);
         } else {

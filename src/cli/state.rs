@@ -91,10 +91,8 @@ fn place(task: &StateTask, environment: &Environment) -> anyhow::Result<(StateDi
         (custom, _, Some(file)) => {
             let resolution =
                 settings::gather(Some(Path::new(file).as_os_str()), &Flags::default(), environment);
-            let errors = resolution.errors;
-            let config = resolution.config.ok_or_else(|| {
-                Refused::Settings(errors.iter().map(ToString::to_string).collect())
-            })?;
+            let refused = Refused::unresolved(&resolution);
+            let config = resolution.config.ok_or(refused)?;
             let dir = match custom {
                 Some(dir) => dir,
                 None => state_dir(&config)?,

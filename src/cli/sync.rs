@@ -1,7 +1,7 @@
 //! `osync`, `osync sync`: one run, or monitor mode.
 
 use super::task_args::Refused;
-use super::{ERROR, settings, status, usage};
+use super::{ERROR, USAGE, settings, status, usage};
 use crate::config::{Config, Environment, Flags, Problem, Watch, WhenLocked};
 use crate::monitor::RunResult;
 use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
@@ -48,7 +48,7 @@ pub(super) fn run(args: &SyncArgs, environment: &Environment) -> anyhow::Result<
         }
         None => {
             settings::tell(&resolution, flags, environment, started);
-            Ok(ExitCode::from(ERROR))
+            Ok(ExitCode::from(if resolution.is_bad_usage() { USAGE } else { ERROR }))
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::pager::Line;
 use super::{complain, settings, state_dir};
-use crate::config::{Config, Environment, Flags, Location, Problem, StarTarget};
+use crate::config::{Config, Environment, Flags, Location, Problem, Resolution, StarTarget};
 use crate::state::StateStore;
 use crate::state::targets::{self, KnownTarget};
 use crate::tree::{RelPath, Side, path::escape};
@@ -45,9 +45,20 @@ pub enum Refused {
     /// Something is missing or wrong on the command line: exit status 128.
     #[error("{0}")]
     Usage(String),
+    /// Flags have values that they cannot have, one line each: exit status 128.
+    #[error("{}", .0.join("\n"))]
+    Flags(Vec<String>),
     /// Several things are wrong, in the settings say; one line each.
     #[error("{}", .0.join("\n"))]
     Settings(Vec<String>),
+}
+
+impl Refused {
+    /// Settings that cannot be understood.
+    pub fn unresolved(resolution: &Resolution) -> Self {
+        let lines = resolution.errors.iter().map(Problem::to_string).collect();
+        if resolution.is_bad_usage() { Refused::Flags(lines) } else { Refused::Settings(lines) }
+    }
 }
 
 /// A pair of replicas that a command is about.
@@ -167,11 +178,8 @@ impl TaskArgs {
             ..Flags::default()
         };
         let resolution = settings::gather(file, &flags, environment);
-        let lines = |problems: &[Problem]| problems.iter().map(ToString::to_string).collect();
-        match resolution.config {
-            Some(config) => Ok((config, rest)),
-            None => Err(Refused::Settings(lines(&resolution.errors))),
-        }
+        let refused = Refused::unresolved(&resolution);
+        Ok((resolution.config.ok_or(refused)?, rest))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::task_args::Refused;
 use super::{complain, print, settings};
 use crate::config::conf_file::Trouble;
-use crate::config::{Config, Environment, Flags, Problem, Resolution, Settings};
+use crate::config::{Config, Environment, Flags, Resolution, Settings};
 use crate::report::written_beside;
 use crate::tree::path::escape;
 use anyhow::Context;
@@ -45,9 +45,8 @@ pub(super) fn resolved(resolution: Resolution) -> Result<Config, Refused> {
     for placeholder in resolution.config.iter().flat_map(|config| &config.alerts.placeholders) {
         complain(&placeholder.to_string());
     }
-    let errors = resolution.errors;
-    let lines = || errors.iter().map(Problem::to_string).collect();
-    resolution.config.ok_or_else(|| Refused::Settings(lines()))
+    let refused = Refused::unresolved(&resolution);
+    resolution.config.ok_or(refused)
 }
 
 pub(super) fn say(text: &str) {

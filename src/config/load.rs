@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::conf_file::{self, CommandFailure, MAX_FILE, Outside, Parsed};
-use super::settings::{Environment, FileSettings};
+use super::settings::{Environment, FileSettings, Origin};
 use crate::process::{
     self, Command, Exit, Interrupt, SignalWatch, Stop, StopReason, end_by, signal_name,
 };
@@ -36,7 +36,8 @@ pub struct Loaded {
 /// Another extension, or a file that cannot be read.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
     let place = escape(path.as_os_str().as_bytes());
-    let problem = |text: String| Problem { place: place.clone(), line: None, key: None, text };
+    let problem =
+        |text: String| Problem { place: place.clone(), origin: Origin::Default, key: None, text };
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     if extension != "conf" && extension != "toml" {
         let text = "the name of a configuration file ends in .conf or .toml";

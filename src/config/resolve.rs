@@ -38,6 +38,16 @@ pub struct Resolution {
     pub warnings: Vec<Problem>,
 }
 
+impl Resolution {
+    /// Whether all that is wrong was typed as a flag: then the command line is bad usage (spec 1,
+    /// "Exit status").
+    #[must_use]
+    pub fn is_bad_usage(&self) -> bool {
+        let is_flag = |problem: &Problem| matches!(problem.origin, Origin::Flag(_));
+        !self.errors.is_empty() && self.errors.iter().all(is_flag)
+    }
+}
+
 /// Resolves the settings of one task.
 #[must_use]
 pub fn resolve(
@@ -76,7 +86,7 @@ fn resolve_with(
     }
     errors.extend(found);
     // Those of the file in its order, the others behind them.
-    errors.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+    errors.sort_by_key(|problem| problem.line().unwrap_or(usize::MAX));
     let config = errors.is_empty().then_some(config);
     Resolution { settings, config, errors, warnings }
 }
@@ -525,11 +535,11 @@ fn only(r: &Reading<'_>, flags: &Flags, targets: &[StarTarget]) -> Option<usize>
     if found.is_none() {
         let word = escape(word.as_bytes());
         let text = match targets.len() {
-            0 => format!("there is no list of targets to choose '{word}' from (--only)"),
-            1 => format!("'{word}' is neither the one target of the list nor its number (--only)"),
-            n => format!("'{word}' is no target of the list, and no number from 1 to {n} (--only)"),
+            0 => format!("there is no list of targets to choose '{word}' from"),
+            1 => format!("'{word}' is neither the one target of the list nor its number"),
+            n => format!("'{word}' is no target of the list, and no number from 1 to {n}"),
         };
-        r.complain(TARGETS, text);
+        r.complain_of_flag("--only", text);
     }
     found
 }
@@ -755,15 +765,18 @@ impl Reading<'_> {
         self.problems.borrow_mut().push(problem);
     }
 
+    /// Adds a problem with a flag that sets no key.
+    pub fn complain_of_flag(&self, flag: &'static str, text: impl Into<String>) {
+        let origin = Origin::Flag(flag);
+        let place = self.settings.place(origin);
+        self.problems.borrow_mut().push(Problem { place, origin, key: None, text: text.into() });
+    }
+
     /// A problem at the place where the key was set.
     pub fn problem(&self, key: &str, text: impl Into<String>) -> Problem {
         let (_, origin) = self.raw(key);
-        let line = match origin {
-            Origin::File(line) => Some(line),
-            _ => None,
-        };
         let place = self.settings.place(origin);
-        Problem { place, line, key: Some(key.to_owned()), text: text.into() }
+        Problem { place, origin, key: Some(key.to_owned()), text: text.into() }
     }
 
     fn complain_of_value(&self, key: &str, wanted: &str) {

@@ -123,7 +123,7 @@ impl Settings {
         let name = show_path(&file.path);
         let problem = |line: usize, key: Option<&str>, text: String| Problem {
             place: format!("{name}:{line}"),
-            line: Some(line),
+            origin: Origin::File(line),
             key: key.map(str::to_owned),
             text,
         };
@@ -214,12 +214,23 @@ pub enum Origin {
 pub struct Problem {
     /// `sync.conf:12`, `environment`, `--sync-type`, or the file alone.
     pub place: String,
-    /// The line, if it is one of a file.
-    pub line: Option<usize>,
+    /// Where what is wrong came from; the default: the file as a whole, or nobody.
+    pub origin: Origin,
     /// The setting, if it is about one.
     pub key: Option<String>,
     /// What is wrong and what to do about it.
     pub text: String,
+}
+
+impl Problem {
+    /// The line, if it is one of a file.
+    #[must_use]
+    pub fn line(&self) -> Option<usize> {
+        match self.origin {
+            Origin::File(line) => Some(line),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Problem {

@@ -186,13 +186,13 @@ fn files_of_every_old_version_are_refused_naming_the_upgrade_or_run() {
 #[test]
 fn a_place_as_other_programs_write_it_is_answered_with_ours() {
     let sandbox = Sandbox::new();
-    for (target, part) in [
-        ("rsync://host/data", "'rsync://' is not supported"),
-        ("host.example:/data", "write ssh://host.example//data"),
-        ("me@host.example:/data", "write ssh://me@host.example//data"),
+    for (target, status, part) in [
+        ("rsync://host/data", 128, "'rsync://' is not supported"),
+        ("host.example:/data", 1, "write ssh://host.example//data"),
+        ("me@host.example:/data", 1, "write ssh://me@host.example//data"),
     ] {
         let run = sandbox.osync().args(["--initiator=a", "--target", target]).run();
-        assert_eq!(run.status, Some(1), "{target} {run}");
+        assert_eq!(run.status, Some(status), "{target} {run}");
         assert!(run.stderr.contains(part), "{target} {run}");
     }
 }
@@ -263,7 +263,7 @@ fn directories_that_meet_are_refused_through_links_too() {
     std::os::unix::fs::symlink("a", sandbox.path("link")).unwrap();
     for target in ["a", "./b/../a", "link", "link/sub", "."] {
         let run = sandbox.osync().args(["--initiator=a", "--target", target]).run();
-        assert_eq!(run.status, Some(1), "{target} {run}");
+        assert_eq!(run.status, Some(128), "{target} {run}");
         assert!(run.stderr.contains("TARGET_SYNC_DIR"), "{target} {run}");
     }
 }

@@ -508,9 +508,12 @@ fn one_target_can_be_chosen_by_its_name_or_its_number() {
     }
     assert!(!star.leaves[0].has("new"));
     for wrong in ["0", "4", "leaf"] {
-        let run = star.run(&["--only", wrong]);
-        assert_eq!(run.status, Some(1), "{run}");
-        assert!(run.stderr.contains("--only"), "{run}");
+        let conf = star.conf(&star.list(), "");
+        for command in [None, Some("history"), Some("undo")] {
+            let run = star.osync().args(command).arg(&conf).args(["--only", wrong]).run();
+            assert_eq!(run.status, Some(128), "{command:?}: {run}");
+            assert!(run.stderr.contains("--only"), "{run}");
+        }
     }
 }
 
