@@ -100,7 +100,7 @@ fn told(undone: &Undone, effect: Effect) -> Vec<String> {
         Effect::Done => "Undone: run",
     };
     let mut lines = vec![match undone.changes.len() {
-        0 => format!("{verb} {}: nothing of it is left to undo", undone.run),
+        0 => format!("Run {}: nothing of it is left to undo", undone.run),
         _ => format!("{verb} {}", undone.run),
     }];
     lines.extend(undone.changes.iter().filter_map(change_line));

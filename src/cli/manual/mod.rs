@@ -201,7 +201,8 @@ fn add_options(page: &mut Page, command: &Command) {
             let mut meaning = help.map(ToString::to_string).unwrap_or_default();
             let words = arg.get_possible_values();
             let words: Vec<&str> = words.iter().map(|word| word.get_name()).collect();
-            if arg.get_action().takes_values() && !words.is_empty() {
+            let is_listed = !arg.is_hide_possible_values_set() && !words.is_empty();
+            if arg.get_action().takes_values() && is_listed {
                 meaning = format!("{meaning}: {}", words.join(", "));
             }
             page.item(&term(arg), &[roman(format!("{meaning}."))]);
@@ -304,6 +305,8 @@ mod tests {
     #[test]
     fn the_page_of_osync_is_whole() {
         let page = page(None).unwrap();
+        let ways = page.matches("initiator2target or target2initiator").count();
+        assert_eq!((ways, page.matches("initiator2target, target2initiator").count()), (1, 0));
         for heading in [
             "NAME",
             "SYNOPSIS",
