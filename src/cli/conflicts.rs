@@ -19,6 +19,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -524,18 +525,17 @@ fn take_damaged(
     Ok(format!("{}: the {to} has the {from}'s copy now; what it had is kept", path.shown()))
 }
 
-/// Shows what is different between the version that won, as it is now, and the one that lost.
+/// Shows what is different between the version that lost and the one that won, as it is now. Where
+/// each side has its own (since an undo, or because one is damaged), these two are compared.
 fn diff(path: &RelPath, conflict: &RecordedConflict, config: &Config) -> anyhow::Result<()> {
     if conflict.decided.lost.is_none() || conflict.decided.won.is_none() {
         bail!("{}: one side had deleted it", path.shown());
     }
-    if matches!(conflict.state, ConflictState::Undone | ConflictState::Damaged) {
-        bail!("{}: each side has its own version, and nothing is kept", path.shown());
-    }
-    let Location::Local(root) = &config.replicas.initiator else {
-        bail!("the initiator is another machine; ask there")
-    };
+    let root = local_root(config, Side::Initiator)?;
     let now = root.join(path.as_path());
+    if matches!(conflict.state, ConflictState::Undone | ConflictState::Damaged) {
+        return show_difference(&now, &local_root(config, Side::Target)?.join(path.as_path()));
+    }
     let place = tempfile::tempdir().context("cannot make a directory")?;
     let lost = match &conflict.decided.lost_at {
         Some(LostAt::Beside(copy)) => Ok(root.join(copy.as_path())),
@@ -545,14 +545,26 @@ fn diff(path: &RelPath, conflict: &RecordedConflict, config: &Config) -> anyhow:
             versions.copy_to(&place.path().join("lost"), path, &items)
         }),
     };
-    let lost = lost.map_err(anyhow::Error::msg)?;
+    show_difference(&lost.map_err(anyhow::Error::msg)?, &now)
+}
+
+/// The root of a side of this machine: only what is here is compared.
+fn local_root(config: &Config, side: Side) -> anyhow::Result<&Path> {
+    match &config.replicas[side] {
+        Location::Local(root) => Ok(root),
+        Location::Ssh(_) => bail!("the {side} is another machine; compare the two by hand"),
+    }
+}
+
+/// Runs `diff -u`, or what DIFF names.
+fn show_difference(one: &Path, other: &Path) -> anyhow::Result<()> {
     let words = std::env::var("DIFF").ok().filter(|text| !text.trim().is_empty());
     let words = shell_words::split(words.as_deref().unwrap_or("diff -u")).context("DIFF")?;
     let Some((program, args)) = words.split_first() else { return Ok(()) };
     let status = std::process::Command::new(program)
         .args(args)
-        .arg(&lost)
-        .arg(&now)
+        .arg(one)
+        .arg(other)
         .status()
         .with_context(|| format!("cannot run {program}"))?;
     match status.code() {

@@ -264,6 +264,9 @@ fn both_damaged_copies_can_stand_beside_each_other() {
     let file = File::options().write(true).open(couple.side(1).at("both.txt")).unwrap();
     file.set_times(FileTimes::new().set_modified(mtime)).unwrap();
     assert_eq!(scrub(&couple, &[]).damaged(), ["both both.txt"]);
+    let diff = couple.command(&["conflicts", "diff", "both.txt"], "").run();
+    fine(&diff);
+    assert!(diff.stdout.contains("\n+0234567890"), "the target's copy is compared: {diff}");
     fine(&couple.command(&["conflicts", "take", "both.txt", "both"], "").run());
     couple.sync_twice("");
     let names = couple.side(0).contents();

@@ -442,6 +442,11 @@ fn a_difference_after_an_undo_ends_with_the_version_that_is_taken() {
         couple.sync("");
         let take =
             |path: &str, which: &str| couple.command(&["conflicts", "take", path, which], "").run();
+        if way == Sort::Local {
+            let diff = couple.command(&["conflicts", "diff", "mine"], "").run();
+            fine(&diff);
+            assert!(diff.stdout.contains("-22\n") && diff.stdout.contains("+1\n"), "{diff}");
+        }
         let refused = take("new", "both");
         assert_eq!(refused.status, Some(1), "{way:?}: {refused}");
         for (path, which) in [
