@@ -514,6 +514,21 @@ fn take_damaged(
             return line.map_err(anyhow::Error::msg);
         }
     };
+    let decided = &conflict.decided;
+    let copies = [(decided.winner, &decided.won), (decided.winner.other(), &decided.lost)];
+    let held: Vec<Side> =
+        copies.iter().filter(|(_, look)| look.is_some()).map(|(side, _)| *side).collect();
+    if let [only] = held.as_slice() {
+        if *only != from {
+            bail!(
+                "{}: the {from} has none; delete it on the {only}, or take that one",
+                path.shown()
+            );
+        }
+        with_versions(config, |versions| versions.accept_damage(path))
+            .map_err(anyhow::Error::msg)?;
+        return Ok(format!("{}: the next run carries the {from}'s copy over", path.shown()));
+    }
     let mut quiet = config.clone();
     (quiet.flags.errors_only, quiet.flags.no_prefix) = (true, true);
     let settlement = Settlement { path, from };

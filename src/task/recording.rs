@@ -203,6 +203,10 @@ impl Task<'_> {
             let conflicts: String =
                 self.conflict_lines().iter().map(|line| format!("{line}\n")).collect();
             store.set_conflicts(conflicts.as_bytes())?;
+            let sound = self.forget_damage(store, trees)?;
+            if let Some(done) = &mut self.outcome.done {
+                done.sound = sound;
+            }
         }
         self.check_stop()?;
         if applied.cut_short {

@@ -92,6 +92,24 @@ impl Task<'_> {
         Ok(damaged)
     }
 
+    /// Forgets the damaged files that are no longer there, or were edited. Gives their paths.
+    pub(super) fn forget_damage(
+        &self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
+    ) -> Result<Vec<RelPath>, Halt> {
+        let (damaged, integrity) = store.damaged_files()?;
+        if damaged.is_empty() || integrity == Integrity::Torn {
+            return Ok(Vec::new());
+        }
+        let count = damaged.len();
+        let (left, gone) = still_damaged(trees, damaged);
+        if left.len() < count {
+            store.set_damaged_files(&left)?;
+        }
+        Ok(gone)
+    }
+
     /// Reads files, names the damaged ones, and heals them if that is asked for.
     pub(super) fn scrub(
         &mut self,
@@ -128,10 +146,11 @@ impl Task<'_> {
             sound: Vec::new(),
         };
         let read = reading.all(&recorded.files);
+        reading.report_unrecorded(&recorded.files);
         // what was read by then counts, however the reading ended
-        let Reading { mut memory, scrubbed, found, sound, .. } = reading;
+        let Reading { mut memory, scrubbed, found, mut sound, .. } = reading;
         self.outcome.scrub = Some(scrubbed);
-        memory.forget_vanished(baseline, trees)?;
+        sound.extend(memory.forget_vanished(baseline, trees)?);
         self.keep_noted(&mut memory)?;
         fault::point("scrubbed");
         let healed = match (&read, request.cure) {
@@ -244,16 +263,20 @@ impl Memory<'_> {
     }
 
     /// Forgets files that no longer exist: of digests, those that the baseline does not have; of
-    /// damaged files, those that were edited or deleted.
-    fn forget_vanished(&mut self, baseline: &Baseline, trees: &Pair<Tree>) -> Result<(), Halt> {
+    /// damaged files, those that were edited or deleted. Gives the paths of the latter.
+    fn forget_vanished(
+        &mut self,
+        baseline: &Baseline,
+        trees: &Pair<Tree>,
+    ) -> Result<Vec<RelPath>, Halt> {
         let mut recorded = BTreeSet::new();
         for item in baseline.records() {
             recorded.insert(item.map_err(|error| Halt::state(&error))?.0);
         }
         self.digests.retain(|path, _| recorded.contains(path));
-        let nodes = DamagedNodes::find(trees, &self.damaged);
-        self.damaged.retain(|one| nodes.has(trees, one));
-        Ok(())
+        let (left, gone) = still_damaged(trees, std::mem::take(&mut self.damaged));
+        self.damaged = left;
+        Ok(gone)
     }
 
     fn keep_damaged(&self) -> Result<(), Halt> {
@@ -324,6 +347,10 @@ impl Memory<'_> {
             names.retain(|name| inode.is_some() && name.look.inode() == inode);
             if names.iter().all(|name| name.path != *path) {
                 let still = names.first().map(|name| (*name).clone());
+                let is_known = |seen: &Seen| {
+                    left.iter().any(|one| one.side == side && one.seen.path == seen.path)
+                };
+                let still = still.filter(|seen| !is_known(seen));
                 left.extend(still.map(|seen| DamagedFile { side, seen }));
             }
         }
@@ -331,10 +358,35 @@ impl Memory<'_> {
         !lifted.is_empty()
     }
 
-    fn mark(&mut self, side: Side, path: &RelPath, now: &Entry) {
-        self.damaged.retain(|one| one.side != side || one.seen.path != *path);
-        self.damaged.push(DamagedFile { side, seen: Seen::of(path.clone(), now) });
+    fn mark(&mut self, side: Side, seen: Seen) {
+        self.damaged.retain(|one| one.side != side || one.seen.path != seen.path);
+        self.damaged.push(DamagedFile { side, seen });
     }
+}
+
+/// The files that are still damaged, and the paths of those that were edited or deleted, or are known
+/// by their new names.
+fn still_damaged(
+    trees: &Pair<Tree>,
+    damaged: Vec<DamagedFile>,
+) -> (Vec<DamagedFile>, Vec<RelPath>) {
+    let nodes = DamagedNodes::find(trees, &damaged);
+    let stands = |one: &DamagedFile| nodes.contains(one.side, trees[one.side].find(&one.seen.path));
+    let named: HashSet<(Side, Inode)> = damaged
+        .iter()
+        .filter(|one| stands(one))
+        .filter_map(|one| Some((one.side, one.seen.look.inode()?)))
+        .collect();
+    let is_renamed = |one: &DamagedFile| {
+        let inode = one.seen.look.inode();
+        !stands(one) && inode.is_some_and(|inode| named.contains(&(one.side, inode)))
+    };
+    let is_left = |one: &DamagedFile| nodes.has(trees, one) && !is_renamed(one);
+    let (left, gone): (Vec<_>, Vec<_>) = damaged.iter().cloned().partition(is_left);
+    let is_marked = |path: &RelPath| left.iter().any(|one| one.seen.path == *path);
+    let mut paths: Vec<RelPath> = gone.into_iter().map(|one| one.seen.path).collect();
+    paths.retain(|path| !is_marked(path));
+    (left, paths)
 }
 
 fn millis_now() -> u64 {
@@ -541,7 +593,7 @@ impl Reading<'_, '_, '_> {
         for side in Side::BOTH {
             let Some(entry) = &item.entries[side] else { continue };
             if suspects.contains(&side) {
-                self.memory.mark(side, item.path, entry);
+                self.memory.mark(side, Seen::of(item.path.clone(), entry));
             } else if item.digest(side).is_some() {
                 let now_named = &self.damaged[side];
                 was_damaged |= self.memory.lift(side, item.path, entry, now_named);
@@ -566,6 +618,30 @@ impl Reading<'_, '_, '_> {
         let nodes = Pair::from_fn(|side| self.trees[side].find(item.path));
         let (path, kind) = (item.path.clone(), item.kind);
         self.found.push(Found { path, damage, kind, sound, nodes });
+    }
+
+    /// Reports the names of damaged files that are not as recorded, because no run transfers them.
+    /// From now on the files are known by these names too.
+    fn report_unrecorded(&mut self, files: &[RecordedFile]) {
+        let damaged = DamagedNodes::find(self.trees, &self.memory.damaged);
+        let Some(kind) = self.task.common_digests().next().filter(|_| !damaged.is_empty()) else {
+            return;
+        };
+        for side in Side::BOTH {
+            let recorded: HashSet<NodeId> =
+                files.iter().filter_map(|file| file.copies[side]).collect();
+            let mut names = damaged.names(side, self.trees);
+            names.retain(|name| {
+                self.trees[side].find(&name.path).is_some_and(|id| !recorded.contains(&id))
+            });
+            names.sort_by(|a, b| a.path.cmp(&b.path));
+            for name in names {
+                let nodes = Pair::from_fn(|side| self.trees[side].find(&name.path));
+                let (path, damage) = (name.path.clone(), Damage::Alone(side));
+                self.memory.mark(side, name);
+                self.found.push(Found { path, damage, kind, sound: None, nodes });
+            }
+        }
     }
 
     /// Waits as long as so many bytes have to take at least.

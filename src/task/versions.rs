@@ -19,7 +19,7 @@ use crate::rsync::{self, End, Outcome, Purpose, Transfer};
 use crate::state::journal::{Action, Journal, KeptPlace, Look, RecordedChange, Renamed, Wanted};
 use crate::state::{Inflight, InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
-use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -325,7 +325,15 @@ impl<'a> Versions<'a> {
         let accept = || -> Result<(), Halt> {
             let store = self.task.open_store()?;
             let mut damaged = self.task.damaged_files(&store)?;
-            damaged.retain(|one| one.seen.path != *path);
+            let at_path = damaged.iter().filter(|one| one.seen.path == *path);
+            let accepted: Vec<(Side, Option<Inode>)> =
+                at_path.map(|one| (one.side, one.seen.look.inode())).collect();
+            // under its other names too
+            damaged.retain(|one| {
+                let inode = one.seen.look.inode();
+                one.seen.path != *path
+                    && (inode.is_none() || !accepted.contains(&(one.side, inode)))
+            });
             Ok(store.set_damaged_files(&damaged)?)
         };
         accept().map_err(|halt| halt.words())

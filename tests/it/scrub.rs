@@ -681,7 +681,11 @@ fn all_names_of_a_damaged_file_get_the_sound_content_and_stay_linked() {
 
 #[test]
 fn a_name_that_was_not_healed_stays_damaged_when_another_one_of_the_file_is() {
-    let heal = |couple: &Couple| assert_eq!(scrub(couple, &["--heal"]).status, Some(2));
+    let heal = |couple: &Couple| {
+        let healed = scrub(couple, &["--heal"]);
+        assert_eq!((healed.number("healed_files"), healed.number("damaged_files")), (1, 1));
+        assert_eq!(healed.damaged(), ["target f", "target held back"]);
+    };
     let take = |couple: &Couple| {
         fine(&couple.command(&["conflicts", "take", "f", "initiator"], "").run());
     };
@@ -718,6 +722,69 @@ fn a_file_that_could_not_be_healed_keeps_none_from_being_healed_later() {
     let other = scrub(&couple, &["--heal"]);
     assert_eq!((other.status, other.number("healed_files")), (Some(2), 1), "{}", other.said);
     assert_eq!(couple.side(1).read("f").unwrap(), b"1234567890", "{}", other.said);
+    couple.sync("");
+}
+
+fn open_conflicts(couple: &Couple) -> String {
+    couple.command(&["conflicts"], "").run().stdout
+}
+
+#[test]
+fn a_damaged_file_that_is_held_back_under_a_new_name_is_known_by_that_name_and_can_be_settled() {
+    let lines = "DETECT_MOVES=no";
+    let held_back = || {
+        let couple = with_damaged_f(lines);
+        couple.side(1).rename("f", "f2");
+        run(&couple, lines);
+        assert_eq!(scrub(&couple, &["--heal"]).damaged(), ["target f2"]);
+        let open = open_conflicts(&couple);
+        assert!(open.contains("f2: the target's copy is damaged"), "{open}");
+        assert!(open.lines().all(|line| !line.starts_with("f:")), "{open}");
+        couple
+    };
+    let couple = held_back();
+    let refused = couple.command(&["conflicts", "take", "f2", "initiator"], "").run();
+    assert_ne!(refused.status, Some(0), "{refused}");
+    fine(&couple.command(&["conflicts", "take", "f2", "target"], "").run());
+    couple.sync(lines);
+    assert_eq!(couple.side(0).read("f2"), couple.side(1).read("f2"));
+    assert!(!couple.side(0).has("f"));
+    assert!(!open_conflicts(&couple).contains("f2"));
+
+    let couple = held_back();
+    couple.side(1).write("f2", "edited", 1_600_000_000);
+    run(&couple, lines);
+    assert!(!open_conflicts(&couple).contains("f2"));
+    couple.sync(lines);
+    assert_eq!(couple.side(0).read("f2").unwrap(), b"edited");
+
+    let couple = held_back();
+    couple.side(1).rename("f2", "f");
+    let healed = scrub(&couple, &["--heal"]);
+    assert_eq!((healed.status, healed.number("healed_files")), (Some(2), 1), "{}", healed.said);
+    assert_eq!(couple.side(1).read("f").unwrap(), b"1234567890");
+    assert!(!open_conflicts(&couple).contains("f2"));
+    couple.sync(lines);
+}
+
+#[test]
+fn what_was_damaged_and_is_gone_or_renamed_on_both_sides_is_no_open_conflict() {
+    let couple = with_damaged_f("");
+    for side in [0, 1] {
+        couple.side(side).remove("f");
+    }
+    run(&couple, "");
+    assert_eq!(open_conflicts(&couple).matches("damaged").count(), 0);
+    couple.sync("");
+
+    let couple = with_damaged_f("");
+    for side in [0, 1] {
+        couple.side(side).rename("f", "f2");
+    }
+    run(&couple, "");
+    assert_eq!(scrub(&couple, &["--heal"]).status, Some(2));
+    let open = open_conflicts(&couple);
+    assert_eq!(open.matches("damaged").count(), 0, "{open}");
     couple.sync("");
 }
 
