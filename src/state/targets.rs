@@ -80,7 +80,8 @@ fn instance_of(id: &str, number: usize) -> String {
 }
 
 /// Whether an instance is one that a star makes for its targets.
-fn is_of(id: &str, instance: &str) -> bool {
+#[must_use]
+pub fn is_of(id: &str, instance: &str) -> bool {
     let number = || instance.strip_prefix(id)?.strip_prefix('@')?.parse::<usize>().ok();
     let has_number = |number| number >= 2 && instance_of(id, number) == instance;
     instance == id || number().is_some_and(has_number)

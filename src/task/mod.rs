@@ -667,7 +667,7 @@ impl Task<'_> {
         doubts: impl Fn(&mut P) -> &mut Vec<Doubt>,
     ) -> Result<P, Halt> {
         let mut rules = self.rules(store)?;
-        rules.damaged = DamagedNodes::find(trees, &self.damaged_files(store)?);
+        rules.damaged = DamagedNodes::find(trees, &self.held_back(store, trees)?);
         loop {
             let mut plan = decide(&rules).map_err(|e| Halt::state(&e))?;
             let mut open = std::mem::take(doubts(&mut plan));

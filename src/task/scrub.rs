@@ -21,6 +21,7 @@ use crate::replica::{DigestKind, PathError, in_work_dir};
 use crate::report::scrub::{Damage, DamagedPath, Remedy, Scrubbed};
 use crate::report::{Event, Level};
 use crate::state::journal::{DamageRow, Look};
+use crate::state::targets::is_of;
 use crate::state::{
     Baseline, ContentDigest, DamagedFile, Digests, FileDigests, Held, InflightPath, Integrity,
     Part, Seen, StateStore,
@@ -88,6 +89,33 @@ impl Task<'_> {
             let text = "the list of damaged files is torn, as a power cut or a failing disk leaves \
                         it: a damaged file may be transferred until 'osync scrub' finds it again";
             self.around.reporter().problem(Level::Warn, None, None, text);
+        }
+        Ok(damaged)
+    }
+
+    /// The files that no run transfers: those that are known to be damaged, and in a star those of
+    /// the hub that the scrub of another target has found.
+    pub(super) fn held_back(
+        &self,
+        store: &StateStore,
+        trees: &Pair<Tree>,
+    ) -> Result<Vec<DamagedFile>, Halt> {
+        let mut damaged = self.damaged_files(store)?;
+        let Some(star) = &self.lent.star else { return Ok(damaged) };
+        let mut instances = StateStore::instances(store.dir())?;
+        instances.retain(|instance| instance != store.instance() && is_of(star, instance));
+        let hub = &trees.initiator;
+        // what was healed since is another file under the old name, and that list is not told of it
+        let was_replaced = |one: &DamagedFile| {
+            let now = hub.find(&one.seen.path).map(|id| hub.entry(id));
+            now.is_some_and(|now| {
+                one.seen.look.has_time_and_size_of(now) && one.seen.look.inode() != now.inode()
+            })
+        };
+        for instance in instances {
+            let (found, _) = StateStore::open(store.dir().clone(), &instance)?.damaged_files()?;
+            let is_of_hub = |one: &DamagedFile| one.side == Side::Initiator && !was_replaced(one);
+            damaged.extend(found.into_iter().filter(is_of_hub));
         }
         Ok(damaged)
     }

@@ -832,17 +832,44 @@ fn what_is_damaged_and_was_healed_is_told_by_status_conflicts_history_report_and
     assert!(undo.stdout.contains("run 1"), "{undo}");
 }
 
+fn scrub_star(star: &Star, words: &[&str]) -> Outcome {
+    star.osync().arg("scrub").arg(star.sandbox.path("etc/star.conf")).args(words).run()
+}
+
+/// A star of these leaves of it, in step, of which all contents are known.
+fn learn_star(star: &Star, list: &[String]) {
+    star.hub().make("f plain 1234567890\nf other x");
+    fine(&star.osync().arg(star.conf(list, "")).run());
+    let patience = Instant::now();
+    while scrub_star(star, &["--json"]).stdout.contains("\"new_files\":2") {
+        assert!(patience.elapsed() < Duration::from_secs(60));
+    }
+}
+
+#[test]
+fn what_is_damaged_at_the_hub_goes_to_no_target_whichever_scrub_has_found_it() {
+    let star = Star::new(3);
+    learn_star(&star, &star.list()[..2]);
+    rot(&star.hub().at("plain"));
+    assert_eq!(scrub_star(&star, &["--only", "1"]).status, Some(1));
+    for lines in ["", "CHECKSUM=yes"] {
+        let run = star.osync().arg(star.conf(&star.list(), lines)).run();
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(!star.leaves[2].has("plain"), "{run}");
+        assert_eq!(star.leaves[1].read("plain").unwrap(), b"1234567890", "{run}");
+    }
+    star.conf(&star.list(), "");
+    let healed = scrub_star(&star, &["--heal"]);
+    assert_eq!(star.hub().read("plain").unwrap(), b"1234567890", "{healed}");
+    fine(&star.run(&[]));
+    assert_eq!(star.leaves[2].read("plain").unwrap(), b"1234567890");
+}
+
 #[test]
 fn each_target_of_a_star_is_scrubbed() {
     let star = Star::new(2);
-    star.hub().make("f plain 1234567890\nf other x");
-    let conf = star.conf(&star.list(), "");
-    fine(&star.osync().arg(&conf).run());
-    let scrub = |words: &[&str]| star.osync().arg("scrub").arg(&conf).args(words).run();
-    let patience = Instant::now();
-    while scrub(&["--json"]).stdout.contains("\"new_files\":2") {
-        assert!(patience.elapsed() < Duration::from_secs(60));
-    }
+    learn_star(&star, &star.list());
+    let scrub = |words: &[&str]| scrub_star(&star, words);
     rot(&star.leaves[1].at("plain"));
     fine(&scrub(&["--only", "1"]));
     let found = scrub(&[]);
