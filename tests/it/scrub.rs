@@ -235,6 +235,7 @@ fn where_both_copies_are_damaged_neither_is_touched_and_somebody_decides() {
             assert_eq!(found.damaged(), ["both both"], "{}", found.said);
             assert_eq!([0, 1].map(|side| couple.side(side).read("both").unwrap()), before);
         }
+        assert_eq!(status_of(&couple)["tasks"][0]["damaged_files"], 1);
         let listed = couple.command(&["conflicts"], "").run();
         assert!(listed.stdout.contains("both: both copies are damaged"), "{listed}");
         fine(&couple.command(&["conflicts", "take", "both", taken], "").run());
@@ -314,6 +315,12 @@ fn a_chmod_does_not_make_a_damaged_file_sound_and_an_edit_does() {
     let healed = scrub(&couple, &["--heal"]);
     assert!(healed.damaged().contains(&"initiator chmod".to_owned()), "{}", healed.said);
     assert_eq!(couple.side(0).read("chmod").unwrap(), b"1234567890", "{}", healed.said);
+}
+
+fn status_of(couple: &Couple) -> Value {
+    let conf = couple.sandbox.path("etc/couple.conf");
+    let run = couple.sandbox.osync().arg("status").arg(conf).arg("--json").run();
+    serde_json::from_str(&run.stdout).unwrap()
 }
 
 /// Two sides in step, of which the target's `f` is known to be damaged.
@@ -800,11 +807,7 @@ fn what_is_damaged_and_was_healed_is_told_by_status_conflicts_history_report_and
         couple.sandbox.root().display()
     );
     let read = |name: &str| fs::read_to_string(couple.sandbox.path(name)).unwrap();
-    let status = || -> Value {
-        let conf = couple.sandbox.path("etc/couple.conf");
-        let run = couple.sandbox.osync().arg("status").arg(conf).arg("--json").run();
-        serde_json::from_str(&run.stdout).unwrap()
-    };
+    let status = || status_of(&couple);
     assert_eq!(scrubbed(&couple, &[], &lines).status, Some(1));
     let report: Value = serde_json::from_str(&read("report.json")).unwrap();
     check_report(&report);

@@ -10,8 +10,9 @@ use crate::state::last_run::LastRun;
 use crate::state::targets::{self, KnownTarget};
 use crate::state::{NotePlaces, StateDir, StateStore};
 use crate::tree::path::escape;
-use crate::tree::{Pair, Side};
+use crate::tree::{Pair, RelPath, Side};
 use anyhow::Context;
+use std::collections::BTreeSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -150,7 +151,10 @@ fn read(looked: Looked<'_>, task: &mut Task) -> anyhow::Result<()> {
     let dir = state_dir(config)?;
     task.facts.last = notes.last_run()?;
     let store = StateStore::open(dir.clone(), &config.instance_id)?;
-    task.facts.damaged = store.damaged_files()?.0.len() as u64;
+    // both copies of a file may be damaged
+    let (damaged, _) = store.damaged_files()?;
+    let paths: BTreeSet<&RelPath> = damaged.iter().map(|one| &one.seen.path).collect();
+    task.facts.damaged = paths.len() as u64;
     task.facts.scrub = store.last_scrub()?;
     let is_zero =
         |known: fn(&LastRun) -> Option<u64>| task.facts.last.as_ref().and_then(known) == Some(0);
