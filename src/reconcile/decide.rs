@@ -720,18 +720,24 @@ impl<'a> Decide<'a, '_> {
 
     /// A path, this one or one below it, at which the copy of `on` may be the last sound one.
     fn sound_copy_within(&self, path_id: PathId, on: Side) -> Option<PathId> {
+        let delta = &self.plan.delta;
+        std::iter::once(path_id)
+            .chain(delta.below(path_id))
+            .find(|one| self.is_last_sound(*one, on))
+    }
+
+    /// Whether the copy of `on` may be the last sound one: it is as it was recorded, and the other
+    /// side's file of then is damaged and has another name now.
+    fn is_last_sound(&self, path_id: PathId, on: Side) -> bool {
         let (delta, damaged) = (&self.plan.delta, &self.facts.rules.damaged);
-        let damaged_side = on.other();
-        delta.now(path_id, on)?;
         let has_lost_it = |record: &Record| {
-            damaged.has_recorded(damaged_side, &delta.path(path_id), &record.was[damaged_side])
-                && !damaged.contains(damaged_side, delta.now(path_id, damaged_side))
+            let side = on.other();
+            damaged.has_recorded(side, &delta.path(path_id), &record.was[side])
+                && !damaged.contains(side, delta.now(path_id, side))
         };
-        let is_sound = !self.facts.changes[path_id.index()][on].is_new_work();
-        if is_sound && delta.record(path_id).is_some_and(has_lost_it) {
-            return Some(path_id);
-        }
-        delta.children(path_id).find_map(|child| self.sound_copy_within(child, on))
+        delta.now(path_id, on).is_some()
+            && !self.facts.changes[path_id.index()][on].is_new_work()
+            && delta.record(path_id).is_some_and(has_lost_it)
     }
 
     /// Whether `to` can have what the other side has; if not, the path is left alone.
@@ -804,9 +810,8 @@ impl<'a> Decide<'a, '_> {
         }
     }
 
-    /// The directory stays for what it still holds. Excluded content may stay for ever:
-    /// remembered as a skipped deletion. What could not be read, or
-    /// is kept for its sound content, is tried again.
+    /// The directory stays for what it still holds. Excluded content may stay for ever: remembered as
+    /// a skipped deletion. What could not be read, or is kept for its sound content, is tried again.
     fn leave_over(&mut self, path_id: PathId, side: Side) {
         let unknown = self.facts.unknown_below[path_id.index()][side];
         let is_spared = self.plan.delta.children(path_id).any(|one| self.spared.contains(&one));
