@@ -708,8 +708,8 @@ impl<'a> Decide<'a, '_> {
         let Some(lying) = self.sound_copy_within(path_id, on) else { return false };
         let text = format!(
             "it was kept: the {}'s copy of {} is damaged (osync scrub) and has another name now, and \
-             this one may be the last sound one. Give that one its old name back and heal it, or \
-             delete it",
+             this one may be the last sound one. Give that one its old name back and heal it \
+             ('osync scrub --heal'); if it is deleted, the next run deletes this one too",
             on.other(),
             self.plan.path(lying).shown(),
         );
