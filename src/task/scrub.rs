@@ -113,7 +113,7 @@ impl Task<'_> {
             })
         };
         for instance in instances {
-            let (found, _) = StateStore::open(store.dir().clone(), &instance)?.damaged_files()?;
+            let found = self.damaged_files(&StateStore::open(store.dir().clone(), &instance)?)?;
             let is_of_hub = |one: &DamagedFile| one.side == Side::Initiator && !was_replaced(one);
             damaged.extend(found.into_iter().filter(is_of_hub));
         }
