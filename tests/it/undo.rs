@@ -606,6 +606,28 @@ fn what_both_sides_got_alike_since_a_run_is_left_when_it_is_undone() {
 }
 
 #[test]
+fn a_directory_that_was_deleted_once_something_had_moved_out_of_it_comes_back_with_its_time() {
+    for instead in ["nothing", "a file"] {
+        let sandbox = Sandbox::new();
+        let (a, b) = (&sandbox.a, &sandbox.b);
+        a.make("d c\nd c/gone\nf c/gone/moves 1\nf c/gone/goes 2\nf x x");
+        fine(&sandbox.sync(&[]));
+        b.make("d c/new");
+        fs::rename(b.at("c/gone/moves"), b.at("c/new/moves")).unwrap();
+        b.remove("c/gone");
+        if instead == "a file" {
+            b.write("c/gone", "a file", 1_600_000_000);
+        }
+        let before = both([a, b]);
+        fine(&sandbox.sync(&[]));
+        assert!(a.has("c/new/moves") && !a.has("c/gone/goes"), "{instead}");
+        let undone = undo(&sandbox, None, &[]);
+        assert_eq!(undone.status, Some(0), "{instead}: {undone}");
+        assert_eq!(both([a, b]), before, "{instead}: {undone}");
+    }
+}
+
+#[test]
 fn what_would_stand_in_a_directory_that_is_gone_since_is_left_when_a_run_is_undone() {
     let sandbox = Sandbox::new();
     let (a, b) = (&sandbox.a, &sandbox.b);

@@ -430,8 +430,19 @@ impl Steps<'_, '_> {
                     (Ok(()), None) => {}
                 }
             })?;
+            self.times_before_moves(side)?;
         }
         Ok(())
+    }
+
+    /// Directories out of which something was moved get the times that they had: one that is
+    /// to be kept has them in its kept copy then, and in what an undo brings back.
+    fn times_before_moves(&mut self, side: Side) -> Result<(), Cut> {
+        let moves = self.plan().moves.iter().filter(|step| step.on == Some(side));
+        let dirs: BTreeSet<PathId> = moves.map(|step| self.delta().parent(step.from)).collect();
+        let times = dirs.into_iter().filter(|dir| *dir != Delta::ROOT);
+        let times = times.filter_map(|dir| Some((dir, self.scanned(dir, side)?.mtime))).collect();
+        self.set_dir_times(side, times)
     }
 
     /// Directories above a path that are planned for a side and not there yet, outermost
@@ -455,26 +466,30 @@ impl Steps<'_, '_> {
         for side in Side::BOTH {
             // The deepest first: setting a time does not move the parent's, but an order
             // that never depends on that is the safer one.
-            let jobs = plan.dir_times[side]
-                .iter()
-                .rev()
-                .filter(|(path_id, _)| !self.failed(*path_id))
-                .map(|(path_id, mtime)| Job {
-                    path_id: *path_id,
-                    op: Op::SetMtime { path: self.path(*path_id), mtime: *mtime, expect: None },
-                })
-                .collect();
-            self.run(side, jobs, |steps, path_id, result| {
-                // A directory that vanished meanwhile needs no time.
-                if let Err(error) = result
-                    && error != PathError::Vanished
-                {
-                    let text = format!("cannot set the time of the directory: {error}");
-                    steps.problem(Level::Warn, side, path_id, &text);
-                }
-            })?;
+            let times = plan.dir_times[side].iter().rev().copied();
+            self.set_dir_times(
+                side,
+                times.filter(|(path_id, _)| !self.failed(*path_id)).collect(),
+            )?;
         }
         Ok(())
+    }
+
+    fn set_dir_times(&mut self, side: Side, times: Vec<(PathId, Stamp)>) -> Result<(), Cut> {
+        let op = |(path_id, mtime)| Job {
+            path_id,
+            op: Op::SetMtime { path: self.path(path_id), mtime, expect: None },
+        };
+        let jobs = times.into_iter().map(op).collect();
+        self.run(side, jobs, |steps, path_id, result| {
+            // A directory that vanished meanwhile needs no time.
+            if let Err(error) = result
+                && error != PathError::Vanished
+            {
+                let text = format!("cannot set the time of the directory: {error}");
+                steps.problem(Level::Warn, side, path_id, &text);
+            }
+        })
     }
 
     /// After a cut: paths that no step reached keep their old baseline.
