@@ -27,9 +27,9 @@ pub mod process {
 pub mod replica {
     pub use crate::replica::peer::protocol;
     pub use crate::replica::{
-        Access, AttributeChange, Cleaned, DigestKind, Done, Keep, Keeping, LocalReplica,
+        Access, Agent, AttributeChange, Cleaned, DigestKind, Done, Keep, Keeping, LocalReplica,
         LockRequest, Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan,
-        ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted, Way,
+        ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted,
     };
 }
 
@@ -40,7 +40,7 @@ pub mod report {
 
 pub mod rsync {
     pub use crate::rsync::{
-        Backup, End, Finished, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
+        Backup, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
         UnknownOptions, fits, options, transfer, visible,
     };
 }

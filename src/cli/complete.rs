@@ -37,7 +37,7 @@ pub fn run(args: &CompleteArgs, environment: &Environment) {
 
 /// What the word that is to be completed stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum WordKind {
     Run,
     Path,
     Conflict,
@@ -68,21 +68,21 @@ fn offers(words: &[OsString], environment: &Environment) -> Option<Vec<Vec<u8>>>
     Some(offers.into_iter().take(OFFERED).collect())
 }
 
-fn offers_of(place: Place, typed: &[u8], config: &Config) -> Vec<Vec<u8>> {
+fn offers_of(place: WordKind, typed: &[u8], config: &Config) -> Vec<Vec<u8>> {
     match place {
-        Place::OneOf(words) => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
-        Place::Run => {
+        WordKind::OneOf(words) => words.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        WordKind::Run => {
             let wanted = Wanted { limit: Some(OFFERED as u64), ..Wanted::default() };
             let runs = journal(config).and_then(|journal| journal.runs(&wanted).ok());
             let number = |run: RecordedRun| run.number.to_string().into_bytes();
             runs.unwrap_or_default().into_iter().map(number).collect()
         }
-        Place::Conflict => {
+        WordKind::Conflict => {
             let known = journal(config).and_then(|journal| journal.conflicts(None).ok());
             let open = known.into_iter().flatten().filter(|conflict| conflict.state.waits());
             open.map(|conflict| conflict.decided.path.as_bytes().to_vec()).collect()
         }
-        Place::Path => paths(typed, config),
+        WordKind::Path => paths(typed, config),
     }
 }
 
@@ -141,9 +141,9 @@ impl Typed {
     }
 
     /// What is to be completed; `None`: nothing that the journal knows.
-    fn place(&self, command: &str) -> Option<Place> {
+    fn place(&self, command: &str) -> Option<WordKind> {
         if let Some(flag) = &self.wants_value {
-            return matches!(flag.as_str(), "run" | "before-run").then_some(Place::Run);
+            return matches!(flag.as_str(), "run" | "before-run").then_some(WordKind::Run);
         }
         let behind_task = if self.is_quick() { &self.plain[..] } else { self.plain.get(1..)? };
         if self.last.starts_with(b"-") || self.plain.is_empty() && !self.is_quick() {
@@ -151,12 +151,12 @@ impl Typed {
         }
         let words: Vec<&str> = behind_task.iter().map(|w| w.to_str().unwrap_or_default()).collect();
         match (command, words.as_slice()) {
-            ("history" | "restore", _) => Some(Place::Path),
-            ("undo", []) => Some(Place::Run),
-            ("conflicts", []) => Some(Place::OneOf(&["diff", "done", "show", "take"])),
-            ("conflicts", ["take", _]) => Some(Place::OneOf(&["both", "initiator", "target"])),
-            ("conflicts", ["take" | "diff"]) => Some(Place::Conflict),
-            ("conflicts", ["show" | "done", ..]) => Some(Place::Conflict),
+            ("history" | "restore", _) => Some(WordKind::Path),
+            ("undo", []) => Some(WordKind::Run),
+            ("conflicts", []) => Some(WordKind::OneOf(&["diff", "done", "show", "take"])),
+            ("conflicts", ["take", _]) => Some(WordKind::OneOf(&["both", "initiator", "target"])),
+            ("conflicts", ["take" | "diff"]) => Some(WordKind::Conflict),
+            ("conflicts", ["show" | "done", ..]) => Some(WordKind::Conflict),
             _ => None,
         }
     }
@@ -215,7 +215,7 @@ fn unquoted(word: &OsStr) -> OsString {
 mod tests {
     use super::*;
 
-    fn place(line: &[&str]) -> Option<Place> {
+    fn place(line: &[&str]) -> Option<WordKind> {
         let words: Vec<OsString> = line[1..].iter().map(OsString::from).collect();
         Typed::read(line[0], &words)?.place(line[0])
     }
@@ -223,18 +223,21 @@ mod tests {
     #[test]
     fn the_place_of_a_word_tells_what_it_may_be() {
         for (line, expected) in [
-            (&["history", "a.conf", ""][..], Some(Place::Path)),
+            (&["history", "a.conf", ""][..], Some(WordKind::Path)),
             (&["history", ""], None),
-            (&["history", "a.conf", "--run", ""], Some(Place::Run)),
-            (&["history", "a.conf", "--run", "=", "1"], Some(Place::Run)),
+            (&["history", "a.conf", "--run", ""], Some(WordKind::Run)),
+            (&["history", "a.conf", "--run", "=", "1"], Some(WordKind::Run)),
             (&["history", "a.conf", "--since", ""], None),
-            (&["history", "--since", "yesterday", "a.conf", "x"], Some(Place::Path)),
+            (&["history", "--since", "yesterday", "a.conf", "x"], Some(WordKind::Path)),
             (&["history", "a.conf", "--f"], None),
-            (&["restore", "--initiator", "a", "--target=b", ""], Some(Place::Path)),
-            (&["undo", "a.conf", ""], Some(Place::Run)),
+            (&["restore", "--initiator", "a", "--target=b", ""], Some(WordKind::Path)),
+            (&["undo", "a.conf", ""], Some(WordKind::Run)),
             (&["undo", "a.conf", "1", ""], None),
-            (&["conflicts", "a.conf", "ta"], Some(Place::OneOf(&["diff", "done", "show", "take"]))),
-            (&["conflicts", "a.conf", "show", ""], Some(Place::Conflict)),
+            (
+                &["conflicts", "a.conf", "ta"],
+                Some(WordKind::OneOf(&["diff", "done", "show", "take"])),
+            ),
+            (&["conflicts", "a.conf", "show", ""], Some(WordKind::Conflict)),
             (&["plan", "a.conf", ""], None),
         ] {
             assert_eq!(place(line), expected, "{line:?}");

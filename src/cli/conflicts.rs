@@ -2,7 +2,7 @@
 
 use super::history::local;
 use super::kept::{with_looked, with_versions};
-use super::pager::{Line, Page, Reader};
+use super::pager::{Audience, Line, Page};
 use super::restore::said;
 use super::sync::run_once;
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
@@ -80,7 +80,7 @@ pub fn run(args: &ConflictsArgs, environment: &Environment) -> anyhow::Result<Ex
         }
         Ask::Done(paths) => done(&paths, &pairs)?,
     };
-    let mut page = Page::open(Reader::of_json(args.json));
+    let mut page = Page::open(Audience::of_json(args.json));
     lines.into_iter().for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }

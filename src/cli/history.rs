@@ -2,7 +2,7 @@
 
 use super::journal;
 use super::kept::with_looked;
-use super::pager::{Line, Page, Reader, Tone};
+use super::pager::{Audience, Line, Page, Tone};
 use super::task_args::{NamedTarget, Refused, Row, TaskArgs, TaskPair, path_in};
 use crate::config::{Config, Environment};
 use crate::reconcile::{self, versions::Held};
@@ -74,7 +74,7 @@ pub fn run(args: &HistoryArgs, environment: &Environment) -> anyhow::Result<Exit
             lines.extend(pair.lines(rows));
         }
     }
-    let mut page = Page::open(Reader::of_json(args.json));
+    let mut page = Page::open(Audience::of_json(args.json));
     lines.into_iter().for_each(|line| page.line(line));
     Ok(ExitCode::SUCCESS)
 }

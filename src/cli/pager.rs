@@ -18,16 +18,16 @@ pub struct Page {
 
 /// Who reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Audience {
     Person,
     Program,
 }
 
-impl Reader {
+impl Audience {
     /// The reader of `--json`, or of what is printed without it.
     #[must_use]
     pub fn of_json(is_json: bool) -> Self {
-        if is_json { Reader::Program } else { Reader::Person }
+        if is_json { Audience::Program } else { Audience::Person }
     }
 }
 
@@ -144,11 +144,11 @@ impl Page {
     /// Opens the pager that PAGER names, or `less`, if a person looks at a terminal. `less`
     /// ends by itself where everything fits on the screen.
     #[must_use]
-    pub fn open(reader: Reader) -> Self {
+    pub fn open(reader: Audience) -> Self {
         if !std::io::stdout().is_terminal() {
             return Page { pager: None, look: None };
         }
-        let look = (reader == Reader::Person).then(Look::of_terminal);
+        let look = (reader == Audience::Person).then(Look::of_terminal);
         let program = std::env::var("PAGER").ok().filter(|name| !name.is_empty());
         let program = program.unwrap_or_else(|| "less".to_owned());
         if program == "cat" {

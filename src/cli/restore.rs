@@ -2,7 +2,7 @@
 
 use super::history::{iso, local, moment};
 use super::kept::{with_looked, with_versions};
-use super::pager::{Page, Reader};
+use super::pager::{Audience, Page};
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, complain};
 use crate::config::Environment;
@@ -102,7 +102,7 @@ pub fn run(args: &RestoreArgs, environment: &Environment) -> anyhow::Result<Exit
         said.extend(pair.lines(lines.said));
         failed.extend(lines.failed);
     }
-    let mut page = Page::open(Reader::of_json(args.json));
+    let mut page = Page::open(Audience::of_json(args.json));
     said.into_iter().for_each(|line| page.line(line));
     drop(page);
     failed.iter().for_each(|line| complain(line));

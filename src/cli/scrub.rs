@@ -1,6 +1,6 @@
 //! `osync scrub`: finds and heals files that are damaged on the disk (spec 9, "Scrub").
 
-use super::pager::{Page, Reader};
+use super::pager::{Audience, Page};
 use super::sync::run_labelled;
 use super::task_args::{Refused, Row, TaskArgs};
 use super::{ERROR, complain};
@@ -8,7 +8,7 @@ use crate::config::{Config, Environment};
 use crate::process;
 use crate::reconcile::scrub::Percent;
 use crate::report::run_report::scrub_json;
-use crate::task::closing::Outcome;
+use crate::task::closing::RunOutcome;
 use crate::task::intent::Intent;
 use crate::task::scrub::{Cure, ScrubRequest};
 use clap::{Arg, ArgAction, Args};
@@ -73,7 +73,7 @@ pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCo
         complain(&format!("cannot lower the priority of this process: {error}"));
     }
     let mut worst = 0;
-    let mut page = Page::open(Reader::of_json(args.json));
+    let mut page = Page::open(Audience::of_json(args.json));
     for mut pair in pairs {
         let config = &mut pair.config;
         config.flags.dry |= args.dry;
@@ -106,7 +106,7 @@ impl ScrubArgs {
     }
 }
 
-fn as_json(config: &Config, outcome: &Outcome) -> Value {
+fn as_json(config: &Config, outcome: &RunOutcome) -> Value {
     let mut value = outcome.scrub.as_ref().map_or_else(|| json!({}), scrub_json);
     value["task"] = json!(config.instance_id);
     value["status"] = json!(outcome.status);

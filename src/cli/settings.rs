@@ -1,7 +1,7 @@
 //! Reads and resolves the settings of a task: files here, meaning in `config`.
 
 use super::complain;
-use crate::config::keys::{Key, Kind};
+use crate::config::keys::{Key, ValueKind};
 use crate::config::{
     Environment, FileSettings, Flags, Origin, Output, Problem, Resolution, Setting, Settings,
     ThisMachine, load, resolve,
@@ -31,7 +31,7 @@ pub fn is_not_default(key: &Key, setting: &Setting) -> bool {
     let is_on =
         |value: &[u8]| value.eq_ignore_ascii_case(b"yes") || value.eq_ignore_ascii_case(b"true");
     match key.kind {
-        Kind::Boolean => is_on(bytes) != is_on(key.default.as_bytes()),
+        ValueKind::Boolean => is_on(bytes) != is_on(key.default.as_bytes()),
         _ => bytes != key.default.as_bytes(),
     }
 }
@@ -51,7 +51,7 @@ pub fn line(settings: &Settings, key: &Key, setting: &Setting) -> String {
 #[must_use]
 pub fn shown(key: &Key, setting: &Setting) -> String {
     match key.kind {
-        Kind::Secret if !setting.value.is_empty() => "(not shown)".to_owned(),
+        ValueKind::Secret if !setting.value.is_empty() => "(not shown)".to_owned(),
         _ => {
             // Lists of TOML carry NULs between their parts.
             let parts = setting.value.split(|b| *b == 0).filter(|part| !part.is_empty());

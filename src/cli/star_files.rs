@@ -2,10 +2,10 @@
 //! and which state belongs to which target. Nothing is synchronised, and no state is changed.
 
 use super::settings::is_not_default;
-use super::task_files::{Task, Way, not_understood, read, resolved, say, shown, write_new};
-use super::{settings, state_dir};
+use super::task_files::{Task, not_understood, read, resolved, say, shown, write_new};
+use super::{Effect, settings, state_dir};
 use crate::config::conf_file::Trouble;
-use crate::config::keys::{Key, Kind};
+use crate::config::keys::{Key, ValueKind};
 use crate::config::upgrade::{Replacement, with_settings};
 use crate::config::{Config, Environment, Flags, Location, Setting, load};
 use crate::replica::{LockSeen, look_at_lock};
@@ -69,7 +69,7 @@ fn differing(one: &Task, other: &Task) -> Vec<&'static str> {
     let is_same = |key: &Key, setting: &Setting| {
         let theirs = other.settings.get(key.name);
         theirs.is_some_and(|theirs| match key.kind {
-            Kind::Boolean => is_not_default(key, setting) == is_not_default(key, theirs),
+            ValueKind::Boolean => is_not_default(key, setting) == is_not_default(key, theirs),
             _ => setting.value.trim_ascii() == theirs.value.trim_ascii(),
         })
     };
@@ -82,7 +82,7 @@ pub(super) fn to_star(
     to: &Path,
     tasks: &[Task],
     environment: &Environment,
-    way: Way,
+    effect: Effect,
 ) -> anyhow::Result<()> {
     let Some((first, others)) = tasks.split_first() else { bail!("name the pair tasks") };
     if let Some(star) = tasks.iter().find(|task| task.config.is_star()) {
@@ -119,9 +119,9 @@ pub(super) fn to_star(
     )?;
     let star = resolved(settings::gather_text(to, &text, &Flags::default(), environment))?;
     let joined = join_all(&star, tasks)?;
-    write(to, &text, &first.file, way)?;
-    joined.carry_out(way)?;
-    if way == Way::Do {
+    write(to, &text, &first.file, effect)?;
+    joined.carry_out(effect)?;
+    if effect == Effect::Done {
         say(
             "Both the new task and the pairs may run; to run the new one alone, move the files of \
              the pairs away.",
@@ -131,7 +131,11 @@ pub(super) fn to_star(
 }
 
 /// Writes the file of a pair for each target of a star.
-pub(super) fn to_pairs(star: &Task, environment: &Environment, way: Way) -> anyhow::Result<()> {
+pub(super) fn to_pairs(
+    star: &Task,
+    environment: &Environment,
+    effect: Effect,
+) -> anyhow::Result<()> {
     let config = &star.config;
     if !config.is_star() {
         bail!("{}: it has no TARGET_SYNC_DIRS", shown(&star.file));
@@ -159,9 +163,9 @@ pub(super) fn to_pairs(star: &Task, environment: &Environment, way: Way) -> anyh
         bail!("{} is there already; move it away first", shown(file));
     }
     for (file, text) in &made {
-        write(file, text, &star.file, way)?;
+        write(file, text, &star.file, effect)?;
     }
-    if way == Way::Do {
+    if effect == Effect::Done {
         say("Both the pairs and the task with all targets may run; to run the pairs alone, move \
              its file away.");
     }
@@ -190,12 +194,12 @@ fn changed(
     Ok(with_settings(&read(&task.file)?, replacements, &mut shell).map_err(errors)?)
 }
 
-fn write(to: &Path, text: &[u8], like: &Path, way: Way) -> anyhow::Result<()> {
+fn write(to: &Path, text: &[u8], like: &Path, effect: Effect) -> anyhow::Result<()> {
     let name = shown(to);
     if to.symlink_metadata().is_ok() {
         bail!("{name} is there already; move it away first");
     }
-    if way == Way::Say {
+    if effect == Effect::Planned {
         say(&format!("{name} would be written."));
         return Ok(());
     }
@@ -216,8 +220,8 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) fn carry_out(&self, way: Way) -> anyhow::Result<()> {
-        if way == Way::Do {
+    pub(super) fn carry_out(&self, effect: Effect) -> anyhow::Result<()> {
+        if effect == Effect::Done {
             self.store.set_known_targets(&self.known)?;
         }
         self.said.iter().for_each(|line| say(line));

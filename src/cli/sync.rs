@@ -6,7 +6,7 @@ use crate::config::{Config, Environment, Flags, Problem, Watch, WhenLocked};
 use crate::monitor::RunResult;
 use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
 use crate::report::{Level, Log, Reporter, Stamped, Who};
-use crate::task::closing::Outcome;
+use crate::task::closing::RunOutcome;
 use crate::task::intent::Intent;
 use crate::task::{self, Surroundings};
 use crate::tree::path::escape;
@@ -92,7 +92,7 @@ fn run_task(
 }
 
 /// A run of a command that is about one task.
-pub(super) fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> Outcome {
+pub(super) fn run_once(config: &Config, started: Instant, intent: Intent<'_>) -> RunOutcome {
     run_labelled(config, "", started, intent)
 }
 
@@ -102,7 +102,7 @@ pub(super) fn run_labelled(
     target: &str,
     started: Instant,
     intent: Intent<'_>,
-) -> Outcome {
+) -> RunOutcome {
     let log = Arc::new(Log::for_task(config, started));
     log.set_label(target);
     let stop = Stop::new();
@@ -167,7 +167,7 @@ pub(super) fn complete(args: &SyncArgs, environment: &Environment) -> Result<(),
 const FORWARD_EVERY: Duration = Duration::from_millis(100);
 
 /// Runs the task, by `once`, whenever its replicas change, until it is stopped.
-fn monitor(config: &Config, log: &Log, stop: &Stop, once: &dyn Fn(Instant, &Stop) -> Outcome) {
+fn monitor(config: &Config, log: &Log, stop: &Stop, once: &dyn Fn(Instant, &Stop) -> RunOutcome) {
     let mut run = || {
         log.begin_run();
         let outcome = with_own_stop(stop, |own| once(Instant::now(), own));

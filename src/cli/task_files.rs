@@ -11,15 +11,6 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What is to happen to the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// What is decided is done.
-    Do,
-    /// It is only said (`--dry`).
-    Say,
-}
-
 /// A task with the file that it stands in.
 pub(super) struct Task {
     pub file: PathBuf,

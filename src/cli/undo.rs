@@ -1,7 +1,7 @@
 //! `osync undo`: both sides back to where they were before a run (spec 9, "Commands").
 
 use super::history::{change_json, change_line, did, local};
-use super::pager::{Page, Reader};
+use super::pager::{Audience, Page};
 use super::sync::run_once;
 use super::task_args::{NamedTarget, Refused, TaskArgs, TaskPair, say_which};
 use super::{Effect, journal};
@@ -69,7 +69,7 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
     if let Some(undone) = &outcome.undone {
         let effect = Effect::of(&config);
         let told = if args.json { as_json(undone, effect) } else { told(undone, effect) };
-        let mut page = Page::open(Reader::of_json(args.json));
+        let mut page = Page::open(Audience::of_json(args.json));
         told.into_iter().for_each(|line| page.line(line));
     }
     Ok(ExitCode::from(outcome.status))

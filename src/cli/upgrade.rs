@@ -2,8 +2,8 @@
 //! files (spec 7, "Upgrade").
 
 use super::task_args::Refused;
-use super::task_files::{Task, Way, not_understood, read, resolved, say, shown, write_new};
-use super::{ERROR, complain, in_words, settings, star_files};
+use super::task_files::{Task, not_understood, read, resolved, say, shown, write_new};
+use super::{ERROR, Effect, complain, in_words, settings, star_files};
 use crate::batch;
 use crate::config::conf_file::Trouble;
 use crate::config::{Config, Environment, Flags, Location, SshLocation, load, toml_file, upgrade};
@@ -76,32 +76,32 @@ pub struct UpgradeArgs {
 
 /// Upgrades tasks. What fails does not keep the rest from being done.
 pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
-    let way = if args.dry { Way::Say } else { Way::Do };
+    let effect = if args.dry { Effect::Planned } else { Effect::Done };
     let files = files(&args.config_files)?;
     if let Some(star) = &args.to_star {
         let tasks = files.iter().map(|file| Task::read(file, environment));
         let tasks = tasks.collect::<anyhow::Result<Vec<_>>>()?;
-        star_files::to_star(Path::new(star), &tasks, environment, way)?;
+        star_files::to_star(Path::new(star), &tasks, environment, effect)?;
         return Ok(ExitCode::SUCCESS);
     }
     match files.as_slice() {
-        [] => quicksync(args, environment, way)?,
-        [file] if args.to_toml => to_toml(file, environment, way)?,
+        [] => quicksync(args, environment, effect)?,
+        [file] if args.to_toml => to_toml(file, environment, effect)?,
         [file] if args.to_pairs => {
-            star_files::to_pairs(&Task::read(file, environment)?, environment, way)?;
+            star_files::to_pairs(&Task::read(file, environment)?, environment, effect)?;
         }
         [file] if !args.join.is_empty() => {
-            let star = rewritten(file, &flags(args), environment, way)?;
+            let star = rewritten(file, &flags(args), environment, effect)?;
             let pairs = args.join.iter().map(|file| Task::read(Path::new(file), environment));
             let pairs = pairs.collect::<anyhow::Result<Vec<_>>>()?;
-            star_files::join(&star.config, &pairs)?.carry_out(way)?;
+            star_files::join(&star.config, &pairs)?.carry_out(effect)?;
         }
-        [file] => drop(upgraded(file, &flags(args), environment, way)?),
+        [file] => drop(upgraded(file, &flags(args), environment, effect)?),
         _ if args.to_toml || args.to_pairs || !args.join.is_empty() => {
             let text = "--to-toml, --to-pairs and --join are about one file";
             return Err(Refused::Usage(text.to_owned()).into());
         }
-        files => return Ok(several(files, &flags(args), environment, way)),
+        files => return Ok(several(files, &flags(args), environment, effect)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -125,21 +125,26 @@ fn files(named: &[OsString]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn quicksync(args: &UpgradeArgs, environment: &Environment, way: Way) -> anyhow::Result<()> {
+fn quicksync(args: &UpgradeArgs, environment: &Environment, effect: Effect) -> anyhow::Result<()> {
     if args.initiator.is_none() || args.target.is_none() {
         let text = "name a configuration file, or give --initiator=DIR and --target=DIR";
         return Err(Refused::Usage(text.to_owned()).into());
     }
     let config = resolved(settings::gather(None, &flags(args), environment))?;
-    rename_state_files(&config, way)
+    rename_state_files(&config, effect)
 }
 
 /// Upgrades several tasks, and says which of them could be one.
-fn several(files: &[PathBuf], flags: &Flags, environment: &Environment, way: Way) -> ExitCode {
+fn several(
+    files: &[PathBuf],
+    flags: &Flags,
+    environment: &Environment,
+    effect: Effect,
+) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
     let mut tasks = Vec::new();
     for file in files {
-        match upgraded(file, flags, environment, way) {
+        match upgraded(file, flags, environment, effect) {
             Ok(task) => tasks.push(task),
             Err(error) => {
                 complain(&in_words(&error));
@@ -156,13 +161,13 @@ fn upgraded(
     file: &Path,
     flags: &Flags,
     environment: &Environment,
-    way: Way,
+    effect: Effect,
 ) -> anyhow::Result<Task> {
-    let task = rewritten(file, flags, environment, way)?;
+    let task = rewritten(file, flags, environment, effect)?;
     if task.config.is_star() {
         say("no state files to rename: no older version had TARGET_SYNC_DIRS");
     } else {
-        rename_state_files(&task.config, way)?;
+        rename_state_files(&task.config, effect)?;
     }
     Ok(task)
 }
@@ -172,10 +177,10 @@ fn rewritten(
     file: &Path,
     flags: &Flags,
     environment: &Environment,
-    way: Way,
+    effect: Effect,
 ) -> anyhow::Result<Task> {
     // a dry run has not written the new text
-    let text = rewrite(file, environment, way)?;
+    let text = rewrite(file, environment, effect)?;
     Task::of(file, settings::gather_text(file, &text, flags, environment))
 }
 
@@ -190,7 +195,7 @@ fn flags(args: &UpgradeArgs) -> Flags {
 }
 
 /// Rewrites a `.conf` file and returns its new text.
-fn rewrite(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<Vec<u8>> {
+fn rewrite(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<Vec<u8>> {
     let name = shown(file);
     if file.extension().is_none_or(|extension| extension != "conf") {
         bail!("{name}: only .conf files are upgraded");
@@ -205,9 +210,9 @@ fn rewrite(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<V
     for note in &new.notes {
         say(&format!("{name}: {note}"));
     }
-    match way {
-        Way::Say => say(&format!("{name} would be rewritten.")),
-        Way::Do => {
+    match effect {
+        Effect::Planned => say(&format!("{name} would be rewritten.")),
+        Effect::Done => {
             let copy =
                 keep_copy(file, &old).with_context(|| format!("{name}: cannot keep a copy"))?;
             write_whole(file, &new.text).with_context(|| format!("{name}: cannot write"))?;
@@ -218,7 +223,7 @@ fn rewrite(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<V
 }
 
 /// Writes `FILE.toml` from `FILE.conf`.
-fn to_toml(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<()> {
+fn to_toml(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<()> {
     let name = shown(file);
     if file.extension().is_none_or(|extension| extension != "conf") {
         bail!("{name}: only a .conf file can become a .toml file");
@@ -237,7 +242,7 @@ fn to_toml(file: &Path, environment: &Environment, way: Way) -> anyhow::Result<(
     match fs::read(&to) {
         Ok(there) if there == made.text.as_bytes() => say(&format!("{target} is up to date.")),
         Ok(_) => bail!("{target} is there already; move it away first"),
-        Err(_) if way == Way::Say => say(&format!("{target} would be written.")),
+        Err(_) if effect == Effect::Planned => say(&format!("{target} would be written.")),
         Err(_) => {
             fs::metadata(file)
                 .and_then(|like| write_new(&to, made.text.as_bytes(), &like))
@@ -277,7 +282,7 @@ const OLD_NAMES: [(&str, &str); 2] = [("master-", "initiator-"), ("slave-", "tar
 
 /// Renames the old state files of a task on both replicas. Where a file of the new name
 /// is there already, the old one stays.
-fn rename_state_files(config: &Config, way: Way) -> anyhow::Result<()> {
+fn rename_state_files(config: &Config, effect: Effect) -> anyhow::Result<()> {
     let mut problems = Vec::new();
     let stop = Stop::new();
     let _watch = SignalWatch::stopping(&stop).context("cannot listen to signals")?;
@@ -286,8 +291,8 @@ fn rename_state_files(config: &Config, way: Way) -> anyhow::Result<()> {
             &config.replicas[side];
         let dir = state_dir(config, side, root);
         let done = match &config.replicas[side] {
-            Location::Local(_) => here(&dir, &config.instance_id, way),
-            Location::Ssh(to) => there(config, &dir, to, way, &stop),
+            Location::Local(_) => here(&dir, &config.instance_id, effect),
+            Location::Ssh(to) => there(config, &dir, to, effect, &stop),
         };
         match done {
             Ok(renamed) if renamed.is_empty() => {
@@ -306,7 +311,7 @@ fn state_dir(config: &Config, side: Side, root: &Path) -> PathBuf {
 }
 
 /// Renames them on this machine, and returns a line for each.
-fn here(dir: &Path, id: &str, way: Way) -> anyhow::Result<Vec<String>> {
+fn here(dir: &Path, id: &str, effect: Effect) -> anyhow::Result<Vec<String>> {
     let names = fs::read_dir(dir).and_then(|entries| {
         entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>()
     });
@@ -324,7 +329,7 @@ fn here(dir: &Path, id: &str, way: Way) -> anyhow::Result<Vec<String>> {
             done.push(format!("{} stays: {new} is there already", escape(name.as_bytes())));
             continue;
         }
-        if way == Way::Do {
+        if effect == Effect::Done {
             fs::rename(&from, &to).with_context(|| format!("cannot rename {}", shown(&from)))?;
         }
         done.push(format!("{} is {} now", escape(name.as_bytes()), escape(&new)));
@@ -347,7 +352,7 @@ fn there(
     config: &Config,
     dir: &Path,
     to: &SshLocation,
-    way: Way,
+    effect: Effect,
     stop: &Stop,
 ) -> anyhow::Result<Vec<String>> {
     let ssh = Ssh::new(&config.remote, to);
@@ -355,8 +360,8 @@ fn there(
     let octal =
         |bytes: &[u8]| bytes.iter().map(|byte| format!("\\0{byte:03o}")).collect::<String>();
     let (dir, id) = (octal(dir.as_os_str().as_bytes()), octal(config.instance_id.as_bytes()));
-    let way = if way == Way::Do { "rename" } else { "say" };
-    let input = format!("set -- '{dir}' '{id}' {way}\n{}", include_str!("state_files.sh"));
+    let action = if effect == Effect::Done { "rename" } else { "say" };
+    let input = format!("set -- '{dir}' '{id}' {action}\n{}", include_str!("state_files.sh"));
     let command = ssh.command(Use::Control, &ssh.control_shell(None));
     let output = process::output(&command, Input::Bytes(input.as_bytes()), stop)?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

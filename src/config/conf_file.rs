@@ -121,7 +121,7 @@ pub fn parse(bytes: &[u8], outside: &mut dyn Outside) -> Parsed {
         return parsed;
     }
     let unix = normalised(bytes);
-    let mut reader = Reader {
+    let mut reader = ConfReader {
         text: &unix,
         at: 0,
         line: 1,
@@ -176,7 +176,7 @@ enum Ended {
 }
 
 /// The state of reading one file.
-struct Reader<'a> {
+struct ConfReader<'a> {
     text: &'a [u8],
     at: usize,
     line: usize,
@@ -203,7 +203,7 @@ struct Reader<'a> {
     parsed: Parsed,
 }
 
-impl Reader<'_> {
+impl ConfReader<'_> {
     fn file(&mut self) {
         while let Some(byte) = self.after_blanks() {
             self.start = self.line;
@@ -466,7 +466,7 @@ impl Around {
     }
 }
 
-impl Reader<'_> {
+impl ConfReader<'_> {
     /// Reads the value behind `=`; `None` if the rest of the line cannot be read either.
     fn word(&mut self) -> Option<Vec<u8>> {
         let mut value = Vec::new();
@@ -732,7 +732,7 @@ enum Open {
     Quote,
 }
 
-impl Reader<'_> {
+impl ConfReader<'_> {
     /// `$(command)`, beginning at the `$`.
     fn command(&mut self, out: &mut Vec<u8>) -> Option<()> {
         let line = self.line;

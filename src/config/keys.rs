@@ -1,13 +1,13 @@
 //! The one table of settings: parsing, checking, environment names, TOML, the sample file
 //! and the manual all come from it or are tested against it (spec 2, "Keys").
 
-use super::keys::Kind::{
+use super::keys::ValueKind::{
     Arguments, Boolean, Choice, Number, Path, Paths, Patterns, Secret, Sides, Text, Words,
 };
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// `true|false|yes|no` in any case.
     Boolean,
     /// A whole number, 0 or more.
@@ -32,21 +32,21 @@ pub enum Kind {
     Paths,
 }
 
-impl Kind {
+impl ValueKind {
     /// The kind in a word or two, for the manual and for error messages.
     #[must_use]
     pub fn describe(self) -> &'static str {
         match self {
-            Kind::Boolean => "yes or no",
-            Kind::Number => "number",
-            Kind::Text => "text",
-            Kind::Secret => "secret",
-            Kind::Path => "path",
-            Kind::Choice(_) => "choice",
-            Kind::Arguments => "arguments",
-            Kind::Words | Kind::Sides => "list",
-            Kind::Patterns => "patterns",
-            Kind::Paths => "paths",
+            ValueKind::Boolean => "yes or no",
+            ValueKind::Number => "number",
+            ValueKind::Text => "text",
+            ValueKind::Secret => "secret",
+            ValueKind::Path => "path",
+            ValueKind::Choice(_) => "choice",
+            ValueKind::Arguments => "arguments",
+            ValueKind::Words | ValueKind::Sides => "list",
+            ValueKind::Patterns => "patterns",
+            ValueKind::Paths => "paths",
         }
     }
 }
@@ -107,7 +107,7 @@ pub struct Key {
     /// Where it stands.
     pub section: Section,
     /// What it holds.
-    pub kind: Kind,
+    pub kind: ValueKind,
     /// The value of a setting that nobody sets.
     pub default: &'static str,
     /// The value in the sample file, where that is another one.
@@ -357,7 +357,7 @@ pub static KEYS: &[Key] = &[
 const fn key(
     section: Section,
     name: &'static str,
-    kind: Kind,
+    kind: ValueKind,
     default: &'static str,
     about: &'static str,
 ) -> Key {

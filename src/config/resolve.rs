@@ -5,7 +5,7 @@
 #[path = "resolve_tests.rs"]
 mod tests;
 
-use super::keys::{self, Kind};
+use super::keys::{self, ValueKind};
 use super::settings::{Environment, FileSettings, Override, Settings};
 use super::settings::{Origin, Problem};
 use super::toml_file::ARRAY_SEPARATOR;
@@ -782,7 +782,7 @@ impl Reading<'_> {
     fn complain_of_value(&self, key: &str, wanted: &str) {
         let (value, _) = self.raw(key);
         let shown = match keys::find(key).map(|k| k.kind) {
-            Some(Kind::Secret) => "the value".to_owned(),
+            Some(ValueKind::Secret) => "the value".to_owned(),
             _ => format!("'{}'", escape(value)),
         };
         self.complain(key, format!("{shown} is not {wanted}"));
@@ -871,7 +871,7 @@ impl Reading<'_> {
 
     /// One of the words that the table allows, as the table spells it.
     pub fn choice(&self, key: &str) -> &'static str {
-        let Some(Kind::Choice(allowed)) = keys::find(key).map(|k| k.kind) else { return "" };
+        let Some(ValueKind::Choice(allowed)) = keys::find(key).map(|k| k.kind) else { return "" };
         let value = self.bytes(key).trim_ascii();
         let found = allowed.iter().find(|word| value.eq_ignore_ascii_case(word.as_bytes()));
         found.copied().unwrap_or_else(|| {

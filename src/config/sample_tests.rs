@@ -1,4 +1,4 @@
-use super::keys::Kind;
+use super::keys::ValueKind;
 use super::toml_file::in_toml;
 use super::upgrade::{comment, entry};
 use crate::config::conf_file::{self, CommandFailure, Outside};
@@ -63,7 +63,7 @@ fn manual() -> String {
                 default => format!("`{default}`"),
             };
             let kind = match key.kind {
-                Kind::Choice(words) => words
+                ValueKind::Choice(words) => words
                     .iter()
                     .filter(|word| !word.is_empty())
                     .map(|word| format!("`{word}`"))

@@ -2,7 +2,7 @@
 //! top level, with TOML's own types (spec 2, "`.toml` files").
 
 use super::conf_file::{self, Assignment, MAX_FILE, Outside, Parsed, Trouble};
-use super::keys::{self, KEYS, Key, Kind, Section};
+use super::keys::{self, KEYS, Key, Section, ValueKind};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use toml::Spanned;
@@ -14,7 +14,7 @@ pub const ARRAY_SEPARATOR: u8 = 0;
 /// Reads a whole file.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> Parsed {
-    let mut reader = Reader::default();
+    let mut reader = TomlReader::default();
     match std::str::from_utf8(bytes) {
         _ if bytes.len() > MAX_FILE => {
             reader.complain(
@@ -39,13 +39,13 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
 }
 
 #[derive(Default)]
-struct Reader {
+struct TomlReader {
     parsed: Parsed,
     /// The line in which each key was set.
     seen: BTreeMap<String, usize>,
 }
 
-impl Reader {
+impl TomlReader {
     fn document(&mut self, text: &str) {
         let (table, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -101,7 +101,7 @@ impl Reader {
 }
 
 /// The value as it would be written in a `.conf` file, unquoted.
-fn plain(value: &DeValue<'_>, kind: Option<Kind>) -> Result<Vec<u8>, &'static str> {
+fn plain(value: &DeValue<'_>, kind: Option<ValueKind>) -> Result<Vec<u8>, &'static str> {
     let text = match value {
         DeValue::String(text) => text.to_string(),
         DeValue::Boolean(value) => if *value { "yes" } else { "no" }.to_owned(),
@@ -123,14 +123,14 @@ fn plain(value: &DeValue<'_>, kind: Option<Kind>) -> Result<Vec<u8>, &'static st
     Ok(text.into_bytes())
 }
 
-fn join(words: &[String], kind: Option<Kind>) -> Result<Vec<u8>, &'static str> {
+fn join(words: &[String], kind: Option<ValueKind>) -> Result<Vec<u8>, &'static str> {
     let joined = match kind {
-        Some(Kind::Words | Kind::Sides) => words.join(" "),
-        Some(Kind::Patterns | Kind::Paths) => {
+        Some(ValueKind::Words | ValueKind::Sides) => words.join(" "),
+        Some(ValueKind::Patterns | ValueKind::Paths) => {
             // Even one element is a list: it is not to be split any more.
             words.iter().map(|word| format!("{word}\0")).collect()
         }
-        Some(Kind::Arguments) => shell_words::join(words),
+        Some(ValueKind::Arguments) => shell_words::join(words),
         None => String::new(),
         Some(_) => return Err("a list means nothing here; write one value"),
     };
@@ -205,7 +205,7 @@ fn document(values: &BTreeMap<&str, &str>) -> String {
 }
 
 /// A value in TOML's own types; `separator` stands between patterns.
-pub(super) fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
+pub(super) fn in_toml(kind: ValueKind, value: &str, separator: &str) -> String {
     let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
     let list = |words: Vec<&str>| {
         let words: Vec<_> = words.into_iter().filter(|w| !w.is_empty()).map(text).collect();
@@ -213,18 +213,18 @@ pub(super) fn in_toml(kind: Kind, value: &str, separator: &str) -> String {
     };
     let trimmed = value.trim();
     match kind {
-        Kind::Boolean => match keys::read_boolean(trimmed.as_bytes()) {
+        ValueKind::Boolean => match keys::read_boolean(trimmed.as_bytes()) {
             Some(value) => value.to_string(),
             None => text(value),
         },
-        Kind::Number if trimmed.parse::<u32>().is_ok() => {
+        ValueKind::Number if trimmed.parse::<u32>().is_ok() => {
             trimmed.parse::<u32>().unwrap_or_default().to_string()
         }
-        Kind::Words | Kind::Sides => {
+        ValueKind::Words | ValueKind::Sides => {
             list(value.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';')).collect())
         }
-        Kind::Patterns | Kind::Paths if separator.is_empty() => list(vec![value]),
-        Kind::Patterns | Kind::Paths => list(value.split(separator).collect()),
+        ValueKind::Patterns | ValueKind::Paths if separator.is_empty() => list(vec![value]),
+        ValueKind::Patterns | ValueKind::Paths => list(value.split(separator).collect()),
         _ => text(value),
     }
 }

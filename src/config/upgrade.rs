@@ -9,7 +9,7 @@ use std::ops::Range;
 mod tests;
 
 use super::conf_file::{self, Outside, Parsed, Source, Trouble};
-use super::keys::{self, KEYS, Key, Kind, Section};
+use super::keys::{self, KEYS, Key, Section, ValueKind};
 
 /// The revision that an upgraded file has.
 const REVISION: &str = "1.3.0";
@@ -283,8 +283,8 @@ impl Work<'_> {
             for key in missing {
                 let value = match (key.name, key.kind, key.default) {
                     ("CONFIG_FILE_REVISION", _, _) => REVISION,
-                    (_, Kind::Boolean, "yes") => "true",
-                    (_, Kind::Boolean, _) => "false",
+                    (_, ValueKind::Boolean, "yes") => "true",
+                    (_, ValueKind::Boolean, _) => "false",
                     (_, _, default) => default,
                 };
                 text.push('\n');
@@ -330,15 +330,15 @@ fn new_value(key: &str, raw: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         match (key, kind, old.to_ascii_lowercase().as_str()) {
             ("CONFIG_FILE_REVISION", _, REVISION) => None,
             ("CONFIG_FILE_REVISION", _, _) => Some(REVISION),
-            (_, Kind::Boolean, "yes") => Some("true"),
-            (_, Kind::Boolean, "no") => Some("false"),
+            (_, ValueKind::Boolean, "yes") => Some("true"),
+            (_, ValueKind::Boolean, "no") => Some("false"),
             ("CONFLICT_PREVALANCE", _, "master") => Some("initiator"),
             ("CONFLICT_PREVALANCE", _, "slave") => Some("target"),
             _ => None,
         }
     };
     let holds = |word: &[u8]| value.windows(word.len()).any(|part| part == word);
-    if kind == Kind::Sides && (holds(b"master") || holds(b"slave")) {
+    if kind == ValueKind::Sides && (holds(b"master") || holds(b"slave")) {
         let half = replaced(raw, b"master", b"initiator");
         return Some(replaced(&half, b"slave", b"target"));
     }
@@ -454,9 +454,9 @@ pub fn entry(key: &Key, value: &str) -> String {
 
 /// A value with the quotes it needs or usually has.
 #[must_use]
-pub fn in_conf(kind: Kind, value: &str) -> String {
+pub fn in_conf(kind: ValueKind, value: &str) -> String {
     match kind {
-        Kind::Boolean | Kind::Number if !value.is_empty() => value.to_owned(),
+        ValueKind::Boolean | ValueKind::Number if !value.is_empty() => value.to_owned(),
         _ => shown(&quoted(value.as_bytes())).into_owned(),
     }
 }

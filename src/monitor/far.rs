@@ -8,7 +8,7 @@ use super::{CHECK_EVERY, SETTLE};
 use crate::config::{Config, RuleText, is_ours};
 use crate::filter::Filter;
 use crate::process::Stop;
-use crate::replica::{self, Access, Watched, Way};
+use crate::replica::{self, Access, Agent, Watched};
 use crate::report::{Event, Level, Reporter};
 use crate::tree::Side;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(super) fn follow(config: &Config, inbox: &Inbox, stop: &Stop, reporter: &dyn
     while stop.reason().is_none() {
         let mut replica = replica::at(config, side, stop, &Silent);
         let ended = match replica.prepare(Access::ReadOnly) {
-            Ok(prepared) if prepared.way == Way::Osync => replica.watch(&filter, &mut |word| {
+            Ok(prepared) if prepared.agent == Agent::Osync => replica.watch(&filter, &mut |word| {
                 if word == Watched::Begun {
                     if connection != Connection::Stands {
                         let text = format!("Watching the {side} through the osync on its machine.");

@@ -27,7 +27,7 @@ struct Node {
 }
 
 /// Where a name is, or belongs, among the children of a path.
-enum Place {
+enum ChildPosition {
     Found(PathId),
     Between(u32, u32),
 }
@@ -129,8 +129,8 @@ impl Delta {
         hint: Option<PathId>,
     ) -> Option<PathId> {
         match self.place(parent, name, hint) {
-            Place::Found(path_id) => Some(path_id),
-            Place::Between(..) => None,
+            ChildPosition::Found(path_id) => Some(path_id),
+            ChildPosition::Between(..) => None,
         }
     }
 
@@ -151,8 +151,8 @@ impl Delta {
         record: Option<Record>,
     ) -> PathId {
         match self.place(parent, name, hint) {
-            Place::Found(path_id) => path_id,
-            Place::Between(before, after) => {
+            ChildPosition::Found(path_id) => path_id,
+            ChildPosition::Between(before, after) => {
                 let new = self.new_node(parent, name, now, record);
                 self.link(parent, new, before, after);
                 PathId(new)
@@ -160,7 +160,7 @@ impl Delta {
         }
     }
 
-    fn place(&self, parent: PathId, name: &[u8], hint: Option<PathId>) -> Place {
+    fn place(&self, parent: PathId, name: &[u8], hint: Option<PathId>) -> ChildPosition {
         let mut before = hint.map_or(NONE, |path_id| path_id.0);
         let mut at = match hint {
             Some(path_id) => self.nodes[path_id.index()].next,
@@ -172,11 +172,11 @@ impl Delta {
                     before = at;
                     at = self.nodes[at as usize].next;
                 }
-                Ordering::Equal => return Place::Found(PathId(at)),
+                Ordering::Equal => return ChildPosition::Found(PathId(at)),
                 Ordering::Greater => break,
             }
         }
-        Place::Between(before, at)
+        ChildPosition::Between(before, at)
     }
 
     fn link(&mut self, parent: PathId, new: u32, before: u32, after: u32) {
@@ -326,8 +326,8 @@ mod tests {
     /// The child of that name, made at its place in the order if it is not there.
     fn child_or_new(delta: &mut Delta, parent: PathId, name: &[u8]) -> PathId {
         match delta.place(parent, name, None) {
-            Place::Found(path_id) => path_id,
-            Place::Between(before, after) => {
+            ChildPosition::Found(path_id) => path_id,
+            ChildPosition::Between(before, after) => {
                 let new = delta.new_node(parent, name, Pair::default(), None);
                 delta.link(parent, new, before, after);
                 PathId(new)

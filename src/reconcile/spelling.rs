@@ -125,9 +125,9 @@ pub fn agree(
     if !folds || join::is_as_recorded(&trees, baseline)? {
         return Ok((trees, Spelled::default()));
     }
-    let mut walk = Walk { trees: &trees, rules, found: Found::default() };
+    let mut walk = Walk { trees: &trees, rules, found: Respelled::default() };
     walk.all(baseline)?;
-    let Found { names, unknown, excluded, numberless, known_names, respellings, problems } =
+    let Respelled { names, unknown, excluded, numberless, known_names, respellings, problems } =
         walk.found;
     let Pair { mut initiator, mut target } = trees;
     for (side, tree) in [(Side::Initiator, &mut initiator), (Side::Target, &mut target)] {
@@ -163,7 +163,7 @@ fn respell(baseline: &Baseline, names: &BTreeMap<RelPath, Vec<u8>>) -> Result<Ba
 }
 
 #[derive(Default)]
-struct Found {
+struct Respelled {
     /// New names for entries.
     names: Pair<BTreeMap<NodeId, Vec<u8>>>,
     /// Entries that cannot be told apart on the other side.
@@ -181,7 +181,7 @@ struct Found {
 struct Walk<'a> {
     trees: &'a Pair<Tree>,
     rules: SpellingRules,
-    found: Found,
+    found: Respelled,
 }
 
 /// A directory under its new path, with the path that the baseline has for it.

@@ -209,7 +209,7 @@ impl Connection {
             if let Err(Excess(what_it_does)) = taken {
                 return Err(self.given_up(what_it_does));
             }
-            if found == Found::Here {
+            if found == Delimiter::Here {
                 return Ok(());
             }
             if handed > most {
@@ -243,9 +243,9 @@ impl Connection {
         loop {
             // even a peer that never stops talking is listened to no longer than this
             match wait.verdict(self.stop.reason()) {
-                Verdict::GoOn => {}
-                Verdict::Leave(reason) => return Err(ConnectionError::Stopped(reason)),
-                Verdict::GiveUp => {
+                WaitDecision::GoOn => {}
+                WaitDecision::Leave(reason) => return Err(ConnectionError::Stopped(reason)),
+                WaitDecision::GiveUp => {
                     let what = match self.stop.reason() {
                         Some(reason) => format!("does not answer any more; {}", stopped(reason)),
                         None => "does not answer".to_owned(),
@@ -358,7 +358,7 @@ pub(super) struct Wait {
 
 /// Whether to wait on.
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+enum WaitDecision {
     GoOn,
     /// The run is to stop, and this answer is not needed.
     Leave(StopReason),
@@ -371,10 +371,10 @@ impl Wait {
         Wait { on_stop, until, stopped: false }
     }
 
-    fn verdict(&mut self, reason: Option<StopReason>) -> Verdict {
+    fn verdict(&mut self, reason: Option<StopReason>) -> WaitDecision {
         if let Some(reason) = reason {
             if self.on_stop == OnStop::GiveUp {
-                return Verdict::Leave(reason);
+                return WaitDecision::Leave(reason);
             }
             if !self.stopped {
                 self.stopped = true;
@@ -383,7 +383,7 @@ impl Wait {
             }
         }
         let is_late = self.until.is_some_and(|until| Instant::now() > until);
-        if is_late { Verdict::GiveUp } else { Verdict::GoOn }
+        if is_late { WaitDecision::GiveUp } else { WaitDecision::GoOn }
     }
 }
 
@@ -407,7 +407,7 @@ pub(super) type Sink<'a> = dyn FnMut(&[u8]) -> std::result::Result<(), Excess> +
 
 /// Whether a delimiter has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Delimiter {
     /// It has been eaten.
     Here,
     /// It may still come.
@@ -419,17 +419,17 @@ pub(super) fn hand_over(
     buffer: &mut Vec<u8>,
     delimiter: &[u8],
     sink: &mut dyn FnMut(&[u8]),
-) -> Found {
+) -> Delimiter {
     if let Some(at) = find(buffer, delimiter) {
         sink(&buffer[..at]);
         buffer.drain(..at + delimiter.len());
-        return Found::Here;
+        return Delimiter::Here;
     }
     // it may have begun in the last few bytes
     let certain = buffer.len().saturating_sub(delimiter.len() - 1);
     sink(&buffer[..certain]);
     buffer.drain(..certain);
-    Found::NotYet
+    Delimiter::NotYet
 }
 
 /// Where `needle`, which begins with a line end, first stands.
@@ -461,16 +461,16 @@ mod tests {
         let stop = Some(StopReason::HardLimit);
         let past = Instant::now().checked_sub(Duration::from_secs(1));
         let mut wait = Wait::new(OnStop::GiveUp, None);
-        assert_eq!(wait.verdict(None), Verdict::GoOn);
-        assert_eq!(wait.verdict(stop), Verdict::Leave(StopReason::HardLimit));
-        assert_eq!(Wait::new(OnStop::GiveUp, past).verdict(None), Verdict::GiveUp);
+        assert_eq!(wait.verdict(None), WaitDecision::GoOn);
+        assert_eq!(wait.verdict(stop), WaitDecision::Leave(StopReason::HardLimit));
+        assert_eq!(Wait::new(OnStop::GiveUp, past).verdict(None), WaitDecision::GiveUp);
         let mut wait = Wait::new(OnStop::Finish, None);
-        assert_eq!(wait.verdict(None), Verdict::GoOn);
+        assert_eq!(wait.verdict(None), WaitDecision::GoOn);
         assert_eq!(wait.until, None);
-        assert_eq!(wait.verdict(stop), Verdict::GoOn);
+        assert_eq!(wait.verdict(stop), WaitDecision::GoOn);
         assert!(wait.until.is_some());
         wait.until = past;
-        assert_eq!(wait.verdict(stop), Verdict::GiveUp, "the time is not given again");
+        assert_eq!(wait.verdict(stop), WaitDecision::GiveUp, "the time is not given again");
     }
 
     #[test]

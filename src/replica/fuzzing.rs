@@ -6,7 +6,7 @@ pub(crate) use super::shell::fuzzing as remote;
 use super::kept_versions::Arrivals;
 use super::local::work_dir::identity_of;
 use super::lock_policy::{
-    Content, Found, Holder, LockedBy, Origin, Place, Process, Verdict, decide,
+    Content, FoundLock, Holder, LockDecision, LockPlace, LockedBy, Origin, Process, decide,
 };
 use super::lock_policy::{boot_time_in, started_in};
 use super::temp::left_over;
@@ -26,24 +26,24 @@ pub(crate) fn lock(bytes: &[u8]) {
         assert_eq!(LockedBy::parse(by.to_text().as_bytes()).as_ref(), Some(by));
     }
     let here = Origin { host: "here".to_owned(), boot: "at:1700000000".to_owned() };
-    let found = Found { content: Content::parse(lock, "task"), by, before_boot: false };
-    for place in [Place::Here, Place::Remote] {
+    let found = FoundLock { content: Content::parse(lock, "task"), by, before_boot: false };
+    for place in [LockPlace::Here, LockPlace::Remote] {
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
         let of = |process| decide(&found, process, &here, place, &request);
         let unheard = of(Process::Runs(None));
         let is_of_now = found.by.as_ref().is_none_or(|by| by.origin == here);
         if found.content == Content::Empty {
-            assert!(matches!(unheard, Verdict::TakeOver(_)), "{unheard:?} from {found:?}");
+            assert!(matches!(unheard, LockDecision::TakeOver(_)), "{unheard:?} from {found:?}");
         } else if matches!(found.content, Content::Malformed(_)) || is_of_now {
             assert!(
-                matches!(unheard, Verdict::Stop(_) | Verdict::Busy(_)),
+                matches!(unheard, LockDecision::Stop(_) | LockDecision::Busy(_)),
                 "{unheard:?} from {found:?}"
             );
         }
         let forced = LockRequest { force: true, ..request };
         let verdict = decide(&found, Process::Gone, &here, place, &forced);
-        assert!(matches!(verdict, Verdict::TakeOver(_)), "{verdict:?} from {found:?}");
+        assert!(matches!(verdict, LockDecision::TakeOver(_)), "{verdict:?} from {found:?}");
     }
 }
 

@@ -63,7 +63,7 @@ pub const PATIENCE_WITH_EMPTY: Duration = Duration::from_secs(1);
 
 /// A lock as it was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundLock {
     /// Who holds it.
     pub content: Content,
     /// What `lock.by` says, if there is one that can be read.
@@ -84,7 +84,7 @@ pub enum Process {
 
 /// Where the lock is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum LockPlace {
     /// On this machine.
     Here,
     /// On the machine of a remote target.
@@ -93,7 +93,7 @@ pub enum Place {
 
 /// What becomes of the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LockDecision {
     /// It does not count: take it over and say so.
     TakeOver(Locked),
     /// It counts, and will not go away by itself; why, and what to do about it.
@@ -199,12 +199,12 @@ impl Origin {
 /// number in it, `here` is this machine.
 #[must_use]
 pub fn decide(
-    found: &Found,
+    found: &FoundLock,
     process: Process,
     here: &Origin,
-    place: Place,
+    place: LockPlace,
     request: &LockRequest,
-) -> Verdict {
+) -> LockDecision {
     let holder = match &found.content {
         Content::Of(holder) => holder,
         // No process can be named, so none holds it.
@@ -215,7 +215,7 @@ pub fn decide(
             return take_over(format!("there was a lock, but {malformed} (forced)"));
         }
         Content::Malformed(malformed) => {
-            return Verdict::Stop(format!(
+            return LockDecision::Stop(format!(
                 "there is a lock, but {malformed}; if no other run is active, remove it or use --force-unlock"
             ));
         }
@@ -243,22 +243,22 @@ pub fn decide(
             )),
         },
     };
-    let stranger = place == Place::Remote && *instance_id != request.instance_id;
+    let stranger = place == LockPlace::Remote && *instance_id != request.instance_id;
     match dead {
         Ok(why) if !stranger => take_over(format!(
             "the lock of process {pid} of instance {instance_id} is dead: it {why}"
         )),
-        Ok(why) if request.stranger_resume => Verdict::TakeOver(Locked::TakenOver {
+        Ok(why) if request.stranger_resume => LockDecision::TakeOver(Locked::TakenOver {
             why: format!(
                 "the lock of another instance, process {pid} of {instance_id}, is dead: it {why}"
             ),
             warn: true,
         }),
-        Ok(why) if !request.force => Verdict::Stop(format!(
+        Ok(why) if !request.force => LockDecision::Stop(format!(
             "locked by another instance, {instance_id}; its process {pid} {why}, but it may have been \
              started elsewhere; set FORCE_STRANGER_LOCK_RESUME=yes or use --force-unlock if no run is active"
         )),
-        Err(why) if !request.force => Verdict::Busy(why),
+        Err(why) if !request.force => LockDecision::Busy(why),
         Ok(_) | Err(_) => take_over(format!(
             "the lock of process {pid} of instance {instance_id} was forced open"
         )),
@@ -270,8 +270,8 @@ fn is_another(since: Option<u64>, started: Option<u64>) -> bool {
 }
 
 /// A lock that nobody needs to be warned of: it is dead, or its taking over was asked for.
-fn take_over(why: impl Into<String>) -> Verdict {
-    Verdict::TakeOver(Locked::TakenOver { why: why.into(), warn: false })
+fn take_over(why: impl Into<String>) -> LockDecision {
+    LockDecision::TakeOver(Locked::TakenOver { why: why.into(), warn: false })
 }
 
 /// This machine, in its present boot.
@@ -384,11 +384,11 @@ mod lock_policy_tests {
     }
     use Is::{Stopped, TakenOver, TakenOverWithWarning};
 
-    fn decide(found: &Found, process: Process, place: Place, request: &LockRequest) -> Is {
+    fn decide(found: &FoundLock, process: Process, place: LockPlace, request: &LockRequest) -> Is {
         match super::decide(found, process, &origin("here", "id:now"), place, request) {
-            Verdict::TakeOver(Locked::TakenOver { warn: false, .. }) => TakenOver,
-            Verdict::TakeOver(_) => TakenOverWithWarning,
-            Verdict::Stop(_) | Verdict::Busy(_) => Stopped,
+            LockDecision::TakeOver(Locked::TakenOver { warn: false, .. }) => TakenOver,
+            LockDecision::TakeOver(_) => TakenOverWithWarning,
+            LockDecision::Stop(_) | LockDecision::Busy(_) => Stopped,
         }
     }
 
@@ -418,17 +418,25 @@ mod lock_policy_tests {
             ("boot known by time, long ago", by("here", "at:5", None), false, lives, mine, [Stopped, Stopped, Stopped]),
         ];
         for (what, by, before_boot, process, instance, [here, remote, resumed]) in cases {
-            let found = Found { content: Content::Of(holder(42, "task")), by, before_boot };
+            let found = FoundLock { content: Content::Of(holder(42, "task")), by, before_boot };
             let mut request =
                 LockRequest { instance_id: instance.into(), force: false, stranger_resume: false };
-            assert_eq!(decide(&found, process, Place::Here, &request), here, "here: {what}");
-            assert_eq!(decide(&found, process, Place::Remote, &request), remote, "remote: {what}");
+            assert_eq!(decide(&found, process, LockPlace::Here, &request), here, "here: {what}");
+            assert_eq!(
+                decide(&found, process, LockPlace::Remote, &request),
+                remote,
+                "remote: {what}"
+            );
             request.stranger_resume = true;
-            assert_eq!(decide(&found, process, Place::Remote, &request), resumed, "resume: {what}");
+            assert_eq!(
+                decide(&found, process, LockPlace::Remote, &request),
+                resumed,
+                "resume: {what}"
+            );
             request.force = true;
             for stranger_resume in [true, false] {
                 request.stranger_resume = stranger_resume;
-                for place in [Place::Here, Place::Remote] {
+                for place in [LockPlace::Here, LockPlace::Remote] {
                     let forced = decide(&found, process, place, &request);
                     assert_ne!(forced, Stopped, "force: {what}");
                     let is_strange = stranger_resume && resumed == TakenOverWithWarning;
@@ -443,10 +451,10 @@ mod lock_policy_tests {
         let mut left_over = by("there", "id:then", None).unwrap();
         left_over.holder.pid = 41;
         let content = Content::Of(holder(42, "task"));
-        let found = Found { content, by: Some(left_over), before_boot: false };
+        let found = FoundLock { content, by: Some(left_over), before_boot: false };
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
-        assert_eq!(decide(&found, Process::Gone, Place::Here, &request), TakenOver);
+        assert_eq!(decide(&found, Process::Gone, LockPlace::Here, &request), TakenOver);
     }
 
     #[test]
@@ -472,10 +480,10 @@ mod lock_policy_tests {
         }
         assert_eq!(Holder::parse(b"42@a@b\n"), Ok(holder(42, "a@b")));
         let content = Content::Malformed(Malformed);
-        let found = Found { content, by: None, before_boot: true };
+        let found = FoundLock { content, by: None, before_boot: true };
         for (force, then) in [(false, Stopped), (true, TakenOver)] {
             let request = LockRequest { instance_id: "task".into(), force, stranger_resume: true };
-            assert_eq!(decide(&found, Process::Gone, Place::Here, &request), then);
+            assert_eq!(decide(&found, Process::Gone, LockPlace::Here, &request), then);
         }
     }
 
@@ -495,8 +503,8 @@ mod lock_policy_tests {
         }
         let request =
             LockRequest { instance_id: "task".into(), force: false, stranger_resume: false };
-        let found = Found { content: Content::Empty, by: None, before_boot: false };
-        for place in [Place::Here, Place::Remote] {
+        let found = FoundLock { content: Content::Empty, by: None, before_boot: false };
+        for place in [LockPlace::Here, LockPlace::Remote] {
             assert_eq!(decide(&found, Process::Gone, place, &request), TakenOver);
         }
     }

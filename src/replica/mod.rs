@@ -372,12 +372,12 @@ pub struct Prepared {
     /// What of ours others could write to, and cannot any more (spec 5).
     pub closed: Option<String>,
     /// Who does the work there.
-    pub way: Way,
+    pub agent: Agent,
 }
 
 /// Who does the work on a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Way {
+pub enum Agent {
     /// This program itself.
     Here,
     /// A shell behind ssh.

@@ -5,9 +5,9 @@ use super::peer::client::PeerReplica;
 use super::peer::protocol::VERSION;
 use super::shell::session::Reached;
 use super::{
-    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan, ScanRequest,
-    ShellOptions, ShellReplica, TakenLock, Watched, Way,
+    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult,
+    Keep, LockRequest, Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan,
+    ScanRequest, ShellOptions, ShellReplica, TakenLock, Watched,
 };
 use crate::config::{Config, Remote, RemoteOsync, SshLocation};
 use crate::filter::Filter;
@@ -122,18 +122,18 @@ impl Replica for RemoteReplica {
         self.peer = None;
         match self.shell.connect(access, self.wants_peer.then_some(VERSION))? {
             Reached::Shell { mut prepared, other_peer } => {
-                prepared.way = other_peer.map_or(Way::Shell, Way::ShellBesideOsync);
+                prepared.agent = other_peer.map_or(Agent::Shell, Agent::ShellBesideOsync);
                 Ok(prepared)
             }
             Reached::Peer(line) => {
-                let mut peer = PeerReplica::new(self.shell.peer_way(), line)?;
+                let mut peer = PeerReplica::new(self.shell.peer_settings(), line)?;
                 peer.set_stop(&self.stop);
                 if let Some(dir) = &self.listings {
                     peer.keep_listing_in(dir);
                 }
                 let prepared = peer.prepare(access);
                 self.peer = Some(peer);
-                Ok(Prepared { way: Way::Osync, ..prepared? })
+                Ok(Prepared { agent: Agent::Osync, ..prepared? })
             }
         }
     }

@@ -22,7 +22,7 @@ use self::session::Reached;
 use self::session::{Channel, ChannelError, OnStop, Room};
 use self::versions::Records;
 use super::attributes::Owners;
-use super::peer::client::Way;
+use super::peer::client::PeerSettings;
 use super::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
@@ -191,8 +191,8 @@ impl ShellReplica {
     }
 
     /// The way to the osync over there that has taken the place of the shell.
-    pub(super) fn peer_way(&self) -> Way {
-        Way {
+    pub(super) fn peer_settings(&self) -> PeerSettings {
+        PeerSettings {
             side: self.side,
             location: self.location.to_string(),
             path: self.ssh.location().path.as_os_str().as_bytes().to_vec(),

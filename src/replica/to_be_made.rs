@@ -2,9 +2,9 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TakenLock, Trouble, Unread, Way, in_work_dir, lock_policy,
+    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult,
+    Keep, LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
+    ScanRequest, TakenLock, Trouble, Unread, in_work_dir, lock_policy,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -38,7 +38,7 @@ impl ToBeMade {
             now: lock_policy::stamp(),
             file_system: None,
             mount_session: None,
-            way: Way::Here,
+            agent: Agent::Here,
             closed: None,
         }
     }

@@ -44,12 +44,12 @@ struct Inner {
     /// Stands before the text of every line: the target of a star that the lines are about.
     label: String,
     /// What was said and is not shown yet ([`Log::hold`]).
-    held: Option<Vec<Held>>,
+    held: Option<Vec<HeldLine>>,
     tally: Tally,
 }
 
 /// A line with what stood before it when it was said.
-struct Held {
+struct HeldLine {
     level: Level,
     prefix: String,
     line: String,
@@ -139,7 +139,7 @@ impl Log {
     /// Shows what was held back, and everything from now on.
     pub fn release(&self) {
         let mut inner = self.inner();
-        for Held { level, prefix, line } in inner.held.take().unwrap_or_default() {
+        for HeldLine { level, prefix, line } in inner.held.take().unwrap_or_default() {
             inner.show(level, &prefix, &line);
         }
         inner.flush();
@@ -260,7 +260,7 @@ impl Log {
         for line in tidy(&text) {
             let line = format!("{}{}{line}", self.mark, inner.label);
             match &mut inner.held {
-                Some(held) => held.push(Held { level, prefix: prefix.clone(), line }),
+                Some(held) => held.push(HeldLine { level, prefix: prefix.clone(), line }),
                 None => inner.show(level, &prefix, &line),
             }
         }

@@ -4,7 +4,7 @@
 #[path = "args_tests.rs"]
 mod tests;
 
-use super::output::{Outcome, UnknownOption, outcome};
+use super::output::{ListOutcome, UnknownOption, outcome};
 use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Takes, Transfer};
 use crate::config;
 use crate::filter::listing::{self, VisibleSet};
@@ -317,15 +317,15 @@ pub fn visible(
         .collect();
     let unknown = result.stderr.split(|b| *b == b'\n').find_map(UnknownOption::parse);
     match outcome(result.exit, unknown.as_ref(), &words) {
-        Outcome::Partial if !is_only_about_links(&result.stderr) => {
+        ListOutcome::Partial if !is_only_about_links(&result.stderr) => {
             let words = words.join("; ");
             Err(failed(format!("it could not read everything, so its list is not whole ({words})")))
         }
-        Outcome::Done | Outcome::Vanished | Outcome::Partial => {
+        ListOutcome::Done | ListOutcome::Vanished | ListOutcome::Partial => {
             listing::visible(&result.stdout).map_err(|why| failed(why.to_string()))
         }
-        Outcome::Stopped(_) => Err(failed("the run was stopped".into())),
-        Outcome::EndedEarly(why) | Outcome::Failed(why) => Err(failed(why)),
+        ListOutcome::Stopped(_) => Err(failed("the run was stopped".into())),
+        ListOutcome::EndedEarly(why) | ListOutcome::Failed(why) => Err(failed(why)),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod options;
 mod output;
 
 pub use args::{fits, visible};
-pub use output::{Message, Outcome};
+pub use output::{ListOutcome, Message};
 
 use crate::config;
 use crate::process::{Command, Input, ProcessError, Stop, Stream, fault, output as ask, run};
@@ -165,7 +165,7 @@ pub type OnProgress<'a> = dyn Fn(Progress, Option<&[u8]>) + 'a;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
     /// Whether the whole list was worked through.
-    pub outcome: Outcome,
+    pub outcome: ListOutcome,
     /// What rsync complained about, in order; at most [`Finished::MOST_MESSAGES`].
     pub messages: Vec<Message>,
     /// How many more complaints there were.

@@ -17,7 +17,7 @@ const ITEM_MARK: &str = "@ ";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The path it is about, as far as that can be told. (What concerns the call as a whole
-    /// is in its [`Outcome`](super::Outcome), unless the call came through.)
+    /// is in its [`ListOutcome`](super::ListOutcome), unless the call came through.)
     pub path: Option<RelPath>,
     /// The complaint, without the path.
     pub text: String,
@@ -101,7 +101,7 @@ impl Attempt {
     /// Whether it came to nothing because one of the rsyncs does not know this option.
     pub(super) fn lacked(&self, option: &str) -> bool {
         let is_it = |unknown: &UnknownOption| unknown.option == option;
-        matches!(self.finished.outcome, Outcome::Failed(_))
+        matches!(self.finished.outcome, ListOutcome::Failed(_))
             && self.unknown.as_ref().is_some_and(is_it)
     }
 
@@ -259,7 +259,7 @@ impl Listener {
             self.messages.retain(|message| message.path.is_some());
             self.remarks.clear();
         }
-        if outcome == Outcome::Partial && self.unverified.is_empty() {
+        if outcome == ListOutcome::Partial && self.unverified.is_empty() {
             // one of them may be the reason
             let remarks = self.remarks.drain(..);
             self.messages.extend(remarks.map(|text| Message {
@@ -508,7 +508,7 @@ fn without_pid(path: &RelPath) -> Option<RelPath> {
 
 /// What the end of a call means for its list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ListOutcome {
     /// All of the list was worked through.
     Done,
     /// All of it, except what vanished on the source in between. No error.
@@ -524,35 +524,39 @@ pub enum Outcome {
     Failed(String),
 }
 
-impl Outcome {
+impl ListOutcome {
     /// Whether the whole list was worked through.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        matches!(self, Outcome::Done | Outcome::Vanished | Outcome::Partial)
+        matches!(self, ListOutcome::Done | ListOutcome::Vanished | ListOutcome::Partial)
     }
 }
 
 /// Reads an exit. `words` is what rsync and the remote shell said about the call as a whole.
-pub(super) fn outcome(exit: Exit, unknown: Option<&UnknownOption>, words: &[String]) -> Outcome {
+pub(super) fn outcome(
+    exit: Exit,
+    unknown: Option<&UnknownOption>,
+    words: &[String],
+) -> ListOutcome {
     let code = match exit {
-        Exit::Stopped(reason) => return Outcome::Stopped(reason),
+        Exit::Stopped(reason) => return ListOutcome::Stopped(reason),
         Exit::Code(code) => code,
         Exit::Signal(signal) => {
-            return Outcome::Failed(format!("rsync was ended by signal {signal}"));
+            return ListOutcome::Failed(format!("rsync was ended by signal {signal}"));
         }
-        Exit::TimedOut => return Outcome::Failed("rsync took too long and was ended".into()),
+        Exit::TimedOut => return ListOutcome::Failed("rsync took too long and was ended".into()),
     };
     // the client itself ends with 1; where its server did, with 12 or whatever is left of that
     if let (Some(unknown), 1..=22 | 25..) = (unknown, code) {
         let place = if code == 1 { "the rsync of this machine" } else { "the rsync over there" };
-        return Outcome::Failed(unknown.meaning(place));
+        return ListOutcome::Failed(unknown.meaning(place));
     }
     match code {
-        0 => Outcome::Done,
-        24 => Outcome::Vanished,
-        23 => Outcome::Partial,
-        11 => Outcome::EndedEarly(described(code, meaning(code, words), words)),
-        _ => Outcome::Failed(described(code, meaning(code, words), words)),
+        0 => ListOutcome::Done,
+        24 => ListOutcome::Vanished,
+        23 => ListOutcome::Partial,
+        11 => ListOutcome::EndedEarly(described(code, meaning(code, words), words)),
+        _ => ListOutcome::Failed(described(code, meaning(code, words), words)),
     }
 }
 
@@ -805,12 +809,12 @@ mod output_tests {
         let lost = "rsync: connection unexpectedly closed (0 bytes received so far) [sender]";
         let again = BTreeSet::from([RelPath::new("a/b").unwrap()]);
         for (first, (second, code), outcome, told) in [
-            (&[unverified][..], (&[][..], 0), Outcome::Done, 0),
-            (&["** Welcome **", unverified], (&["** Welcome **"], 0), Outcome::Done, 0),
-            (&[unverified], (&[], 24), Outcome::Vanished, 0),
-            (&[unverified], (&[unverified], 23), Outcome::Partial, 1),
-            (&[unverified, denied], (&[], 0), Outcome::Partial, 1),
-            (&[unverified, denied], (&[unverified], 23), Outcome::Partial, 2),
+            (&[unverified][..], (&[][..], 0), ListOutcome::Done, 0),
+            (&["** Welcome **", unverified], (&["** Welcome **"], 0), ListOutcome::Done, 0),
+            (&[unverified], (&[], 24), ListOutcome::Vanished, 0),
+            (&[unverified], (&[unverified], 23), ListOutcome::Partial, 1),
+            (&[unverified, denied], (&[], 0), ListOutcome::Partial, 1),
+            (&[unverified, denied], (&[unverified], 23), ListOutcome::Partial, 2),
         ] {
             let (first, second) = (attempt(first, 23), attempt(second, code));
             assert_eq!(first.unverified(), again);
@@ -818,11 +822,11 @@ mod output_tests {
             assert_eq!((finished.outcome, finished.messages.len()), (outcome, told));
         }
         let finished = attempt(&[unverified], 23).followed_by(&again, attempt(&[lost], 12).alone());
-        assert!(matches!(finished.outcome, Outcome::Failed(_)), "{finished:?}");
+        assert!(matches!(finished.outcome, ListOutcome::Failed(_)), "{finished:?}");
         // without another attempt, or if that was not for it, it is told
         let finished =
             attempt(&[unverified], 23).followed_by(&BTreeSet::new(), attempt(&[], 0).alone());
-        assert_eq!((finished.outcome, finished.messages.len()), (Outcome::Partial, 1));
+        assert_eq!((finished.outcome, finished.messages.len()), (ListOutcome::Partial, 1));
         let broken = attempt(&[unverified, lost], 12);
         assert_eq!(broken.unverified(), BTreeSet::new());
         assert_eq!(broken.alone().messages.len(), 1);
@@ -947,21 +951,21 @@ mod exit_tests {
         }
         let unknown = UnknownOption::parse(b"rsync: --outbuf=N: unknown option");
         for (code, place) in [(1, "of this machine"), (12, "over there")] {
-            let Outcome::Failed(text) = outcome(Exit::Code(code), unknown.as_ref(), &[]) else {
+            let ListOutcome::Failed(text) = outcome(Exit::Code(code), unknown.as_ref(), &[]) else {
                 panic!("it failed")
             };
             assert!(text.contains(place) && text.contains("3.1.2") && text.contains("--outbuf=N"));
         }
-        assert_eq!(outcome(Exit::Code(23), unknown.as_ref(), &[]), Outcome::Partial);
+        assert_eq!(outcome(Exit::Code(23), unknown.as_ref(), &[]), ListOutcome::Partial);
     }
 
     #[test]
     fn every_end_has_a_meaning() {
         for (exit, expected) in [
-            (Exit::Code(0), Outcome::Done),
-            (Exit::Code(23), Outcome::Partial),
-            (Exit::Code(24), Outcome::Vanished),
-            (Exit::Stopped(StopReason::HardLimit), Outcome::Stopped(StopReason::HardLimit)),
+            (Exit::Code(0), ListOutcome::Done),
+            (Exit::Code(23), ListOutcome::Partial),
+            (Exit::Code(24), ListOutcome::Vanished),
+            (Exit::Stopped(StopReason::HardLimit), ListOutcome::Stopped(StopReason::HardLimit)),
         ] {
             assert_eq!(outcome(exit, None, &[]), expected);
         }
@@ -979,11 +983,11 @@ mod exit_tests {
         ] {
             let result = outcome(Exit::Code(code), None, &[words.to_owned()]);
             assert!(!result.is_complete());
-            let (Outcome::Failed(text) | Outcome::EndedEarly(text)) = &result else {
+            let (ListOutcome::Failed(text) | ListOutcome::EndedEarly(text)) = &result else {
                 panic!("{result:?}")
             };
             assert!(text.contains(expected) && text.contains(&code.to_string()), "{text}");
-            assert_eq!(code == 11, matches!(result, Outcome::EndedEarly(_)));
+            assert_eq!(code == 11, matches!(result, ListOutcome::EndedEarly(_)));
         }
     }
 }

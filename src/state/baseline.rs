@@ -7,7 +7,7 @@
 //! all blocks below it. So a walk needs only a stack: read a block, then enter its entries that
 //! have a block, in order.
 
-use super::format::{Context, Damaged, Head, Known, Reader, is_name, put_known, read_known};
+use super::format::{ByteReader, Context, Damaged, Head, Known, is_name, put_known, read_known};
 use super::{Header, Record};
 use crate::tree::RelPath;
 use std::ops::Range;
@@ -108,13 +108,13 @@ impl Baseline {
 
     /// Reads from the block that begins at this byte of the body.
     pub(super) fn cursor_at(&self, at: usize) -> Cursor<'_> {
-        Cursor { reader: Reader::new_at(self.body(), at), context: Context::default() }
+        Cursor { reader: ByteReader::new_at(self.body(), at), context: Context::default() }
     }
 }
 
 /// How many paths a body knows; reads only the heads of its blocks.
 pub(super) fn count(body: &[u8]) -> Result<u64, Damaged> {
-    let mut cursor = Cursor { reader: Reader::new(body), context: Context::default() };
+    let mut cursor = Cursor { reader: ByteReader::new(body), context: Context::default() };
     let known = cursor.pass()?;
     if cursor.reader.is_done() {
         Ok(known)
@@ -128,7 +128,7 @@ pub(super) fn count(body: &[u8]) -> Result<u64, Damaged> {
 /// [`Known::has_block`].
 #[derive(Debug)]
 pub struct Cursor<'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     context: Context,
 }
 
@@ -141,7 +141,7 @@ impl<'a> Cursor<'a> {
     pub fn open(&mut self) -> Result<Block<'_, 'a>, Damaged> {
         let head = Head::read(&mut self.reader)?;
         let start = self.reader.at();
-        let reader = Reader::new(self.reader.take(head.bytes)?);
+        let reader = ByteReader::new(self.reader.take(head.bytes)?);
         self.context.clear();
         Ok(Block { reader, context: &mut self.context, left: head, previous: b"", start })
     }
@@ -228,7 +228,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The bytes that were skipped since `start`.
-    fn passed(&self, mut start: Reader<'a>) -> Result<&'a [u8], Damaged> {
+    fn passed(&self, mut start: ByteReader<'a>) -> Result<&'a [u8], Damaged> {
         start.take(self.reader.at() - start.at())
     }
 
@@ -253,7 +253,7 @@ impl<'a> Cursor<'a> {
 /// The entries of one directory, in the order of their names.
 #[derive(Debug)]
 pub struct Block<'c, 'a> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     context: &'c mut Context,
     left: Head,
     previous: &'a [u8],
@@ -762,7 +762,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
 
 /// One pass over the heads of all blocks.
 fn find_blocks(body: &[u8]) -> Result<Vec<BlockAt>, Damaged> {
-    let mut reader = Reader::new(body);
+    let mut reader = ByteReader::new(body);
     let mut blocks: Vec<BlockAt> = Vec::new();
     // The blocks that are incomplete: their number, and how many blocks are missing below them.
     let mut open: Vec<(usize, u64)> = Vec::new();

@@ -6,7 +6,7 @@
 
 use super::error::StateError;
 use super::files::Durable;
-use super::format::{Damaged, Reader, put_number, put_string};
+use super::format::{ByteReader, Damaged, put_number, put_string};
 use super::notes::{Seen, path_of, put_look, read_look, seal, unseal};
 use super::store::StateStore;
 use crate::tree::same::FileLook;
@@ -224,7 +224,7 @@ fn next_part(bytes: &[u8]) -> Option<(Digests, &[u8])> {
     Some((digests, behind))
 }
 
-fn read_digests(reader: &mut Reader<'_>) -> Result<Digests, Damaged> {
+fn read_digests(reader: &mut ByteReader<'_>) -> Result<Digests, Damaged> {
     let count = reader.number()?;
     let mut digests = Digests::new();
     let mut name: Vec<u8> = Vec::new();
@@ -241,7 +241,7 @@ fn read_digests(reader: &mut Reader<'_>) -> Result<Digests, Damaged> {
     Ok(digests)
 }
 
-fn read_file(reader: &mut Reader<'_>) -> Result<FileDigests, Damaged> {
+fn read_file(reader: &mut ByteReader<'_>) -> Result<FileDigests, Damaged> {
     let [algorithm, flags] = reader.array()?;
     let checked = reader.number()?;
     let mut held: Pair<Option<Held>> = Pair::default();
@@ -276,7 +276,7 @@ fn decode_damaged(bytes: &[u8]) -> Option<Vec<DamagedFile>> {
     files.ok().filter(|_| reader.is_done())
 }
 
-fn read_damaged(reader: &mut Reader<'_>) -> Result<DamagedFile, Damaged> {
+fn read_damaged(reader: &mut ByteReader<'_>) -> Result<DamagedFile, Damaged> {
     let side = if reader.flag()? { Side::Target } else { Side::Initiator };
     let bytes = reader.string()?;
     let path = path_of(reader, bytes)?;

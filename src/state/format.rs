@@ -16,19 +16,19 @@ pub struct Damaged {
 
 /// Reads from a slice, front to back.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct ByteReader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, at: 0 }
+        ByteReader { bytes, at: 0 }
     }
 
     /// Reads from a position on.
     pub(crate) fn new_at(bytes: &'a [u8], at: usize) -> Self {
-        Reader { bytes, at }
+        ByteReader { bytes, at }
     }
 
     pub(crate) fn at(&self) -> usize {
@@ -266,7 +266,7 @@ fn flags_of(entry: &Entry, other: Option<&Entry>) -> u16 {
 /// Reads what [`put_entry`] has written; overwrites every field of `entry`.
 #[inline]
 pub(crate) fn read_entry(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     context: &mut Context,
     side: Side,
     entry: &mut Entry,
@@ -333,7 +333,7 @@ fn put_owned(out: &mut Vec<u8>, table: &mut Vec<Owned>, entry: &Entry) {
 }
 
 #[inline]
-fn read_owned(reader: &mut Reader<'_>, table: &mut Vec<Owned>) -> Result<Owned, Damaged> {
+fn read_owned(reader: &mut ByteReader<'_>, table: &mut Vec<Owned>) -> Result<Owned, Damaged> {
     let number: usize = reader.small()?;
     if let Some(owned) = table.get(number) {
         return Ok(*owned);
@@ -372,7 +372,7 @@ fn put_time(out: &mut Vec<u8>, time: Stamp, base: u64, with_nanos: bool) {
 }
 
 #[inline]
-fn read_time(reader: &mut Reader<'_>, base: u64, with_nanos: bool) -> Result<Stamp, Damaged> {
+fn read_time(reader: &mut ByteReader<'_>, base: u64, with_nanos: bool) -> Result<Stamp, Damaged> {
     let secs = reader.near(base)?.cast_signed();
     let nanos = if with_nanos { u32::from_le_bytes(reader.array()?) } else { 0 };
     if nanos > 999_999_999 {
@@ -406,7 +406,7 @@ fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
     out[at] = parts;
 }
 
-fn read_extra(reader: &mut Reader<'_>) -> Result<Extra, Damaged> {
+fn read_extra(reader: &mut ByteReader<'_>) -> Result<Extra, Damaged> {
     let parts = reader.byte()?;
     if parts > LINK | RDEV | ACL | XATTR | CONTENT {
         return Err(reader.damaged("an entry has a part that this version does not know"));
@@ -449,7 +449,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Head, Damaged> {
+    pub(super) fn read(reader: &mut ByteReader<'_>) -> Result<Head, Damaged> {
         let bytes = reader.small()?;
         let (entries, known, blocks) = (reader.number()?, reader.number()?, reader.number()?);
         // An entry takes at least three bytes: the length of its name, the name, its flags.
@@ -531,7 +531,7 @@ pub(super) fn put_known(
 /// because moving its 200 bytes would cost as much as reading them.
 #[inline]
 pub(super) fn read_known<'a>(
-    reader: &mut Reader<'a>,
+    reader: &mut ByteReader<'a>,
     context: &mut Context,
     previous: &[u8],
     known: &mut Known<'a>,
@@ -596,7 +596,7 @@ mod tests {
                 put_number(&mut out, value);
                 put_near(&mut out, value, base);
                 put_string(&mut out, b"x");
-                let mut reader = Reader::new(&out);
+                let mut reader = ByteReader::new(&out);
                 assert_eq!(reader.number(), Ok(value));
                 assert_eq!(reader.near(base), Ok(value));
                 assert_eq!(reader.string(), Ok(&b"x"[..]));
@@ -614,15 +614,15 @@ mod tests {
             &[0xff; 11],
             b"\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02",
         ] {
-            assert!(Reader::new(bytes).number().is_err(), "{bytes:?}");
+            assert!(ByteReader::new(bytes).number().is_err(), "{bytes:?}");
         }
-        assert!(Reader::new(b"\x05abc").string().is_err());
+        assert!(ByteReader::new(b"\x05abc").string().is_err());
         assert!(
-            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1])
+            ByteReader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1])
                 .string()
                 .is_err()
         );
-        assert!(Reader::new(b"\x80\x02").small::<u8>().is_err());
+        assert!(ByteReader::new(b"\x80\x02").small::<u8>().is_err());
     }
 }
 
@@ -638,7 +638,7 @@ mod block_tests {
     fn read(numbers: [u64; 4]) -> Result<Head, Damaged> {
         let mut bytes = Vec::new();
         numbers.into_iter().for_each(|number| put_number(&mut bytes, number));
-        Head::read(&mut Reader::new(&bytes))
+        Head::read(&mut ByteReader::new(&bytes))
     }
 
     #[test]
@@ -695,7 +695,7 @@ mod block_tests {
                 put_known(&mut bytes, &mut Context::default(), b"a", &record, false);
                 let mut known = Known { has_block: true, ..Known::default() };
                 (known.record.was, known.record.skipped) = (was(before), Pair::new(true, true));
-                let (mut reader, mut context) = (Reader::new(&bytes), Context::default());
+                let (mut reader, mut context) = (ByteReader::new(&bytes), Context::default());
                 read_known(&mut reader, &mut context, b"", &mut known).unwrap();
                 assert_eq!(known, Known { name: b"a", record, has_block: false });
             }
@@ -710,7 +710,7 @@ mod block_tests {
             let bytes = [&bytes[..], &[first]].concat();
             let mut known = Known::default();
             let read =
-                read_known(&mut Reader::new(&bytes), &mut Context::default(), b"", &mut known);
+                read_known(&mut ByteReader::new(&bytes), &mut Context::default(), b"", &mut known);
             assert_eq!(read.is_ok(), sound, "{first:#b}");
         }
     }

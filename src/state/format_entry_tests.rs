@@ -15,7 +15,7 @@ fn coded(entry: &Entry) -> Vec<u8> {
 fn read(bytes: &[u8]) -> Result<Entry, Damaged> {
     let mut entry = Entry::new(Kind::File);
     let context = &mut Context::default();
-    read_entry(&mut Reader::new(bytes), context, Side::Initiator, &mut entry, None)?;
+    read_entry(&mut ByteReader::new(bytes), context, Side::Initiator, &mut entry, None)?;
     Ok(entry)
 }
 
@@ -66,7 +66,7 @@ fn more_owners_than_a_block_numbers_come_back() {
     for entry in &entries {
         put_entry(&mut out, &mut context, Side::Target, entry, None);
     }
-    let (mut reader, mut context) = (Reader::new(&out), Context::default());
+    let (mut reader, mut context) = (ByteReader::new(&out), Context::default());
     for expected in &entries {
         let mut entry = Entry::new(Kind::File);
         read_entry(&mut reader, &mut context, Side::Target, &mut entry, None).unwrap();

@@ -3,7 +3,7 @@
 
 use super::error::StateError;
 use super::files::Durable;
-use super::format::{Damaged, Reader, put_number, put_string};
+use super::format::{ByteReader, Damaged, put_number, put_string};
 use super::store::StateStore;
 use crate::tree::same::FileLook;
 use crate::tree::{Abilities, Entry, Lack, Pair, RelPath, Side, Stamp};
@@ -433,10 +433,10 @@ pub(super) fn seal(mut out: Vec<u8>) -> Vec<u8> {
 
 /// What [`seal`] was given, behind the word that it begins with; `None` if it is torn or something
 /// else.
-pub(super) fn unseal<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<Reader<'a>> {
+pub(super) fn unseal<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<ByteReader<'a>> {
     let (content, sum) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
     let is_sound = content.starts_with(magic) && blake3::hash(content).as_bytes() == sum;
-    is_sound.then(|| Reader::new_at(content, magic.len()))
+    is_sound.then(|| ByteReader::new_at(content, magic.len()))
 }
 
 fn decode(bytes: &[u8]) -> Option<Vec<Settled>> {
@@ -446,7 +446,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Settled>> {
     settled.ok().filter(|_| reader.is_done())
 }
 
-fn one(reader: &mut Reader<'_>) -> Result<Settled, Damaged> {
+fn one(reader: &mut ByteReader<'_>) -> Result<Settled, Damaged> {
     let same = reader.flag()?;
     let initiator = seen(reader, None)?;
     let target = seen(reader, Some(&initiator.path))?;
@@ -454,7 +454,7 @@ fn one(reader: &mut Reader<'_>) -> Result<Settled, Damaged> {
 }
 
 /// Reads a file; an empty path stands for the path of the other side's file.
-fn seen(reader: &mut Reader<'_>, across: Option<&RelPath>) -> Result<Seen, Damaged> {
+fn seen(reader: &mut ByteReader<'_>, across: Option<&RelPath>) -> Result<Seen, Damaged> {
     let path = match (reader.string()?, across) {
         (b"", Some(across)) => across.clone(),
         (bytes, _) => path_of(reader, bytes)?,
@@ -463,12 +463,12 @@ fn seen(reader: &mut Reader<'_>, across: Option<&RelPath>) -> Result<Seen, Damag
 }
 
 /// A path that was read.
-pub(super) fn path_of(reader: &Reader<'_>, bytes: &[u8]) -> Result<RelPath, Damaged> {
+pub(super) fn path_of(reader: &ByteReader<'_>, bytes: &[u8]) -> Result<RelPath, Damaged> {
     RelPath::new(bytes).map_err(|_| reader.damaged("a path is not below the replica"))
 }
 
 /// What [`put_look`] wrote.
-pub(super) fn read_look(reader: &mut Reader<'_>) -> Result<FileLook, Damaged> {
+pub(super) fn read_look(reader: &mut ByteReader<'_>) -> Result<FileLook, Damaged> {
     let (dev, ino, size) = (reader.small()?, reader.number()?, reader.number()?);
     let mut stamp = || -> Result<Stamp, Damaged> {
         let secs = i64::from_le_bytes(reader.array()?);

@@ -1,7 +1,7 @@
 //! The snapshot file: the baseline with its header and a checksum (spec 3; docs/state-format.md).
 
 use super::baseline::Baseline;
-use super::format::{Damaged, Reader, put_number, put_string};
+use super::format::{ByteReader, Damaged, put_number, put_string};
 use super::{Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
@@ -141,7 +141,7 @@ pub fn decode(bytes: Vec<u8>) -> Result<(Baseline, Pair<ListMark>), SnapshotErro
     if blake3::hash(content).as_bytes() != checksum {
         return Err(SnapshotError::Damaged("its checksum is wrong".to_owned()));
     }
-    let mut reader = Reader::new_at(content, MAGIC.len());
+    let mut reader = ByteReader::new_at(content, MAGIC.len());
     let version = reader.number()?;
     if version > VERSION {
         return Err(SnapshotError::Newer(version));
@@ -219,7 +219,7 @@ fn put_tagged(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
 }
 
 /// Reads the tagged fields at the end of a header into `header`.
-fn read_tagged_fields(reader: &mut Reader<'_>, header: &mut Header) -> Result<(), Damaged> {
+fn read_tagged_fields(reader: &mut ByteReader<'_>, header: &mut Header) -> Result<(), Damaged> {
     let mut before = 0;
     while !reader.is_done() {
         let tag = reader.number()?;
@@ -227,7 +227,7 @@ fn read_tagged_fields(reader: &mut Reader<'_>, header: &mut Header) -> Result<()
             return Err(reader.damaged("the fields of its header are out of order"));
         }
         before = tag;
-        let mut value = Reader::new(reader.string()?);
+        let mut value = ByteReader::new(reader.string()?);
         match tag {
             tag::INITIATOR_ROOT | tag::TARGET_ROOT => {
                 let side = if tag == tag::INITIATOR_ROOT { Side::Initiator } else { Side::Target };
@@ -254,7 +254,7 @@ fn read_tagged_fields(reader: &mut Reader<'_>, header: &mut Header) -> Result<()
 }
 
 fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), Damaged> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let version = text(&mut reader)?;
     let written_at = stamp(&mut reader)?;
     let mut side = || -> Result<_, Damaged> {
@@ -299,14 +299,14 @@ fn put_stamp(out: &mut Vec<u8>, time: Stamp) {
     out.extend_from_slice(&time.nanos().to_le_bytes());
 }
 
-fn stamp(reader: &mut Reader<'_>) -> Result<Stamp, Damaged> {
+fn stamp(reader: &mut ByteReader<'_>) -> Result<Stamp, Damaged> {
     let secs = i64::from_le_bytes(reader.array()?);
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
 /// The byte that once told which attributes had been read through rsync, which is no longer done.
 /// Version 1 omits it if it would be 0.
-fn skip_covered(reader: &mut Reader<'_>, version: u64) -> Result<(), Damaged> {
+fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), Damaged> {
     let [bits] = reader.array()?;
     if bits > 7 || (bits == 0 && version == 1) {
         return Err(reader.damaged("the byte that tells which attributes were read has no meaning"));
@@ -314,12 +314,12 @@ fn skip_covered(reader: &mut Reader<'_>, version: u64) -> Result<(), Damaged> {
     Ok(())
 }
 
-fn text(reader: &mut Reader<'_>) -> Result<String, Damaged> {
+fn text(reader: &mut ByteReader<'_>) -> Result<String, Damaged> {
     let bytes = reader.string()?.to_vec();
     String::from_utf8(bytes).map_err(|_| reader.damaged("a text is not UTF-8"))
 }
 
-fn written_list(reader: &mut Reader<'_>) -> Result<WrittenList, Damaged> {
+fn written_list(reader: &mut ByteReader<'_>) -> Result<WrittenList, Damaged> {
     let digest = reader.array()?;
     let (ino, size) = (reader.number()?, reader.number()?);
     Ok(WrittenList { digest, stamp: FileStamp { ino, size, mtime: stamp(reader)? } })

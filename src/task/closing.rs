@@ -93,7 +93,7 @@ impl From<ReplicaError> for Halt {
 
 /// What came of a run.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct RunOutcome {
     /// The exit status.
     pub status: u8,
     /// When the run began.
@@ -128,11 +128,11 @@ pub struct Outcome {
     pub baseline: Option<Baseline>,
 }
 
-impl Outcome {
+impl RunOutcome {
     /// Nothing has happened yet.
     #[must_use]
     pub fn new(started: SystemTime) -> Self {
-        Outcome {
+        RunOutcome {
             status: SUCCESS,
             started,
             complete: false,
@@ -185,7 +185,7 @@ pub(super) fn tell_still_locked(reporter: &dyn Reporter, error: &ReplicaError) {
 impl Task<'_> {
     /// Unlocks, writes journal and reports, runs the after-commands, sends mail, and decides
     /// the exit status.
-    pub(super) fn close(mut self, halted: Option<Halt>) -> Outcome {
+    pub(super) fn close(mut self, halted: Option<Halt>) -> RunOutcome {
         let Some(Ended { summed_up, mut noted }) = self.end(halted) else { return self.outcome };
         // before the after-commands, so that these can send them
         let report = self.report(&summed_up);
@@ -294,7 +294,7 @@ impl Task<'_> {
 
     /// The line that sums the run up (spec 10, "The record of a run").
     fn summed_up(&self) -> String {
-        let Outcome { counts, conflicts, files, reach, .. } = &self.outcome;
+        let RunOutcome { counts, conflicts, files, reach, .. } = &self.outcome;
         let time = self.around.started.elapsed();
         if let Some(scrubbed) = &self.outcome.scrub {
             return scrubbed.sum_up(time);

@@ -52,8 +52,8 @@ pub fn before(
         env: variables(config, None),
     };
     match with(remote, |there| round.run(there, log, stop)) {
-        Verdict::Failed if hooks.stop_on_error => Err(HookFailed),
-        Verdict::Failed | Verdict::Fine => Ok(()),
+        RoundResult::Failed if hooks.stop_on_error => Err(HookFailed),
+        RoundResult::Failed | RoundResult::Fine => Ok(()),
     }
 }
 
@@ -127,14 +127,14 @@ struct Round<'a> {
 
 /// How a round ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum RoundResult {
     Fine,
     Failed,
 }
 
 impl Round<'_> {
     /// Runs both at the same time, and waits for both whatever becomes of one.
-    fn run(&self, there: Option<There<'_>>, log: &dyn Reporter, stop: &Stop) -> Verdict {
+    fn run(&self, there: Option<There<'_>>, log: &dyn Reporter, stop: &Stop) -> RoundResult {
         if self.remote.is_some() && there.is_none() {
             let when = self.when.to_uppercase();
             let text = format!("No replica is remote: REMOTE_RUN_{when}_CMD is not run.");
@@ -166,10 +166,10 @@ impl Round<'_> {
             });
             (here, there)
         });
-        if [local, remote].contains(&Some(Verdict::Failed)) {
-            Verdict::Failed
+        if [local, remote].contains(&Some(RoundResult::Failed)) {
+            RoundResult::Failed
         } else {
-            Verdict::Fine
+            RoundResult::Fine
         }
     }
 
@@ -233,13 +233,13 @@ impl Round<'_> {
         side: Option<Side>,
         ended: Result<Ended, String>,
         log: &dyn Reporter,
-    ) -> Verdict {
+    ) -> RoundResult {
         let name = format!("the {place} command {} the run", self.when);
         let Ended { end, said } = match ended {
             Ok(ended) => ended,
             Err(why) => {
                 log.problem(Level::Error, side, None, &format!("cannot run {name}: {why}"));
-                return Verdict::Failed;
+                return RoundResult::Failed;
             }
         };
         let said = String::from_utf8_lossy(&said);
@@ -250,11 +250,11 @@ impl Round<'_> {
         let what = match end {
             End::Fine => {
                 log.say(Level::Verbose, &format!("Done: {name}{said}"));
-                return Verdict::Fine;
+                return RoundResult::Fine;
             }
             End::Stopped => {
                 log.say(Level::Notice, &format!("The run was stopped, and with it {name}{said}"));
-                return Verdict::Fine;
+                return RoundResult::Fine;
             }
             End::Status(status) => format!("ended with status {status}"),
             End::Signal(signal) => format!("was ended by signal {signal}"),
@@ -267,7 +267,7 @@ impl Round<'_> {
             }
         };
         log.problem(Level::Error, side, None, &format!("{name} {what}{said}"));
-        Verdict::Failed
+        RoundResult::Failed
     }
 }
 

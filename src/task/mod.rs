@@ -23,8 +23,8 @@ use crate::process::{Stop, fault};
 use crate::reconcile::scrub::DamagedNodes;
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
-    self, Access, Cleaned, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention, Scan,
-    ToBeMade, Trouble, Unread, Wanted, Way,
+    self, Access, Agent, Cleaned, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention,
+    Scan, ToBeMade, Trouble, Unread, Wanted,
 };
 use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
@@ -38,7 +38,7 @@ use crate::state::{
 };
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use ahead::Ahead;
-use closing::{Halt, Outcome};
+use closing::{Halt, RunOutcome};
 use file_systems::FileSystems;
 use intent::Intent;
 use preflight::{Turn, Wait};
@@ -96,7 +96,7 @@ struct Task<'a> {
     stamp: String,
     /// The word that the run begins, on its way.
     start_ping: Option<closing::Under>,
-    outcome: Outcome,
+    outcome: RunOutcome,
     share: Share,
     /// What a turn of a star has got from the star, and gives back.
     lent: Lent,
@@ -161,7 +161,7 @@ struct Earlier {
 
 /// Runs a task once, to bring both sides in step.
 #[must_use]
-pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+pub fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
     if config.is_star() {
         return star::run(config, around);
     }
@@ -170,7 +170,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
 
 /// Runs a pair once.
 #[must_use]
-pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Outcome {
+pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> RunOutcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = preflight::watch(config, &around);
     let mut task = Task::new(config, around, intent);
@@ -215,7 +215,7 @@ impl<'a> Task<'a> {
             left_overs: false,
             stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
             start_ping: None,
-            outcome: Outcome::new(SystemTime::now()),
+            outcome: RunOutcome::new(SystemTime::now()),
             share: Share::Whole,
             lent: Lent::default(),
         }
@@ -365,7 +365,7 @@ impl Task<'_> {
                 let place = format!("{side} replica {}", self.replicas[side].location());
                 self.say(Level::Notice, &closed_for_others(&place, what));
             }
-            self.tell_way(side, prepared.way);
+            self.tell_agent(side, prepared.agent);
             if self.share.sides().contains(&side) {
                 preflight::space(self.config, &self.around, side, &prepared);
             }
@@ -388,11 +388,11 @@ impl Task<'_> {
     }
 
     /// Who does the work on a remote replica.
-    fn tell_way(&self, side: Side, way: Way) {
-        let text = match way {
-            Way::Here | Way::Shell => return,
-            Way::Osync => format!("{side}: the osync on that machine does the work there"),
-            Way::ShellBesideOsync(version) => format!(
+    fn tell_agent(&self, side: Side, agent: Agent) {
+        let text = match agent {
+            Agent::Here | Agent::Shell => return,
+            Agent::Osync => format!("{side}: the osync on that machine does the work there"),
+            Agent::ShellBesideOsync(version) => format!(
                 "{side}: the osync on that machine speaks version {version} of the protocol, this \
                  one version {}; the shell does the work there",
                 crate::replica::peer::protocol::VERSION

@@ -6,7 +6,7 @@
 //! and the others have theirs all the same.
 
 use super::ahead::{self, Ahead};
-use super::closing::{self, Ended, Halt, Outcome};
+use super::closing::{self, Ended, Halt, RunOutcome};
 use super::look::{self, same_as};
 use super::{
     Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, retention,
@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a star once.
 #[must_use]
-pub(super) fn run(config: &Config, around: Surroundings<'_>) -> Outcome {
+pub(super) fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
     let mut hub = config.clone();
     // those of the targets belong to the turns
     (hub.hooks.remote_before, hub.hooks.remote_after) = (None, None);
@@ -819,7 +819,7 @@ impl Star<'_> {
     }
 
     /// Everything that is told once, of all targets.
-    fn close(mut self, halted: Option<Halt>) -> Outcome {
+    fn close(mut self, halted: Option<Halt>) -> RunOutcome {
         let is_skipped = matches!(halted, Some(Halt::Skipped(_)));
         if !is_skipped {
             self.note_without_turn(halted.as_ref());

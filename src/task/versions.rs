@@ -15,7 +15,7 @@ use crate::reconcile::versions::{self, Choice, Held, NoVersion, Taken};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
 use crate::report::Level;
-use crate::rsync::{self, End, Outcome, Purpose, Transfer};
+use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
 use crate::state::journal::{Action, Journal, KeptPlace, Look, RecordedChange, Renamed, Wanted};
 use crate::state::{Inflight, InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
@@ -673,12 +673,12 @@ impl<'a> Versions<'a> {
             None => format!("{to}: {}", message.text),
         });
         let why = match finished.outcome {
-            Outcome::Done => return Ok(()),
-            Outcome::Vanished => "something of it vanished meanwhile".to_owned(),
-            Outcome::Stopped(_) => "stopped".to_owned(),
+            ListOutcome::Done => return Ok(()),
+            ListOutcome::Vanished => "something of it vanished meanwhile".to_owned(),
+            ListOutcome::Stopped(_) => "stopped".to_owned(),
             // what is said of a path is the cause (a full disk, say), the rest follows from it
-            Outcome::Partial => told.unwrap_or("rsync could not bring all of it".to_owned()),
-            Outcome::EndedEarly(why) | Outcome::Failed(why) => told.unwrap_or(why),
+            ListOutcome::Partial => told.unwrap_or("rsync could not bring all of it".to_owned()),
+            ListOutcome::EndedEarly(why) | ListOutcome::Failed(why) => told.unwrap_or(why),
         };
         Err(format!("{why}; nothing was put back"))
     }

@@ -3,7 +3,7 @@
 use crate::support::sandbox::{Outcome, Run, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
 use osync::testing::replica::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
-use osync::testing::replica::{Locked, Prepared, TakenLock, Unread, Way};
+use osync::testing::replica::{Agent, Locked, Prepared, TakenLock, Unread};
 use osync::testing::tree::{Entry, Kind, Stamp, Standing};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -314,7 +314,7 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
             file_system: None,
             mount_session: None,
             closed: None,
-            way: Way::Here,
+            agent: Agent::Here,
         },
     });
     let top = Response::Top(Standing::Present, Entry::new(Kind::Dir));

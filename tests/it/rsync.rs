@@ -7,7 +7,7 @@ use osync::testing::config;
 use osync::testing::process::{Stop, StopReason};
 use osync::testing::report::{Event, Level, Reporter};
 use osync::testing::rsync::{
-    Backup, End, Finished, OnProgress, Outcome, Progress, Purpose, RemoteEnd, Transfer,
+    Backup, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
     UnknownOptions, fits, transfer, visible,
 };
 use osync::testing::tree::{RelPath, Side};
@@ -233,7 +233,7 @@ fn any_name_goes_through_here_and_behind_a_remote_shell_both_ways() {
             &|_, _| (),
         )
         .unwrap();
-        assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
+        assert_eq!(finished.outcome, ListOutcome::Done, "{finished:?}");
         assert_eq!(bench.contents("d"), bench.contents("s"));
         assert_eq!(finished.progress.files as usize, names.len());
     }
@@ -255,7 +255,7 @@ fn wildcards_in_the_roots_lead_nowhere_else() {
                 (bench.remote(from), bench.local(to))
             };
             let finished = bench.call(&plain(Purpose::Content, &source, &destination), &["file"]);
-            assert_eq!(finished.outcome, Outcome::Done, "{root} {finished:?}");
+            assert_eq!(finished.outcome, ListOutcome::Done, "{root} {finished:?}");
             assert_eq!(bench.contents(to), bench.contents(from), "{root}");
         }
     }
@@ -268,7 +268,7 @@ fn parents_that_are_not_listed_and_the_root_keep_their_attributes() {
     bench.make("d", "d dir 1000 755");
     fs::set_permissions(bench.path("s"), fs::Permissions::from_mode(0o700)).unwrap();
     fs::set_permissions(bench.path("d"), fs::Permissions::from_mode(0o750)).unwrap();
-    assert_eq!(bench.send(Purpose::Content, &["dir/f"]).outcome, Outcome::Done);
+    assert_eq!(bench.send(Purpose::Content, &["dir/f"]).outcome, ListOutcome::Done);
     let mode = |name| fs::metadata(bench.path(name)).unwrap().mode() & 0o7777;
     assert_eq!((mode("d"), mode("d/dir"), mode("d/dir/f")), (0o750, 0o755, 0o600));
 }
@@ -278,8 +278,12 @@ fn nothing_is_deleted_and_only_what_is_listed_moves() {
     let bench = Bench::new();
     bench.make("s", "f dir/a 1\nf dir/b 2\nf c 3");
     bench.make("d", "f dir/x 4\nf y 5");
-    assert_eq!(bench.send(Purpose::Content, &["dir", "dir/a"]).outcome, Outcome::Done);
-    assert_eq!(bench.send(Purpose::Content, &[]).outcome, Outcome::Done, "an empty list is fine");
+    assert_eq!(bench.send(Purpose::Content, &["dir", "dir/a"]).outcome, ListOutcome::Done);
+    assert_eq!(
+        bench.send(Purpose::Content, &[]).outcome,
+        ListOutcome::Done,
+        "an empty list is fine"
+    );
     assert_eq!(bench.contents("d"), trees::normal("d dir\nf dir/a 1\nf dir/x 4\nf y 5"));
 }
 
@@ -289,7 +293,7 @@ fn what_vanished_on_the_source_is_no_error() {
     bench.make("s", "f a 1\nf b 2");
     for purpose in [Purpose::Content, Purpose::Subtrees] {
         let finished = bench.send(purpose, &["a", "gone", "gone/below", "nowhere/at/all", "b"]);
-        assert_eq!(finished.outcome, Outcome::Done, "{purpose:?}");
+        assert_eq!(finished.outcome, ListOutcome::Done, "{purpose:?}");
     }
     assert_eq!(bench.contents("d"), bench.contents("s"));
 }
@@ -305,13 +309,13 @@ fn what_an_update_replaces_is_in_the_backup() {
     let (source, destination) = (bench.local("s"), bench.local("d"));
     let call = with_backup(&bench, &source, &destination);
     let paths = ["p/f", "link", "file-to-link", "link-to-file", "file-to-dir"];
-    assert_eq!(bench.call(&call, &paths).outcome, Outcome::Done);
+    assert_eq!(bench.call(&call, &paths).outcome, ListOutcome::Done);
     assert_eq!(bench.contents("d"), bench.contents("s"));
     let old = "f p/f old\nl link old\nf file-to-link old\nl link-to-file old\nf file-to-dir old";
     assert_eq!(bench.contents("backup"), trees::normal(&format!("d p\n{old}")));
     // only the last one is kept
     bench.make("s", "f p/f newer");
-    assert_eq!(bench.call(&call, &["p/f"]).outcome, Outcome::Done);
+    assert_eq!(bench.call(&call, &["p/f"]).outcome, ListOutcome::Done);
     assert_eq!(fs::read(bench.path("backup/p/f")).unwrap(), b"new");
 }
 
@@ -324,7 +328,7 @@ fn a_backup_replaces_a_directory_of_its_name_with_all_it_holds() {
     bench.make("backup", "f f/precious kept");
     let (source, destination) = (bench.local("s"), bench.local("d"));
     let finished = bench.call(&with_backup(&bench, &source, &destination), &["f"]);
-    assert_eq!(finished.outcome, Outcome::Done);
+    assert_eq!(finished.outcome, ListOutcome::Done);
     assert_eq!(bench.contents("backup"), trees::normal("f f old"));
 }
 
@@ -347,7 +351,7 @@ fn the_longest_path_that_fits_is_transferred() {
     fs::write(&file, "deep").unwrap();
     let text = std::str::from_utf8(path.as_bytes()).unwrap();
     let finished = bench.send(Purpose::Content, &[text]);
-    assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Done, "{finished:?}");
     assert_eq!(fs::read(trees::at(destination.root(), path.as_bytes())).unwrap(), b"deep");
 }
 
@@ -358,7 +362,7 @@ fn a_failed_path_is_named_with_its_cause_and_the_rest_of_the_list_is_done() {
     bench.make("d", "f closed/a old\nd closed - 555\nd open");
     bench.as_user();
     let finished = bench.send(Purpose::Content, &["closed/a", "open/b"]);
-    assert_eq!(finished.outcome, Outcome::Partial, "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Partial, "{finished:?}");
     let [message] = &finished.messages[..] else { panic!("{finished:?}") };
     assert_eq!(message.path, Some(RelPath::new("closed/a").unwrap()));
     assert!(message.text.starts_with("permission denied"), "{message:?}");
@@ -372,7 +376,7 @@ fn an_unwritable_directory_that_is_listed_is_opened_for_the_time_being() {
     bench.make("d", "f closed/a old\nd closed - 555");
     bench.as_user();
     let finished = bench.send(Purpose::Content, &["closed", "closed/a", "closed/b"]);
-    assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Done, "{finished:?}");
     assert_eq!(bench.contents("d"), bench.contents("s"));
     let mode = fs::metadata(bench.path("d/closed")).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o555);
@@ -385,7 +389,7 @@ fn a_directory_with_content_is_not_replaced_by_a_file() {
     bench.make("d", "f k/content kept");
     let (source, destination) = (bench.local("s"), bench.local("d"));
     let finished = bench.call(&with_backup(&bench, &source, &destination), &["k"]);
-    assert_eq!(finished.outcome, Outcome::Partial);
+    assert_eq!(finished.outcome, ListOutcome::Partial);
     assert!(finished.messages.iter().any(|m| m.path == Some(RelPath::new("k").unwrap())));
     assert_eq!(fs::read(bench.path("d/k/content")).unwrap(), b"kept");
 }
@@ -394,7 +398,7 @@ fn a_directory_with_content_is_not_replaced_by_a_file() {
 fn a_subtree_comes_whole_with_the_times_of_its_directories() {
     let bench = Bench::new();
     bench.make("s", "f t/u/f 1 1000\nl t/l x 1001\nd t/u 1002 711\nd t 1003 700\nf other 2");
-    assert_eq!(bench.send(Purpose::Subtrees, &["t"]).outcome, Outcome::Done);
+    assert_eq!(bench.send(Purpose::Subtrees, &["t"]).outcome, ListOutcome::Done);
     fs::remove_file(bench.path("s/other")).unwrap();
     let details = |name| trees::details(&trees::read(&bench.path(name)));
     assert_eq!(details("d"), details("s"));
@@ -422,7 +426,7 @@ fn hard_links_of_one_call_stay_together() {
     bench.preserve.hardlinks = true;
     bench.make("s", "f a 1");
     fs::hard_link(bench.path("s/a"), bench.path("s/b")).unwrap();
-    assert_eq!(bench.send(Purpose::Content, &["a", "b"]).outcome, Outcome::Done);
+    assert_eq!(bench.send(Purpose::Content, &["a", "b"]).outcome, ListOutcome::Done);
     let inode = |name| fs::metadata(bench.path(name)).unwrap().ino();
     assert_eq!(inode("d/a"), inode("d/b"));
 }
@@ -438,7 +442,7 @@ fn a_receiver_parent_that_became_a_link_is_not_followed() {
     fs::create_dir(bench.path("outside")).unwrap();
     std::os::unix::fs::symlink(bench.path("outside"), bench.path("d/p")).unwrap();
     let finished = bench.send(Purpose::Content, &["p/f"]);
-    assert_eq!(finished.outcome, Outcome::Partial, "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Partial, "{finished:?}");
     assert_eq!(bench.contents("outside"), "");
 }
 
@@ -451,7 +455,7 @@ fn with_keep_dirlinks_a_link_to_a_directory_is_that_directory_on_both_sides() {
     fs::create_dir(bench.path("outside")).unwrap();
     std::os::unix::fs::symlink(bench.path("outside"), bench.path("d/p")).unwrap();
     let finished = bench.send(Purpose::Content, &["p/f", "q", "q/g"]);
-    assert_eq!(finished.outcome, Outcome::Done, "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Done, "{finished:?}");
     assert_eq!(bench.contents("outside"), trees::normal("f f new"));
     assert!(bench.path("d/p").is_symlink() && !bench.path("d/q").is_symlink());
     assert_eq!(fs::read(bench.path("d/q/g")).unwrap(), b"new");
@@ -477,7 +481,7 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
             asked.request(StopReason::HardLimit);
         }
     });
-    assert_eq!(finished.outcome, Outcome::Stopped(StopReason::HardLimit), "{finished:?}");
+    assert_eq!(finished.outcome, ListOutcome::Stopped(StopReason::HardLimit), "{finished:?}");
     assert_eq!(fs::read(bench.path("d/big")).unwrap(), b"old", "the old version is whole");
     assert_eq!(bench.contents("d").lines().count(), 1, "no temporary file is left");
     let part = fs::metadata(bench.path("partial/big")).unwrap().len();
@@ -485,7 +489,7 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     bench.settings.bandwidth = 0;
     bench.settings.stats = true;
     let again = bench.call(&Transfer { resumes: true, ..call }, &["big"]);
-    assert_eq!(again.outcome, Outcome::Done, "{again:?}");
+    assert_eq!(again.outcome, ListOutcome::Done, "{again:?}");
     assert!(fs::read(bench.path("d/big")).unwrap() == big);
     let matched = bench.statistic("Matched data");
     assert_went_on(&bench.said.all(), part, matched, &bench.path("partial/big"));
@@ -530,7 +534,7 @@ fn what_rsync_cannot_put_together_is_sent_again_whole() {
         bench.call(&Transfer { partial_dir, resumes: true, ..call }, &["dir/a", "dir/b"]);
     // the listed one that failed, and nothing else, whatever it names
     assert_eq!(bench.contents("d"), "d dir\nf dir/a new\nf dir/b old\nf precious old\n");
-    assert_eq!(finished.outcome, Outcome::Partial);
+    assert_eq!(finished.outcome, ListOutcome::Partial);
     let [told] = &finished.messages[..] else { panic!("{finished:?}") };
     assert_eq!(told.path, Some(RelPath::new("precious").unwrap()));
     let calls = fs::read(bench.path("rsync that fails was called")).unwrap();
@@ -571,7 +575,7 @@ fn a_missing_rsync_is_explained_on_either_side() {
         remote.rsync_path = "no-rsync-of-this-name".into();
     }
     let finished = bench.call(&plain(Purpose::Content, &source, &destination), &["f"]);
-    let Outcome::Failed(why) = finished.outcome else { panic!("{finished:?}") };
+    let ListOutcome::Failed(why) = finished.outcome else { panic!("{finished:?}") };
     assert!(why.contains("no rsync on the other side"), "{why}");
     bench.settings.executable = "/nowhere/rsync".into();
     let error = transfer(
@@ -598,7 +602,7 @@ fn a_remote_shell_that_talks_is_explained() {
         remote.shell[0] = noisy.into();
     }
     let finished = bench.call(&plain(Purpose::Content, &source, &destination), &["f"]);
-    let Outcome::Failed(why) = finished.outcome else { panic!("{finished:?}") };
+    let ListOutcome::Failed(why) = finished.outcome else { panic!("{finished:?}") };
     assert!(why.contains("login banner"), "{why}");
 }
 

@@ -6,7 +6,7 @@ mod roff;
 
 use super::Cli;
 use super::task_args::Refused;
-use crate::config::keys::{KEYS, Key, Kind, Section};
+use crate::config::keys::{KEYS, Key, Section, ValueKind};
 use clap::{Arg, Command, CommandFactory};
 use roff::{Page, Span, Title, bold, italic, roman};
 
@@ -144,7 +144,7 @@ fn key_term(key: &Key) -> Vec<Span> {
         term.extend([roman(" or "), bold(*alias)]);
     }
     let kind = match key.kind {
-        Kind::Choice(words) => {
+        ValueKind::Choice(words) => {
             let words: Vec<&str> = words.iter().copied().filter(|word| !word.is_empty()).collect();
             words.join("|")
         }

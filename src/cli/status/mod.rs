@@ -5,7 +5,7 @@ mod judge;
 mod page;
 mod show;
 
-use super::pager::{Line, Page, Reader, Tone};
+use super::pager::{Audience, Line, Page, Tone};
 use super::{complain, settings};
 use crate::batch;
 use crate::config::{Environment, Flags};
@@ -87,7 +87,7 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
         super::print(&format!("{:#}\n", show::json(&shown, now, status)));
         return ExitCode::from(status);
     }
-    let mut page = Page::open(Reader::Person);
+    let mut page = Page::open(Audience::Person);
     if tasks.is_empty() {
         page.line("there are no tasks".to_owned());
     } else if shown.is_empty() {

@@ -22,7 +22,6 @@ use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-type Outcome = Result<(), PathError>;
 type Came = Result<Done, PathError>;
 
 /// What operations work with.
@@ -160,7 +159,7 @@ impl LocalExecutor<'_> {
     }
 
     fn carry_out(&self, op: &Op) -> Came {
-        let plainly = |outcome: Outcome| outcome.map(|()| Done::Plainly);
+        let plainly = |outcome: Result<(), PathError>| outcome.map(|()| Done::Plainly);
         match op {
             Op::MakeDir { path, mode } => plainly(self.make_dir(path, *mode)),
             Op::Rename { from, to, expect } => plainly(self.rename(from, to, expect)),
@@ -184,7 +183,7 @@ impl LocalExecutor<'_> {
     /// moves: what lies in them has ctimes that say nothing, and a record of something that
     /// did not come does no harm. Where something of that name is kept already it would: that
     /// one is noted when the old one has made room.
-    fn note_directories(&self, ops: &[Op]) -> Outcome {
+    fn note_directories(&self, ops: &[Op]) -> Result<(), PathError> {
         let kept: Vec<(Keeping, RelPath)> = ops
             .iter()
             .filter_map(|op| match op {
@@ -268,7 +267,7 @@ impl LocalExecutor<'_> {
         if same(expect, &now) { Ok((place, now)) } else { Err(PathError::Changed) }
     }
 
-    fn make_dir(&self, path: &RelPath, mode: u16) -> Outcome {
+    fn make_dir(&self, path: &RelPath, mode: u16) -> Result<(), PathError> {
         let place = self.root.place(path).map_err(failed("open the directory for it"))?;
         // With its bits from the first moment, as far as the umask lets them through: if we
         // are killed here, the next run finds it on both sides and must choose one mode.
@@ -292,7 +291,7 @@ impl LocalExecutor<'_> {
             .map_err(failed("set the mode of the new directory"))
     }
 
-    fn rename(&self, from: &RelPath, to: &RelPath, expect: &Entry) -> Outcome {
+    fn rename(&self, from: &RelPath, to: &RelPath, expect: &Entry) -> Result<(), PathError> {
         let (place, now) = self.look_again(from, expect, is_as_scanned)?;
         let new = self.root.place(to).map_err(failed("open the directory it should go to"))?;
         let rename =
@@ -315,7 +314,7 @@ impl LocalExecutor<'_> {
         entry: &Entry,
         to: &RelPath,
         new: &Place<'_>,
-    ) -> Outcome {
+    ) -> Result<(), PathError> {
         match self.look.at(&new.dir, new.name) {
             Err(Errno::NOENT) => {}
             Ok(_) => return Err(PathError::Occupied(to.clone())),
@@ -353,7 +352,7 @@ impl LocalExecutor<'_> {
         shelf: &VersionStore<'_>,
         free: &Free,
         kept: &RelPath,
-    ) -> Outcome {
+    ) -> Result<(), PathError> {
         // A copy of what cannot be removed would be one more at each run.
         let is_writable =
             rustix::fs::accessat(&place.dir, c".", Access::WRITE_OK, AtFlags::empty());
@@ -595,7 +594,7 @@ impl LocalExecutor<'_> {
         mode: Option<u16>,
         uid: Option<u32>,
         gid: Option<u32>,
-    ) -> Outcome {
+    ) -> Result<(), PathError> {
         let (_, fd, now) = self.open_again(path, expect)?;
         // The owner first: a new owner takes setuid and setgid away. They come back behind it.
         if uid.is_some() || gid.is_some() {
@@ -613,13 +612,23 @@ impl LocalExecutor<'_> {
         }
     }
 
-    fn set_attributes(&self, path: &RelPath, expect: &Entry, change: &AttributeChange) -> Outcome {
+    fn set_attributes(
+        &self,
+        path: &RelPath,
+        expect: &Entry,
+        change: &AttributeChange,
+    ) -> Result<(), PathError> {
         let (place, fd, now) = self.open_again(path, expect)?;
         attributes::change(&now, fd.as_fd(), place.dir.as_fd(), place.name, change)
             .map_err(failed("set its ACL or extended attributes"))
     }
 
-    fn set_mtime(&self, path: &RelPath, mtime: Stamp, expect: Option<&Entry>) -> Outcome {
+    fn set_mtime(
+        &self,
+        path: &RelPath,
+        mtime: Stamp,
+        expect: Option<&Entry>,
+    ) -> Result<(), PathError> {
         let mut place = self.place_of_metadata(path)?;
         if let Some(expect) = expect {
             (place, _) = self.look_in(place, expect, is_as_scanned)?;

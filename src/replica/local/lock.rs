@@ -13,7 +13,8 @@ use super::work_dir::sweep;
 use super::work_dir::{Durable, LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
 use crate::replica::lock_policy::{
-    self, Content, Found, Holder, LockedBy, Origin, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
+    self, Content, FoundLock, Holder, LockDecision, LockPlace, LockedBy, Origin,
+    PATIENCE_WITH_EMPTY, Process,
 };
 use crate::replica::{LockRequest, Locked};
 use crate::tree::Stamp;
@@ -30,9 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Takes turns where directories cannot be locked (NFS).
 const TURN: &str = "lock.turn";
 
-/// A lock taken by this process; [`Held::release`] gives it back.
+/// A lock taken by this process; [`OwnLock::release`] gives it back.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct OwnLock {
     content: String,
     /// The ctime of the lock as it was made; unknown if it could not be looked at.
     pub since: Stamp,
@@ -73,7 +74,7 @@ pub(in crate::replica) enum Judge<'a> {
 
 impl Judge<'_> {
     /// Whether somebody else has to look at this lock.
-    fn leaves(self, found: &Found, here: &Origin, content: &[u8]) -> bool {
+    fn leaves(self, found: &FoundLock, here: &Origin, content: &[u8]) -> bool {
         let Judge::Client(judged) = self else { return false };
         // one that names no process is the same wherever it is judged
         let Content::Of(holder) = &found.content else { return false };
@@ -94,7 +95,7 @@ pub(super) fn take(
     work: &WorkDir,
     request: &LockRequest,
     judge: Judge<'_>,
-) -> Result<(Locked, Held), LockError> {
+) -> Result<(Locked, OwnLock), LockError> {
     let pid = std::process::id();
     let holder = Holder { pid, instance_id: request.instance_id.clone() };
     let here = lock_policy::origin();
@@ -126,10 +127,10 @@ pub(super) fn take(
                 return Err(LockError::Elsewhere { content, by });
             }
             Ok(Some((found, process, content))) => {
-                match lock_policy::decide(&found, process, &here, Place::Here, request) {
-                    Verdict::TakeOver(locked) => (locked, Some(Judged::Content(content))),
-                    Verdict::Stop(why) => return Err(LockError::Stop(why)),
-                    Verdict::Busy(why) => return Err(LockError::Busy(why)),
+                match lock_policy::decide(&found, process, &here, LockPlace::Here, request) {
+                    LockDecision::TakeOver(locked) => (locked, Some(Judged::Content(content))),
+                    LockDecision::Stop(why) => return Err(LockError::Stop(why)),
+                    LockDecision::Busy(why) => return Err(LockError::Busy(why)),
                 }
             }
             Err(error) if request.force => {
@@ -161,7 +162,7 @@ pub(super) fn take(
                 }
                 let since = Look::default().at(work, LOCK);
                 let since = since.map_or(Stamp::UNKNOWN, |lock| lock.ctime);
-                return Ok((locked, Held { content, since }));
+                return Ok((locked, OwnLock { content, since }));
             }
             Err(Errno::EXIST) => {}
             Err(other) => return Err(failed(other.into())),
@@ -214,7 +215,7 @@ fn find(
     work: &WorkDir,
     here: &Origin,
     instance_id: &str,
-) -> io::Result<Option<(Found, Process, Vec<u8>)>> {
+) -> io::Result<Option<(FoundLock, Process, Vec<u8>)>> {
     let Some((bytes, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
     let content = Content::parse(&bytes, instance_id);
     let by = work.read(LOCK_BY).ok().flatten().and_then(|text| LockedBy::parse(&text));
@@ -230,7 +231,7 @@ fn find(
         Content::Of(holder) => lock_policy::process(holder.pid),
         Content::Empty | Content::Malformed(_) => Process::Gone,
     };
-    Ok(Some((Found { content, by, before_boot }, process, bytes)))
+    Ok(Some((FoundLock { content, by, before_boot }, process, bytes)))
 }
 
 /// A lock as somebody sees it who only looks (`osync status`).
@@ -279,13 +280,13 @@ pub fn look_at_lock(root: &Path, instance_id: &str) -> io::Result<LockSeen> {
             Content::Of(holder) => holder.instance_id.clone(),
             Content::Empty | Content::Malformed(_) => String::new(),
         };
-        let seen = match lock_policy::decide(&found, process, &here, Place::Here, &request) {
-            Verdict::TakeOver(Locked::TakenOver { why, .. }) => {
+        let seen = match lock_policy::decide(&found, process, &here, LockPlace::Here, &request) {
+            LockDecision::TakeOver(Locked::TakenOver { why, .. }) => {
                 LockSeen::Dead { instance_id: holder, why }
             }
-            Verdict::TakeOver(Locked::Free) => LockSeen::Free,
-            Verdict::Stop(why) => LockSeen::Unclear(why),
-            Verdict::Busy(why) => {
+            LockDecision::TakeOver(Locked::Free) => LockSeen::Free,
+            LockDecision::Stop(why) => LockSeen::Unclear(why),
+            LockDecision::Busy(why) => {
                 let since = work.read_with_stamp(LOCK)?.map_or(0, |(_, since)| since);
                 LockSeen::Held { instance_id: holder, since, why }
             }
@@ -308,7 +309,7 @@ fn is_fresh(since: i64) -> bool {
     lock_policy::now().saturating_sub(since) <= patience
 }
 
-impl Held {
+impl OwnLock {
     /// Removes the lock, if it is still ours.
     ///
     /// # Errors

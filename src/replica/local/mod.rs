@@ -15,7 +15,7 @@ pub(super) mod work_dir;
 
 use self::apply::LocalExecutor;
 pub(super) use self::lock::Judge;
-use self::lock::{Held, LockError};
+use self::lock::{LockError, OwnLock};
 use self::look::Look;
 use self::openat_root::{HANDLE, LIST, Root};
 use self::scan::Walk;
@@ -80,7 +80,7 @@ pub struct LocalReplica {
     location: PathBuf,
     real: PathBuf,
     pub(super) root: Option<Root>,
-    held: Option<Held>,
+    held: Option<OwnLock>,
     /// This run's lock made the work directory.
     made_work_dir: bool,
     look: Look,

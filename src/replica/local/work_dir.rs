@@ -8,7 +8,7 @@
 use super::openat_root::{HANDLE, LIST, Root, split};
 use super::{LocalReplica, copy};
 use crate::process::fault;
-use crate::replica::{Access, Flush, Keep, Prepared, ReplicaError, Way};
+use crate::replica::{Access, Agent, Flush, Keep, Prepared, ReplicaError};
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound};
 use crate::tree::path::{self, escape};
@@ -305,9 +305,9 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
     let file_system = super::abilities::file_system(&root).ok();
     let mount_session = mount_session(&root);
     let now = crate::replica::lock_policy::stamp();
-    let (closed, way) = (None, Way::Here);
+    let (closed, agent) = (None, Agent::Here);
     let prepared =
-        Prepared { free_kib, created, can_chown, now, file_system, mount_session, closed, way };
+        Prepared { free_kib, created, can_chown, now, file_system, mount_session, closed, agent };
     Ok(Found { real, root, prepared })
 }
 

@@ -2,13 +2,15 @@
 
 use super::listing::{Keeper, Last};
 use super::listing::{NoTree, TreeReader, holds_ours};
-use super::protocol::{self, BadFrame, Held, Hook, ListingName, Piece, Prepare, Request, Response};
+use super::protocol::{
+    self, BadFrame, HeldLock, Hook, ListingName, Piece, Prepare, Request, Response,
+};
 use crate::config::RuleText;
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
 use crate::replica::attributes::{Owners, Whose};
 use crate::replica::connection::{Connection, ConnectionError, OnStop, Silence, Wait};
-use crate::replica::lock_policy::{Content, Place, Process, Verdict, decide};
+use crate::replica::lock_policy::{Content, LockDecision, LockPlace, Process, decide};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
@@ -32,7 +34,7 @@ const AT_ONCE: usize = 4;
 const MOST_WORDS: u32 = 100_000;
 
 /// What is known of the replica before it is asked.
-pub(in crate::replica) struct Way {
+pub(in crate::replica) struct PeerSettings {
     pub side: Side,
     /// For people.
     pub location: String,
@@ -51,7 +53,7 @@ pub(in crate::replica) struct Way {
 
 /// One side of a task, by the osync over there.
 pub(in crate::replica) struct PeerReplica {
-    way: Way,
+    settings: PeerSettings,
     root: PathBuf,
     line: Connection,
     /// The number of the last request.
@@ -77,13 +79,13 @@ impl PeerReplica {
     ///
     /// # Errors
     /// The connection is lost.
-    pub fn new(way: Way, mut line: Connection) -> Result<Self, ReplicaError> {
+    pub fn new(settings: PeerSettings, mut line: Connection) -> Result<Self, ReplicaError> {
         line.speaks_to("osync");
         line.expects_signs_of_life(Some(Silence::Minute));
         let started = line.send(protocol::START);
-        let root = PathBuf::from(OsString::from_vec(way.path.clone()));
+        let root = PathBuf::from(OsString::from_vec(settings.path.clone()));
         let replica = PeerReplica {
-            way,
+            settings,
             root,
             line,
             number: 0,
@@ -105,8 +107,8 @@ impl PeerReplica {
 
     fn error(&self, what: impl Into<String>) -> ReplicaError {
         ReplicaError {
-            side: self.way.side,
-            location: self.way.location.clone(),
+            side: self.settings.side,
+            location: self.settings.location.clone(),
             what: what.into(),
             trouble: Trouble::Other,
         }
@@ -169,8 +171,8 @@ impl PeerReplica {
             read => read,
         };
         let lost = |cause: ConnectionError| ReplicaError {
-            side: self.way.side,
-            location: self.way.location.clone(),
+            side: self.settings.side,
+            location: self.settings.location.clone(),
             what: cause.to_string(),
             trouble: Trouble::Other,
         };
@@ -235,8 +237,8 @@ impl PeerReplica {
 
     /// Where our copy of the last listing is.
     fn kept(&self) -> Option<PathBuf> {
-        let dir = self.way.kept_in.as_ref()?;
-        Some(dir.join(format!("listing-{}.peer", self.way.instance_id)))
+        let dir = self.settings.kept_in.as_ref()?;
+        Some(dir.join(format!("listing-{}.peer", self.settings.instance_id)))
     }
 
     fn scan_with(
@@ -283,7 +285,7 @@ impl PeerReplica {
         }
         keeper.keep(&whole.name);
         for problem in &mut problems {
-            problem.side = Some(self.way.side);
+            problem.side = Some(self.settings.side);
         }
         Ok(Ok(Scan { tree, problems, unread }))
     }
@@ -373,7 +375,7 @@ impl PeerReplica {
     }
 
     /// A lock over there whose process may be one of this machine.
-    fn decide_here(&self, held: &Held, request: &LockRequest) -> Verdict {
+    fn decide_here(&self, held: &HeldLock, request: &LockRequest) -> LockDecision {
         let found = held.read(&request.instance_id);
         let process = match &found.content {
             // our own number, but we hold no lock: its process is long gone
@@ -381,7 +383,7 @@ impl PeerReplica {
             Content::Of(holder) => lock_policy::process(holder.pid),
             Content::Empty | Content::Malformed(_) => Process::Gone,
         };
-        decide(&found, process, &lock_policy::origin(), Place::Remote, request)
+        decide(&found, process, &lock_policy::origin(), LockPlace::Remote, request)
     }
 
     fn take_lock(&mut self, request: &LockRequest) -> Result<TakenLock, ReplicaError> {
@@ -396,15 +398,15 @@ impl PeerReplica {
                     return Ok(TakenLock { how, ..locked });
                 }
                 Response::Held(held) => match self.decide_here(&held, request) {
-                    Verdict::TakeOver(locked) => {
+                    LockDecision::TakeOver(locked) => {
                         judged = Some(locked);
                         ask = Request::LockOver(request.clone(), held.content);
                     }
-                    Verdict::Stop(why) => {
+                    LockDecision::Stop(why) => {
                         let lock = self.root.join(".osync_workdir/lock");
                         return Err(self.error(format!("{why} ({})", lock.display())));
                     }
-                    Verdict::Busy(why) => {
+                    LockDecision::Busy(why) => {
                         let lock = self.root.join(".osync_workdir/lock");
                         let text = format!("{why} ({})", lock.display());
                         return Err(ReplicaError { trouble: Trouble::Locked, ..self.error(text) });
@@ -447,11 +449,11 @@ fn who(whom: Whom) -> Option<(Whose, u32)> {
 
 impl Replica for PeerReplica {
     fn side(&self) -> Side {
-        self.way.side
+        self.settings.side
     }
 
     fn location(&self) -> String {
-        self.way.location.clone()
+        self.settings.location.clone()
     }
 
     fn root(&self) -> &Path {
@@ -459,7 +461,7 @@ impl Replica for PeerReplica {
     }
 
     fn rsync_end(&self) -> End {
-        match &self.way.end {
+        match &self.settings.end {
             End::Remote(end) => {
                 let mut end = end.clone();
                 end.root.clone_from(&self.root);
@@ -470,7 +472,7 @@ impl Replica for PeerReplica {
     }
 
     fn keep_listing_in(&mut self, dir: &Path) {
-        self.way.kept_in = Some(dir.to_owned());
+        self.settings.kept_in = Some(dir.to_owned());
     }
 
     fn refresh_listing(&mut self) {
@@ -486,11 +488,11 @@ impl Replica for PeerReplica {
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
         self.read_only = access == Access::ReadOnly;
         let request = Request::Prepare(Prepare {
-            path: self.way.path.clone(),
-            sudo: self.way.sudo,
+            path: self.settings.path.clone(),
+            sudo: self.settings.sudo,
             access,
-            rsync: self.way.rsync.clone(),
-            instance_id: self.way.instance_id.clone(),
+            rsync: self.settings.rsync.clone(),
+            instance_id: self.settings.instance_id.clone(),
             run: self.run.clone(),
         });
         let Response::Prepared(ready) = self.ask(&request, OnStop::GiveUp)? else {
@@ -504,7 +506,7 @@ impl Replica for PeerReplica {
             return Err(self.error(format!(
                 "there is no {} on the host: install rsync there, or set RSYNC_REMOTE_PATH to \
                  the directory that holds it",
-                String::from_utf8_lossy(&self.way.rsync)
+                String::from_utf8_lossy(&self.settings.rsync)
             )));
         }
         self.root = OsString::from_vec(ready.root).into();

@@ -11,7 +11,7 @@
 //! the name that the peer gives; without it everything travels.
 
 use super::protocol::{ListingName, MOST_FRAME, Piece, Whole};
-use crate::state::format::{Context, Damaged, Reader, put_entry, put_string, read_entry};
+use crate::state::format::{ByteReader, Context, Damaged, put_entry, put_string, read_entry};
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };
@@ -189,7 +189,7 @@ impl TreeReader {
         let Some(dir) = self.pending.last().copied() else {
             return Err(NoTree::Wrong("it has blocks of no directory"));
         };
-        let mut reader = Reader::new(block);
+        let mut reader = ByteReader::new(block);
         self.context.clear();
         let ends = match reader.byte()? {
             ENDS => true,

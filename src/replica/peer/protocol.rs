@@ -9,7 +9,7 @@
 
 use crate::config::RuleText;
 use crate::replica::attributes::Whose;
-use crate::replica::lock_policy::{Content, Found, LockedBy};
+use crate::replica::lock_policy::{Content, FoundLock, LockedBy};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, Retention, TakenLock, Trouble, Unread, Wanted, Watched,
@@ -48,7 +48,7 @@ pub enum Request {
     GiveUp,
     /// `prepare`. Answered by [`Response::Prepared`].
     Prepare(Prepare),
-    /// `lock`. Answered by [`Response::Locked`], or by [`Response::Held`] where the client has to
+    /// `lock`. Answered by [`Response::Locked`], or by [`Response::HeldLock`] where the client has to
     /// look whether a process of its own machine still runs.
     Lock(LockRequest),
     /// `lock`, after the client has found that the lock which was shown does not count.
@@ -118,7 +118,7 @@ pub enum Response {
     #[allow(missing_docs)]
     Locked(TakenLock),
     /// There is a lock of a process that this machine knows nothing of.
-    Held(Held),
+    Held(HeldLock),
     #[allow(missing_docs)]
     Abilities(Abilities),
     #[allow(missing_docs)]
@@ -191,18 +191,18 @@ pub struct Ready {
 
 /// A lock that was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct HeldLock {
     /// The file `lock`.
     pub content: Vec<u8>,
     /// The file `lock.by`; empty: there is none.
     pub by: Vec<u8>,
 }
 
-impl Held {
+impl HeldLock {
     /// The lock as it is judged, for a run of this task.
     #[must_use]
-    pub fn read(&self, instance_id: &str) -> Found {
-        Found {
+    pub fn read(&self, instance_id: &str) -> FoundLock {
+        FoundLock {
             content: Content::parse(&self.content, instance_id),
             by: LockedBy::parse(&self.by),
             before_boot: false,

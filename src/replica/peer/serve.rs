@@ -3,7 +3,7 @@
 
 use super::listing::{self, BlockName, Known, Sum};
 use super::protocol::{
-    self, BadFrame, FULL_FRAME, Held, Hook, Piece, Prepare, Ready, Request, Response, START,
+    self, BadFrame, FULL_FRAME, HeldLock, Hook, Piece, Prepare, Ready, Request, Response, START,
 };
 use crate::config::RuleText;
 use crate::filter::Filter;
@@ -642,7 +642,7 @@ impl<W: Write + Send> Server<'_, W> {
 fn locked(asked: Asked) -> Response {
     match asked {
         Asked::Locked(locked) => Response::Locked(locked),
-        Asked::Held { content, by } => Response::Held(Held { content, by }),
+        Asked::Held { content, by } => Response::Held(HeldLock { content, by }),
     }
 }
 

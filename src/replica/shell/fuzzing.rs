@@ -7,7 +7,7 @@ use super::protocol::{Style, device, parse};
 use super::{locking, looking, ops, protocol, session, versions};
 use crate::filter::Filter;
 use crate::replica::attributes;
-use crate::replica::connection::{Found, hand_over};
+use crate::replica::connection::{Delimiter, hand_over};
 use crate::replica::kept_versions::Arrivals;
 use crate::replica::lock_policy::{Holder, LockedBy};
 use crate::replica::{DigestKind, Keep, Op, Wanted};
@@ -22,14 +22,14 @@ pub(crate) fn frames(bytes: &[u8]) {
     let Some(at) = rest.iter().position(|byte| *byte == b'\n') else { return };
     let (delimiter, stream) = ([b"\n", &rest[..at]].concat(), &rest[at + 1..]);
     let whole = stream.windows(delimiter.len()).position(|window| window == delimiter);
-    let (mut buffer, mut passed, mut found) = (Vec::new(), Vec::new(), Found::NotYet);
+    let (mut buffer, mut passed, mut found) = (Vec::new(), Vec::new(), Delimiter::NotYet);
     let mut pieces = stream.chunks(usize::from(*length).max(1));
-    while found == Found::NotYet {
+    while found == Delimiter::NotYet {
         let Some(piece) = pieces.next() else { break };
         buffer.extend_from_slice(piece);
         found = hand_over(&mut buffer, &delimiter, &mut |bytes| passed.extend_from_slice(bytes));
     }
-    assert_eq!(found == Found::Here, whole.is_some());
+    assert_eq!(found == Delimiter::Here, whole.is_some());
     match whole {
         Some(at) => assert_eq!(passed, &stream[..at]),
         None => assert_eq!([passed, buffer].concat(), stream),

@@ -7,7 +7,7 @@
 
 use super::looking::Reach;
 use super::protocol::{
-    Answer, Births, Form, Place, Record, Style, apply_changes, complaint, datum, lines,
+    Answer, Births, Form, Record, RecordOrder, Style, apply_changes, complaint, datum, lines,
     literal_pattern, parse_line, paths as encode_paths, take_apart, whole,
 };
 use super::session::{Excess, OnStop, Piece, RecordLength, Room};
@@ -84,7 +84,7 @@ impl Listing {
             // told without facts: only that it is there and closed
             if record.closed && record.entry.kind == Kind::File && record.entry.ino == 0 {
                 self.closed.entry(record.path).or_insert_with(closed_words);
-            } else if record.place == Place::Later {
+            } else if record.place == RecordOrder::Later {
                 // one more of the same is one too many: it will be noticed
                 self.records.extend(later.insert(record.path.clone(), record));
             } else {
@@ -94,10 +94,10 @@ impl Listing {
         let mut at = 0;
         self.records.retain(|record| {
             at += 1;
-            at <= first || record.place == Place::Later || !later.contains_key(&record.path)
+            at <= first || record.place == RecordOrder::Later || !later.contains_key(&record.path)
         });
         for record in &self.records[first..] {
-            if record.place == Place::First {
+            if record.place == RecordOrder::First {
                 self.closed.entry(record.path.clone()).or_insert_with(|| CHANGED.to_owned());
             }
         }
@@ -904,7 +904,7 @@ mod listing_tests {
     }
 
     fn record(path: &str, kind: Kind, closed: bool) -> Record {
-        Record { path: path.into(), closed, place: Place::Only, entry: entry(kind) }
+        Record { path: path.into(), closed, place: RecordOrder::Only, entry: entry(kind) }
     }
 
     fn build(listing: Listing, filter: &Filter) -> Vec<(String, Standing)> {
@@ -995,12 +995,12 @@ mod listing_tests {
         let of = |path: &str, kind, place| Record { place, ..record(path, kind, false) };
         let mut listing = Listing::default();
         let records = [
-            of("", Kind::Dir, Place::Only),
-            of("a", Kind::Symlink, Place::First),
-            of("b", Kind::Symlink, Place::First),
-            of("c", Kind::File, Place::Only),
-            of("a", Kind::Symlink, Place::Later),
-            of("c", Kind::Symlink, Place::Later),
+            of("", Kind::Dir, RecordOrder::Only),
+            of("a", Kind::Symlink, RecordOrder::First),
+            of("b", Kind::Symlink, RecordOrder::First),
+            of("c", Kind::File, RecordOrder::Only),
+            of("a", Kind::Symlink, RecordOrder::Later),
+            of("c", Kind::Symlink, RecordOrder::Later),
         ];
         listing.take_all(records.into_iter().map(Ok::<Record, ()>)).unwrap();
         let filter = Filter::new(&[]);

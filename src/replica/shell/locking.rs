@@ -9,8 +9,8 @@ use super::session::OnStop;
 use super::session::Piece;
 use crate::replica::lock_policy;
 use crate::replica::lock_policy::{
-    Content, Found, Holder, LockedBy, Malformed, PATIENCE_WITH_EMPTY, Place, Process, Verdict,
-    decide,
+    Content, FoundLock, Holder, LockDecision, LockPlace, LockedBy, Malformed, PATIENCE_WITH_EMPTY,
+    Process, decide,
 };
 use crate::replica::{LockRequest, Locked, ReplicaError, TakenLock, Trouble};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
@@ -91,7 +91,7 @@ impl ShellReplica {
                 continue;
             }
             match self.decide(&lock, &lock_by, request, &holder) {
-                Verdict::TakeOver(locked) => {
+                LockDecision::TakeOver(locked) => {
                     let content = match lock {
                         Shown::File(content) if !request.force => {
                             let mut judged = b"lock ".to_vec();
@@ -102,10 +102,10 @@ impl ShellReplica {
                     };
                     judged = Some((content, locked));
                 }
-                Verdict::Stop(why) => {
+                LockDecision::Stop(why) => {
                     return Err(self.error(format!("{why} ({})", self.lock_path())));
                 }
-                Verdict::Busy(why) => {
+                LockDecision::Busy(why) => {
                     let text = format!("{why} ({})", self.lock_path());
                     return Err(ReplicaError { trouble: Trouble::Locked, ..self.error(text) });
                 }
@@ -124,13 +124,13 @@ impl ShellReplica {
         lock_by: &Shown,
         request: &LockRequest,
         ours: &Holder,
-    ) -> Verdict {
+    ) -> LockDecision {
         let content = match lock {
             Shown::File(content) if words_of(content).is_empty() => Content::Empty,
             Shown::File(content) => Content::parse(content, &request.instance_id),
             Shown::NoFile => Content::Malformed(Malformed),
             // gone between the two looks
-            Shown::Absent => return Verdict::TakeOver(Locked::Free),
+            Shown::Absent => return LockDecision::TakeOver(Locked::Free),
         };
         let by = match lock_by {
             Shown::File(text) => LockedBy::parse(text),
@@ -143,8 +143,8 @@ impl ShellReplica {
             Content::Of(holder) => lock_policy::process(holder.pid),
             Content::Empty | Content::Malformed(_) => Process::Gone,
         };
-        let found = Found { content, by, before_boot: false };
-        decide(&found, process, &here, Place::Remote, request)
+        let found = FoundLock { content, by, before_boot: false };
+        decide(&found, process, &here, LockPlace::Remote, request)
     }
 
     pub(super) fn give_lock_back(&mut self) -> Result<(), ReplicaError> {

@@ -97,14 +97,14 @@ pub(super) struct Record {
     /// It cannot be read by the remote user.
     pub closed: bool,
     /// What it is among the records of its listing.
-    pub place: Place,
+    pub place: RecordOrder,
     /// What it looks like, owners in the numbers of the other machine.
     pub entry: Entry,
 }
 
 /// What a record is among those of a listing that several walks may have made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum RecordOrder {
     /// All that is told of its entry.
     Only,
     /// Of a first walk, which does not tell where a link leads; another walk does.
@@ -155,9 +155,9 @@ impl Style {
 /// Reads one line of a listing: a record, or behind `+` an escaped one.
 pub(super) fn parse_line(line: &[u8], style: Style) -> Result<Record, Garbled> {
     match line.strip_prefix(b"+") {
-        Some(escaped) => parse_record(&unescape(escaped)?, style, Place::Later),
-        None if style == Style::Gnu => parse_record(line, style, Place::Only),
-        None => parse_record(line, style, Place::First),
+        Some(escaped) => parse_record(&unescape(escaped)?, style, RecordOrder::Later),
+        None if style == Style::Gnu => parse_record(line, style, RecordOrder::Only),
+        None => parse_record(line, style, RecordOrder::First),
     }
 }
 
@@ -180,10 +180,10 @@ fn unescape(text: &[u8]) -> Result<Vec<u8>, Garbled> {
 
 /// Reads one record. A plain name without facts (behind `!/`) has an entry of kind file.
 pub(super) fn parse(bytes: &[u8], style: Style) -> Result<Record, Garbled> {
-    parse_record(bytes, style, Place::Only)
+    parse_record(bytes, style, RecordOrder::Only)
 }
 
-fn parse_record(bytes: &[u8], style: Style, place: Place) -> Result<Record, Garbled> {
+fn parse_record(bytes: &[u8], style: Style, place: RecordOrder) -> Result<Record, Garbled> {
     let (closed, bytes) = match bytes.strip_prefix(b"!") {
         Some(rest) => (true, rest),
         None => (false, bytes),
@@ -209,13 +209,13 @@ fn parse_record(bytes: &[u8], style: Style, place: Place) -> Result<Record, Garb
         }
     };
     let place = match (entry.kind, place) {
-        (Kind::Symlink, Place::First) => Place::First,
+        (Kind::Symlink, RecordOrder::First) => RecordOrder::First,
         (kind, place) => {
             if kind == Kind::Symlink {
                 let target = link.ok_or(Garbled)?;
                 entry.set_extra(Extra { link: Some(target.into()), ..Extra::default() });
             }
-            if place == Place::First { Place::Only } else { place }
+            if place == RecordOrder::First { RecordOrder::Only } else { place }
         }
     };
     Ok(Record { path: path.to_vec(), closed, place, entry })
@@ -757,11 +757,11 @@ mod record_tests {
         let facts = "777 0 0 1 2 1 4 5.0 6.0 ";
         let line = format!("+l {facts}/./a\\nb//t\\\\o\\n");
         let record = parse_line(line.as_bytes(), Style::Gnu).unwrap();
-        assert_eq!((&record.path[..], record.place), (&b"a\nb"[..], Place::Later));
+        assert_eq!((&record.path[..], record.place), (&b"a\nb"[..], RecordOrder::Later));
         assert_eq!(record.entry.link(), Some(&b"t\\o\n"[..]));
         let line = b"a1ff 0 0 5 9 1 4 1 1 0 0|x|x|/./l";
         let record = parse_line(line, Style::Stat).unwrap();
-        assert!(record.place == Place::First && record.entry.link().is_none());
+        assert!(record.place == RecordOrder::First && record.entry.link().is_none());
         for line in ["+f 644 0 0 1 2 1 0 5 6 /a\\tb//", "+f 644 0 0 1 2 1 0 5 6 /a\\", "+"] {
             assert_eq!(parse_line(line.as_bytes(), Style::Gnu), Err(Garbled), "{line}");
         }

@@ -10,7 +10,7 @@ pub(super) use crate::replica::connection::{
     ConnectionError as ChannelError, Excess, OnStop, Sink,
 };
 use crate::replica::local::work_dir::identity_of;
-use crate::replica::{Access, HookResult, Prepared, ReplicaError, Trouble, Way};
+use crate::replica::{Access, Agent, HookResult, Prepared, ReplicaError, Trouble};
 use crate::ssh::Ssh;
 use crate::state::{IdentityFound, RunMark};
 use crate::tree::Stamp;
@@ -389,7 +389,7 @@ impl ShellReplica {
             file_system: greeting.file_system.map(|id| format!("{id} {}", greeting.uid)),
             mount_session: None,
             closed: greeting.closed,
-            way: Way::Shell,
+            agent: Agent::Shell,
         };
         Ok(Reached::Shell { prepared, other_peer: greeting.peer })
     }

@@ -229,22 +229,25 @@ pub(super) struct LocalMail<'a> {
 /// A program that sends mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mailer {
-    kind: Kind,
+    kind: MailProgram,
     /// Where it is.
     pub program: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum MailProgram {
     Sendmail,
     Mutt,
     Mail,
 }
 
-impl Kind {
+impl MailProgram {
     /// In the order of what each can carry: `mail` knows no attachments.
-    const ALL: [(Kind, &'static str); 3] =
-        [(Kind::Sendmail, "sendmail"), (Kind::Mutt, "mutt"), (Kind::Mail, "mail")];
+    const ALL: [(MailProgram, &'static str); 3] = [
+        (MailProgram::Sendmail, "sendmail"),
+        (MailProgram::Mutt, "mutt"),
+        (MailProgram::Mail, "mail"),
+    ];
 }
 
 impl Mailer {
@@ -255,8 +258,8 @@ impl Mailer {
 
     /// The best in these directories, or where `sendmail` often is out of PATH.
     fn find(path: &OsStr) -> Option<Mailer> {
-        Kind::ALL.into_iter().find_map(|(kind, name)| {
-            let usual = if kind == Kind::Sendmail { "/usr/sbin:/usr/lib" } else { "" };
+        MailProgram::ALL.into_iter().find_map(|(kind, name)| {
+            let usual = if kind == MailProgram::Sendmail { "/usr/sbin:/usr/lib" } else { "" };
             let mut found = [path, OsStr::new(usual)].into_iter().flat_map(|path| {
                 process::programs(OsStr::new(name), path).filter(|program| program.is_absolute())
             });
@@ -271,14 +274,14 @@ impl Mailer {
     pub(super) fn send(&self, mail: &LocalMail<'_>, patience: Patience) -> Result<(), String> {
         let command = Command::new(&self.program);
         match self.kind {
-            Kind::Sendmail => {
+            MailProgram::Sendmail => {
                 let command = command.args(["-oi", "-f", mail.from.as_ref(), "--"]);
                 let command = command.args(mail.to.iter().map(Address::to_string));
                 // local programs take plain line ends
                 let text: Vec<u8> = mail.whole.iter().copied().filter(|b| *b != b'\r').collect();
                 self.run(command, &text, patience)
             }
-            Kind::Mutt => {
+            MailProgram::Mutt => {
                 let held = mail
                     .attachment
                     .map(|(name, bytes)| Attached::new(name, bytes))
@@ -293,7 +296,7 @@ impl Mailer {
                 let command = command.arg("--").args(mail.to.iter().map(Address::to_string));
                 self.run(command, mail.text.as_bytes(), patience)
             }
-            Kind::Mail => {
+            MailProgram::Mail => {
                 // no "--": some take what follows it for options of sendmail
                 let plain =
                     mail.to.iter().map(Address::to_string).filter(|to| !to.starts_with('-'));

@@ -1,7 +1,7 @@
 //! What must hold of the words and files that `osync rsh` reads (docs/testing.md).
 
 use super::host_key::kind_of;
-use super::host_key::{Verdict, base64, judge, listed_name, matches, of_host, read};
+use super::host_key::{HostKeyStatus, base64, judge, listed_name, matches, of_host, read};
 use super::login::{is_encrypted, public_key};
 use super::options::Options;
 use super::{listed, objection};
@@ -25,15 +25,15 @@ pub(crate) fn known_hosts(bytes: &[u8]) {
         let bare = |key: &str| key.trim_end_matches('=').to_owned();
         let same = || found.iter().filter(|entry| bare(&entry.key) == bare(key));
         match judge(&found, "ssh-ed25519", key) {
-            Verdict::Known => {
+            HostKeyStatus::Known => {
                 assert!(same().any(|entry| entry.kind == "ssh-ed25519"));
                 assert!(!same().any(|entry| entry.revoked));
             }
-            Verdict::Revoked(_, line) => {
+            HostKeyStatus::Revoked(_, line) => {
                 assert!(same().any(|entry| entry.revoked && entry.number == line));
             }
-            Verdict::Changed(..) => assert!(!same().any(|entry| entry.revoked)),
-            Verdict::Unknown => assert!(!same().any(|entry| entry.kind == "ssh-ed25519")),
+            HostKeyStatus::Changed(..) => assert!(!same().any(|entry| entry.revoked)),
+            HostKeyStatus::Unknown => assert!(!same().any(|entry| entry.kind == "ssh-ed25519")),
         }
     }
     if host.len() < 100 && key.len() < 100 {

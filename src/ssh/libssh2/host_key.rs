@@ -78,25 +78,25 @@ impl Trust {
         let kind = kind_of(blob).unwrap_or("unknown");
         let key = base64(blob);
         let mut verdict = judge(&self.of_host(session, &name), kind, &key);
-        if verdict == Verdict::Unknown && self.port != 22 {
+        if verdict == HostKeyStatus::Unknown && self.port != 22 {
             // as ssh does it: a key that is known for the host will do for its other ports
             let bare = listed_name(&self.host, 22);
             match judge(&self.of_host(session, &bare), kind, &key) {
-                Verdict::Changed(..) => {}
+                HostKeyStatus::Changed(..) => {}
                 other => verdict = other,
             }
         }
         let print = fingerprint(session);
         match verdict {
-            Verdict::Known => Ok(()),
-            Verdict::Unknown => Err(Failure(self.unknown(&name, kind, &key, &print))),
-            Verdict::Changed(file, line) => Err(Failure(format!(
+            HostKeyStatus::Known => Ok(()),
+            HostKeyStatus::Unknown => Err(Failure(self.unknown(&name, kind, &key, &print))),
+            HostKeyStatus::Changed(file, line) => Err(Failure(format!(
                 "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! {name} shows the {} key {print}, \
                  and not the one of {}:{line}.\nHost key verification failed.",
                 short(kind),
                 file.display()
             ))),
-            Verdict::Revoked(file, line) => Err(Failure(format!(
+            HostKeyStatus::Revoked(file, line) => Err(Failure(format!(
                 "The {} key {print} of {name} is marked as revoked in {}:{line}.\n\
                  Host key verification failed.",
                 short(kind),
@@ -172,7 +172,7 @@ pub(super) struct Entry {
 
 /// What the files say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HostKeyStatus {
     /// This key is the host's.
     Known,
     /// There is no key of this kind.
@@ -230,23 +230,23 @@ pub(super) fn of_host<'e>(
 
 /// Judges a key by the entries of its host. One line that knows it is enough; a
 /// revocation outweighs it.
-pub(super) fn judge(of_host: &[&Entry], kind: &str, key: &str) -> Verdict {
+pub(super) fn judge(of_host: &[&Entry], kind: &str, key: &str) -> HostKeyStatus {
     let place = |entry: &Entry| (entry.file.clone(), entry.number);
     let same_key = |entry: &Entry| entry.key.trim_end_matches('=') == key.trim_end_matches('=');
     if let Some(entry) = of_host.iter().find(|entry| entry.revoked && same_key(entry)) {
         let (file, number) = place(entry);
-        return Verdict::Revoked(file, number);
+        return HostKeyStatus::Revoked(file, number);
     }
     let mut trusted = of_host.iter().filter(|entry| !entry.revoked && entry.kind == kind);
     if trusted.clone().any(|entry| same_key(entry)) {
-        return Verdict::Known;
+        return HostKeyStatus::Known;
     }
     match trusted.next() {
         Some(entry) => {
             let (file, number) = place(entry);
-            Verdict::Changed(file, number)
+            HostKeyStatus::Changed(file, number)
         }
-        None => Verdict::Unknown,
+        None => HostKeyStatus::Unknown,
     }
 }
 
@@ -359,7 +359,7 @@ mod known_hosts_tests {
         two ssh-ed25519 ONE\n\
         two ssh-ed25519 TWO\n";
 
-    fn verdict(host: &str, port: u16, kind: &str, key: &str) -> Verdict {
+    fn verdict(host: &str, port: u16, kind: &str, key: &str) -> HostKeyStatus {
         let entries = read(Path::new("/f"), FILE.as_bytes());
         let found = of_host(&entries, &listed_name(host, port), &|_, name| name == "hidden");
         judge(&found, kind, key)
@@ -367,25 +367,25 @@ mod known_hosts_tests {
 
     #[test]
     fn a_key_is_judged_by_the_lines_of_its_host() {
-        let changed = |number| Verdict::Changed("/f".into(), number);
+        let changed = |number| HostKeyStatus::Changed("/f".into(), number);
         for (host, port, kind, key, expected) in [
-            ("h", 22, "ssh-ed25519", "AAAA1", Verdict::Known),
-            ("H", 22, "ssh-ed25519", "AAAA1", Verdict::Known),
-            ("10.0.0.1", 22, "ssh-ed25519", "AAAA1", Verdict::Known),
+            ("h", 22, "ssh-ed25519", "AAAA1", HostKeyStatus::Known),
+            ("H", 22, "ssh-ed25519", "AAAA1", HostKeyStatus::Known),
+            ("10.0.0.1", 22, "ssh-ed25519", "AAAA1", HostKeyStatus::Known),
             ("h", 22, "ssh-ed25519", "AAAA9", changed(2)),
-            ("h", 22, "ssh-rsa", "AAAA1", Verdict::Unknown),
-            ("h", 2222, "ssh-ed25519", "AAAA2", Verdict::Known),
+            ("h", 22, "ssh-rsa", "AAAA1", HostKeyStatus::Unknown),
+            ("h", 2222, "ssh-ed25519", "AAAA2", HostKeyStatus::Known),
             ("h", 2222, "ssh-ed25519", "AAAA1", changed(3)),
-            ("h", 23, "ssh-ed25519", "AAAA1", Verdict::Unknown),
-            ("a.example.com", 22, "ssh-rsa", "AAAA3", Verdict::Known),
-            ("bad.example.com", 22, "ssh-rsa", "AAAA3", Verdict::Unknown),
+            ("h", 23, "ssh-ed25519", "AAAA1", HostKeyStatus::Unknown),
+            ("a.example.com", 22, "ssh-rsa", "AAAA3", HostKeyStatus::Known),
+            ("bad.example.com", 22, "ssh-rsa", "AAAA3", HostKeyStatus::Unknown),
             ("h", 22, "ssh-ed25519", "CA", changed(2)),
-            ("new", 22, "ssh-ed25519", "CA", Verdict::Unknown),
-            ("h", 22, "ssh-ed25519", "OLD", Verdict::Revoked("/f".into(), 6)),
-            ("hidden", 22, "ssh-ed25519", "AAAA4", Verdict::Known),
+            ("new", 22, "ssh-ed25519", "CA", HostKeyStatus::Unknown),
+            ("h", 22, "ssh-ed25519", "OLD", HostKeyStatus::Revoked("/f".into(), 6)),
+            ("hidden", 22, "ssh-ed25519", "AAAA4", HostKeyStatus::Known),
             ("hidden", 22, "ssh-ed25519", "AAAA5", changed(7)),
-            ("two", 22, "ssh-ed25519", "TWO", Verdict::Known),
-            ("short", 22, "ssh-rsa", "", Verdict::Unknown),
+            ("two", 22, "ssh-ed25519", "TWO", HostKeyStatus::Known),
+            ("short", 22, "ssh-rsa", "", HostKeyStatus::Unknown),
         ] {
             assert_eq!(verdict(host, port, kind, key), expected, "{host}:{port} {kind} {key}");
         }

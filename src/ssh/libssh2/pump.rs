@@ -30,9 +30,9 @@ pub(super) struct Pump {
     errors: Stream,
     line: Line,
     /// From our input, for the command.
-    input: Held,
-    output: Held,
-    complaints: Held,
+    input: Chunk,
+    output: Chunk,
+    complaints: Chunk,
     input_is_open: bool,
     end_is_sent: bool,
     alive: Alive,
@@ -40,12 +40,12 @@ pub(super) struct Pump {
 
 /// A piece on its way.
 #[derive(Default)]
-struct Held {
+struct Chunk {
     bytes: Vec<u8>,
     done: usize,
 }
 
-impl Held {
+impl Chunk {
     fn rest(&self) -> &[u8] {
         &self.bytes[self.done..]
     }
@@ -117,9 +117,9 @@ impl Pump {
             session,
             channel,
             line,
-            input: Held::default(),
-            output: Held::default(),
-            complaints: Held::default(),
+            input: Chunk::default(),
+            output: Chunk::default(),
+            complaints: Chunk::default(),
             input_is_open: true,
             end_is_sent: false,
             alive,
@@ -182,7 +182,7 @@ impl Pump {
     /// Reads each stream once, if there is room for it.
     fn fetch_both(&mut self) -> Result<bool, Failure> {
         let mut moved = false;
-        let streams: [(&mut Held, &mut dyn Read); 2] =
+        let streams: [(&mut Chunk, &mut dyn Read); 2] =
             [(&mut self.output, &mut self.channel), (&mut self.complaints, &mut self.errors)];
         for (held, stream) in streams {
             if !held.is_empty() {
@@ -331,7 +331,7 @@ impl Pump {
 }
 
 /// Writes as much as goes at once.
-fn put(held: &mut Held, to: BorrowedFd<'_>, most: usize) -> Result<(), Failure> {
+fn put(held: &mut Chunk, to: BorrowedFd<'_>, most: usize) -> Result<(), Failure> {
     let piece = &held.rest()[..held.rest().len().min(most)];
     match rustix::io::write(to, piece) {
         Ok(count) => held.advance(count),

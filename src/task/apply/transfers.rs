@@ -85,7 +85,10 @@ impl Steps<'_, '_> {
         for (to, delivered) in delivered.iter() {
             for call in delivered {
                 let ended_well = call.result.as_ref().is_ok_and(|finished| {
-                    matches!(finished.outcome, rsync::Outcome::Done | rsync::Outcome::Vanished)
+                    matches!(
+                        finished.outcome,
+                        rsync::ListOutcome::Done | rsync::ListOutcome::Vanished
+                    )
                 });
                 self.applied.call_failed[to] |= !ended_well;
                 let Some(words) = self.tell_of_call(to, &call.result) else { continue };
@@ -287,8 +290,8 @@ impl Steps<'_, '_> {
         }
         self.applied.bytes[to] += finished.progress.bytes;
         // A vanished source is no error; what rsync says when it is ended is no news.
-        let is_stopped = matches!(finished.outcome, rsync::Outcome::Stopped(_));
-        if is_stopped || finished.outcome == rsync::Outcome::Vanished {
+        let is_stopped = matches!(finished.outcome, rsync::ListOutcome::Stopped(_));
+        if is_stopped || finished.outcome == rsync::ListOutcome::Vanished {
             return None;
         }
         let reporter = self.apply.around.reporter();
@@ -307,7 +310,7 @@ impl Steps<'_, '_> {
             reporter.problem(Level::Error, Some(to), None, &text);
         }
         match &finished.outcome {
-            rsync::Outcome::EndedEarly(words) | rsync::Outcome::Failed(words) => {
+            rsync::ListOutcome::EndedEarly(words) | rsync::ListOutcome::Failed(words) => {
                 Some(match self.remote() {
                     Some(there) => format!("the transfer with {there} failed: {words}"),
                     None => words.clone(),

@@ -254,9 +254,6 @@ impl Steps<'_, '_> {
     }
 }
 
-/// What an operation left behind, without what it tells of kept versions.
-pub(super) type Outcome = Result<(), PathError>;
-
 impl Steps<'_, '_> {
     /// How the version of a side is kept when it makes way.
     pub(super) fn keeping(&self, side: Side, path_id: PathId, keep: Keep) -> Keeping {
@@ -275,7 +272,7 @@ impl Steps<'_, '_> {
         side: Side,
         path_id: PathId,
         done: Result<Done, PathError>,
-    ) -> Outcome {
+    ) -> Result<(), PathError> {
         if let Done::Kept(at) = done? {
             if at.is_unseen {
                 self.name_unseen(side, &self.path(path_id), &at.path());

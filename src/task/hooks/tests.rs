@@ -42,7 +42,7 @@ fn config(dir: &Path, keys: &[(&str, &str)]) -> Config {
 }
 
 /// Runs the before-commands with a remote side that does what `there` says.
-fn before_with(config: &Config, ear: &Ear, there: &mut RunThere<'_>) -> Verdict {
+fn before_with(config: &Config, ear: &Ear, there: &mut RunThere<'_>) -> RoundResult {
     let round = Round {
         when: "before",
         local: config.hooks.local_before.as_deref(),
@@ -143,7 +143,7 @@ fn local_and_remote_commands_run_at_the_same_time() {
         }
         Ok(HookResult { status: Some(0), output: std::fs::read(&fifo).unwrap() })
     });
-    assert_eq!(verdict, Verdict::Fine);
+    assert_eq!(verdict, RoundResult::Fine);
     assert!(
         ear.said(Level::Verbose)
             .contains("Done: the remote command before the run; it said:\nfrom here")
@@ -177,7 +177,7 @@ fn a_remote_command_that_fails_or_cannot_be_run_is_an_error_with_its_side() {
     ] {
         let (ear, mut result) = (Ear::default(), Some(result));
         let verdict = before_with(&config, &ear, &mut |_, _, _| result.take().unwrap());
-        assert_eq!(verdict, Verdict::Failed);
+        assert_eq!(verdict, RoundResult::Failed);
         assert!(ear.said(Level::Error).contains(error), "{}", ear.said(Level::Error));
     }
 }
