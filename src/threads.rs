@@ -1,7 +1,8 @@
-//! Scoped helper threads: how many are worth starting, and how to start one so that it runs
-//! at once.
+//! Scoped helper threads: how many are worth starting, how to start one so that it runs at once, and
+//! how to share a list among them.
 
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{OnceLock, mpsc};
 use std::thread::{Builder, Scope, ScopedJoinHandle};
 use std::time::Duration;
@@ -42,4 +43,70 @@ pub fn start<'scope, T: Send + 'scope>(
     })?;
     let _ = has_begun.recv_timeout(START_WAIT);
     Ok(thread)
+}
+
+/// So many items in a row are one thread's. Files come in the order of their directories, so most of
+/// them lie in the same one.
+const ROW: usize = 64;
+
+/// Answers each item, in the order of the items. Several threads take part, each with a worker of its
+/// own. A worker that has no answer ends the work: then there are answers for the first items only.
+pub fn map<T: Sync, A: Send, W: FnMut(&T) -> Option<A>>(
+    items: &[T],
+    worker: impl Fn() -> W + Sync,
+) -> Vec<A> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut worker = worker();
+        let mut rows = Vec::new();
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(row) = items.chunks(ROW).nth(at) else { return rows };
+            let answers: Vec<A> = row.iter().map_while(&mut worker).collect();
+            let is_over = answers.len() < row.len();
+            rows.push((at, answers));
+            if is_over {
+                return rows;
+            }
+        }
+    };
+    let mut rows = std::thread::scope(|scope| {
+        let most = most().min(items.len().div_ceil(ROW));
+        // A machine out of threads still has this one.
+        let others: Vec<_> = (1..most).map_while(|_| start(scope, work).ok()).collect();
+        let mut rows = work();
+        for other in others {
+            match other.join() {
+                Ok(found) => rows.extend(found),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        rows
+    });
+    rows.sort_by_key(|(at, _)| *at);
+    // What follows an item without an answer has no place.
+    let mut answers = Vec::with_capacity(items.len());
+    for (at, row) in rows {
+        if answers.len() < at * ROW {
+            break;
+        }
+        answers.extend(row);
+    }
+    answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_in_the_order_of_the_items_and_end_before_the_first_that_has_none() {
+        let items: Vec<usize> = (0..1000).collect();
+        assert_eq!(map(&items, || |n| Some(n + 1)), (1..=1000).collect::<Vec<_>>());
+        for end in [0, 63, 64, 500] {
+            let found = map(&items, || |n| (*n < end || *n > 700).then_some(*n));
+            assert_eq!(found, (0..end).collect::<Vec<_>>());
+        }
+        assert!(map(&[], || |n: &usize| Some(*n)).is_empty());
+    }
 }

@@ -5,7 +5,9 @@
 
 use super::copy::{self, Appear, Copied};
 use super::look::{self, Look};
-use super::openat_root::{HANDLE, Place, Root, only_mtime, rename_to_free, set_mode, with_access};
+use super::openat_root::{
+    HANDLE, LastDir, Place, Root, only_mtime, rename_to_free, set_mode, split, with_access,
+};
 use super::versions::{Free, Records, VersionStore, private_dir, rename_into, with_moved};
 use super::work_dir::{Durable, WORK_DIR, WorkDir};
 use crate::process::fault;
@@ -14,12 +16,14 @@ use crate::replica::{
     AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, attributes,
     kept_versions, lock_policy,
 };
+use crate::threads;
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::same::{is_as_scanned, is_same_inode};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 type Came = Result<Done, PathError>;
@@ -124,15 +128,23 @@ impl LocalExecutor<'_> {
     }
 
     /// Whether a name is a link that counts as what it points at.
-    fn is_followed(&self, place: &Place<'_>) -> bool {
-        let look = Look::default().at(&place.dir, place.name);
+    fn is_followed(&self, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+        let look = Look::default().at(dir, name);
         let is_link = look.is_ok_and(|entry| entry.kind == Kind::Symlink);
-        let there = || self.look.at(&place.dir, place.name);
+        let there = || self.look.at(dir, name);
         is_link && there().is_ok_and(|entry| entry.kind != Kind::Symlink)
     }
 
-    /// Carries out operations in order.
+    /// Carries out operations in order. Where they do nothing but set times, of different paths, no
+    /// order matters, and several threads take part.
     pub fn apply(&self, ops: &[Op]) -> Vec<Came> {
+        let mut paths = HashSet::new();
+        if ops.iter().all(|op| matches!(op, Op::SetMtime { .. }) && paths.insert(op.path())) {
+            return threads::map(ops, || {
+                let mut dirs = LastDir::default();
+                move |op| Some(self.one(op, &mut dirs))
+            });
+        }
         let noted = self.note_directories(ops);
         let done: Vec<Came> = ops
             .iter()
@@ -140,7 +152,7 @@ impl LocalExecutor<'_> {
                 (Op::SetAside { expect, .. }, Err(error)) if expect.kind.is_dir() => {
                     Err(error.clone())
                 }
-                _ => self.one(op),
+                _ => self.one(op, &mut LastDir::default()),
             })
             .collect();
         // Without a line, its ctime tells when something came: no reason to call the work
@@ -151,14 +163,14 @@ impl LocalExecutor<'_> {
         done
     }
 
-    fn one(&self, op: &Op) -> Came {
+    fn one(&self, op: &Op, dirs: &mut LastDir) -> Came {
         fault::point(op.name());
-        let outcome = self.carry_out(op);
+        let outcome = self.carry_out(op, dirs);
         fault::point("an operation is done");
         outcome
     }
 
-    fn carry_out(&self, op: &Op) -> Came {
+    fn carry_out(&self, op: &Op, dirs: &mut LastDir) -> Came {
         let plainly = |outcome: Result<(), PathError>| outcome.map(|()| Done::Plainly);
         match op {
             Op::MakeDir { path, mode } => plainly(self.make_dir(path, *mode)),
@@ -174,7 +186,7 @@ impl LocalExecutor<'_> {
                 plainly(self.set_attributes(path, expect, change))
             }
             Op::SetMtime { path, mtime, expect } => {
-                plainly(self.set_mtime(path, *mtime, expect.as_ref()))
+                plainly(self.set_mtime(path, *mtime, expect.as_ref(), dirs))
             }
         }
     }
@@ -238,33 +250,33 @@ impl LocalExecutor<'_> {
             return Err(of_the_root());
         }
         let place = self.root.place(path).map_err(|error| self.on_the_way(error))?;
-        self.look_in(place, expect, same)
+        let now = self.look_in(place.dir.as_fd(), place.name, expect, same)?;
+        Ok((place, now))
     }
 
-    /// The place of a path whose metadata is set. That takes nothing away, so it also reaches
+    /// The directory of a path whose metadata is set. That takes nothing away, so it also reaches
     /// behind links that count as directories (KEEP_DIRLINKS).
-    fn place_of_metadata<'p>(&self, path: &'p RelPath) -> Result<Place<'p>, PathError> {
-        let place = if self.look.keep_dirlinks && !self.look.copy_symlinks {
-            let (dir, name) = super::openat_root::split(path.as_bytes());
-            self.root.following(dir, HANDLE).map(|dir| Place { dir, name })
+    fn dir_of_metadata(&self, dir: &[u8]) -> Result<OwnedFd, Errno> {
+        if self.look.keep_dirlinks && !self.look.copy_symlinks {
+            self.root.following(dir, HANDLE)
         } else {
-            self.root.place(path)
-        };
-        place.map_err(|error| self.on_the_way(error))
+            self.root.handle(dir)
+        }
     }
 
     /// [`Self::look_again`] in a directory that is open already.
-    fn look_in<'p>(
+    fn look_in(
         &self,
-        place: Place<'p>,
+        dir: BorrowedFd<'_>,
+        name: &[u8],
         expect: &Entry,
         same: fn(&Entry, &Entry) -> bool,
-    ) -> Result<(Place<'p>, Entry), PathError> {
-        let now = match self.look.at(&place.dir, place.name) {
+    ) -> Result<Entry, PathError> {
+        let now = match self.look.at(dir, name) {
             Err(Errno::NOENT) => return Err(PathError::Vanished),
             result => result.map_err(failed("look at it again"))?,
         };
-        if same(expect, &now) { Ok((place, now)) } else { Err(PathError::Changed) }
+        if same(expect, &now) { Ok(now) } else { Err(PathError::Changed) }
     }
 
     fn make_dir(&self, path: &RelPath, mode: u16) -> Result<(), PathError> {
@@ -514,7 +526,7 @@ impl LocalExecutor<'_> {
             return self.remove_at_once(&place, now.kind);
         }
         let before = self.as_itself(&place, &now)?;
-        let (parent, name) = super::openat_root::split(path.as_bytes());
+        let (parent, name) = split(path.as_bytes());
         let private = match private_dir(self.work()?, self.run, parent) {
             // A full disk must not keep anybody from making room.
             Err(Errno::NOSPC | Errno::DQUOT) => return self.remove_at_once(&place, now.kind),
@@ -570,9 +582,12 @@ impl LocalExecutor<'_> {
         if path.is_root() {
             return Err(of_the_root());
         }
-        let (place, _) = self.look_in(self.place_of_metadata(path)?, expect, is_same_inode)?;
+        let (dir, name) = split(path.as_bytes());
+        let dir = self.dir_of_metadata(dir).map_err(|error| self.on_the_way(error))?;
+        let place = Place { dir, name };
+        self.look_in(place.dir.as_fd(), name, expect, is_same_inode)?;
         let mut flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if self.look.follows() && self.is_followed(&place) {
+        if self.look.follows() && self.is_followed(place.dir.as_fd(), name) {
             if self.look.copy_symlinks {
                 return Err(PathError::Failed {
                     action: "change what a link points at".into(),
@@ -628,20 +643,23 @@ impl LocalExecutor<'_> {
         path: &RelPath,
         mtime: Stamp,
         expect: Option<&Entry>,
+        dirs: &mut LastDir,
     ) -> Result<(), PathError> {
-        let mut place = self.place_of_metadata(path)?;
+        let (dir, name) = split(path.as_bytes());
+        let dir = dirs.open(dir, || self.dir_of_metadata(dir));
+        let dir = dir.map_err(|error| self.on_the_way(error))?;
         if let Some(expect) = expect {
-            (place, _) = self.look_in(place, expect, is_as_scanned)?;
+            self.look_in(dir, name, expect, is_as_scanned)?;
         }
         let times = only_mtime(mtime);
         let mut flags = AtFlags::SYMLINK_NOFOLLOW;
-        if self.look.follows() && self.is_followed(&place) {
+        if self.look.follows() && self.is_followed(dir, name) {
             if self.look.copy_symlinks {
                 return Ok(());
             }
             flags = AtFlags::empty();
         }
-        rustix::fs::utimensat(&place.dir, place.name, &times, flags).map_err(|error| match error {
+        rustix::fs::utimensat(dir, name, &times, flags).map_err(|error| match error {
             Errno::NOENT => PathError::Vanished,
             other => failed("set its time")(other),
         })

@@ -2,22 +2,17 @@
 
 use super::LocalReplica;
 use super::look;
-use super::openat_root;
+use super::openat_root::{self, LastDir};
 use crate::process::Stop;
 use crate::replica::digest::BUFFER;
 use crate::replica::{PathError, ReplicaError};
 use crate::threads;
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Pair, RelPath, Side};
-use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// So many pairs in a row are one thread's: most of them lie in the same directory.
-const ROW: usize = 64;
 
 /// A file of each side, as it was scanned.
 pub struct Couple<'a> {
@@ -51,47 +46,16 @@ pub fn compare(
 ) -> Result<Vec<Compared>, ReplicaError> {
     replicas.initiator.open_root()?;
     replicas.target.open_root()?;
-    let next = AtomicUsize::new(0);
-    let work = || {
+    Ok(threads::map(couples, || {
         let mut worker = Worker::new(replicas, stop);
-        let mut found = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(row) = couples.chunks(ROW).nth(at) else { return found };
-            let mut answers = Vec::with_capacity(row.len());
-            for couple in row {
-                if stop.reason().is_some() {
-                    return found;
-                }
-                answers.push(worker.compare(couple));
-            }
-            found.push((at, answers));
-        }
-    };
-    let mut rows = std::thread::scope(|scope| {
-        let most = threads::most().min(couples.len().div_ceil(ROW));
-        // A machine out of threads still has this one.
-        let others: Vec<_> = (1..most).map_while(|_| threads::start(scope, work).ok()).collect();
-        let mut rows = work();
-        for other in others {
-            match other.join() {
-                Ok(found) => rows.extend(found),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        rows
-    });
-    rows.sort_by_key(|(at, _)| *at);
-    // Of a run that was stopped a row may be missing: what follows has no place.
-    let complete = rows.into_iter().enumerate().take_while(|(index, (at, _))| index == at);
-    Ok(complete.flat_map(|(_, (_, answers))| answers).collect())
+        move |couple| stop.reason().is_none().then(|| worker.compare(couple))
+    }))
 }
 
 struct Worker<'a> {
     replicas: Pair<&'a LocalReplica>,
     stop: &'a Stop,
-    /// The directory that was opened last on each side.
-    dirs: Pair<Option<(Vec<u8>, OwnedFd)>>,
+    dirs: Pair<LastDir>,
     buffers: Pair<Vec<u8>>,
 }
 
@@ -148,19 +112,11 @@ impl<'a> Worker<'a> {
             other => PathError::Failed { action: "open it".into(), cause: other.to_string() },
         };
         let (dir, name) = openat_root::split(path.as_bytes());
-        let open = match &mut self.dirs[side] {
-            Some((open, fd)) if open == dir => fd,
-            place => {
-                let not_prepared = |error: ReplicaError| PathError::Failed {
-                    action: "open it".into(),
-                    cause: error.what,
-                };
-                let root = replica.open_root().map_err(not_prepared)?;
-                let fd = replica.place_to_look(root, dir).map_err(failed)?;
-                &mut place.insert((dir.to_owned(), fd)).1
-            }
-        };
-        let fd = rustix::fs::openat(open, name, replica.flags_to_read(), Mode::empty());
+        let not_prepared =
+            |error: ReplicaError| PathError::Failed { action: "open it".into(), cause: error.what };
+        let root = replica.open_root().map_err(not_prepared)?;
+        let dir = self.dirs[side].open(dir, || replica.place_to_look(root, dir)).map_err(failed)?;
+        let fd = rustix::fs::openat(dir, name, replica.flags_to_read(), Mode::empty());
         let fd = fd.map_err(failed)?;
         let now = look::of_open(&fd).map_err(failed)?;
         if is_as_scanned(expect, &now) { Ok(File::from(fd)) } else { Err(PathError::Changed) }

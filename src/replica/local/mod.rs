@@ -17,7 +17,7 @@ use self::apply::LocalExecutor;
 pub(super) use self::lock::Judge;
 use self::lock::{LockError, OwnLock};
 use self::look::Look;
-use self::openat_root::{HANDLE, LIST, Root};
+use self::openat_root::{HANDLE, LIST, LastDir, Root};
 use self::scan::Walk;
 use self::versions::Records;
 use self::work_dir::{Durable, IDENTITY, WORK_DIR, WorkDir};
@@ -32,6 +32,7 @@ use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
+use crate::threads;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode};
@@ -252,16 +253,17 @@ impl LocalReplica {
         if self.look.follows() { root.following(dir, HANDLE) } else { root.handle(dir) }
     }
 
-    fn look_at(&self, root: &Root, path: &RelPath) -> Result<Option<Entry>, PathError> {
+    fn look_at(
+        &self,
+        root: &Root,
+        path: &RelPath,
+        dirs: &mut LastDir,
+    ) -> Result<Option<Entry>, PathError> {
         let (dir, name) = openat_root::split(path.as_bytes());
-        let dir = match self.place_to_look(root, dir) {
+        let dir = match dirs.open(dir, || self.place_to_look(root, dir)) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             result => result.map_err(failed("open the directory that holds it"))?,
         };
-        self.look_in(&dir, name)
-    }
-
-    fn look_in(&self, dir: &OwnedFd, name: &[u8]) -> Result<Option<Entry>, PathError> {
         match self.look.at(dir, name) {
             Err(Errno::NOENT) => Ok(None),
             result => result.map(Some).map_err(failed("look at it")),
@@ -269,7 +271,7 @@ impl LocalReplica {
     }
 
     fn look_below_one(&self, root: &Root, path: &RelPath) -> Result<Option<Tree>, PathError> {
-        let Some(top) = self.look_at(root, path)? else { return Ok(None) };
+        let Some(top) = self.look_at(root, path, &mut LastDir::default())? else { return Ok(None) };
         // What lies in the work directory counts as itself.
         let is_ours = path.components().next() == Some(WORK_DIR);
         let look = if is_ours { Look::default() } else { self.look };
@@ -456,21 +458,12 @@ impl Replica for LocalReplica {
         &mut self,
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError> {
-        let root = self.open_root()?;
-        let mut answers = Vec::with_capacity(paths.len());
-        // Paths come in order, many of one directory in a row.
-        let mut last: Option<(&[u8], OwnedFd)> = None;
-        for path in paths {
-            let (dir, name) = openat_root::split(path.as_bytes());
-            if last.as_ref().is_none_or(|(open, _)| *open != dir) {
-                last = self.place_to_look(root, dir).ok().map(|fd| (dir, fd));
-            }
-            answers.push(match &last {
-                Some((_, fd)) => self.look_in(fd, name),
-                None => self.look_at(root, path),
-            });
-        }
-        Ok(answers)
+        let replica = &*self;
+        let root = replica.open_root()?;
+        Ok(threads::map(paths, || {
+            let mut dirs = LastDir::default();
+            move |path| Some(replica.look_at(root, path, &mut dirs))
+        }))
     }
 
     fn digest(
@@ -480,10 +473,12 @@ impl Replica for LocalReplica {
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let mut buffer = vec![0; digest::BUFFER];
+        let mut dirs = LastDir::default();
         let mut one = |(path, expect): &(RelPath, Entry)| {
             let (dir, name) = openat_root::split(path.as_bytes());
-            let dir = self.place_to_look(root, dir).map_err(failed("open it"))?;
-            match rustix::fs::openat(&dir, name, self.flags_to_read(), Mode::empty()) {
+            let dir =
+                dirs.open(dir, || self.place_to_look(root, dir)).map_err(failed("open it"))?;
+            match rustix::fs::openat(dir, name, self.flags_to_read(), Mode::empty()) {
                 Err(Errno::NOENT) => Err(PathError::Vanished),
                 Err(Errno::LOOP) => Err(PathError::Changed),
                 Err(other) => Err(failed("open it")(other)),

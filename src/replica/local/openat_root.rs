@@ -40,6 +40,29 @@ pub struct Place<'p> {
     pub name: &'p [u8],
 }
 
+/// The directory that was opened last. Paths come in the order of their directories, so that it
+/// serves for many in a row.
+#[derive(Debug, Default)]
+pub(super) struct LastDir(Option<(Vec<u8>, OwnedFd)>);
+
+impl LastDir {
+    /// The directory at `path`, which `open` opens if it is another one than before.
+    ///
+    /// # Errors
+    /// What `open` says.
+    pub(super) fn open(
+        &mut self,
+        path: &[u8],
+        open: impl FnOnce() -> Result<OwnedFd>,
+    ) -> Result<BorrowedFd<'_>> {
+        let last = match self.0.take() {
+            Some(last) if last.0 == path => last,
+            _ => (path.to_owned(), open()?),
+        };
+        Ok(self.0.insert(last).1.as_fd())
+    }
+}
+
 /// Flags that let a directory be a starting point and nothing else; needs no permission
 /// to read it.
 pub const HANDLE: OFlags =
