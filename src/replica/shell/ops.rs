@@ -227,15 +227,18 @@ fn older((name, arrival): &(Vec<u8>, Arrival)) -> Vec<u8> {
     [format!("{} {kind} ", arrival.at).as_bytes(), name].concat()
 }
 
-/// A time in the forms that different `touch`es take.
+/// A time in the forms that different `touch`es take: seconds as a decimal number, as ISO 8601 has
+/// it, and without a fraction.
 fn times(stamp: Stamp) -> String {
     let (secs, nanos) = (stamp.secs(), stamp.nanos());
-    let date = DateTime::<Utc>::from_timestamp(secs, nanos).unwrap_or_default();
-    format!(
-        "@{secs}.{nanos:09} {} {}",
-        date.format("%Y-%m-%dT%H:%M:%S.%fZ"),
-        date.format("%Y%m%d%H%M.%S")
-    )
+    let time = DateTime::<Utc>::from_timestamp(secs, nanos).unwrap_or_default();
+    // nanoseconds are counted forwards, also before 1970
+    let seconds = if secs < 0 && nanos > 0 {
+        format!("@-{}.{:09}", (secs + 1).unsigned_abs(), 1_000_000_000 - nanos)
+    } else {
+        format!("@{secs}.{nanos:09}")
+    };
+    format!("{seconds} {} {}", time.format("%Y-%m-%dT%H:%M:%S.%fZ"), time.format("%Y%m%d%H%M.%S"))
 }
 
 /// The answer to one operation; `None`: it is no answer.
@@ -405,6 +408,11 @@ mod tests {
         assert_eq!(
             times(Stamp::new(1_700_000_000, 5)),
             "@1700000000.000000005 2023-11-14T22:13:20.000000005Z 202311142213.20"
+        );
+        // a tenth of a second before 1970
+        assert_eq!(
+            times(Stamp::new(-1, 900_000_000)),
+            "@-0.100000000 1969-12-31T23:59:59.900000000Z 196912312359.59"
         );
     }
 
