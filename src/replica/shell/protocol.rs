@@ -280,7 +280,7 @@ fn from_stat(facts: &str, style: Style) -> Result<Entry, Garbled> {
         entry.mode = (mode & 0o7777) as u16;
     }
     common(&mut entry, &mut word)?;
-    let (mtime, ctime): (i64, i64) = (number(word()?)?, number(word()?)?);
+    let (mtime, ctime) = (seconds(word()?)?, seconds(word()?)?);
     let (major, minor) = (word()?, word()?);
     let radix = if style == Style::Stat { 16 } else { 10 };
     if matches!(kind, Kind::CharDevice | Kind::BlockDevice) {
@@ -300,6 +300,11 @@ pub(super) fn device(major: &str, minor: &str, radix: u32) -> u64 {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, Garbled> {
     text.parse().map_err(|_| Garbled)
+}
+
+/// Seconds since 1970; toybox prints those before as a number of 64 bits without a sign.
+fn seconds(text: &str) -> Result<i64, Garbled> {
+    number(text).or_else(|Garbled| number(text).map(u64::cast_signed))
 }
 
 /// A device number as the local side folds it, so that a replica keeps its inodes when an osync
@@ -764,6 +769,15 @@ mod record_tests {
         assert!(record.place == RecordOrder::First && record.entry.link().is_none());
         for line in ["+f 644 0 0 1 2 1 0 5 6 /a\\tb//", "+f 644 0 0 1 2 1 0 5 6 /a\\", "+"] {
             assert_eq!(parse_line(line.as_bytes(), Style::Gnu), Err(Garbled), "{line}");
+        }
+    }
+
+    #[test]
+    fn seconds_before_1970_may_have_no_sign() {
+        for (text, expected) in
+            [("7", Ok(7)), ("-7", Ok(-7)), ("18446744073709551609", Ok(-7)), ("x", Err(Garbled))]
+        {
+            assert_eq!(seconds(text), expected);
         }
     }
 
