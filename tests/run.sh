@@ -47,6 +47,8 @@ command mkfs.exfat  exfatprogs
 command mount.exfat-fuse exfat-fuse
 command ntfs-3g     ntfs-3g
 command toybox      toybox
+userland lobase     lobase
+userland chimerautils chimerautils
 command mandoc      mandoc
 command mksh        mksh
 command yash        yash
@@ -61,6 +63,7 @@ missing_packages() {
     while read -r kind name package; do
         case $kind in
         command) command -v "$name" >/dev/null 2>&1 || echo "$package" ;;
+        userland) ls -d /usr/lib*/"$name" >/dev/null 2>&1 || echo "$package" ;;
         library) pkg-config --exists "$name" 2>/dev/null || echo "$package" ;;
         esac
     done
@@ -82,8 +85,11 @@ if [ -n "$missing" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>
 fi
 if [ -n "$wished" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "== installing, if that can be: $wished"
-    # shellcheck disable=SC2086 # a list of package names
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $wished || :
+    export DEBIAN_FRONTEND=noninteractive
+    # one by one: of a list with a name that is not known, nothing is installed
+    for package in $wished; do
+        apt-get install -q -y --no-install-recommends "$package" || :
+    done
 fi
 if [ -n "$missing" ]; then
     echo "tests/run.sh: these packages are missing: $missing" >&2

@@ -405,6 +405,58 @@ fn many_files_move(sort: Sort, to: &str, prefix: &str) {
     assert_eq!(fs::read(ground.at(to(b"file 7").as_bytes())).unwrap(), b"somebody's");
 }
 
+pub fn many_files_get_other_times(sort: Sort) {
+    let mut ground = Ground::prepared(sort);
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    let untouched = fs::metadata(outside.path()).unwrap().mtime();
+    let mut names = awkward_names();
+    names.extend((0..250).map(|n| format!("file {n}").into_bytes()));
+    ground.write("d/x", "");
+    let path = |name: &[u8]| rel([b"d/", name].concat());
+    for name in &names {
+        fs::write(ground.at(path(name).as_bytes()), name).unwrap();
+    }
+    fs::remove_file(ground.at("d/file 6")).unwrap();
+    symlink(outside.path(), ground.at("d/file 6")).unwrap();
+    let paths: Vec<RelPath> = names.iter().map(|name| path(name)).collect();
+    let looks = ground.replica().stat(&paths).unwrap();
+    let looks: Vec<Entry> = looks.into_iter().map(|look| look.unwrap().unwrap()).collect();
+    fs::remove_file(ground.at("d/file 8")).unwrap();
+    ground.write("d/file 9", "edited meanwhile");
+    fs::remove_file(ground.at("d/file 10")).unwrap();
+    symlink(outside.path(), ground.at("d/file 10")).unwrap();
+    let time = |name: &[u8], n: usize| match name {
+        b"file 70" => Stamp::new(-2, 500_000_000),
+        b"file 71" => Stamp::new(-7, 0),
+        _ => Stamp::new(1_600_000_000 + i64::try_from(n).unwrap(), 123_456_789),
+    };
+    let op = |(n, (path, look)): (usize, (&RelPath, &Entry))| Op::SetMtime {
+        path: path.clone(),
+        mtime: time(&names[n], n),
+        expect: Some(look.clone()),
+    };
+    let ops: Vec<Op> = paths.iter().zip(&looks).enumerate().map(op).collect();
+    let results = ground.replica().apply(&ops).unwrap();
+    let after = ground.replica().stat(&paths).unwrap();
+    for (n, (result, after)) in results.into_iter().zip(after).enumerate() {
+        let expected = match names[n].as_slice() {
+            b"file 8" => Err(PathError::Vanished),
+            b"file 9" | b"file 10" => Err(PathError::Changed),
+            _ => Ok(()),
+        };
+        assert_eq!(result.map(drop), expected, "{}", paths[n]);
+        // whole seconds do for a touch that knows no others
+        let is_before_1970 = names[n] == b"file 70";
+        if expected.is_ok() && !(is_before_1970 && sort.has_plain_touch()) {
+            let set = after.unwrap().unwrap().mtime;
+            let is_set = set.compare_coarsely(time(&names[n], n)).is_eq();
+            assert!(is_set, "{} {set:?}", paths[n]);
+        }
+    }
+    assert!(ground.at("d/file 8").symlink_metadata().is_err());
+    assert_eq!(fs::metadata(outside.path()).unwrap().mtime(), untouched);
+}
+
 /// Each frees the name that the next one takes.
 pub fn renames_are_made_in_their_order(sort: Sort) {
     let mut ground = Ground::prepared(sort);
@@ -875,13 +927,14 @@ fn digests_are_sha_256() {
 
 /// Tests with names that are no ASCII text. yash reads text of its locale only; what else it is
 /// asked for ends with an error (docs/remote.md).
-const OF_ANY_BYTES: [&str; 6] = [
+const OF_ANY_BYTES: [&str; 7] = [
     "entries_are_removed_unless_they_changed",
     "what_is_there_can_be_looked_at_again",
     "whole_subtrees_can_be_looked_at",
     "many_operations_come_back_in_order",
     "many_files_move_into_another_directory",
     "many_files_get_other_names",
+    "many_files_get_other_times",
 ];
 
 /// All that every replica does, one test after the other behind one server.
@@ -906,6 +959,13 @@ fn everything(sort: Sort) {
 #[test]
 fn toybox_does_all_that_a_replica_needs() {
     everything(Sort::Toybox);
+}
+
+/// Those of OpenBSD and of FreeBSD, ported to Linux.
+#[test]
+fn userlands_of_the_bsds_do_all_that_a_replica_needs() {
+    everything(Sort::Userland("lobase"));
+    everything(Sort::Userland("chimerautils"));
 }
 
 #[test]
@@ -973,6 +1033,7 @@ suites! {
             many_operations_come_back_in_order,
             many_files_move_into_another_directory,
             many_files_get_other_names,
+            many_files_get_other_times,
             renames_are_made_in_their_order,
             renames_never_overwrite,
             what_is_set_aside_keeps_its_path_and_what_was_kept,

@@ -39,6 +39,8 @@ pub enum Sort {
     PeerNobody,
     /// Behind ssh, where the tools are those of toybox as far as it has them.
     Toybox,
+    /// Behind ssh, where the tools are those of such a package as far as it has them.
+    Userland(&'static str),
     /// Behind ssh, with this machine's tools and another program as `sh`.
     Sh(&'static str),
     /// Behind ssh, where the account has another login shell.
@@ -108,11 +110,17 @@ impl Sort {
     pub fn lacks(self) -> Option<&'static str> {
         let needed = match self {
             Sort::Toybox => "toybox",
+            Sort::Userland(name) => return userland(name).is_none().then_some(name),
             Sort::Sh(shell) | Sort::Login(shell) => shell,
             Sort::Chroot if !rustix::process::geteuid().is_root() => return Some("root"),
             _ => return None,
         };
         find(needed).is_none().then_some(needed)
+    }
+
+    /// Whether its `touch` may set whole seconds only, and takes those before 1970 as it likes.
+    pub fn has_plain_touch(self) -> bool {
+        matches!(self, Sort::BusyBox | Sort::Toybox | Sort::Chroot | Sort::BusyBoxNobody)
     }
 
     /// The osync that it is reached by.
@@ -149,6 +157,11 @@ impl Sort {
                 (format!("ForceCommand {} sh -c \"$SSH_ORIGINAL_COMMAND\"", as_nobody()), None)
             }
             Sort::Toybox => with_tools(toybox_tools(), "sh"),
+            Sort::Userland(name) => {
+                let dir = userland(name).unwrap_or_else(|| panic!("these tests need {name}"));
+                let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+                with_tools(over_busybox(entries), "sh")
+            }
             Sort::Sh(shell) => {
                 let dir = tools_dir();
                 link(dir.path(), "sh", &found(shell));
@@ -261,18 +274,33 @@ fn found(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("these tests need {name}"))
 }
 
-/// What toybox has; the rest from BusyBox, and this machine's own `sh`.
+/// Where the programs of another userland lie, which stand beside those of this machine.
+fn userland(name: &str) -> Option<PathBuf> {
+    let tops = ["/usr/lib", "/usr/libexec", "/usr/local/lib", "/opt"].map(Path::new);
+    let places = tops.into_iter().flat_map(|top| [top.join(name).join("bin"), top.join(name)]);
+    places.into_iter().find(|dir| dir.join("find").exists())
+}
+
+/// What toybox has.
 fn toybox_tools() -> tempfile::TempDir {
-    let dir = busybox_tools();
     let toybox = found("toybox");
     let list = std::process::Command::new(&toybox).output().unwrap();
+    let links = tools_dir();
     for name in String::from_utf8(list.stdout).unwrap().split_whitespace() {
-        let place = dir.path().join(name);
-        let _ = std::fs::remove_file(&place);
-        std::os::unix::fs::symlink(&toybox, place).unwrap();
+        link(links.path(), name, &toybox);
     }
-    std::fs::remove_file(dir.path().join("sh")).unwrap();
-    link(dir.path(), "sh", &found("sh"));
+    let entries = std::fs::read_dir(links.path()).unwrap();
+    over_busybox(entries.map(|entry| entry.unwrap().path()))
+}
+
+/// These programs; what is not among them from BusyBox, and this machine's own `sh`.
+fn over_busybox(programs: impl Iterator<Item = PathBuf>) -> tempfile::TempDir {
+    let dir = busybox_tools();
+    for program in programs.chain([found("sh")]) {
+        let place = dir.path().join(program.file_name().unwrap());
+        let _ = std::fs::remove_file(&place);
+        std::os::unix::fs::symlink(program.canonicalize().unwrap(), place).unwrap();
+    }
     dir
 }
 
@@ -323,7 +351,7 @@ fn bsd_tools(has_sha256: bool) -> tempfile::TempDir {
     script(
         dir.path(),
         "find",
-        "for arg do case $arg in -printf|-fprintf|-readable|-executable|-lname) \
+        "for arg do case $arg in -printf|-fprintf|-readable|-executable|-lname|-P) \
          echo \"find: $arg: unknown primary\" >&2; exit 1;; esac; done\nexec /usr/bin/find \"$@\"\n",
     );
     script(dir.path(), "stat", BSD_STAT);
