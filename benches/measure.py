@@ -10,9 +10,12 @@ answer is wanted for. Cases:
     unchanged=FILES       nothing changed: osync, find over both trees, unison
     first=FILES           first run into an empty target: osync, rsync -a, unison
     changed=FILES         1 % changed on both sides: osync, unison
+    contact=FILES         first contact of equal contents with other times, which must find no
+                          conflict and keep nothing in backup/: osync, cat of one side
     osync=FILES           osync alone, first run and nothing changed (for very many files)
 
-Turns go round the programs, so that what disturbs the machine disturbs all of them alike.
+With COLD=1 in the environment (root only), nothing is in the kernel's memory before each turn of
+`contact`. Turns go round the programs, so that what disturbs the machine disturbs all of them alike.
 Each row: case, files, program, turn, wall seconds, user seconds, system seconds, peak KiB
 (of the largest process). The trees stay in WORK for the next call.
 """
@@ -77,6 +80,10 @@ class Bench:
 
     def rsync(self, a, b):
         return timed(["rsync", "-a", a + "/", b + "/"])
+
+    def cat(self, a, _):
+        return timed(["find", a, "-name", ".osync_workdir", "-prune", "-o", "-type", "f", "-exec",
+                      "cat", "--", "{}", "+"])
 
     # trees
 
@@ -163,6 +170,33 @@ class Bench:
             for top in pair:
                 self.remove(top)
 
+    def contact(self, files):
+        a, b = self.path("contact-a"), self.path("contact-b")
+        for top in (a, b):
+            self.copy(self.tree(files), top)
+        for turn in range(TURNS):
+            for top in (a, b):
+                self.remove(os.path.join(top, ".osync_workdir"))
+            subprocess.run([sys.executable, os.path.join(HERE, "trees.py"), "times", b, str(turn)],
+                           check=True)
+            for program in ("cat", "osync"):
+                self.settle()
+                self.row("contact", files, program, turn, getattr(self, program)(a, b))
+            self.must_be_equal(a, b)
+            for top in (a, b):
+                kept = os.path.join(top, ".osync_workdir", "backup")
+                if os.path.exists(kept):
+                    sys.exit("something came to " + kept)
+        for top in (a, b):
+            self.remove(top)
+
+    def settle(self):
+        """Nothing is left to be written, and where asked for nothing is in memory."""
+        os.sync()
+        if os.environ.get("COLD"):
+            with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as caches:
+                caches.write("3")
+
     def must_be_equal(self, a, b):
         argv = ["rsync", "-a", "--dry-run", "--itemize-changes", "--delete", "--omit-dir-times",
                 "--exclude=/.osync_workdir", a + "/", b + "/"]
@@ -190,6 +224,7 @@ CASES = {
     "unchanged": Bench.unchanged,
     "first": Bench.first,
     "changed": Bench.changed,
+    "contact": Bench.contact,
     "osync": Bench.osync_alone,
 }
 

@@ -3,6 +3,7 @@
 
     trees.py make DIR FILES       a new tree of FILES files in about FILES / 20 directories
     trees.py change A B TURN      in two equal trees, change 1 % of the files on each side
+    trees.py times DIR TURN       give all regular files other times
 
 Names, sizes, depths, modes and times come from a fixed seed. Sizes are those of home
 directories with the long tail cut off (half the files below 1.5 KB, none above 256 KiB):
@@ -137,9 +138,17 @@ def change(sides, turn):
                 os.rename(full, beside)
 
 
+def other_times(top, turn):
+    rng = random.Random(turn)
+    for path in regular_files(top):
+        set_time(os.path.join(top, path), rng)
+
+
 def main(args):
     if len(args) == 3 and args[0] == "make":
         make(args[1], int(args[2]))
+    elif len(args) == 3 and args[0] == "times":
+        other_times(args[1], int(args[2]))
     elif len(args) == 4 and args[0] == "change":
         change((args[1], args[2]), int(args[3]))
     else:
