@@ -40,7 +40,8 @@ impl From<SpellingError> for Halt {
 
 impl Task<'_> {
     /// Finds out what is not known yet. A dry run writes nothing: it takes what is not known
-    /// for an ordinary file system.
+    /// for an ordinary file system. What was found out is kept when a run records something: the
+    /// initiator may be a mount point without its disk.
     pub(super) fn look_up_abilities(&mut self, store: &StateStore) -> Result<(), Halt> {
         let mut remembered = store.file_systems()?;
         for side in Side::BOTH {
@@ -59,9 +60,6 @@ impl Task<'_> {
             }
         }
         self.restrict_preserved();
-        if !self.is_dry() && self.file_systems.known != store.file_systems()? {
-            store.set_file_systems(&self.file_systems.known)?;
-        }
         Ok(())
     }
 
@@ -249,8 +247,8 @@ impl Task<'_> {
         }
     }
 
-    /// Keeps the numbers that were told.
-    pub(super) fn remember_what_was_told(&self, store: &StateStore) -> Result<(), Halt> {
+    /// Keeps what was found out and what was told.
+    pub(super) fn remember_file_systems(&self, store: &StateStore) -> Result<(), Halt> {
         Ok(store.set_file_systems(&self.file_systems.known)?)
     }
 }

@@ -132,6 +132,7 @@ impl Task<'_> {
         store.save(&before, &next, &RunLists::default())?;
         note_first_recorded(store)?;
         store.clear_inflight()?;
+        self.remember_file_systems(store)?;
         self.remember_compared(store)?;
         store.clear_settled()?;
         self.finish(store)?;
@@ -189,7 +190,7 @@ impl Task<'_> {
         if history.loaded.baseline.header().origin == Origin::Nothing {
             note_first_recorded(store)?;
         }
-        self.remember_what_was_told(store)?;
+        self.remember_file_systems(store)?;
         if !plan.is_empty() && !applied.cut_short {
             self.replicas.initiator.refresh_listing();
             self.replicas.target.refresh_listing();

@@ -8,3 +8,4 @@ mod login;
 mod lost_line;
 mod settings;
 mod thin_line;
+mod tools_there;

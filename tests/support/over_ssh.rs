@@ -102,9 +102,14 @@ impl OverSsh {
 
 /// Waits until nothing is at a path.
 fn gone(path: &Path) {
+    until(&format!("{} is gone", path.display()), || path.symlink_metadata().is_err());
+}
+
+/// Waits until something is so.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
     let end = Instant::now() + Duration::from_secs(30);
-    while path.symlink_metadata().is_ok() {
-        assert!(Instant::now() < end, "{} is still there", path.display());
+    while !is_so() {
+        assert!(Instant::now() < end, "waited for this: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

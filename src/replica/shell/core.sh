@@ -10,7 +10,7 @@ unset CDPATH
 set -f
 nl='
 '
-root='' base='' held='' scratch='' has_private=''
+root='' base='' held='' scratch='' has_private='' made_work='' cache=''
 # What symbolic links count as: 'plain', themselves; 'dirs', those to directories as the
 # directories (KEEP_DIRLINKS); 'follow', all as what they point at (COPY_SYMLINKS).
 links=plain
@@ -120,6 +120,21 @@ enter_work() {
   enter .osync_workdir && ours
 }
 
+# The same, where it is made if it is missing. Says what is wrong.
+make_work() {
+  enter '' || { echo "$root: it cannot be entered any more" && return 1; }
+  if ! is_there .osync_workdir; then
+    mkdir_closed ./.osync_workdir 2>&1 || return 1
+    made_work=yes
+  fi
+  # somebody may have made it or put another in its place since the greeting
+  if [ -L ./.osync_workdir ] || ! enter .osync_workdir; then
+    echo "$base/.osync_workdir: it is no real directory"
+    return 1
+  fi
+  inspect .osync_workdir
+}
+
 # enter_state DIR: goes to a state directory, and makes it. 1: it cannot be had; 2: it is
 # not safe.
 enter_state() {
@@ -164,8 +179,14 @@ sweep_names() {
 # goes with this shell; what a shell that was killed has left, the next one removes.
 make_scratch() {
   [ -z "$scratch" ] || return 0
-  for place in "${TMPDIR:-/tmp}" "$base/.osync_workdir"; do
-    cd -P "$place" 2>/dev/null || continue
+  for place in "${TMPDIR:-/tmp}" .osync_workdir; do
+    if [ "$place" = .osync_workdir ]; then
+      # a run that only looks makes none
+      [ "$may_write" != write ] || make_work >/dev/null || continue
+      enter_work || continue
+    else
+      cd -P "$place" 2>/dev/null || continue
+    fi
     set +f
     for left in "./osync.$uid".*; do
       number=${left#"./osync.$uid."}
@@ -184,6 +205,11 @@ make_scratch() {
   done
   echo 'there is no place for temporary files: neither /tmp nor the work directory can be written; set TMPDIR'
   return 1
+}
+
+# Goes to that directory, if nobody has exchanged what it lies in.
+enter_scratch() {
+  cd -P "$scratch" 2>/dev/null && at "$scratch" && ours
 }
 
 # Why that failed: 'gone' (nothing, or no directory, is there), 'link' (one that counts as
@@ -246,9 +272,19 @@ do_load() {
 # however the connection ends.
 leave() {
   trap '' HUP INT TERM PIPE
-  [ -z "$scratch" ] || rm -rf "$scratch" >/dev/null 2>&1
+  if [ -n "$scratch" ] && enter_scratch; then
+    find . ! -name . -prune -exec rm -rf {} +
+    rmdir "$scratch"
+  fi >/dev/null 2>&1
   if [ -n "$has_private" ] && enter_work; then rm -rf "./private.$$"; fi >/dev/null 2>&1
   [ -z "$held" ] || drop_lock >/dev/null 2>&1
+  # A run that was refused has given no identity. It leaves the replica as it was found, so that a
+  # mount point can be removed.
+  if [ -n "$made_work" ] && enter_work && ! is_there identity; then
+    rm -f "./state/${cache##*/}"
+    rmdir ./state
+    enter '' && rmdir ./.osync_workdir
+  fi >/dev/null 2>&1
 }
 
 drop_lock() {

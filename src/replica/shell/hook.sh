@@ -10,43 +10,47 @@ do_hook() {
   set --
   while datum; do set -- "$@" "$datum"; done
   make_scratch 2>&1 || return 1
-  cd "$start" 2>/dev/null || cd /
-  rm -rf "$scratch/timeout" "$scratch/enough" "$scratch/said"
+  # what follows happens in there, whatever becomes of its name
+  enter_scratch || { echo 'the directory for temporary files was exchanged' && return 1; }
+  rm -rf ./timeout ./enough ./said
   apart=
   if command -v setsid >/dev/null 2>&1; then apart=setsid; fi
   # its output goes to a file, so that a service it leaves behind holds no connection open
-  : >"$scratch/said"
+  : >./said
   # osync 1.3 has bash run it
   hook_shell='bash'
   if ! command -v bash >/dev/null 2>&1; then
     hook_shell='sh'
     case $command in
     *'[['* | *'<('* | *'>('* | *'&>'* | *'(('*)
-      echo 'osync: there is no bash here: sh runs this command' >"$scratch/said" ;;
+      echo 'osync: there is no bash here: sh runs this command' >./said ;;
     esac
   fi
-  $apart env "$@" "$hook_shell" -c "$command" </dev/null >>"$scratch/said" 2>&1 3<&- 7<&- 8<&- 9<&- &
+  {
+    cd "$start" 2>/dev/null || cd /
+    exec $apart env "$@" "$hook_shell" -c "$command"
+  } </dev/null >>./said 2>&1 3<&- 7<&- 8<&- 9<&- &
   hook=$!
   # each says that it has begun to end the hook before it does, so that it is not ended
   # itself in the middle of that
   {
     if [ "$limit" -gt 0 ]; then
       sleep "$limit" 3<&- 7<&- 8<&- 9<&-
-      mkdir "$scratch/timeout" && end_hook
+      mkdir ./timeout && end_hook
     fi
   } >/dev/null 2>&1 &
   timer=$!
   {
     next_line || :
-    mkdir "$scratch/enough" && end_hook
+    mkdir ./enough && end_hook
   } >/dev/null 2>&1 &
   listener=$!
   wait "$hook"
   status=$?
-  if [ -d "$scratch/timeout" ]; then wait "$timer"; else end_family "$timer"; fi
-  if [ -d "$scratch/enough" ]; then wait "$listener"; else end_family "$listener"; fi
-  cat "$scratch/said"
-  [ ! -d "$scratch/timeout" ] || status=timeout
+  if [ -d ./timeout ]; then wait "$timer"; else end_family "$timer"; fi
+  if [ -d ./enough ]; then wait "$listener"; else end_family "$listener"; fi
+  cat ./said
+  [ ! -d ./timeout ] || status=timeout
   printf '\000%s' "$status"
 }
 

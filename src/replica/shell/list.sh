@@ -215,7 +215,7 @@ place_for_listing() {
       2) return 2 ;;
     esac
   fi
-  make_scratch >/dev/null 2>&1 && cd -P "$scratch" || return 1
+  make_scratch >/dev/null 2>&1 && enter_scratch || return 1
 }
 
 # list_kept ARGUMENTS: by way of the file $new in this directory. (Of three walks each may

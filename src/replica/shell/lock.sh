@@ -1,17 +1,6 @@
 # shellcheck shell=sh disable=SC2154 # variables shared with core.sh
 # The lock, the identity and other small files of the work directory. Expects core.sh.
 
-make_work() {
-  enter '' || { echo "$root: it cannot be entered any more" && return 1; }
-  is_there .osync_workdir || mkdir_closed ./.osync_workdir 2>&1 || return 1
-  # somebody may have made it or put another in its place since the greeting
-  if [ -L ./.osync_workdir ] || ! enter .osync_workdir; then
-    echo "$base/.osync_workdir: it is no real directory"
-    return 1
-  fi
-  inspect .osync_workdir
-}
-
 # write_file NAME CONTENT: at every moment it is the old or the new one.
 write_file() {
   rm -f "./$1.new.$$"
