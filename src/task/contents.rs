@@ -9,6 +9,7 @@ use crate::replica::{Compared, Couple, DigestKind, PathError, Replica, ReplicaEr
 use crate::report::words::counted;
 use crate::report::{Event, Level, Problem};
 use crate::state::{Baseline, Seen, Settled, StateStore};
+use crate::threads;
 use crate::tree::same::{Comparison, times_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{HashMap, HashSet};
@@ -113,7 +114,7 @@ impl Task<'_> {
             paths: Pair::from_fn(|side| trees[side].path(doubt[side])),
             expect: Pair::from_fn(|side| trees[side].entry(doubt[side])),
         };
-        let couples: Vec<Couple<'_>> = doubts.iter().map(couple).collect();
+        let couples = threads::map(doubts, || |doubt: &Doubt| Some(couple(doubt)));
         let replicas = self.replicas.as_ref().map(|replica| replica.local());
         if let Pair { initiator: Some(initiator), target: Some(target) } = replicas {
             let found = compare(Pair::new(initiator, target), &couples, self.around.stop)?;

@@ -284,7 +284,9 @@ impl Tree {
     pub fn path(&self, id: NodeId) -> RelPath {
         let up = |at: &NodeId| Some(self.parent(*at)).filter(|at| *at != Tree::ROOT);
         let chain = std::iter::successors(Some(id).filter(|id| *id != Tree::ROOT), up);
-        RelPath::from_names_upwards(chain.map(|at| self.name(at)))
+        // each parent is searched for once only
+        let names: Vec<&[u8]> = chain.map(|at| self.name(at)).collect();
+        RelPath::from_names_upwards(names.iter().copied())
     }
 
     /// The same tree with other names for some entries. The names within a directory must stay

@@ -229,7 +229,12 @@ fn is_unprintable(c: char) -> bool {
 /// Compares two paths component by component: as bytes, with `/` before every other byte.
 #[must_use]
 pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
-    let same = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    // most paths that are compared lie in the same directory
+    const PIECE: usize = 16;
+    let pieces = a.chunks_exact(PIECE).zip(b.chunks_exact(PIECE));
+    let skipped = pieces.take_while(|(x, y)| x == y).count() * PIECE;
+    let rest = a[skipped..].iter().zip(&b[skipped..]);
+    let same = skipped + rest.take_while(|(x, y)| x == y).count();
     let rank = |s: &[u8]| s.get(same).map(|byte| if *byte == b'/' { 0 } else { *byte });
     rank(a).cmp(&rank(b))
 }
@@ -378,6 +383,19 @@ mod tests {
         {
             let path = |text: &str| RelPath::new(text.as_bytes()).unwrap();
             assert_eq!(path(base).join_path(&path(below)), path(whole), "{base} {below}");
+        }
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_components_wherever_paths_begin_to_differ() {
+        for shared in 0..40 {
+            let ordered = ["", "/a", "/a/a", " ", "a", "a/z", "a b", "b"];
+            let paths = ordered.map(|end| ["x".repeat(shared), end.to_owned()].concat());
+            for (i, a) in paths.iter().enumerate() {
+                for (j, b) in paths.iter().enumerate() {
+                    assert_eq!(compare(a.as_bytes(), b.as_bytes()), i.cmp(&j), "{a} {b}");
+                }
+            }
         }
     }
 }
