@@ -27,11 +27,19 @@ texts() {
     esac
 }
 
+fail() {
+    echo "packaging/licences.sh: $*" >&2
+    exit 1
+}
+
 list=$(mktemp)
 trap 'rm -f "$list"' EXIT
-cargo tree --locked --quiet --edges normal,build --target "$(rustc -vV | sed -n 's/^host: //p')" \
-    ${1:+--features "$1"} --prefix none --format '{p}|{l}' |
-    sed 's/ (proc-macro)//; s/ (\*)//' | sort -u |
+rustc -vV >"$list" || fail "there is no rustc"
+host=$(sed -n 's/^host: //p' "$list")
+# taken before it is read: the status of a pipe is that of its last command
+tree=$(cargo tree --locked --quiet --edges normal,build --target "$host" \
+    ${1:+--features "$1"} --prefix none --format '{p}|{l}') || fail "cargo tree has failed"
+printf '%s\n' "$tree" | sed 's/ (proc-macro)//; s/ (\*)//' | sort -u |
     while IFS='|' read -r package licence; do
         name=${package%% *}
         version=${package##* v}
@@ -39,11 +47,10 @@ cargo tree --locked --quiet --edges normal,build --target "$(rustc -vV | sed -n 
         printf '%s\n%s %s: %s\n\n' \
             "------------------------------------------------------------------------" \
             "$name" "$version" "$licence"
-        for directory in "$registry"/*/"$name-$version"; do
-            [ -d "$directory" ] || continue
-            texts "$directory" "$licence" | while read -r text; do
-                cat "$text"
-                echo
-            done
+        set -- "$registry"/*/"$name-$version"
+        [ -d "$1" ] || fail "the sources of $name $version are not in $registry"
+        texts "$1" "$licence" | while read -r text; do
+            cat "$text"
+            echo
         done
     done

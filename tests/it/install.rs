@@ -1,5 +1,6 @@
 //! install.sh, the service units and the init scripts.
 
+use crate::support::replicas::script;
 use crate::support::sandbox::{Outcome, Sandbox};
 use std::collections::BTreeMap;
 use std::fs;
@@ -580,4 +581,22 @@ fn the_init_script_starts_one_instance_a_file_and_stops_them_all() {
     service("stop");
     let usage = service("frobnicate");
     assert_eq!(usage.status, Some(2), "{usage}");
+}
+
+#[test]
+fn licences_of_libraries_are_all_there_or_an_error() {
+    for (cargo, why) in [
+        ("exit 101", "cargo tree has failed"),
+        ("echo 'no-such-library v1.0.0|MIT'", "the sources of no-such-library 1.0.0 are not in"),
+    ] {
+        let sandbox = Sandbox::new();
+        let bin = sandbox.path("bin");
+        fs::create_dir(&bin).unwrap();
+        script(&bin, "rustc", "echo 'host: here'\n");
+        script(&bin, "cargo", &format!("{cargo}\n"));
+        let licences = sandbox.program("sh").arg(format!("{REPOSITORY}/packaging/licences.sh"));
+        let run = licences.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).run();
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stderr.contains(why), "{run}");
+    }
 }
