@@ -28,6 +28,8 @@ pages! {
     from_osync_1_3: "from-osync-1.3.md",
     from_unison: "from-unison.md",
     what_rots_is_healed: "scrub.md",
+    versions: "versions.md",
+    a_star: "star.md",
 }
 
 fn repository() -> &'static Path {
@@ -82,6 +84,15 @@ fn every_link_leads_to_a_file_and_a_heading() {
                 assert!(anchors(&read(&target)).contains(anchor), "{shown}: no such heading");
             }
         }
+    }
+}
+
+#[test]
+fn lines_are_short_but_those_of_tables() {
+    let is_long = |line: &&str| line.chars().count() >= 120 && !line.starts_with('|');
+    for page in all_pages() {
+        let long: Vec<String> = read(&page).lines().filter(is_long).map(str::to_owned).collect();
+        assert_eq!(long, [""; 0], "{}", page.display());
     }
 }
 
