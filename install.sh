@@ -358,7 +358,7 @@ tell_of_old_services() {
 }
 
 # Commands with a manual page of their own.
-commands="sync batch check upgrade conflicts plan apply history restore undo scrub status
+commands="sync batch init check upgrade conflicts plan apply history restore undo scrub status
 state ssh-filter completions man"
 
 # Pages that the binary itself prints. One built for another machine cannot.

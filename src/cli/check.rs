@@ -13,7 +13,7 @@ use crate::task::preflight;
 use crate::tree::Side;
 use clap::Args;
 use serde_json::{Value, json};
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -62,8 +62,19 @@ pub(super) struct Finding {
     pub text: String,
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<8} {}: {}", word(self.verdict), self.what, self.text)
+    }
+}
+
 /// Checks a task; the exit status is the one that a run would have.
 pub fn run(args: &CheckArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
+    checked(args, environment).map(ExitCode::from)
+}
+
+/// The same; returns that exit status as a number.
+pub(super) fn checked(args: &CheckArgs, environment: &Environment) -> anyhow::Result<u8> {
     sync::complete(&args.sync, environment)?;
     let flags = &args.sync.run;
     let resolution = settings::gather(args.sync.config_file.as_deref(), flags, environment);
@@ -81,7 +92,7 @@ pub fn run(args: &CheckArgs, environment: &Environment) -> anyhow::Result<ExitCo
             false => text(&resolution, &findings, status, detail),
         });
     }
-    Ok(ExitCode::from(status))
+    Ok(status)
 }
 
 fn status(resolution: &Resolution, findings: &[Finding]) -> u8 {
@@ -117,7 +128,7 @@ fn try_all(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
+pub(super) fn finding(what: &'static str, verdict: Verdict, text: impl Into<String>) -> Finding {
     Finding { what, verdict, text: text.into() }
 }
 
@@ -174,7 +185,7 @@ fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {
     let mut findings: Vec<_> =
         said.into_iter().map(|text| finding(side.name(), Verdict::Warning, text)).collect();
     findings.push(match prepared {
-        Ok((place, prepared)) => space(config, side, &place, prepared),
+        Ok((place, prepared)) => space(config, side, &place, &prepared),
         Err(error) if config.create_dirs && error.trouble == Trouble::Missing => {
             to_be_made(config, side, stop, &error)
         }
@@ -185,7 +196,12 @@ fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {
 
 /// A run would make this directory: whether it could shows the nearest one that is there,
 /// where rsync is looked for, too.
-fn to_be_made(config: &Config, side: Side, stop: &Stop, missing: &ReplicaError) -> Finding {
+pub(super) fn to_be_made(
+    config: &Config,
+    side: Side,
+    stop: &Stop,
+    missing: &ReplicaError,
+) -> Finding {
     let path = match &config.replicas[side] {
         Location::Local(path) => path,
         Location::Ssh(to) => &to.path,
@@ -202,7 +218,7 @@ fn to_be_made(config: &Config, side: Side, stop: &Stop, missing: &ReplicaError) 
         match reach(&config, side, stop, &collector) {
             Ok((_, found)) => {
                 let place = format!("{} is missing and will be created", missing.location);
-                return space(&config, side, &place, found);
+                return space(&config, side, &place, &found);
             }
             Err(error) if error.trouble == Trouble::Missing => {}
             Err(error) => {
@@ -218,7 +234,7 @@ fn to_be_made(config: &Config, side: Side, stop: &Stop, missing: &ReplicaError) 
 }
 
 /// Asks the replica as a run would, without making anything; also says where it is.
-fn reach(
+pub(super) fn reach(
     config: &Config,
     side: Side,
     stop: &Stop,
@@ -229,7 +245,7 @@ fn reach(
     Ok((replica.location(), prepared))
 }
 
-fn space(config: &Config, side: Side, place: &str, found: Prepared) -> Finding {
+pub(super) fn space(config: &Config, side: Side, place: &str, found: &Prepared) -> Finding {
     if found.free_kib < config.minimum_space {
         let text = format!(
             "{place}: only {} KiB are free, less than MINIMUM_SPACE={}",
@@ -280,7 +296,7 @@ fn services(config: &Config) -> Vec<Finding> {
 
 /// Keeps what a room says.
 #[derive(Default)]
-struct Collector(Mutex<Vec<String>>);
+pub(super) struct Collector(Mutex<Vec<String>>);
 
 impl Reporter for Collector {
     fn tell(&self, event: Event<'_>) {
@@ -328,7 +344,7 @@ fn text(resolution: &Resolution, findings: &[Finding], status: u8, detail: Detai
     let is_shown =
         |finding: &&&Finding| detail != Detail::Problems || finding.verdict != Verdict::Fine;
     for finding in sorted.iter().filter(is_shown) {
-        let _ = writeln!(out, "{:<8} {}: {}", word(finding.verdict), finding.what, finding.text);
+        let _ = writeln!(out, "{finding}");
     }
     if detail == Detail::Problems {
         return out;

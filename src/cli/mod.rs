@@ -7,6 +7,7 @@ mod complete;
 mod completions;
 pub mod conflicts;
 pub mod history;
+mod init;
 mod kept;
 mod manual;
 mod pager;
@@ -37,6 +38,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use complete::CompleteArgs;
 use conflicts::ConflictsArgs;
 use history::HistoryArgs;
+use init::InitArgs;
 use plan::{ApplyArgs, PlanArgs};
 use restore::RestoreArgs;
 use scrub::ScrubArgs;
@@ -139,6 +141,9 @@ pub enum Command {
     /// Run every task of a directory, and failed ones again
     #[command(args_override_self = true)]
     Batch(BatchArgs),
+    /// Make a task: ask for two directories, try them, write its file
+    #[command(args_override_self = true)]
+    Init(InitArgs),
     /// Show the effective settings and test the access; change nothing
     #[command(args_override_self = true)]
     Check(CheckArgs),
@@ -262,6 +267,7 @@ fn dispatch(cli: Cli, args: &[OsString], environment: &Environment) -> ExitCode 
             ExitCode::SUCCESS
         }
         Some(Command::Batch(own)) => ended(batch::run(&own, args, environment)),
+        Some(Command::Init(args)) => ended(init::run(&args, environment)),
         Some(Command::Check(args)) => ended(check::run(&args, environment)),
         Some(Command::Upgrade(args)) => ended(upgrade::run(&args, environment)),
         Some(Command::Plan(args)) => ended(plan::plan(&args, environment)),

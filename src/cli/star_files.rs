@@ -9,6 +9,7 @@ use crate::config::keys::{Key, ValueKind};
 use crate::config::upgrade::{Replacement, with_settings};
 use crate::config::{Config, Environment, Flags, Location, Setting, load};
 use crate::replica::{LockSeen, look_at_lock};
+use crate::report::FileAccess;
 use crate::state::StateStore;
 use crate::state::targets::{self, KnownTarget, ListedTarget, Seen};
 use crate::tree::path::for_shell;
@@ -204,7 +205,7 @@ fn write(to: &Path, text: &[u8], like: &Path, effect: Effect) -> anyhow::Result<
         return Ok(());
     }
     fs::metadata(like)
-        .and_then(|like| write_new(to, text, &like))
+        .and_then(|like| write_new(to, text, FileAccess::Like(&like)))
         .with_context(|| format!("{name}: cannot write"))?;
     say(&format!("{name} is written."));
     Ok(())

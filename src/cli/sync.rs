@@ -105,14 +105,24 @@ pub(super) fn run_labelled(
 ) -> RunOutcome {
     let log = Arc::new(Log::for_task(config, started));
     log.set_label(target);
+    run_logged(config, &log, started, intent)
+}
+
+/// The same with a log of the caller's.
+pub(super) fn run_logged(
+    config: &Config,
+    log: &Arc<Log>,
+    started: Instant,
+    intent: Intent<'_>,
+) -> RunOutcome {
     let stop = Stop::new();
-    let _signals = listen(&log, &stop, Interrupt::Twice);
+    let _signals = listen(log, &stop, Interrupt::Twice);
     if config.locking.when_locked == WhenLocked::Skip {
         log.hold();
     }
     let stamped = if log.is_dated() { Stamped::Yes } else { Stamped::No };
     Who::here().open_run(log.as_ref(), &config.instance_id, config.flags.dry, stamped);
-    task::run_as(config, Surroundings { log: &log, stop: &stop, started }, intent)
+    task::run_as(config, Surroundings { log, stop: &stop, started }, intent)
 }
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or

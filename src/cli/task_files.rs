@@ -4,7 +4,7 @@ use super::task_args::Refused;
 use super::{complain, print, settings};
 use crate::config::conf_file::Trouble;
 use crate::config::{Config, Environment, Flags, Resolution, Settings};
-use crate::report::written_beside;
+use crate::report::{FileAccess, written_beside};
 use crate::tree::path::escape;
 use anyhow::Context;
 use std::fs;
@@ -53,9 +53,9 @@ pub(super) fn not_understood(name: &str, errors: &[Trouble]) -> Refused {
     Refused::Settings(errors.iter().map(line).collect())
 }
 
-/// A new file that appears with its whole content, the mode and the owner of another one.
-pub(super) fn write_new(to: &Path, text: &[u8], like: &fs::Metadata) -> std::io::Result<()> {
-    written_beside(to, text, Some(like))?.persist_noclobber(to)?;
+/// A new file that appears with its whole content. Nothing that is there is overwritten.
+pub(super) fn write_new(to: &Path, text: &[u8], access: FileAccess<'_>) -> std::io::Result<()> {
+    written_beside(to, text, access)?.persist_noclobber(to)?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::config::conf_file::Trouble;
 use crate::config::{Config, Environment, Flags, Location, SshLocation, load, toml_file, upgrade};
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
-use crate::report::write_whole;
+use crate::report::{FileAccess, write_whole};
 use crate::ssh::{self, Ssh, Use};
 use crate::tree::Side;
 use crate::tree::path::escape;
@@ -245,7 +245,7 @@ fn to_toml(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Re
         Err(_) if effect == Effect::Planned => say(&format!("{target} would be written.")),
         Err(_) => {
             fs::metadata(file)
-                .and_then(|like| write_new(&to, made.text.as_bytes(), &like))
+                .and_then(|like| write_new(&to, made.text.as_bytes(), FileAccess::Like(&like)))
                 .with_context(|| format!("{target}: cannot write"))?;
             say(&format!("{target} is written."));
         }
@@ -268,7 +268,7 @@ fn keep_copy(file: &Path, old: &[u8]) -> std::io::Result<PathBuf> {
             Ok(there) if there == old => return Ok(copy),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                write_new(&copy, old, &metadata)?;
+                write_new(&copy, old, FileAccess::Like(&metadata))?;
                 return Ok(copy);
             }
             Err(error) => return Err(error),

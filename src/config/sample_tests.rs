@@ -23,7 +23,8 @@ fn conf() -> String {
         let _ = writeln!(out, "\n[{}]", section.name());
         for key in KEYS.iter().filter(|key| key.section == section) {
             out.push('\n');
-            out.push_str(&entry(key, key.sample.unwrap_or(key.default)));
+            let entry = entry(key, key.sample.unwrap_or(key.default).as_bytes());
+            out.push_str(std::str::from_utf8(&entry).unwrap());
         }
     }
     out

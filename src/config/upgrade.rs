@@ -2,7 +2,6 @@
 //! stays where it is: only names, a few values and missing settings change.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::ops::Range;
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
@@ -273,12 +272,12 @@ impl Work<'_> {
                 continue;
             }
             let (at, heading) = self.end_of(section);
-            let mut text = String::new();
+            let mut text = Vec::new();
             if at > 0 && self.text[at - 1] != b'\n' {
-                text.push('\n');
+                text.push(b'\n');
             }
             if heading {
-                text.push_str(&format!("\n[{}]\n", section.name()));
+                text.extend(format!("\n[{}]\n", section.name()).into_bytes());
             }
             for key in missing {
                 let value = match (key.name, key.kind, key.default) {
@@ -287,11 +286,11 @@ impl Work<'_> {
                     (_, ValueKind::Boolean, _) => "false",
                     (_, _, default) => default,
                 };
-                text.push('\n');
-                text.push_str(&entry(key, value));
+                text.push(b'\n');
+                text.extend(entry(key, value.as_bytes()));
                 self.notes.push(format!("{} is new, with its default", key.name));
             }
-            self.edit(at..at, text.as_bytes());
+            self.edit(at..at, &text);
         }
     }
 
@@ -439,25 +438,46 @@ fn with_carriage_returns(text: &[u8]) -> Vec<u8> {
 /// How wide comments get.
 const WIDTH: usize = 78;
 
+/// A `.conf` file with these settings, each under the heading of its section. All others have
+/// their defaults.
+#[must_use]
+pub fn new_file(settings: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut out = b"# A task of osync. Every setting that is not here has its default: \
+                    man osync.conf\n"
+        .to_vec();
+    for section in Section::ALL {
+        let of_section = KEYS.iter().filter(|key| key.section == section);
+        let set = of_section
+            .filter_map(|key| Some((key, settings.iter().find(|(name, _)| *name == key.name)?)));
+        for (index, (key, (_, value))) in set.enumerate() {
+            if index == 0 {
+                out.extend(format!("\n[{}]\n", section.name()).into_bytes());
+            }
+            out.push(b'\n');
+            out.extend(entry(key, value));
+        }
+    }
+    out
+}
+
 /// One setting with its comment, as it stands in a `.conf` file.
 #[must_use]
-pub fn entry(key: &Key, value: &str) -> String {
+pub fn entry(key: &Key, value: &[u8]) -> Vec<u8> {
     let told = match key.sample {
         Some(_) if key.default.is_empty() || key.about.contains(key.default) => String::new(),
-        Some(sample) if value == sample => format!(" Default: {}.", key.default),
+        Some(sample) if value == sample.as_bytes() => format!(" Default: {}.", key.default),
         _ => String::new(),
     };
-    let mut out = comment(&format!("{}{told}", key.about));
-    let _ = writeln!(out, "{}={}", key.name, in_conf(key.kind, value));
+    let mut out = comment(&format!("{}{told}", key.about)).into_bytes();
+    out.extend([key.name.as_bytes(), b"=", &in_conf(key.kind, value), b"\n"].concat());
     out
 }
 
 /// A value with the quotes it needs or usually has.
-#[must_use]
-pub fn in_conf(kind: ValueKind, value: &str) -> String {
+fn in_conf(kind: ValueKind, value: &[u8]) -> Vec<u8> {
     match kind {
-        ValueKind::Boolean | ValueKind::Number if !value.is_empty() => value.to_owned(),
-        _ => shown(&quoted(value.as_bytes())).into_owned(),
+        ValueKind::Boolean | ValueKind::Number if !value.is_empty() => value.to_vec(),
+        _ => quoted(value),
     }
 }
 

@@ -263,3 +263,22 @@ fn settings_are_replaced_where_they_stand() {
     }
     assert!(replace("SLAVE_SYNC_DIR=/a\n", "/b").is_err(), "it has another name there");
 }
+
+#[test]
+fn a_new_file_says_byte_for_byte_what_it_was_made_of() {
+    let settings: Vec<(&str, Vec<u8>)> = vec![
+        ("TARGET_SYNC_DIR", b"ssh://h//$HOME `id` $(id) \\n \"both' \xff\x1b".to_vec()),
+        ("RSYNC_EXCLUDE_PATTERN", b"a;b\n# c\n".to_vec()),
+        ("INSTANCE_ID", b" x ".to_vec()),
+        ("CREATE_DIRS", b"yes".to_vec()),
+    ];
+    let text = new_file(&settings);
+    let parsed = conf_file::parse(&text, &mut Home);
+    assert_eq!((parsed.errors, parsed.warnings), (vec![], vec![]));
+    for (key, value) in &settings {
+        let mut found = parsed.assignments.iter().filter(|one| one.key == *key);
+        assert_eq!(found.next().map(|one| &one.value), Some(value), "{key}");
+        assert!(found.next().is_none(), "{key} is set twice");
+    }
+    assert_eq!(parsed.assignments.len(), settings.len());
+}

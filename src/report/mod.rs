@@ -2,7 +2,7 @@
 
 pub use log::{Log, Stamped, Who, spell};
 pub use log_file::LogPlace;
-pub use run_report::{RunReport, write_whole, written_beside};
+pub use run_report::{FileAccess, RunReport, write_whole, written_beside};
 pub use summary::{Achievements, ConflictLine, Frame, Listing, conflicts, count, verdicts};
 
 pub use crate::state::journal::Counts;

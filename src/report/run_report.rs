@@ -75,25 +75,38 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         Ok(_) => return write_into(path, content),
         Err(_) => (path.to_owned(), None),
     };
-    written_beside(&path, content, there.as_ref())?.persist(&path)?;
+    let access = there.as_ref().map_or(FileAccess::Usual, FileAccess::Like);
+    written_beside(&path, content, access)?.persist(&path)?;
     Ok(())
 }
 
+/// Who may read and write a new file.
+#[derive(Debug, Clone, Copy)]
+pub enum FileAccess<'a> {
+    /// Whoever may with any new file of this user.
+    Usual,
+    /// This user alone.
+    Private,
+    /// Whoever may with that one; it gets its owner too, where this user may give files away.
+    Like(&'a Metadata),
+}
+
 /// A temporary file beside a path, with its whole content on the disk: to be put in its place at
-/// once. It has the mode and, where this user may give files away, the owner of another one.
+/// once.
 pub fn written_beside(
     path: &Path,
     content: &[u8],
-    like: Option<&Metadata>,
+    access: FileAccess<'_>,
 ) -> io::Result<tempfile::NamedTempFile> {
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
-    let builder = builder.prefix(".osync-").permissions(Permissions::from_mode(0o666));
+    let mode = if matches!(access, FileAccess::Private) { 0o600 } else { 0o666 };
+    let builder = builder.prefix(".osync-").permissions(Permissions::from_mode(mode));
     let mut file = builder.tempfile_in(dir).map_err(without_name)?;
-    if let Some(like) = like {
+    if let FileAccess::Like(like) = access {
         let _ = std::os::unix::fs::fchown(file.as_file(), Some(like.uid()), Some(like.gid()));
         file.as_file().set_permissions(like.permissions())?;
     }

@@ -389,6 +389,9 @@ fn is_plain(path: &Path) -> bool {
     bytes.all(|byte| byte.is_ascii_alphanumeric() || b"/._-+,:=@~%".contains(byte))
 }
 
+/// What ssh says where no key and no password is accepted; what would be, stands behind it.
+const LOGIN_REFUSED: &str = "Permission denied (";
+
 /// Known messages of ssh, sudo and shells, and the remedy for each. The first match counts, so the
 /// more specific stand first.
 const KNOWN: &[(&str, &str)] = &[
@@ -424,7 +427,7 @@ const KNOWN: &[(&str, &str)] = &[
         "the agent offers too many keys before the right one: set SSH_RSA_PRIVATE_KEY, and add \
          '-o IdentitiesOnly=yes' to SSH_OPTIONAL_ARGS",
     ),
-    ("Permission denied (", "{login}"),
+    (LOGIN_REFUSED, "{login}"),
     ("Permission denied, please try again", "{login}"),
     (
         "ssh_filter: refused: the token is wrong",
@@ -474,7 +477,7 @@ impl Login {
     /// What to look at when the host does not let us in. It tells what it would take:
     /// `Permission denied (publickey,password).`
     fn remedy(self, said: &str) -> &'static str {
-        let offered = said.rsplit_once("Permission denied (").map_or("", |(_, rest)| rest);
+        let offered = said.rsplit_once(LOGIN_REFUSED).map_or("", |(_, rest)| rest);
         let offered = offered.split(')').next().unwrap_or_default();
         let takes_passwords = offered.is_empty()
             || offered.split(',').any(|way| matches!(way, "password" | "keyboard-interactive"));
@@ -494,6 +497,12 @@ impl Login {
             }
         }
     }
+}
+
+/// Whether it says that the host was reached, and let nobody in.
+#[must_use]
+pub fn is_refused_login(said: &str) -> bool {
+    said.contains(LOGIN_REFUSED)
 }
 
 /// The remedy for what ssh said, if it is something known.

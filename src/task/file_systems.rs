@@ -38,6 +38,35 @@ impl From<SpellingError> for Halt {
     }
 }
 
+/// What a side's file system cannot do of what is wanted, for people.
+#[must_use]
+pub fn limits(side: Side, abilities: &Abilities, wanted: &Preserve) -> Vec<String> {
+    let mut lacks = Vec::new();
+    if !abilities.modes && (wanted.permissions || wanted.executability) {
+        lacks.push("permissions");
+    }
+    if !abilities.owners && (wanted.owner || wanted.group) {
+        lacks.push("owners and groups");
+    }
+    if !abilities.hard_links && wanted.hardlinks {
+        lacks.push("hard links");
+    }
+    let mut told = Vec::new();
+    if !lacks.is_empty() {
+        told.push(format!(
+            "the {side}'s file system keeps no {}: they are neither compared nor brought over",
+            lacks.join(", no ")
+        ));
+    }
+    if abilities.naming.folds() {
+        told.push(format!(
+            "the {side}'s file system takes names that differ only in case, or in the form of an \
+             accented letter, for one; names are compared accordingly"
+        ));
+    }
+    told
+}
+
 impl Task<'_> {
     /// Finds out what is not known yet. A dry run writes nothing: it takes what is not known
     /// for an ordinary file system. What was found out is kept when a run records something: the
@@ -64,29 +93,7 @@ impl Task<'_> {
     }
 
     fn learn(&mut self, side: Side, id: Option<String>, abilities: Abilities) {
-        let wanted = &self.config.preserve;
-        let mut lacks = Vec::new();
-        if !abilities.modes && (wanted.permissions || wanted.executability) {
-            lacks.push("permissions");
-        }
-        if !abilities.owners && (wanted.owner || wanted.group) {
-            lacks.push("owners and groups");
-        }
-        if !abilities.hard_links && wanted.hardlinks {
-            lacks.push("hard links");
-        }
-        if !lacks.is_empty() {
-            let text = format!(
-                "the {side}'s file system keeps no {}: they are neither compared nor brought over",
-                lacks.join(", no ")
-            );
-            self.say(Level::Notice, &text);
-        }
-        if abilities.naming.folds() {
-            let text = format!(
-                "the {side}'s file system takes names that differ only in case, or in the form of \
-                 an accented letter, for one; names are compared accordingly"
-            );
+        for text in limits(side, &abilities, &self.config.preserve) {
             self.say(Level::Notice, &text);
         }
         self.file_systems.known[side] = id.map(|file_system| KnownFileSystem {

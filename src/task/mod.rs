@@ -5,7 +5,7 @@ mod apply;
 mod change_report;
 pub mod closing;
 mod contents;
-mod file_systems;
+pub mod file_systems;
 pub mod hooks;
 pub mod intent;
 mod journal;

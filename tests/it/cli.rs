@@ -20,7 +20,7 @@ fn help_and_version_go_to_standard_output() {
 #[test]
 fn every_command_tells_the_version() {
     let sandbox = Sandbox::new();
-    for command in ["sync", "batch", "check", "upgrade", "state", "ssh-filter", "man"] {
+    for command in ["sync", "batch", "init", "check", "upgrade", "state", "ssh-filter", "man"] {
         for flag in ["--version", "-v"] {
             let run = sandbox.osync().args([command, flag]).run();
             assert_eq!(run.status, Some(0), "{command} {flag} {run}");
@@ -32,9 +32,18 @@ fn every_command_tells_the_version() {
 #[test]
 fn every_help_fits_80_columns() {
     let sandbox = Sandbox::new();
-    for command in
-        ["", "sync", "batch", "check", "upgrade", "state", "ssh-filter", "completions", "man"]
-    {
+    for command in [
+        "",
+        "sync",
+        "batch",
+        "init",
+        "check",
+        "upgrade",
+        "state",
+        "ssh-filter",
+        "completions",
+        "man",
+    ] {
         let args: Vec<_> = [command, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
         let run = sandbox.osync().args(args).run();
         assert_eq!(run.status, Some(0), "{command} {run}");

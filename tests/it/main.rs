@@ -28,6 +28,7 @@ mod history;
 mod hooks;
 mod hostile_trees;
 mod immutable;
+mod init;
 mod install;
 mod left_overs;
 mod liars;

@@ -2,10 +2,9 @@
 
 use crate::support::sandbox::{Outcome, Run, Sandbox};
 use crate::support::schema::check_report;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use crate::support::terminal;
 use serde_json::{Value, json};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -374,18 +373,12 @@ fn on_terminal(run: Run) -> String {
 }
 
 fn on_terminal_of(columns: u16, run: Run) -> String {
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&master, size).unwrap();
-    let name = PathBuf::from(ptsname(&master, Vec::new()).unwrap().into_string().unwrap());
-    let slave = File::options().read(true).write(true).open(name).unwrap();
+    let (mut master, slave) = terminal::open(columns);
     let mut command = run.env("TERM", "xterm").into_command();
     command.stdout(slave.try_clone().unwrap()).stderr(slave);
     let mut child = command.spawn().unwrap();
     drop(command); // it holds the other end
-    let (mut master, mut shown) = (File::from(master), Vec::new());
+    let mut shown = Vec::new();
     let _ = master.read_to_end(&mut shown); // ends with an error when the program does
     child.wait().unwrap();
     String::from_utf8(shown).unwrap()

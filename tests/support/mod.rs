@@ -20,6 +20,7 @@ pub mod sandbox;
 pub mod schema;
 pub mod smtp;
 pub mod sshd;
+pub mod terminal;
 pub mod tls;
 pub mod trees;
 pub mod ways;
