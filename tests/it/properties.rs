@@ -333,7 +333,7 @@ pub(crate) fn judge(
     let gone = expected.gone.iter().filter(is_to_be_kept);
     for gone in gone.filter(|gone| !expected.is_open(&gone.path)) {
         let side = gone.side.index();
-        if !is_kept(gone, &kept[side], &after[side], settings.multiple) {
+        if !is_kept(gone, &kept[side], [&before[side], &after[side]], settings) {
             let path = escape(&gone.path);
             let [backup, deleted] = kept[side].each_ref().map(trees::contents);
             return Err(format!(
@@ -367,16 +367,26 @@ pub(crate) fn must_stay(expected: &Expected, what: &What, settings: &Settings) -
 }
 
 /// Whether something that left its path is where it must be.
-fn is_kept(gone: &Gone, [backup, deleted]: &[Tree; 2], after: &Tree, multiple: bool) -> bool {
+fn is_kept(
+    gone: &Gone,
+    [backup, deleted]: &[Tree; 2],
+    [before, after]: [&Tree; 2],
+    settings: &Settings,
+) -> bool {
     let at = |tree: &Tree| tree.get(&gone.path).is_some_and(|node| node.what == gone.what);
     // Names that are too long for a suffix or a temporary name are kept under shorter ones.
     let long = gone.path.split(|b| *b == b'/').any(|name| name.len() > 230);
-    let in_backup = at(backup) || ((multiple || long) && holds(backup, &gone.what));
+    let in_backup = at(backup) || ((settings.multiple || long) && holds(backup, &gone.what));
     match gone.place {
         Place::Backup => in_backup,
         Place::Either => in_backup || at(deleted) || (long && holds(deleted, &gone.what)),
-        // What was deleted may have been moved, alone or with its directory.
-        Place::Deleted => [deleted, after, backup].into_iter().any(|tree| holds(tree, &gone.what)),
+        // What was deleted may have been moved, alone or with its directory, and its new version
+        // replaced it under a name that is new there: CONFLICT_BACKUP=no does not keep it then.
+        Place::Deleted => {
+            let is_moved = settings.detect_moves && after.keys().any(|at| !before.contains_key(at));
+            [deleted, after, backup].into_iter().any(|tree| holds(tree, &gone.what))
+                || (is_moved && !settings.keeps.replaced)
+        }
     }
 }
 
