@@ -87,7 +87,7 @@ pub struct InitArgs {
     /// When it is to run by itself: what is to be done for that is shown, not done
     #[arg(long, value_name = "WHEN")]
     pub schedule: Option<RunTimes>,
-    /// Interview nothing
+    /// Ask nothing
     #[arg(long)]
     pub yes: bool,
 }
