@@ -36,7 +36,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("peer_listing", crate::replica::fuzzing::peer::listing),
     ("peer_served", crate::replica::fuzzing::peer::served),
     ("owners", crate::replica::fuzzing::remote::owners),
-    ("proc_stat", crate::replica::fuzzing::proc_stat),
+    ("proc_stat", crate::system::fuzzing::proc_stat),
     ("rsync_output", crate::rsync::fuzzing::output),
     ("child_lines", crate::process::fuzzing::lines),
     ("askpass", crate::ssh::fuzzing::askpass),

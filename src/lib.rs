@@ -20,6 +20,7 @@ pub(crate) mod rsync;
 pub(crate) mod ssh;
 pub(crate) mod ssh_filter;
 pub(crate) mod state;
+pub(crate) mod system;
 pub(crate) mod task;
 #[doc(hidden)]
 pub mod testing;

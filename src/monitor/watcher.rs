@@ -10,9 +10,11 @@ mod tests;
 
 use crate::config::is_ours;
 use crate::filter::{Filter, Inclusion};
+use crate::system::{WATCHES_ONE_BY_ONE, mount_number, unique_mount_number, watch_limits};
 use crate::tree::{RelPath, Side};
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::fs::{AtFlags, CWD};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -160,9 +162,6 @@ fn sign(kind: EventKind) -> Option<Sign> {
         EventKind::Modify(_) | EventKind::Remove(_) => Some(Sign::Touched),
     }
 }
-
-/// Whether the kernel wants a watch for every directory.
-const ONE_BY_ONE: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// One replica that is watched, or should be.
 #[derive(Debug)]
@@ -383,10 +382,11 @@ impl Eyes {
     /// Whether the directory is (still) there.
     fn watch_one(&mut self, full: &Path, is_root: bool) -> Result<bool, Trouble> {
         let Some(watcher) = &mut self.watcher else { return Ok(true) };
-        if !ONE_BY_ONE && !is_root {
+        if !WATCHES_ONE_BY_ONE && !is_root {
             return Ok(true);
         }
-        let mode = if ONE_BY_ONE { RecursiveMode::NonRecursive } else { RecursiveMode::Recursive };
+        let mode =
+            if WATCHES_ONE_BY_ONE { RecursiveMode::NonRecursive } else { RecursiveMode::Recursive };
         match watcher.watch(full, mode) {
             Ok(()) => Ok(true),
             Err(error) => match &error.kind {
@@ -469,37 +469,20 @@ impl Eyes {
 fn identity(path: &Path) -> Option<(PathBuf, Identity)> {
     let resolved = path.canonicalize().ok()?;
     let now = std::fs::metadata(&resolved).ok().filter(std::fs::Metadata::is_dir)?;
-    let mount = mount(&resolved);
+    let (path, flags) = (resolved.as_path(), AtFlags::empty());
+    let mount = unique_mount_number(CWD, path, flags);
+    let mount = mount.or_else(|| mount_number(CWD, path, flags)).unwrap_or(0);
     Some((resolved, Identity { dev: now.dev(), ino: now.ino(), mount }))
-}
-
-/// A number of the mount that a directory lies on.
-#[cfg(target_os = "linux")]
-fn mount(directory: &Path) -> u64 {
-    use rustix::fs::{AtFlags, CWD, StatxFlags};
-    // STATX_MNT_ID_UNIQUE: a number that is never given again.
-    let wanted = StatxFlags::MNT_ID | StatxFlags::from_bits_retain(0x4000);
-    rustix::fs::statx(CWD, directory, AtFlags::empty(), wanted).map_or(0, |now| now.stx_mnt_id)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn mount(_directory: &Path) -> u64 {
-    0
 }
 
 /// What to do about too few watches; `directories` is how many there are at least.
 #[must_use]
 pub fn limit_advice() -> String {
-    let value = |name: &str| {
-        let text = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}"));
-        text.ok().and_then(|text| text.trim().parse::<u64>().ok())
-    };
-    match value("max_user_watches") {
-        Some(watches) => format!(
-            "the system allows {watches} watched directories (and {} watchers) for all programs \
-             of this user, which is too little; raise it with: sysctl -w \
+    match watch_limits() {
+        Some((watches, watchers)) => format!(
+            "the system allows {watches} watched directories (and {watchers} watchers) for all \
+             programs of this user, which is too little; raise it with: sysctl -w \
              fs.inotify.max_user_watches={} (for good: a line in /etc/sysctl.d/)",
-            value("max_user_instances").unwrap_or(128),
             (watches * 2).max(524_288)
         ),
         None => "the system allows no more watched directories; raise the limit of open files \

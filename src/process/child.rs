@@ -2,6 +2,7 @@
 
 use super::stop::{self, Waker};
 use super::{Command, Exit, ProcessError, Stop, StopReason, Stream, fault, landlock};
+use crate::system;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -219,36 +220,9 @@ impl Group {
     fn has_members(&self) -> bool {
         // in a container we may be the process that inherits orphans
         while matches!(waitpgid(self.pid, WaitOptions::NOHANG), Ok(Some(_))) {}
-        test_kill_process_group(self.pid) != Err(Errno::SRCH) && !is_dead(self.pid)
+        test_kill_process_group(self.pid) != Err(Errno::SRCH)
+            && !system::is_dead_group(self.pid.as_raw_nonzero().get())
     }
-}
-
-/// Whether a group consists of nothing but zombies: orphans that the init process has not
-/// reaped yet (in many a container it never does). False where there is no `/proc`.
-fn is_dead(group: Pid) -> bool {
-    let Ok(processes) = std::fs::read_dir("/proc") else { return false };
-    let mut zombies = 0;
-    for process in processes.flatten() {
-        let Ok(stat) = std::fs::read(process.path().join("stat")) else { continue };
-        if let Some((state, of)) = state_and_group(&stat)
-            && of == group.as_raw_nonzero().get()
-        {
-            if !matches!(state, b'Z' | b'X') {
-                return false;
-            }
-            zombies += 1;
-        }
-    }
-    zombies > 0
-}
-
-/// The third and the fifth field of `/proc/PID/stat`; the second, a name in parentheses,
-/// may hold anything.
-pub(super) fn state_and_group(stat: &[u8]) -> Option<(u8, i32)> {
-    let name_end = stat.iter().rposition(|b| *b == b')')?;
-    let mut fields = std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
-    Some((state, fields.nth(1)?.parse().ok()?))
 }
 
 impl Drop for Group {
@@ -875,23 +849,6 @@ impl Drop for Child {
     fn drop(&mut self) {
         if self.supervisor.is_some() {
             self.finish_with(None);
-        }
-    }
-}
-
-#[cfg(test)]
-mod group_tests {
-    use super::*;
-
-    #[test]
-    fn state_and_group_are_found_behind_any_name() {
-        for (stat, expected) in [
-            (&b"12 (sh) S 1 12 12 0 -1"[..], Some((b'S', 12))),
-            (b"13 (a) Z 1 (b) Z 7 99 99 0", Some((b'Z', 99))),
-            (b"13 (a", None),
-            (b"", None),
-        ] {
-            assert_eq!(state_and_group(stat), expected);
         }
     }
 }

@@ -1,9 +1,6 @@
-//! What must hold of any output of a child, and of what Linux says of processes
-//! (docs/testing.md).
+//! What must hold of any output of a child (docs/testing.md).
 
-use super::child::state_and_group;
 use super::child::{Excerpt, Lines};
-use super::stop::parse_ignored;
 
 /// A stream, cut into pieces of a length that its first byte gives: its lines are the same
 /// however it was cut, and nothing of it is lost but line ends.
@@ -28,19 +25,4 @@ pub(crate) fn lines(bytes: &[u8]) {
     stream.chunks(usize::from(*length).max(1)).for_each(|piece| excerpt.push(piece));
     let kept = excerpt.bytes();
     assert!(kept == stream || kept.len() < stream.len() + 100);
-}
-
-/// What Linux says of a process: a part of [`crate::fuzzing::proc_stat`].
-pub(crate) fn stat(bytes: &[u8]) {
-    if let Some((state, _)) = state_and_group(bytes) {
-        assert!(bytes.contains(&b')') && !state.is_ascii_whitespace());
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let says = text.lines().any(|line| line.starts_with("SigIgn:"));
-    assert!(says || parse_ignored(&text) == 0);
-}
-
-/// A line whose state and process group are known.
-pub(crate) fn stat_of(line: &[u8], state: u8, group: i32) {
-    assert_eq!(state_and_group(line), Some((state, group)));
 }

@@ -6,6 +6,7 @@
 //! Landlock, and for users who may not fence without giving up the rights that programs bring
 //! (file capabilities, sudo), the child starts without a fence.
 
+use crate::system::Fence;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -26,52 +27,6 @@ pub(super) fn spawn_inside(dir: &Path, child: &mut Command) -> io::Result<Child>
         })?;
         started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
-}
-
-#[cfg(target_os = "linux")]
-struct Fence(landlock::RulesetCreated);
-
-#[cfg(target_os = "linux")]
-impl Fence {
-    /// One that leaves a directory open; `None` if there is no Landlock (or no directory).
-    fn around(dir: &Path) -> Option<Self> {
-        use landlock::{
-            ABI, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-            RulesetCreatedAttr, RulesetError,
-        };
-        let write = AccessFs::from_write(ABI::V3);
-        let dir = PathFd::new(dir).ok()?;
-        let null = PathFd::new("/dev/null").ok()?;
-        let build = || -> Result<_, RulesetError> {
-            Ruleset::default()
-                // renames from one directory to another are denied before ABI 2
-                .set_compatibility(CompatLevel::HardRequirement)
-                .handle_access(AccessFs::from_write(ABI::V2))?
-                .set_compatibility(CompatLevel::BestEffort)
-                .handle_access(write)?
-                .create()?
-                .add_rule(PathBeneath::new(dir, write))?
-                .add_rule(PathBeneath::new(null, AccessFs::WriteFile))
-        };
-        build().ok().map(|rules| Fence(rules.no_new_privs(false)))
-    }
-
-    /// Shuts it behind this thread and all that it starts, if this user may.
-    fn shut(self) {
-        let _ = self.0.restrict_self();
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-struct Fence;
-
-#[cfg(not(target_os = "linux"))]
-impl Fence {
-    fn around(_dir: &Path) -> Option<Self> {
-        None
-    }
-
-    fn shut(self) {}
 }
 
 #[cfg(test)]

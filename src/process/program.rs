@@ -1,6 +1,7 @@
 //! Where a program is: the one look-up in PATH.
 
 use super::Command;
+use crate::system;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -63,18 +64,17 @@ impl HookShell {
     }
 }
 
-/// The image that runs, whatever stands at its path by now. Linux alone has it.
-const RUNNING: &str = "/proc/self/exe";
-
 /// A path at which another process finds this program. To be asked for anew right before
 /// each use: whoever runs for weeks sees the file at its path replaced by an upgrade, or
-/// removed. Then it is the image that goes on running, which the kernel keeps: what is
+/// removed. Then it is the image that goes on running, which the kernel keeps (Linux): what is
 /// started is of the same version, and there as long as we are.
 #[must_use]
 pub fn own_program() -> PathBuf {
     let path = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("osync"));
-    let kept = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
-    choose(path, kept, Path::new(RUNNING))
+    match system::running_image() {
+        Some((running, kept)) => choose(path, kept, &running),
+        None => path,
+    }
 }
 
 /// The path, unless something else than what runs stands there. It is preferred: what may

@@ -1,6 +1,7 @@
 //! The request to end a run early, which everybody who waits hears.
 
 use super::StopReason;
+use crate::system;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::{Handle, Signals};
 use std::io::{self, PipeReader, PipeWriter};
@@ -173,7 +174,7 @@ impl SignalWatch {
         interrupt: Interrupt,
         on_first: impl FnMut() + Send + 'static,
     ) -> io::Result<Self> {
-        let ignored = ignored_signals();
+        let ignored = system::ignored_signals();
         let wanted: Vec<i32> = [SIGINT, SIGTERM, SIGHUP, SIGQUIT]
             .into_iter()
             .filter(|signal| ignored >> (signal - 1) & 1 == 0)
@@ -234,24 +235,13 @@ impl<F: FnMut()> Listener<F> {
 /// # Errors
 /// The system refuses the handler.
 pub(super) fn keep_exit_statuses() -> io::Result<()> {
-    if ignored_signals() >> (SIGCHLD - 1) & 1 == 1 {
+    static IS_SEEN_TO: Mutex<bool> = Mutex::new(false);
+    let mut is_seen_to = IS_SEEN_TO.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*is_seen_to && system::ignored_signals() >> (SIGCHLD - 1) & 1 == 1 {
         signal_hook::flag::register(SIGCHLD, Arc::default())?;
     }
+    *is_seen_to = true;
     Ok(())
-}
-
-/// The signals that are ignored now, as a bit mask; `None` where the system does not tell.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_ignored(&status)
-}
-
-pub(super) fn parse_ignored(status: &str) -> u64 {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
 }
 
 /// The name of a signal for people.
@@ -471,17 +461,6 @@ mod signals_tests {
             }
             assert_eq!(stop.reason(), reason.map(StopReason::Signal), "{signals:?}");
             assert_eq!(count, warned, "{signals:?}");
-        }
-    }
-
-    #[test]
-    fn ignored_signals_are_read_from_the_status_file() {
-        for (status, mask) in [
-            ("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\tff\n", 0x1001),
-            ("Name:\tx\n", 0),
-            ("SigIgn:\tnonsense\n", 0),
-        ] {
-            assert_eq!(parse_ignored(status), mask);
         }
     }
 }

@@ -8,11 +8,10 @@
 //! rsync. Root stays root.
 
 use super::local::look::Look;
-use super::local::openat_root::set_mode;
 use crate::process::{self, Command, Input, Stop};
+use crate::system::{self, AtLink, Pinned};
 use crate::tree::{Entry, Kind};
-use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::fs::XattrFlags;
+use rustix::fd::BorrowedFd;
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 use serde::{Deserialize, Serialize};
@@ -313,14 +312,14 @@ pub(super) fn read<N: Arg + Copy>(
     name: N,
     look: Look,
 ) -> Result<Attributes> {
-    let path = behind(dir, name)?;
-    let at_link =
-        if look.follows() && entry.kind != Kind::Symlink { AtLink::Follow } else { AtLink::Stay };
+    let follows = look.follows() && entry.kind != Kind::Symlink;
+    let at_link = if follows { AtLink::Follow } else { AtLink::Stay };
+    let there = system::Xattrs::of(dir, name, at_link)?;
     let mut found = Attributes::default();
     let wanted = look.attributes;
     if wanted.acl && entry.kind != Kind::Symlink {
         let list = |name| -> Result<Option<Acl>> {
-            let bytes = value(&path, at_link, name)?;
+            let bytes = there.value(name)?;
             Ok(bytes.and_then(|bytes| Acl::from_bytes(&bytes)))
         };
         found.access = list(ACCESS)?.filter(|acl| !acl.is_plain());
@@ -329,8 +328,8 @@ pub(super) fn read<N: Arg + Copy>(
         }
     }
     if wanted.xattr {
-        for name in list(&path, at_link)?.split(|b| *b == 0).filter(|name| wanted.takes(name)) {
-            if let Some(value) = value(&path, at_link, name)? {
+        for name in there.names()?.split(|b| *b == 0).filter(|name| wanted.takes(name)) {
+            if let Some(value) = there.value(name)? {
                 found.named.insert(name.to_vec(), value);
             }
         }
@@ -338,132 +337,34 @@ pub(super) fn read<N: Arg + Copy>(
     Ok(found)
 }
 
-/// Changes the attributes of what is open with `O_PATH`; of a link, by its name in `dir`,
-/// only extended attributes.
+/// Changes the attributes of an entry; of a link only extended attributes.
 ///
 /// # Errors
 /// What the system says. Some may have been changed by then.
-pub(super) fn change<N: Arg + Copy>(
-    now: &Entry,
-    fd: BorrowedFd<'_>,
-    dir: BorrowedFd<'_>,
-    name: N,
-    change: &AttributeChange,
-) -> Result<()> {
-    let path = if now.kind == Kind::Symlink {
-        behind(dir, name)?
-    } else {
-        // this is the open entry itself, whatever has its name by now
-        format!("/proc/self/fd/{}", fd.as_raw_fd()).into_bytes()
+pub(super) fn change(now: &Entry, pinned: &Pinned<'_>, change: &AttributeChange) -> Result<()> {
+    let there = pinned.xattrs();
+    let is_link = now.kind == Kind::Symlink;
+    let change_named = || {
+        change.remove.iter().try_for_each(|name| there.remove(name))?;
+        change.set.iter().try_for_each(|(name, value)| there.set(name, value))
     };
-    let path = Target { path, is_link: now.kind == Kind::Symlink };
-    match path.change_named(change) {
+    match change_named() {
         // who may not write a file may not change its attributes, even as its owner
-        Err(Errno::ACCESS) if !path.is_link && now.mode & 0o200 == 0 => {
-            set_mode(fd, now.mode | 0o200)?;
-            let result = path.change_named(change);
-            set_mode(fd, now.mode)?;
+        Err(Errno::ACCESS) if !is_link && now.mode & 0o200 == 0 => {
+            pinned.set_mode(now.mode | 0o200)?;
+            let result = change_named();
+            pinned.set_mode(now.mode)?;
             result?;
         }
         result => result?,
     }
-    if let Some(acl) = change.access.as_ref().filter(|_| !path.is_link) {
-        path.set(ACCESS, &acl.to_bytes())?;
+    if let Some(acl) = change.access.as_ref().filter(|_| !is_link) {
+        there.set(ACCESS, &acl.to_bytes())?;
     }
     match change.default.as_ref().filter(|_| now.kind.is_dir()) {
         None => Ok(()),
-        Some(acl) if *acl == Acl::default() => path.remove(DEFAULT),
-        Some(acl) => path.set(DEFAULT, &acl.to_bytes()),
-    }
-}
-
-struct Target {
-    path: Vec<u8>,
-    is_link: bool,
-}
-
-impl Target {
-    fn change_named(&self, change: &AttributeChange) -> Result<()> {
-        for name in &change.remove {
-            self.remove(name)?;
-        }
-        change.set.iter().try_for_each(|(name, value)| self.set(name, value))
-    }
-
-    fn set(&self, name: &[u8], value: &[u8]) -> Result<()> {
-        let (path, flags) = (self.path.as_slice(), XattrFlags::empty());
-        if self.is_link {
-            rustix::fs::lsetxattr(path, name, value, flags)
-        } else {
-            rustix::fs::setxattr(path, name, value, flags)
-        }
-    }
-
-    fn remove(&self, name: &[u8]) -> Result<()> {
-        let path = self.path.as_slice();
-        let removed = if self.is_link {
-            rustix::fs::lremovexattr(path, name)
-        } else {
-            rustix::fs::removexattr(path, name)
-        };
-        if removed == Err(Errno::NODATA) { Ok(()) } else { removed }
-    }
-}
-
-/// There are no attribute calls relative to a directory; this path is the directory that
-/// is open, whatever its name is by now.
-fn behind<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> Result<Vec<u8>> {
-    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.as_cow_c_str()?.to_bytes());
-    Ok(path)
-}
-
-/// Whose attributes are meant where a path leads to a symbolic link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtLink {
-    /// Those of what it points at.
-    Follow,
-    /// Its own.
-    Stay,
-}
-
-/// One attribute's value; `None` if it is not there.
-pub(super) fn value(path: &[u8], at_link: AtLink, name: &[u8]) -> Result<Option<Vec<u8>>> {
-    let read = |buffer: &mut [u8]| match at_link {
-        AtLink::Follow => rustix::fs::getxattr(path, name, buffer),
-        AtLink::Stay => rustix::fs::lgetxattr(path, name, buffer),
-    };
-    match grow(read) {
-        Ok(value) => Ok(Some(value)),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
-        Err(other) => Err(other),
-    }
-}
-
-/// The names of all attributes, each followed by NUL.
-pub(super) fn list(path: &[u8], at_link: AtLink) -> Result<Vec<u8>> {
-    let read = |buffer: &mut [u8]| match at_link {
-        AtLink::Follow => rustix::fs::listxattr(path, buffer),
-        AtLink::Stay => rustix::fs::llistxattr(path, buffer),
-    };
-    match grow(read) {
-        Err(Errno::OPNOTSUPP) => Ok(Vec::new()),
-        result => result,
-    }
-}
-
-/// Reads into a buffer that grows until the answer fits: it may grow between two calls.
-fn grow(read: impl Fn(&mut [u8]) -> Result<usize>) -> Result<Vec<u8>> {
-    let mut buffer = vec![0; 256];
-    loop {
-        match read(&mut buffer) {
-            Ok(len) => {
-                buffer.truncate(len);
-                return Ok(buffer);
-            }
-            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
-            Err(other) => return Err(other),
-        }
+        Some(acl) if *acl == Acl::default() => there.remove(DEFAULT),
+        Some(acl) => there.set(DEFAULT, &acl.to_bytes()),
     }
 }
 

@@ -8,7 +8,6 @@ use super::local::work_dir::identity_of;
 use super::lock_policy::{
     Content, FoundLock, Holder, LockDecision, LockPlace, LockedBy, Origin, Process, decide,
 };
-use super::lock_policy::{boot_time_in, started_in};
 use super::temp::left_over;
 use super::{Acl, LockRequest};
 use crate::tree::Kind;
@@ -95,19 +94,4 @@ pub(crate) fn temporary(bytes: &[u8]) {
             assert!((1..=7).contains(&end.len()) && end.iter().all(u8::is_ascii_alphanumeric));
         }
     }
-}
-
-/// The name of a program, and what Linux says of the processes of such a name: whatever the
-/// name, the numbers behind it are those of the process.
-pub(crate) fn proc_stat(bytes: &[u8]) {
-    let _ = started_in(bytes);
-    crate::process::fuzzing::stat(bytes);
-    let numbers: Vec<String> = (23..=52).map(|number: u32| number.to_string()).collect();
-    let rest = format!(") S 1 77 {}4242 {}", "5 ".repeat(16), numbers.join(" "));
-    let stat = [b"99 (", bytes, rest.as_bytes()].concat();
-    assert_eq!(started_in(&stat), Some(4242));
-    crate::process::fuzzing::stat_of(&stat, b'S', 77);
-    let text = String::from_utf8_lossy(bytes);
-    let names_it = text.lines().any(|line| line.starts_with("btime "));
-    assert!(boot_time_in(&text).is_none() || names_it);
 }

@@ -2,8 +2,8 @@
 //! alike (spec 3, "Lock"); and what this machine says of itself and its processes for it.
 
 use super::{LockRequest, Locked};
+use crate::system;
 use crate::tree::Stamp;
-use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What the file `lock` says: `PID@INSTANCE_ID`.
@@ -278,30 +278,11 @@ fn take_over(why: impl Into<String>) -> LockDecision {
 #[must_use]
 pub fn origin() -> Origin {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let boot = match boot_id() {
+    let boot = match system::boot_id() {
         Some(id) => format!("id:{id}"),
-        None => boot_time().map(|at| format!("at:{at}")).unwrap_or_default(),
+        None => system::boot_time().map(|at| format!("at:{at}")).unwrap_or_default(),
     };
     Origin { host, boot }
-}
-
-/// What tells this boot from every other one.
-#[must_use]
-pub fn boot_id() -> Option<String> {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
-}
-
-/// When this machine started, in seconds since the epoch by its present clock.
-#[must_use]
-pub fn boot_time() -> Option<i64> {
-    boot_time_in(&fs::read_to_string("/proc/stat").ok()?)
-}
-
-/// What `/proc/stat` says of it.
-pub(super) fn boot_time_in(stat: &str) -> Option<i64> {
-    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
-    line.trim().parse().ok()
 }
 
 /// What is known of a process of this machine.
@@ -313,37 +294,10 @@ pub fn process(pid: u32) -> Process {
     match rustix::process::test_kill_process(id) {
         Err(rustix::io::Errno::SRCH) => Process::Gone,
         // It has ended, and only waits for its parent to take notice.
-        Ok(()) | Err(_) if is_zombie(pid) => Process::Gone,
+        Ok(()) | Err(_) if system::is_zombie(pid) => Process::Gone,
         // EPERM: it runs, as another user.
-        Ok(()) | Err(_) => Process::Runs(started(pid)),
+        Ok(()) | Err(_) => Process::Runs(system::started(pid)),
     }
-}
-
-fn is_zombie(pid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
-    state_in(&stat).is_some_and(|state| matches!(state, b'Z' | b'X' | b'x'))
-}
-
-/// The letter of a process's state, from what `/proc/PID/stat` says of it.
-fn state_in(stat: &[u8]) -> Option<u8> {
-    // The second field is the program's name in parentheses and may hold anything.
-    let end = stat.iter().rposition(|b| *b == b')')?;
-    stat[end + 1..].trim_ascii_start().first().copied()
-}
-
-/// When a process started, in the kernel's ticks since boot.
-#[must_use]
-pub fn started(pid: u32) -> Option<u64> {
-    started_in(&fs::read(format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// What `/proc/PID/stat` says of it.
-pub(super) fn started_in(stat: &[u8]) -> Option<u64> {
-    // The second field is the program's name in parentheses and may hold anything.
-    let end = stat.iter().rposition(|b| *b == b')')?;
-    let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    // The 22nd field of all is the 20th behind the name.
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
 }
 
 /// Seconds since the epoch.
@@ -548,7 +502,7 @@ mod host_tests {
     #[test]
     fn this_process_runs_and_an_ended_child_does_not() {
         let Process::Runs(Some(since)) = process(std::process::id()) else { panic!() };
-        assert_eq!(Some(since), started(std::process::id()));
+        assert_eq!(Some(since), system::started(std::process::id()));
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         assert_eq!(process(child.id()), Process::Gone);
@@ -561,6 +515,6 @@ mod host_tests {
         let here = origin();
         assert!(!here.host.is_empty() && !here.boot.is_empty());
         assert_eq!(here, origin());
-        assert!(boot_time().unwrap() <= now());
+        assert!(system::boot_time().unwrap() <= now());
     }
 }

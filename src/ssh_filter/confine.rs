@@ -1,8 +1,8 @@
 //! Keeping a process inside one directory: where paths lead, and what the kernel
 //! enforces from then on.
 
-use super::rsync_args::Confinement;
 use crate::process;
+use crate::system::Cage;
 use crate::tree::path::with_home;
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -73,131 +73,17 @@ pub fn holds_no_login(root: &Path, home: Option<&Path>) -> Result<(), String> {
     Ok(())
 }
 
-/// What rsync needs to read beside its directory: libraries, time zones, and the names
-/// of users and groups.
-#[cfg(target_os = "linux")]
-const READABLE: &[&str] = &[
-    "/etc/ld.so.cache",
-    "/etc/ld.so.preload",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/group",
-    "/etc/localtime",
-    "/etc/ssl/openssl.cnf",
-    "/etc/crypto-policies",
-    "/usr/share/zoneinfo",
-    "/usr/share/locale",
-    "/var/lib/sss",
-    "/run/nscd",
-    "/dev/urandom",
-];
-
-/// Where libraries and the dynamic loader are; the loader has to be executable.
-#[cfg(target_os = "linux")]
-const LIBRARIES: &[&str] =
-    &["/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/local/lib"];
-
-/// What Landlock leaves open beside the directory.
-#[derive(Debug, Clone, Default)]
-pub struct Openings {
-    /// Programs that may be started: files, or directories that hold them. What does not
-    /// exist is passed over.
-    pub programs: Vec<PathBuf>,
-    /// Files that may be read.
-    pub readable: Vec<PathBuf>,
-}
-
-/// Landlock rules, built but not yet in force.
-pub struct DirectoryRules {
-    #[cfg(target_os = "linux")]
-    rules: Option<landlock::RulesetCreated>,
-}
-
-#[cfg(target_os = "linux")]
-impl DirectoryRules {
-    /// Rules for a directory: what is in it can be read and written, but not started.
-    ///
-    /// # Errors
-    /// The directory cannot be opened.
-    pub fn around(root: &Path, openings: &Openings) -> Result<Self, String> {
-        use landlock::{
-            ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd,
-            Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
-        };
-        // No programs are started from the directory, and no devices made in it: through
-        // a device, root would reach everything.
-        let inside = AccessFs::from_all(ABI::V5)
-            & !(AccessFs::Execute | AccessFs::MakeBlock | AccessFs::MakeChar | AccessFs::IoctlDev);
-        let read = AccessFs::ReadFile | AccessFs::ReadDir;
-        let base = Ruleset::default()
-            // Renames from one directory to another are denied before ABI 2.
-            .set_compatibility(CompatLevel::HardRequirement)
-            .handle_access(AccessFs::from_all(ABI::V2))
-            .map(|rules| rules.set_compatibility(CompatLevel::BestEffort));
-        let Ok(base) = base else { return Ok(DirectoryRules { rules: None }) };
-        let directory = PathFd::new(root)
-            .map_err(|cause| format!("cannot open {}: {cause}", root.display()))?;
-        let build = || -> Result<_, RulesetError> {
-            base.handle_access(AccessFs::from_all(ABI::V5))?
-                .handle_access(AccessNet::from_all(ABI::V4))?
-                .scope(Scope::from_all(ABI::V6))?
-                .create()?
-                .add_rule(PathBeneath::new(directory, inside))?
-                .add_rules(path_beneath_rules(&openings.readable, read))?
-                .add_rules(path_beneath_rules(&openings.programs, read | AccessFs::Execute))?
-                .add_rules(path_beneath_rules(LIBRARIES, read | AccessFs::Execute))?
-                .add_rules(path_beneath_rules(READABLE, read))?
-                .add_rules(path_beneath_rules(["/dev/null"], read | AccessFs::WriteFile))
-        };
-        Ok(DirectoryRules { rules: build().ok() })
-    }
-
-    /// Who keeps a program inside.
-    #[must_use]
-    pub fn confinement(&self) -> Confinement {
-        match self.rules {
-            Some(_) => Confinement::Kernel,
-            None => Confinement::ArgumentsOnly,
-        }
-    }
-
-    /// Puts the rules in force for this thread and everything it starts, for good.
-    ///
-    /// # Errors
-    /// The kernel promised one and does not keep it.
-    pub fn enter(self) -> Result<(), String> {
-        let Some(rules) = self.rules else { return Ok(()) };
-        match rules.restrict_self() {
-            Ok(status) if status.ruleset != landlock::RulesetStatus::NotEnforced => Ok(()),
-            Ok(_) => Err("the kernel does not enforce the directory".to_owned()),
-            Err(cause) => Err(format!("the kernel does not enforce the directory: {cause}")),
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-impl DirectoryRules {
-    /// There is none on this system.
-    ///
-    /// # Errors
-    /// None.
-    pub fn around(_root: &Path, _openings: &Openings) -> Result<Self, String> {
-        Ok(DirectoryRules {})
-    }
-
-    /// Who keeps a program inside.
-    #[must_use]
-    pub fn confinement(&self) -> Confinement {
-        Confinement::ArgumentsOnly
-    }
-
-    /// There are no rules to put in force.
-    ///
-    /// # Errors
-    /// None.
-    pub fn enter(self) -> Result<(), String> {
-        Ok(())
-    }
+/// What keeps a process in a directory, where the kernel has such a thing; not yet in force.
+///
+/// # Errors
+/// The directory cannot be opened.
+pub fn cage(
+    root: &Path,
+    programs: &[PathBuf],
+    readable: &[PathBuf],
+) -> Result<Option<Cage>, String> {
+    Cage::around(root, programs, readable)
+        .map_err(|cause| format!("cannot open {}: {cause}", root.display()))
 }
 
 /// The first program of this name in PATH that does not lie inside the directory, where the
@@ -271,7 +157,6 @@ mod tests {
     }
 
     /// What a program may do under the rules; the part of the kernel alone.
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_cage_holds_whatever_runs_in_it() {
         let temp = tempfile::tempdir().unwrap();
@@ -286,12 +171,10 @@ mod tests {
         std::fs::copy("/bin/true", root.join("program")).unwrap();
         symlink(&outside, root.join("door")).unwrap();
         let programs = ["/bin", "/usr/bin"].map(PathBuf::from).to_vec();
-        let openings = Openings { programs, readable: vec![base.join("readable")] };
-        let rules = DirectoryRules::around(&root, &openings).unwrap();
-        if rules.confinement() == Confinement::ArgumentsOnly {
+        let Some(cage) = cage(&root, &programs, &[base.join("readable")]).unwrap() else {
             eprintln!("not tried: this kernel has no Landlock");
             return;
-        }
+        };
         let base = base.display();
         let works = |script: &str| {
             let mut shell = std::process::Command::new("/bin/sh");
@@ -300,7 +183,7 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                rules.enter().unwrap();
+                cage.enter().unwrap();
                 for script in [
                     "cat file && echo more >>file && mkdir d && mv file d/ && rm -r d",
                     "ls -la . && find . -name x && id -u && date && df -P -k . | cat",

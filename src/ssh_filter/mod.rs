@@ -10,7 +10,7 @@ pub(crate) mod fuzzing;
 pub mod rsync_args;
 
 use crate::replica::peer::serve::{self, Limits, Watch};
-use confine::{DirectoryRules, Openings};
+use crate::system::{self, Cage};
 pub use decision::{Decision, Policy, Reach, Refusal, Sudo, decide};
 use rsync_args::Confinement;
 use std::ffi::{OsStr, OsString};
@@ -118,15 +118,9 @@ fn become_shell(command: &[u8], session: &Session, sudo: Sudo) -> Refusal {
 }
 
 /// From here on nothing that is started gains rights, however its name is hidden.
-#[cfg(target_os = "linux")]
 fn no_new_privileges() -> Result<(), Refusal> {
-    rustix::thread::set_no_new_privs(true)
+    system::no_new_privileges()
         .map_err(|cause| Refusal::Setup(format!("cannot give up sudo: {cause}")))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn no_new_privileges() -> Result<(), Refusal> {
-    Ok(())
 }
 
 fn become_rsync(
@@ -141,20 +135,19 @@ fn become_rsync(
     if rsync_args::announces_more(&args) {
         args.extend(arguments_from_input().map_err(Refusal::Rsync)?);
     }
-    let openings = Openings { programs: vec![program.clone()], readable: Vec::new() };
-    let rules = DirectoryRules::around(&root, &openings).map_err(Refusal::Setup)?;
+    let cage = confine::cage(&root, std::slice::from_ref(&program), &[]).map_err(Refusal::Setup)?;
+    let confinement = if cage.is_some() { Confinement::Kernel } else { Confinement::ArgumentsOnly };
     let home = session.home.as_deref();
-    let argv = rsync_args::check(&args, rules.confinement(), &|path| {
-        confine::resolve_inside(&root, home, path)
-    })?;
-    if rules.confinement() == Confinement::ArgumentsOnly {
+    let argv =
+        rsync_args::check(&args, confinement, &|path| confine::resolve_inside(&root, home, path))?;
+    if confinement == Confinement::ArgumentsOnly {
         keeps_inside(&program, &session.path)?;
     }
     // Started from inside: the place it was started from may be one it cannot read.
     let mut rsync = Command::new(&program);
     rsync.args(argv).current_dir(&root).env_clear().env("LC_ALL", "C").env("PATH", &session.path);
     rsync.envs(session.home.iter().map(|home| ("HOME", home)));
-    rules.enter().map_err(Refusal::Setup)?;
+    cage.map_or(Ok(()), Cage::enter).map_err(Refusal::Setup)?;
     Err(Refusal::Setup(format!("cannot start {}: {}", program.display(), rsync.exec())))
 }
 
@@ -188,7 +181,7 @@ fn arguments_from_input() -> Result<Vec<Vec<u8>>, String> {
 }
 
 /// What the kernel tells of this machine and its processes, for locks.
-const KERNEL: &[&str] = &["/proc/stat", "/proc/sys/kernel/random/boot_id", "/proc/self/stat"];
+const KERNEL: [&str; 3] = ["/proc/stat", "/proc/sys/kernel/random/boot_id", "/proc/self/stat"];
 
 const NO_HOOKS: &str = "a restricted key runs no commands";
 const NO_FOLLOWING: &str = "this system has no Landlock, and without it a restricted key follows no links \
@@ -201,17 +194,15 @@ const NO_FOLLOWING: &str = "this system has no Landlock, and without it a restri
 fn serve(directory: &Path, session: &Session, watch: &Watch<'_>) -> Result<i32, Refusal> {
     let root = root_of(directory)?;
     confine::holds_no_login(&root, session.home.as_deref()).map_err(Refusal::Setup)?;
-    let openings = Openings {
-        programs: confine::find_program("getent", &session.path, &root).into_iter().collect(),
-        readable: KERNEL.iter().map(PathBuf::from).collect(),
-    };
-    let rules = DirectoryRules::around(&root, &openings).map_err(Refusal::Setup)?;
+    let getent: Vec<PathBuf> =
+        confine::find_program("getent", &session.path, &root).into_iter().collect();
+    let cage = confine::cage(&root, &getent, &KERNEL.map(PathBuf::from)).map_err(Refusal::Setup)?;
     // Shut behind the thread that serves and those it starts. The one that waits for it has to
     // write the log of refusals, which lies outside.
     let served = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("serve".into())
-            .spawn_scoped(scope, || serve_confined(rules, &root, session, watch));
+            .spawn_scoped(scope, || serve_confined(cage, &root, session, watch));
         let lost = |cause: &dyn std::fmt::Display| Refusal::Setup(format!("cannot serve: {cause}"));
         let joined = thread.map_err(|cause| lost(&cause))?.join();
         joined.map_err(|_| lost(&"it broke off"))?
@@ -220,14 +211,14 @@ fn serve(directory: &Path, session: &Session, watch: &Watch<'_>) -> Result<i32, 
 }
 
 fn serve_confined(
-    rules: DirectoryRules,
+    cage: Option<Cage>,
     root: &Path,
     session: &Session,
     watch: &Watch<'_>,
 ) -> Result<(), Refusal> {
     let setup = |cause: io::Error| Refusal::Setup(cause.to_string());
-    let is_held = rules.confinement() == Confinement::Kernel;
-    rules.enter().map_err(Refusal::Setup)?;
+    let is_held = cage.is_some();
+    cage.map_or(Ok(()), Cage::enter).map_err(Refusal::Setup)?;
     no_new_privileges()?;
     let own = |fd: io::Result<_>| fd.map(File::from).map_err(setup);
     let mut input = BufReader::new(own(io::stdin().as_fd().try_clone_to_owned())?);

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::{Errno, Result};
 
 /// The bits of a mode that let others write.
-const WRITABLE: u32 = 0o022;
+const WRITABLE: rustix::fs::RawMode = 0o022;
 
 /// What becomes of a file or directory that is ours, and that others may write to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

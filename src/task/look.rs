@@ -12,8 +12,8 @@ use crate::reconcile::guard::{self, Runs};
 use crate::reconcile::{Writes, mounts};
 use crate::replica::temp::{self, Suffix};
 use crate::replica::{
-    Fate, Keep, Keeping, Older, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest, Unread,
-    Version, WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
+    Agent, Fate, Keep, Keeping, Older, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest,
+    Unread, Version, WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
 };
 use crate::report::words::counted;
 use crate::report::{Event, Level};
@@ -126,27 +126,37 @@ impl Task<'_> {
         Ok(trees)
     }
 
-    /// A remote machine without the tools for ACLs or extended attributes: a warning in the run
-    /// that meets it first, later a notice.
+    /// A machine without the tools for ACLs or extended attributes, or one where osync knows none:
+    /// a warning in the run that meets it first, later a notice.
     fn tell_unread_attributes(&mut self) {
         for side in Side::BOTH {
             let Unread { acl, xattr } = self.unread[side];
-            let what = match (acl, xattr) {
+            let tools = match (acl, xattr) {
                 (false, false) => continue,
-                (true, false) => {
-                    "PRESERVE_ACL: that machine has no getfacl and setfacl (package acl)"
-                }
-                (false, true) => {
-                    "PRESERVE_XATTR: that machine has no getfattr and setfattr (package attr)"
-                }
+                (true, false) => "getfacl and setfacl (package acl)",
+                (false, true) => "getfattr and setfattr (package attr)",
                 (true, true) => {
-                    "PRESERVE_ACL, PRESERVE_XATTR: that machine has no getfacl and setfacl (package \
-                     acl) and no getfattr and setfattr (package attr)"
+                    "getfacl and setfacl (package acl) and no getfattr and setfattr (package attr)"
                 }
             };
+            let keys = match (acl, xattr) {
+                (true, true) => "PRESERVE_ACL, PRESERVE_XATTR",
+                (true, false) => "PRESERVE_ACL",
+                (false, _) => "PRESERVE_XATTR",
+            };
+            let agent = self.lent.prepared[side].as_ref().map(|prepared| prepared.agent);
+            let (lack, remedy) = match agent {
+                Some(Agent::Here | Agent::Osync) => {
+                    ("osync reads and sets these on Linux only".to_owned(), "")
+                }
+                _ => (
+                    format!("that machine has no {tools}"),
+                    ". Install them there, or osync itself",
+                ),
+            };
             let text = format!(
-                "{what}. A change of nothing else is not seen; with contents they go over. Install \
-                 them there, or osync itself"
+                "{keys}: {lack}. A change of nothing else is not seen; with contents they go over\
+                 {remedy}"
             );
             if self.file_systems.told_unread(side) {
                 self.say(Level::Notice, &format!("{side}: {text}"));

@@ -977,7 +977,8 @@ mod copy {
     //! `--to DIR`.
 
     use super::*;
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use crate::system::rename_to_free;
+    use rustix::fs::CWD;
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
@@ -1048,7 +1049,8 @@ mod copy {
             }
             std::fs::rename(&staged, &place).map_err(|error| failed("write there", &error))?;
         }
-        renameat_with(CWD, &out, CWD, &to, RenameFlags::NOREPLACE)
+        let (from, to_bytes) = (out.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+        rename_to_free(CWD, from, CWD, to_bytes, out.is_dir())
             .map_err(|error| failed("give it its name", &error))?;
         Ok(to)
     }

@@ -14,7 +14,7 @@ const FLOORS: &[&[&str]] = &[
     &["report", "reconcile", "replica", "rsync"],
     &["state", "ssh", "filter"],
     &["tree", "config", "process"],
-    &["threads"],
+    &["threads", "system"],
 ];
 
 /// Arrows within one floor.
@@ -207,6 +207,17 @@ fn pure_rooms_use_no_files_processes_environment_or_clocks() {
         for (path, text) in sources(room) {
             for word in impure {
                 assert!(!text.contains(word), "{}: {word} in a pure room", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn one_room_alone_asks_which_system_this_is() {
+    for room in FLOORS.concat().into_iter().filter(|room| *room != "system") {
+        for (path, text) in sources(room) {
+            for word in ["target_os", "target_vendor", "target_family"] {
+                assert!(!text.contains(word), "{}: {word}", path.display());
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use super::openat_root::LIST;
 use crate::replica::trials;
+use crate::system;
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Abilities, Entry, Kind, NameLimit};
 use filetime::FileTime;
@@ -41,12 +42,7 @@ const SUSPECTS: [u8; 40] = {
 /// What the system says.
 pub(super) fn file_system(root: impl AsFd) -> Result<String> {
     let root = root.as_fd();
-    let mask = rustix::fs::StatxFlags::MNT_ID;
-    let mount = match rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, mask) {
-        Ok(found) => found.stx_mnt_id,
-        Err(Errno::NOSYS) => 0,
-        Err(other) => return Err(other),
-    };
+    let mount = system::mount_number(root, c".", AtFlags::empty()).unwrap_or(0);
     let device = rustix::fs::fstat(root)?.st_dev;
     let (kind, volume) = (rustix::fs::fstatfs(root)?.f_type, rustix::fs::fstatvfs(root)?.f_fsid);
     let user = rustix::process::geteuid().as_raw();
@@ -229,7 +225,7 @@ impl Trials {
 
     fn is_made(&self, name: &[u8], kind: Kind, file_type: FileType) -> bool {
         let mode = Mode::RUSR | Mode::WUSR;
-        self.comes(name, kind, || rustix::fs::mknodat(&self.dir, name, file_type, mode, 0))
+        self.comes(name, kind, || system::make_node(&self.dir, name, file_type, mode, (0, 0)))
     }
 
     /// Whether an entry can be made and is of the kind that it should be.

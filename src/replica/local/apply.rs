@@ -5,9 +5,7 @@
 
 use super::copy::{self, Appear, Copied};
 use super::look::{self, Look};
-use super::openat_root::{
-    HANDLE, LastDir, Place, Root, only_mtime, rename_to_free, set_mode, split, with_access,
-};
+use super::openat_root::{HANDLE, LastDir, Place, Root, only_mtime, split, with_access};
 use super::versions::{Free, Records, VersionStore, private_dir, rename_into, with_moved};
 use super::work_dir::{Durable, WORK_DIR, WorkDir};
 use crate::process::fault;
@@ -16,12 +14,13 @@ use crate::replica::{
     AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, attributes,
     kept_versions, lock_policy,
 };
+use crate::system::{AtLink, Pinned, rename_to_free, set_mode};
 use crate::threads;
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::same::{is_as_scanned, is_same_inode};
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, Gid, Mode, Uid};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -574,32 +573,33 @@ impl LocalExecutor<'_> {
     /// Opens the very entry that was scanned, so that nothing can come in between. A link that
     /// counts as a directory is that directory (KEEP_DIRLINKS); what a copied one points at
     /// is left as it is.
-    fn open_again<'p>(
+    fn with_pinned(
         &self,
-        path: &'p RelPath,
+        path: &RelPath,
         expect: &Entry,
-    ) -> Result<(Place<'p>, OwnedFd, Entry), PathError> {
+        act: impl FnOnce(&Pinned<'_>, &Entry) -> Result<(), PathError>,
+    ) -> Result<(), PathError> {
         if path.is_root() {
             return Err(of_the_root());
         }
         let (dir, name) = split(path.as_bytes());
         let dir = self.dir_of_metadata(dir).map_err(|error| self.on_the_way(error))?;
-        let place = Place { dir, name };
-        self.look_in(place.dir.as_fd(), name, expect, is_same_inode)?;
-        let mut flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if self.look.follows() && self.is_followed(place.dir.as_fd(), name) {
+        let dir = dir.as_fd();
+        self.look_in(dir, name, expect, is_same_inode)?;
+        let mut at_link = AtLink::Stay;
+        if self.look.follows() && self.is_followed(dir, name) {
             if self.look.copy_symlinks {
                 return Err(PathError::Failed {
                     action: "change what a link points at".into(),
                     cause: "Operation not supported (COPY_SYMLINKS)".to_owned(),
                 });
             }
-            flags = flags.difference(OFlags::NOFOLLOW) | OFlags::DIRECTORY;
+            at_link = AtLink::Follow;
         }
-        let fd = rustix::fs::openat(&place.dir, place.name, flags, Mode::empty());
-        let fd = fd.map_err(|error| self.on_the_way(error))?;
-        let now = look::of_open(&fd).map_err(failed("look at it again"))?;
-        if is_same_inode(expect, &now) { Ok((place, fd, now)) } else { Err(PathError::Changed) }
+        let pinned = Pinned::open(dir, name, at_link);
+        let pinned = pinned.map_err(|error| self.on_the_way(error))?;
+        let now = look::entry_of(&pinned.stat);
+        if is_same_inode(expect, &now) { act(&pinned, &now) } else { Err(PathError::Changed) }
     }
 
     fn set_metadata(
@@ -610,21 +610,22 @@ impl LocalExecutor<'_> {
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Result<(), PathError> {
-        let (_, fd, now) = self.open_again(path, expect)?;
-        // The owner first: a new owner takes setuid and setgid away. They come back behind it.
-        if uid.is_some() || gid.is_some() {
-            let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-            rustix::fs::chownat(&fd, c"", uid, gid, AtFlags::EMPTY_PATH)
-                .map_err(failed("set its owner and group"))?;
-        }
-        let stays = (uid.is_some() || gid.is_some()).then_some(now.mode & 0o6000);
-        let mode = mode.or(stays.filter(|bits| *bits != 0).map(|_| now.mode));
-        match mode {
-            Some(mode) if now.kind != Kind::Symlink => {
-                set_mode(&fd, mode).map_err(failed("set its permissions"))
+        self.with_pinned(path, expect, |pinned, now| {
+            // The owner first: a new owner takes setuid and setgid away. They come back behind it.
+            let gets_owner = uid.is_some() || gid.is_some();
+            if gets_owner {
+                let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
+                pinned.set_owner(uid, gid).map_err(failed("set its owner and group"))?;
             }
-            _ => Ok(()),
-        }
+            let stays = gets_owner.then_some(now.mode & 0o6000);
+            let mode = mode.or(stays.filter(|bits| *bits != 0).map(|_| now.mode));
+            match mode {
+                Some(mode) if now.kind != Kind::Symlink => {
+                    pinned.set_mode(mode).map_err(failed("set its permissions"))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     fn set_attributes(
@@ -633,9 +634,10 @@ impl LocalExecutor<'_> {
         expect: &Entry,
         change: &AttributeChange,
     ) -> Result<(), PathError> {
-        let (place, fd, now) = self.open_again(path, expect)?;
-        attributes::change(&now, fd.as_fd(), place.dir.as_fd(), place.name, change)
-            .map_err(failed("set its ACL or extended attributes"))
+        self.with_pinned(path, expect, |pinned, now| {
+            attributes::change(now, pinned, change)
+                .map_err(failed("set its ACL or extended attributes"))
+        })
     }
 
     fn set_mtime(

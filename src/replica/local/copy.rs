@@ -5,14 +5,16 @@
 //! no stack. The kernel shares blocks where it can.
 
 use super::look::{self, Look};
-use super::openat_root::{HANDLE, LIST, Place, Root, only_mtime, set_mode, with_access};
+use super::openat_root::{HANDLE, LIST, Place, Root, only_mtime, with_access};
 use super::scan::everything;
+use super::work_dir::UNFINISHED;
 use crate::replica::PathError;
+use crate::system::{self, AtLink, Pinned, rename_to_free};
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, Tree, TreeBuilder};
 use filetime::FileTime;
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, SeekFrom, Uid, XattrFlags};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Uid};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Read;
@@ -137,11 +139,10 @@ fn one(copy: Copying<'_>) -> Result<(), PathError> {
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
     // As far as we may: the copy is worth keeping without.
     let _ = rustix::fs::chownat(to, new_name, Some(uid), Some(gid), nofollow);
-    if entry.kind != Kind::Symlink {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if let Ok(node) = rustix::fs::openat(to, new_name, flags, Mode::empty()) {
-            let _ = set_mode(node, entry.mode);
-        }
+    if entry.kind != Kind::Symlink
+        && let Ok(node) = Pinned::open(to, new_name, AtLink::Stay)
+    {
+        let _ = node.set_mode(entry.mode);
     }
     let _ = rustix::fs::utimensat(to, new_name, &only_mtime(entry.mtime), nofollow);
     Ok(())
@@ -149,37 +150,35 @@ fn one(copy: Copying<'_>) -> Result<(), PathError> {
 
 #[allow(clippy::cast_possible_truncation)] // major and minor are 32 bits each
 fn make_node(to: BorrowedFd<'_>, name: &[u8], what: FileType, rdev: u64) -> Result<(), Errno> {
-    let device = rustix::fs::makedev((rdev >> 32) as u32, rdev as u32);
-    rustix::fs::mknodat(to, name, what, Mode::RUSR | Mode::WUSR, device)
+    let device = ((rdev >> 32) as u32, rdev as u32);
+    system::make_node(to, name, what, Mode::RUSR | Mode::WUSR, device)
 }
 
 fn file(what: Copying<'_>) -> Result<(), PathError> {
     let Copying { from, name, entry, to, new_name, appear } = what;
     let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let source = File::from(rustix::fs::openat(from, name, read, Mode::empty()).map_err(failed)?);
-    let copy = File::from(match appear {
-        Appear::Anyhow => named(to, new_name),
-        Appear::Complete => nameless(to),
-    }?);
+    let copy = match appear {
+        Appear::Anyhow => New::Named(named(to, new_name)?),
+        Appear::Complete => New::to_be_named(to)?,
+    };
     let io = |error: std::io::Error| PathError::Failed {
         action: "copy it".into(),
         cause: error.to_string(),
     };
-    let unchanged = || look::of_open(&source).is_ok_and(|now| is_as_scanned(entry, &now));
-    if !unchanged() {
-        return Err(PathError::Changed);
-    }
-    content(&source, &copy).map_err(io)?;
-    if !unchanged() {
-        return Err(PathError::Changed);
-    }
-    finish(source.as_fd(), &copy, entry);
-    copy.sync_all().map_err(io)?;
-    if appear == Appear::Complete {
-        let open = format!("/proc/self/fd/{}", copy.as_raw_fd());
-        rustix::fs::linkat(CWD, open, to, new_name, AtFlags::SYMLINK_FOLLOW).map_err(failed)?;
-    }
-    Ok(())
+    let unchanged = || {
+        let is_same = look::of_open(&source).is_ok_and(|now| is_as_scanned(entry, &now));
+        if is_same { Ok(()) } else { Err(PathError::Changed) }
+    };
+    let copied = || {
+        unchanged()?;
+        content(&source, copy.file()).map_err(io)?;
+        unchanged()?;
+        finish(source.as_fd(), copy.file(), entry);
+        copy.file().sync_all().map_err(io)?;
+        copy.give_name(to, new_name).map_err(failed)
+    };
+    copied().inspect_err(|_| copy.discard(to))
 }
 
 /// Copies what a file holds. Holes stay holes: a file of many gigabytes may take a few
@@ -207,15 +206,58 @@ fn content(mut source: &File, mut copy: &File) -> std::io::Result<()> {
     Ok(())
 }
 
-fn named(dir: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, PathError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)
+/// A file that is being written.
+enum New {
+    /// It has its name already.
+    Named(File),
+    /// It has none yet.
+    Unnamed(File),
+    /// It has one that nobody gives (a file system or a system without files that have none).
+    Aside(File, Vec<u8>),
 }
 
-/// A file that gets its name when it is complete.
-fn nameless(dir: BorrowedFd<'_>) -> Result<OwnedFd, PathError> {
-    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
-    rustix::fs::openat(dir, ".", flags, Mode::RUSR | Mode::WUSR).map_err(failed)
+impl New {
+    fn to_be_named(dir: BorrowedFd<'_>) -> Result<Self, PathError> {
+        match system::make_unnamed(dir) {
+            Ok(file) => Ok(New::Unnamed(file.into())),
+            // older kernels take it for a directory that is to be written
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {
+                let aside = format!("{UNFINISHED}{}", std::process::id()).into_bytes();
+                // left over by an earlier process of our number
+                let _ = rustix::fs::unlinkat(dir, &aside, AtFlags::empty());
+                Ok(New::Aside(named(dir, &aside)?, aside))
+            }
+            Err(other) => Err(failed(other)),
+        }
+    }
+
+    fn file(&self) -> &File {
+        match self {
+            New::Named(file) | New::Unnamed(file) | New::Aside(file, _) => file,
+        }
+    }
+
+    /// Gives it the name that it should have, if that is free.
+    fn give_name(&self, dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+        match self {
+            New::Named(_) => Ok(()),
+            New::Unnamed(file) => system::give_name(file, dir, name),
+            New::Aside(_, aside) => rename_to_free(dir, aside, dir, name, false),
+        }
+    }
+
+    /// Takes away what would be in the way of nobody but us.
+    fn discard(&self, dir: BorrowedFd<'_>) {
+        if let New::Aside(_, aside) = self {
+            let _ = rustix::fs::unlinkat(dir, aside, AtFlags::empty());
+        }
+    }
+}
+
+fn named(dir: BorrowedFd<'_>, name: &[u8]) -> Result<File, PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR);
+    made.map(File::from).map_err(failed)
 }
 
 /// Owner before mode, because a new owner takes setuid away; attributes and ACLs behind
@@ -225,15 +267,8 @@ fn finish(from: BorrowedFd<'_>, to: &File, entry: &Entry) {
     if rustix::fs::fchown(to, Some(uid), Some(gid)).is_err() {
         let _ = rustix::fs::fchown(to, None, Some(gid));
     }
-    let _ = set_mode(to, entry.mode);
-    let mut list = vec![0; 64 * 1024];
-    let len = rustix::fs::flistxattr(from, list.as_mut_slice()).unwrap_or(0);
-    let mut value = vec![0; if len > 0 { 64 * 1024 } else { 0 }];
-    for name in list[..len].split(|b| *b == 0).filter(|name| !name.is_empty()) {
-        if let Ok(len) = rustix::fs::fgetxattr(from, name, value.as_mut_slice()) {
-            let _ = rustix::fs::fsetxattr(to, name, &value[..len], XattrFlags::empty());
-        }
-    }
+    let _ = system::set_mode(to, entry.mode);
+    system::copy_attributes(from, to);
     let mtime = FileTime::from_unix_time(entry.mtime.secs(), entry.mtime.nanos());
     let _ = filetime::set_file_handle_times(to, None, Some(mtime));
 }
@@ -321,5 +356,26 @@ mod tests {
             }
             assert!(there.iter().all(|byte| *byte == 0), "{size} {at:?}");
         }
+    }
+
+    #[test]
+    fn a_file_that_waits_for_its_name_replaces_nothing_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = rustix::fs::open(dir.path(), HANDLE, Mode::empty()).unwrap();
+        let aside = || New::Aside(named(top.as_fd(), b"aside").unwrap(), b"aside".to_vec());
+        let unnamed = || New::to_be_named(top.as_fd()).unwrap();
+        for (name, is_aside_first) in [("one", true), ("two", false)] {
+            let (first, second) =
+                if is_aside_first { (aside(), unnamed()) } else { (unnamed(), aside()) };
+            first.give_name(top.as_fd(), name.as_bytes()).unwrap();
+            assert_eq!(second.give_name(top.as_fd(), name.as_bytes()), Err(Errno::EXIST));
+            second.discard(top.as_fd());
+        }
+        let mut names: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["one", "two"]);
     }
 }

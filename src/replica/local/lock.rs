@@ -8,7 +8,7 @@
 //! after a power failure no lock of this machine counts.
 
 use super::look::Look;
-use super::openat_root::{Root, rename_to_free};
+use super::openat_root::Root;
 use super::work_dir::sweep;
 use super::work_dir::{Durable, LOCK, LOCK_BY, WorkDir};
 use crate::process::fault;
@@ -17,6 +17,7 @@ use crate::replica::lock_policy::{
     PATIENCE_WITH_EMPTY, Process,
 };
 use crate::replica::{LockRequest, Locked};
+use crate::system::{self, rename_to_free};
 use crate::tree::Stamp;
 use rustix::fd::OwnedFd;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -99,7 +100,7 @@ pub(super) fn take(
     let pid = std::process::id();
     let holder = Holder { pid, instance_id: request.instance_id.clone() };
     let here = lock_policy::origin();
-    let started = lock_policy::started(pid);
+    let started = system::started(pid);
     let by = LockedBy { holder: holder.clone(), origin: here.clone(), started }.to_text();
     let content = holder.to_text();
     let turn = Turn::take(work).map_err(|e| LockError::Failed("take", e))?;
@@ -219,7 +220,7 @@ fn find(
     let Some((bytes, changed)) = work.read_with_stamp(LOCK)? else { return Ok(None) };
     let content = Content::parse(&bytes, instance_id);
     let by = work.read(LOCK_BY).ok().flatten().and_then(|text| LockedBy::parse(&text));
-    let before_boot = lock_policy::boot_time().is_some_and(|boot| changed < boot);
+    let before_boot = system::boot_time().is_some_and(|boot| changed < boot);
     let process = match &content {
         // Our own number, but we did not write it: its process is long gone.
         Content::Of(holder)

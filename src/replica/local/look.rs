@@ -1,10 +1,11 @@
 //! What one path looks like, and whether it is still what was scanned.
 
 use crate::replica::attributes::{self, Wanted};
+use crate::system::{self, Mount, Stat};
 use crate::tree::{Entry, Extra, Kind, Stamp, fold_device};
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags, StatxTimestamp};
-use rustix::io::{Errno, Result};
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Result;
 use rustix::path::Arg;
 
 /// What to look at beside the entry itself (spec 4, COPY_SYMLINKS and the like).
@@ -42,7 +43,8 @@ impl Look {
     pub fn at_with_mount<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<(Entry, Mount)> {
         let dir = dir.as_fd();
         // changed where it is, and not moved about: this is done for each file of a replica
-        let mut found = stat_with_mount(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+        let mut found = system::stat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|found| (entry_of(&found), found.mount));
         if let Ok((entry, mount)) = &mut found {
             if entry.kind == Kind::Symlink {
                 self.add_what_is_behind(entry, dir, name)?;
@@ -83,117 +85,50 @@ impl Look {
     }
 }
 
-/// What an open file or directory looks like; works for `O_PATH` too.
+/// What an open file or directory looks like; works for what is open as a starting point alone.
 ///
 /// # Errors
 /// What the system says.
 pub fn of_open(fd: impl AsFd) -> Result<Entry> {
-    stat(fd.as_fd(), c"", AtFlags::EMPTY_PATH)
+    system::stat_open(fd.as_fd()).map(|found| entry_of(&found))
 }
 
-/// Whether an entry is the root of something mounted there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mount {
-    /// It is, or it is a link that counts as a directory and that directory is in another mount
-    /// than the link: in this tree, the mount begins there.
-    Root,
-    /// It is not, or this kernel does not tell.
-    NotKnown,
-}
-
-/// Whether what a link points at is in another mount than the directory that holds the link. The
-/// device does not always show it (a bind mount). False where this kernel does not tell.
+/// Whether what a link points at is in another mount than the directory that holds the link: in
+/// this tree, the mount begins there. The device does not always show it (a bind mount). False
+/// where this system does not tell.
 fn leads_to_another_mount<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N) -> bool {
-    let here = mount_number(dir, c"", AtFlags::EMPTY_PATH);
-    let there = mount_number(dir, name, AtFlags::empty());
+    let here = system::mount_number(dir, c".", AtFlags::empty());
+    let there = system::mount_number(dir, name, AtFlags::empty());
     here.zip(there).is_some_and(|(here, there)| here != there)
 }
 
-fn mount_number<N: Arg>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Option<u64> {
-    let flags = flags | AtFlags::NO_AUTOMOUNT;
-    let found = rustix::fs::statx(dir, name, flags, StatxFlags::MNT_ID).ok()?;
-    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
-}
-
 fn stat<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
-    stat_with_mount(dir, name, flags).map(|(entry, _)| entry)
+    system::stat(dir, name, flags).map(|found| entry_of(&found))
 }
 
-fn stat_with_mount<N: Arg + Copy>(
-    dir: BorrowedFd<'_>,
-    name: N,
-    flags: AtFlags,
-) -> Result<(Entry, Mount)> {
-    let mask = StatxFlags::TYPE
-        | StatxFlags::MODE
-        | StatxFlags::NLINK
-        | StatxFlags::UID
-        | StatxFlags::GID
-        | StatxFlags::MTIME
-        | StatxFlags::CTIME
-        | StatxFlags::INO
-        | StatxFlags::SIZE
-        | StatxFlags::BTIME;
-    let flags = flags | AtFlags::NO_AUTOMOUNT;
-    match rustix::fs::statx(dir, name, flags, mask) {
-        Ok(found) => {
-            let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-            let mount = if is_root { Mount::Root } else { Mount::NotKnown };
-            Ok((from_statx(&found), mount))
-        }
-        Err(Errno::NOSYS) => {
-            stat_the_old_way(dir, name, flags).map(|entry| (entry, Mount::NotKnown))
-        }
-        Err(other) => Err(other),
-    }
-}
-
+/// An entry of what the system tells.
 #[inline]
-fn from_statx(found: &rustix::fs::Statx) -> Entry {
-    let time = |t: StatxTimestamp| Stamp::new(t.tv_sec, t.tv_nsec);
-    let kind = kind_of(FileType::from_raw_mode(found.stx_mode.into()));
+pub(super) fn entry_of(found: &Stat) -> Entry {
+    let time = |(secs, nanos)| Stamp::new(secs, nanos);
+    // the mode's type is not the same on all systems
+    #[allow(clippy::cast_possible_truncation, clippy::unnecessary_cast)]
+    let kind = kind_of(FileType::from_raw_mode(found.mode as rustix::fs::RawMode));
     let mut entry = Entry::new(kind);
-    entry.shared_inode = found.stx_nlink > 1 && !kind.is_dir();
-    entry.mode = found.stx_mode & 0o7777;
-    entry.uid = found.stx_uid;
-    entry.gid = found.stx_gid;
-    entry.dev = fold_device(found.stx_dev_major, found.stx_dev_minor);
-    entry.ino = found.stx_ino;
-    entry.size = if kind == Kind::File { found.stx_size } else { 0 };
-    entry.mtime = time(found.stx_mtime);
-    entry.ctime = time(found.stx_ctime);
-    if found.stx_mask & StatxFlags::BTIME.bits() != 0 {
-        entry.btime = time(found.stx_btime);
-    }
-    set_device(&mut entry, found.stx_rdev_major, found.stx_rdev_minor);
-    entry
-}
-
-/// For kernels and sandboxes without `statx`: the same, but no birth time.
-fn stat_the_old_way<N: Arg + Copy>(dir: BorrowedFd<'_>, name: N, flags: AtFlags) -> Result<Entry> {
-    let found = rustix::fs::statat(dir, name, flags)?;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // nanoseconds fit
-    let time = |secs: i64, nanos: i64| Stamp::new(secs, nanos as u32);
-    let kind = kind_of(FileType::from_raw_mode(found.st_mode));
-    let mut entry = Entry::new(kind);
-    entry.shared_inode = found.st_nlink > 1 && !kind.is_dir();
+    entry.shared_inode = found.links > 1 && !kind.is_dir();
     #[allow(clippy::cast_possible_truncation)] // twelve bits are left
     {
-        entry.mode = (found.st_mode & 0o7777) as u16;
+        entry.mode = (found.mode & 0o7777) as u16;
     }
-    entry.uid = found.st_uid;
-    entry.gid = found.st_gid;
-    entry.dev = fold_device(rustix::fs::major(found.st_dev), rustix::fs::minor(found.st_dev));
-    entry.ino = found.st_ino;
-    entry.size = if kind == Kind::File { u64::try_from(found.st_size).unwrap_or(0) } else { 0 };
-    #[allow(clippy::cast_possible_wrap, clippy::useless_conversion, clippy::unnecessary_cast)]
-    {
-        entry.mtime = time(found.st_mtime as i64, found.st_mtime_nsec as i64);
-        entry.ctime = time(found.st_ctime as i64, found.st_ctime_nsec as i64);
-    }
-    let rdev = found.st_rdev;
-    set_device(&mut entry, rustix::fs::major(rdev), rustix::fs::minor(rdev));
-    Ok(entry)
+    entry.uid = found.uid;
+    entry.gid = found.gid;
+    entry.dev = fold_device(found.dev.0, found.dev.1);
+    entry.ino = found.ino;
+    entry.size = if kind == Kind::File { found.size } else { 0 };
+    entry.mtime = time(found.mtime);
+    entry.ctime = time(found.ctime);
+    entry.btime = found.btime.map_or(Stamp::UNKNOWN, time);
+    set_device(&mut entry, found.rdev.0, found.rdev.1);
+    entry
 }
 
 fn set_device(entry: &mut Entry, major: u32, minor: u32) {
@@ -224,24 +159,17 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, symlink};
 
     #[test]
-    fn both_ways_of_looking_agree() {
+    fn an_entry_is_what_the_system_says() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("file"), "12345").unwrap();
         std::fs::hard_link(path("file"), path("twin")).unwrap();
-        std::fs::create_dir(path("dir")).unwrap();
         symlink("nowhere", path("link")).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        for name in ["file", "twin", "dir", "link"] {
-            let new = stat(root.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            let mut old = stat_the_old_way(root.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-            old.btime = new.btime;
-            assert_eq!(new, old, "{name}");
-            let std = path(name).symlink_metadata().unwrap();
-            assert_eq!((new.ino, new.uid, new.mtime.secs()), (std.ino(), std.uid(), std.mtime()));
-        }
         let seen = Look::default().at(&root, &b"file"[..]).unwrap();
         assert!(seen.shared_inode && seen.size == 5);
+        let std = path("file").metadata().unwrap();
+        assert_eq!((seen.ino, seen.uid, seen.mtime.secs()), (std.ino(), std.uid(), std.mtime()));
         let seen = Look::default().at(&root, &b"link"[..]).unwrap();
         assert_eq!((seen.link(), seen.size), (Some(&b"nowhere"[..]), 0));
     }

@@ -32,6 +32,7 @@ use crate::process::Stop;
 use crate::rsync::End;
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
+use crate::system;
 use crate::threads;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
@@ -161,9 +162,7 @@ impl LocalReplica {
     /// # Errors
     /// It has not been prepared.
     pub(super) fn opened(&self) -> Result<PathBuf, ReplicaError> {
-        use std::os::fd::AsRawFd;
-        let fd = self.open_root()?.as_fd().as_raw_fd();
-        Ok(std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap_or_else(|_| self.real.clone()))
+        Ok(system::path_of(self.open_root()?).unwrap_or_else(|| self.real.clone()))
     }
 
     /// Whether this run has locked it.
@@ -443,7 +442,9 @@ impl Replica for LocalReplica {
             stop: &self.stop,
         };
         let (tree, problems) = walk.run(top).map_err(|error| self.error(error.to_string()))?;
-        Ok(Scan { tree, problems, unread: Unread::default() })
+        let unread = |is_wanted: bool| is_wanted && !system::HAS_ATTRIBUTES;
+        let Wanted { acl, xattr, .. } = look.attributes;
+        Ok(Scan { tree, problems, unread: Unread { acl: unread(acl), xattr: unread(xattr) } })
     }
 
     fn look_below(

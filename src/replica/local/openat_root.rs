@@ -2,11 +2,14 @@
 //! what its owner may not write.
 
 use super::look;
+use crate::system::{open_beneath, set_mode, set_times};
 use crate::tree::{RelPath, Stamp};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::{Errno, Result};
 use std::path::Path;
+
+pub use crate::system::HANDLE;
 
 /// The longest path given to the kernel at once; below its limit of 4,096 bytes with NUL.
 const PIECE: usize = 4000;
@@ -14,27 +17,17 @@ const PIECE: usize = 4000;
 /// The longest path, in bytes, that the kernel and rsync take: PATH_MAX without its NUL.
 pub const LONGEST_PATH: usize = 4095;
 
-/// How the way down is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
-    /// By the kernel.
-    Kernel,
-    /// By us, a component at a time.
-    Stepwise,
-}
-
 /// An open directory below which everything is reached.
 #[derive(Debug)]
 pub struct Root {
     fd: OwnedFd,
-    way: Way,
 }
 
 /// One entry of an open directory. What is done to it is done in that very directory, even
 /// if somebody renames it meanwhile.
 #[derive(Debug)]
 pub struct Place<'p> {
-    /// The directory; may be open for nothing but being one (`O_PATH`).
+    /// The directory; may be open for nothing but being one ([`HANDLE`]).
     pub dir: OwnedFd,
     /// The bare file name; `.` for the root itself.
     pub name: &'p [u8],
@@ -63,11 +56,6 @@ impl LastDir {
     }
 }
 
-/// Flags that let a directory be a starting point and nothing else; needs no permission
-/// to read it.
-pub const HANDLE: OFlags =
-    OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
 /// Flags to list a directory.
 pub const LIST: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -95,10 +83,7 @@ impl Root {
     /// Takes an open directory as the root.
     #[must_use]
     pub fn below(fd: OwnedFd) -> Self {
-        // Old kernels do not have the call, some sandboxes forbid it.
-        let probe = rustix::fs::openat2(&fd, ".", HANDLE, Mode::empty(), BENEATH);
-        let way = if probe.is_ok() { Way::Kernel } else { Way::Stepwise };
-        Root { fd, way }
+        Root { fd }
     }
 
     /// As [`Root::below`], for a directory that the caller keeps open.
@@ -107,11 +92,6 @@ impl Root {
     /// What the system says.
     pub fn below_of(fd: impl AsFd) -> Result<Self> {
         Ok(Self::below(rustix::fs::openat(fd, ".", HANDLE, Mode::empty())?))
-    }
-
-    #[cfg(test)]
-    pub(super) fn with_way(path: &Path, way: Way) -> Self {
-        Root { way, ..Self::open(path).unwrap() }
     }
 
     /// Opens `path` (as in [`RelPath`]; empty: the root) with `flags`.
@@ -127,33 +107,10 @@ impl Root {
         while rest.len() > PIECE {
             let cut = rest[..PIECE].iter().rposition(|b| *b == b'/').ok_or(Errno::NAMETOOLONG)?;
             let from = above.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd);
-            above = Some(self.piece(from, &rest[..cut], HANDLE)?);
+            above = Some(open_beneath(from, &rest[..cut], HANDLE)?);
             rest = &rest[cut + 1..];
         }
-        self.piece(above.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
-    }
-
-    fn piece(&self, from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match self.way {
-            Way::Kernel => loop {
-                // EAGAIN: a rename elsewhere made the kernel unsure; it asks to try again.
-                match rustix::fs::openat2(from, path, flags, Mode::empty(), BENEATH) {
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    result => return result,
-                }
-            },
-            Way::Stepwise => {
-                let mut at: Option<OwnedFd> = None;
-                let mut names = path.split(|b| *b == b'/').peekable();
-                while let Some(name) = names.next() {
-                    let how = if names.peek().is_some() { HANDLE } else { flags };
-                    let from = at.as_ref().map_or(from, AsFd::as_fd);
-                    at = Some(rustix::fs::openat(from, name, how, Mode::empty())?);
-                }
-                at.ok_or(Errno::NOENT)
-            }
-        }
+        open_beneath(above.as_ref().map_or(self.fd.as_fd(), AsFd::as_fd), rest, flags)
     }
 
     /// A directory as a starting point.
@@ -191,9 +148,6 @@ impl AsFd for Root {
     }
 }
 
-const BENEATH: ResolveFlags =
-    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
-
 /// A path as the directory that holds it and the name there; the root is `.` in itself.
 #[must_use]
 pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
@@ -201,49 +155,6 @@ pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(at) => (&path[..at], &path[at + 1..]),
         None if path.is_empty() => (b"", b"."),
         None => (b"", path),
-    }
-}
-
-/// Renames, but never onto something: `EEXIST` then.
-///
-/// # Errors
-/// What the system says.
-pub fn rename_to_free(
-    from: impl AsFd,
-    name: &[u8],
-    to: impl AsFd,
-    new_name: &[u8],
-    is_dir: bool,
-) -> Result<()> {
-    let (from, to) = (from.as_fd(), to.as_fd());
-    match rustix::fs::renameat_with(from, name, to, new_name, rustix::fs::RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            rename_to_free_by_hand(from, name, to, new_name, is_dir)
-        }
-        result => result,
-    }
-}
-
-/// For file systems without `RENAME_NOREPLACE`. A hard link is as safe; what cannot have
-/// one is looked for right before.
-fn rename_to_free_by_hand(
-    from: BorrowedFd<'_>,
-    name: &[u8],
-    to: BorrowedFd<'_>,
-    new_name: &[u8],
-    is_dir: bool,
-) -> Result<()> {
-    if !is_dir {
-        match rustix::fs::linkat(from, name, to, new_name, AtFlags::empty()) {
-            Ok(()) => return rustix::fs::unlinkat(from, name, AtFlags::empty()),
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}
-            Err(other) => return Err(other),
-        }
-    }
-    match rustix::fs::statat(to, new_name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(_) => Err(Errno::EXIST),
-        Err(Errno::NOENT) => rustix::fs::renameat(from, name, to, new_name),
-        Err(other) => Err(other),
     }
 }
 
@@ -286,36 +197,8 @@ impl<'d> Opened<'d> {
 
 impl Drop for Opened<'_> {
     fn drop(&mut self) {
-        let _ = set_mtime_of_open(self.dir, self.mtime);
+        let _ = set_times(self.dir, &only_mtime(self.mtime));
         let _ = set_mode(self.dir, self.mode);
-    }
-}
-
-/// Sets the mode of what is open, `O_PATH` included; never of what a link points at,
-/// because an open link is refused by the system.
-///
-/// # Errors
-/// What the system says.
-pub(in crate::replica) fn set_mode(fd: impl AsFd, mode: u16) -> Result<()> {
-    let fd = fd.as_fd();
-    let mode = Mode::from_raw_mode(mode.into());
-    match rustix::fs::fchmod(fd, mode) {
-        Err(Errno::BADF) => {
-            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            rustix::fs::chmodat(CWD, path, mode, AtFlags::empty())
-        }
-        result => result,
-    }
-}
-
-fn set_mtime_of_open(fd: BorrowedFd<'_>, mtime: Stamp) -> Result<()> {
-    let times = only_mtime(mtime);
-    match rustix::fs::utimensat(fd, c"", &times, AtFlags::EMPTY_PATH) {
-        Err(Errno::INVAL) => {
-            let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())
-        }
-        result => result,
     }
 }
 
@@ -333,8 +216,6 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    const WAYS: [Way; 2] = [Way::Kernel, Way::Stepwise];
-
     #[test]
     fn no_component_of_a_path_is_ever_a_link() {
         let outside = tempfile::tempdir().unwrap();
@@ -343,15 +224,13 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         symlink(outside.path(), dir.path().join("a/out")).unwrap();
         symlink("b", dir.path().join("a/near")).unwrap();
-        for way in WAYS {
-            let root = Root::with_way(dir.path(), way);
-            assert!(root.handle(b"a/b").is_ok());
-            assert!(root.handle(b"").is_ok());
-            for path in [&b"a/out"[..], b"a/out/in", b"a/near", b"a/near/x"] {
-                let error = root.handle(path).unwrap_err();
-                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{way:?} {path:?} {error}");
-                let error = root.at(path, LIST).unwrap_err();
-                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{way:?} {path:?} {error}");
+        let root = Root::open(dir.path()).unwrap();
+        assert!(root.handle(b"a/b").is_ok());
+        assert!(root.handle(b"").is_ok());
+        for path in [&b"a/out"[..], b"a/out/in", b"a/near", b"a/near/x"] {
+            for flags in [HANDLE, LIST] {
+                let error = root.at(path, flags).unwrap_err();
+                assert!(matches!(error, Errno::LOOP | Errno::NOTDIR), "{path:?} {error}");
             }
         }
     }
@@ -371,43 +250,8 @@ mod tests {
             path.extend_from_slice(&name);
         }
         assert!(path.len() > LONGEST_PATH);
-        for way in WAYS {
-            let found = Root::with_way(dir.path(), way).handle(&path).unwrap();
-            let (one, other) =
-                (rustix::fs::fstat(&found).unwrap(), rustix::fs::fstat(&at).unwrap());
-            assert_eq!(one.st_ino, other.st_ino);
-        }
-    }
-
-    #[test]
-    fn a_rename_never_replaces() {
-        let dir = tempfile::tempdir().unwrap();
-        let root = Root::open(dir.path()).unwrap();
-        for by_hand in [false, true] {
-            for is_dir in [false, true] {
-                let make = |name: &str| {
-                    if is_dir {
-                        std::fs::create_dir(dir.path().join(name)).unwrap();
-                    } else {
-                        std::fs::write(dir.path().join(name), name).unwrap();
-                    }
-                };
-                let rename = |from: &[u8], to: &[u8]| {
-                    if by_hand {
-                        rename_to_free_by_hand(root.as_fd(), from, root.as_fd(), to, is_dir)
-                    } else {
-                        rename_to_free(&root, from, &root, to, is_dir)
-                    }
-                };
-                let tag = format!("{by_hand}{is_dir}");
-                let (old, new) = (format!("old{tag}"), format!("new{tag}"));
-                make(&old);
-                make(&new);
-                assert_eq!(rename(old.as_bytes(), new.as_bytes()), Err(Errno::EXIST));
-                let free = format!("free{tag}");
-                rename(old.as_bytes(), free.as_bytes()).unwrap();
-                assert!(dir.path().join(free).exists() && !dir.path().join(old).exists());
-            }
-        }
+        let found = Root::open(dir.path()).unwrap().handle(&path).unwrap();
+        let (one, other) = (rustix::fs::fstat(&found).unwrap(), rustix::fs::fstat(&at).unwrap());
+        assert_eq!(one.st_ino, other.st_ino);
     }
 }

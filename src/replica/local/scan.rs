@@ -11,12 +11,13 @@ use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Inclusion};
 use crate::process::Stop;
 use crate::report::{Level, Problem};
+use crate::system::{self, Mount};
 use crate::threads;
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access, AtFlags, FileType, Mode, RawDir};
+use rustix::fs::{Access, AtFlags, FileType, Mode};
 use rustix::io::Errno;
 use rustix::time::ClockId;
 use std::ffi::CStr;
@@ -356,24 +357,18 @@ impl<'a> Lister<'a> {
         self.names.clear();
         self.found.clear();
         let at_top = self.path.is_empty() && self.walk.hide_ours;
-        let mut listing = RawDir::new(dir, self.dirents.spare_capacity_mut());
-        while let Some(entry) = listing.next() {
-            let entry = match entry {
-                Err(Errno::INTR) => continue,
-                entry => entry?,
-            };
-            let name = entry.file_name().to_bytes_with_nul();
-            let bare = &name[..name.len() - 1];
+        let Lister { dirents, names, found, .. } = self;
+        system::each_name(dir, dirents, |name, ino, file_type| {
+            let bare = name.to_bytes();
             if matches!(bare, b"." | b"..") || at_top && matches!(bare, WORK_DIR | TRIGGER) {
-                continue;
+                return Ok(());
             }
-            let name_at = u32::try_from(self.names.len()).map_err(|_| Errno::NOMEM)?;
+            let name_at = u32::try_from(names.len()).map_err(|_| Errno::NOMEM)?;
             let name_len = u16::try_from(bare.len()).map_err(|_| Errno::NAMETOOLONG)?;
-            self.names.extend_from_slice(name);
-            let file_type = entry.file_type();
-            self.found.push(Found { ino: entry.ino(), name_at, name_len, file_type });
-        }
-        Ok(())
+            names.extend_from_slice(name.to_bytes_with_nul());
+            found.push(Found { ino, name_at, name_len, file_type });
+            Ok(())
+        })
     }
 
     /// Adds one entry of the open directory.
@@ -433,7 +428,7 @@ impl<'a> Lister<'a> {
             return self.add(bare, Standing::Unknown, entry);
         }
         self.add(bare, Standing::Present, entry)?;
-        if mount == look::Mount::Root {
+        if mount == Mount::Root {
             self.children.mark_mounted();
         }
         Ok(())
@@ -573,7 +568,7 @@ fn processor_time() -> Duration {
 #[cfg(test)]
 mod list_tests {
     use super::super::look::Look;
-    use super::super::openat_root::{Root, Way};
+    use super::super::openat_root::Root;
     use super::*;
     use crate::process::Stop;
     use crate::tree::Side;
@@ -584,31 +579,29 @@ mod list_tests {
         std::fs::write(outside.path().join("f"), "x").unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("was-a-dir")).unwrap();
-        for way in [Way::Kernel, Way::Stepwise] {
-            let root = Root::with_way(dir.path(), way);
-            let open = root.at(b"", LIST).unwrap();
-            let walk = Walk {
-                root: &root,
-                base: &RelPath::root(),
-                look: Look::default(),
-                filter: None,
-                hide_ours: true,
-                side: Side::Target,
-                seen: &|_| (),
-                stop: &Stop::new(),
-            };
-            for (path, above) in [
-                (&b"was-a-dir"[..], None),
-                (b"was-a-dir", Some(&open)),
-                (b"was-a-dir/f", None),
-                (b"gone", None),
-                (b"gone", Some(&open)),
-            ] {
-                let mut lister = Lister::new(&walk);
-                lister.path.extend_from_slice(path);
-                assert!(lister.list(above).is_none(), "{way:?}");
-                assert_eq!(lister.problems[0].path, RelPath::new(path).ok());
-            }
+        let root = Root::open(dir.path()).unwrap();
+        let open = root.at(b"", LIST).unwrap();
+        let walk = Walk {
+            root: &root,
+            base: &RelPath::root(),
+            look: Look::default(),
+            filter: None,
+            hide_ours: true,
+            side: Side::Target,
+            seen: &|_| (),
+            stop: &Stop::new(),
+        };
+        for (path, above) in [
+            (&b"was-a-dir"[..], None),
+            (b"was-a-dir", Some(&open)),
+            (b"was-a-dir/f", None),
+            (b"gone", None),
+            (b"gone", Some(&open)),
+        ] {
+            let mut lister = Lister::new(&walk);
+            lister.path.extend_from_slice(path);
+            assert!(lister.list(above).is_none());
+            assert_eq!(lister.problems[0].path, RelPath::new(path).ok());
         }
     }
 }

@@ -4,14 +4,14 @@
 //! "Kept versions").
 
 use super::look::{self, Look};
-use super::openat_root::{HANDLE, LIST, Place, Root, rename_to_free};
-use super::openat_root::{set_mode, with_access};
+use super::openat_root::{HANDLE, LIST, Place, Root, with_access};
 use super::scan::everything;
 use super::work_dir::{ARRIVALS, Durable, WorkDir};
 use crate::process::fault;
 use crate::replica::kept_versions::{self, Arrival, Arrivals, Line};
 use crate::replica::kept_versions::{LONGEST_NAME, with_suffix};
 use crate::replica::{Cleaned, Keep, Older, REPLACED, Retention, Version, lock_policy};
+use crate::system::{rename_to_free, set_mode, set_owner};
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Kind, NodeId, RelPath, Tree};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -280,8 +280,7 @@ impl<'a> VersionStore<'a> {
 /// As far as we may.
 fn imitate(dir: BorrowedFd<'_>, like: &Entry) {
     let (uid, gid) = (Uid::from_raw(like.uid), Gid::from_raw(like.gid));
-    let owned =
-        rustix::fs::chownat(dir, c"", Some(uid), Some(gid), rustix::fs::AtFlags::EMPTY_PATH);
+    let owned = set_owner(dir, Some(uid), Some(gid));
     // Group bits mean the group that we could not set.
     let mode = if owned.is_ok() { like.mode | 0o700 } else { like.mode & 0o7707 | 0o700 };
     let _ = set_mode(dir, mode);

@@ -11,10 +11,11 @@ use crate::process::fault;
 use crate::replica::{Access, Agent, Flush, Keep, Prepared, ReplicaError};
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound};
+use crate::system;
 use crate::tree::path::{self, escape};
 use crate::tree::{Kind, RelPath, hex};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Access as Permission, AtFlags, Dir, Mode, OFlags, StatxFlags};
+use rustix::fs::{Access as Permission, AtFlags, Dir, Mode, OFlags};
 use rustix::io::{self, Errno};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -264,9 +265,6 @@ pub fn new_identity() -> std::io::Result<Identity> {
     Ok(Identity(hex(&random)))
 }
 
-/// Not yet among the flags that rustix knows.
-const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
-
 /// A replica that can be used.
 pub(super) struct Found {
     /// Its absolute path without links.
@@ -314,10 +312,8 @@ pub(super) fn prepare(location: &Path, access: Access) -> Result<Found, String> 
 /// The boot, and a number that no two mounts of it have (Linux 6.8 and later; the older numbers
 /// are given again).
 fn mount_session(root: &Root) -> Option<String> {
-    let unique = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-    let found = rustix::fs::statx(root, c"", AtFlags::EMPTY_PATH, unique).ok()?;
-    let boot = crate::replica::lock_policy::boot_id()?;
-    (found.stx_mask & STATX_MNT_ID_UNIQUE != 0).then(|| format!("{boot}.{:x}", found.stx_mnt_id))
+    let mount = system::unique_mount_number(root.as_fd(), c".", AtFlags::empty())?;
+    Some(format!("{}.{mount:x}", system::boot_id()?))
 }
 
 fn make(location: &Path, access: Access) -> Result<(), String> {
@@ -393,7 +389,7 @@ impl LocalReplica {
         }
         for dir in std::iter::once(&RelPath::root()).chain(&what.file_systems) {
             match self.dir_to_flush(root, dir) {
-                Ok(fd) => rustix::fs::syncfs(fd).map_err(|error| failed(dir, error))?,
+                Ok(fd) => system::sync_file_system(fd).map_err(|error| failed(dir, error))?,
                 // What is gone since, or cannot be entered, this run has not written to.
                 Err(_) if !dir.is_root() => {}
                 Err(error) => return Err(failed(dir, error)),

@@ -14,6 +14,7 @@ use crate::replica::lock_policy::{
 };
 use crate::replica::{LockRequest, Locked, ReplicaError, TakenLock, Trouble};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
+use crate::system;
 use crate::tree::Stamp;
 
 /// Two small files, in blocks of any size.
@@ -48,7 +49,7 @@ impl ShellReplica {
         let by = LockedBy {
             holder: holder.clone(),
             origin: origin.clone(),
-            started: lock_policy::started(pid),
+            started: system::started(pid),
         };
         let (content, by) = (holder.to_text(), by.to_text());
         let mut judged: Option<(Vec<u8>, Locked)> = None;
