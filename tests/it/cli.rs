@@ -292,7 +292,7 @@ fn the_shells_complete_paths_and_runs_from_the_journal() {
     if std::process::Command::new("fish").arg("--version").output().is_ok() {
         let text = sandbox.osync().args(["completions", "fish"]).run().stdout;
         std::fs::write(sandbox.path("s"), text).unwrap();
-        let bin = std::path::Path::new(env!("CARGO_BIN_EXE_osync")).parent().unwrap();
+        let bin = std::path::Path::new(crate::support::osync()).parent().unwrap();
         let script = format!(
             "set -x PATH {} $PATH; source ./s; complete -C 'osync history {config} l'",
             bin.display()
@@ -316,7 +316,7 @@ fn offered_by_bash(sandbox: &Sandbox, words: &[&str]) -> Vec<String> {
         .program("bash")
         .args(["-c", script, "bash"])
         .args(words)
-        .env("OSYNC", env!("CARGO_BIN_EXE_osync"))
+        .env("OSYNC", crate::support::osync())
         .run();
     assert_eq!(run.status, Some(0), "{run}");
     run.stdout.lines().map(str::to_owned).collect()

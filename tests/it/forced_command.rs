@@ -38,7 +38,7 @@ impl Machine {
             let home = sandbox.path(way.home());
             format!("restrict,command=\"cd {0} && HOME={0} {command}\" {key}", home.display())
         };
-        let program = env!("CARGO_BIN_EXE_osync");
+        let program = crate::support::osync();
         let filter = format!("exec {program} ssh-filter {TOKEN} {options}");
         // what sshd does with a command where none is forced
         let plain = r#"exec \"$SHELL\" -c \"$SSH_ORIGINAL_COMMAND\""#;

@@ -181,7 +181,7 @@ fn a_command_that_fails_is_known_to_have_failed_where_sigchld_is_ignored() {
     sandbox.a.make("f one x");
     let run = sandbox
         .program("bash")
-        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_osync")])
+        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\"", crate::support::osync()])
         .arg(format!("--initiator={}", sandbox.a.root.display()))
         .arg(format!("--target={}", sandbox.b.root.display()))
         .env("LOCAL_RUN_BEFORE_CMD", "exit 3")

@@ -121,7 +121,7 @@ fn a_limit_for_the_size_of_files_loses_nothing() {
     let (a, b) = (&day.sandbox.a, &day.sandbox.b);
     a.write("large-a", vec![b'a'; 300_000], 1_600_000_000);
     b.write("large-b", vec![b'b'; 300_000], 1_600_000_000);
-    let osync = env!("CARGO_BIN_EXE_osync");
+    let osync = crate::support::osync();
     // in blocks of 512 bytes: enough for what we write ourselves, or not even for that
     for blocks in [200, 2] {
         let limited = format!("ulimit -f {blocks}; exec '{osync}' \"$@\"");

@@ -237,7 +237,7 @@ impl Nas {
         for dir in ["bin", "far", "far/.ssh", "far home"] {
             fs::create_dir(sandbox.path(dir)).unwrap();
         }
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_osync"), sandbox.path("bin/osync")).unwrap();
+        std::os::unix::fs::symlink(crate::support::osync(), sandbox.path("bin/osync")).unwrap();
         let root = sandbox.root().display();
         let server = Sshd::start(&format!(
             "SetEnv PATH={root}/bin:/usr/bin:/bin HOME={root}/far SHLVL=2\n\

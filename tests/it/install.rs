@@ -234,7 +234,7 @@ fn a_filter_that_refused_sudo_goes_on_refusing_it() {
     ] {
         let package = Package::new();
         fs::remove_file(package.source("osync")).unwrap();
-        symlink(env!("CARGO_BIN_EXE_osync"), package.source("osync")).unwrap();
+        symlink(crate::support::osync(), package.source("osync")).unwrap();
         fs::create_dir_all(package.at("usr/local/bin")).unwrap();
         let filter = package.at("usr/local/bin/ssh_filter.sh");
         write_program(&filter, text);
@@ -406,7 +406,7 @@ fn missing_programs_are_installed_when_asked_for_and_named_otherwise() {
 fn installed_programs_act_as_their_names_say() {
     let package = Package::new();
     fs::remove_file(package.source("osync")).unwrap();
-    symlink(env!("CARGO_BIN_EXE_osync"), package.source("osync")).unwrap();
+    symlink(crate::support::osync(), package.source("osync")).unwrap();
     package.install(&["--init=none"]);
     let run = |name: &str, args: &[&str]| {
         let program = package.at("usr/local/bin").join(name);

@@ -588,7 +588,7 @@ fn directories_that_wait_on_every_level_do_not_all_stay_open() {
     }
     fine(&sandbox.sync(&[]));
     // rsync, which needs a descriptor a level, has nothing to do here
-    let limited = format!("ulimit -n 220; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_osync"));
+    let limited = format!("ulimit -n 220; exec '{}' \"$@\"", crate::support::osync());
     let run = sandbox
         .program("sh")
         .args(["-c", &limited, "osync"])

@@ -337,7 +337,7 @@ fn too_few_watches_are_said_and_replaced_by_looking_at_intervals() {
     let mut command = sandbox.program("unshare").into_command();
     command.args(["-U", "-r", "sh", "-c"]);
     command.arg("echo 3 >/proc/sys/user/max_inotify_watches && exec \"$@\"");
-    command.arg("sh").arg(env!("CARGO_BIN_EXE_osync")).process_group(0);
+    command.arg("sh").arg(crate::support::osync()).process_group(0);
     // owners cannot be kept by somebody who is root only by name
     let lines = "MIN_WAIT=0\nPRESERVE_OWNER=no\nPRESERVE_GROUP=no";
     let mut monitor = Monitor::spawn(&sandbox, command, lines);
@@ -466,7 +466,7 @@ fn a_change_of_a_target_behind_ssh_is_told_by_the_osync_over_there() {
         server.uri(&sandbox.b.root),
         server.key().display(),
         server.options().join(" "),
-        env!("CARGO_BIN_EXE_osync"),
+        crate::support::osync(),
         states.display(),
     );
     sandbox.b.make("f dir/file one");
@@ -499,7 +499,7 @@ fn a_change_of_a_target_behind_ssh_is_told_by_the_osync_over_there() {
 fn a_monitor_goes_on_when_its_program_is_replaced_or_removed() {
     let sandbox = Sandbox::new();
     let program = sandbox.path("osync");
-    fs::copy(env!("CARGO_BIN_EXE_osync"), &program).unwrap();
+    fs::copy(crate::support::osync(), &program).unwrap();
     let by_key = Sshd::start("");
     let by_password = Sshd::with_password("correct horse");
     fs::create_dir(sandbox.path("home/.ssh")).unwrap();
@@ -516,7 +516,7 @@ fn a_monitor_goes_on_when_its_program_is_replaced_or_removed() {
     let password = sandbox.path("password");
     fs::write(&password, "correct horse\n").unwrap();
     fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).unwrap();
-    fs::copy(env!("CARGO_BIN_EXE_osync"), &program).unwrap();
+    fs::copy(crate::support::osync(), &program).unwrap();
     let lines = format!(
         "TARGET_SYNC_DIR=\"{}\"\nSSH_PASSWORD_FILE=\"{}\"\nSSH_OPTIONAL_ARGS=\"{}\"\n\
          REMOTE_HOST_PING=no\nMIN_WAIT=0",

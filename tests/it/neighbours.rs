@@ -4,6 +4,7 @@
 //! the three ways: local, the bare shell, the osync over there.
 
 use crate::support::installed_rsync::follows_links;
+use crate::support::osync;
 use crate::support::replicas::{NOBODY, by, remote};
 use crate::support::sandbox::{Outcome, Run, Sandbox};
 use crate::support::sshd::Sshd;
@@ -16,8 +17,6 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-const OSYNC: &str = env!("CARGO_BIN_EXE_osync");
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -126,7 +125,7 @@ impl Street {
         if way == Way::Local {
             return run.arg(format!("--target={}", self.sandbox.b.root.display()));
         }
-        let osync = if way == Way::Peer { OSYNC } else { "no" };
+        let osync = if way == Way::Peer { osync() } else { "no" };
         run.arg(format!("--target={}", self.server.uri(&self.sandbox.b.root)))
             .env("SSH_RSA_PRIVATE_KEY", self.server.key())
             .env("SSH_OPTIONAL_ARGS", self.server.options().join(" "))
@@ -144,7 +143,7 @@ impl Street {
         let osync = match way {
             Way::Local => return Box::new(LocalReplica::new(Side::Target, root)),
             Way::Shell => RemoteOsync::No,
-            Way::Peer => RemoteOsync::At(OSYNC.into()),
+            Way::Peer => RemoteOsync::At(osync().into()),
         };
         let settings = Remote { osync, ..remote(&self.server) };
         Box::new(by(&settings, self.server.port, root))

@@ -89,7 +89,7 @@ impl Machine {
             for name in ["install.sh", "examples", "sync.conf.example", "exclude.list.example"] {
                 symlink(Path::new(REPOSITORY).join(name), source.join(name)).unwrap();
             }
-            symlink(env!("CARGO_BIN_EXE_osync"), source.join("osync")).unwrap();
+            symlink(crate::support::osync(), source.join("osync")).unwrap();
         }
         let prefix = format!("--prefix={}", self.at("").display());
         let run = self.sandbox.program("sh").dir(&source).arg("./install.sh");

@@ -345,7 +345,7 @@ fn a_reader_that_goes_away_does_not_disturb_a_run() {
     let sandbox = with_changes();
     let script = format!(
         "{{ '{}' --initiator='{}' --target='{}' --summary; echo $? > status; }} 2>&1 | true",
-        env!("CARGO_BIN_EXE_osync"),
+        crate::support::osync(),
         sandbox.a.root.display(),
         sandbox.b.root.display()
     );

@@ -1,5 +1,6 @@
 //! Runs with an osync on the other machine (spec 5, "A peer, where there is one").
 
+use crate::support::osync;
 use crate::support::sandbox::{Outcome, Run, Sandbox};
 use crate::support::sshd::{Proxy, Sshd};
 use osync::testing::replica::protocol::{Piece, Ready, Response, VERSION, Whole, encode};
@@ -11,7 +12,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const OSYNC: &str = env!("CARGO_BIN_EXE_osync");
 const BY_OSYNC: &str = "the osync on that machine does the work there";
 
 /// Two replicas, the target behind a server and a line that counts.
@@ -70,7 +70,7 @@ fn the_osync_over_there_does_the_work_where_it_is_wanted() {
     let far = Far::new();
     far.sandbox.a.make("f one 1\nf dir/two 2\nd empty\nl link dir/two");
     far.sandbox.b.make("f three 3");
-    let run = far.fine(OSYNC);
+    let run = far.fine(osync());
     assert!(run.stdout.contains(BY_OSYNC), "{run}");
     far.in_step();
     // the shell goes on where the osync has left off, and the other way round
@@ -82,9 +82,9 @@ fn the_osync_over_there_does_the_work_where_it_is_wanted() {
     far.in_step();
     far.sandbox.b.write("uno", "again", 1_700_000_100);
     fs::remove_file(far.sandbox.b.root.join("link")).unwrap();
-    far.fine(OSYNC);
+    far.fine(osync());
     far.in_step();
-    for osync in [OSYNC, "no"] {
+    for osync in [osync(), "no"] {
         let run = far.fine(osync);
         assert!(run.stdout.contains("Target has 0 updates."), "{run}");
     }
@@ -122,17 +122,17 @@ fn a_run_with_nothing_to_do_sends_little_however_much_there_is() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, "").unwrap();
     }
-    far.fine(OSYNC);
+    far.fine(osync());
     far.in_step();
     // the first one after the copy, too
     let before = far.line.bytes();
-    far.fine(OSYNC);
+    far.fine(osync());
     let bytes = far.line.bytes() - before;
     assert!(bytes < 20_000, "{bytes}");
     // a change tells of itself and its neighbours only
     far.sandbox.b.write("d7/new", "x", 1_700_000_000);
     let before = far.line.bytes();
-    let run = far.fine(OSYNC);
+    let run = far.fine(osync());
     assert!(run.stdout.contains("Initiator has 1 updates."), "{run}");
     let bytes = far.line.bytes() - before;
     assert!(bytes < 80_000, "{bytes}");
@@ -143,8 +143,8 @@ fn a_run_with_nothing_to_do_sends_little_however_much_there_is() {
 fn a_listing_that_was_damaged_here_or_there_is_asked_for_again() {
     let far = Far::new();
     far.sandbox.a.make("f one 1\nf two 2");
-    far.fine(OSYNC);
-    far.fine(OSYNC);
+    far.fine(osync());
+    far.fine(osync());
     let state = far.sandbox.a.root.join(".osync_workdir/state");
     let here = find(&state, |name| name.ends_with(".peer"));
     let there =
@@ -155,13 +155,13 @@ fn a_listing_that_was_damaged_here_or_there_is_asked_for_again() {
             let mut bad = good.clone();
             bad[at] ^= 0x55;
             fs::write(&file, &bad).unwrap();
-            let run = far.fine(OSYNC);
+            let run = far.fine(osync());
             assert!(run.stdout.contains("Target has 0 updates."), "{at} {run}");
         }
         fs::write(&file, "").unwrap();
-        far.fine(OSYNC);
+        far.fine(osync());
         fs::remove_file(&file).unwrap();
-        far.fine(OSYNC);
+        far.fine(osync());
         far.in_step();
     }
 }
@@ -173,8 +173,9 @@ fn a_sudo_that_allows_nothing_but_the_osync_over_there_serves() {
     far.sandbox.a.make("f one 1\nf two 2");
     let script = format!(
         "#!/bin/sh\nlist=\nwhile :; do case $1 in -n|-E) shift;; -l) list=yes; shift;; *) break;; esac; done\n\
-         case $#:$1:$2 in 2:{OSYNC}:serve | *:rsync:*) ;; *) echo 'sudo: a password is required' >&2; exit 1;; esac\n\
-         [ -z \"$list\" ] || exit 0\nexec \"$@\"\n"
+         case $#:$1:$2 in 2:{}:serve | *:rsync:*) ;; *) echo 'sudo: a password is required' >&2; exit 1;; esac\n\
+         [ -z \"$list\" ] || exit 0\nexec \"$@\"\n",
+        osync()
     );
     let tools = far.sandbox.path("tools");
     fs::create_dir(&tools).unwrap();
@@ -194,7 +195,7 @@ fn a_sudo_that_allows_nothing_but_the_osync_over_there_serves() {
             .env("REMOTE_OSYNC", osync)
             .run()
     };
-    let served = run(OSYNC);
+    let served = run(osync());
     assert_eq!(served.status, Some(0), "{served}");
     assert!(served.stdout.contains(BY_OSYNC), "{served}");
     far.in_step();
@@ -215,8 +216,9 @@ fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
     far.sandbox.a.make("f one 1");
     let stopped = far.sandbox.path("pid");
     let hangs = far.pretender(&format!(
-        "[ \"$2\" = --protocol ] || {{ echo $$ >'{0}.new'; mv '{0}.new' '{0}'; kill -STOP $$; }}\nexec '{OSYNC}' \"$@\"",
-        stopped.display()
+        "[ \"$2\" = --protocol ] || {{ echo $$ >'{0}.new'; mv '{0}.new' '{0}'; kill -STOP $$; }}\nexec '{1}' \"$@\"",
+        stopped.display(),
+        osync()
     ));
     let began = std::time::Instant::now();
     let run = far.command(hangs.to_str().unwrap()).env(HASTE.0, HASTE.1).run();
@@ -228,7 +230,7 @@ fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
     assert!(run.stderr.contains("127.0.0.1") && run.stderr.contains("no sign of life"), "{run}");
     assert!(took >= SILENCE, "{took:?} {run}");
     assert_eq!(far.sandbox.b.contents(), "");
-    far.fine(OSYNC);
+    far.fine(osync());
     far.in_step();
 }
 
@@ -237,9 +239,9 @@ fn an_osync_over_there_that_hangs_is_given_up_long_before_the_hard_limit() {
 fn long_work_over_there_is_no_silence() {
     let far = Far::new();
     far.sandbox.a.make("f one 1");
-    far.fine(OSYNC);
+    far.fine(osync());
     let (name, divisor) = HASTE;
-    let hasty = far.pretender(&format!("export {name}={divisor}\nexec '{OSYNC}' \"$@\""));
+    let hasty = far.pretender(&format!("export {name}={divisor}\nexec '{}' \"$@\"", osync()));
     let hook = format!("sleep {}", SILENCE.as_secs() + 2);
     let run = far
         .command(hasty.to_str().unwrap())
@@ -274,7 +276,7 @@ fn an_osync_over_there_that_is_killed_anywhere_loses_nothing() {
     ] {
         let far = Far::new();
         far.sandbox.a.make("f moves 1\nf goes 2\nf mode 3\nf stays 4");
-        far.fine(OSYNC);
+        far.fine(osync());
         let a = &far.sandbox.a;
         fs::create_dir(a.at("new")).unwrap();
         fs::rename(a.at("moves"), a.at("new/moved")).unwrap();
@@ -282,13 +284,14 @@ fn an_osync_over_there_that_is_killed_anywhere_loses_nothing() {
         fs::set_permissions(a.at("mode"), fs::Permissions::from_mode(0o700)).unwrap();
         far.sandbox.b.write("there", "new", 1_600_000_000);
         let dies = far.pretender(&format!(
-            "[ \"$2\" = --protocol ] || export OSYNC_FAULT='{step}:1'\nexec '{OSYNC}' \"$@\""
+            "[ \"$2\" = --protocol ] || export OSYNC_FAULT='{step}:1'\nexec '{}' \"$@\"",
+            osync()
         ));
         let run = far.run(dies.to_str().unwrap(), &[]);
         assert!(matches!(run.status, Some(0 | 1)), "{step} {run}");
         assert!(!run.stderr.contains("panicked"), "{step} {run}");
         assert!(run.status == Some(0) || run.stderr.contains("127.0.0.1"), "{step} {run}");
-        far.fine(OSYNC);
+        far.fine(osync());
         far.in_step();
         assert_eq!(fs::read_to_string(far.sandbox.b.at("new/moved")).unwrap(), "1");
         assert!(!far.sandbox.b.at(".osync_workdir/lock").exists());
@@ -300,7 +303,7 @@ fn an_osync_over_there_that_is_killed_anywhere_loses_nothing() {
 fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
     let far = Far::new();
     far.sandbox.a.make("f one 1\nf two 2\nf three 3");
-    far.fine(OSYNC);
+    far.fine(osync());
     let before = far.sandbox.a.details();
     let ready = Response::Prepared(Ready {
         root: far.sandbox.b.root.as_os_str().as_bytes().to_vec(),
@@ -362,7 +365,7 @@ fn an_osync_over_there_that_lies_changes_nothing_and_takes_no_memory() {
         assert!(!run.stderr.contains("panicked"), "{what}: {run}");
         assert_eq!(far.sandbox.a.details(), before, "{what}: {run}");
     }
-    far.fine(OSYNC);
+    far.fine(osync());
     far.in_step();
 }
 
@@ -374,15 +377,15 @@ fn frames(responses: &[(u32, Response)]) -> Vec<u8> {
 fn a_line_that_is_cut_at_any_byte_leaves_all_as_it_was_or_as_it_is_to_be() {
     let far = Far::new();
     far.sandbox.a.make("f one 1\nf two 2");
-    far.fine(OSYNC);
+    far.fine(osync());
     let before = far.line.bytes();
-    far.fine(OSYNC);
+    far.fine(osync());
     let usual = far.line.bytes() - before;
     far.sandbox.a.write("one", "changed", 1_700_000_000);
     fs::remove_file(far.sandbox.b.at("two")).unwrap();
     for part in 1..12 {
         far.line.cut_after(usual * part / 8);
-        let run = far.run(OSYNC, &[]);
+        let run = far.run(osync(), &[]);
         assert!(matches!(run.status, Some(0 | 1)), "{part} {run}");
         assert!(!run.stderr.contains("panicked"), "{part} {run}");
         far.line.mend();
@@ -390,7 +393,7 @@ fn a_line_that_is_cut_at_any_byte_leaves_all_as_it_was_or_as_it_is_to_be() {
             assert!(["1", "changed"].contains(&&*fs::read_to_string(side.at("one")).unwrap()));
         }
     }
-    far.fine(OSYNC);
+    far.fine(osync());
     far.in_step();
     assert!(!far.sandbox.a.at("two").exists());
     assert!(!far.sandbox.b.at(".osync_workdir/lock").exists());

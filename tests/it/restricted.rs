@@ -34,7 +34,7 @@ impl Place {
         let server = Sshd::start(&format!(
             "ForceCommand HOME={} {} ssh-filter {TOKEN} --restrict={}",
             sandbox.path("home").display(),
-            env!("CARGO_BIN_EXE_osync"),
+            crate::support::osync(),
             sandbox.path("data").display()
         ));
         fs::create_dir(sandbox.path("home/.ssh")).unwrap();
@@ -511,7 +511,7 @@ fn a_directory_that_holds_what_gives_a_login_is_refused() {
     fs::create_dir_all(home.join(".ssh/below")).unwrap();
     fs::create_dir_all(home.join("data")).unwrap();
     symlink(&home, sandbox.path("link")).unwrap();
-    let own = Path::new(env!("CARGO_BIN_EXE_osync")).parent().unwrap();
+    let own = Path::new(crate::support::osync()).parent().unwrap();
     for command in ["sh -s osync-peer-6", "rsync --server -t . ."] {
         for dir in [
             home.clone(),

@@ -26,7 +26,7 @@ fn installer(sandbox: &Sandbox, args: &[&str]) -> Outcome {
             symlink(Path::new(REPOSITORY).join(name), source.join(name)).unwrap();
         }
         fs::copy(Path::new(REPOSITORY).join("install.sh"), source.join("install.sh")).unwrap();
-        symlink(env!("CARGO_BIN_EXE_osync"), source.join("osync")).unwrap();
+        symlink(crate::support::osync(), source.join("osync")).unwrap();
     }
     let prefix = format!("--prefix={}", sandbox.path("prefix").display());
     sandbox.program(source.join("install.sh")).arg(prefix).args(args).run()

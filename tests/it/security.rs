@@ -57,7 +57,7 @@ impl Machine {
         let script = format!(
             "#!/bin/sh\nshift\ncd '{}' || exit\nSSH_ORIGINAL_COMMAND=\"$*\" exec '{}' ssh-filter {TOKEN} {}\n",
             self.sandbox.path("home").display(),
-            env!("CARGO_BIN_EXE_osync"),
+            crate::support::osync(),
             self.options.join(" "),
         );
         fs::write(&shell, script).unwrap();

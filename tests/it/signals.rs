@@ -118,7 +118,7 @@ fn a_hang_up_that_was_ignored_from_the_start_stays_ignored() {
     let sandbox = slow_sandbox();
     let program = format!(
         "trap '' HUP; exec '{}' --initiator='{}' --target='{}'",
-        env!("CARGO_BIN_EXE_osync"),
+        crate::support::osync(),
         sandbox.a.root.display(),
         sandbox.b.root.display()
     );

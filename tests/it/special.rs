@@ -159,7 +159,7 @@ fn a_root_who_may_not_make_devices_hears_of_them_once_a_run() {
     let run = || {
         let caged = couple.sandbox.program("setpriv");
         let caged = caged.args(["--inh-caps", "-mknod", "--bounding-set", "-mknod"]);
-        caged.arg(env!("CARGO_BIN_EXE_osync")).arg(&config).run()
+        caged.arg(crate::support::osync()).arg(&config).run()
     };
     for _ in 0..2 {
         one_warning(&run(), "left out: 2 (d/one, two)");

@@ -466,7 +466,7 @@ fn commands_run_once_and_remote_ones_once_for_each_remote_target() {
 #[test]
 fn leaves_over_ssh_take_part_by_a_shell_and_by_an_osync_over_there() {
     let server = Sshd::start("");
-    for osync in ["no", env!("CARGO_BIN_EXE_osync")] {
+    for osync in ["no", crate::support::osync()] {
         let star = Star::new(3);
         let mut list = star.list();
         for leaf in [0, 1] {

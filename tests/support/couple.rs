@@ -77,7 +77,7 @@ impl Couple {
             ));
         }
         if self.is_remote() && !lines.contains("REMOTE_OSYNC") {
-            let osync = if self.is_peer { env!("CARGO_BIN_EXE_osync") } else { "no" };
+            let osync = if self.is_peer { crate::support::osync() } else { "no" };
             lines.push_str(&format!("\nREMOTE_OSYNC='{osync}'\n"));
         }
         self.sandbox.config("couple.conf", &lines)

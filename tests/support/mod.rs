@@ -24,3 +24,13 @@ pub mod terminal;
 pub mod tls;
 pub mod trees;
 pub mod ways;
+
+use std::sync::LazyLock;
+
+/// The program under test: the one that cargo has built with the tests, or the one that
+/// OSYNC_UNDER_TEST names (`tests/run.sh`: built as for another Unix).
+pub fn osync() -> &'static str {
+    static OTHER: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("OSYNC_UNDER_TEST").ok());
+    OTHER.as_deref().unwrap_or(env!("CARGO_BIN_EXE_osync"))
+}

@@ -83,7 +83,7 @@ impl Machine {
         }
         fs::create_dir_all(sandbox.path("home/me/.ssh")).unwrap();
         let bin = sandbox.path("usr/local/bin");
-        symlink(env!("CARGO_BIN_EXE_osync"), bin.join("osync")).unwrap();
+        symlink(crate::support::osync(), bin.join("osync")).unwrap();
         symlink("osync", bin.join("osync.sh")).unwrap();
         let server = page.contains(".example").then(|| {
             let root = sandbox.root().display();

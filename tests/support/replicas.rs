@@ -127,7 +127,7 @@ impl Sort {
     pub fn osync(self) -> RemoteOsync {
         match self {
             Sort::Peer | Sort::PeerLibssh2 | Sort::PeerNobody => {
-                RemoteOsync::At(env!("CARGO_BIN_EXE_osync").into())
+                RemoteOsync::At(crate::support::osync().into())
             }
             _ => RemoteOsync::No,
         }
@@ -252,7 +252,7 @@ pub fn behind(server: &Sshd, port: u16, root: &Path) -> RemoteReplica {
 pub fn by(remote: &Remote, port: u16, root: &Path) -> RemoteReplica {
     let place = place(port, root);
     RemoteReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
-        .with_own_binary(Path::new(env!("CARGO_BIN_EXE_osync")))
+        .with_own_binary(Path::new(crate::support::osync()))
 }
 
 fn tools_dir() -> tempfile::TempDir {

@@ -69,7 +69,7 @@ impl Sandbox {
     /// The binary with a clean environment in which nothing outside the sandbox is used.
     /// LOGFILE is set; a configuration file may set another.
     pub fn osync(&self) -> Run {
-        self.program(env!("CARGO_BIN_EXE_osync"))
+        self.program(crate::support::osync())
     }
 
     /// Any program in that environment.

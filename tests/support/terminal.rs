@@ -36,7 +36,7 @@ impl Talk {
     /// osync on a terminal of 80 columns that it is the foreground of, so that Ctrl-C reaches it.
     pub fn start(sandbox: &Sandbox, arrange: impl FnOnce(Run) -> Run) -> Self {
         let (master, slave) = open(80);
-        let run = sandbox.program("setsid").args(["-c", "-w", env!("CARGO_BIN_EXE_osync")]);
+        let run = sandbox.program("setsid").args(["-c", "-w", crate::support::osync()]);
         let mut command = arrange(run).env("TERM", "xterm").into_command();
         command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
         Talk { child: command.spawn().unwrap(), master, shown: Vec::new(), read: 0 }

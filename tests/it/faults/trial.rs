@@ -40,7 +40,7 @@ impl Line<'_> {
         let (server, osync) = match self {
             Line::Local => return run,
             Line::Ssh(server) => (server, "no"),
-            Line::Peer(server) => (server, env!("CARGO_BIN_EXE_osync")),
+            Line::Peer(server) => (server, crate::support::osync()),
         };
         run.arg(format!("--target={}", server.uri(target)))
             .env("SSH_RSA_PRIVATE_KEY", server.key())

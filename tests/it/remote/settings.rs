@@ -198,7 +198,7 @@ fn third_party_hosts_are_pinged_until_one_answers() {
 #[test]
 fn a_token_opens_the_filter_and_a_wrong_one_does_not() {
     const TOKEN: &str = "SomeAlphaNumericToken9";
-    let osync = env!("CARGO_BIN_EXE_osync");
+    let osync = crate::support::osync();
     let home = tempfile::tempdir().unwrap();
     let task =
         OverSsh::forced(&format!("HOME={} {osync} ssh-filter {TOKEN}", home.path().display()));

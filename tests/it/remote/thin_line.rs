@@ -68,7 +68,7 @@ fn turns_to_follow(task: &OverSsh, osync: &str, files: usize) -> u64 {
 #[test]
 fn a_renamed_directory_costs_no_round_trip_for_each_file() {
     let (tools, _busybox) = Sort::BusyBox.login();
-    let peer = env!("CARGO_BIN_EXE_osync");
+    let peer = crate::support::osync();
     for (what, lines, osync) in
         [("shell", "", "no"), ("BusyBox", tools.as_str(), "no"), ("peer", "", peer)]
     {
