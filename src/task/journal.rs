@@ -38,6 +38,8 @@ pub(super) struct Noted {
     ended: SystemTime,
     waiting: Option<Waiting>,
     status: Option<u8>,
+    /// That it could not be noted was told: the warning changes the status, which is noted again.
+    is_told: bool,
 }
 
 /// What came of a plan.
@@ -284,7 +286,7 @@ impl Task<'_> {
             Some(earlier) => earlier.before.clone(),
             None => places.last_run().unwrap_or_default(),
         };
-        let mut noted = Noted { places, before, ended, waiting, status: None };
+        let mut noted = Noted { places, before, ended, waiting, status: None, is_told: false };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
     }
@@ -313,7 +315,8 @@ impl Task<'_> {
         let places = NotePlaces::of_target(None, star, &self.config.replicas);
         let before = places.last_run().unwrap_or_default();
         let ended = SystemTime::now();
-        let mut noted = Noted { places, before, ended, waiting: None, status: None };
+        let mut noted =
+            Noted { places, before, ended, waiting: None, status: None, is_told: false };
         self.note_last_run(&mut noted, summed_up);
         Some(noted)
     }
@@ -346,8 +349,11 @@ impl Task<'_> {
         };
         match noted.places.set_last_run(last, noted.before.clone()) {
             Ok(()) => {}
-            Err(error) if noted.places.has_own() => self.tell_unwritten(&error.to_string()),
-            // the run has failed, and what for is told
+            Err(error) if noted.places.has_own() && !noted.is_told => {
+                noted.is_told = true;
+                self.tell_unwritten(&error.to_string());
+            }
+            // the run has failed, and what for is told; or this was
             Err(error) => self.say(Level::Verbose, &error.to_string()),
         }
     }

@@ -40,6 +40,20 @@ fn a_run_that_fails_makes_no_state_directory_on_an_empty_mount_point() {
     assert!(!sandbox.a.has(".osync_workdir/state"));
 }
 
+/// The warning makes another status of the run's, which is to be noted as well.
+#[test]
+fn what_cannot_be_noted_of_a_run_is_said_once() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    sandbox.sync(&[]);
+    let file = sandbox.a.at(".osync_workdir/state/last-run-quicksync_task");
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let run = sandbox.sync(&[]);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_eq!(run.stderr.matches("last-run-quicksync_task").count(), 1, "{run}");
+}
+
 #[test]
 fn the_after_commands_find_report_journal_and_last_run_and_what_they_spoil_is_told() {
     let sandbox = Sandbox::new();
