@@ -1,12 +1,12 @@
 //! A star in one task (spec 10): one hub, many targets, in one run.
 
 use crate::support::fake_ssh::SKIP_SSH_OPTIONS;
+use crate::support::replicas::script;
 use crate::support::sandbox::{Outcome, Replica, Run, Sandbox, fine};
 use crate::support::schema::check_report;
 use crate::support::sshd::Sshd;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -20,17 +20,28 @@ impl Star {
     pub fn new(leaves: usize) -> Star {
         let sandbox = Sandbox::new();
         fs::create_dir(sandbox.path("bin")).unwrap();
-        let ssh = sandbox.path("bin/ssh");
-        // the host `hangs` never answers, the host `late` when there is a file of that name
+        // the host `hangs` never answers, the host `late` when there is a file of that name; `is down`
+        // in such a file's name is a host that nobody reaches
         let late = sandbox.path("late");
+        let here = sandbox.root().display();
         let hangs = format!(
             "case $1 in *hangs*) exec sleep 600 ;;
-            *late*) while ! [ -e '{}' ]; do sleep 0.1; done ;; esac\n",
+            *late*) while ! [ -e '{}' ]; do sleep 0.1; done ;; esac
+            [ -e '{here}'/\"$1 is down\" ] && exit 255
+            OVER_THERE=$1 && export OVER_THERE\n",
             late.display()
         );
-        fs::write(&ssh, format!("#!/bin/sh\n{SKIP_SSH_OPTIONS}{hangs}shift\nexec sh -c \"$*\"\n"))
-            .unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+        script(
+            &sandbox.path("bin"),
+            "ssh",
+            &format!("{SKIP_SSH_OPTIONS}{hangs}shift\nexec sh -c \"$*\"\n"),
+        );
+        // an osync that only the hosts `peer…` have
+        let far = format!(
+            "case $OVER_THERE in peer*) exec '{}' \"$@\" ;; esac\nexit 127\n",
+            env!("CARGO_BIN_EXE_osync")
+        );
+        script(&sandbox.path("bin"), "far-osync", &far);
         let leaf = |number| {
             let root = sandbox.path(format!("leaf {number}"));
             fs::create_dir(&root).unwrap();

@@ -1,17 +1,24 @@
-//! Random histories of a star: a hub and four leaves, some of which are away for a while, and runs
-//! that are killed. Checked by what must hold whatever osync decides: with everybody there, two
-//! runs bring all together; no content is lost; nothing is deleted that nobody deleted.
+//! Random histories of a star: a hub and four leaves, here or behind ssh, some of which are away for
+//! a while, and runs that are killed. Checked by what must hold whatever osync decides: with
+//! everybody there, two runs bring all together; no content is lost; nothing is deleted that nobody
+//! deleted.
 //!
 //! ```sh
-//! OSYNC_FAULT_ROUNDS=1000 OSYNC_FAULT_SEED=7 cargo test --test it star_histories:: -- --nocapture
+//! TMPDIR=/dev/shm OSYNC_FAULT_ROUNDS=1000 OSYNC_FAULT_SEED=7 \
+//!     cargo test --test it star_histories:: -- --nocapture
 //! ```
+//! So many histories are those of each of the tests below; a real sshd gets a tenth of them. On a
+//! disk, four fifths of the time is waiting for it.
 
 use crate::star::Star;
-use crate::support::sandbox::Replica;
+use crate::support::running::{PATIENCE, processes_about};
+use crate::support::sandbox::{Replica, Run};
+use crate::support::sshd::Sshd;
 use crate::support::trees::{self, Mtime, What};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Numbers that follow from a seed (splitmix64).
 struct Chance(u64);
@@ -34,17 +41,61 @@ impl Chance {
 }
 
 const PATHS: [&str; 7] = ["a", "b", "d/c", "d/e f", "d/g/h", "-i", "d/\u{e4}\n"];
-const KILLS: [&str; 9] = [
+/// Directories that are renamed, whatever is in them.
+const DIRS: [[&str; 2]; 3] = [["d", "moved"], ["moved", "d"], ["d/g", "a"]];
+/// Where a run is killed, or the osync over there.
+const KILLS: [&str; 24] = [
     "hub locked",
     "targets noted",
     "locked",
+    "asked",
+    "answered",
     "scanned",
     "run numbered",
+    "run noted",
+    "in flight",
+    "before a batch",
+    "set aside, not looked at",
+    "taken away, not looked at",
+    "an operation is done",
+    "rsync named an item",
+    "delivered",
     "applied",
+    "flushed",
+    "state file written",
+    "state file placed",
     "baseline saved",
     "journal written",
-    "state file placed",
+    "recorded",
+    "cleaned",
+    "unlocking",
 ];
+
+/// How the leaves are reached.
+#[derive(Clone, Copy)]
+enum Reach<'s> {
+    /// All are directories of this machine.
+    Local,
+    /// The first is one; the others are behind a stand-in for ssh, two of them behind an osync over
+    /// there.
+    StandIn,
+    /// The first is one; the others are behind a server, whose osync takes part in every other run.
+    Sshd(&'s Sshd),
+}
+
+impl Reach<'_> {
+    /// A leaf as the list has it.
+    fn place(self, leaf: usize, root: &Path) -> String {
+        match (self, leaf) {
+            (Reach::Local, _) | (_, 0) => root.display().to_string(),
+            (Reach::StandIn, _) => format!("ssh://{}/{}", HOSTS[leaf], root.display()),
+            (Reach::Sshd(server), _) => server.uri(root),
+        }
+    }
+}
+
+/// Where the leaves are, by the stand-in for ssh.
+const HOSTS: [&str; 4] = ["", "bare", "peer2", "peer3"];
 
 /// What people did, and what must therefore be there in the end.
 #[derive(Default)]
@@ -59,17 +110,25 @@ struct People {
     written: u64,
 }
 
-struct History {
+struct History<'s> {
     star: Star,
+    reach: Reach<'s>,
     chance: Chance,
     people: People,
-    /// Where each leaf is while it is away.
-    away: BTreeMap<usize, PathBuf>,
+    away: BTreeMap<usize, Away>,
     told: Vec<String>,
 }
 
-impl History {
-    fn new(seed: u64) -> Self {
+/// How a leaf is away.
+enum Away {
+    /// Its directory is at another place.
+    Moved(PathBuf),
+    /// Nobody reaches its machine, while this file is there.
+    Down(PathBuf),
+}
+
+impl<'s> History<'s> {
+    fn new(seed: u64, reach: Reach<'s>) -> Self {
         let (star, chance) = (Star::new(4), Chance(seed));
         let told = vec![format!("seed {seed}")];
         // with nothing left in it, the guard against emptied replicas would stop a run
@@ -78,15 +137,15 @@ impl History {
         }
         let made = BTreeSet::from(["stays".to_owned()]);
         let people = People { made, ..People::default() };
-        History { star, chance, people, away: BTreeMap::new(), told }
+        History { star, reach, chance, people, away: BTreeMap::new(), told }
     }
 
     /// The hub is number 4.
     fn replica(&self, number: usize) -> Replica {
         let root = match (self.away.get(&number), self.star.leaves.get(number)) {
-            (Some(away), _) => away.clone(),
-            (None, Some(leaf)) => leaf.root.clone(),
-            (None, None) => self.star.hub().root.clone(),
+            (Some(Away::Moved(to)), _) => to.clone(),
+            (_, Some(leaf)) => leaf.root.clone(),
+            (_, None) => self.star.hub().root.clone(),
         };
         Replica { root }
     }
@@ -107,9 +166,31 @@ impl History {
     fn act(&mut self, number: usize) {
         let replica = self.replica(number);
         let files = self.files(number);
-        let path = PATHS[self.chance.below(PATHS.len())].to_owned();
+        let known: BTreeSet<&str> = files.keys().map(String::as_str).chain(PATHS).collect();
+        let known: Vec<&str> = known.into_iter().filter(|path| *path != "stays").collect();
+        let path = known[self.chance.below(known.len())].to_owned();
         let had = files.get(&path).cloned();
-        let free = PATHS.iter().find(|free| !files.contains_key(**free)).map(|p| (*p).to_owned());
+        // what is a directory here, or lies below a file, is none of the paths
+        let is_free = |path: &&str| {
+            let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+            !replica.has(path) && above.into_iter().all(|dir| !files.contains_key(dir))
+        };
+        if had.is_none() && !is_free(&path.as_str()) {
+            return;
+        }
+        let free = PATHS.iter().find(|path| is_free(path)).map(|path| (*path).to_owned());
+        let [dir, name] = DIRS[self.chance.below(DIRS.len())];
+        let below: Vec<&String> =
+            files.keys().filter(|path| path.starts_with(&format!("{dir}/"))).collect();
+        if self.chance.one_in(6) && !below.is_empty() && is_free(&name) {
+            self.told.push(format!("{number}: move directory {dir:?} to {name:?}"));
+            replica.rename(dir, name);
+            for path in below {
+                self.people.made.insert(path.replacen(dir, name, 1));
+                self.people.deleted.insert(path.clone());
+            }
+            return;
+        }
         match (self.chance.below(5), had, free) {
             (0, Some(content), _) => {
                 self.told.push(format!("{number}: delete {path:?} ({content})"));
@@ -143,13 +224,11 @@ impl History {
 
     fn leave_or_come_back(&mut self) {
         for leaf in 0..self.star.leaves.len() {
-            let root = self.star.leaves[leaf].root.clone();
             match self.away.remove(&leaf) {
-                Some(away) if self.chance.one_in(2) => fs::rename(away, root).unwrap(),
+                Some(away) if self.chance.one_in(2) => self.come_back(leaf, away),
                 Some(away) => drop(self.away.insert(leaf, away)),
                 None if self.chance.one_in(4) => {
-                    let away = self.star.sandbox.path(format!("away {leaf}"));
-                    fs::rename(root, &away).unwrap();
+                    let away = self.leave(leaf);
                     self.away.insert(leaf, away);
                 }
                 None => {}
@@ -158,19 +237,70 @@ impl History {
         self.told.push(format!("away: {:?}", self.away.keys().collect::<Vec<_>>()));
     }
 
+    fn leave(&mut self, leaf: usize) -> Away {
+        if matches!(self.reach, Reach::StandIn) && leaf > 0 && self.chance.one_in(2) {
+            let down = self.star.sandbox.path(format!("{} is down", HOSTS[leaf]));
+            fs::write(&down, "").unwrap();
+            return Away::Down(down);
+        }
+        let away = self.star.sandbox.path(format!("away {leaf}"));
+        fs::rename(&self.star.leaves[leaf].root, &away).unwrap();
+        Away::Moved(away)
+    }
+
+    fn come_back(&self, leaf: usize, away: Away) {
+        match away {
+            Away::Moved(to) => fs::rename(to, &self.star.leaves[leaf].root).unwrap(),
+            Away::Down(file) => fs::remove_file(file).unwrap(),
+        }
+    }
+
+    fn osync(&mut self) -> Run {
+        let leaves = self.star.leaves.iter().enumerate();
+        let list: Vec<_> = leaves.map(|(leaf, of)| self.reach.place(leaf, &of.root)).collect();
+        let run = self.star.osync().arg(self.star.conf(&list, ""));
+        match self.reach {
+            Reach::Local => run,
+            Reach::StandIn => run.env("REMOTE_OSYNC", self.star.sandbox.path("bin/far-osync")),
+            Reach::Sshd(server) => {
+                let osync = if self.chance.one_in(2) { "no" } else { env!("CARGO_BIN_EXE_osync") };
+                run.env("PATH", std::env::var_os("PATH").unwrap())
+                    .env("REMOTE_OSYNC", osync)
+                    .env("SSH_RSA_PRIVATE_KEY", server.key())
+                    .env("SSH_OPTIONAL_ARGS", server.options().join(" "))
+                    .env("LOCK_WAIT", "60")
+            }
+        }
+    }
+
     fn run(&mut self) {
-        let conf = self.star.conf(&self.star.list(), "");
-        let mut run = self.star.osync().arg(conf);
-        if self.chance.one_in(3) {
+        let mut run = self.osync();
+        let killed = self.chance.one_in(3);
+        if killed {
             let step = KILLS[self.chance.below(KILLS.len())];
             let step = format!("{step}:{}", 1 + self.chance.below(6));
             self.told.push(format!("killed at {step}"));
             run = run.env("OSYNC_FAULT", step);
         }
         let run = run.run();
-        let expected = if self.away.is_empty() { [0, 2] } else { [1, 1] };
-        let ended_well = run.status.is_some_and(|status| expected.contains(&status));
-        assert!(run.signal == Some(9) || ended_well, "{run}\n{}", self.told.join("\n"));
+        self.wait_for_the_others();
+        let ended_well = match run.status {
+            Some(status) if self.away.is_empty() => matches!(status, 0 | 2),
+            status => status == Some(1),
+        };
+        // the osync over there may be the one that is killed
+        let is_killed = killed && (run.signal == Some(9) || run.status == Some(1));
+        self.told.push(run.to_string());
+        assert!(ended_well || is_killed, "{}", self.told.join("\n"));
+    }
+
+    /// What a killed run leaves at the other end of a line sees that it is gone, and ends.
+    fn wait_for_the_others(&self) {
+        let until = Instant::now() + PATIENCE;
+        while !processes_about(self.star.sandbox.root()).is_empty() {
+            assert!(Instant::now() < until, "survivors\n{}", self.told.join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn play(mut self) {
@@ -183,10 +313,10 @@ impl History {
             self.run();
         }
         for (leaf, away) in std::mem::take(&mut self.away) {
-            fs::rename(away, &self.star.leaves[leaf].root).unwrap();
+            self.come_back(leaf, away);
         }
         for _ in 0..2 {
-            let run = self.star.run(&[]);
+            let run = self.osync().run();
             self.told.push(run.to_string());
             assert!(matches!(run.status, Some(0 | 2)), "{}", self.told.join("\n"));
         }
@@ -197,7 +327,8 @@ impl History {
         let told = || self.told.join("\n");
         let hub = self.files(4);
         for leaf in 0..4 {
-            assert_eq!(self.files(leaf), hub, "leaf {leaf} differs\n{}", told());
+            let (is, expected) = (self.replica(leaf).contents(), self.replica(4).contents());
+            assert_eq!(is, expected, "leaf {leaf} differs\n{}", told());
         }
         for path in self.people.made.difference(&self.people.deleted) {
             assert!(hub.contains_key(path), "nobody deleted {path:?}\n{}", told());
@@ -218,12 +349,29 @@ impl History {
     }
 }
 
+/// Plays as many histories as the environment says, one of so many of them.
+fn play_all(reach: Reach<'_>, one_of: u64) {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
+    let rounds = number("OSYNC_FAULT_ROUNDS").unwrap_or(4).div_ceil(one_of);
+    let seed = number("OSYNC_FAULT_SEED").unwrap_or(1);
+    let began = Instant::now();
+    for round in 0..rounds {
+        History::new(seed.wrapping_mul(1_000_003).wrapping_add(round), reach).play();
+    }
+    println!("{rounds} histories in {:.0} s", began.elapsed().as_secs_f64());
+}
+
 #[test]
 fn whatever_happens_all_come_together_and_nothing_is_lost() {
-    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let rounds = number("OSYNC_FAULT_ROUNDS").unwrap_or(4);
-    let seed = number("OSYNC_FAULT_SEED").unwrap_or(1);
-    for round in 0..rounds {
-        History::new(seed.wrapping_mul(1_000_003).wrapping_add(round)).play();
-    }
+    play_all(Reach::Local, 1);
+}
+
+#[test]
+fn whatever_happens_so_it_is_behind_a_shell_and_behind_an_osync_over_there() {
+    play_all(Reach::StandIn, 1);
+}
+
+#[test]
+fn whatever_happens_so_it_is_behind_a_real_sshd() {
+    play_all(Reach::Sshd(&Sshd::start("")), 10);
 }
