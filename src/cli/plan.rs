@@ -1,11 +1,12 @@
 //! `osync plan` and `osync apply`: a plan that is looked at first and carried out later, exactly
 //! (spec 9, "Commands").
 
-use super::sync::run_once;
+use super::sync::{run_once, run_star};
 use super::task_args::{Refused, TaskArgs};
 use crate::config::{Config, Environment};
-use crate::reconcile::saved_plan::{SavedPlan, word_to_text};
-use crate::task::intent::{Intent, Work};
+use crate::reconcile::saved_plan::{SavedPlan, encode_several, word_to_text};
+use crate::report::write_whole;
+use crate::task::intent::{Intent, KeptPlan, StarIntent, Work};
 use crate::tree::from_hex;
 use crate::tree::path::escape;
 use anyhow::Context;
@@ -74,7 +75,7 @@ const CONFLICT: u8 = 4;
 /// Shows what the next run would do.
 pub fn plan(args: &PlanArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let (mut config, rest) = args.task.resolve(environment)?;
+    let (mut config, rest) = args.task.resolve_whole(environment)?;
     if let Some(word) = rest.first() {
         return Err(Refused::Usage(format!(
             "'{}' is one argument too many",
@@ -85,8 +86,23 @@ pub fn plan(args: &PlanArgs, environment: &Environment) -> anyhow::Result<ExitCo
     config.flags.dry = true;
     config.flags.verbose |= args.verbose;
     let task = words(&args.task)?;
-    let file = args.output.as_deref().map(Path::new);
-    let outcome = run_once(&config, started, Intent::Plan { file, task: &task });
+    let kept = if args.output.is_some() { KeptPlan::For(&task) } else { KeptPlan::No };
+    let outcome = if config.is_star() {
+        run_star(&config, started, StarIntent::Plan(kept))
+    } else {
+        run_once(&config, started, Intent::Plan(kept))
+    };
+    if let Some(file) = args.output.as_deref().map(Path::new) {
+        let bytes = match &outcome.plans[..] {
+            [] => None,
+            [one] if !config.is_star() => Some(one.clone()),
+            several => Some(encode_several(several)),
+        };
+        if let Some(bytes) = bytes {
+            write_whole(file, &bytes)
+                .with_context(|| format!("cannot write the plan {}", file.display()))?;
+        }
+    }
     Ok(match (outcome.status, outcome.work) {
         (0, Some(Work::Some)) => ExitCode::from(WORK),
         (0, Some(Work::WithConflict)) => ExitCode::from(CONFLICT),
@@ -137,11 +153,18 @@ pub fn apply(args: &ApplyArgs, environment: &Environment) -> anyhow::Result<Exit
     let name = || escape(args.file.as_bytes());
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", name()))?;
     let decoded = SavedPlan::decode(&bytes).map_err(anyhow::Error::msg);
-    let (plan, origin) = decoded.with_context(name)?;
+    let plans = decoded.with_context(name)?;
+    let Some((plan, origin)) = plans.first() else { return Ok(ExitCode::SUCCESS) };
     let mut config = task_of(&origin.task, environment)?;
     config.flags.dry = args.dry;
     config.policy.force_delete |= args.force_delete;
-    let outcome = run_once(&config, started, Intent::Apply { plan: &plan, origin: &origin });
+    let outcome = if config.is_star() {
+        run_star(&config, started, StarIntent::Apply(&plans))
+    } else if plans.len() > 1 {
+        anyhow::bail!("{}: the plan is of several targets, and the task has only one", name());
+    } else {
+        run_once(&config, started, Intent::Apply { plan, origin })
+    };
     Ok(ExitCode::from(outcome.status))
 }
 
@@ -152,5 +175,5 @@ fn task_of(words: &[String], environment: &Environment) -> anyhow::Result<Config
     // clap's own words are about a command line that nobody typed
     let named = Named::try_parse_from(words).ok();
     let named = named.context("the plan does not say which task it is for")?;
-    Ok(named.task.resolve(environment)?.0)
+    Ok(named.task.resolve_whole(environment)?.0)
 }

@@ -7,7 +7,7 @@ use crate::monitor::RunResult;
 use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
 use crate::report::{Level, Log, Reporter, Stamped, Who};
 use crate::task::closing::RunOutcome;
-use crate::task::intent::Intent;
+use crate::task::intent::{Intent, StarIntent};
 use crate::task::{self, Surroundings};
 use crate::tree::path::escape;
 use clap::{Args, ValueHint};
@@ -115,6 +115,21 @@ pub(super) fn run_logged(
     started: Instant,
     intent: Intent<'_>,
 ) -> RunOutcome {
+    run_with(config, log, started, |around| task::run_as(config, around, intent))
+}
+
+/// A run of a command that is about all targets of a star.
+pub(super) fn run_star(config: &Config, started: Instant, intent: StarIntent<'_>) -> RunOutcome {
+    let log = Arc::new(Log::for_task(config, started));
+    run_with(config, &log, started, |around| task::run_star(config, around, intent))
+}
+
+fn run_with(
+    config: &Config,
+    log: &Arc<Log>,
+    started: Instant,
+    run: impl FnOnce(Surroundings<'_>) -> RunOutcome,
+) -> RunOutcome {
     let stop = Stop::new();
     let _signals = listen(log, &stop, Interrupt::Twice);
     if config.locking.when_locked == WhenLocked::Skip {
@@ -122,7 +137,7 @@ pub(super) fn run_logged(
     }
     let stamped = if log.is_dated() { Stamped::Yes } else { Stamped::No };
     Who::here().open_run(log.as_ref(), &config.instance_id, config.flags.dry, stamped);
-    task::run_as(config, Surroundings { log, stop: &stop, started }, intent)
+    run(Surroundings { log, stop: &stop, started })
 }
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or

@@ -97,22 +97,18 @@ impl NamedTarget {
 }
 
 impl TaskArgs {
-    /// The settings of the one pair of replicas that the command is about, and the words behind
-    /// the file's name.
+    /// The settings of the whole task, with all its targets, or of the one pair that is chosen; and
+    /// the words behind the file's name.
     ///
     /// # Errors
-    /// No task is named, its settings are wrong, or it has several targets and none is chosen.
-    pub fn resolve(&self, environment: &Environment) -> Result<(Config, &[OsString]), Refused> {
+    /// No task is named, its settings are wrong, or nothing is known of the target that is chosen.
+    pub fn resolve_whole(
+        &self,
+        environment: &Environment,
+    ) -> Result<(Config, &[OsString]), Refused> {
         let (config, rest) = self.settings(environment)?;
-        if !config.is_star() {
-            return Ok((config, rest));
-        }
-        let mut chosen = config.chosen_targets();
-        let (Some((index, target)), None) = (chosen.next(), chosen.next()) else {
-            let all = config.targets.iter().enumerate();
-            return Err(say_which(all.map(|one| (NamedTarget::of(one), String::new()))));
-        };
-        let pair = Known::of(&config)?.pair(index, target);
+        let Some(index) = config.only else { return Ok((config, rest)) };
+        let pair = Known::of(&config)?.pair(index, &config.targets[index]);
         pair.map(|pair| (pair, rest)).map_err(|why| Refused::Settings(vec![why]))
     }
 

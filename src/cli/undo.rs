@@ -2,14 +2,14 @@
 
 use super::history::{change_json, change_line, did, local};
 use super::pager::{Audience, Page};
-use super::sync::run_once;
+use super::sync::{run_once, run_star};
 use super::task_args::{NamedTarget, Refused, TaskArgs, TaskPair, say_which};
 use super::{Effect, journal};
 use crate::config::Environment;
 use crate::report::words;
 use crate::state::journal::{RecordedRun, Wanted};
-use crate::task::intent::Intent;
-use crate::task::undo::{UndoRequest, Undone, UnlessWhole};
+use crate::task::intent::{Intent, StarIntent};
+use crate::task::undo::{Extent, UndoRequest, Undone, UnlessWhole};
 use crate::tree::RelPath;
 use crate::tree::path::escape;
 use clap::Args;
@@ -26,6 +26,7 @@ Examples:
 
 Each side gets back what it had. Where the sides differed before that run, they differ again; \
 the next run leaves that alone until somebody changes something. Undoing the undo is an undo.
+Of a task with several targets, the last run with all of them is undone, or that of one (--only).
 
 Exit status: 0, 2 if paths were left because they were changed since, 1 if nothing was undone.";
 
@@ -50,11 +51,12 @@ pub struct UndoArgs {
 /// Undoes, and says on standard output what it did.
 pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let (mut pairs, rest) = args.task.resolve_all(environment)?;
-    if pairs.len() > 1 {
+    let (mut config, rest) = args.task.resolve_whole(environment)?;
+    if config.is_star() && !rest.is_empty() {
+        // each target numbers its own runs
+        let (pairs, _) = args.task.resolve_all(environment)?;
         return Err(say_which(pairs.iter().filter_map(last_run_of)).into());
     }
-    let Some(TaskPair { mut config, .. }) = pairs.pop() else { return Ok(ExitCode::SUCCESS) };
     let run = match rest {
         [] => None,
         [word] => Some(word.to_str().and_then(|text| text.parse().ok()).ok_or_else(|| {
@@ -65,12 +67,19 @@ pub fn run(args: &UndoArgs, environment: &Environment) -> anyhow::Result<ExitCod
     config.flags.dry |= args.dry;
     (config.flags.errors_only, config.flags.no_prefix) = (true, true);
     let unless_whole = if args.force { UnlessWhole::DoTheRest } else { UnlessWhole::Refuse };
-    let outcome = run_once(&config, started, Intent::Undo(UndoRequest { run, unless_whole }));
-    if let Some(undone) = &outcome.undone {
+    let outcome = if config.is_star() {
+        run_star(&config, started, StarIntent::Undo(unless_whole))
+    } else {
+        let request = UndoRequest { run, unless_whole, extent: Extent::All };
+        run_once(&config, started, Intent::Undo(request))
+    };
+    if !outcome.undone.is_empty() {
         let effect = Effect::of(&config);
-        let told = if args.json { as_json(undone, effect) } else { told(undone, effect) };
         let mut page = Page::open(Audience::of_json(args.json));
-        told.into_iter().for_each(|line| page.line(line));
+        for undone in &outcome.undone {
+            let told = if args.json { as_json(undone, effect) } else { told(undone, effect) };
+            told.into_iter().for_each(|line| page.line(line));
+        }
     }
     Ok(ExitCode::from(outcome.status))
 }
@@ -108,25 +117,28 @@ fn told(undone: &Undone, effect: Effect) -> Vec<String> {
         let left = words::counted(undone.left.len() as u64, "path");
         lines.push(format!("{left} left, changed since that run"));
     }
+    if !undone.target.is_empty() {
+        lines.iter_mut().for_each(|line| *line = format!("[{}] {line}", undone.target));
+    }
     lines
 }
 
 fn as_json(undone: &Undone, effect: Effect) -> Vec<String> {
-    let mut lines: Vec<String> = undone
-        .changes
-        .iter()
-        .map(|change| {
-            let mut line = change_json(change);
-            line["undoes"] = json!(undone.run);
-            line["dry"] = json!(effect.is_planned());
-            line.to_string()
-        })
-        .collect();
-    let left = |path: &RelPath| json!({ "left": path.shown(), "undoes": undone.run }).to_string();
-    lines.extend(undone.left.iter().map(left));
-    lines.extend(undone.lost.iter().map(|(side, path, why)| {
-        json!({ "lost": path.shown(), "side": side.name(), "why": why.to_string(), "undoes": undone.run })
-            .to_string()
-    }));
-    lines
+    let changes = undone.changes.iter().map(|change| {
+        let mut line = change_json(change);
+        line["dry"] = json!(effect.is_planned());
+        line
+    });
+    let left = undone.left.iter().map(|path: &RelPath| json!({ "left": path.shown() }));
+    let lost = undone.lost.iter().map(|(side, path, why)| {
+        json!({ "lost": path.shown(), "side": side.name(), "why": why.to_string() })
+    });
+    let lines = changes.chain(left).chain(lost).map(|mut line| {
+        line["undoes"] = json!(undone.run);
+        if !undone.target.is_empty() {
+            line["leaf"] = json!(undone.target);
+        }
+        line.to_string()
+    });
+    lines.collect()
 }

@@ -228,8 +228,10 @@ fn add(hasher: &mut blake3::Hasher, entry: &Entry) {
     hasher.update(extra.xattr.as_ref().map_or(&[][..], |digest| digest));
 }
 
-/// The version of the file.
-const VERSION: u32 = 1;
+/// The version of the file of one plan.
+const ONE: u32 = 1;
+/// The version of a file that holds several.
+const SEVERAL: u32 = 2;
 
 /// What a saved plan is for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -256,7 +258,7 @@ pub enum BadPlan {
     #[error("it is no plan of osync")]
     Foreign,
     /// It was made by a newer osync.
-    #[error("it was made by a newer osync (version {0} of the format, this one knows {VERSION})")]
+    #[error("it was made by a newer osync (version {0} of the format, this one knows {SEVERAL})")]
     Newer(u32),
     /// It is cut off or was changed.
     #[error("it is damaged: it was cut off or changed after it was made")]
@@ -269,6 +271,16 @@ struct Head {
     version: u32,
     #[serde(flatten)]
     origin: Origin,
+    /// Of all that follows.
+    checksum: String,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct HeadOfSeveral {
+    format: String,
+    version: u32,
+    /// How many bytes of what follows each plan takes.
+    lengths: Vec<usize>,
     /// Of all that follows.
     checksum: String,
 }
@@ -311,6 +323,23 @@ impl Line {
     }
 }
 
+/// The content of a file of several plans, each as [`SavedPlan::encode`] has it: a line of JSON
+/// about them, then one after the other.
+#[must_use]
+pub fn encode_several(plans: &[Vec<u8>]) -> Vec<u8> {
+    let body = plans.concat();
+    let head = HeadOfSeveral {
+        format: "osync plan".to_owned(),
+        version: SEVERAL,
+        lengths: plans.iter().map(Vec::len).collect(),
+        checksum: blake3::hash(&body).to_hex().to_string(),
+    };
+    let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes.extend(body);
+    bytes
+}
+
 fn side_of(word: &str) -> Option<Side> {
     Side::BOTH.into_iter().find(|side| side.name() == word)
 }
@@ -338,7 +367,7 @@ impl SavedPlan {
         }
         let head = Head {
             format: "osync plan".to_owned(),
-            version: VERSION,
+            version: ONE,
             origin: origin.clone(),
             checksum: blake3::hash(&body).to_hex().to_string(),
         };
@@ -348,23 +377,42 @@ impl SavedPlan {
         bytes
     }
 
-    /// The plan that a file holds, and what it is for.
+    /// The plans that a file holds, at least one, and what each is for.
     ///
     /// # Errors
     /// See [`BadPlan`].
-    pub fn decode(bytes: &[u8]) -> Result<(Self, Origin), BadPlan> {
+    pub fn decode(bytes: &[u8]) -> Result<Vec<(Self, Origin)>, BadPlan> {
         let end = bytes.iter().position(|byte| *byte == b'\n').ok_or(BadPlan::Foreign)?;
-        let (head, body) = (&bytes[..end], &bytes[end + 1..]);
+        let (head, mut body) = (&bytes[..end], &bytes[end + 1..]);
         let about: serde_json::Value =
             serde_json::from_slice(head).map_err(|_| BadPlan::Foreign)?;
         if about["format"] != "osync plan" {
             return Err(BadPlan::Foreign);
         }
         match about["version"].as_u64().and_then(|version| u32::try_from(version).ok()) {
-            Some(version) if version > VERSION => return Err(BadPlan::Newer(version)),
+            Some(version) if version > SEVERAL => return Err(BadPlan::Newer(version)),
+            Some(version) if version < SEVERAL => {
+                return Ok(vec![SavedPlan::decode_one(about, body)?]);
+            }
             Some(_) => {}
             None => return Err(BadPlan::Damaged),
         }
+        let head: HeadOfSeveral = serde_json::from_value(about).map_err(|_| BadPlan::Damaged)?;
+        if blake3::hash(body).to_hex().as_str() != head.checksum || head.lengths.is_empty() {
+            return Err(BadPlan::Damaged);
+        }
+        let mut plans = Vec::new();
+        for length in head.lengths {
+            let (one, rest) = body.split_at_checked(length).ok_or(BadPlan::Damaged)?;
+            let end = one.iter().position(|byte| *byte == b'\n').ok_or(BadPlan::Damaged)?;
+            let about = serde_json::from_slice(&one[..end]).map_err(|_| BadPlan::Damaged)?;
+            plans.push(SavedPlan::decode_one(about, &one[end + 1..])?);
+            body = rest;
+        }
+        Ok(plans)
+    }
+
+    fn decode_one(about: serde_json::Value, body: &[u8]) -> Result<(Self, Origin), BadPlan> {
         let head: Head = serde_json::from_value(about).map_err(|_| BadPlan::Damaged)?;
         if blake3::hash(body).to_hex().as_str() != head.checksum {
             return Err(BadPlan::Damaged);
@@ -501,7 +549,14 @@ mod tests {
         plan.times.insert((Side::Initiator, odd));
         let origin = Origin { instance: "id".into(), ..Origin::default() };
         let bytes = plan.encode(&origin);
-        assert_eq!(SavedPlan::decode(&bytes), Ok((plan, origin)));
+        assert_eq!(SavedPlan::decode(&bytes), Ok(vec![(plan.clone(), origin.clone())]));
+        let empty = (SavedPlan::default(), Origin { instance: "id@2".into(), ..origin.clone() });
+        let several = encode_several(&[empty.0.encode(&empty.1), bytes.clone()]);
+        assert_eq!(SavedPlan::decode(&several), Ok(vec![empty, (plan, origin)]));
+        let body = several.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        for length in body..several.len() {
+            assert_eq!(SavedPlan::decode(&several[..length]), Err(BadPlan::Damaged), "{length}");
+        }
         let body = bytes.iter().position(|byte| *byte == b'\n').unwrap();
         for at in body + 1..bytes.len() {
             let mut damaged = bytes.clone();
@@ -509,7 +564,7 @@ mod tests {
             assert_eq!(SavedPlan::decode(&damaged), Err(BadPlan::Damaged), "byte {at}");
         }
         assert!(SavedPlan::decode(b"{}\n").is_err());
-        let newer = String::from_utf8(bytes).unwrap().replacen("\"version\":1", "\"version\":2", 1);
-        assert_eq!(SavedPlan::decode(newer.as_bytes()), Err(BadPlan::Newer(2)));
+        let newer = String::from_utf8(bytes).unwrap().replacen("\"version\":1", "\"version\":3", 1);
+        assert_eq!(SavedPlan::decode(newer.as_bytes()), Err(BadPlan::Newer(3)));
     }
 }

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the schema. A newer one is read by nobody but a newer osync.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How long a command waits for a run that is just writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -33,7 +33,8 @@ CREATE TABLE runs (
     cause TEXT NOT NULL,
     undoes INTEGER,
     counts TEXT NOT NULL,
-    problems TEXT NOT NULL
+    problems TEXT NOT NULL,
+    star INTEGER
 );
 CREATE TABLE changes (
     run INTEGER NOT NULL,
@@ -70,7 +71,7 @@ CREATE INDEX conflicts_by_state ON conflicts (state);
 /// what it found.
 pub const SCRUB: &str = "scrub";
 
-/// What brings a journal of version 1 to this one.
+/// What brings a journal of version 1 to the next one.
 const FROM_1: &str = "
 ALTER TABLE changes ADD COLUMN place BLOB;
 ALTER TABLE changes ADD COLUMN attributes BLOB;
@@ -78,6 +79,9 @@ ALTER TABLE conflicts ADD COLUMN keep INTEGER;
 ALTER TABLE conflicts ADD COLUMN place BLOB;
 CREATE INDEX changes_by_place ON changes (place) WHERE place IS NOT NULL;
 ";
+
+/// What brings a journal of version 2 to this one.
+const FROM_2: &str = "ALTER TABLE runs ADD COLUMN star INTEGER;";
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -271,6 +275,7 @@ impl Done {
             && self.decided.is_empty()
             && self.damaged.is_empty()
             && self.sound.is_empty()
+            && self.undoes.is_none()
     }
 }
 
@@ -449,6 +454,9 @@ pub struct Run {
     pub counts: Pair<Counts>,
     /// What went wrong, one line each.
     pub problems: Vec<String>,
+    /// When the whole run began, in milliseconds since the epoch, of which this one is a turn;
+    /// `None`: it is no turn of a star.
+    pub star: Option<i64>,
 }
 
 /// A run as it stands in the journal.
@@ -462,6 +470,21 @@ pub struct RecordedRun {
     pub conflicts: u64,
     /// At how many paths both sides differ since, because it was an undo.
     pub differs: u64,
+}
+
+/// A run that `osync undo` of a star may take back, or that took one back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedTurn {
+    /// The run's number.
+    pub number: i64,
+    /// When it began, in milliseconds since the epoch.
+    pub began: i64,
+    /// The run that it took back.
+    pub undoes: Option<i64>,
+    /// Whether it changed anything.
+    pub has_changes: bool,
+    /// When the whole run began, of which it is a turn.
+    pub star: Option<i64>,
 }
 
 /// A change with the run that made it.
@@ -601,10 +624,11 @@ impl Journal {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         )?;
         let found = journal.check_version()?;
-        if found == 0 {
-            journal.bring_up(SCHEMA)?;
-        } else if found == 1 {
-            journal.bring_up(FROM_1)?;
+        match found {
+            0 => journal.bring_up(SCHEMA)?,
+            1 => journal.bring_up(&format!("{FROM_1}{FROM_2}"))?,
+            2 => journal.bring_up(FROM_2)?,
+            _ => {}
         }
         // a quick look at the last pages; a whole check would read all of a big file
         let word: String = journal
@@ -659,9 +683,10 @@ impl Journal {
         let mut write = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
             tx.execute(
-                "INSERT INTO runs (number, began, ended, status, cause, undoes, counts, problems)
+                "INSERT INTO runs
+                 (number, began, ended, status, cause, undoes, counts, problems, star)
                  VALUES (max(?8, (SELECT coalesce(max(number), 0) + 1 FROM runs)),
-                         ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                         ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9)",
                 params![
                     run.began,
                     run.ended,
@@ -671,6 +696,7 @@ impl Journal {
                     json(&[run.counts.initiator, run.counts.target]),
                     json(&run.problems),
                     done.number.and_then(|number| i64::try_from(number).ok()).unwrap_or(1),
+                    run.star,
                 ],
             )?;
             let number = tx.last_insert_rowid();
@@ -791,7 +817,8 @@ impl Journal {
                             (SELECT count(*) FROM conflicts
                              WHERE run = number AND reason <> 'differs since undo'
                                AND cause <> 'scrub'),
-                            (SELECT count(*) FROM conflicts WHERE run = number AND state = 4)
+                            (SELECT count(*) FROM conflicts WHERE run = number AND state = 4),
+                            star
                      FROM runs
                      WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
                        AND (?3 = 0 OR status <> 0)
@@ -810,6 +837,7 @@ impl Journal {
                     undoes: row.get(5)?,
                     counts: Pair::new(initiator, target),
                     problems: serde_json::from_str(&problems).unwrap_or_default(),
+                    star: row.get(10)?,
                 },
                 conflicts: unsigned(row.get(8)?),
                 differs: unsigned(row.get(9)?),
@@ -866,6 +894,40 @@ impl Journal {
              WHERE run NOT IN (SELECT number FROM runs WHERE cause = '{SCRUB}')"
         );
         self.db.query_row(&query, [], |row| row.get(0)).map_err(|e| self.error(e))
+    }
+
+    /// When the last run that changed anything began, as a whole if it was a turn of a star.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_whole(&self) -> Result<Option<i64>, JournalError> {
+        let query = format!(
+            "SELECT max(coalesce(star, began)) FROM runs
+             WHERE number IN (SELECT run FROM changes) AND cause <> '{SCRUB}'"
+        );
+        self.db.query_row(&query, [], |row| row.get(0)).map_err(|e| self.error(e))
+    }
+
+    /// The runs that changed or took back something, of the whole run that began then.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn turns(&self, whole: i64) -> Result<Vec<RecordedTurn>, JournalError> {
+        let query = format!(
+            "SELECT number, began, undoes, has_changes, star
+             FROM (SELECT *, number IN (SELECT run FROM changes) AS has_changes FROM runs)
+             WHERE coalesce(star, began) = ?1 AND (has_changes OR undoes IS NOT NULL)
+               AND cause <> '{SCRUB}'"
+        );
+        self.rows(&query, params![whole], |row| {
+            Ok(RecordedTurn {
+                number: row.get(0)?,
+                began: row.get(1)?,
+                undoes: row.get(2)?,
+                has_changes: row.get(3)?,
+                star: row.get(4)?,
+            })
+        })
     }
 
     /// Everything that happened to a path, below it, or to a directory that held it, the
@@ -1375,6 +1437,7 @@ mod tests {
             undoes: None,
             counts: Pair::new(Counts { updates: 1, ..Counts::default() }, Counts::default()),
             problems: vec!["a \"quoted\" problem".into()],
+            star: None,
         }
     }
 
@@ -1649,7 +1712,8 @@ mod tests {
         journal
             .db
             .execute_batch(
-                "DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
+                "ALTER TABLE runs DROP COLUMN star;
+                 DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
                  ALTER TABLE conflicts DROP COLUMN keep;
                  ALTER TABLE conflicts DROP COLUMN place; PRAGMA user_version = 1;",
             )
@@ -1662,6 +1726,28 @@ mod tests {
         let mut journal = opened(dir.path());
         journal.record(&run(2), &done([change(path("a"), Action::Created)], &[]), None).unwrap();
         assert_eq!(journal.changes_of_path(&path("a")).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_turns_of_a_whole_run_are_found_also_in_a_journal_of_the_second_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = opened(dir.path());
+        let changed = || done([change(path("a"), Action::Updated)], &[]);
+        journal.record(&run(105), &changed(), None).unwrap();
+        let second = "ALTER TABLE runs DROP COLUMN star; PRAGMA user_version = 2;";
+        journal.db.execute_batch(second).unwrap();
+        drop(journal);
+        let mut journal = opened(dir.path());
+        assert_eq!(journal.last_whole().unwrap(), Some(100), "a run of its own");
+        let of_star = |ended| Run { star: Some(200), ..run(ended) };
+        journal.record(&of_star(205), &changed(), None).unwrap();
+        journal.record(&of_star(215), &changed(), None).unwrap();
+        journal.record(&Run { star: Some(300), ..run(305) }, &done([], &[]), None).unwrap();
+        assert_eq!(journal.last_whole().unwrap(), Some(200), "the last one changed nothing");
+        let numbers = |whole| -> Vec<i64> {
+            journal.turns(whole).unwrap().iter().map(|turn| turn.number).collect()
+        };
+        assert_eq!([numbers(100), numbers(200), numbers(300)], [vec![1], vec![2, 3], vec![]]);
     }
 
     #[test]

@@ -149,10 +149,19 @@ pub fn displaced<'k>(
     let is_listed = |known: &KnownTarget| {
         known.place.as_ref().is_some_and(|place| places.contains(place)) && known.identity.is_some()
     };
-    let has_none = |known: &KnownTarget| {
-        bound.iter().all(|binding| binding.instance() != Some(known.instance.as_str()))
-    };
-    before.iter().filter(|known| is_listed(known) && has_none(known)).collect()
+    before.iter().filter(|known| is_listed(known) && is_not_found(known, bound)).collect()
+}
+
+/// The targets whose places others had taken in an earlier run, and that are still at no place of the
+/// list. Pure.
+#[must_use]
+pub fn still_displaced<'k>(before: &'k [KnownTarget], bound: &[Binding]) -> Vec<&'k KnownTarget> {
+    let had_none = |known: &KnownTarget| known.place.as_deref() == Some("");
+    before.iter().filter(|known| had_none(known) && is_not_found(known, bound)).collect()
+}
+
+fn is_not_found(known: &KnownTarget, bound: &[Binding]) -> bool {
+    bound.iter().all(|binding| binding.instance() != Some(known.instance.as_str()))
 }
 
 /// The state of a target of the list as the last run had it, for commands that ask no replica;

@@ -116,8 +116,10 @@ pub struct RunOutcome {
     pub done: Option<Done>,
     /// What the plan comes to (`osync plan`).
     pub work: Option<Work>,
+    /// The plans that are to be kept, each as a file would hold it.
+    pub plans: Vec<Vec<u8>>,
     /// What was undone (`osync undo`).
-    pub undone: Option<Undone>,
+    pub undone: Vec<Undone>,
     /// What a scrub found (`osync scrub`).
     pub scrub: Option<Scrubbed>,
     /// How many paths were compared.
@@ -143,7 +145,8 @@ impl RunOutcome {
             conflicts: Vec::new(),
             done: None,
             work: None,
-            undone: None,
+            plans: Vec::new(),
+            undone: Vec::new(),
             scrub: None,
             number: None,
             compared: 0,

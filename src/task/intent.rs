@@ -4,13 +4,12 @@
 use super::Task;
 use super::closing::Halt;
 use super::scrub::{ScrubRequest, Settlement};
-use super::undo::UndoRequest;
+use super::undo::{UndoRequest, UnlessWhole};
 use crate::reconcile::Plan;
 use crate::reconcile::saved_plan::{Origin, SavedPlan};
 use crate::report::Level;
 use crate::state::{Baseline, Identity};
 use crate::tree::{Pair, Tree};
-use std::path::Path;
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy)]
@@ -18,12 +17,7 @@ pub enum Intent<'a> {
     /// To bring both sides in step.
     Synchronise,
     /// To show what would be done; with `--dry` set in the configuration.
-    Plan {
-        /// Where the plan is saved.
-        file: Option<&'a Path>,
-        /// The words of the command line that name the task.
-        task: &'a [String],
-    },
+    Plan(KeptPlan<'a>),
     /// To do what was planned, where nothing has changed since.
     Apply {
         /// What is to be done.
@@ -39,8 +33,30 @@ pub enum Intent<'a> {
     Settle(Settlement<'a>),
 }
 
+/// Whether a plan that is shown is kept.
+#[derive(Debug, Clone, Copy)]
+pub enum KeptPlan<'a> {
+    /// It is not.
+    No,
+    /// It is, with these words of the command line, which name the task.
+    For(&'a [String]),
+}
+
+/// What a run of a star is for.
+#[derive(Debug, Clone, Copy)]
+pub enum StarIntent<'a> {
+    /// To bring all replicas in step.
+    Synchronise,
+    /// To show what would be done; with `--dry` set in the configuration.
+    Plan(KeptPlan<'a>),
+    /// To do what was planned for each target, where nothing has changed since.
+    Apply(&'a [(SavedPlan, Origin)]),
+    /// To put all replicas back to where they were before the last run that changed anything.
+    Undo(UnlessWhole),
+}
+
 /// What a plan comes to, for the exit status of `osync plan`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
     /// Nothing is to be done.
     Nothing,
@@ -56,7 +72,7 @@ impl<'a> Intent<'a> {
         match self {
             Intent::Apply { plan, .. } => Some(plan),
             Intent::Synchronise
-            | Intent::Plan { .. }
+            | Intent::Plan(_)
             | Intent::Undo(_)
             | Intent::Scrub(_)
             | Intent::Settle(_) => None,
@@ -73,7 +89,7 @@ impl<'a> Intent<'a> {
         match self {
             Intent::Scrub(_) => "by the next 'osync scrub --heal'",
             Intent::Settle(_) => "when it is settled again",
-            Intent::Synchronise | Intent::Plan { .. } | Intent::Apply { .. } | Intent::Undo(_) => {
+            Intent::Synchronise | Intent::Plan(_) | Intent::Apply { .. } | Intent::Undo(_) => {
                 "by the next run"
             }
         }
@@ -127,15 +143,15 @@ impl Task<'_> {
         }
     }
 
-    /// Keeps the plan of a dry run in its file, if it is to be kept.
-    pub(super) fn save_plan(
+    /// Says what the plan of a dry run comes to, and puts it into words if it is to be kept.
+    pub(super) fn put_down_plan(
         &mut self,
         plan: &Plan,
         trees: &Pair<Tree>,
         baseline: &Baseline,
         identities: &Pair<Option<Identity>>,
-    ) -> Result<(), Halt> {
-        let Intent::Plan { file, task } = self.intent else { return Ok(()) };
+    ) {
+        let Intent::Plan(kept) = self.intent else { return };
         self.outcome.work = Some(if plan.is_empty() {
             Work::Nothing
         } else if plan.conflicts.is_empty() {
@@ -143,11 +159,8 @@ impl Task<'_> {
         } else {
             Work::WithConflict
         });
-        let Some(file) = file else { return Ok(()) };
+        let KeptPlan::For(task) = kept else { return };
         let origin = self.origin(baseline, identities, task);
-        let bytes = SavedPlan::of(plan, trees).encode(&origin);
-        crate::report::write_whole(file, &bytes).map_err(|error| {
-            Halt::fatal(format!("cannot write the plan {}: {error}", file.display()))
-        })
+        self.outcome.plans.push(SavedPlan::of(plan, trees).encode(&origin));
     }
 }

@@ -369,6 +369,7 @@ impl Task<'_> {
             undoes: done.undoes,
             counts: self.outcome.counts,
             problems: tally.problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
+            star: self.lent.whole,
         };
         let days = i64::from(self.config.history_days);
         let forget_before = (days > 0).then(|| millis(ended) - days * DAY);

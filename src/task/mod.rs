@@ -40,7 +40,7 @@ use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use ahead::Ahead;
 use closing::{Halt, RunOutcome};
 use file_systems::FileSystems;
-use intent::Intent;
+use intent::{Intent, StarIntent};
 use preflight::{Turn, Wait};
 use recording::History;
 use std::collections::{BTreeMap, HashMap};
@@ -129,6 +129,8 @@ impl Share {
 struct Lent {
     /// INSTANCE_ID of the star.
     star: Option<String>,
+    /// When the whole run began, in milliseconds since the epoch.
+    whole: Option<i64>,
     /// Replicas that were prepared before.
     prepared: Pair<Option<Prepared>>,
     /// The hub as it was scanned, and which attributes were read.
@@ -143,6 +145,8 @@ struct Lent {
     identity: Option<Identity>,
     /// An earlier turn of the same target in this run.
     earlier: Option<Earlier>,
+    /// What an undo has put back on the hub.
+    put_back: undo::RestoredPaths,
     /// What the targets of a star came to.
     reports: Vec<RunReport>,
     /// Their conflicts, for mail.
@@ -163,9 +167,15 @@ struct Earlier {
 #[must_use]
 pub fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
     if config.is_star() {
-        return star::run(config, around);
+        return run_star(config, around, StarIntent::Synchronise);
     }
     run_as(config, around, Intent::Synchronise)
+}
+
+/// Runs a star once.
+#[must_use]
+pub fn run_star(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
+    star::run(config, around, intent)
 }
 
 /// Runs a pair once.
@@ -548,7 +558,7 @@ impl Task<'_> {
         match self.intent {
             Intent::Undo(request) => {
                 let history = History { store: &store, loaded: &loaded, identities };
-                return self.undo(request, &history, &trees);
+                return self.undo(request, &history, &mut trees);
             }
             Intent::Scrub(request) => {
                 let history = History { store: &store, loaded: &loaded, identities };
@@ -558,7 +568,7 @@ impl Task<'_> {
                 let history = History { store: &store, loaded: &loaded, identities };
                 return self.settle_damage(settlement, &history, &mut trees);
             }
-            Intent::Synchronise | Intent::Plan { .. } | Intent::Apply { .. } => {}
+            Intent::Synchronise | Intent::Plan(_) | Intent::Apply { .. } => {}
         }
         let mut plan = self.plan(&trees, &loaded.baseline, &store)?;
         plan.respellings = spelled.respellings;
@@ -578,7 +588,8 @@ impl Task<'_> {
         fault::point("planned");
         if self.is_dry() {
             self.tell_dry(&trees, &plan);
-            return self.save_plan(&plan, &trees, &loaded.baseline, &identities);
+            self.put_down_plan(&plan, &trees, &loaded.baseline, &identities);
+            return Ok(());
         }
         self.check_stop()?;
         self.make_state_of_target()?;

@@ -5,9 +5,14 @@
 //! their turn before get it in a second one. What goes wrong in a turn is an error of that target,
 //! and the others have theirs all the same.
 
+mod undo;
+
 use super::ahead::{self, Ahead};
 use super::closing::{self, Ended, Halt, RunOutcome};
+use super::intent::StarIntent;
+use super::journal::millis;
 use super::look::{self, same_as};
+use super::undo::{Extent, RestoredPaths, UndoRequest, Undone};
 use super::{
     Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, retention,
     takes_locks, tell_cleaned,
@@ -22,7 +27,7 @@ use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, T
 use crate::state::journal::Change;
 use crate::state::ours::TooOpen;
 use crate::state::targets::{
-    Binding, KnownTarget, ListedTarget, Seen, bind, displaced, instance_at, note,
+    Binding, KnownTarget, ListedTarget, Seen, bind, displaced, instance_at, note, still_displaced,
 };
 use crate::state::{Identity, NotePlaces, StateStore};
 use crate::tree::{Pair, Side};
@@ -41,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a star once.
 #[must_use]
-pub(super) fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
+pub(super) fn run(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
     let mut hub = config.clone();
     // those of the targets belong to the turns
     (hub.hooks.remote_before, hub.hooks.remote_after) = (None, None);
@@ -50,7 +55,10 @@ pub(super) fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
     let leaves = hub.chosen_targets().map(|(index, target)| Leaf::new(config, index, target));
     let leaves = leaves.collect();
     let hub = Task { share: Share::Hub, ..Task::new(&hub, around, Intent::Synchronise) };
-    let mut star = Star { config, around, hub, leaves, known: Vec::new(), lent: None, changes: 0 };
+    let (known, lent, whole) = (Vec::new(), None, millis(hub.outcome.started));
+    let put_back = RestoredPaths::default();
+    let mut star =
+        Star { config, around, intent, whole, hub, leaves, known, lent, changes: 0, put_back };
     let halted = star.stages().err();
     drop(deadlines);
     star.close(halted)
@@ -215,12 +223,17 @@ struct LentHub {
 struct Star<'a> {
     config: &'a Config,
     around: Surroundings<'a>,
+    intent: StarIntent<'a>,
+    /// When it began, in milliseconds since the epoch: so the journals of its turns name it.
+    whole: i64,
     hub: Task<'a>,
     leaves: Vec<Leaf>,
     known: Vec<KnownTarget>,
     lent: Option<LentHub>,
     /// How many turns have changed something on the hub.
     changes: u64,
+    /// What an undo has put back on the hub.
+    put_back: RestoredPaths,
 }
 
 impl Leaf {
@@ -313,11 +326,18 @@ fn has_touched_hub(task: &Task<'_>) -> bool {
         || task.interrupted.is_some()
 }
 
-impl Star<'_> {
+impl<'a> Star<'a> {
     fn stages(&mut self) -> Result<(), Halt> {
         self.hub.begin()?;
         fault::point("hub locked");
         let mut arriving = self.connect();
+        if let StarIntent::Undo(unless_whole) = self.intent {
+            self.take_in(&mut arriving, Duration::MAX);
+            let store = self.claim_store()?;
+            self.bind(&store, &(0..self.leaves.len()).collect::<Vec<_>>())?;
+            self.undo(unless_whole, &store)?;
+            return self.hub.clean();
+        }
         let (late, ready): (Vec<usize>, Vec<usize>) =
             (0..self.leaves.len()).partition(|at| arriving.missing.contains(at));
         let store = self.claim_store()?;
@@ -330,25 +350,74 @@ impl Star<'_> {
             let text = "it has not answered yet; the others have their turns first";
             self.say_of(*at, text);
         }
+        let ready = self.with_a_turn(ready);
         let mut put_off = self.round(Round::First, &ready, &store)?;
         if !late.is_empty() {
             self.take_in(&mut arriving, Duration::MAX);
             let bound = self.bind(&store, &late)?;
             self.tell_displaced(&before, &bound);
+            let late = self.with_a_turn(late);
             put_off.extend(self.round(Round::First, &late, &store)?);
         }
         drop(arriving);
         self.round(Round::PutOff, &put_off, &store)?;
+        let again = self.with_news();
+        self.tell_plans_without_target();
+        if matches!(self.intent, StarIntent::Synchronise) && !self.hub.is_dry() {
+            self.round(Round::Second, &again, &store)?;
+        } else {
+            self.tell_what_follows();
+        }
+        self.hub.clean()
+    }
+
+    /// The targets that the hub has news for since their turn.
+    fn with_news(&self) -> Vec<usize> {
         let had = |leaf: &Leaf| {
             leaf.turns.as_ref().filter(|turns| turns.complete).map(|turns| turns.hub_changes)
         };
-        let again = wanting(self.leaves.iter().map(had), self.changes);
-        if self.hub.is_dry() {
-            self.tell_what_follows();
-        } else {
-            self.round(Round::Second, &again, &store)?;
+        wanting(self.leaves.iter().map(had), self.changes)
+    }
+
+    /// What the turn of a target is for; `None`: it has none.
+    fn intent_of(&self, at: usize) -> Option<Intent<'a>> {
+        match self.intent {
+            StarIntent::Synchronise => Some(Intent::Synchronise),
+            StarIntent::Plan(kept) => Some(Intent::Plan(kept)),
+            StarIntent::Apply(plans) => {
+                let instance = &self.leaves[at].config.instance_id;
+                let of_it = plans.iter().find(|(_, origin)| origin.instance == *instance);
+                of_it.map(|(plan, origin)| Intent::Apply { plan, origin })
+            }
+            // it has turns of its own
+            StarIntent::Undo(_) => None,
         }
-        self.hub.clean()
+    }
+
+    /// Those of these targets that have a turn.
+    fn with_a_turn(&self, leaves: Vec<usize>) -> Vec<usize> {
+        let (with, without): (Vec<usize>, Vec<usize>) =
+            leaves.into_iter().partition(|at| self.intent_of(*at).is_some());
+        for at in without {
+            self.say_of(at, "the plan is not about it; it is left as it is");
+        }
+        with
+    }
+
+    /// A saved plan of a target that is not in the list any more cannot be carried out.
+    fn tell_plans_without_target(&self) {
+        let StarIntent::Apply(plans) = self.intent else { return };
+        for (_, origin) in plans {
+            let is_it = |leaf: &Leaf| leaf.config.instance_id == origin.instance;
+            if !self.leaves.iter().any(is_it) {
+                let text = format!(
+                    "the plan has steps for the target with the state {}, which is not in the list \
+                     of targets; they are left",
+                    origin.instance
+                );
+                self.around.reporter().problem(Level::Error, None, None, &text);
+            }
+        }
     }
 
     /// Reaches for all targets at the same time. Returns those that have not answered yet when the
@@ -490,6 +559,14 @@ impl Star<'_> {
             );
             self.around.reporter().problem(Level::Warn, Some(Side::Target), None, &text);
         }
+        for known in still_displaced(before, bound) {
+            let text = format!(
+                "the target with the state {}, whose place another one has taken, is still at no \
+                 place of the list",
+                known.instance
+            );
+            self.around.reporter().say(Level::Notice, &text);
+        }
     }
 
     /// A turn for each of these targets; those that are put off are returned.
@@ -504,6 +581,7 @@ impl Star<'_> {
             let (mut asked, mut parting) = (BTreeMap::new(), Vec::new());
             let mut next = 0;
             for (done, leaf) in leaves.iter().enumerate() {
+                let Some(intent) = self.intent_of(*leaf) else { continue };
                 self.hub.check_stop()?;
                 // the first one is scanned together with the hub
                 next = next.max(done + usize::from(self.lent.is_none()));
@@ -516,7 +594,8 @@ impl Star<'_> {
                 }
                 next = next.max(end);
                 let answered = asked.remove(leaf).map(end_of);
-                if self.turn(*leaf, round, leaves.len() - done, answered) == Turned::Busy {
+                let turns_left = leaves.len() - done;
+                if self.turn(*leaf, intent, round, turns_left, answered) == Turned::Busy {
                     put_off.push(*leaf);
                     continue;
                 }
@@ -643,6 +722,7 @@ impl Star<'_> {
     fn turn(
         &mut self,
         at: usize,
+        intent: Intent<'_>,
         round: Round,
         turns_left: usize,
         answered: Option<Answered>,
@@ -652,7 +732,9 @@ impl Star<'_> {
         let limit = self.config.limits.hard;
         let share = fair_share(limit, self.around.started.elapsed(), turns_left);
         let leaf = &mut self.leaves[at];
-        let config = leaf.turn_config(round, share);
+        let mut config = leaf.turn_config(round, share);
+        config.flags.dry |=
+            matches!(intent, Intent::Undo(UndoRequest { extent: Extent::Check, .. }));
         log.set_label(&leaf.name);
         let whole = log.swap_tally(std::mem::take(&mut leaf.tally));
         let mut refused = leaf.refused.take();
@@ -676,9 +758,10 @@ impl Star<'_> {
                 Err(halt) => refused = Some(halt),
             }
         }
-        let mut task =
-            Task { share: Share::Turn, ..Task::new(&config, around, Intent::Synchronise) };
+        let mut task = Task { share: Share::Turn, ..Task::new(&config, around, intent) };
         task.lent.star = Some(self.config.instance_id.clone());
+        task.lent.whole = Some(self.whole);
+        task.lent.put_back = self.put_back.clone();
         task.lent.earlier = earlier;
         task.lent.locked_at = Some(self.hub.began.initiator).filter(|at| at.is_known());
         task.lent.others = self.others(at);
@@ -744,6 +827,12 @@ impl Star<'_> {
         if has_touched {
             task.lent.hub = None;
         }
+        self.hub.outcome.work = self.hub.outcome.work.max(task.outcome.work);
+        self.hub.outcome.plans.append(&mut task.outcome.plans);
+        self.put_back.extend(std::mem::take(&mut task.lent.put_back));
+        let name = &self.leaves[at].name;
+        let undone = task.outcome.undone.drain(..);
+        self.hub.outcome.undone.extend(undone.map(|of| Undone { target: name.clone(), ..of }));
         let ended = self.leaves[at].end(task, halted);
         let skipped = ended.is_none();
         let (summed_up, before) = match ended {
@@ -805,15 +894,23 @@ impl Star<'_> {
         }
     }
 
-    /// A dry run shows each pair as it stands.
+    /// A dry run shows each pair as it stands, and a saved plan has each as it stood.
     fn tell_what_follows(&self) {
         let brings = |leaf: &Leaf| {
             let counts = leaf.turns.as_ref().map(|turns| turns.counts.initiator);
             counts.is_some_and(|counts| counts != Counts::default())
         };
         if self.leaves.len() > 1 && self.leaves.iter().any(brings) {
-            let text = "What a target brings to the initiator goes on to the other targets in the \
-                        same run; that is not shown.";
+            let text = match self.intent {
+                StarIntent::Synchronise => {
+                    "What a target brings to the initiator goes on to the other targets in the same \
+                     run; that is not shown."
+                }
+                StarIntent::Plan(_) | StarIntent::Apply(_) | StarIntent::Undo(_) => {
+                    "What a target brings to the initiator goes on to the other targets with the next \
+                     run; it is not in the plan."
+                }
+            };
             self.around.reporter().say(Level::Always, text);
         }
     }

@@ -9,11 +9,12 @@ use super::Task;
 use super::closing::Halt;
 use super::recording::History;
 use super::versions::{kept_place, place_of};
+use crate::config::Preserve;
 use crate::process::fault;
 use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
 use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::undo::{Facts, KeptTree, Lost, Names, Step, Touched, UndoPlan, plan};
-use crate::reconcile::{Act, NextRecord, Plan, Verdict};
+use crate::reconcile::{Act, NextRecord, PathId, Plan, Verdict};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{
     AttributeChange, Attributes, Done as Came, Keep, Keeping, Op, PathError, in_work_dir,
@@ -36,6 +37,20 @@ pub struct UndoRequest {
     pub run: Option<i64>,
     /// What is done if something can no longer be put back.
     pub unless_whole: UnlessWhole,
+    /// How far it goes.
+    pub extent: Extent,
+}
+
+/// How far an undo goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// It is only looked whether all can be put back.
+    Check,
+    /// To its end.
+    All,
+    /// Nothing is put back: it is recorded what the undo of other targets of a star has put back on
+    /// the hub since.
+    Record,
 }
 
 /// What is done if something can no longer be put back.
@@ -50,6 +65,8 @@ pub enum UnlessWhole {
 /// What was undone, for people and programs.
 #[derive(Debug, Default)]
 pub struct Undone {
+    /// Of which target of a star, for people; empty: there is only one.
+    pub target: String,
     /// Which run.
     pub run: i64,
     /// What was done, as the journal has it; in a dry run what would be.
@@ -66,9 +83,13 @@ impl Task<'_> {
         &mut self,
         request: UndoRequest,
         history: &History<'_>,
-        trees: &Pair<Tree>,
+        trees: &mut Pair<Tree>,
     ) -> Result<(), Halt> {
         let store = history.store;
+        if request.extent == Extent::Record {
+            return self.record_hub(history, trees);
+        }
+        let trees = &*trees;
         if self.config.policy.one_way_from.is_some() {
             return Err(Halt::fatal(
                 "a task that goes one way (SYNC_TYPE) would do it again with its next run; put the \
@@ -91,11 +112,15 @@ impl Task<'_> {
         let facts = Facts { trees, touched: &touched, kept: &kept };
         let plan = plan(&rows, &facts);
         self.tell_lost(&plan, request.unless_whole)?;
+        if request.extent == Extent::Check {
+            return Ok(());
+        }
         for path in &plan.left {
             let text = "it, or something below it, was changed since that run; it is left as it is";
             self.around.reporter().problem(Level::Warn, None, Some(path), text);
         }
         let mut undone = Undone {
+            target: String::new(),
             run: number,
             changes: Vec::new(),
             left: plan.left.iter().cloned().collect(),
@@ -107,13 +132,13 @@ impl Task<'_> {
                 steps.filter_map(move |step| would_do(step, side, trees)).collect::<Vec<_>>()
             });
             undone.changes = would.collect();
-            self.outcome.undone = Some(undone);
+            self.outcome.undone.push(undone);
             return Ok(());
         }
         let (done, failed) = self.carry_undo_out(store, &plan, trees, &shelves)?;
         fault::point("undone");
         undone.changes.clone_from(&done.changes);
-        self.outcome.undone = Some(undone);
+        self.outcome.undone.push(undone);
         self.record_undo(history, &plan, done, &failed, number)
     }
 
@@ -155,25 +180,30 @@ impl Task<'_> {
         Ok(shelves)
     }
 
+    /// Whether the undo of another target of a star, of which this one is a part, has put the path
+    /// back on the hub: nobody else has touched it there.
+    fn is_put_back(&self, side: Side, path: &RelPath) -> bool {
+        side == Side::Initiator && self.lent.put_back.has(path)
+    }
+
     /// Notes every path that is not as it was recorded, on whichever side.
     fn add_changed(&self, fresh: &Plan, trees: &Pair<Tree>, touched: &mut Touched) {
         let preserve = self.compared();
         let listed_at = Stamp::UNKNOWN;
         let by = Measure { listed_at, preserve: &preserve, inodes: Inodes::Reliable };
         for path_id in fresh.delta.path_ids() {
-            let Some(known) = fresh.delta.record(path_id) else {
-                if Side::BOTH.iter().any(|side| fresh.delta.now(path_id, *side).is_some()) {
-                    touched.add(fresh.path(path_id));
-                }
-                continue;
-            };
+            let path = fresh.path(path_id);
+            let known = fresh.delta.record(path_id);
             let is_same = |side: &Side| {
                 let now = fresh.entry(trees, path_id, *side);
-                let since = change(now, &known.was[*side], by);
+                let since = known.map_or_else(
+                    || now.is_none().then_some(Since::Absent),
+                    |known| change(now, &known.was[*side], by),
+                );
                 matches!(since, Some(Since::Absent | Since::Unchanged))
             };
-            if !Side::BOTH.iter().all(is_same) {
-                touched.add(fresh.path(path_id));
+            if !Side::BOTH.iter().all(|side| is_same(side) || self.is_put_back(*side, &path)) {
+                touched.add(path);
             }
         }
     }
@@ -198,16 +228,16 @@ impl Task<'_> {
                 known[side].extend(found);
                 let now = found.map(|id| trees[side].entry(id));
                 let since = change(now, &record.was[side], by);
-                if !matches!(since, Some(Since::Absent | Since::Unchanged)) {
+                let is_same = matches!(since, Some(Since::Absent | Since::Unchanged));
+                if !is_same && !self.is_put_back(side, &path) {
                     touched.add(path.clone());
                 }
             }
         }
         for side in Side::BOTH {
             let ids = trees[side].ids().filter(|id| *id != Tree::ROOT && is_present(side, id));
-            for new in ids.filter(|id| !known[side].contains(id)) {
-                touched.add(trees[side].path(new));
-            }
+            let new = ids.filter(|id| !known[side].contains(id)).map(|id| trees[side].path(id));
+            new.filter(|path| !self.is_put_back(side, path)).for_each(|path| touched.add(path));
         }
         Ok(())
     }
@@ -288,32 +318,18 @@ impl Task<'_> {
         number: i64,
     ) -> Result<(), Halt> {
         let (store, baseline) = (history.store, &history.loaded.baseline);
+        // what the star has lent was scanned before
+        self.lent.hub = None;
         let trees = self.scan()?;
         let (mut trees, _) = self.agree_on_spelling(trees, baseline)?;
         self.read_contents(&mut trees, baseline)?;
         self.forget_fresh_contents(&mut trees);
-        let mut plan = self.plan(&trees, baseline, store)?;
-        let back = Back::of(undo, failed);
-        for path_id in plan.delta.path_ids() {
-            let path = plan.path(path_id);
-            let there = Pair::from_fn(|side| plan.delta.now(path_id, side).is_some());
-            let next_record = match (back.has(&path), there.initiator, there.target) {
-                (false, ..) => NextRecord::KeepOld,
-                (true, true, false) => NextRecord::Marked(Side::Initiator),
-                (true, false, true) => NextRecord::Marked(Side::Target),
-                (true, ..) => NextRecord::AsFound,
-            };
-            plan.verdicts[path_id.index()] =
-                Verdict { act: Act::Nothing, next_record, ..Verdict::default() };
-        }
+        let plan = self.plan(&trees, baseline, store)?;
+        let back = RestoredPaths::of(undo, failed, &Side::BOTH);
+        self.lent.put_back = RestoredPaths::of(undo, failed, &[Side::Initiator]);
         done.differs = self.differences(&back, &trees);
         done.undoes = Some(number);
-        let header = self.header(&trees, baseline, history.identities.clone());
-        let (next, claims) = record(&trees, baseline, &plan, &Achieved::default(), header)
-            .map_err(|error| Halt::state(&error))?;
-        self.flush(&trees, &claims)?;
-        let next = self.numbered(history, next)?;
-        store.save(history.loaded, &next, &RunLists::default())?;
+        self.record_as_found(history, &trees, plan, |plan, path_id| back.has(&plan.path(path_id)))?;
         self.count_undone(&done);
         self.outcome.done = Some(done);
         // what is missing because something failed is still not deleted
@@ -326,8 +342,67 @@ impl Task<'_> {
         self.finish(store)
     }
 
+    /// Records what the hub has since other targets of a star were put back, where this target is as
+    /// it is recorded and has the same: else the next run would bring that over once more.
+    fn record_hub(&mut self, history: &History<'_>, trees: &mut Pair<Tree>) -> Result<(), Halt> {
+        let (store, baseline) = (history.store, &history.loaded.baseline);
+        self.forget_fresh_contents(trees);
+        let plan = self.plan(trees, baseline, store)?;
+        let back = std::mem::take(&mut self.lent.put_back);
+        let preserve = self.compared();
+        let by =
+            Measure { listed_at: Stamp::UNKNOWN, preserve: &preserve, inodes: Inodes::Reliable };
+        let is_in_step = |plan: &Plan, path_id: PathId| {
+            let now = Pair::from_fn(|side| plan.entry(trees, path_id, side));
+            let is_as_recorded = plan.delta.record(path_id).is_some_and(|known| {
+                let since = change(now.target, &known.was.target, by);
+                matches!(since, Some(Since::Absent | Since::Unchanged))
+            });
+            is_as_recorded
+                && match (now.initiator, now.target) {
+                    (Some(here), Some(there)) => is_alike(here, there, &preserve),
+                    (None, None) => true,
+                    _ => false,
+                }
+        };
+        self.record_as_found(history, trees, plan, |plan, path_id| {
+            back.has(&plan.path(path_id)) && is_in_step(plan, path_id)
+        })?;
+        store.clear_settled()?;
+        self.finish(store)
+    }
+
+    /// Records what each side has at some paths, and leaves all others as they were recorded.
+    fn record_as_found(
+        &mut self,
+        history: &History<'_>,
+        trees: &Pair<Tree>,
+        mut plan: Plan,
+        is_meant: impl Fn(&Plan, PathId) -> bool,
+    ) -> Result<(), Halt> {
+        let baseline = &history.loaded.baseline;
+        for path_id in plan.delta.path_ids() {
+            let there = Pair::from_fn(|side| plan.delta.now(path_id, side).is_some());
+            let next_record = match (is_meant(&plan, path_id), there.initiator, there.target) {
+                (false, ..) => NextRecord::KeepOld,
+                (true, true, false) => NextRecord::Marked(Side::Initiator),
+                (true, false, true) => NextRecord::Marked(Side::Target),
+                (true, ..) => NextRecord::AsFound,
+            };
+            plan.verdicts[path_id.index()] =
+                Verdict { act: Act::Nothing, next_record, ..Verdict::default() };
+        }
+        let header = self.header(trees, baseline, history.identities.clone());
+        let (next, claims) = record(trees, baseline, &plan, &Achieved::default(), header)
+            .map_err(|error| Halt::state(&error))?;
+        self.flush(trees, &claims)?;
+        let next = self.numbered(history, next)?;
+        history.store.save(history.loaded, &next, &RunLists::default())?;
+        Ok(())
+    }
+
     /// Where both sides differ now: the tops.
-    fn differences(&self, back: &Back, trees: &Pair<Tree>) -> Vec<Differs> {
+    fn differences(&self, back: &RestoredPaths, trees: &Pair<Tree>) -> Vec<Differs> {
         let preserve = self.compared();
         let mut found: BTreeMap<RelPath, Differs> = BTreeMap::new();
         for side in Side::BOTH {
@@ -339,11 +414,7 @@ impl Task<'_> {
                 let mine = trees[side].entry(id);
                 let other = trees[side.other()].find(&path);
                 let other = other.map(|other| trees[side.other()].entry(other));
-                let is_same = other.is_some_and(|other| {
-                    let alike =
-                        mine.kind == other.kind && (mine.kind.is_dir() || looks_alike(mine, other));
-                    alike && same_metadata(mine, other, &preserve)
-                });
+                let is_same = other.is_some_and(|other| is_alike(mine, other, &preserve));
                 let is_below = path
                     .ancestors()
                     .skip(1)
@@ -374,18 +445,25 @@ impl Task<'_> {
     }
 }
 
+fn is_alike(one: &Entry, other: &Entry, preserve: &Preserve) -> bool {
+    one.kind == other.kind
+        && (one.kind.is_dir() || looks_alike(one, other))
+        && same_metadata(one, other, preserve)
+}
+
 /// Paths that were put back.
-struct Back {
+#[derive(Debug, Clone, Default)]
+pub(super) struct RestoredPaths {
     trees: BTreeSet<RelPath>,
     paths: BTreeSet<RelPath>,
 }
 
-impl Back {
-    fn of(undo: &UndoPlan, failed: &BTreeSet<RelPath>) -> Self {
-        let mut back = Back { trees: BTreeSet::new(), paths: BTreeSet::new() };
-        for side in Side::BOTH {
-            let names = Names::of(&undo.steps[side]);
-            for step in undo.steps[side].iter().filter(|step| !failed.contains(step.path())) {
+impl RestoredPaths {
+    fn of(undo: &UndoPlan, failed: &BTreeSet<RelPath>, sides: &[Side]) -> Self {
+        let mut back = RestoredPaths::default();
+        for side in sides {
+            let names = Names::of(&undo.steps[*side]);
+            for step in undo.steps[*side].iter().filter(|step| !failed.contains(step.path())) {
                 let path = step.path();
                 let places = [path.clone(), names.before(path)];
                 match step {
@@ -397,6 +475,17 @@ impl Back {
             }
         }
         back
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.trees.is_empty() && self.paths.is_empty()
+    }
+
+    /// Adds those of another undo.
+    pub(super) fn extend(&mut self, other: RestoredPaths) {
+        self.trees.extend(other.trees);
+        self.paths.extend(other.paths);
     }
 
     fn has(&self, path: &RelPath) -> bool {

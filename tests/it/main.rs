@@ -68,6 +68,7 @@ mod shares;
 mod signals;
 mod special;
 mod star;
+mod star_commands;
 mod star_histories;
 mod star_trouble;
 mod state;

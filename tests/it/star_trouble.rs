@@ -145,12 +145,16 @@ fn a_known_target_that_another_one_has_replaced_is_warned_of() {
     let was = format!("the target that was at {}", star.leaves[1].root.display());
     assert!(run.to_string().contains(&was), "{run}");
     star.assert_all_alike();
+    let run = star.run(&[]);
+    fine(&run);
+    assert!(run.stdout.contains("star@2, whose place another one has taken, is still"), "{run}");
     // it has its state again when it comes back
     fs::remove_dir_all(&star.leaves[2].root).unwrap();
     fs::rename(&away, &star.leaves[2].root).unwrap();
     star.leaves[2].remove("old");
     let run = star.run(&[]);
     assert!(!star.hub().has("old"), "a deletion is one: {run}");
+    assert!(!run.stdout.contains("is still at no place"), "{run}");
     star.assert_all_alike();
 }
 
