@@ -455,6 +455,8 @@ stop_services() {
         systemctl --user stop 'osync-srv@*.service' >/dev/null 2>&1 || true
         systemctl --user disable osync-srv@.service >/dev/null 2>&1 || true
         systemctl --user disable --now osync-batch.timer >/dev/null 2>&1 || true
+        systemctl --user stop 'osync-scrub@*.timer' 'osync-scrub@*.service' >/dev/null 2>&1 || true
+        systemctl --user disable osync-scrub@.timer >/dev/null 2>&1 || true
         return 0
     fi
     if [ -d /run/systemd/system ]; then
@@ -465,6 +467,8 @@ stop_services() {
         done
         systemctl disable --now osync-batch.timer >/dev/null 2>&1 || true
         systemctl stop osync-batch.service >/dev/null 2>&1 || true
+        systemctl stop 'osync-scrub@*.timer' 'osync-scrub@*.service' >/dev/null 2>&1 || true
+        systemctl disable osync-scrub@.timer >/dev/null 2>&1 || true
     elif [ -x /etc/init.d/osync-srv ]; then
         # OpenRC has a link for each task, the others one script for all
         for script in /etc/init.d/osync-srv /etc/init.d/osync-srv.*; do

@@ -127,6 +127,8 @@ fn everything_is_installed_below_a_prefix_and_removed_again() {
         "usr/lib/systemd/system/osync-target-helper-srv@.service",
         "usr/lib/systemd/system/osync-batch.service",
         "usr/lib/systemd/system/osync-batch.timer",
+        "usr/lib/systemd/system/osync-scrub@.service",
+        "usr/lib/systemd/system/osync-scrub@.timer",
         "etc/systemd/user/osync-srv@.service",
     ] {
         assert!(files[unit].contains("[Unit]"), "{unit}");
@@ -146,9 +148,12 @@ fn a_package_has_everything_below_usr_and_no_manifest() {
     assert_eq!(files["usr/bin/osync"], STAND_IN);
     assert_eq!(files["usr/bin/osync.sh"], "-> osync");
     assert_eq!(files["usr/share/man/man5/osync.conf.5"], "a manual\n");
-    for unit in
-        ["system/osync-batch.service", "system/osync-srv@.service", "user/osync-srv@.service"]
-    {
+    for unit in [
+        "system/osync-batch.service",
+        "system/osync-scrub@.service",
+        "system/osync-srv@.service",
+        "user/osync-srv@.service",
+    ] {
         let text = &files[&format!("usr/lib/systemd/{unit}")];
         assert!(text.contains("/usr/bin/osync ") && !text.contains("/usr/local"), "{text}");
     }
@@ -456,6 +461,7 @@ fn it_installs_for_real_where_no_prefix_is_given() {
             grep -qx "disable $kind.service" "$1/systemctl.log"
         done
         grep -qx "disable --now osync-batch.timer" "$1/systemctl.log"
+        grep -qx "disable osync-scrub@.timer" "$1/systemctl.log"
         ! command -v osync.sh
         [ ! -e /usr/lib/systemd/system/osync-srv@.service ]
         # OpenRC: a service for each link
@@ -516,9 +522,17 @@ fn systemd_finds_no_fault_with_the_units() {
         "osync-target-helper-srv@.service",
         "osync-batch.service",
         "osync-batch.timer",
+        "osync-scrub@.service",
+        "osync-scrub@.timer",
     ];
     verify(&sandbox, "examples/systemd", &system);
-    let user = ["osync-srv@.service", "osync-batch.service", "osync-batch.timer"];
+    let user = [
+        "osync-srv@.service",
+        "osync-batch.service",
+        "osync-batch.timer",
+        "osync-scrub@.service",
+        "osync-scrub@.timer",
+    ];
     verify(&sandbox, "examples/systemd/user", &user);
     let of_a_task = ["osync-task@.service", "osync-task@.timer"];
     verify(&sandbox, "examples/monitoring", &of_a_task);
