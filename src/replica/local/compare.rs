@@ -2,13 +2,14 @@
 
 use super::LocalReplica;
 use super::look;
-use super::openat_root::{self, LastDir};
+use super::openat_root::{self, LastDir, Root};
 use crate::process::Stop;
 use crate::replica::digest::BUFFER;
 use crate::replica::{PathError, ReplicaError};
 use crate::threads;
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Entry, Pair, RelPath, Side};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -106,24 +107,38 @@ impl<'a> Worker<'a> {
     /// Opens a file that is still what was scanned.
     fn open(&mut self, side: Side, path: &RelPath, expect: &Entry) -> Result<File, PathError> {
         let replica = self.replicas[side];
-        let failed = |error: Errno| match error {
-            Errno::NOENT => PathError::Vanished,
-            Errno::LOOP | Errno::NOTDIR => PathError::Changed,
-            other => PathError::Failed { action: "open it".into(), cause: other.to_string() },
-        };
-        let (dir, name) = openat_root::split(path.as_bytes());
         let not_prepared =
             |error: ReplicaError| PathError::Failed { action: "open it".into(), cause: error.what };
         let root = replica.open_root().map_err(not_prepared)?;
-        let dir = self.dirs[side].open(dir, || replica.place_to_look(root, dir)).map_err(failed)?;
-        let fd = rustix::fs::openat(dir, name, replica.flags_to_read(), Mode::empty());
-        let fd = fd.map_err(failed)?;
-        let now = look::of_open(&fd).map_err(failed)?;
+        let fd = replica.open_to_read(root, path.as_bytes(), &mut self.dirs[side]);
+        let fd = fd.map_err(not_opened)?;
+        let now = look::of_open(&fd).map_err(not_opened)?;
         if is_as_scanned(expect, &now) { Ok(File::from(fd)) } else { Err(PathError::Changed) }
     }
 }
 
+/// Why a file could not be opened to be read.
+pub(super) fn not_opened(error: Errno) -> PathError {
+    match error {
+        Errno::NOENT => PathError::Vanished,
+        Errno::LOOP | Errno::NOTDIR => PathError::Changed,
+        other => PathError::Failed { action: "open it".into(), cause: other.to_string() },
+    }
+}
+
 impl LocalReplica {
+    /// Opens a file for its content.
+    pub(super) fn open_to_read(
+        &self,
+        root: &Root,
+        path: &[u8],
+        dirs: &mut LastDir,
+    ) -> Result<OwnedFd, Errno> {
+        let (dir, name) = openat_root::split(path);
+        let dir = dirs.open(dir, || self.place_to_look(root, dir))?;
+        rustix::fs::openat(dir, name, self.flags_to_read(), Mode::empty())
+    }
+
     /// How files are opened for their content. One behind a link counts as the file
     /// (COPY_SYMLINKS).
     pub(super) fn flags_to_read(&self) -> OFlags {

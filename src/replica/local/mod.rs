@@ -36,7 +36,7 @@ use crate::system;
 use crate::threads;
 use crate::tree::{Abilities, Entry, RelPath, Side, Tree, path};
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -475,18 +475,20 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let mut buffer = vec![0; digest::BUFFER];
         let mut dirs = LastDir::default();
-        let mut one = |(path, expect): &(RelPath, Entry)| {
-            let (dir, name) = openat_root::split(path.as_bytes());
-            let dir =
-                dirs.open(dir, || self.place_to_look(root, dir)).map_err(failed("open it"))?;
-            match rustix::fs::openat(dir, name, self.flags_to_read(), Mode::empty()) {
-                Err(Errno::NOENT) => Err(PathError::Vanished),
-                Err(Errno::LOOP) => Err(PathError::Changed),
-                Err(other) => Err(failed("open it")(other)),
-                Ok(fd) => digest::of_open(fd, expect, kind, &mut buffer, &self.stop),
-            }
+        let open = |(path, _): &(RelPath, Entry)| {
+            let file = self.open_to_read(root, path.as_bytes(), &mut dirs);
+            file.inspect(digest::expect_to_read).map_err(compare::not_opened)
         };
-        Ok(scanned.iter().map(&mut one).collect())
+        let mut files = scanned.iter().map(open);
+        let mut next = files.next();
+        let mut answers = Vec::with_capacity(scanned.len());
+        for (_, expect) in scanned {
+            // the disk reads the next file while this one is digested
+            let Some(file) = std::mem::replace(&mut next, files.next()) else { break };
+            let digest = |fd| digest::of_open(fd, expect, kind, &mut buffer, &self.stop);
+            answers.push(file.and_then(digest));
+        }
+        Ok(answers)
     }
 
     fn attributes(
