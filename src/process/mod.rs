@@ -27,12 +27,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Lets other processes go first, for this thread and for all threads and children that it starts
-/// from now on. On Linux the disk's turn follows this too, where its scheduler knows priorities.
+/// from now on: at the processor, and where there is `ionice` (Linux), at the disk too.
 ///
 /// # Errors
 /// The system does not allow it.
 pub fn lower_priority() -> io::Result<()> {
-    Ok(rustix::process::setpriority_process(None, LOWEST_PRIORITY)?)
+    rustix::process::setpriority_process(None, LOWEST_PRIORITY)?;
+    #[cfg(target_os = "linux")]
+    if let Some(ionice) = find_program("ionice") {
+        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let command = Command::new(ionice).args(["-c", "3", "-p", thread.as_str()]);
+        let said = output(&command, Input::Nothing, &Stop::new()).map_err(io::Error::other)?;
+        if !said.exit.is_success() {
+            let why = String::from_utf8_lossy(&said.stderr).trim().to_owned();
+            return Err(io::Error::other(why));
+        }
+    }
+    Ok(())
 }
 
 const LOWEST_PRIORITY: i32 = 19;

@@ -652,6 +652,15 @@ pub trait Replica: Send {
         scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError>;
 
+    /// From now on lets others go first on its machine, as far as that can be done there; a replica
+    /// of this machine has the priority of this process ([`crate::process::lower_priority`]).
+    ///
+    /// # Errors
+    /// The connection is lost.
+    fn lower_priority(&mut self) -> Result<(), ReplicaError> {
+        Ok(())
+    }
+
     /// ACLs and extended attributes of some paths, those that the scan asked for; `None`
     /// where nothing is there. In the order of the paths.
     ///

@@ -196,6 +196,10 @@ impl Replica for RemoteReplica {
         self.worker().digest(kind, scanned)
     }
 
+    fn lower_priority(&mut self) -> Result<(), ReplicaError> {
+        self.worker().lower_priority()
+    }
+
     fn attributes(
         &mut self,
         paths: &[RelPath],

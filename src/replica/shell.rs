@@ -371,6 +371,11 @@ impl Replica for ShellReplica {
         self.sums_of(kind, scanned)
     }
 
+    fn lower_priority(&mut self) -> Result<(), ReplicaError> {
+        // how far that can be done there, the shell does not say
+        self.ask(&[Piece::Look], "give_way", b"", OnStop::Finish).map(drop)
+    }
+
     fn attributes(
         &mut self,
         paths: &[RelPath],

@@ -644,6 +644,10 @@ impl Replica for PeerReplica {
         })
     }
 
+    fn lower_priority(&mut self) -> Result<(), ReplicaError> {
+        self.done(&Request::GiveWay)
+    }
+
     fn attributes(
         &mut self,
         paths: &[RelPath],

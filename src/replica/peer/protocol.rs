@@ -25,7 +25,7 @@ pub const BETWEEN_SIGNS: Duration = Duration::from_secs(5);
 
 /// Two programs understand each other only if this number is the same: one more for every
 /// change of a type that is part of a message.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 
 /// What the client sends before its first frame. The server passes over all that comes before,
 /// for that is the rest of the script with which the shell was to be taught.
@@ -97,6 +97,8 @@ pub enum Request {
     Watch,
     /// `arrivals`. [`Response::Arrivals`] as often as it takes, and [`Response::Done`].
     Arrivals(Keep),
+    /// `lower_priority`. [`Response::Done`].
+    GiveWay,
 }
 
 /// What the server says.

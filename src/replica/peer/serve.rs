@@ -465,6 +465,11 @@ impl<W: Write + Send> Server<'_, W> {
                 self.say_all(number, &lines, Response::Arrivals)?;
                 Response::Done
             }
+            Request::GiveWay => {
+                // as far as that can be done: it is a courtesy
+                let _ = crate::process::lower_priority();
+                Response::Done
+            }
             Request::Wake(line) => {
                 self.replica()?.wake(&line)?;
                 Response::Done

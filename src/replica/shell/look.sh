@@ -222,6 +222,13 @@ do_digest() {
   return 1
 }
 
+# give_way: from now on this shell and what it starts let others go first, as far as that can be done.
+do_give_way() {
+  renice -n 19 -p $$ >/dev/null 2>&1
+  ionice -c 3 -p $$ >/dev/null 2>&1
+  return 0
+}
+
 # Whether one call may make the digest of $datum together with others: its name does not
 # disturb the lines of the answer.
 is_ordinary() {
