@@ -10,7 +10,9 @@ use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
 use crate::report::words;
-use crate::state::journal::{ConflictState, Journal, KeptPlace, Look, LostAt, RecordedConflict};
+use crate::state::journal::{
+    ConflictState, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
+};
 use crate::task::intent::Intent;
 use crate::task::scrub::Settlement;
 use crate::task::versions::Versions;
@@ -156,37 +158,29 @@ fn rows(args: &ConflictsArgs, found: &[RecordedConflict], config: &Config) -> Ve
 fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
     let decided = &conflict.decided;
     let (winner, loser) = (decided.winner, decided.winner.other());
-    if conflict.state == ConflictState::Undone {
-        return vec![
-            format!("{}: differs since undo (run {})", decided.path.shown(), conflict.run),
-            format!("  {:<9}  {}", winner.name(), there(decided.won.as_ref())),
-            format!("  {:<9}  {}", loser.name(), there(decided.lost.as_ref())),
-        ];
-    }
-    if conflict.state == ConflictState::Damaged {
-        return vec![
-            format!(
-                "{}: {} (found {}); no run transfers it",
-                decided.path.shown(),
-                decided.reason,
-                local(conflict.began, "%Y-%m-%d %H:%M")
-            ),
-            format!("  {:<9}  {}", winner.name(), there(decided.won.as_ref())),
-            format!("  {:<9}  {}", loser.name(), there(decided.lost.as_ref())),
-        ];
-    }
     let state = match conflict.state {
-        ConflictState::Open => String::new(),
+        state if state.waits() => String::new(),
         other => format!(" [{}]", other.name()),
     };
+    let what = format!("{}{state}: {}", decided.path.shown(), in_words(conflict));
+    let when = local(conflict.began, "%Y-%m-%d %H:%M");
+    let head = match conflict.matter {
+        Matter::Conflict => {
+            format!("{what} in run {} ({when}): {}", conflict.run, decided.reason)
+        }
+        Matter::Difference => format!("{what} (run {})", conflict.run),
+        Matter::Damage if conflict.state.waits() => {
+            format!("{what} (found {when}); no run transfers it")
+        }
+        Matter::Damage => format!("{what} (found {when})"),
+    };
+    if conflict.matter != Matter::Conflict {
+        let looks = conflict.looks();
+        let of = |side: Side| format!("  {:<9}  {}", side.name(), there(looks[side]));
+        return vec![head, of(Side::Initiator), of(Side::Target)];
+    }
     let mut lines = vec![
-        format!(
-            "{}{state}: the {winner}'s version won in run {} ({}): {}",
-            decided.path.shown(),
-            conflict.run,
-            local(conflict.began, "%Y-%m-%d %H:%M"),
-            decided.reason
-        ),
+        head,
         format!("  {:<9}  {}", winner.name(), version(decided.won.as_ref())),
         format!("  {:<9}  {}", loser.name(), version(decided.lost.as_ref())),
     ];
@@ -210,6 +204,15 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
     lines
 }
 
+/// What there is to decide, in a few words.
+fn in_words(conflict: &RecordedConflict) -> String {
+    let decided = &conflict.decided;
+    match conflict.matter {
+        Matter::Conflict => format!("the {}'s version won", decided.winner),
+        Matter::Difference | Matter::Damage => decided.reason.clone(),
+    }
+}
+
 fn there(look: Option<&Look>) -> String {
     look.map_or_else(|| "nothing".to_owned(), |look| version(Some(look)))
 }
@@ -228,17 +231,23 @@ fn version(look: Option<&Look>) -> String {
 
 fn as_json(conflict: &RecordedConflict) -> Value {
     let decided = &conflict.decided;
-    let look = |look: &Option<Look>| {
-        look.as_ref().map(|look| json!({ "kind": look.kind.name(), "size": look.size, "mtime": look.mtime.secs() }))
+    let look = |look: Option<&Look>| {
+        let look = look?;
+        Some(json!({ "kind": look.kind.name(), "size": look.size, "mtime": look.mtime.secs() }))
     };
+    let looks = conflict.looks();
+    // nobody has won where a copy is damaged
+    let decision = Some(decided).filter(|_| conflict.matter != Matter::Damage);
     json!({
         "path": decided.path.shown(),
         "run": conflict.run,
         "state": conflict.state.name(),
-        "winner": decided.winner.name(),
+        "winner": decision.map(|decided| decided.winner.name()),
         "reason": decided.reason,
-        "won": look(&decided.won),
-        "lost": look(&decided.lost),
+        "won": decision.and_then(|decided| look(decided.won.as_ref())),
+        "lost": decision.and_then(|decided| look(decided.lost.as_ref())),
+        "initiator": look(looks.initiator),
+        "target": look(looks.target),
         "kept_in": decided.lost_at.as_ref().map(|at| match at {
             LostAt::Kept(kept) => kept.keep.name(),
             LostAt::Beside(_) => "beside",
@@ -291,8 +300,7 @@ fn the_one<'p>(
 ) -> anyhow::Result<(&'p TaskPair, RecordedConflict)> {
     let found = find(path, sought, pairs)?;
     let which = |(pair, conflict): &(&TaskPair, RecordedConflict)| {
-        let winner = conflict.decided.winner;
-        Some((pair.target.clone()?, format!(": the {winner}'s version won")))
+        Some((pair.target.clone()?, format!(": {}", in_words(conflict))))
     };
     if found.len() > 1 {
         return Err(say_which(found.iter().filter_map(which)).into());
@@ -514,12 +522,10 @@ fn take_damaged(
             return line.map_err(anyhow::Error::msg);
         }
     };
-    let decided = &conflict.decided;
-    let copies = [(decided.winner, &decided.won), (decided.winner.other(), &decided.lost)];
-    let held: Vec<Side> =
-        copies.iter().filter(|(_, look)| look.is_some()).map(|(side, _)| *side).collect();
-    if let [only] = held.as_slice() {
-        if *only != from {
+    let looks = conflict.looks();
+    let missing = Side::BOTH.into_iter().find(|side| looks[*side].is_none());
+    if let Some(only) = missing.map(Side::other) {
+        if only != from {
             bail!(
                 "{}: the {from} has none; delete it on the {only}, or take that one",
                 path.shown()
@@ -548,7 +554,7 @@ fn diff(path: &RelPath, conflict: &RecordedConflict, config: &Config) -> anyhow:
     }
     let root = local_root(config, Side::Initiator)?;
     let now = root.join(path.as_path());
-    if matches!(conflict.state, ConflictState::Undone | ConflictState::Damaged) {
+    if conflict.matter != Matter::Conflict {
         return show_difference(&now, &local_root(config, Side::Target)?.join(path.as_path()));
     }
     let place = tempfile::tempdir().context("cannot make a directory")?;

@@ -9,8 +9,8 @@ use crate::reconcile::{self, versions::Held};
 use crate::replica::Keep;
 use crate::report::words;
 use crate::state::journal::{
-    Action, Change, ConflictState, Journal, JournalError, KeptPlace, Look, Only, RecordedChange,
-    RecordedConflict, RecordedRun, SCRUB, Wanted,
+    Action, Change, ConflictState, Decided, Journal, JournalError, KeptPlace, Look, Matter, Only,
+    RecordedChange, RecordedConflict, RecordedRun, SCRUB, Wanted,
 };
 use crate::tree::{Kind, Pair, RelPath, path::escape};
 use chrono::{DateTime, Local, TimeZone};
@@ -185,6 +185,11 @@ fn version_line(number: usize, group: &[&Held], config: &Config) -> String {
     if group.len() > 1 {
         line.push_str(&format!(" and {}", words::counted(group.len() as u64 - 1, "other")));
     }
+    match (group.iter().filter(|held| held.is_damaged).count(), group.len()) {
+        (0, _) => {}
+        (1, 1) => line.push_str("  damaged"),
+        (damaged, _) => line.push_str(&format!("  {damaged} damaged")),
+    }
     line
 }
 
@@ -203,6 +208,7 @@ fn version_json(number: usize, held: &Held, config: &Config) -> Value {
         "kept_until": kept_until(held, config).and_then(iso),
         "kept_in": kept.keep.name(),
         "kept_as": kept.place.shown(),
+        "damaged": held.is_damaged,
     })
 }
 
@@ -224,13 +230,16 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
     if let (Some(number), []) = (args.run, asked.paths) {
         let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
         let changes = journal.changes_of_run(number)?;
+        let mut damaged = journal.conflicts(None)?;
+        damaged.retain(|one| one.run == number && one.matter == Matter::Damage);
         match (runs.first(), args.json) {
             (Some(run), true) => {
                 rows.push(Row::Json(run_json(run)));
+                rows.extend(damaged.iter().map(differing_json).map(Row::Json));
                 rows.extend(changes.iter().map(recorded_json).map(Row::Json));
             }
             (Some(run), false) => {
-                rows.extend(text_of_run(run, &changes).into_iter().map(Row::Text))
+                rows.extend(text_of_run(run, &damaged, &changes).into_iter().map(Row::Text))
             }
             (None, true) => {}
             (None, false) => rows.push(format!("there is no run {number} in the journal").into()),
@@ -279,6 +288,7 @@ fn differing_json(one: &RecordedConflict) -> Value {
         "began": iso(one.began),
         "path": one.decided.path.shown(),
         "state": one.state.name(),
+        "reason": one.decided.reason,
     })
 }
 
@@ -302,8 +312,12 @@ pub(super) fn did(run: &RecordedRun) -> String {
         (done, differing) => done.or(differing),
     };
     if run.run.cause == SCRUB {
-        let what = done.or_else(|| run.run.problems.first().cloned());
-        return format!("scrub: {}", what.as_deref().unwrap_or("no damage found"));
+        let damaged =
+            (run.damaged > 0).then(|| format!("{} damaged", words::counted(run.damaged, "file")));
+        let said = run.run.problems.first().filter(|_| done.is_none()).cloned();
+        let parts: Vec<String> = [done, damaged, said].into_iter().flatten().collect();
+        let parts = if parts.is_empty() { "no damage found".to_owned() } else { parts.join("; ") };
+        return format!("scrub: {parts}");
     }
     match (run.run.undoes, done) {
         (Some(number), Some(done)) => format!("undid run {number}: {done}"),
@@ -335,7 +349,11 @@ fn run_line(run: &RecordedRun, target: Option<&NamedTarget>) -> Line {
     Line { text, tone }
 }
 
-fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<Line> {
+fn text_of_run(
+    run: &RecordedRun,
+    damaged: &[RecordedConflict],
+    changes: &[RecordedChange],
+) -> Vec<Line> {
     let began = local(run.run.began, "%Y-%m-%d %H:%M:%S");
     let mut lines = vec![
         Line::head(format!("Run {}, {began}: {}", run.number, did(run))),
@@ -343,6 +361,11 @@ fn text_of_run(run: &RecordedRun, changes: &[RecordedChange]) -> Vec<Line> {
     ];
     let problem = |problem: &String| Line::from(format!("  problem: {problem}"));
     lines.extend(run.run.problems.iter().map(problem));
+    let damage = |one: &RecordedConflict| {
+        let Decided { path, reason, .. } = &one.decided;
+        Line::from(format!("  damaged: {}: {reason}", path.shown()))
+    };
+    lines.extend(damaged.iter().map(damage));
     let change = |recorded: &RecordedChange| change_line(&recorded.change).map(Line::from);
     lines.extend(changes.iter().filter_map(change));
     lines
@@ -401,6 +424,7 @@ fn run_json(run: &RecordedRun) -> Value {
         "undoes": run.run.undoes,
         "conflicts": run.conflicts,
         "differs": run.differs,
+        "damaged": run.damaged,
         "initiator": initiator,
         "target": target,
         "problems": run.run.problems,

@@ -6,9 +6,9 @@ use super::pager::{Audience, Page};
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, complain};
 use crate::config::Environment;
-use crate::reconcile::versions::{Choice, Held};
+use crate::reconcile::versions::{Choice, Held, NoVersion};
 use crate::report::words;
-use crate::task::versions::{PutBack, Restored, Versions};
+use crate::task::versions::{PutBack, Restored, ToPutBack, Versions};
 use crate::tree::{RelPath, Side};
 use anyhow::bail;
 use chrono::Local;
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  osync restore docs.conf letters/bank.odt              the newest kept version
+  osync restore docs.conf letters/bank.odt              the newest sound version
   osync restore docs.conf letters/bank.odt --version 3  of 'osync history'
   osync restore docs.conf letters --at yesterday        as it was then
   osync restore docs.conf letters --before-run 12       before that run
@@ -157,8 +157,8 @@ struct Sought<'p> {
 impl<'p> Sought<'p> {
     fn look(&mut self, versions: &Versions<'_>, pair: &'p TaskPair) {
         match versions.choose(&self.path, Choice::Newest, Side::Initiator) {
-            Ok(items) => {
-                let came = items.iter().map(|item| item.held.came()).max();
+            Ok(chosen) => {
+                let came = chosen.items.iter().map(|item| item.held.came()).max();
                 let is_newer = |came: &i64| self.newest.is_none_or(|(other, _)| *came > other);
                 let found = came.filter(is_newer).map(|came| (came, pair));
                 self.newest = found.or(self.newest);
@@ -201,12 +201,15 @@ fn restore(
         Asked::BeforeRun(number) => Choice::BeforeRun { number, began: versions.began(number)? },
     };
     // all of it is chosen before anything is done
+    let mut lines = Lines::default();
     let mut chosen: Vec<(RelPath, Vec<PutBack>)> = Vec::new();
     for path in paths {
-        let items = versions.choose(path, choice, side)?;
+        let ToPutBack { items, damaged } = versions.choose(path, choice, side)?;
         chosen.push((path.clone(), items));
+        let left =
+            |path: &RelPath| format!("{}: not restored: {}", path.shown(), NoVersion::OnlyDamaged);
+        lines.failed.extend(damaged.iter().map(left));
     }
-    let mut lines = Lines::default();
     if let Some(dir) = &args.to {
         for (path, items) in &chosen {
             let dir = Path::new(dir);
@@ -242,7 +245,7 @@ fn restore(
 
 /// One line about something that is back.
 pub(super) fn said(restored: &Restored, side: Side, effect: Effect) -> String {
-    let Held { side: from, kept, at, .. } = &restored.held;
+    let Held { side: from, kept, at, is_damaged, .. } = &restored.held;
     let (verb, verb_aside) = match effect {
         Effect::Planned => ("would be restored", "would be kept"),
         Effect::Done => ("restored", "is kept"),
@@ -259,6 +262,9 @@ pub(super) fn said(restored: &Restored, side: Side, effect: Effect) -> String {
     if let Some(at) = at {
         line.push_str(&format!(" (kept since {})", local(at * 1000, "%Y-%m-%d %H:%M:%S")));
     }
+    if *is_damaged {
+        line.push_str("; it is a damaged version");
+    }
     if let Some(aside) = &restored.aside {
         line.push_str(&format!("; what was there {verb_aside} as {}", aside.shown()));
     }
@@ -266,7 +272,7 @@ pub(super) fn said(restored: &Restored, side: Side, effect: Effect) -> String {
 }
 
 fn as_json(restored: &Restored, side: Side, effect: Effect) -> Value {
-    let Held { side: from, kept, run, at } = &restored.held;
+    let Held { side: from, kept, run, at, is_damaged } = &restored.held;
     json!({
         "path": restored.to.shown(),
         "side": side.name(),
@@ -276,6 +282,7 @@ fn as_json(restored: &Restored, side: Side, effect: Effect) -> Value {
         "kept_as": kept.place.shown(),
         "kept_at": at.and_then(|at| iso(at * 1000)),
         "run": run,
+        "damaged": is_damaged,
         "aside": restored.aside.as_ref().map(RelPath::shown),
         "dry": effect.is_planned(),
     })

@@ -31,6 +31,7 @@ Exit status: 0 no damage, 1 damage or errors, 2 all healed, or warnings.";
 /// `osync scrub`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, mut_arg("words", only_the_file))]
+#[allow(clippy::struct_excessive_bools)] // one switch a flag
 pub struct ScrubArgs {
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -51,6 +52,15 @@ pub struct ScrubArgs {
     /// Read and tell, but write nothing down and change nothing
     #[arg(long)]
     pub dry: bool,
+    /// Nothing on the screen; the log file gets everything
+    #[arg(long)]
+    pub silent: bool,
+    /// Of the messages, only warnings and errors
+    #[arg(long)]
+    pub errors_only: bool,
+    /// More about what it does, and every rsync call
+    #[arg(long)]
+    pub verbose: bool,
     /// Print a line of JSON for each task or target, for other programs
     #[arg(long)]
     pub json: bool,
@@ -78,7 +88,9 @@ pub fn run(args: &ScrubArgs, environment: &Environment) -> anyhow::Result<ExitCo
         let config = &mut pair.config;
         config.flags.dry |= args.dry;
         config.flags.no_prefix = true;
-        config.flags.errors_only |= args.json;
+        config.flags.silent |= args.silent;
+        config.flags.errors_only |= args.errors_only || args.json;
+        config.flags.verbose |= args.verbose;
         let target = pair.target.as_ref().map_or("", |target| &target.name);
         let outcome = run_labelled(config, target, started, Intent::Scrub(args.request()));
         if args.json {

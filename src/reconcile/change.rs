@@ -2,7 +2,7 @@
 //! which contents have to be read to do so.
 
 use crate::config::Preserve;
-use crate::state::{Baseline, Damaged, Recorded};
+use crate::state::{Baseline, Damaged, Digests, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, stamps_agree, times_agree};
 use crate::tree::{Abilities, Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
 use std::collections::BTreeSet;
@@ -158,6 +158,25 @@ pub fn recall_digests(
         }
     }
     Ok(wanted)
+}
+
+/// Takes the digests that a scrub has recorded for those files that else have to be read, and that
+/// look exactly as they did then.
+pub fn recall_recorded(
+    trees: &mut Pair<Tree>,
+    wanted: &mut Pair<BTreeSet<NodeId>>,
+    recorded: &Digests,
+    sort: u8,
+    abilities: &Pair<Abilities>,
+) {
+    for side in Side::BOTH.into_iter().filter(|side| abilities[*side].own_ctime) {
+        let tree = &mut trees[side];
+        wanted[side].retain(|id| {
+            let file = recorded.get(&tree.path(*id)).filter(|file| file.algorithm == sort);
+            let held = file.and_then(|file| file.held_by(side, tree.entry(*id)));
+            held.inspect(|digest| set_digest(tree.entry_mut(*id), sort, *digest)).is_none()
+        });
+    }
 }
 
 fn is_file(tree: &Tree, id: NodeId) -> bool {
@@ -316,8 +335,8 @@ mod tests {
 mod contents_tests {
     use super::*;
     use crate::reconcile::testing::{path, plan, rules, situation, words};
-    use crate::state::Record;
-    use crate::tree::same::digests_agree;
+    use crate::state::{FileDigests, Held, Record};
+    use crate::tree::same::{FileLook, digests_agree};
 
     const SORT: u8 = 2;
 
@@ -434,6 +453,40 @@ mod contents_tests {
             let tree = &situation.trees[side];
             let names: Vec<_> = wanted[side].iter().map(|id| tree.name(*id)).collect();
             assert_eq!(names, [b"a"], "{side}");
+        }
+    }
+
+    #[test]
+    fn what_a_scrub_recorded_is_not_read_unless_it_was_touched_since() {
+        use Side::{Initiator, Target};
+        let no_ctime = Abilities { own_ctime: false, ..Abilities::default() };
+        let touched: fn(&mut Entry) = |entry| entry.ctime = Stamp::new(9, 9);
+        let replaced: fn(&mut Entry) = |entry| entry.ino = 777;
+        let mounted_anew: fn(&mut Entry) = |entry| entry.dev += 1;
+        let same: fn(&mut Entry) = |_| ();
+        for (what, sort, since, abilities, read) in [
+            ("as it was", SORT, same, Abilities::default(), &[][..]),
+            ("mounted anew", SORT, mounted_anew, Abilities::default(), &[]),
+            ("touched", SORT, touched, Abilities::default(), &[Target]),
+            ("replaced", SORT, replaced, Abilities::default(), &[Target]),
+            ("another algorithm", 1, same, Abilities::default(), &[Initiator, Target]),
+            ("no ctime there", SORT, same, no_ctime, &[Target]),
+        ] {
+            let mut situation = situation("a: f1@1 f1@1 f1@1 f1@1");
+            let ids = situation.trees.as_ref().map(|tree| tree.find(&path("a")).unwrap());
+            let held = Pair::from_fn(|side: Side| {
+                let look = FileLook::of(situation.trees[side].entry(ids[side]));
+                Some(Held { digest: [7; 32], look })
+            });
+            let file = FileDigests { algorithm: sort, checked: 1, held };
+            let recorded = Digests::from([(path("a"), file)]);
+            since(situation.trees.target.entry_mut(ids.target));
+            let mut wanted = ids.map(|id| BTreeSet::from([id]));
+            let abilities = Pair::new(Abilities::default(), abilities);
+            recall_recorded(&mut situation.trees, &mut wanted, &recorded, SORT, &abilities);
+            let left: Vec<Side> =
+                Side::BOTH.into_iter().filter(|side| !wanted[*side].is_empty()).collect();
+            assert_eq!(left, read, "{what}");
         }
     }
 

@@ -664,7 +664,23 @@ impl<'a> Decide<'a, '_> {
         if stays {
             self.set_next_record(path_id, NextRecord::Marked(on));
         } else if !self.spare_sound_copy(path_id, on) {
+            self.keep_what_may_be_wanted(path_id, on);
             self.set_act(path_id, Act::Delete { on });
+        }
+    }
+
+    /// Whoever deletes a damaged copy may do so to get the sound one.
+    fn keep_what_may_be_wanted(&mut self, path_id: PathId, on: Side) {
+        let (away, path) = (on.other(), self.plan.path(path_id));
+        let record = self.plan.delta.record(path_id);
+        let damaged = &self.facts.rules.damaged;
+        if record.is_some_and(|record| damaged.has_lost(away, &path, &record.was[away])) {
+            self.plan.always_kept.insert(path_id);
+            let text = format!(
+                "the {away}'s copy was damaged (osync scrub) and has been deleted there, so this one \
+                 is deleted too; it is kept in deleted/, and 'osync restore' brings it back"
+            );
+            self.problem(Level::Warn, on, path_id, &text);
         }
     }
 

@@ -12,6 +12,7 @@ mod beside;
 #[cfg(test)]
 mod cases;
 pub mod change;
+pub mod damaged;
 mod decide;
 pub mod delta;
 pub mod guard;
@@ -42,9 +43,9 @@ use crate::state::{Baseline, Damaged, InflightPath};
 use crate::tree::same::{Comparison, EqualTimes, Inodes, Sameness, compare_sides};
 use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
 use beside::Grown;
+use damaged::DamagedNodes;
 use record::Achieved;
 use saved_plan::SavedPlan;
-use scrub::DamagedNodes;
 use std::collections::{BTreeMap, HashMap};
 
 /// The settings that decisions depend on.
@@ -143,6 +144,7 @@ pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Resu
         delta = join::join(trees, baseline, rules, inodes)?;
     }
     let mut plan = Plan::new(delta);
+    plan.damaged.clone_from(&rules.damaged);
     // Reported only for file systems that normally keep inode numbers.
     plan.renumbered = Pair::from_fn(|side| {
         inodes[side] == Inodes::Meaningless && rules.abilities[side].keeps_inodes

@@ -2,6 +2,7 @@
 //!
 //! Lists that are pairs are indexed by the side that is *changed*.
 
+use super::damaged::DamagedNodes;
 use super::delta::{Delta, PathId};
 use super::spelling::Respelling;
 use crate::config::Policy;
@@ -156,8 +157,11 @@ pub struct Plan {
     pub doubts: Vec<Doubt>,
     /// Sides whose inode numbers are all new and say nothing.
     pub renumbered: Pair<bool>,
-    /// What is replaced at these paths is kept in `backup/`, whatever CONFLICT_BACKUP says.
+    /// What is replaced or deleted at these paths is kept, whatever CONFLICT_BACKUP and SOFT_DELETE
+    /// say.
     pub always_kept: BTreeSet<PathId>,
+    /// The files that were known to be damaged when it was made.
+    pub damaged: DamagedNodes,
 }
 
 impl Plan {
@@ -188,6 +192,7 @@ impl Plan {
             doubts: Vec::new(),
             renumbered: Pair::default(),
             always_kept: BTreeSet::new(),
+            damaged: DamagedNodes::default(),
         }
     }
 

@@ -1,16 +1,17 @@
 //! What a scrub decides (spec 9, "Scrub"): which files are looked at, which copy is damaged, and the
 //! plan that replaces damaged copies by sound ones.
 
+use super::damaged::find_file;
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
 use super::join::{inodes_of_roots, join, shared};
 use super::plan::{Act, NextRecord, Plan, Verdict};
 use super::{Rules, change, links, schedule};
 use crate::config::Preserve;
-use crate::state::{Baseline, ContentDigest, Damaged, DamagedFile, Recorded, Seen};
+use crate::state::{Baseline, ContentDigest, Damaged, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, looks_alike};
-use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
-use std::collections::{BTreeSet, HashSet};
+use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Tree};
+use std::collections::BTreeSet;
 
 /// How two copies of a path belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,14 +185,6 @@ pub fn recorded_files(
     Ok(found)
 }
 
-fn find_file(tree: &Tree, path: &RelPath) -> Option<NodeId> {
-    tree.find(path).filter(|id| is_file(tree, *id))
-}
-
-fn is_file(tree: &Tree, id: NodeId) -> bool {
-    tree.standing(id) == Standing::Present && tree.entry(id).kind == Kind::File
-}
-
 /// How much of all files one scrub looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Percent(u8);
@@ -242,91 +235,6 @@ pub fn choose(files: &[Due], share: Percent) -> Vec<usize> {
     order
 }
 
-/// The files of both trees that are known to be damaged, under all their names.
-#[derive(Debug, Clone, Default)]
-pub struct DamagedNodes(Pair<DamagedHere>);
-
-/// What is known to be damaged on one side.
-#[derive(Debug, Clone, Default)]
-struct DamagedHere {
-    /// All names in the tree.
-    nodes: HashSet<NodeId>,
-    /// Those of the list that have such a name.
-    files: Vec<DamagedFile>,
-}
-
-impl DamagedNodes {
-    /// Finds them. A file is still damaged if it was only renamed or given another mode; it is not
-    /// if it has another size or mtime.
-    #[must_use]
-    pub fn find(trees: &Pair<Tree>, damaged: &[DamagedFile]) -> Self {
-        let found = Pair::from_fn(|side: Side| {
-            let here: Vec<&DamagedFile> = damaged.iter().filter(|one| one.side == side).collect();
-            if here.is_empty() {
-                return DamagedHere::default();
-            }
-            let tree = &trees[side];
-            let named = here.iter().filter_map(|one| find_file(tree, &one.seen.path));
-            let inodes: HashSet<Inode> =
-                here.iter().filter_map(|one| one.seen.look.inode()).collect();
-            let is_one = |id: &NodeId| {
-                let inode = tree.entry(*id).inode();
-                is_file(tree, *id) && inode.is_some_and(|inode| inodes.contains(&inode))
-            };
-            let all = named.chain(tree.ids().filter(is_one));
-            let is = |one: &DamagedFile, id: &NodeId| one.is(&tree.path(*id), tree.entry(*id));
-            let nodes: HashSet<NodeId> =
-                all.filter(|id| here.iter().any(|one| is(one, id))).collect();
-            let is_there = |one: &&&DamagedFile| nodes.iter().any(|id| is(one, id));
-            let files = here.iter().filter(is_there).map(|one| (*one).clone()).collect();
-            DamagedHere { nodes, files }
-        });
-        DamagedNodes(found)
-    }
-
-    /// Whether a damaged file is still there, or may be: what cannot be looked at may be there.
-    #[must_use]
-    pub fn has(&self, trees: &Pair<Tree>, one: &DamagedFile) -> bool {
-        let tree = &trees[one.side];
-        let is_hidden =
-            |dir: RelPath| tree.find(&dir).is_some_and(|id| tree.standing(id) != Standing::Present);
-        one.seen.path.ancestors().any(is_hidden) || self.0[one.side].files.contains(one)
-    }
-
-    /// All names of damaged files of a side, and what they look like.
-    #[must_use]
-    pub fn names(&self, side: Side, trees: &Pair<Tree>) -> Vec<Seen> {
-        let tree = &trees[side];
-        self.0[side].nodes.iter().map(|id| Seen::of(tree.path(*id), tree.entry(*id))).collect()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|(_, here)| here.nodes.is_empty())
-    }
-
-    /// Whether what a side has is known to be damaged.
-    #[must_use]
-    pub fn contains(&self, side: Side, node: Option<NodeId>) -> bool {
-        node.is_some_and(|id| self.0[side].nodes.contains(&id))
-    }
-
-    /// Whether the file that a side had at a path when this was recorded is known to be damaged, and
-    /// is still there under some name.
-    #[must_use]
-    pub fn has_recorded(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
-        let Recorded::Seen(was) = was else { return false };
-        self.0[side].files.iter().any(|one| one.is(path, was))
-    }
-
-    /// Whether a copy of a path is known to be damaged, on either side.
-    #[must_use]
-    pub fn touches(&self, nodes: Pair<Option<NodeId>>) -> bool {
-        !self.is_empty() && Side::BOTH.into_iter().any(|side| self.contains(side, nodes[side]))
-    }
-}
-
 /// A damaged copy that the other side's copy is to replace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
@@ -351,6 +259,7 @@ pub fn replace(
     let header = baseline.header();
     let inodes = inodes_of_roots(trees, header, rules);
     let mut plan = Plan::new(join(trees, baseline, rules, inodes)?);
+    plan.damaged.clone_from(&rules.damaged);
     for verdict in &mut plan.verdicts {
         *verdict = Verdict { next_record: NextRecord::KeepOld, ..Verdict::default() };
     }
@@ -399,7 +308,9 @@ pub fn may_be_replaced(copies: Pair<&Entry>, preserve: &Preserve) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reconcile::damaged::DamagedNodes;
     use crate::reconcile::testing::{Situation, afterwards, path, plan, rules, situation, words};
+    use crate::state::{DamagedFile, Seen};
     use Side::{Initiator, Target};
 
     fn damaged(on: Side) -> Finding {

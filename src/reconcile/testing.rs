@@ -7,10 +7,10 @@
 //! other names of the side, `%600` the mode; `^9` another time of birth than this inode else
 //! has, `~` none.
 
+use super::damaged::DamagedNodes;
 use super::join::{self, join};
 use super::plan::{Act, Aside, Plan, SetAside};
 use super::record::{Achieved, record, record_anew};
-use super::scrub::DamagedNodes;
 use super::{Rules, Writes, reconcile};
 use crate::config::{ConflictCopy, Policy, Preserve};
 use crate::filter::Filter;

@@ -6,7 +6,7 @@
 
 use crate::replica::kept_versions::KeptVersion;
 use crate::tree::{RelPath, Side};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Without a run that is known, what came within so many seconds came at one moment.
 const ONE_MOMENT: i64 = 60;
@@ -22,6 +22,8 @@ pub struct Held {
     pub run: Option<i64>,
     /// When it came, in seconds since the epoch: by the clock of that run where it is known.
     pub at: Option<i64>,
+    /// It was known to be damaged when it was replaced or deleted.
+    pub is_damaged: bool,
 }
 
 impl Held {
@@ -32,10 +34,10 @@ impl Held {
     }
 }
 
-/// Which version is asked for.
+/// Which version is asked for. One that is known to be damaged is taken by its number only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
-    /// The newest that is kept.
+    /// The newest that is kept, and not damaged.
     Newest,
     /// By its number.
     Number(u64),
@@ -76,6 +78,21 @@ pub enum NoVersion {
     /// What is there now is what was there then.
     #[error("nothing of it was replaced or deleted since then")]
     NothingSince,
+    /// What was there then is kept, but damaged.
+    #[error(
+        "only a damaged version of it is kept; 'osync history' with the path shows its number, and \
+         --version brings it back all the same"
+    )]
+    OnlyDamaged,
+}
+
+/// What is to be put back.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Chosen<'h> {
+    /// The versions, by path.
+    pub versions: BTreeMap<RelPath, &'h Held>,
+    /// Paths whose version of then is kept, but damaged: it is not put back.
+    pub damaged: BTreeSet<RelPath>,
 }
 
 /// The versions of a path, the newest first: each is one or more kept things that came at the
@@ -108,9 +125,9 @@ pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
     versions
 }
 
-/// What is to be put back, by path: for each path the oldest version of those that are not
-/// older than what is asked for. `to` is the side that gets it, whose own version is taken where
-/// both sides have one of the same moment.
+/// What is to be put back: for each path the oldest version of those that are not older than what
+/// is asked for. `to` is the side that gets it, whose own version is taken where both sides have one
+/// of the same moment.
 ///
 /// # Errors
 /// See [`NoVersion`].
@@ -119,16 +136,17 @@ pub fn choose<'h>(
     held: &'h [Held],
     choice: Choice,
     to: Side,
-) -> Result<BTreeMap<RelPath, &'h Held>, NoVersion> {
+) -> Result<Chosen<'h>, NoVersion> {
     let versions = versions(path, held);
     if versions.is_empty() {
         return Err(NoVersion::None);
     }
+    let is_sound = |group: &Vec<&Held>| group.iter().any(|held| !held.is_damaged);
     let since = |is_since: &dyn Fn(&Held) -> bool| {
         versions.iter().take_while(|group| group.iter().any(|held| is_since(held))).count()
     };
     let count = match choice {
-        Choice::Newest => 1,
+        Choice::Newest => versions.iter().position(is_sound).ok_or(NoVersion::OnlyDamaged)? + 1,
         Choice::Number(asked) => match usize::try_from(asked) {
             Ok(count) if (1..=versions.len()).contains(&count) => count,
             _ => return Err(NoVersion::Fewer { asked, has: versions.len() }),
@@ -142,9 +160,14 @@ pub fn choose<'h>(
         return Err(NoVersion::NothingSince);
     }
     let mut chosen: BTreeMap<RelPath, &Held> = BTreeMap::new();
+    let mut damaged = BTreeSet::new();
     for group in versions[..count].iter().rev() {
         let mut of_group: BTreeMap<RelPath, &Held> = BTreeMap::new();
         for held in group {
+            if held.is_damaged && !matches!(choice, Choice::Number(_)) {
+                damaged.insert(held.kept.path.clone());
+                continue;
+            }
             let of_path = of_group.entry(held.kept.path.clone()).or_insert(held);
             if held.side == to && of_path.side != to {
                 *of_path = held;
@@ -166,7 +189,11 @@ pub fn choose<'h>(
             }
         }
     }
-    Ok(chosen)
+    damaged.retain(|path| !chosen.contains_key(path));
+    if chosen.is_empty() {
+        return Err(NoVersion::OnlyDamaged);
+    }
+    Ok(Chosen { versions: chosen, damaged })
 }
 
 /// The name under which the version that lost a conflict stands beside the one that won:
@@ -213,12 +240,14 @@ mod tests {
             came: Some(came),
             version: Version::Ordinary,
         };
-        Held { side, kept, run, at: Some(came) }
+        Held { side, kept, run, at: Some(came), is_damaged: false }
     }
 
     fn chosen(of: &str, held: &[Held], choice: Choice) -> Result<Vec<String>, NoVersion> {
         let chosen = choose(&path(of), held, choice, Side::Initiator)?;
-        Ok(chosen.values().map(|held| format!("{} {}", held.side, held.kept.place)).collect())
+        let place = |held: &&Held| format!("{} {}", held.side, held.kept.place);
+        let left = chosen.damaged.iter().map(|path| format!("damaged: {path}"));
+        Ok(chosen.versions.values().map(place).chain(left).collect())
     }
 
     #[test]
@@ -255,6 +284,36 @@ mod tests {
         ];
         assert_eq!(chosen("a", &all, Choice::Newest), Ok(vec!["initiator a.200".to_owned()]));
         assert_eq!(chosen("a", &all, Choice::Number(2)), Ok(vec!["target a.200".to_owned()]));
+    }
+
+    #[test]
+    fn a_damaged_version_is_taken_by_its_number_only() {
+        let damaged = |held: Held| Held { is_damaged: true, ..held };
+        let healed = [
+            damaged(held(Side::Target, "a", 300, Some(3))),
+            held(Side::Target, "a", 200, Some(2)),
+            damaged(held(Side::Target, "a", 100, Some(1))),
+        ];
+        for (choice, expected) in [
+            (Choice::Newest, Ok("target a.200")),
+            (Choice::Number(1), Ok("target a.300")),
+            (Choice::Number(3), Ok("target a.100")),
+            (Choice::At(250), Err(NoVersion::OnlyDamaged)),
+            (Choice::At(50), Ok("target a.200")),
+            (Choice::BeforeRun { number: 3, began: 290 }, Err(NoVersion::OnlyDamaged)),
+        ] {
+            let expected = expected.map(|text| vec![text.to_owned()]);
+            assert_eq!(chosen("a", &healed, choice), expected, "{choice:?}");
+        }
+        assert_eq!(chosen("a", &healed[..1], Choice::Newest), Err(NoVersion::OnlyDamaged));
+        let in_dir = [
+            damaged(held(Side::Target, "d/x", 300, Some(3))),
+            held(Side::Target, "d/y", 200, Some(2)),
+            damaged(held(Side::Target, "d/z", 200, Some(2))),
+        ];
+        let found = chosen("d", &in_dir, Choice::At(150)).unwrap();
+        assert_eq!(found, ["target d/y.200", "damaged: d/x", "damaged: d/z"]);
+        assert_eq!(chosen("d", &in_dir, Choice::Number(1)).unwrap(), ["target d/x.300"]);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! the digests of files and when each was checked last, and `damaged-ID`, the files that are known to
 //! be damaged.
 //!
-//! They are two files, because every run reads the second one, and only a scrub the first.
+//! They are two files, because every run reads the second one, and the first only a scrub and a run
+//! that else had to read contents.
 
 use super::error::StateError;
 use super::files::Durable;
@@ -37,6 +38,15 @@ pub struct FileDigests {
     pub checked: u64,
     /// What each side's file held; `None`: not known.
     pub held: Pair<Option<Held>>,
+}
+
+impl FileDigests {
+    /// What a side's file holds, if nothing of it was touched since it was read.
+    #[must_use]
+    pub fn held_by(&self, side: Side, now: &Entry) -> Option<ContentDigest> {
+        let held = self.held[side].as_ref()?;
+        held.look.is_untouched(now).then_some(held.digest)
+    }
 }
 
 /// What is known of the contents of all files.

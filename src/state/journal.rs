@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The version of the schema. A newer one is read by nobody but a newer osync.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How long a command waits for a run that is just writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -47,7 +47,8 @@ CREATE TABLE changes (
     after BLOB,
     keep INTEGER,
     place BLOB,
-    attributes BLOB
+    attributes BLOB,
+    damaged INTEGER
 );
 CREATE INDEX changes_by_path ON changes (path);
 CREATE INDEX changes_by_run ON changes (run);
@@ -71,17 +72,18 @@ CREATE INDEX conflicts_by_state ON conflicts (state);
 /// what it found.
 pub const SCRUB: &str = "scrub";
 
-/// What brings a journal of version 1 to the next one.
-const FROM_1: &str = "
+/// What brings a journal of version 1 to version 2, one of that to version 3, and so on.
+const UPGRADES: [&str; 3] = [
+    "
 ALTER TABLE changes ADD COLUMN place BLOB;
 ALTER TABLE changes ADD COLUMN attributes BLOB;
 ALTER TABLE conflicts ADD COLUMN keep INTEGER;
 ALTER TABLE conflicts ADD COLUMN place BLOB;
 CREATE INDEX changes_by_place ON changes (place) WHERE place IS NOT NULL;
-";
-
-/// What brings a journal of version 2 to this one.
-const FROM_2: &str = "ALTER TABLE runs ADD COLUMN star INTEGER;";
+",
+    "ALTER TABLE runs ADD COLUMN star INTEGER;",
+    "ALTER TABLE changes ADD COLUMN damaged INTEGER;",
+];
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -257,6 +259,8 @@ pub struct Done {
     pub renamed: Vec<Renamed>,
     /// Kept versions of earlier runs that came back.
     pub taken: Vec<(Side, KeptPlace)>,
+    /// The entry that was written of this run before it was over: this one takes its place.
+    pub replaces: Option<i64>,
     /// The run that it took back.
     pub undoes: Option<i64>,
     /// Where both sides are meant to differ since.
@@ -276,6 +280,7 @@ impl Done {
             && self.damaged.is_empty()
             && self.sound.is_empty()
             && self.undoes.is_none()
+            && self.replaces.is_none()
     }
 }
 
@@ -328,6 +333,8 @@ pub struct Change {
     pub after: Option<Look>,
     /// Where the version from before is kept; `None` if it is not, or not any more.
     pub kept: Option<KeptPlace>,
+    /// What was there before was known to be damaged ([`crate::state::DamagedFile`]).
+    pub was_damaged: bool,
     /// ACLs and extended attributes from before, where they were changed alone; in the words of
     /// whoever changed them.
     pub attributes: Option<Vec<u8>>,
@@ -470,6 +477,8 @@ pub struct RecordedRun {
     pub conflicts: u64,
     /// At how many paths both sides differ since, because it was an undo.
     pub differs: u64,
+    /// How many files it found damaged and did not heal, if it was a scrub.
+    pub damaged: u64,
 }
 
 /// A run that `osync undo` of a star may take back, or that took one back.
@@ -509,6 +518,17 @@ pub struct Waiting {
     pub differences: u64,
 }
 
+/// What a row of the conflicts is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matter {
+    /// Both sides changed a path, and one of them won.
+    Conflict,
+    /// Both sides differ since an undo.
+    Difference,
+    /// A scrub found a copy damaged.
+    Damage,
+}
+
 /// A conflict with the run that decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedConflict {
@@ -520,10 +540,21 @@ pub struct RecordedConflict {
     pub began: i64,
     /// When it was recorded, likewise.
     pub ended: i64,
-    /// What was decided.
+    /// What it is about.
+    pub matter: Matter,
+    /// What was decided. Only a conflict has a winner; of the other two `looks` tells all.
     pub decided: Decided,
     /// Whether it is still open.
     pub state: ConflictState,
+}
+
+impl RecordedConflict {
+    /// What each side had.
+    #[must_use]
+    pub fn looks(&self) -> Pair<Option<&Look>> {
+        let Decided { winner, won, lost, .. } = &self.decided;
+        Pair::from_fn(|side| if side == *winner { won.as_ref() } else { lost.as_ref() })
+    }
 }
 
 /// Which runs are asked for.
@@ -624,10 +655,11 @@ impl Journal {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
         )?;
         let found = journal.check_version()?;
-        match found {
-            0 => journal.bring_up(SCHEMA)?,
-            1 => journal.bring_up(&format!("{FROM_1}{FROM_2}"))?,
-            2 => journal.bring_up(FROM_2)?,
+        match usize::try_from(found) {
+            Ok(0) => journal.bring_up(SCHEMA)?,
+            Ok(found) if found <= UPGRADES.len() => {
+                journal.bring_up(&UPGRADES[found - 1..].concat())?;
+            }
             _ => {}
         }
         // a quick look at the last pages; a whole check would read all of a big file
@@ -682,6 +714,17 @@ impl Journal {
         let failed = |cause| JournalError::Database { path: Shown::new(path.clone()), cause };
         let mut write = || -> rusqlite::Result<i64> {
             let tx = self.db.transaction()?;
+            if let Some(number) = done.replaces {
+                tx.execute(
+                    "UPDATE conflicts SET state = ?1, closed = NULL WHERE closed = ?2",
+                    params![ConflictState::Damaged as i64, number],
+                )?;
+                for (table, column) in
+                    [("changes", "run"), ("conflicts", "run"), ("runs", "number")]
+                {
+                    tx.execute(&format!("DELETE FROM {table} WHERE {column} = ?1"), [number])?;
+                }
+            }
             tx.execute(
                 "INSERT INTO runs
                  (number, began, ended, status, cause, undoes, counts, problems, star)
@@ -717,8 +760,9 @@ impl Journal {
                 }
                 let mut insert = tx.prepare(
                     "INSERT INTO changes
-                     (run, side, path, action, other, below, before, after, keep, place, attributes)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                     (run, side, path, action, other, below, before, after, keep, place, attributes,
+                      damaged)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 )?;
                 for change in &done.changes {
                     let (keep, place) = kept_codes(change.kept.as_ref(), &change.path);
@@ -734,6 +778,7 @@ impl Journal {
                         keep,
                         place,
                         change.attributes,
+                        change.was_damaged.then_some(1),
                     ])?;
                 }
                 let mut supersede = tx.prepare(
@@ -818,7 +863,9 @@ impl Journal {
                              WHERE run = number AND reason <> 'differs since undo'
                                AND cause <> 'scrub'),
                             (SELECT count(*) FROM conflicts WHERE run = number AND state = 4),
-                            star
+                            star,
+                            (SELECT count(*) FROM conflicts
+                             WHERE run = number AND cause = 'scrub')
                      FROM runs
                      WHERE (?1 IS NULL OR number = ?1) AND (?2 IS NULL OR ended >= ?2)
                        AND (?3 = 0 OR status <> 0)
@@ -841,6 +888,7 @@ impl Journal {
                 },
                 conflicts: unsigned(row.get(8)?),
                 differs: unsigned(row.get(9)?),
+                damaged: unsigned(row.get(11)?),
             })
         })
     }
@@ -993,19 +1041,25 @@ impl Journal {
     ) -> Result<Vec<RecordedConflict>, JournalError> {
         let query =
             "SELECT conflicts.rowid, run, path, winner, reason, won, lost, state, began, ended,
-                            keep, place
+                            keep, place, cause
                      FROM conflicts JOIN runs ON runs.number = run
                      WHERE ?1 IS NULL OR state = ?1 ORDER BY run DESC, path";
         self.rows(query, params![state.map(|state| state as i64)], |row| {
+            let (reason, cause): (String, String) = (row.get(4)?, row.get(12)?);
             Ok(RecordedConflict {
                 id: row.get(0)?,
                 run: row.get(1)?,
                 began: row.get(8)?,
                 ended: row.get(9)?,
+                matter: match cause.as_str() {
+                    SCRUB => Matter::Damage,
+                    _ if reason == ConflictState::Undone.name() => Matter::Difference,
+                    _ => Matter::Conflict,
+                },
                 decided: Decided {
                     path: path_at(row, 2)?.unwrap_or_default(),
                     winner: side_of(row.get(3)?),
-                    reason: row.get(4)?,
+                    reason,
                     won: look_at(row, 5)?,
                     lost: look_at(row, 6)?,
                     lost_at: lost_at(row, 10, 11, &path_at(row, 2)?.unwrap_or_default())?,
@@ -1053,7 +1107,7 @@ impl Journal {
 
 const CHANGES: &str =
     "SELECT run, began, ended, side, path, action, other, below, before, after, keep, place,
-                              attributes
+                              attributes, damaged IS NOT NULL
                        FROM changes JOIN runs ON runs.number = run";
 
 fn recorded_change(row: &Row<'_>) -> rusqlite::Result<RecordedChange> {
@@ -1074,6 +1128,7 @@ fn recorded_change(row: &Row<'_>) -> rusqlite::Result<RecordedChange> {
             before: look_at(row, 8)?,
             after: look_at(row, 9)?,
             kept: kept_at(row, 10, 11, path_at(row, 4)?)?,
+            was_damaged: row.get(13)?,
             attributes: row.get(12)?,
         },
     })
@@ -1459,6 +1514,7 @@ mod tests {
             before: Some(look),
             after: None,
             kept: None,
+            was_damaged: false,
             attributes: None,
         }
     }
@@ -1491,7 +1547,10 @@ mod tests {
         let done = done(changes.clone(), std::slice::from_ref(&decided));
         let number = journal.record(&run(100), &done, None).unwrap();
         let runs = journal.runs(&Wanted::default()).unwrap();
-        assert_eq!(runs, [RecordedRun { number, run: run(100), conflicts: 1, differs: 0 }]);
+        assert_eq!(
+            runs,
+            [RecordedRun { number, run: run(100), conflicts: 1, differs: 0, damaged: 0 }]
+        );
         let of_run = journal.changes_of_run(number).unwrap();
         let found: Vec<Change> = of_run.into_iter().map(|recorded| recorded.change).collect();
         assert_eq!(found, changes);
@@ -1705,27 +1764,31 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_the_first_version_is_read_and_goes_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = opened(dir.path());
-        journal.record(&run(1), &done([change(path("a"), Action::Deleted)], &[]), None).unwrap();
-        journal
-            .db
-            .execute_batch(
-                "ALTER TABLE runs DROP COLUMN star;
-                 DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place; ALTER TABLE changes DROP COLUMN attributes;
-                 ALTER TABLE conflicts DROP COLUMN keep;
-                 ALTER TABLE conflicts DROP COLUMN place; PRAGMA user_version = 1;",
-            )
-            .unwrap();
-        drop(journal);
-        let state = StateDir::Custom(dir.path().to_owned());
-        let old = Journal::read(&state, "id").unwrap().unwrap();
-        assert_eq!(old.changes_of_path(&path("a")).unwrap().len(), 1, "read as it is");
-        drop(old);
-        let mut journal = opened(dir.path());
-        journal.record(&run(2), &done([change(path("a"), Action::Created)], &[]), None).unwrap();
-        assert_eq!(journal.changes_of_path(&path("a")).unwrap().len(), 2);
+    fn a_journal_of_an_earlier_version_is_read_and_goes_on() {
+        const TO_3: &str = "ALTER TABLE changes DROP COLUMN damaged; PRAGMA user_version = 3;";
+        const TO_2: &str = "ALTER TABLE runs DROP COLUMN star; PRAGMA user_version = 2;";
+        const TO_1: &str = "
+            DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place;
+            ALTER TABLE changes DROP COLUMN attributes; ALTER TABLE conflicts DROP COLUMN keep;
+            ALTER TABLE conflicts DROP COLUMN place; PRAGMA user_version = 1;";
+        for back in [TO_3.to_owned(), format!("{TO_3}{TO_2}"), format!("{TO_3}{TO_2}{TO_1}")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut journal = opened(dir.path());
+            let first = done([change(path("a"), Action::Deleted)], &[]);
+            journal.record(&run(1), &first, None).unwrap();
+            journal.db.execute_batch(&back).unwrap();
+            drop(journal);
+            let state = StateDir::Custom(dir.path().to_owned());
+            let old = Journal::read(&state, "id").unwrap().unwrap();
+            assert_eq!(old.changes_of_path(&path("a")).unwrap().len(), 1, "read as it is");
+            drop(old);
+            let mut journal = opened(dir.path());
+            let damaged = Change { was_damaged: true, ..change(path("a"), Action::Created) };
+            journal.record(&run(2), &done([damaged], &[]), None).unwrap();
+            let found = journal.changes_of_path(&path("a")).unwrap();
+            let found: Vec<bool> = found.iter().map(|found| found.change.was_damaged).collect();
+            assert_eq!(found, [true, false]);
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct RunOutcome {
     pub conflicts: Vec<ConflictLine>,
     /// What was done, for the journal; `None` if nothing was to be recorded.
     pub done: Option<Done>,
+    /// The entry of the journal that was written before the run was over.
+    pub entry: Option<i64>,
     /// What the plan comes to (`osync plan`).
     pub work: Option<Work>,
     /// The plans that are to be kept, each as a file would hold it.
@@ -144,6 +146,7 @@ impl RunOutcome {
             counts: Pair::default(),
             conflicts: Vec::new(),
             done: None,
+            entry: None,
             work: None,
             plans: Vec::new(),
             undone: Vec::new(),

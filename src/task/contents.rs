@@ -4,11 +4,12 @@
 use super::Task;
 use super::closing::Halt;
 use crate::process::{Stop, fault};
+use crate::reconcile::scrub::Relation;
 use crate::reconcile::{Doubt, change};
 use crate::replica::{Compared, Couple, DigestKind, PathError, Replica, ReplicaError, compare};
 use crate::report::words::counted;
 use crate::report::{Event, Level, Problem};
-use crate::state::{Baseline, Seen, Settled, StateStore};
+use crate::state::{Baseline, ContentDigest, Digests, Integrity, Seen, Settled, StateStore};
 use crate::threads;
 use crate::tree::same::{Comparison, times_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Tree};
@@ -45,6 +46,28 @@ impl Failures {
     }
 }
 
+/// A path to be read.
+pub(super) struct Item<'f> {
+    pub(super) path: &'f RelPath,
+    pub(super) kind: DigestKind,
+    /// How the copies belong together.
+    pub(super) relation: Relation,
+    /// The copies that are read, as they were looked at last.
+    pub(super) entries: Pair<Option<Entry>>,
+    pub(super) read: Pair<Option<Digest>>,
+}
+
+impl<'f> Item<'f> {
+    /// Copies that are read for themselves.
+    pub(super) fn new(path: &'f RelPath, kind: DigestKind, entries: Pair<Option<Entry>>) -> Self {
+        Item { path, kind, relation: Relation::Independent, entries, read: Pair::default() }
+    }
+
+    pub(super) fn digest(&self, side: Side) -> Option<ContentDigest> {
+        self.read[side].as_ref()?.as_ref().ok().copied()
+    }
+}
+
 impl Task<'_> {
     /// Compares the files in doubt, and adds what is found to the answers. What an earlier run
     /// found out before it was cut off is not read again.
@@ -63,18 +86,20 @@ impl Task<'_> {
         let all = open.len() as u64;
         let (mut done, mut differ, mut failures) = (0, 0, Failures::default());
         let mut kept_at = Instant::now();
+        let recorded = self.recorded_digests(store);
         let around = self.around;
         let reporter = around.reporter();
         let bytes = |doubt: &Doubt| trees.initiator.entry(doubt.initiator).size;
         for batch in portions(&open, self.batch(), BATCH_BYTES, bytes) {
             reporter.tell(Event::Comparing(done, all));
-            let found = self.compare(trees, batch, &mut failures);
+            let mut settled = Answers::new();
+            let found = self.compare(trees, batch, &recorded, &mut settled, &mut failures);
             fault::point("compared");
             // Of a batch that was stopped, what is there counts.
-            for (doubt, answer) in batch.iter().zip(found.as_deref().unwrap_or_default()) {
-                answers.insert(*doubt, *answer);
-                differ += u64::from(*answer == Comparison::Different);
-                kept.extend(self.settled(trees, *doubt, *answer));
+            for (doubt, answer) in settled {
+                answers.insert(doubt, answer);
+                differ += u64::from(answer == Comparison::Different);
+                kept.extend(self.settled(trees, doubt, answer));
             }
             if found.is_err() || self.around.stop.reason().is_some() {
                 reporter.tell(Event::Quiet);
@@ -103,7 +128,82 @@ impl Task<'_> {
         if is_local { BATCH } else { REMOTE_BATCH }
     }
 
+    /// What scrubs have recorded of contents. It only saves reading.
+    fn recorded_digests(&self, store: &StateStore) -> Digests {
+        match store.digests() {
+            // of a torn file the rest counts, and the next scrub tells of it
+            Ok((digests, Integrity::Whole | Integrity::Torn)) => digests,
+            Err(error) => {
+                self.say(Level::Notice, &format!("{error}; contents are read instead"));
+                Digests::new()
+            }
+        }
+    }
+
+    /// Compares files in doubt, and adds what is found to the answers, also if it breaks off.
     fn compare(
+        &mut self,
+        trees: &Pair<Tree>,
+        doubts: &[Doubt],
+        recorded: &Digests,
+        answers: &mut Answers,
+        failures: &mut Failures,
+    ) -> Result<(), Halt> {
+        self.compare_with_recorded(trees, doubts, recorded, answers)?;
+        let open: Vec<Doubt> =
+            doubts.iter().copied().filter(|doubt| !answers.contains_key(doubt)).collect();
+        let found = self.compare_both(trees, &open, failures)?;
+        answers.extend(open.into_iter().zip(found));
+        Ok(())
+    }
+
+    /// Compares files of which one is exactly as it was when a scrub read it: that one is taken to
+    /// hold what it held then, and only the other one is read. What cannot be read is left to
+    /// [`Task::compare_both`].
+    fn compare_with_recorded(
+        &mut self,
+        trees: &Pair<Tree>,
+        doubts: &[Doubt],
+        recorded: &Digests,
+        answers: &mut Answers,
+    ) -> Result<(), Halt> {
+        let kinds: Vec<DigestKind> = self.common_digests().collect();
+        let mut items = Vec::new();
+        let mut known = Vec::new();
+        for doubt in doubts {
+            let entries = Pair::from_fn(|side: Side| trees[side].entry(doubt[side]));
+            let path = trees.initiator.path(doubt.initiator);
+            let Some((path, file)) = recorded.get_key_value(&path) else { continue };
+            let kind = kinds.iter().find(|kind| sort(**kind) == file.algorithm);
+            // a CRC proves nothing
+            let Some(kind) = kind.filter(|kind| **kind != DigestKind::Cksum) else { continue };
+            if trees.target.find(path) != Some(doubt.target) {
+                continue;
+            }
+            let held = Pair::from_fn(|side: Side| {
+                let own_ctime = self.file_systems.abilities[side].own_ctime;
+                file.held_by(side, entries[side]).filter(|_| own_ctime)
+            });
+            if held != Pair::default() {
+                let unknown = |side: Side| held[side].is_none().then(|| entries[side].clone());
+                items.push(Item::new(path, *kind, Pair::from_fn(unknown)));
+                known.push((*doubt, held));
+            }
+        }
+        self.read_items(&mut items)?;
+        for ((doubt, held), item) in known.into_iter().zip(&items) {
+            let contents = Pair::from_fn(|side| held[side].or_else(|| item.digest(side)));
+            if let Pair { initiator: Some(initiator), target: Some(target) } = contents {
+                let is_same = initiator == target;
+                let answer = if is_same { Comparison::Same } else { Comparison::Different };
+                answers.insert(doubt, answer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares files by reading both.
+    fn compare_both(
         &mut self,
         trees: &Pair<Tree>,
         doubts: &[Doubt],
@@ -189,6 +289,34 @@ impl Task<'_> {
         self.check_stop()?;
         let there = there.map_err(|_| Halt::fatal("the reading of contents broke off"))?;
         Ok(Pair::new(here?, there?))
+    }
+
+    /// The digests of some files, each made as its item says.
+    pub(super) fn read_items(&mut self, items: &mut [Item<'_>]) -> Result<(), Halt> {
+        let kinds: Vec<DigestKind> = self.common_digests().collect();
+        for kind in kinds {
+            let places = Pair::from_fn(|side: Side| {
+                let is_wanted =
+                    |at: &usize| items[*at].kind == kind && items[*at].entries[side].is_some();
+                (0..items.len()).filter(is_wanted).collect::<Vec<usize>>()
+            });
+            let scanned = Pair::from_fn(|side: Side| {
+                let one = |at: &usize| {
+                    let item = &items[*at];
+                    Some((item.path.clone(), item.entries[side].clone()?))
+                };
+                places[side].iter().filter_map(one).collect::<Vec<_>>()
+            });
+            if scanned.iter().all(|(_, scanned)| scanned.is_empty()) {
+                continue;
+            }
+            for (side, digests) in self.digests_of(kind, &scanned)? {
+                for (at, digest) in places[side].iter().zip(digests) {
+                    items[*at].read[side] = Some(digest);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Takes over what an earlier run found out, as far as the files still look the same.
@@ -326,6 +454,7 @@ impl Task<'_> {
         &mut self,
         trees: &mut Pair<Tree>,
         baseline: &Baseline,
+        store: &StateStore,
     ) -> Result<(), Halt> {
         if !self.config.preserve.checksum {
             return Ok(());
@@ -336,9 +465,13 @@ impl Task<'_> {
                         sha256 or openssl), so contents are compared by size and the CRC of cksum";
             self.say(Level::Notice, text);
         }
-        let wanted =
-            change::recall_digests(trees, baseline, sort(kind), &self.file_systems.abilities)
-                .map_err(|e| Halt::state(&e))?;
+        let abilities = &self.file_systems.abilities;
+        let mut wanted = change::recall_digests(trees, baseline, sort(kind), abilities)
+            .map_err(|e| Halt::state(&e))?;
+        if wanted != Pair::default() {
+            let recorded = self.recorded_digests(store);
+            change::recall_recorded(trees, &mut wanted, &recorded, sort(kind), abilities);
+        }
         let stop = self.around.stop;
         let found = {
             let Pair { initiator, target } = self.replicas.as_mut();
@@ -352,7 +485,7 @@ impl Task<'_> {
             })
         };
         self.check_stop()?;
-        for (side, result) in [(Side::Initiator, found.initiator), (Side::Target, found.target)] {
+        for (side, result) in found {
             let read = result.map_err(|_| Halt::fatal("the reading of contents broke off"))??;
             let files = counted(read.len() as u64, "file");
             let text = format!("{side}: read {files} to compare contents");

@@ -11,10 +11,10 @@ use crate::process::fault;
 use crate::reconcile::plan::Aside;
 use crate::reconcile::{Act, Delta, PathId, Plan};
 use crate::replica::KeptAt;
-use crate::report::{Level, words};
+use crate::report::{Level, Problem, words};
 use crate::state::journal::{
-    Action, Change, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt, Renamed, Run,
-    SCRUB, Waiting,
+    Action, Change, DamageRow, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt,
+    Renamed, Run, SCRUB, Waiting,
 };
 use crate::state::last_run::{LastRun, LastScrub};
 use crate::state::{NotePlaces, StateStore};
@@ -83,6 +83,7 @@ impl Rows<'_> {
             before: self.scanned(path_id, side).map(Look::of),
             after: self.now(path_id, side),
             kept: self.kept(path_id, side),
+            was_damaged: self.plan.damaged.contains(side, self.plan.delta.now(path_id, side)),
             attributes: None,
         }
     }
@@ -269,7 +270,8 @@ impl Task<'_> {
         };
         let store = self.open_store().ok()?;
         let ended = SystemTime::now();
-        let done = Done { number: self.outcome.number, ..done };
+        let (number, replaces) = (self.outcome.number, self.outcome.entry);
+        let done = Done { number, replaces, ..done };
         let is_idle = done.is_idle();
         let mut waiting = None;
         // A run that ended before it had a plan makes no state directory to say so: this may be a
@@ -358,9 +360,38 @@ impl Task<'_> {
         }
     }
 
+    /// Writes down which damaged files a healing is about to replace. If it is killed, that is what
+    /// the journal tells of it; else the entry of the whole run takes its place.
+    pub(super) fn note_healing(&mut self, store: &StateStore, damaged: Vec<DamageRow>) {
+        let run = Run {
+            began: millis(self.outcome.started),
+            ended: millis(SystemTime::now()),
+            status: ERROR,
+            cause: self.cause().to_owned(),
+            undoes: None,
+            counts: Pair::default(),
+            problems: vec!["it was broken off while it healed".to_owned()],
+            star: self.lent.whole,
+        };
+        let done = Done { damaged, ..Done::default() };
+        let entry = Journal::write(store.dir(), store.instance())
+            .and_then(|(mut journal, _)| journal.record(&run, &done, None));
+        match entry {
+            Ok(entry) => self.outcome.entry = Some(entry),
+            // the entry of the whole run meets the same, and tells of it
+            Err(error) => self.say(Level::Verbose, &error.to_string()),
+        }
+        fault::point("healing noted");
+    }
+
     /// Writes the run's rows; says what waits for somebody since, if that is known.
     fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) -> Option<Waiting> {
         let tally = self.around.log.tally();
+        // of damaged files there are rows
+        let has_row = |problem: &&Problem| {
+            done.damaged.iter().any(|row| problem.path.as_ref() == Some(&row.path))
+        };
+        let problems = tally.problems.iter().filter(|problem| !has_row(problem));
         let run = Run {
             began: millis(self.outcome.started),
             ended: millis(ended),
@@ -368,7 +399,7 @@ impl Task<'_> {
             cause: self.cause().to_owned(),
             undoes: done.undoes,
             counts: self.outcome.counts,
-            problems: tally.problems.iter().take(PROBLEMS).map(ToString::to_string).collect(),
+            problems: problems.take(PROBLEMS).map(ToString::to_string).collect(),
             star: self.lent.whole,
         };
         let days = i64::from(self.config.history_days);

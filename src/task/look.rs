@@ -357,8 +357,16 @@ impl Task<'_> {
     ) -> Result<Option<u64>, Halt> {
         // A run that was refused has a number in the journal only: that is no evidence of what
         // the replicas have been through, so it is looked up here and not among `runs`.
-        let journal = Journal::read(store.dir(), store.instance()).ok().flatten();
-        let noted = journal.and_then(|journal| journal.last_number().ok()).unwrap_or(0);
+        let noted = Journal::read(store.dir(), store.instance())
+            .and_then(|journal| journal.map_or(Ok(0), |journal| journal.last_number()));
+        let noted = noted.unwrap_or_else(|error| {
+            let text = format!(
+                "{error}; this run has the number behind those that the replicas know, which a run \
+                 that recorded nothing may have had"
+            );
+            self.say(Level::Notice, &text);
+            0
+        });
         let number = self.last_run.max(noted) + 1;
         self.outcome.number = Some(number);
         if before == Origin::Nothing {

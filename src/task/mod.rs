@@ -20,7 +20,7 @@ pub mod versions;
 use crate::config::{Config, ConflictCopy, Location, Preserve, Watch, WhenLocked};
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
-use crate::reconcile::scrub::DamagedNodes;
+use crate::reconcile::damaged::DamagedNodes;
 use crate::reconcile::{Doubt, Plan, Rules, Writes, guard, reconcile};
 use crate::replica::{
     self, Access, Agent, Cleaned, LockRequest, Locked, Prepared, Replica, ReplicaError, Retention,
@@ -523,7 +523,7 @@ impl Task<'_> {
             for problem in &spelled.problems {
                 self.around.reporter().tell(Event::Problem(problem));
             }
-            self.read_contents(&mut trees, &Baseline::empty())?;
+            self.read_contents(&mut trees, &Baseline::empty(), &store)?;
             self.make_state_of_target()?;
             return self.initialize(&store, &trees, identities);
         };
@@ -553,7 +553,7 @@ impl Task<'_> {
         self.check_saved_plan(&loaded.baseline, &identities)?;
         self.leave_alone_what_is_not_mounted(&mut trees, &loaded.baseline)?;
         if !self.intent.is_maintenance() {
-            self.read_contents(&mut trees, &loaded.baseline)?;
+            self.read_contents(&mut trees, &loaded.baseline, &store)?;
         }
         match self.intent {
             Intent::Undo(request) => {

@@ -7,14 +7,15 @@
 
 use super::Task;
 use super::closing::Halt;
-use super::contents::{BATCH_BYTES, Digest, KEEP_EVERY, is_before, portions, sort};
+use super::contents::{BATCH_BYTES, Item, KEEP_EVERY, is_before, portions, sort};
 use super::journal::millis;
 use super::recording::History;
 use crate::process::fault;
+use crate::reconcile::damaged::DamagedNodes;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::scrub::{
-    Contents, DamagedNodes, Due, Finding, Other, Percent, RecordedFile, RecordedFiles, Relation,
-    Replacement, choose, judge, may_be_replaced, recorded_files, replace,
+    Contents, Due, Finding, Other, Percent, RecordedFile, RecordedFiles, Replacement, choose,
+    judge, may_be_replaced, recorded_files, replace,
 };
 use crate::reconcile::{Act, PathId, Plan, Rules};
 use crate::replica::{DigestKind, PathError, in_work_dir};
@@ -77,6 +78,22 @@ struct Found {
     sound: Option<ContentDigest>,
     nodes: Pair<Option<NodeId>>,
 }
+
+impl Found {
+    /// The row of the journal that tells of it.
+    fn row(&self, trees: &Pair<Tree>) -> DamageRow {
+        let look = |side: Side| self.nodes[side].map(|id| Look::of(trees[side].entry(id)));
+        DamageRow {
+            path: self.path.clone(),
+            reason: self.damage.reason(),
+            winner: self.damage.sides()[0].other(),
+            looks: Pair::from_fn(look),
+        }
+    }
+}
+
+/// What stands at a path now, or why that cannot be told.
+type Now = Result<Option<Entry>, PathError>;
 
 /// What was replaced, and where the damaged copy is kept.
 type Healed = BTreeMap<RelPath, Option<RelPath>>;
@@ -145,6 +162,9 @@ impl Task<'_> {
         history: &History<'_>,
         trees: &mut Pair<Tree>,
     ) -> Result<(), Halt> {
+        for side in Side::BOTH {
+            self.replicas[side].lower_priority()?;
+        }
         let (store, baseline) = (history.store, &history.loaded.baseline);
         if baseline.is_empty() {
             return Err(Halt::fatal(
@@ -217,35 +237,6 @@ impl Task<'_> {
         }
         memory.keep_damaged()?;
         memory.keep_digests()
-    }
-
-    /// The digests of some files, each made as its item says.
-    fn read_items(&mut self, items: &mut [Item<'_>]) -> Result<(), Halt> {
-        let kinds: Vec<DigestKind> = self.common_digests().collect();
-        for kind in kinds {
-            let places = Pair::from_fn(|side: Side| {
-                let is_wanted =
-                    |at: &usize| items[*at].kind == kind && items[*at].entries[side].is_some();
-                (0..items.len()).filter(is_wanted).collect::<Vec<usize>>()
-            });
-            let scanned = Pair::from_fn(|side: Side| {
-                let one = |at: &usize| {
-                    let item = &items[*at];
-                    Some((item.path.clone(), item.entries[side].clone()?))
-                };
-                places[side].iter().filter_map(one).collect::<Vec<_>>()
-            });
-            if scanned.iter().all(|(_, scanned)| scanned.is_empty()) {
-                continue;
-            }
-            let Pair { initiator, target } = self.digests_of(kind, &scanned)?;
-            for (side, digests) in [(Side::Initiator, initiator), (Side::Target, target)] {
-                for (at, digest) in places[side].iter().zip(digests) {
-                    items[*at].read[side] = Some(digest);
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -354,8 +345,7 @@ impl Memory<'_> {
         if file.algorithm != algorithm {
             (file.algorithm, file.held) = (algorithm, Pair::default());
         }
-        let Pair { initiator, target } = sound;
-        for (side, held) in [(Side::Initiator, initiator), (Side::Target, target)] {
+        for (side, held) in sound {
             if held.is_some() {
                 file.held[side] = held;
             }
@@ -367,6 +357,9 @@ impl Memory<'_> {
     /// holds what was damaged, it stays on the list under that one.
     fn lift(&mut self, side: Side, path: &RelPath, look: &Entry, now_named: &[Seen]) -> bool {
         let is_one = |one: &DamagedFile| one.side == side && one.is(path, look);
+        if !self.damaged.iter().any(is_one) {
+            return false;
+        }
         let (lifted, mut left): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.damaged).into_iter().partition(is_one);
         for one in &lifted {
@@ -383,7 +376,7 @@ impl Memory<'_> {
             }
         }
         self.damaged = left;
-        !lifted.is_empty()
+        true
     }
 
     fn mark(&mut self, side: Side, seen: Seen) {
@@ -419,27 +412,6 @@ fn still_damaged(
 
 fn millis_now() -> u64 {
     u64::try_from(millis(SystemTime::now())).unwrap_or_default()
-}
-
-/// A path to be read.
-struct Item<'f> {
-    path: &'f RelPath,
-    kind: DigestKind,
-    relation: Relation,
-    /// The copies that are read, as they were looked at last.
-    entries: Pair<Option<Entry>>,
-    read: Pair<Option<Digest>>,
-}
-
-impl<'f> Item<'f> {
-    /// Copies that are read for themselves.
-    fn new(path: &'f RelPath, kind: DigestKind, entries: Pair<Option<Entry>>) -> Self {
-        Item { path, kind, relation: Relation::Independent, entries, read: Pair::default() }
-    }
-
-    fn digest(&self, side: Side) -> Option<ContentDigest> {
-        self.read[side].as_ref()?.as_ref().ok().copied()
-    }
 }
 
 /// The reading of files, under way.
@@ -548,15 +520,10 @@ impl Reading<'_, '_, '_> {
             return Ok(());
         }
         let paths: Vec<RelPath> = doubtful.iter().map(|at| items[*at].path.clone()).collect();
-        let now = Pair::new(
-            self.task.replicas.initiator.stat(&paths)?,
-            self.task.replicas.target.stat(&paths)?,
-        );
         let mut again: Vec<Item<'_>> = Vec::new();
-        let Pair { initiator, target } = now;
-        for (at, (initiator, target)) in doubtful.iter().zip(initiator.into_iter().zip(target)) {
+        for (at, now) in doubtful.iter().zip(self.task.now(&paths)?) {
             let item = &items[*at];
-            let now = Pair::new(initiator.ok().flatten(), target.ok().flatten());
+            let now = now.map(|now| now.ok().flatten());
             let steady = |side: Side| {
                 let (scanned, now) = (item.entries[side].as_ref()?, now[side].as_ref()?);
                 let was_read = matches!(item.read[side], Some(Ok(_)));
@@ -749,6 +716,13 @@ fn brought(
 // From here on: what is done about damaged files.
 
 impl Task<'_> {
+    /// What both sides have at some paths now.
+    fn now(&mut self, paths: &[RelPath]) -> Result<Vec<Pair<Now>>, Halt> {
+        let Pair { initiator, target } = self.replicas.as_mut();
+        let (initiator, target) = (initiator.stat(paths)?, target.stat(paths)?);
+        Ok(initiator.into_iter().zip(target).map(|(i, t)| Pair::new(i, t)).collect())
+    }
+
     /// Replaces damaged copies by sound ones. Says which, once what came is proven to be sound.
     fn heal(
         &mut self,
@@ -776,6 +750,8 @@ impl Task<'_> {
         }
         let wanted: Vec<Replacement> =
             cures.iter().map(|(one, to)| Replacement { path: one.path.clone(), to: *to }).collect();
+        let rows = found.iter().map(|one| one.row(trees)).collect();
+        self.note_healing(history.store, rows);
         self.replace_copies(history, trees, rules, &memory.damaged, &wanted)?;
         fault::point("healed");
         let healed = self.proven(trees, memory, &cures)?;
@@ -802,9 +778,9 @@ impl Task<'_> {
             };
             let copies = Pair::new(trees.initiator.entry(i), trees.target.entry(t));
             if !may_be_replaced(copies, &preserve) {
-                let text = "it was not healed, because its mode, owner or attributes were changed \
-                            since the last run; let a run finish first";
-                self.around.reporter().problem(Level::Warn, Some(on), Some(&one.path), text);
+                let why = "its mode, owner or attributes were changed since the last run; let a run \
+                           finish first";
+                self.tell_not_healed(&one.path, on, why);
                 continue;
             }
             let source = |side: Side| (side == on.other()).then(|| copies[side].clone());
@@ -813,11 +789,22 @@ impl Task<'_> {
         }
         self.read_items(&mut items)?;
         let is_sound = |(one, on): &(&Found, Side), item: &Item<'_>| {
-            let digest = item.digest(on.other());
-            digest.is_some() && digest == one.sound
+            let other = on.other();
+            let why = match &item.read[other] {
+                Some(Ok(digest)) if Some(*digest) == one.sound => return true,
+                Some(Err(error)) => error.to_string(),
+                Some(Ok(_)) | None => "it reads differently now".to_owned(),
+            };
+            self.tell_not_healed(&one.path, *on, &format!("the {other}'s copy: {why}"));
+            false
         };
         let checked = cures.into_iter().zip(&items);
         Ok(checked.filter(|(cure, item)| is_sound(cure, item)).map(|(cure, _)| cure).collect())
+    }
+
+    fn tell_not_healed(&self, path: &RelPath, on: Side, why: &str) {
+        let text = format!("it was not healed: {why}");
+        self.around.reporter().problem(Level::Warn, Some(on), Some(path), &text);
     }
 
     /// Has the copies of the other side brought over, as a run brings an update.
@@ -842,23 +829,30 @@ impl Task<'_> {
         memory: &mut Memory<'_>,
         cures: &[(&Found, Side)],
     ) -> Result<Healed, Halt> {
+        let paths: Vec<RelPath> = cures.iter().map(|(one, _)| one.path.clone()).collect();
+        let now = self.now(&paths)?;
         let mut items = Vec::new();
-        for (one, on) in cures {
-            let now = self.replicas[*on].stat(std::slice::from_ref(&one.path))?.pop();
-            let now = now.and_then(Result::ok).flatten();
-            let copy = |side: Side| now.clone().filter(|_| side == *on);
+        for ((one, on), now) in cures.iter().zip(&now) {
+            let copy = |side: Side| now[side].clone().ok().flatten().filter(|_| side == *on);
             items.push(Item::new(&one.path, one.kind, Pair::from_fn(copy)));
         }
         self.read_items(&mut items)?;
         let now_named = self.damaged_names(trees, &memory.damaged)?;
         let mut healed = Healed::new();
-        for ((one, on), item) in cures.iter().zip(&items) {
-            let (Some(digest), Some(now)) = (item.digest(*on), &item.entries[*on]) else {
-                continue;
+        for (((one, on), now), item) in cures.iter().zip(&now).zip(&items) {
+            let (digest, now) = match (&now[*on], &item.read[*on]) {
+                (Ok(Some(now)), Some(Ok(digest))) if Some(*digest) == one.sound => (*digest, now),
+                (Err(error), _) | (_, Some(Err(error))) => {
+                    let why = format!("nobody can tell what came: {error}");
+                    self.tell_not_healed(&one.path, *on, &why);
+                    continue;
+                }
+                (Ok(_), Some(Ok(_)) | None) => {
+                    let why = "what is there now is not the other side's copy";
+                    self.tell_not_healed(&one.path, *on, why);
+                    continue;
+                }
             };
-            if Some(digest) != one.sound {
-                continue;
-            }
             memory.lift(*on, &one.path, now, &now_named[*on]);
             let held = Held { digest, look: FileLook::of(now) };
             memory.learn(item, Pair::from_fn(|side| (side == *on).then(|| held.clone())));
@@ -876,13 +870,15 @@ impl Task<'_> {
         let nodes = DamagedNodes::find(trees, damaged);
         let mut named = Pair::default();
         for side in Side::BOTH {
-            let paths: Vec<RelPath> =
-                nodes.names(side, trees).into_iter().map(|name| name.path).collect();
+            let names = nodes.names(side, trees);
+            let paths: Vec<RelPath> = names.iter().map(|name| name.path.clone()).collect();
             let now = self.replicas[side].stat(&paths)?;
-            let seen = |(path, now): (RelPath, Result<Option<Entry>, PathError>)| {
-                Some(Seen::of(path, &now.ok().flatten()?))
+            // what cannot be looked at may be what it was
+            let seen = |(name, now): (Seen, Now)| match now {
+                Ok(now) => now.map(|now| Seen::of(name.path, &now)),
+                Err(_) => Some(name),
             };
-            named[side] = paths.into_iter().zip(now).filter_map(seen).collect();
+            named[side] = names.into_iter().zip(now).filter_map(seen).collect();
         }
         Ok(named)
     }
@@ -924,13 +920,7 @@ impl Task<'_> {
             };
             self.tell_damaged(&one, &remedy);
             if !matches!(remedy, Remedy::Replaced { .. }) {
-                let look = |side: Side| one.nodes[side].map(|id| Look::of(trees[side].entry(id)));
-                rows.push(DamageRow {
-                    path: one.path.clone(),
-                    reason: one.damage.reason(),
-                    winner: one.damage.sides()[0].other(),
-                    looks: Pair::from_fn(look),
-                });
+                rows.push(one.row(trees));
             }
             damaged.push(DamagedPath { path: one.path, damage: one.damage, remedy });
         }

@@ -322,7 +322,7 @@ impl Task<'_> {
         self.lent.hub = None;
         let trees = self.scan()?;
         let (mut trees, _) = self.agree_on_spelling(trees, baseline)?;
-        self.read_contents(&mut trees, baseline)?;
+        self.read_contents(&mut trees, baseline, store)?;
         self.forget_fresh_contents(&mut trees);
         let plan = self.plan(&trees, baseline, store)?;
         let back = RestoredPaths::of(undo, failed, &Side::BOTH);
@@ -580,6 +580,7 @@ impl Undoing<'_, '_> {
             before: self.scanned(path).map(Look::of),
             after: None,
             kept: None,
+            was_damaged: false,
             attributes: None,
         }
     }
@@ -928,6 +929,7 @@ fn would_do(step: &Step, side: Side, trees: &Pair<Tree>) -> Option<Change> {
         before: now.clone(),
         after,
         kept: None,
+        was_damaged: false,
         attributes: None,
     };
     Some(match step {

@@ -43,6 +43,15 @@ pub struct PutBack {
     pub to: RelPath,
 }
 
+/// What is to be put back of a path.
+#[derive(Debug)]
+pub struct ToPutBack {
+    /// The versions that go there.
+    pub items: Vec<PutBack>,
+    /// Paths whose version of then is damaged, and is left where it is kept.
+    pub damaged: BTreeSet<RelPath>,
+}
+
 /// What became of one thing that was to be put back; a whole directory is one thing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
@@ -141,9 +150,10 @@ impl<'a> Versions<'a> {
         let mut found = Vec::new();
         for (side, shelves) in self.shelves.iter() {
             for kept in shelves.iter().flat_map(|shelf| shelf.versions_of(path)) {
-                let run = run_of(side, &kept, changes);
-                let at = run.map(|(_, at)| at).or(kept.came);
-                found.push(Held { side, kept, run: run.map(|(run, _)| run), at });
+                let by = put_there_by(side, &kept, changes);
+                let at = by.map(|by| by.ended.div_euclid(1000)).or(kept.came);
+                let is_damaged = by.is_some_and(|by| by.change.was_damaged);
+                found.push(Held { side, kept, run: by.map(|by| by.run), at, is_damaged });
             }
         }
         found
@@ -153,15 +163,11 @@ impl<'a> Versions<'a> {
     ///
     /// # Errors
     /// Nothing of that kind is kept; says why.
-    pub fn choose(
-        &self,
-        path: &RelPath,
-        choice: Choice,
-        side: Side,
-    ) -> Result<Vec<PutBack>, String> {
+    pub fn choose(&self, path: &RelPath, choice: Choice, side: Side) -> Result<ToPutBack, String> {
         let held = self.of(path)?;
-        let mut chosen = versions::choose(path, &held, choice, side)
-            .map_err(|why| format!("{}: {}", path.shown(), self.explain(path, why)))?;
+        let versions::Chosen { versions: mut chosen, damaged } =
+            versions::choose(path, &held, choice, side)
+                .map_err(|why| format!("{}: {}", path.shown(), self.explain(path, why)))?;
         let since = match choice {
             Choice::At(at) => Some(at),
             Choice::BeforeRun { began, .. } => Some(began),
@@ -177,7 +183,7 @@ impl<'a> Versions<'a> {
             }
         }
         let put_back = |(to, held): (RelPath, &Held)| PutBack { held: held.clone(), to };
-        Ok(chosen.into_iter().map(put_back).collect())
+        Ok(ToPutBack { items: chosen.into_iter().map(put_back).collect(), damaged })
     }
 
     /// What came into being at and below a path after a moment, and when, in seconds.
@@ -1093,9 +1099,12 @@ fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
     private.join(kept.keep.name().as_bytes()).join_path(&kept.place)
 }
 
-/// The run that put a version where it is kept, if a row of the journal says so, and when it was
-/// recorded, in seconds.
-fn run_of(side: Side, kept: &KeptVersion, changes: &[RecordedChange]) -> Option<(i64, i64)> {
+/// The row of the journal that tells which run put a version where it is kept, if there is one.
+fn put_there_by<'c>(
+    side: Side,
+    kept: &KeptVersion,
+    changes: &'c [RecordedChange],
+) -> Option<&'c RecordedChange> {
     let is_it = |change: &&RecordedChange| {
         let change = &change.change;
         change.side == side
@@ -1108,7 +1117,7 @@ fn run_of(side: Side, kept: &KeptVersion, changes: &[RecordedChange]) -> Option<
                     || with_above && !is_same
             })
     };
-    changes.iter().filter(is_it).map(|change| (change.run, change.ended.div_euclid(1000))).max()
+    changes.iter().filter(is_it).max_by_key(|change| change.run)
 }
 
 fn looks_so(before: &Look, entry: &Entry) -> bool {

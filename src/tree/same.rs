@@ -196,6 +196,13 @@ impl FileLook {
         self.has_time_and_size_of(now) && is_same_file
     }
 
+    /// Whether it is the same file, and nothing of it was touched since. The file system's number may
+    /// be another one after a mount.
+    #[must_use]
+    pub fn is_untouched(&self, now: &Entry) -> bool {
+        self.has_time_and_size_of(now) && (self.ctime, self.ino) == (now.ctime, now.ino)
+    }
+
     /// Its device and inode, if they are known.
     #[must_use]
     pub fn inode(&self) -> Option<Inode> {

@@ -102,6 +102,16 @@ impl<T> Pair<T> {
     }
 }
 
+/// Both halves with their sides, the initiator first.
+impl<T> IntoIterator for Pair<T> {
+    type Item = (Side, T);
+    type IntoIter = std::array::IntoIter<(Side, T), 2>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        [(Side::Initiator, self.initiator), (Side::Target, self.target)].into_iter()
+    }
+}
+
 impl<T: PartialEq> Pair<T> {
     /// Whether the two halves are equal.
     pub fn agree(&self) -> bool {

@@ -8,6 +8,7 @@ use crate::support::replicas::Sort;
 use crate::support::running::Running;
 use crate::support::sandbox::{Outcome, Replica, Sandbox, fine};
 use crate::support::schema::check_report;
+use crate::support::smtp::{Behaviour, SmtpServer};
 use crate::support::trees::{set_mode, whole};
 use rustix::fs::IFlags;
 use rustix::process::Signal;
@@ -161,57 +162,94 @@ fn random_flips_in_the_image_of_a_file_system_are_all_found_and_healed() {
             Err(why) => return eprintln!("skipped: {why}"),
         }
     }
-    let name = |number: usize| format!("dir{}/file{number}", number % 7);
-    let text = |number: usize| format!("<{number:05}> ").repeat(40 + number % 300);
-    for number in 0..300 {
+    const FILES: usize = 10_000;
+    let name = |number: usize| format!("dir{}/file{number}", number % 70);
+    let text = |number: usize| format!("<{number:05}> ").repeat(10 + number % 130);
+    for number in 0..FILES {
         let at = couple.side(0).at(name(number));
-        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        if number < 70 {
+            fs::create_dir_all(at.parent().unwrap()).unwrap();
+        }
         fs::write(at, text(number)).unwrap();
     }
     couple.sync("");
     learn(&couple);
-    let good = couple.side(0).details();
-    let expected = |side: usize| (0..300).filter(move |number| number % 23 == side * 11);
+    // another file with the same content has taken the name of one that rots on the other side
+    let (first, twin) = (couple.side(0).at(name(11)), couple.side(0).at("twin"));
+    let time = fs::metadata(&first).unwrap().modified().unwrap();
+    fs::copy(&first, &twin).unwrap();
+    let set = FileTimes::new().set_modified(time);
+    File::options().write(true).open(&twin).unwrap().set_times(set).unwrap();
+    fs::rename(twin, first).unwrap();
+
+    let rots_on = |number: usize| match number % 101 {
+        0 => [true, false],
+        11 => [false, true],
+        50 => [true, true],
+        _ => [false, false],
+    };
     for (side, disk) in disks.iter_mut().enumerate() {
-        let mark = |number| format!("<{number:05}> <{number:05}> ");
-        let marks: Vec<String> = expected(side).map(mark).collect();
-        disk.edit_image(|image| flip(image, &marks));
+        let rotten = |number: usize| rots_on(number)[side];
+        let count = (0..FILES).filter(|number| rotten(*number)).count();
+        let flipped = disk.edit_image(|image| flip(image, 1 << (side + 3), rotten));
+        assert!(flipped >= count, "{flipped}");
     }
-    let mut damaged: Vec<String> =
-        expected(0).map(|number| format!("initiator {}", name(number))).collect();
-    damaged.extend(expected(1).map(|number| format!("target {}", name(number))));
+    let read = |side: usize, number: usize| couple.side(side).read(name(number)).unwrap();
+    let now = || -> Vec<[bool; 2]> {
+        let is_good = |side, number| read(side, number) == text(number).as_bytes();
+        (0..FILES).map(|number| [0, 1].map(|side| is_good(side, number))).collect()
+    };
+    let rotten: Vec<[bool; 2]> =
+        (0..FILES).map(|number| rots_on(number).map(|is_rotten| !is_rotten)).collect();
+    assert_eq!(now(), rotten);
+    let both: Vec<usize> = (0..FILES).filter(|number| rots_on(*number) == [true, true]).collect();
+    let of_both = |side: usize| both.iter().map(|number| read(side, *number)).collect::<Vec<_>>();
+    let before = [0, 1].map(of_both);
+
+    // no run takes damage for news, whether or not it compares contents
+    for lines in ["", "CHECKSUM=yes"] {
+        let run = couple.run(lines).run();
+        assert_eq!(run.status, Some(0), "{lines}: {run}");
+        assert_eq!(now(), rotten, "{lines}: {run}");
+    }
+    let expected = |rotten: [bool; 2]| match rotten {
+        [true, true] => Some("both"),
+        [true, false] => Some("initiator"),
+        [false, true] => Some("target"),
+        [false, false] => None,
+    };
+    let line = |number| Some(format!("{} {}", expected(rots_on(number))?, name(number)));
+    let mut damaged: Vec<String> = (0..FILES).filter_map(line).collect();
     damaged.sort();
-    let found = scrub(&couple, &[]);
-    assert_eq!(found.damaged(), damaged, "{}", found.said);
-    let run = couple.run("CHECKSUM=yes").run();
-    assert!(matches!(run.status, Some(0 | 2)), "{run}");
     let healed = scrub(&couple, &["--heal"]);
-    assert_eq!(healed.status, Some(2), "{}", healed.said);
-    assert_eq!(healed.number("healed_files"), damaged.len() as u64);
-    for side in [0, 1] {
-        assert_eq!(couple.side(side).details(), good);
-    }
-    couple.sync("");
+    assert_eq!(healed.status, Some(1), "{}", healed.said);
+    assert_eq!(healed.damaged(), damaged);
+    assert_eq!(healed.number("healed_files"), (damaged.len() - both.len()) as u64);
+    assert_eq!([0, 1].map(of_both), before, "what is damaged on both sides is not touched");
+    let whole = now().iter().filter(|good| **good == [true, true]).count();
+    assert_eq!(whole, FILES - both.len());
 }
 
-/// Flips a bit in each file of an image that begins with one of these marks: where its first block
-/// lies.
-fn flip(image: &File, marks: &[String]) {
+/// Flips a bit in the first block of some files of an image, each of which begins with its number;
+/// says in how many blocks.
+fn flip(image: &File, bit: u8, is_meant: impl Fn(usize) -> bool) -> usize {
     const BLOCK: usize = 1024;
     let length = image.metadata().unwrap().len();
     let mut piece = vec![0; 1 << 20];
     let mut flipped = 0;
     for start in (0..length).step_by(piece.len()) {
         let read = image.read_at(&mut piece, start).unwrap();
-        for (number, block) in piece[..read].chunks(BLOCK).enumerate() {
-            if block[0] == b'<' && marks.iter().any(|mark| block.starts_with(mark.as_bytes())) {
-                let at = start + (number * BLOCK) as u64 + 9;
-                image.write_all_at(&[block[9] ^ 0x40], at).unwrap();
+        for (index, block) in piece[..read].chunks(BLOCK).enumerate() {
+            let is_first = block[0] == b'<' && block[6..8] == *b"> ";
+            let number = is_first.then(|| std::str::from_utf8(&block[1..6]).ok()?.parse().ok());
+            if number.flatten().is_some_and(&is_meant) {
+                let at = start + (index * BLOCK) as u64 + 9;
+                image.write_all_at(&[block[9] ^ bit], at).unwrap();
                 flipped += 1;
             }
         }
     }
-    assert!(flipped >= marks.len(), "{flipped}");
+    flipped
 }
 
 #[test]
@@ -577,6 +615,7 @@ fn a_scrub_that_is_killed_leaves_each_file_old_or_healed_and_is_made_good_by_the
         "settling",
         "applied",
         "baseline saved",
+        "healing noted",
         "healed",
         "journal written",
     ];
@@ -595,6 +634,11 @@ fn a_scrub_that_is_killed_leaves_each_file_old_or_healed_and_is_made_good_by_the
         let now = couple.side(1).read("plain").unwrap();
         assert!(now == bad || now == sound, "{step}: {killed}");
         assert!(killed.signal.is_some(), "{step}: {killed}");
+        if ["in flight", "applied", "healing noted", "healed"].contains(&step) {
+            let told = couple.command(&["history"], "").run();
+            let expected = "scrub: 2 files damaged; it was broken off while it healed";
+            assert!(told.stdout.contains(expected), "{step}: {told}");
+        }
         let run = couple.run("").run();
         assert!(matches!(run.status, Some(0 | 2)), "{step}: {run}");
         let patience = Instant::now();
@@ -608,6 +652,8 @@ fn a_scrub_that_is_killed_leaves_each_file_old_or_healed_and_is_made_good_by_the
         assert_eq!(kept, Some(bad), "{step}");
         couple.sync("");
         assert!(!couple.side(0).at(".osync_workdir/state/damaged-test").exists(), "{step}");
+        let open = open_conflicts(&couple);
+        assert!(open.contains("no conflict is open"), "{step}: {open}");
     }
 }
 
@@ -819,7 +865,12 @@ fn what_is_damaged_and_was_healed_is_told_by_status_conflicts_history_report_and
     assert_eq!((&task["state"], &task["damaged_files"]), (&"damaged".into(), &1.into()));
     assert_eq!(task["last_scrub"]["checked_files"], 6);
     let run = couple.command(&["conflicts", "--json"], "").run();
-    assert!(run.stdout.contains("\"state\":\"damaged\""), "{run}");
+    let conflict: Value = serde_json::from_str(run.stdout.trim()).unwrap();
+    assert_eq!(conflict["state"], "damaged", "{run}");
+    for nobody in ["winner", "won", "lost"] {
+        assert!(conflict[nobody].is_null(), "{nobody}: {run}");
+    }
+    assert_eq!(conflict["initiator"], conflict["target"], "{run}");
     let run = couple.command(&["history", "plain"], "").run();
     assert!(run.stdout.contains("the target's copy is damaged: plain"), "{run}");
 
@@ -828,11 +879,193 @@ fn what_is_damaged_and_was_healed_is_told_by_status_conflicts_history_report_and
     assert_eq!(status()["tasks"][0]["state"], "ok");
     let run = couple.command(&["conflicts"], "").run();
     assert!(run.stdout.contains("no conflict is open"), "{run}");
+    let run = couple.command(&["conflicts", "--all"], "").run();
+    assert!(run.stdout.contains("plain [resolved]: the target's copy is damaged (found"), "{run}");
     let run = couple.command(&["history"], "").run();
     assert!(run.stdout.contains("scrub: 1 update to the target"), "{run}");
     // a run is taken back, and no healing
     let undo = couple.command(&["undo", "--dry"], "").run();
     assert!(undo.stdout.contains("run 1"), "{undo}");
+}
+
+#[test]
+fn a_restore_takes_the_newest_sound_version_and_a_damaged_one_by_its_number_only() {
+    let couple = Couple::reached_by(Sort::Local);
+    couple.side(0).make("f f the-old-one\nf g never-changed");
+    couple.sync("");
+    couple.side(0).write("f", "1234567890", 1_500_000_100);
+    couple.sync("");
+    learn(&couple);
+    for name in ["f", "g"] {
+        rot(&couple.side(1).at(name));
+    }
+    let bad = couple.side(1).read("f").unwrap();
+    assert_eq!(scrub(&couple, &["--heal"]).number("healed_files"), 2);
+
+    let shown = couple.command(&["history", "f"], "").run();
+    let kept = |number: &str| {
+        let is_it = |line: &&str| line.trim_start().starts_with(number);
+        shown.stdout.lines().rfind(is_it).unwrap_or_else(|| panic!("{shown}"))
+    };
+    assert!(kept("1 ").ends_with("  damaged") && !kept("2 ").contains("damaged"), "{shown}");
+    let shown = couple.command(&["history", "f", "--json"], "").run();
+    let versions = shown.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let damaged: Vec<Value> = versions.map(|one| one["damaged"].clone()).collect();
+    assert!(damaged.ends_with(&[true.into(), false.into()]), "{shown}");
+
+    let looked_at = |name: &str, words: &[&str]| {
+        let dir = couple.sandbox.path(name);
+        let to = dir.to_str().unwrap();
+        fine(&couple.command(&[&["restore", "f", "--to", to], words].concat(), "").run());
+        fs::read(dir.join("f")).unwrap()
+    };
+    assert_eq!(looked_at("newest", &[]), b"the-old-one");
+    assert_eq!(looked_at("by number", &["--version", "1"]), bad);
+    let refused = couple.command(&["restore", "g"], "").run();
+    assert_eq!(refused.status, Some(1), "{refused}");
+    assert!(refused.stderr.contains("only a damaged version of it is kept"), "{refused}");
+    assert_eq!(couple.side(0).read("g").unwrap(), b"never-changed");
+    let back = couple.command(&["restore", "g", "--version", "1"], "").run();
+    fine(&back);
+    assert!(back.stdout.contains("it is a damaged version"), "{back}");
+}
+
+#[test]
+fn a_sound_copy_that_goes_because_the_damaged_one_was_deleted_is_kept_whatever_the_settings_say() {
+    let lines = "SOFT_DELETE=no\nCONFLICT_BACKUP=no";
+    let couple = with_damaged_f(lines);
+    for side in [0, 1] {
+        couple.side(side).remove("g");
+    }
+    couple.side(1).remove("f");
+    couple.side(1).remove("dir/x");
+    let run = couple.run(lines).run();
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(run.to_string().contains("it is kept in deleted/"), "{run}");
+    assert_eq!(couple.side(0).contents(), "d dir\n", "{run}");
+    assert_eq!(couple.side(0).deleted(), "f f 1234567890\n", "{run}");
+    couple.sync(lines);
+    fine(&couple.command(&["restore", "f"], lines).run());
+    couple.sync(lines);
+    assert_eq!(couple.side(1).read("f").unwrap(), b"1234567890");
+}
+
+#[test]
+fn a_scrub_has_the_lowest_priority_on_both_sides() {
+    for sort in [Sort::Local, Sort::Ssh, Sort::Peer] {
+        let couple = Couple::reached_by(sort);
+        couple.side(0).make("f f x");
+        couple.sync("");
+        let told = couple.sandbox.path("told");
+        let tell = |side: &str| format!("(nice; ionice) > '{}/{side}'", told.display());
+        fs::create_dir(&told).unwrap();
+        let lines = format!(
+            "LOCAL_RUN_AFTER_CMD=\"{}\"\nREMOTE_RUN_AFTER_CMD=\"{}\"",
+            tell("here"),
+            tell("there")
+        );
+        assert_eq!(scrubbed(&couple, &[], &lines).status, Some(0), "{sort:?}");
+        let sides: &[&str] = if couple.is_remote() { &["here", "there"] } else { &["here"] };
+        for side in sides {
+            let priority = fs::read_to_string(told.join(side)).unwrap();
+            assert_eq!(priority, "19\nidle\n", "{sort:?}: {side}");
+        }
+    }
+}
+
+#[test]
+fn mail_tells_of_damage_and_of_what_was_healed_and_of_nothing_else() {
+    let server = SmtpServer::start(Behaviour::default());
+    let couple = Couple::reached_by(Sort::Local);
+    fill(couple.side(0), &NAMES);
+    couple.sync("");
+    learn(&couple);
+    let lines = format!(
+        "DESTINATION_MAILS=a@example.org\nSMTP_SERVER=localhost\nSMTP_PORT={}",
+        server.port()
+    );
+    assert_eq!(scrubbed(&couple, &[], &lines).status, Some(0));
+    assert_eq!(server.mails().len(), 0, "all is sound");
+    for name in ["plain", "a b"] {
+        rot(&couple.side(1).at(name));
+    }
+    assert_eq!(scrubbed(&couple, &[], &lines).status, Some(1));
+    let mails = server.wait_for(1);
+    assert!(mails[0].subject().contains("Error alert for test"), "{}", mails[0].subject());
+    let text = mails[0].text();
+    assert!(text.contains("target: plain: it is damaged") && text.contains("a b"), "{text}");
+    assert!(text.contains("2 files damaged"), "{text}");
+    assert_eq!(scrubbed(&couple, &["--heal"], &lines).status, Some(2));
+    let mails = server.wait_for(2);
+    assert!(mails[1].subject().contains("Warning alert for test"), "{}", mails[1].subject());
+    let text = mails[1].text();
+    assert!(text.contains("2 files damaged, all healed"), "{text}");
+}
+
+#[test]
+fn history_tells_of_all_that_a_scrub_found_damaged() {
+    let couple = Couple::reached_by(Sort::Local);
+    let names: Vec<String> = (0..120).map(|number| format!("file{number}")).collect();
+    for name in &names {
+        couple.side(0).make(&format!("f {name} 1234567890"));
+    }
+    couple.sync("");
+    learn(&couple);
+    for name in &names {
+        rot(&couple.side(1).at(name));
+    }
+    assert_eq!(scrub(&couple, &[]).damaged().len(), 120);
+    let told = couple.command(&["history"], "").run();
+    assert!(told.stdout.contains("  scrub: 120 files damaged\n"), "{told}");
+    let number = told.stdout.lines().nth(1).unwrap().split_whitespace().next().unwrap();
+    let run = couple.command(&["history", "--run", number], "").run();
+    for name in &names {
+        let line = format!("  damaged: {name}: the target's copy is damaged\n");
+        assert!(run.stdout.contains(&line), "{run}");
+    }
+    let json = couple.command(&["history", "--run", number, "--json"], "").run();
+    assert_eq!(json.stdout.matches("\"state\":\"damaged\"").count(), 120, "{json}");
+}
+
+#[test]
+fn what_the_file_system_cannot_read_is_named_and_never_called_damaged() {
+    let couple = Couple::reached_by(Sort::Local);
+    // this one has checksums of its own, and refuses what does not fit them
+    let mut disk = match PowerDisk::plug_in("btrfs", &couple.side(1).root) {
+        Ok(disk) => disk,
+        Err(why) => return eprintln!("skipped: {why}"),
+    };
+    let text = "<00001> ".repeat(1000);
+    couple.side(0).write("f", &text, 1_500_000_000);
+    couple.side(0).make("f other x");
+    couple.sync("");
+    learn(&couple);
+    let flipped = disk.edit_image(|image| flip(image, 1, |number| number == 1));
+    assert!(flipped > 0);
+    let found = scrub(&couple, &["--heal"]);
+    assert_eq!(found.status, Some(1), "{}", found.said);
+    assert_eq!((found.damaged().len(), found.number("unread_copies")), (0, 1), "{}", found.said);
+    let said = found.said.to_string();
+    assert!(said.contains("target: f: its content cannot be checked: cannot read it"), "{said}");
+    assert_eq!(couple.side(0).read("f").unwrap(), text.as_bytes());
+}
+
+#[test]
+fn a_scrub_says_as_little_as_a_run_where_that_is_asked_for() {
+    let couple = Couple::reached_by(Sort::Local);
+    fill(couple.side(0), &NAMES);
+    couple.sync("");
+    learn(&couple);
+    let said = |words: &[&str]| {
+        let run = couple.command(&[&["scrub"], words].concat(), "").run();
+        format!("{}{}", run.stdout, run.stderr)
+    };
+    assert_eq!([said(&["--silent"]), said(&["--errors-only"])], ["", ""]);
+    assert!(said(&["--verbose"]).contains("6 of 6 files checked"));
+    rot(&couple.side(1).at("plain"));
+    assert_eq!(said(&["--silent"]), "");
+    assert!(said(&["--errors-only"]).starts_with("(ERROR):target: plain: it is damaged"));
+    assert!(couple.sandbox.log().contains("target: plain: it is damaged"));
 }
 
 fn scrub_star(star: &Star, words: &[&str]) -> Outcome {

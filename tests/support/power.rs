@@ -72,10 +72,11 @@ impl PowerDisk {
     }
 
     /// Changes bytes of the disk itself, under the feet of its file system. Nobody may use it.
-    pub fn edit_image(&mut self, edit: impl FnOnce(&File)) {
+    pub fn edit_image<T>(&mut self, edit: impl FnOnce(&File) -> T) -> T {
         self.unmount();
-        edit(&self.image);
+        let edited = edit(&self.image);
         self.device = attach(&self.image, &self.mount).unwrap();
+        edited
     }
 
     fn unmount(&self) {

@@ -172,6 +172,9 @@ impl Steps<'_, '_> {
         let jobs = plan.deletions[side]
             .iter()
             .filter_map(|path_id| {
+                if plan.always_kept.contains(path_id) {
+                    return self.deletion_one_by_one(side, *path_id);
+                }
                 let expect = self.scanned(*path_id, side)?.clone();
                 let op = Op::Remove { path: self.path(*path_id), expect };
                 Some(Job { path_id: *path_id, op })
@@ -258,7 +261,10 @@ impl Steps<'_, '_> {
     /// How the version of a side is kept when it makes way.
     pub(super) fn keeping(&self, side: Side, path_id: PathId, keep: Keep) -> Keeping {
         let lost = self.losers[side].contains(&path_id);
-        let latest_only = keep == Keep::Backup && !self.apply.config.policy.backup_multiple;
+        // a damaged copy takes the place of no sound version
+        let is_damaged = self.plan().damaged.contains(side, self.delta().now(path_id, side));
+        let latest_only =
+            keep == Keep::Backup && !self.apply.config.policy.backup_multiple && !is_damaged;
         Keeping {
             keep,
             version: if lost { Version::Protected } else { Version::Ordinary },
