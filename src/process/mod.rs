@@ -19,6 +19,7 @@ pub use child::{Child, ChildInput, Excerpt, Input, Output, output, output_up_to,
 pub use program::{HookShell, find_program, own_program, programs};
 pub use stop::{Deadlines, Interrupt, Limits, SignalWatch, Stop, end_by, signal_name};
 
+use crate::system;
 use crate::tree::path::escape;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -33,9 +34,8 @@ use std::time::Duration;
 /// The system does not allow it.
 pub fn lower_priority() -> io::Result<()> {
     rustix::process::setpriority_process(None, LOWEST_PRIORITY)?;
-    #[cfg(target_os = "linux")]
-    if let Some(ionice) = find_program("ionice") {
-        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    if let (Some(thread), Some(ionice)) = (system::thread_number(), find_program("ionice")) {
+        let thread = thread.to_string();
         let command = Command::new(ionice).args(["-c", "3", "-p", thread.as_str()]);
         let said = output(&command, Input::Nothing, &Stop::new()).map_err(io::Error::other)?;
         if !said.exit.is_success() {

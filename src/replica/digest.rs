@@ -10,8 +10,6 @@ use rustix::fd::OwnedFd;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::Read as _;
-#[cfg(target_os = "linux")]
-use std::num::NonZeroU64;
 
 /// A checksum in the making.
 #[derive(Debug, Default)]
@@ -81,22 +79,6 @@ const fn table() -> [u32; 256] {
 
 /// How much is read at once, in bytes.
 pub(super) const BUFFER: usize = 128 * 1024;
-
-/// How much of a file the system may read before it is asked for, in bytes.
-#[cfg(target_os = "linux")]
-const AHEAD: NonZeroU64 = NonZeroU64::new(4 << 20).unwrap();
-
-/// Tells the system that a file will be read from its beginning to its end.
-#[cfg(target_os = "linux")]
-pub(super) fn expect_to_read(fd: &OwnedFd) {
-    use rustix::fs::{Advice, fadvise};
-    // advice only: without it the same is read, later
-    let _ = fadvise(fd, 0, None, Advice::Sequential);
-    let _ = fadvise(fd, 0, Some(AHEAD), Advice::WillNeed);
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn expect_to_read(_: &OwnedFd) {}
 
 enum Hasher {
     Blake3(Box<blake3::Hasher>),

@@ -4,12 +4,13 @@ use super::proc::{ProcessStat, boot_time_in, ignored_in};
 use super::{AtLink, Mount, Stat, portable};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, ResolveFlags, StatxAttributes,
-    StatxFlags, StatxTimestamp, Timestamps, Uid, XattrFlags,
+    Advice, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, ResolveFlags,
+    StatxAttributes, StatxFlags, StatxTimestamp, Timestamps, Uid, XattrFlags, fadvise,
 };
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
 use std::ffi::CStr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::{fs, io};
@@ -469,4 +470,20 @@ pub fn watch_limits() -> Option<(u64, u64)> {
 /// What the system says.
 pub fn no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// How much of a file may be read before it is asked for, in bytes.
+const AHEAD: NonZeroU64 = NonZeroU64::new(4 << 20).unwrap();
+
+/// Tells the system that a file will be read from its beginning to its end. That is advice only:
+/// without it the same is read, later.
+pub fn expect_to_read(fd: impl AsFd) {
+    let fd = fd.as_fd();
+    let _ = fadvise(fd, 0, None, Advice::Sequential);
+    let _ = fadvise(fd, 0, Some(AHEAD), Advice::WillNeed);
+}
+
+/// The number by which `ionice` knows this thread.
+pub fn thread_number() -> Option<i32> {
+    Some(rustix::thread::gettid().as_raw_nonzero().get())
 }
