@@ -151,11 +151,11 @@ fn a_restricted_key_has_our_protocol_and_rsync_alone() {
         args: args.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
     };
     let cases = [
-        ("sh -s osync-peer-6", Decision::Peer),
+        ("sh -s osync-peer-7", Decision::Peer),
         ("sh", Decision::Refuse(Refusal::BareShell)),
         ("sh -s osync-peer-1", Decision::Refuse(Refusal::OtherVersion("1".to_owned()))),
         ("sh -s osync-peer-", Decision::Refuse(Refusal::OtherVersion(String::new()))),
-        ("sh -s osync-peer-6 x", Decision::Refuse(Refusal::NotOurs)),
+        ("sh -s osync-peer-7 x", Decision::Refuse(Refusal::NotOurs)),
         ("sh -s x", Decision::Refuse(Refusal::NotOurs)),
         ("rsync --server -s", rsync(&["--server", "-s"])),
         ("/opt/bin/rsync --server -s", rsync(&["--server", "-s"])),

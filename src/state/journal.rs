@@ -1763,10 +1763,11 @@ mod tests {
         assert_eq!(places(2), [Some(path("a")), Some(path("b"))]);
     }
 
+    const TO_3: &str = "ALTER TABLE changes DROP COLUMN damaged; PRAGMA user_version = 3;";
+    const TO_2: &str = "ALTER TABLE runs DROP COLUMN star; PRAGMA user_version = 2;";
+
     #[test]
     fn a_journal_of_an_earlier_version_is_read_and_goes_on() {
-        const TO_3: &str = "ALTER TABLE changes DROP COLUMN damaged; PRAGMA user_version = 3;";
-        const TO_2: &str = "ALTER TABLE runs DROP COLUMN star; PRAGMA user_version = 2;";
         const TO_1: &str = "
             DROP INDEX changes_by_place; ALTER TABLE changes DROP COLUMN place;
             ALTER TABLE changes DROP COLUMN attributes; ALTER TABLE conflicts DROP COLUMN keep;
@@ -1797,8 +1798,7 @@ mod tests {
         let mut journal = opened(dir.path());
         let changed = || done([change(path("a"), Action::Updated)], &[]);
         journal.record(&run(105), &changed(), None).unwrap();
-        let second = "ALTER TABLE runs DROP COLUMN star; PRAGMA user_version = 2;";
-        journal.db.execute_batch(second).unwrap();
+        journal.db.execute_batch(&format!("{TO_3}{TO_2}")).unwrap();
         drop(journal);
         let mut journal = opened(dir.path());
         assert_eq!(journal.last_whole().unwrap(), Some(100), "a run of its own");

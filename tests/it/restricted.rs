@@ -319,7 +319,7 @@ impl Intruder {
             .dir(self.sandbox.path("home"))
             .args(["ssh-filter", TOKEN, "--restrict"])
             .arg(self.sandbox.path("data"))
-            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh -s osync-peer-6"))
+            .env("SSH_ORIGINAL_COMMAND", format!("env _REMOTE_TOKEN={TOKEN} sh -s osync-peer-7"))
             .into_command();
         command.stdin(Stdio::piped());
         command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
@@ -512,7 +512,7 @@ fn a_directory_that_holds_what_gives_a_login_is_refused() {
     fs::create_dir_all(home.join("data")).unwrap();
     symlink(&home, sandbox.path("link")).unwrap();
     let own = Path::new(crate::support::osync()).parent().unwrap();
-    for command in ["sh -s osync-peer-6", "rsync --server -t . ."] {
+    for command in ["sh -s osync-peer-7", "rsync --server -t . ."] {
         for dir in [
             home.clone(),
             home.join(".ssh"),

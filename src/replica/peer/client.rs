@@ -477,12 +477,13 @@ impl Replica for PeerReplica {
 
     fn refresh_listing(&mut self) {
         let Some((wanted, rules)) = self.scanned.take() else { return };
-        // without the last listing there is nothing to spare
-        let last = self.kept().filter(|_| !self.read_only).and_then(|path| Last::open(&path));
-        if last.is_some() {
-            // whatever becomes of it: the run is over, and the next one looks for itself
-            let _ = self.scan_with(wanted, &rules, last, &|_| ());
+        if self.read_only {
+            return;
         }
+        // a first run had no place for the listing of its scan yet
+        let last = self.kept().and_then(|path| Last::open(&path));
+        // whatever becomes of it: the run is over, and the next one looks for itself
+        let _ = self.scan_with(wanted, &rules, last, &|_| ());
     }
 
     fn prepare(&mut self, access: Access) -> Result<Prepared, ReplicaError> {
