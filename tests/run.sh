@@ -122,18 +122,15 @@ shell_files() {
 }
 
 # The program alone is built for that, and not the tests. What is skipped is not promised there:
-# that renamed directories are followed without times of birth, what an upgrade does to a monitor,
-# the words about inotify's limit, ACLs and attributes.
+# that renamed directories are followed without times of birth.
 as_on_another_unix() {
     built=${CARGO_TARGET_DIR:-target}
     cargo build --locked --features portable && mkdir -p "$built/portable" &&
         cp "$built/debug/osync" "$built/portable/osync" || return
     # shellcheck disable=SC2086 # a command and its option
     OSYNC_UNDER_TEST=$(realpath "$built/portable/osync") $default cargo test --locked --test it -- \
-        local:: moves:: conflicts:: locks:: monitor:: restricted:: --skip replica_suite:: \
-        --skip moves::directories_ --skip moves::a_chain_of_moves_heals \
-        --skip moves::a_kind_changes_below --skip monitor::a_monitor_goes_on_when_its_program \
-        --skip monitor::too_few_watches_are_said --skip restricted::access_lists_and_attributes
+        local:: moves:: locks:: --skip replica_suite:: --skip moves::directories_ \
+        --skip moves::a_chain_of_moves_heals --skip moves::a_kind_changes_below
 }
 
 check "cargo fmt --check" cargo fmt --all --check
