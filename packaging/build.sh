@@ -146,7 +146,8 @@ check() {
     return "$verdict"
 }
 
-cargo build --release --locked --features bundled
+# compiles zlib, which libssh2 uses, in (libz-sys)
+LIBZ_SYS_STATIC=1 cargo build --release --locked --features bundled
 binary=${CARGO_TARGET_DIR:-target}/release/osync
 stage=$out/stage
 check_needs "$binary"
