@@ -154,7 +154,7 @@ pub fn apply(args: &ApplyArgs, environment: &Environment) -> anyhow::Result<Exit
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {}", name()))?;
     let decoded = SavedPlan::decode(&bytes).map_err(anyhow::Error::msg);
     let plans = decoded.with_context(name)?;
-    let Some((plan, origin)) = plans.first() else { return Ok(ExitCode::SUCCESS) };
+    let (plan, origin) = plans.first().with_context(|| format!("{}: it holds no plan", name()))?;
     let mut config = task_of(&origin.task, environment)?;
     config.flags.dry = args.dry;
     config.policy.force_delete |= args.force_delete;

@@ -409,7 +409,8 @@ impl SavedPlan {
             plans.push(SavedPlan::decode_one(about, &one[end + 1..])?);
             body = rest;
         }
-        Ok(plans)
+        // the checksum is not of the lengths: what they leave out would be no part of any plan
+        if body.is_empty() { Ok(plans) } else { Err(BadPlan::Damaged) }
     }
 
     fn decode_one(about: serde_json::Value, body: &[u8]) -> Result<(Self, Origin), BadPlan> {
@@ -557,6 +558,11 @@ mod tests {
         for length in body..several.len() {
             assert_eq!(SavedPlan::decode(&several[..length]), Err(BadPlan::Damaged), "{length}");
         }
+        let head = String::from_utf8(several[..body].to_vec()).unwrap();
+        let fewer = head.replace(&format!(",{}]", bytes.len()), "]");
+        assert_ne!(fewer, head);
+        let without_one = [fewer.as_bytes(), &several[body..]].concat();
+        assert_eq!(SavedPlan::decode(&without_one), Err(BadPlan::Damaged));
         let body = bytes.iter().position(|byte| *byte == b'\n').unwrap();
         for at in body + 1..bytes.len() {
             let mut damaged = bytes.clone();

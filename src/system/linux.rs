@@ -123,16 +123,10 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<
 ///
 /// # Errors
 /// What the system says.
-pub fn rename_to_free(
-    from: impl AsFd,
-    name: &[u8],
-    to: impl AsFd,
-    new_name: &[u8],
-    is_dir: bool,
-) -> Result<()> {
+pub fn rename_to_free(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> Result<()> {
     match rustix::fs::renameat_with(&from, name, &to, new_name, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            portable::rename_to_free(from, name, to, new_name, is_dir)
+            portable::rename_to_free(from, name, to, new_name)
         }
         result => result,
     }

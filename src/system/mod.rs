@@ -116,12 +116,11 @@ mod tests {
 
     #[test]
     fn a_rename_never_replaces() {
-        type Rename<'r> = dyn Fn(&[u8], &[u8], bool) -> Result<()> + 'r;
+        type Rename<'r> = dyn Fn(&[u8], &[u8]) -> Result<()> + 'r;
         let dir = tempfile::tempdir().unwrap();
         let top = rustix::fs::open(dir.path(), HANDLE, Mode::empty()).unwrap();
-        let here: &Rename<'_> = &|from, to, is_dir| rename_to_free(&top, from, &top, to, is_dir);
-        let anywhere: &Rename<'_> =
-            &|from, to, is_dir| portable::rename_to_free(&top, from, &top, to, is_dir);
+        let here: &Rename<'_> = &|from, to| rename_to_free(&top, from, &top, to);
+        let anywhere: &Rename<'_> = &|from, to| portable::rename_to_free(&top, from, &top, to);
         for (way, rename) in [here, anywhere].into_iter().enumerate() {
             for is_dir in [false, true] {
                 let make = |name: &str| {
@@ -135,10 +134,10 @@ mod tests {
                 let (old, new) = (format!("old{tag}"), format!("new{tag}"));
                 make(&old);
                 make(&new);
-                let refused = rename(old.as_bytes(), new.as_bytes(), is_dir);
+                let refused = rename(old.as_bytes(), new.as_bytes());
                 assert_eq!(refused, Err(Errno::EXIST));
                 let free = format!("free{tag}");
-                rename(old.as_bytes(), free.as_bytes(), is_dir).unwrap();
+                rename(old.as_bytes(), free.as_bytes()).unwrap();
                 assert!(dir.path().join(free).exists() && !dir.path().join(old).exists());
             }
         }

@@ -102,15 +102,10 @@ pub fn open_beneath(from: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> Result<
 ///
 /// # Errors
 /// What the system says.
-pub fn rename_to_free(
-    from: impl AsFd,
-    name: &[u8],
-    to: impl AsFd,
-    new_name: &[u8],
-    is_dir: bool,
-) -> Result<()> {
+pub fn rename_to_free(from: impl AsFd, name: &[u8], to: impl AsFd, new_name: &[u8]) -> Result<()> {
     let (from, to) = (from.as_fd(), to.as_fd());
-    if !is_dir {
+    let now = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(now.st_mode) != FileType::Directory {
         match rustix::fs::linkat(from, name, to, new_name, AtFlags::empty()) {
             Ok(()) => return rustix::fs::unlinkat(from, name, AtFlags::empty()),
             Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {}

@@ -1056,7 +1056,7 @@ mod copy {
             std::fs::rename(&staged, &place).map_err(|error| failed("write there", &error))?;
         }
         let (from, to_bytes) = (out.as_os_str().as_bytes(), to.as_os_str().as_bytes());
-        rename_to_free(CWD, from, CWD, to_bytes, out.is_dir())
+        rename_to_free(CWD, from, CWD, to_bytes)
             .map_err(|error| failed("give it its name", &error))?;
         Ok(to)
     }

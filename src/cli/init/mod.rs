@@ -491,9 +491,10 @@ impl Init<'_> {
                 YesOrNo::No,
             )?,
         };
-        let restriction = match has_osync && (found.is_some() || !draft.create_dirs) {
-            true => Restriction::new(new_identity().context("no random numbers")?.0, to),
-            false => None,
+        let restriction = if has_osync && (found.is_some() || !draft.create_dirs) {
+            Restriction::new(new_identity().context("no random numbers")?.0, to)
+        } else {
+            None
         };
         if has_osync && restriction.is_none() {
             say(
@@ -593,10 +594,9 @@ impl Init<'_> {
         let (file, text) = (&draft.file, new_file(&draft.settings()));
         let name = shown(file);
         if self.ask.whom() == Answerer::Person {
-            let lines = String::from_utf8_lossy(&text).into_owned();
-            let is_setting = |line: &&str| !line.is_empty() && !line.starts_with(['#', '[']);
-            let lines: Vec<_> =
-                lines.lines().filter(is_setting).map(|l| escape(l.as_bytes())).collect();
+            let is_setting = |line: &&[u8]| !matches!(line.first(), None | Some(b'#' | b'['));
+            let lines = text.split(|byte| *byte == b'\n').filter(is_setting);
+            let lines: Vec<_> = lines.map(escape).collect();
             say(&format!("\n{name} will say:\n\n  {}\n", lines.join("\n  ")));
             if !self.ask.agrees("Write it?", YesOrNo::Yes)? {
                 bail!("no task was made");

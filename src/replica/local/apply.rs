@@ -98,10 +98,10 @@ fn respell(place: &Place<'_>, new: &[u8]) -> rustix::io::Result<()> {
         return Ok(());
     }
     let between = [new, b".osync-renames"].concat();
-    rename_to_free(dir, name, dir, &between, true)?;
+    rename_to_free(dir, name, dir, &between)?;
     fault::point("between two spellings");
-    rename_to_free(dir, &between, dir, new, true).inspect_err(|_| {
-        let _ = rename_to_free(dir, &between, dir, name, true);
+    rename_to_free(dir, &between, dir, new).inspect_err(|_| {
+        let _ = rename_to_free(dir, &between, dir, name);
     })
 }
 
@@ -305,8 +305,7 @@ impl LocalExecutor<'_> {
     fn rename(&self, from: &RelPath, to: &RelPath, expect: &Entry) -> Result<(), PathError> {
         let (place, now) = self.look_again(from, expect, is_as_scanned)?;
         let new = self.root.place(to).map_err(failed("open the directory it should go to"))?;
-        let rename =
-            || rename_to_free(&place.dir, place.name, &new.dir, new.name, now.kind.is_dir());
+        let rename = || rename_to_free(&place.dir, place.name, &new.dir, new.name);
         match with_moved(&place, now.kind, &new.dir, rename) {
             Err(Errno::EXIST | Errno::NOTEMPTY) if is_itself(&place, &new) => {
                 respell(&place, new.name).map_err(failed("spell its name anew"))
@@ -440,8 +439,7 @@ impl LocalExecutor<'_> {
         if is_as_scanned(before, &moved) {
             return Ok(Seen::Before);
         }
-        let is_dir = moved.kind.is_dir();
-        let back = || rename_to_free(dir, name, &place.dir, place.name, is_dir);
+        let back = || rename_to_free(dir, name, &place.dir, place.name);
         match with_access(&[place.dir.as_fd()], back) {
             Ok(()) => Err(PathError::Changed),
             Err(_) => Ok(Seen::Never),
@@ -531,7 +529,7 @@ impl LocalExecutor<'_> {
             Err(Errno::NOSPC | Errno::DQUOT) => return self.remove_at_once(&place, now.kind),
             result => result.map_err(failed("make a place for it in the work directory"))?,
         };
-        let rename = || rename_to_free(&place.dir, place.name, &private, name, false);
+        let rename = || rename_to_free(&place.dir, place.name, &private, name);
         match with_access(&[place.dir.as_fd()], rename) {
             // Another file system inside the replica, without a private place.
             Err(Errno::XDEV | Errno::NOSPC | Errno::DQUOT) => {

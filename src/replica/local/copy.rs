@@ -242,7 +242,7 @@ impl New {
         match self {
             New::Named(_) => Ok(()),
             New::Unnamed(file) => system::give_name(file, dir, name),
-            New::Aside(_, aside) => rename_to_free(dir, aside, dir, name, false),
+            New::Aside(_, aside) => rename_to_free(dir, aside, dir, name),
         }
     }
 

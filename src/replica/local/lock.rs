@@ -177,7 +177,7 @@ fn appear(work: &WorkDir, aside: &str) -> Result<(), Errno> {
     match rustix::fs::linkat(work, aside, work, LOCK, AtFlags::empty()) {
         // File systems without hard links.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK) => {
-            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)
+            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes())
         }
         result => result,
     }
@@ -202,7 +202,7 @@ fn remove_judged(work: &WorkDir, judged: &Judged) -> io::Result<()> {
     fault::point("old lock aside");
     match (work.read(&aside), judged) {
         (Ok(Some(content)), Judged::Content(judged)) if content != *judged => {
-            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes(), false)?;
+            rename_to_free(work, aside.as_bytes(), work, LOCK.as_bytes())?;
             Ok(())
         }
         (Ok(_), _) => Ok(work.remove(&aside)?),

@@ -265,7 +265,7 @@ impl<'a> VersionStore<'a> {
                     .note(self.work, self.keep, &[Line { kept: new.clone(), arrival }], durable)
                     .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
                 fault::point("its date is noted");
-                let rename = || rename_to_free(dir, kept.name(), dir, new.name(), is_dir);
+                let rename = || rename_to_free(dir, kept.name(), dir, new.name());
                 match with_access(&[dir], rename) {
                     Err(Errno::EXIST) => {}
                     Err(Errno::NAMETOOLONG) => break,
@@ -300,7 +300,7 @@ pub(super) fn rename_into(
         if free.replace {
             rustix::fs::renameat(&place.dir, place.name, &free.dir, kept.name())
         } else {
-            rename_to_free(&place.dir, place.name, &free.dir, kept.name(), entry.kind.is_dir())
+            rename_to_free(&place.dir, place.name, &free.dir, kept.name())
         }
     };
     with_moved(place, entry.kind, &free.dir, rename)
