@@ -16,7 +16,9 @@ use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
 use crate::report::Level;
 use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
-use crate::state::journal::{Action, Journal, KeptPlace, Look, RecordedChange, Renamed, Wanted};
+use crate::state::journal::{
+    Action, Journal, KeptPlace, Look, Matter, RecordedChange, RecordedConflict, Renamed, Wanted,
+};
 use crate::state::{Inflight, InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
@@ -128,31 +130,41 @@ impl<'a> Versions<'a> {
     /// # Errors
     /// The journal cannot be read.
     pub fn of(&self, path: &RelPath) -> Result<Vec<Held>, String> {
-        let changes = match &self.journal {
-            Some(journal) => journal.changes_of_path(path).map_err(|error| error.to_string())?,
-            None => Vec::new(),
+        let read_changes = |path: &RelPath| {
+            let of_path = |journal: &Journal| journal.changes_of_path(path);
+            self.journal.as_ref().map_or(Ok(Vec::new()), of_path).map_err(|e| e.to_string())
         };
-        let mut found = self.of_name(path, &changes);
+        let changes = read_changes(path)?;
+        let conflicts = self.journal.as_ref().map_or(Ok(Vec::new()), |one| one.conflicts(None));
+        let mut found_by_scrubs = conflicts.map_err(|e| e.to_string())?;
+        found_by_scrubs.retain(|one| one.matter == Matter::Damage);
+        let mut found = self.of_name(path, &changes, &found_by_scrubs);
         // what it was called before it was renamed, and what was kept of it then
         for (name, until) in former_names(path, &changes) {
-            let changes = match &self.journal {
-                Some(journal) => journal.changes_of_path(&name).map_err(|e| e.to_string())?,
-                None => Vec::new(),
-            };
-            let of_then = self.of_name(&name, &changes);
+            let changes = read_changes(&name)?;
+            let of_then = self.of_name(&name, &changes, &found_by_scrubs);
             found
                 .extend(of_then.into_iter().filter(|held| held.run.is_some_and(|run| run < until)));
         }
         Ok(found)
     }
 
-    fn of_name(&self, path: &RelPath, changes: &[RecordedChange]) -> Vec<Held> {
+    fn of_name(
+        &self,
+        path: &RelPath,
+        changes: &[RecordedChange],
+        found_by_scrubs: &[RecordedConflict],
+    ) -> Vec<Held> {
         let mut found = Vec::new();
         for (side, shelves) in self.shelves.iter() {
             for kept in shelves.iter().flat_map(|shelf| shelf.versions_of(path)) {
                 let by = put_there_by(side, &kept, changes);
                 let at = by.map(|by| by.ended.div_euclid(1000)).or(kept.came);
-                let is_damaged = by.is_some_and(|by| by.change.was_damaged);
+                // a healing that was killed has left no row of what it replaced
+                let is_damaged = match by {
+                    Some(by) => by.change.was_damaged,
+                    None => found_by_scrubs.iter().any(|one| was_found_damaged(side, &kept, one)),
+                };
                 found.push(Held { side, kept, run: by.map(|by| by.run), at, is_damaged });
             }
         }
@@ -1118,6 +1130,14 @@ fn put_there_by<'c>(
             })
     };
     changes.iter().filter(is_it).max_by_key(|change| change.run)
+}
+
+/// Whether a version is the copy that a scrub found damaged before it was put there.
+fn was_found_damaged(side: Side, kept: &KeptVersion, found: &RecordedConflict) -> bool {
+    found.decided.winner != side
+        && found.decided.path == kept.path
+        && found.looks()[side].is_some_and(|look| looks_so(look, &kept.entry))
+        && kept.came.is_none_or(|came| came >= found.began.div_euclid(1000))
 }
 
 fn looks_so(before: &Look, entry: &Entry) -> bool {

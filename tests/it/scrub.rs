@@ -650,6 +650,8 @@ fn a_scrub_that_is_killed_leaves_each_file_old_or_healed_and_is_made_good_by_the
         }
         let kept = couple.side(1).read(".osync_workdir/backup/plain");
         assert_eq!(kept, Some(bad), "{step}");
+        let restored = couple.command(&["restore", "plain"], "").run();
+        assert_eq!(restored.status, Some(1), "only a damaged version is kept: {step}: {restored}");
         couple.sync("");
         assert!(!couple.side(0).at(".osync_workdir/state/damaged-test").exists(), "{step}");
         let open = open_conflicts(&couple);
