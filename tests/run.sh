@@ -149,10 +149,10 @@ if [ -n "$failed" ]; then
     echo "== these checks failed (see above); the tests run all the same:$failed" >&2
 fi
 echo "== cargo test"
-# Whoever starts us in the background may have us ignore SIGINT and SIGQUIT; the tests send them.
+# Whoever starts us in the background, or by nohup, may have us ignore these; the tests send them.
 default=
-if env --default-signal=INT,QUIT true 2>/dev/null; then
-    default="env --default-signal=INT,QUIT"
+if env --default-signal=INT,QUIT,HUP true 2>/dev/null; then
+    default="env --default-signal=INT,QUIT,HUP"
 fi
 # Tests wait for disks, timers and other processes about half of their time.
 RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 2))}

@@ -76,10 +76,11 @@ signal_hook() {
   fi
 }
 
-# It is gone when this returns: a listener that lives on would read what is asked next.
+# It is gone when this returns: a listener that lives on would read what is asked next. Any other
+# signal gets lost in a child that has not yet given up the traps of this shell.
 end_family() {
   descendants "$1"
-  for process in $family; do kill "$process" 2>/dev/null; done
+  for process in $family; do kill -s KILL "$process" 2>/dev/null; done
   wait "$1" 2>/dev/null
 }
 

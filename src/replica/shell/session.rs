@@ -697,6 +697,8 @@ mod scripts_tests {
 #[cfg(test)]
 mod hook_tests {
     use super::*;
+    use std::process::Stdio;
+    use std::time::Instant;
 
     #[test]
     fn what_a_command_prints_may_be_anything() {
@@ -709,5 +711,36 @@ mod hook_tests {
             let found = split(answer).map(|h| (h.status, h.output));
             assert_eq!(found, expected.map(|(s, o)| (s, o.to_vec())));
         }
+    }
+
+    #[test]
+    fn a_listener_that_is_ended_as_soon_as_it_begins_is_ended() {
+        let rounds = "trap 'exit 1' HUP INT TERM PIPE
+            ps() { :; }
+            exec 3<&0
+            round=0
+            while [ $round -lt 1000 ]; do
+              { IFS= read -r line <&3; } >/dev/null 2>&1 &
+              end_family $!
+              round=$((round + 1))
+            done
+            echo $round";
+        let script = format!("{}\n{rounds}", Piece::Hook.text());
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = shell.spawn().unwrap();
+        // nothing comes there, and it does not end
+        let line = child.stdin.take();
+        let end = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > end {
+                child.kill().unwrap();
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let said = child.wait_with_output().unwrap().stdout;
+        drop(line);
+        assert_eq!(String::from_utf8_lossy(&said).trim(), "1000", "a listener was not ended");
     }
 }
