@@ -154,9 +154,19 @@ pub(super) fn scheduled(
         (RunTimes::TenMinutes | RunTimes::Hourly | RunTimes::Daily, Some(systemctl))
             if !starters.has_crontab =>
         {
-            let what = "To run it every hour, with all tasks of its directory (OnCalendar= in \
-                        osync-batch.timer says how often)";
-            vec![(what.to_owned(), format!("{systemctl} enable --now osync-batch.timer"))]
+            let enable = format!("{systemctl} enable --now osync-batch.timer");
+            let what = format!("To run it {when}, with all tasks of its directory");
+            let own_times = match schedule {
+                RunTimes::TenMinutes => Some("*:00/10"),
+                RunTimes::Daily => Some("03:00"),
+                // the timer's own
+                _ => None,
+            };
+            let set = own_times.map(|times| timer_drop_in(starters.units, times));
+            match set {
+                Some(set) => vec![(what, set), ("and then".to_owned(), enable)],
+                None => vec![(what, enable)],
+            }
         }
         _ => {
             let flags = if schedule == RunTimes::Changes {
@@ -170,6 +180,17 @@ pub(super) fn scheduled(
             vec![(format!("To run it {when}, this line in what 'crontab -e' shows"), line)]
         }
     }
+}
+
+/// The command that has osync-batch.timer elapse at these times, and not at its own.
+fn timer_drop_in(units: Units, times: &str) -> String {
+    let dir = match units {
+        Units::User => "~/.config/systemd/user/osync-batch.timer.d",
+        Units::System | Units::No => "/etc/systemd/system/osync-batch.timer.d",
+    };
+    format!(
+        "mkdir -p {dir} && printf '[Timer]\\nOnCalendar=\\nOnCalendar={times}\\n' >{dir}/times.conf"
+    )
 }
 
 /// Whether a unit of systemd can have this name behind its `@`: it would read any other sign as
@@ -272,6 +293,20 @@ mod tests {
                 "systemctl enable --now osync-batch.timer",
             ),
             (
+                RunTimes::TenMinutes,
+                starters(Units::User, false),
+                "mkdir -p ~/.config/systemd/user/osync-batch.timer.d && printf \
+                 '[Timer]\\nOnCalendar=\\nOnCalendar=*:00/10\\n' \
+                 >~/.config/systemd/user/osync-batch.timer.d/times.conf",
+            ),
+            (
+                RunTimes::Daily,
+                starters(Units::System, false),
+                "mkdir -p /etc/systemd/system/osync-batch.timer.d && printf \
+                 '[Timer]\\nOnCalendar=\\nOnCalendar=03:00\\n' \
+                 >/etc/systemd/system/osync-batch.timer.d/times.conf",
+            ),
+            (
                 RunTimes::Hourly,
                 starters(Units::System, true),
                 "0 * * * * /o /etc/osync/a.conf --silent --skip-if-running",
@@ -279,6 +314,9 @@ mod tests {
         ] {
             let steps = scheduled(schedule, path(b"/o"), path(b"/etc/osync/a.conf"), starters);
             assert_eq!(steps[0].1, first);
+            if first.starts_with("mkdir") {
+                assert!(steps[1].1.ends_with(" enable --now osync-batch.timer"), "{steps:?}");
+            }
         }
         let starters = starters(Units::System, true);
         assert_eq!(scheduled(RunTimes::Never, path(b"/o"), path(b"/a"), starters), []);
