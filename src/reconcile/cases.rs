@@ -4,10 +4,11 @@
 use super::plan::Reason;
 use super::record::record;
 use super::testing::{
-    Files, Situation, afterwards, carry_out, path, plan, plan_with, rules, situation, tree, words,
+    Files, Situation, afterwards, carry_out, left_for, path, plan, plan_with, rules, situation,
+    tree, words,
 };
 use super::{Act, NextRecord, Plan, Rules, initialise, reconcile};
-use crate::report::Level;
+use crate::report::left_alone::LeftAlone;
 use crate::state::{Baseline, Recorded};
 use crate::tree::same::Comparison;
 use crate::tree::{Inode, Pair, Side, Stamp, Tree};
@@ -85,8 +86,9 @@ fn a_kind_does_not_change_over_what_is_excluded_deep_below() {
     let situation = situation("a: d d f1@5 d\na/s: d d - d\na/s/x: - - - x");
     let plan = plan(&situation, &rules());
     assert_eq!(words(&plan), ["Warn a"]);
-    assert_eq!(plan.problems[0].level, Level::Warn);
-    assert_eq!(plan.problems[0].side, Some(Side::Target), "the side where it lies is named");
+    let [left] = plan.left_alone.as_slice() else { panic!("{:?}", plan.left_alone) };
+    assert_eq!(left.why, LeftAlone::HidesEntries);
+    assert_eq!(left.side, Some(Side::Target), "the side where it lies is named");
 }
 
 #[test]
@@ -106,7 +108,7 @@ fn one_way_a_newer_change_of_kind_on_the_receiver_stays() {
     ] {
         let plan = plan(&situation(rows), &rules);
         assert_eq!(words(&plan), expected, "{what}");
-        assert_eq!(plan.kept_newer, kept, "{what}");
+        assert_eq!(left_for(&plan, &LeftAlone::NewerOnReceiver), kept, "{what}");
         let at = plan.delta.path_ids().find(|s| plan.path(*s).shown() == "a").unwrap();
         let keeps_its_past = plan.verdict(at).next_record == NextRecord::KeepOld;
         assert_eq!(keeps_its_past, kept == 1, "{what}");

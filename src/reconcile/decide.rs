@@ -5,9 +5,12 @@
 
 use super::change::{Change, Measure, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Aside, Conflict, Doubt, NextRecord, Plan, Reason, SetAside, winner};
+use super::plan::{
+    Act, Aside, Conflict, Doubt, LeftPath, NextRecord, Plan, Reason, SetAside, winner,
+};
 use super::{Rules, Writes};
 use crate::config::Preserve;
+use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
 use crate::state::{Header, InflightPath, Part, Record, Recorded};
 use crate::tree::Keep;
@@ -269,7 +272,7 @@ impl<'a> Decide<'a, '_> {
                 }
             }
             Context::Free if self.facts.in_doubt[path_id.index()] => {
-                self.leave_alone(path_id, None);
+                self.leave_alone(path_id, None, LeftAlone::NotCompared);
             }
             Context::Free => match (kinds.initiator, kinds.target) {
                 (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(path_id, kinds),
@@ -302,8 +305,7 @@ impl<'a> Decide<'a, '_> {
         let both = changed(Side::Initiator) && changed(Side::Target);
         let winner = if let Some(from) = policy.one_way_from {
             if changed(from.other()) && self.is_newer(path_id, from.other()) {
-                self.plan.kept_newer += 1;
-                return self.leave_alone(path_id, None);
+                return self.leave_alone(path_id, from.other(), LeftAlone::NewerOnReceiver);
             }
             from
         } else if both {
@@ -313,40 +315,17 @@ impl<'a> Decide<'a, '_> {
         } else if changed(Side::Target) {
             Side::Target
         } else {
-            return self.leave_alone(path_id, None);
+            return self.leave_alone(path_id, None, LeftAlone::DiffersAsRecorded);
         };
         let loser = winner.other();
         if self.facts.frozen_below[index][loser] {
-            return self.leave_alone(
-                path_id,
-                Some((
-                    loser,
-                    "the kind of this path changed, but the directory in the way holds excluded \
-                     or unreadable entries; both sides were left alone. Move these entries away \
-                     or change the filter",
-                )),
-            );
+            return self.leave_alone(path_id, loser, LeftAlone::HidesEntries);
         }
         if self.facts.mounted_within[index][loser] {
-            return self.leave_alone(
-                path_id,
-                Some((
-                    loser,
-                    "the kind of this path changed, but a file system is mounted at or below what \
-                     is in the way; both sides were left alone. Unmount it, or move its content \
-                     away",
-                )),
-            );
+            return self.leave_alone(path_id, loser, LeftAlone::MountInTheWay);
         }
         if policy.skip_deletion[loser] && is_dir(loser) && !both {
-            return self.leave_alone(
-                path_id,
-                Some((
-                    loser,
-                    "a directory was replaced by something else, but SKIP_DELETION forbids to \
-                     delete its content here; both sides were left alone",
-                )),
-            );
+            return self.leave_alone(path_id, loser, LeftAlone::DeletionForbidden);
         }
         // What cannot be sent must not displace anything.
         if !self.can_come(path_id, loser) {
@@ -364,18 +343,30 @@ impl<'a> Decide<'a, '_> {
         self.plan.verdicts[index].lost_on = Some(loser);
     }
 
-    fn leave_alone(&mut self, path_id: PathId, warning: Option<(Side, &str)>) {
+    /// Leaves a path, and all below it, to the next run. `side` is the one that the reason is about,
+    /// if it is not about both.
+    fn leave_alone(&mut self, path_id: PathId, side: impl Into<Option<Side>>, why: LeftAlone) {
         self.contexts[path_id.index()] = Context::LeftAlone;
         self.plan.verdicts[path_id.index()] =
             super::plan::Verdict { next_record: NextRecord::KeepOld, ..Default::default() };
-        if let Some((side, text)) = warning {
-            self.problem(Level::Warn, side, path_id, text);
-        }
+        self.note_left_alone(path_id, side, why);
     }
 
-    fn problem(&mut self, level: Level, side: Side, path_id: PathId, text: &str) {
+    /// Notes why nothing is done, where what is recorded of the path follows rules of its own.
+    fn note_left_alone(&mut self, path_id: PathId, side: impl Into<Option<Side>>, why: LeftAlone) {
+        self.plan.left_alone.push(LeftPath { path_id, side: side.into(), why });
+    }
+
+    /// What was deleted on the other side stays on this one for now.
+    fn skip_deletion(&mut self, path_id: PathId, on: Side, why: LeftAlone) {
+        self.set_next_record(path_id, NextRecord::Marked(on));
+        self.note_left_alone(path_id, on, why);
+    }
+
+    fn warn(&mut self, side: Side, path_id: PathId, text: &str) {
         let path = Some(self.plan.path(path_id));
-        self.plan.problems.push(Problem { level, side: Some(side), path, text: text.to_owned() });
+        let (level, side, text) = (Level::Warn, Some(side), text.to_owned());
+        self.plan.problems.push(Problem { level, side, path, text });
     }
 
     /// Whether `side`'s entry has the newer time.
@@ -403,7 +394,9 @@ impl<'a> Decide<'a, '_> {
                 self.bring_time_over(path_id);
                 return self.metadata(path_id);
             }
-            Compared::Unknown => return self.leave_alone(path_id, None),
+            Compared::Unknown => {
+                return self.leave_alone(path_id, None, LeftAlone::NotCompared);
+            }
             Compared::Different => {}
         }
         if let Some(winner) = self.whole_side(path_id, entries) {
@@ -412,8 +405,7 @@ impl<'a> Decide<'a, '_> {
         if let Some(from) = rules.policy.one_way_from {
             let to = from.other();
             if changes[to].is_new_work() && self.is_newer(path_id, to) {
-                self.plan.kept_newer += 1;
-                return self.leave_alone(path_id, None);
+                return self.leave_alone(path_id, to, LeftAlone::NewerOnReceiver);
             }
             self.send(path_id, to);
             return self.metadata(path_id);
@@ -424,10 +416,13 @@ impl<'a> Decide<'a, '_> {
             // Recorded as different: nobody changed anything since.
             (false, false)
                 if !self.is_only_listed(path_id)
-                    && !self.differ_in_content_only(path_id, entries) => {}
+                    && !self.differ_in_content_only(path_id, entries) =>
+            {
+                self.note_left_alone(path_id, None, LeftAlone::DiffersAsRecorded);
+            }
             // Which copy is sound is known, or somebody has to say so: that is a scrub's business.
             (false, false) if self.facts.is_damaged(&self.plan.delta, path_id) => {
-                return self.leave_alone(path_id, None);
+                return self.leave_alone(path_id, None, LeftAlone::DamagedAsRecorded);
             }
             // Both changed; or a list says that both existed, but not what they held.
             (is_new_here, is_new_there) => {
@@ -468,14 +463,7 @@ impl<'a> Decide<'a, '_> {
 
     fn send_from_whole_side(&mut self, path_id: PathId, winner: Side) {
         if self.facts.rules.policy.one_way_from == Some(winner.other()) {
-            return self.leave_alone(
-                path_id,
-                Some((
-                    winner.other(),
-                    "its content did not reach the disk when a run was broken off, and the other \
-                     side holds more; both sides were left alone. Copy that one over, or restore it",
-                )),
-            );
+            return self.leave_alone(path_id, winner.other(), LeftAlone::TornSource);
         }
         if !self.can_come(path_id, winner.other()) {
             return;
@@ -576,7 +564,7 @@ impl<'a> Decide<'a, '_> {
                 let text = "its content changed, but neither its size nor its time: an edit that \
                             kept the time, or damage on the disk. What it replaces on the other \
                             side is kept in .osync_workdir/backup; compare the two";
-                self.problem(Level::Warn, side, path_id, text);
+                self.warn(side, path_id, text);
             }
         }
     }
@@ -619,7 +607,7 @@ impl<'a> Decide<'a, '_> {
                     and it had not been compared before: an edit that kept the time, or damage on \
                     the disk. What it replaces on the other side is kept in .osync_workdir/backup; \
                     compare the two";
-        self.problem(Level::Warn, winner, path_id, text);
+        self.warn(winner, path_id, text);
     }
 
     /// Something that is no directory, on one side only.
@@ -640,7 +628,7 @@ impl<'a> Decide<'a, '_> {
         }
         match change[away] {
             _ if marked && !change[side].is_new_work() => {
-                self.set_next_record(path_id, NextRecord::Marked(side))
+                self.skip_deletion(path_id, side, LeftAlone::DeletionSkipped);
             }
             Change::Deleted if change[side].is_new_work() => {
                 let reason = Reason::NewWorkBeatsDeletion;
@@ -662,7 +650,7 @@ impl<'a> Decide<'a, '_> {
         let stays = self.facts.rules.policy.skip_deletion[on]
             || self.facts.is_mounted(&self.plan.delta, path_id, on);
         if stays {
-            self.set_next_record(path_id, NextRecord::Marked(on));
+            self.skip_deletion(path_id, on, LeftAlone::DeletionSkipped);
         } else if !self.spare_sound_copy(path_id, on) {
             self.keep_what_may_be_wanted(path_id, on);
             self.set_act(path_id, Act::Delete { on });
@@ -680,7 +668,7 @@ impl<'a> Decide<'a, '_> {
                 "the {away}'s copy was damaged (osync scrub) and has been deleted there, so this one \
                  is deleted too; it is kept in deleted/, and 'osync restore' brings it back"
             );
-            self.problem(Level::Warn, on, path_id, &text);
+            self.warn(on, path_id, &text);
         }
     }
 
@@ -704,8 +692,7 @@ impl<'a> Decide<'a, '_> {
             rules.abilities[on].lack(kind, self.plan.delta.name(path_id))
         };
         if let Some(lack) = lack {
-            self.leave_alone(path_id, None);
-            self.plan.left_out[on].push((lack, path_id));
+            self.leave_alone(path_id, on, LeftAlone::CannotBeThere(lack));
         }
         lack.is_some()
     }
@@ -722,14 +709,8 @@ impl<'a> Decide<'a, '_> {
             return false;
         }
         let Some(lying) = self.sound_copy_within(path_id, on) else { return false };
-        let text = format!(
-            "it was kept: the {}'s copy of {} is damaged (osync scrub) and has another name now, and \
-             this one may be the last sound one. Give that one its old name back and heal it \
-             ('osync scrub --heal'); if it is deleted, the next run deletes this one too",
-            on.other(),
-            self.plan.path(lying).shown(),
-        );
-        self.leave_alone(path_id, Some((on, &text)));
+        let damaged = self.plan.path(lying);
+        self.leave_alone(path_id, on, LeftAlone::LastSoundCopy { damaged_on: on.other(), damaged });
         self.spared.insert(path_id);
         true
     }
@@ -764,18 +745,12 @@ impl<'a> Decide<'a, '_> {
         if self.is_left_out(path_id, to) {
             false
         } else if self.is_damaged(path_id, to.other()) {
-            let text = "it is damaged (osync scrub), and was not transferred. Replace it by a sound \
-                        copy (osync scrub --heal, osync restore), or settle it with 'osync \
-                        conflicts … take'";
-            self.leave_alone(path_id, Some((to.other(), text)));
+            self.leave_alone(path_id, to.other(), LeftAlone::Damaged);
             false
         } else if self.spare_sound_copy(path_id, to) {
             false
         } else if self.facts.rules.is_too_long(&self.plan.delta, path_id) {
-            self.leave_alone(path_id, None);
-            let text = "the path is longer than rsync can handle (4096 bytes with the replica's \
-                        own); it was left out. Shorten a directory name";
-            self.problem(Level::Error, to, path_id, text);
+            self.leave_alone(path_id, to, LeftAlone::TooLong);
             false
         } else {
             true
@@ -819,8 +794,10 @@ impl<'a> Decide<'a, '_> {
         let is_wanted = change[side].is_new_work() || (!marked && change[away] != Change::Deleted);
         if below.comes_back || is_wanted {
             self.send(path_id, away);
-        } else if marked || below.remains {
+        } else if below.remains {
             self.leave_over(path_id, side);
+        } else if marked {
+            self.skip_deletion(path_id, side, LeftAlone::DeletionSkipped);
         } else {
             self.delete(path_id, side);
         }
@@ -834,11 +811,12 @@ impl<'a> Decide<'a, '_> {
         if is_spared {
             self.spared.insert(path_id);
         }
-        let is_tried_again = unknown || is_spared;
-        self.set_next_record(
-            path_id,
-            if is_tried_again { NextRecord::KeepOld } else { NextRecord::Marked(side) },
-        );
+        if unknown || is_spared {
+            self.set_next_record(path_id, NextRecord::KeepOld);
+            self.note_left_alone(path_id, side, LeftAlone::HoldsWhatStays);
+        } else {
+            self.skip_deletion(path_id, side, LeftAlone::HoldsWhatStays);
+        }
     }
 
     fn below(&self, path_id: PathId, side: Side) -> Below {

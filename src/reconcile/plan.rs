@@ -7,8 +7,9 @@ use super::delta::{Delta, PathId};
 use super::spelling::Respelling;
 use crate::config::Policy;
 use crate::report::Problem;
+use crate::report::left_alone::LeftAlone;
 use crate::tree::Keep;
-use crate::tree::{Entry, Lack, NodeId, Pair, RelPath, Side, Stamp, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
@@ -60,6 +61,17 @@ pub struct Verdict {
     pub time_on: Option<Side>,
     /// What is recorded.
     pub next_record: NextRecord,
+}
+
+/// A path that is left alone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftPath {
+    /// The path.
+    pub path_id: PathId,
+    /// The side that the reason is about; `None`: both.
+    pub side: Option<Side>,
+    /// Why.
+    pub why: LeftAlone,
 }
 
 /// Something of another kind that is moved out of the way.
@@ -143,14 +155,12 @@ pub struct Plan {
     pub groups: Vec<LinkGroup>,
     /// What both sides changed.
     pub conflicts: Vec<Conflict>,
-    /// What the plan leaves alone and why; warnings, and errors for single paths.
+    /// What the plan leaves alone, and why.
+    pub left_alone: Vec<LeftPath>,
+    /// What else the user is warned of.
     pub problems: Vec<Problem>,
-    /// How many newer files a one-way run keeps on the receiving side.
-    pub kept_newer: u64,
     /// How many owners or groups differ that this user cannot set.
     pub owners_left: u64,
-    /// What cannot be on a side, and why: it is left alone.
-    pub left_out: Pair<Vec<(Lack, PathId)>>,
     /// Step 0: spellings that become those of the other side.
     pub respellings: Vec<Respelling>,
     /// What must be compared before it can be decided; see [`Doubt`].
@@ -184,10 +194,9 @@ impl Plan {
             dir_times: Pair::default(),
             groups: Vec::new(),
             conflicts: Vec::new(),
+            left_alone: Vec::new(),
             problems: Vec::new(),
-            kept_newer: 0,
             owners_left: 0,
-            left_out: Pair::default(),
             respellings: Vec::new(),
             doubts: Vec::new(),
             renumbered: Pair::default(),

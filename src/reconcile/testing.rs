@@ -14,6 +14,7 @@ use super::record::{Achieved, record, record_anew};
 use super::{Rules, Writes, reconcile};
 use crate::config::{ConflictCopy, Policy, Preserve};
 use crate::filter::Filter;
+use crate::report::left_alone::{LeftAlone, Mention};
 use crate::state::{Baseline, Header, Record, Recorded};
 use crate::tree::Keep;
 use crate::tree::same::{Comparison, times_agree};
@@ -235,9 +236,15 @@ pub fn words(plan: &Plan) -> Vec<String> {
         let path = plan.path(conflict.path_id);
         lines.push(format!("conflict {path} {} {:?}", conflict.winner, conflict.reason));
     }
-    for (side, left_out) in plan.left_out.iter() {
-        for (lack, path_id) in left_out {
-            lines.push(format!("{} no {} {}", side.arrow(), lack.what(), plan.path(*path_id)));
+    for left in &plan.left_alone {
+        let path = plan.path(left.path_id);
+        match left.why.mention() {
+            Mention::Each(level) => lines.push(format!("{level:?} {path}")),
+            Mention::PerLack(lack) => {
+                let arrow = left.side.map_or("==", Side::arrow);
+                lines.push(format!("{arrow} no {} {path}", lack.what()));
+            }
+            Mention::Counted | Mention::Never => {}
         }
     }
     for problem in &plan.problems {
@@ -245,6 +252,11 @@ pub fn words(plan: &Plan) -> Vec<String> {
         lines.push(format!("{:?} {path}", problem.level));
     }
     lines
+}
+
+/// How many paths a plan leaves alone for this reason.
+pub fn left_for(plan: &Plan, why: &LeftAlone) -> usize {
+    plan.left_alone.iter().filter(|left| left.why == *why).count()
 }
 
 /// Carries a plan out on the files of a situation, as a replica would.

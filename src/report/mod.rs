@@ -17,6 +17,7 @@ use std::time::Duration;
 pub mod failure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub mod left_alone;
 mod log;
 mod log_file;
 pub mod mail;

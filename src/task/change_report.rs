@@ -2,18 +2,37 @@
 
 use super::Task;
 use super::apply::Applied;
+use crate::reconcile::plan::LeftPath;
 use crate::reconcile::{Act, PathId, Plan};
 use crate::replica::{Keep, dated_kept_path, in_work_dir};
+use crate::report::left_alone::{LeftAlone, Mention};
 use crate::report::summary::tell_changes;
 use crate::report::words::counted;
 use crate::report::{ConflictLine, Counts, Event, Frame, Level, Listing, Problem, count};
 use crate::tree::path::escape;
-use crate::tree::{Kind, Pair, RelPath, Side, Tree};
-use std::collections::BTreeSet;
+use crate::tree::{Kind, Lack, Pair, RelPath, Side, Tree};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// What a side cannot store, for one reason.
+#[derive(Default)]
+struct LeftOut {
+    count: u64,
+    /// The first of them, in the order of the paths.
+    first: Option<RelPath>,
+}
+
+impl LeftOut {
+    fn add(&mut self, path: RelPath) {
+        self.count += 1;
+        if self.first.as_ref().is_none_or(|first| path < *first) {
+            self.first = Some(path);
+        }
+    }
+}
 
 /// A plan, or what was achieved of it.
 pub struct Told<'a> {
@@ -158,7 +177,7 @@ impl Task<'_> {
         for problem in &plan.problems {
             self.around.reporter().tell(Event::Problem(problem));
         }
-        self.tell_what_cannot_be_there(plan);
+        self.tell_left_alone(plan);
         for (side, renumbered) in plan.renumbered.iter() {
             if *renumbered {
                 let text = format!(
@@ -169,12 +188,77 @@ impl Task<'_> {
                 self.say(Level::Notice, &text);
             }
         }
-        if plan.kept_newer > 0 {
+    }
+
+    /// What the plan leaves alone, and why.
+    fn tell_left_alone(&mut self, plan: &Plan) {
+        let mut lacks: Pair<BTreeMap<Lack, LeftOut>> = Pair::default();
+        let mut newer = 0;
+        let is_verbose = self.around.reporter().hears(Level::Verbose);
+        for LeftPath { path_id, side, why } in &plan.left_alone {
+            let mention = why.mention();
+            let is_named = match mention {
+                Mention::Each(_) | Mention::PerLack(_) => true,
+                Mention::Counted => is_verbose,
+                Mention::Never => false,
+            };
+            if is_named {
+                let path = plan.path(*path_id);
+                self.tell_left_path(*side, &path, why);
+                if let (Mention::PerLack(lack), Some(side)) = (mention, *side) {
+                    lacks[side].entry(lack).or_default().add(path);
+                }
+            }
+            newer += u64::from(mention == Mention::Counted);
+        }
+        for (side, left_out) in lacks {
+            self.tell_lacks(side, &left_out);
+        }
+        if newer > 0 {
+            let (they_are, them) = if newer == 1 { ("it is", "it") } else { ("they are", "them") };
             let text = format!(
-                "{} on the receiving side, newer than the source's, kept as it is (SYNC_TYPE)",
-                counted(plan.kept_newer, "entry")
+                "{} newer on the receiving side than on the source, left as {they_are} (SYNC_TYPE; \
+                 --verbose names {them})",
+                counted(newer, "entry")
             );
             self.say(Level::Notice, &text);
+        }
+    }
+
+    /// One path that is left alone, if it is told by itself.
+    pub(super) fn tell_left_path(&self, side: Option<Side>, path: &RelPath, why: &LeftAlone) {
+        let reporter = self.around.reporter();
+        match why.mention() {
+            Mention::Each(level) => reporter.problem(level, side, Some(path), &why.words()),
+            Mention::PerLack(_) | Mention::Counted => {
+                let place = side.map_or(String::new(), |side| format!("{side}: "));
+                reporter.say(Level::Verbose, &format!("{place}{path}: {}", why.words()));
+            }
+            Mention::Never => {}
+        }
+    }
+
+    /// What cannot be on a side: a warning in the run that meets it first, or meets more of it. A
+    /// cron job must not fail every night for what cannot change.
+    fn tell_lacks(&mut self, side: Side, left_out: &BTreeMap<Lack, LeftOut>) {
+        let counts = left_out.iter().map(|(lack, of_lack)| (*lack, of_lack.count)).collect();
+        let told = self.file_systems.replace_told_lacks(side, counts);
+        for (lack, LeftOut { count, first }) in left_out {
+            let Some(first) = first else { continue };
+            let others = if *count > 1 { " and others" } else { "" };
+            let what = lack.what();
+            if *count > told.get(lack).copied().unwrap_or(0) {
+                let text = format!(
+                    "{what} left out: {count} ('{first}'{others}): {}. They are never taken for \
+                     deleted; exclude them to hear no more of them",
+                    lack.why()
+                );
+                self.around.reporter().problem(Level::Warn, Some(side), None, &text);
+            } else {
+                let text =
+                    format!("{side}: {what} left out as before: {count} ('{first}'{others})");
+                self.say(Level::Notice, &text);
+            }
         }
     }
 

@@ -7,8 +7,9 @@ use crate::process::{Stop, fault};
 use crate::reconcile::scrub::Relation;
 use crate::reconcile::{Doubt, change};
 use crate::replica::{Compared, Couple, DigestKind, PathError, Replica, ReplicaError, compare};
+use crate::report::left_alone::LeftAlone;
 use crate::report::words::counted;
-use crate::report::{Event, Level, Problem};
+use crate::report::{Event, Level};
 use crate::state::{Baseline, ContentDigest, Digests, Integrity, Seen, Settled, StateStore};
 use crate::threads;
 use crate::tree::same::{Comparison, times_agree};
@@ -510,13 +511,8 @@ impl Task<'_> {
             // It is looked at again before anything is done to it.
             Err(PathError::Vanished | PathError::Changed) => {}
             Err(error) => {
-                let text = format!(
-                    "its content cannot be compared (CHECKSUM): {error}; it is left alone on both \
-                     sides"
-                );
-                let path = Some(tree.path(id));
-                let problem = Problem { level: Level::Error, side: Some(side), path, text };
-                self.around.reporter().tell(crate::report::Event::Problem(&problem));
+                let why = format!("its content cannot be compared (CHECKSUM): {error}");
+                self.tell_left_path(Some(side), &tree.path(id), &LeftAlone::Unread(why));
                 tree.mark_unknown(id);
             }
         }

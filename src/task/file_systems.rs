@@ -5,7 +5,7 @@ use super::Task;
 use super::closing::Halt;
 use crate::config::Preserve;
 use crate::reconcile::spelling::{self, SpellingError};
-use crate::reconcile::{Plan, SpellingRules, newly_compared};
+use crate::reconcile::{SpellingRules, newly_compared};
 use crate::report::Level;
 use crate::state::{Baseline, Compared, KnownFileSystem, StateStore};
 use crate::tree::names::Naming;
@@ -29,6 +29,17 @@ impl FileSystems {
     pub fn told_unread(&mut self, side: Side) -> bool {
         let known = self.known[side].as_mut();
         known.is_some_and(|known| std::mem::replace(&mut known.unread_told, true))
+    }
+
+    /// Remembers what this run leaves out because a side cannot store it, and returns what was left
+    /// out when that was told last.
+    pub fn replace_told_lacks(
+        &mut self,
+        side: Side,
+        left_out: BTreeMap<Lack, u64>,
+    ) -> BTreeMap<Lack, u64> {
+        let known = self.known[side].as_mut();
+        known.map(|known| std::mem::replace(&mut known.left_out, left_out)).unwrap_or_default()
     }
 }
 
@@ -213,45 +224,6 @@ impl Task<'_> {
             }
         }
         Ok(told)
-    }
-
-    /// What cannot be on a side: a warning in the run that meets it first, or meets more of
-    /// it. A cron job must not fail every night for what cannot change.
-    pub(super) fn tell_what_cannot_be_there(&mut self, plan: &Plan) {
-        for (side, left_out) in plan.left_out.iter() {
-            let mut counts: BTreeMap<Lack, (u64, RelPath)> = BTreeMap::new();
-            for (lack, path_id) in left_out {
-                let path = plan.path(*path_id);
-                self.say(Level::Verbose, &format!("{side}: {path}: left out: {}", lack.why()));
-                let (count, first) = counts.entry(*lack).or_insert_with(|| (0, path.clone()));
-                *count += 1;
-                if path < *first {
-                    *first = path;
-                }
-            }
-            let told = self.file_systems.known[side].as_ref().map(|known| known.left_out.clone());
-            let told = told.unwrap_or_default();
-            for (lack, (count, first)) in &counts {
-                let others = if *count > 1 { " and others" } else { "" };
-                let what = lack.what();
-                if *count > told.get(lack).copied().unwrap_or(0) {
-                    let text = format!(
-                        "{what} left out: {count} ('{first}'{others}): {}. They are never taken \
-                         for deleted; exclude them to hear no more of them",
-                        lack.why()
-                    );
-                    self.around.reporter().problem(Level::Warn, Some(side), None, &text);
-                } else {
-                    let text =
-                        format!("{side}: {what} left out as before: {count} ('{first}'{others})");
-                    self.say(Level::Notice, &text);
-                }
-            }
-            if let Some(known) = &mut self.file_systems.known[side] {
-                known.left_out =
-                    counts.into_iter().map(|(lack, (count, _))| (lack, count)).collect();
-            }
-        }
     }
 
     /// Keeps what was found out and what was told.

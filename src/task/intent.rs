@@ -7,7 +7,7 @@ use super::scrub::{ScrubRequest, Settlement};
 use super::undo::{UndoRequest, UnlessWhole};
 use crate::reconcile::Plan;
 use crate::reconcile::saved_plan::{Origin, SavedPlan};
-use crate::report::Level;
+use crate::report::left_alone::LeftAlone;
 use crate::state::{Baseline, Identity};
 use crate::tree::{Pair, Tree};
 
@@ -138,8 +138,7 @@ impl Task<'_> {
     pub(super) fn tell_left(&self, plan: &Plan) {
         let Some(saved) = self.intent.saved() else { return };
         for path in saved.left(plan) {
-            let text = "it changed since the plan was made; it is left for the next run";
-            self.around.reporter().problem(Level::Warn, None, Some(&path), text);
+            self.tell_left_path(None, &path, &LeftAlone::ChangedSincePlan);
         }
     }
 

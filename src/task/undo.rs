@@ -20,6 +20,7 @@ use crate::replica::{
     AttributeChange, Attributes, Done as Came, Keep, Keeping, Op, PathError, in_work_dir,
 };
 use crate::report::Level;
+use crate::report::left_alone::LeftAlone;
 use crate::report::words::counted;
 use crate::state::journal::{Action, Change, Differs, Done, Journal, KeptPlace, Look, Renamed};
 use crate::state::{Baseline, Inflight, InflightPath, Part, RunLists, StateStore};
@@ -116,8 +117,7 @@ impl Task<'_> {
             return Ok(());
         }
         for path in &plan.left {
-            let text = "it, or something below it, was changed since that run; it is left as it is";
-            self.around.reporter().problem(Level::Warn, None, Some(path), text);
+            self.tell_left_path(None, path, &LeftAlone::ChangedSinceRun);
         }
         let mut undone = Undone {
             target: String::new(),

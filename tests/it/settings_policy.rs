@@ -160,6 +160,34 @@ fn one_way_is_one_way() {
 }
 
 #[test]
+fn what_is_newer_on_the_receiving_side_is_counted_and_named_if_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f here 1\nf there 2\nf last 3");
+    run(&sandbox, &[]);
+    let newer = |names: &[&str]| {
+        for name in names {
+            sandbox.b.write(name, "newer there", 1_900_000_000);
+        }
+        let run = run(&sandbox, &[("SYNC_TYPE", "initiator2target")]);
+        assert_eq!(sandbox.b.read(names[0]).unwrap(), b"newer there");
+        run
+    };
+    let one = newer(&["here"]);
+    let said = "1 entry newer on the receiving side than on the source, left as it is";
+    assert!(one.stdout.contains(said), "{one}");
+    let two = newer(&["here", "there"]);
+    let said = "2 entries newer on the receiving side than on the source, left as they are";
+    assert!(two.stdout.contains(said), "{two}");
+    assert!(!two.stdout.contains("target: there: "), "{two}");
+    let verbose = sandbox.quick().env("SYNC_TYPE", "initiator2target").arg("--verbose").run();
+    for name in ["here", "there"] {
+        let said = format!("target: {name}: it is newer on the receiving side than on the source");
+        assert!(verbose.stdout.contains(&said), "{verbose}");
+    }
+    assert!(!verbose.stdout.contains("target: last: "), "{verbose}");
+}
+
+#[test]
 fn an_unfinished_run_is_resumed_as_often_as_it_may_be() {
     let unfinished = |sandbox: &Sandbox| {
         for side in ["initiator", "target"] {

@@ -10,6 +10,7 @@ use super::openat_root::{LIST, LONGEST_PATH, Root, split};
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Inclusion};
 use crate::process::Stop;
+use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
 use crate::system::{self, Mount};
 use crate::threads;
@@ -487,7 +488,7 @@ impl<'a> Lister<'a> {
             level: Level::Error,
             side: Some(self.walk.side),
             path: RelPath::new(bytes).ok(),
-            text: format!("{text}; it is left alone on both sides"),
+            text: LeftAlone::Unread(text.to_owned()).words().into_owned(),
         });
     }
 }

@@ -17,6 +17,7 @@ use crate::replica::attributes::Owners;
 use crate::replica::{
     Attributes, PathError, ReplicaError, Scan, ScanRequest, TRIGGER, Unread, WORK_DIR, Wanted,
 };
+use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
 use crate::tree::path::escape;
 use crate::tree::{
@@ -263,7 +264,7 @@ impl Building<'_> {
             level: Level::Error,
             side: Some(self.rules.side),
             path: RelPath::new(path).ok(),
-            text: format!("{text}; it is left alone on both sides"),
+            text: LeftAlone::Unread(text.to_owned()).words().into_owned(),
         });
     }
 }
