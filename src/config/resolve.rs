@@ -251,6 +251,24 @@ fn policy(r: &Reading<'_>, flags: &Flags) -> Policy {
     }
 }
 
+#[cfg(test)]
+impl Policy {
+    /// The policy of a task that sets none of its keys.
+    pub fn of_defaults() -> Self {
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        let environment = Environment::default();
+        let settings = Settings::gather(None, &[], &environment, &mut errors, &mut warnings);
+        let reading = Reading {
+            settings: &settings,
+            surroundings: &ThisMachine,
+            home: None,
+            problems: RefCell::default(),
+            asked: RefCell::default(),
+        };
+        policy(&reading, &Flags::default())
+    }
+}
+
 fn remote(r: &Reading<'_>, environment: &Environment) -> Remote {
     let usual_key = || {
         let home = environment.filled("HOME")?;

@@ -12,7 +12,7 @@ use super::join::{self, join};
 use super::plan::{Act, Aside, Plan, SetAside};
 use super::record::{Achieved, record, record_anew};
 use super::{Rules, Writes, reconcile};
-use crate::config::{ConflictCopy, Policy, Preserve};
+use crate::config::{Policy, Preserve};
 use crate::filter::Filter;
 use crate::report::left_alone::{LeftAlone, Mention};
 use crate::state::{Baseline, Header, Record, Recorded};
@@ -48,24 +48,8 @@ fn nothing_newly() -> Preserve {
 
 /// The defaults of the spec, for a user who may change owners.
 pub fn rules() -> Rules {
-    let policy = Policy {
-        prevalence: Side::Initiator,
-        force_prevalence: false,
-        one_way_from: None,
-        skip_deletion: Pair::default(),
-        detect_moves: true,
-        max_delete_percent: 0,
-        allow_empty: Pair::default(),
-        force_delete: false,
-        conflict_copy: ConflictCopy::Backup,
-        backup: true,
-        backup_multiple: false,
-        backup_days: 30,
-        soft_delete: true,
-        soft_delete_days: 30,
-    };
     Rules {
-        policy,
+        policy: Policy::of_defaults(),
         preserve: preserve_all(),
         newly: nothing_newly(),
         can_chown: Pair::new(true, true),
