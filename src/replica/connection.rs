@@ -389,11 +389,10 @@ impl Wait {
 
 /// What ssh and the other side said that matters: the last few lines on one.
 fn excerpt(said: &str) -> String {
-    let noise = ["Warning: Permanently added", "** ", "@@@", "Authorized uses only"];
     let lines: Vec<&str> = said
         .lines()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !noise.iter().any(|n| line.starts_with(n)))
+        .filter(|line| !line.is_empty() && !ssh::is_noise(line.as_bytes()))
         .collect();
     lines[lines.len().saturating_sub(4)..].join(" / ")
 }

@@ -3,6 +3,7 @@
 use super::{Finished, Progress};
 use crate::filter::listing::decode;
 use crate::process::{Exit, StopReason};
+use crate::ssh;
 use crate::tree::RelPath;
 use crate::tree::path::escape;
 use std::collections::BTreeSet;
@@ -227,7 +228,7 @@ impl Listener {
         let Some((path, mut text)) = understood else { return };
         shorten(&mut text);
         let path = path.and_then(|path| self.relative(&path));
-        if path.is_none() && self.words.len() < MOST_WORDS {
+        if path.is_none() && !ssh::is_noise(line) && self.words.len() < MOST_WORDS {
             self.words.push(text.clone());
         }
         if text.starts_with("rsync error: ") {
@@ -633,7 +634,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
     match code {
         // what the other machine had to say of it may be lost when it ends
         11 if !said("No space left") => {
-            "it could not write or read a file; is the disk of the receiving side full?"
+            "it could not write or read a file, perhaps because the disk of the receiving side is full"
         }
         11 => "it could not write or read a file",
         1 => {
@@ -864,10 +865,11 @@ mod output_tests {
 
     #[test]
     fn what_the_remote_shell_says_is_no_complaint_unless_the_call_fails() {
-        for (exit, remarks, told) in [(0, 2, 2), (24, 2, 2), (23, 0, 4), (255, 0, 1)] {
+        for (exit, remarks, told) in [(0, 3, 2), (24, 3, 2), (23, 0, 5), (255, 0, 1)] {
             let mut listener = listener();
             for line in [
                 "** Welcome to h **",
+                "Warning: Permanently added '[h]:22' (ED25519) to the list of known hosts.",
                 "rsync: [sender] link_stat \"/s/x\" failed: Permission denied (13)",
                 ".bashrc: oops",
                 "rsync: [Receiver] something of its own",
@@ -877,6 +879,9 @@ mod output_tests {
             let finished = listener.finish(Exit::Code(exit)).alone();
             assert_eq!(finished.remarks.len(), remarks, "{exit}");
             assert_eq!(finished.messages.len(), told, "{exit}: {finished:?}");
+            if let ListOutcome::Failed(why) = finished.outcome {
+                assert!(why.contains(".bashrc: oops") && !why.contains("Permanently"), "{why}");
+            }
         }
     }
 }
@@ -971,7 +976,7 @@ mod exit_tests {
         }
         for (code, words, expected) in [
             (11, "No space left on device", "could not write or read a file (No space"),
-            (11, "write error: Broken pipe", "is the disk of the receiving side full? (write"),
+            (11, "write error: Broken pipe", "the receiving side is full (write"),
             (12, "sh: rsync: not found", "no rsync on the other side"),
             (12, "connection unexpectedly closed", "broke (connection unexpectedly closed)"),
             (2, "protocol version mismatch -- is your shell clean?", "banner"),

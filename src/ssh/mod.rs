@@ -28,6 +28,15 @@ pub fn password(file: &Path) -> Option<Secret> {
     Some(Secret::new(String::from_utf8_lossy(&password).into_owned()))
 }
 
+/// Whether a line of ssh is about the way alone, and explains no failure: a host key that was
+/// noted, a banner.
+#[must_use]
+pub fn is_noise(line: &[u8]) -> bool {
+    let noise: [&[u8]; 4] =
+        [b"Warning: Permanently added", b"** ", b"@@@", b"Authorized uses only"];
+    noise.iter().any(|beginning| line.trim_ascii_start().starts_with(beginning))
+}
+
 /// What the words of a command are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Use {

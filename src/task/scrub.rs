@@ -837,6 +837,9 @@ impl Task<'_> {
             items.push(Item::new(&one.path, one.kind, Pair::from_fn(copy)));
         }
         self.read_items(&mut items)?;
+        let is_still_there = |one: &Found, on: Side, now: &Entry| {
+            one.nodes[on].is_some_and(|id| is_as_scanned(trees[on].entry(id), now))
+        };
         let now_named = self.damaged_names(trees, &memory.damaged)?;
         let mut healed = Healed::new();
         for (((one, on), now), item) in cures.iter().zip(&now).zip(&items) {
@@ -847,6 +850,8 @@ impl Task<'_> {
                     self.tell_not_healed(&one.path, *on, &why);
                     continue;
                 }
+                // the damaged copy, still: why it could not be replaced has been told
+                (Ok(Some(now)), _) if is_still_there(one, *on, now) => continue,
                 (Ok(_), Some(Ok(_)) | None) => {
                     let why = "what is there now is not the other side's copy";
                     self.tell_not_healed(&one.path, *on, why);

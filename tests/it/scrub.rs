@@ -3,6 +3,7 @@
 use crate::immutable::Fast;
 use crate::star::Star;
 use crate::support::couple::Couple;
+use crate::support::mounts::Mounted;
 use crate::support::power::PowerDisk;
 use crate::support::replicas::Sort;
 use crate::support::running::Running;
@@ -250,6 +251,60 @@ fn flip(image: &File, bit: u8, is_meant: impl Fn(usize) -> bool) -> usize {
         }
     }
     flipped
+}
+
+#[test]
+fn where_the_disk_fills_up_what_is_not_healed_stays_as_it_was_and_is_healed_once_there_is_room() {
+    for sort in [Sort::Local, Sort::Ssh, Sort::Peer] {
+        let couple = Couple::reached_by(sort);
+        let there = couple.side(1);
+        let Some(_disk) = Mounted::tmpfs(&there.root, "size=4m") else {
+            return;
+        };
+        couple.side(0).make("d d");
+        let names: Vec<String> = (0..8).map(|number| format!("d/f {number}")).collect();
+        let text = |name: &str| format!("<{name}> ").repeat(20_000);
+        for name in &names {
+            couple.side(0).write(name, text(name), 1_500_000_000);
+        }
+        let lines = "RSYNC_EXCLUDE_PATTERN=filler\nMINIMUM_SPACE=0";
+        couple.sync(lines);
+        learn(&couple);
+        names.iter().for_each(|name| rot(&there.at(name)));
+        let rotten: Vec<_> = names.iter().map(|name| there.read(name).unwrap()).collect();
+        let filler = File::create(there.at("filler")).unwrap();
+        let free = rustix::fs::statvfs(&there.root).unwrap();
+        let fill = (free.f_bavail * free.f_frsize).saturating_sub(500_000);
+        rustix::fs::fallocate(&filler, rustix::fs::FallocateFlags::empty(), 0, fill).unwrap();
+        let healed = couple.command(&["scrub", "--heal"], lines).run();
+        assert_eq!(healed.status, Some(1), "{sort:?}: {healed}");
+        assert!(!healed.stderr.contains("not healed"), "told by the ERROR of its path: {healed}");
+        let backup = |name: &str| there.read(format!(".osync_workdir/backup/{name}"));
+        let mut left = 0;
+        for (name, rotten) in names.iter().zip(&rotten) {
+            let now = there.read(name).unwrap();
+            if now == *rotten {
+                left += 1;
+                assert_eq!(backup(name), None, "{sort:?}: {name}: {healed}");
+                let told = format!("(ERROR):target: {name}: it is damaged");
+                assert_eq!(healed.stderr.matches(&told).count(), 1, "{sort:?}: {healed}");
+            } else {
+                assert!(now == text(name).as_bytes(), "{sort:?}: {name}: {healed}");
+                let lies = format!("{name}: cannot put the version that was replaced");
+                let is_kept = backup(name).as_ref() == Some(rotten);
+                assert!(is_kept || healed.stderr.contains(&lies), "{sort:?}: {name}: {healed}");
+            }
+        }
+        assert!((1..8).contains(&left), "{sort:?}: {left}: {healed}");
+        filler.set_len(0).unwrap();
+        let healed = couple.command(&["scrub", "--heal"], lines).run();
+        assert_eq!(healed.status, Some(2), "{sort:?}: {healed}");
+        for (name, rotten) in names.iter().zip(&rotten) {
+            assert!(there.read(name).unwrap() == text(name).as_bytes(), "{sort:?}: {healed}");
+            assert_eq!(backup(name).as_ref(), Some(rotten), "{sort:?}: {name}: {healed}");
+        }
+        assert_eq!(couple.sync(lines).status, Some(0), "{sort:?}");
+    }
 }
 
 #[test]

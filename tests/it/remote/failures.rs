@@ -328,7 +328,7 @@ fn a_remote_disk_that_fills_up_costs_nothing_that_was_there() {
     let failed = task.run().run();
     assert_eq!(failed.status, Some(1), "{failed}");
     // rsync may end before the other machine's words have come
-    let is_named = ["No space left", "is the disk of the receiving side full"];
+    let is_named = ["No space left", "the disk of the receiving side is full"];
     assert!(is_named.iter().any(|words| failed.stderr.contains(words)), "{failed}");
     assert!(failed.stderr.contains("kept"), "{failed}");
     assert_eq!(task.sandbox.b.read("kept").as_deref(), Some(&b"old"[..]), "the old one stays");
