@@ -123,6 +123,15 @@ impl Tally {
         self.warnings += other.warnings - listed(Level::Warn);
     }
 
+    /// The problems in the order they came, but warnings last: an error may be the cause of what
+    /// ended the run, a warning is not.
+    pub fn errors_first(&self) -> impl Iterator<Item = &Problem> {
+        let of = |warnings| {
+            self.problems.iter().filter(move |one| (one.level == Level::Warn) == warnings)
+        };
+        of(false).chain(of(true))
+    }
+
     /// The worst level there was; `None` if nothing went wrong.
     #[must_use]
     pub fn worst(&self) -> Option<Level> {
@@ -263,5 +272,7 @@ mod tests {
             assert_eq!(tally.worst(), worst, "{level:?}");
         }
         assert_eq!((tally.total(), tally.unlisted(), tally.problems.len()), (4, 0, 4));
+        let levels: Vec<_> = tally.errors_first().map(|problem| problem.level).collect();
+        assert_eq!(levels, [Level::Error, Level::Critical, Level::Warn, Level::Warn]);
     }
 }

@@ -518,7 +518,7 @@ fn tell(config: &Config, end: &End<'_>, places: &NotePlaces, log: &dyn Reporter)
         return;
     }
     let problems: Vec<String> =
-        end.tally.problems.iter().take(LISTED).map(ToString::to_string).collect();
+        end.tally.errors_first().take(LISTED).map(ToString::to_string).collect();
     if let Some(url) = &config.notify.ping_url {
         let ping = if end.succeeded { Ping::Success } else { Ping::Fail };
         let text = notify::ping_text(end.summed_up, &problems);

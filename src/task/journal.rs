@@ -341,7 +341,7 @@ impl Task<'_> {
             status,
             compared: self.outcome.compared,
             did: summed_up.to_owned(),
-            problems: tally.problems.iter().take(NOTED).map(ToString::to_string).collect(),
+            problems: tally.errors_first().take(NOTED).map(ToString::to_string).collect(),
             problem_count: tally.total(),
             failed_paths: paths.len() as u64,
             open_conflicts: noted.waiting.map(|waiting| waiting.conflicts),
@@ -391,7 +391,7 @@ impl Task<'_> {
         let has_row = |problem: &&Problem| {
             done.damaged.iter().any(|row| problem.path.as_ref() == Some(&row.path))
         };
-        let problems = tally.problems.iter().filter(|problem| !has_row(problem));
+        let problems = tally.errors_first().filter(|problem| !has_row(problem));
         let run = Run {
             began: millis(self.outcome.started),
             ended: millis(ended),

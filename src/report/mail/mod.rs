@@ -261,7 +261,7 @@ fn body(letter: &Letter<'_>, who: &Who) -> String {
     let problems = &letter.tally.problems;
     if !problems.is_empty() {
         text.push_str("\nWhat went wrong:\n");
-        for problem in problems.iter().take(LISTED) {
+        for problem in letter.tally.errors_first().take(LISTED) {
             text.push_str(&format!("{}{problem}\n", problem.level.tag()));
         }
         let more = letter.tally.total() - problems.len().min(LISTED) as u64;
