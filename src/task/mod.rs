@@ -59,10 +59,10 @@ pub struct Surroundings<'a> {
     pub started: Instant,
 }
 
-impl Surroundings<'_> {
+impl<'a> Surroundings<'a> {
     /// Where to speak.
     #[must_use]
-    pub fn reporter(&self) -> &dyn Reporter {
+    pub fn reporter(&self) -> &'a dyn Reporter {
         self.log.as_ref()
     }
 }

@@ -4,7 +4,7 @@
 //! flushed, the source too: what was sent may be in its machine's memory only, and what a power cut
 //! took from it would look like somebody's deletion.
 
-use super::apply::{Applied, Apply};
+use super::apply::{self, Applied};
 use super::closing::Halt;
 use super::{Task, journal};
 use crate::config::Watch;
@@ -15,7 +15,6 @@ use crate::replica::{Flush, Flushed, ReplicaError, lock_policy};
 use crate::report::Level;
 use crate::report::summary::Reach;
 use crate::report::words::{self, counted};
-use crate::rsync::UnknownOptions;
 use crate::state::{
     Action, Baseline, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError, StateStore,
 };
@@ -153,26 +152,7 @@ impl Task<'_> {
             Applied::default()
         } else {
             self.note_action(store, Action::UpdateReplica)?;
-            Apply {
-                config: self.config,
-                around: &self.around,
-                trees,
-                plan,
-                can_chown: self.can_chown,
-                preserve: self.preserve,
-                abilities: self.file_systems.abilities.as_ref(),
-                compared: self.compared(),
-                store,
-                began: self.began,
-                mount_sessions: self.noted_sessions(),
-                interrupted: self.interrupted.as_ref(),
-                left_overs: self.left_overs,
-                tried_again: self.intent.tried_again(),
-                stamp: self.stamp.clone(),
-                lacking: &UnknownOptions::new(),
-                replicas: &mut self.replicas,
-            }
-            .carry_out()
+            apply::carry_out(self, store, trees, plan)
         };
         fault::point("applied");
         let header = self.header(trees, &history.loaded.baseline, history.identities.clone());

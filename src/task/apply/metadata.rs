@@ -10,7 +10,7 @@ impl Steps<'_, '_> {
     /// Step 4: metadata that flows against its file's content.
     pub(super) fn counter_metadata(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
-            let path_ids = self.plan().counter_metadata[side].clone();
+            let path_ids = self.plan.counter_metadata[side].clone();
             self.set_metadata(side, &path_ids)?;
         }
         Ok(())
@@ -19,7 +19,7 @@ impl Steps<'_, '_> {
     /// Step 6: other metadata.
     pub(super) fn metadata(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
-            let path_ids = self.plan().metadata[side].clone();
+            let path_ids = self.plan.metadata[side].clone();
             self.set_metadata(side, &path_ids)?;
         }
         Ok(())
@@ -28,7 +28,7 @@ impl Steps<'_, '_> {
     /// Step 6: files of the same content get the time of the other side's.
     pub(super) fn file_times(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
-            let times = self.plan().file_times[side].iter();
+            let times = self.plan.file_times[side].iter();
             let job = |(path_id, mtime): &(PathId, Stamp)| {
                 let expect = Some(self.scanned(*path_id, side)?.clone());
                 let op = Op::SetMtime { path: self.path(*path_id), mtime: *mtime, expect };
@@ -44,14 +44,14 @@ impl Steps<'_, '_> {
         for path_ids in path_ids.chunks(super::BATCH) {
             self.check_stop()?;
             let mut jobs = self.attribute_jobs(side, path_ids)?;
-            let preserve = self.apply.compared;
+            let preserve = self.task.compared();
             for path_id in path_ids.iter().filter(|path_id| !self.failed(**path_id)) {
                 let (Some(mine), Some(other)) =
                     (self.scanned(*path_id, side), self.scanned(*path_id, side.other()))
                 else {
                     continue;
                 };
-                let uid = preserve.owner && mine.uid != other.uid && self.apply.can_chown[side];
+                let uid = preserve.owner && mine.uid != other.uid && self.task.can_chown[side];
                 let owner = Owner {
                     uid: uid.then_some(other.uid),
                     gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
@@ -78,7 +78,7 @@ impl Steps<'_, '_> {
     /// ACLs and extended attributes: the digests of the scan only tell that they differ, so
     /// both sides are asked for what they have.
     fn attribute_jobs(&mut self, side: Side, path_ids: &[PathId]) -> Result<Vec<Job>, Cut> {
-        let preserve = self.apply.compared;
+        let preserve = self.task.compared();
         let path_ids: Vec<PathId> = path_ids
             .iter()
             .filter(|path_id| !self.failed(**path_id))
@@ -93,8 +93,8 @@ impl Steps<'_, '_> {
             return Ok(Vec::new());
         }
         let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
-        let theirs = self.apply.replicas[side.other()].attributes(&paths)?;
-        let mine = self.apply.replicas[side].attributes(&paths)?;
+        let theirs = self.task.replicas[side.other()].attributes(&paths)?;
+        let mine = self.task.replicas[side].attributes(&paths)?;
         let mut jobs = Vec::new();
         for ((path_id, path), (mine, theirs)) in
             path_ids.into_iter().zip(paths).zip(mine.into_iter().zip(theirs))
@@ -131,14 +131,14 @@ impl Steps<'_, '_> {
     /// Whoever replaces a file becomes its owner. Where owners or groups are not preserved,
     /// those that the receiver had are put back (spec 5, "rsync calls").
     pub(super) fn put_owners_back(&mut self, side: Side, path_ids: &[PathId]) -> Result<(), Cut> {
-        let preserve = self.apply.compared;
+        let preserve = self.task.compared();
         if preserve.owner && preserve.group {
             return Ok(());
         }
-        let can_chown = self.apply.can_chown[side];
+        let can_chown = self.task.can_chown[side];
         for path_ids in path_ids.chunks(super::BATCH) {
             let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
-            let found = self.apply.replicas[side].stat(&paths)?;
+            let found = self.task.replicas[side].stat(&paths)?;
             let mut jobs = Vec::new();
             for ((path_id, path), found) in path_ids.iter().zip(paths).zip(found) {
                 let (Some(before), Ok(Some(now))) = (self.scanned(*path_id, side), found) else {

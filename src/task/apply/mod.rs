@@ -9,60 +9,20 @@ mod reread;
 mod transfers;
 pub(super) mod versions;
 
-use super::Surroundings;
-use crate::config::{Config, Preserve};
+use super::Task;
 use crate::process::fault;
 use crate::reconcile::plan::Aside;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::{Delta, PathId, Plan, Respelling};
-use crate::replica::{Attributes, KeptAt, Op, PathError, Replica, ReplicaError};
+use crate::replica::{Attributes, KeptAt, Op, PathError, ReplicaError};
 use crate::report::Level;
 use crate::report::words::counted;
-use crate::rsync::UnknownOptions;
-use crate::state::{Inflight, InflightPath, StateError, StateStore};
-use crate::tree::{Abilities, Entry, Pair, RelPath, Side, Stamp, Tree};
+use crate::state::{InflightPath, StateError, StateStore};
+use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many operations go to a replica at once; between two batches the run may stop.
 const BATCH: usize = 1000;
-
-/// Everything that carrying out a plan needs.
-pub struct Apply<'a> {
-    /// The settings.
-    pub config: &'a Config,
-    /// Where to speak, when to stop.
-    pub around: &'a Surroundings<'a>,
-    /// Both replicas as scanned.
-    pub trees: &'a Pair<Tree>,
-    /// What should happen.
-    pub plan: &'a Plan,
-    /// Whether owners can be set on a side.
-    pub can_chown: Pair<bool>,
-    /// What the file system of each side can do.
-    pub abilities: Pair<&'a Abilities>,
-    /// What is preserved: of what is asked for, all that both file systems keep.
-    pub preserve: Preserve,
-    /// What is compared: of what is preserved, all that can be read on both sides.
-    pub compared: Preserve,
-    /// Where what is under way is noted.
-    pub store: &'a StateStore,
-    /// When the run began, by each side's own clock.
-    pub began: Pair<Stamp>,
-    /// The mounts in which all lies that is noted as on its way.
-    pub mount_sessions: Pair<Option<String>>,
-    /// What an earlier run was transferring when it was broken off.
-    pub interrupted: Option<&'a Inflight>,
-    /// Not all that it left behind could be removed.
-    pub left_overs: bool,
-    /// What tries again what could not be done, in words that follow a verb.
-    pub tried_again: &'static str,
-    /// The date in the names of backups, `.YYYY.MM.DD-HH.MM.SS`, if each is kept.
-    pub stamp: String,
-    /// What the rsyncs of this run are known to lack.
-    pub lacking: &'a UnknownOptions,
-    /// Where it happens.
-    pub replicas: &'a mut Pair<Box<dyn Replica>>,
-}
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -112,8 +72,14 @@ fn dir_time(step: &Respelling) -> Option<Op> {
 }
 
 /// The steps under way.
-struct Steps<'a, 'b> {
-    apply: &'a mut Apply<'b>,
+struct Steps<'s, 'a> {
+    task: &'s mut Task<'a>,
+    /// What should happen.
+    plan: &'s Plan,
+    /// Both replicas as scanned.
+    trees: &'s Pair<Tree>,
+    /// Where what is under way is noted.
+    store: &'s StateStore,
     applied: Applied,
     /// The versions that lost a conflict, by the side that had them.
     losers: Pair<BTreeSet<PathId>>,
@@ -133,56 +99,51 @@ struct Job {
     op: Op,
 }
 
-impl Apply<'_> {
-    /// Carries out the plan.
-    pub fn carry_out(&mut self) -> Applied {
-        let losers = Pair::from_fn(|side: Side| {
-            let lost = self.plan.conflicts.iter().filter(|c| c.winner == side.other());
-            lost.map(|conflict| conflict.path_id).collect()
-        });
-        let mut steps = Steps {
-            apply: self,
-            losers,
-            applied: Applied::default(),
-            touched: Pair::default(),
-            sent_trees: Pair::default(),
-            moved: Pair::default(),
-            done_moves: BTreeSet::new(),
-        };
-        let cut = steps.all().err();
-        if let Some(cut) = cut {
-            steps.applied.cut_short = true;
-            match cut {
-                Cut::Stopped => {}
-                Cut::Lost(error) => steps.tell_lost(&error),
-                Cut::Unnoted(error) => {
-                    let text = format!(
-                        "{error}; nothing was carried out, because what a run is about to do has \
-                         to be noted before"
-                    );
-                    steps.apply.around.reporter().problem(Level::Critical, None, None, &text);
-                }
-            }
-            steps.fail_what_was_not_begun();
-        }
-        steps.read_again();
-        steps.applied.making_way = steps.still_making_way();
-        for side in Side::BOTH {
-            // A replica that was lost keeps it for the next run.
-            let _ = steps.apply.replicas[side].close_private_place();
-        }
-        if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
-            let text = format!(
-                "not done of the plan: {}; the next run goes on from there",
-                counted(steps.applied.achieved.failed.len() as u64, "path")
-            );
-            steps.apply.around.reporter().say(Level::Notice, &text);
-        }
-        steps.applied
+/// Carries a plan out.
+pub fn carry_out(
+    task: &mut Task<'_>,
+    store: &StateStore,
+    trees: &Pair<Tree>,
+    plan: &Plan,
+) -> Applied {
+    let losers = Pair::from_fn(|side: Side| {
+        let lost = plan.conflicts.iter().filter(|c| c.winner == side.other());
+        lost.map(|conflict| conflict.path_id).collect()
+    });
+    let mut steps = Steps {
+        task,
+        plan,
+        trees,
+        store,
+        losers,
+        applied: Applied::default(),
+        touched: Pair::default(),
+        sent_trees: Pair::default(),
+        moved: Pair::default(),
+        done_moves: BTreeSet::new(),
+    };
+    if let Err(cut) = steps.all() {
+        steps.applied.cut_short = true;
+        steps.tell_cut(&cut);
+        steps.fail_what_was_not_begun();
     }
+    steps.read_again();
+    steps.applied.making_way = steps.still_making_way();
+    for side in Side::BOTH {
+        // A replica that was lost keeps it for the next run.
+        let _ = steps.task.replicas[side].close_private_place();
+    }
+    if steps.applied.cut_short && !steps.applied.achieved.failed.is_empty() {
+        let text = format!(
+            "not done of the plan: {}; the next run goes on from there",
+            counted(steps.applied.achieved.failed.len() as u64, "path")
+        );
+        steps.task.say(Level::Notice, &text);
+    }
+    steps.applied
 }
 
-impl Steps<'_, '_> {
+impl<'s> Steps<'s, '_> {
     fn all(&mut self) -> Result<(), Cut> {
         self.note_in_flight()?;
         self.respell()?;
@@ -199,20 +160,16 @@ impl Steps<'_, '_> {
         self.dir_times()
     }
 
-    fn plan(&self) -> &Plan {
-        self.apply.plan
-    }
-
-    fn delta(&self) -> &Delta {
-        &self.apply.plan.delta
+    fn delta(&self) -> &'s Delta {
+        &self.plan.delta
     }
 
     fn path(&self, path_id: PathId) -> RelPath {
-        self.apply.plan.path(path_id)
+        self.plan.path(path_id)
     }
 
     fn scanned(&self, path_id: PathId, side: Side) -> Option<&Entry> {
-        self.apply.plan.entry(self.apply.trees, path_id, side)
+        self.plan.entry(self.trees, path_id, side)
     }
 
     fn failed(&self, path_id: PathId) -> bool {
@@ -220,7 +177,7 @@ impl Steps<'_, '_> {
     }
 
     fn problem(&self, level: Level, side: Side, path_id: PathId, text: &str) {
-        self.apply.around.reporter().problem(level, Some(side), Some(&self.path(path_id)), text);
+        self.task.around.reporter().problem(level, Some(side), Some(&self.path(path_id)), text);
     }
 
     /// A path on which a step failed: reported, and left to the next run.
@@ -229,18 +186,32 @@ impl Steps<'_, '_> {
         self.applied.achieved.failed.insert(path_id);
     }
 
+    fn tell_cut(&self, cut: &Cut) {
+        match cut {
+            Cut::Stopped => {}
+            Cut::Lost(error) => self.tell_lost(error),
+            Cut::Unnoted(error) => {
+                let text = format!(
+                    "{error}; nothing was carried out, because what a run is about to do has \
+                     to be noted before"
+                );
+                self.task.around.reporter().problem(Level::Critical, None, None, &text);
+            }
+        }
+    }
+
     /// Tells that a replica cannot be used any more. A connection that is given up because the
     /// run is to stop is no failure.
     fn tell_lost(&self, error: &ReplicaError) {
-        let reporter = self.apply.around.reporter();
-        match self.apply.around.stop.reason() {
+        let reporter = self.task.around.reporter();
+        match self.task.around.stop.reason() {
             Some(_) => reporter.say(Level::Verbose, &error.to_string()),
             None => reporter.problem(Level::Critical, None, None, &error.to_string()),
         }
     }
 
     fn check_stop(&self) -> Result<(), Cut> {
-        if self.apply.around.stop.reason().is_some() { Err(Cut::Stopped) } else { Ok(()) }
+        if self.task.around.stop.reason().is_some() { Err(Cut::Stopped) } else { Ok(()) }
     }
 
     /// Carries out operations in batches and hands each result to `done`.
@@ -257,7 +228,7 @@ impl Steps<'_, '_> {
                 jobs.by_ref().take(BATCH).map(|job| (job.path_id, job.op)).unzip();
             self.touched[side].extend(&path_ids);
             fault::point("before a batch");
-            let results = self.apply.replicas[side].apply(&ops)?;
+            let results = self.task.replicas[side].apply(&ops)?;
             fault::point("after a batch");
             for (path_id, result) in path_ids.into_iter().zip(results) {
                 let result = self.kept(side, path_id, result);
@@ -270,7 +241,7 @@ impl Steps<'_, '_> {
     /// Paths that are there only after the moves of a side.
     fn places_of_moves(&self) -> Pair<BTreeSet<PathId>> {
         Pair::from_fn(|side| {
-            let moves = self.plan().moves.iter().filter(|step| step.on == Some(side));
+            let moves = self.plan.moves.iter().filter(|step| step.on == Some(side));
             moves.flat_map(|step| step.carried.iter().map(|(_, new)| *new)).collect()
         })
     }
@@ -279,7 +250,7 @@ impl Steps<'_, '_> {
     fn set_aside(&mut self, when: impl Fn(Side, PathId) -> bool) -> Result<(), Cut> {
         for side in Side::BOTH {
             let steps: Vec<_> = self
-                .plan()
+                .plan
                 .set_aside
                 .iter()
                 .filter(|step| {
@@ -321,7 +292,7 @@ impl Steps<'_, '_> {
 
     /// Before everything else: all paths of the plan are spelled as they will be.
     fn respell(&mut self) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for side in Side::BOTH {
             let steps: Vec<_> = plan.respellings.iter().filter(|step| step.on == side).collect();
             for steps in steps.chunks(BATCH) {
@@ -333,7 +304,7 @@ impl Steps<'_, '_> {
                 };
                 let ops: Vec<Op> = steps.iter().map(rename).collect();
                 fault::point("before a batch");
-                let results = self.apply.replicas[side].apply(&ops)?;
+                let results = self.task.replicas[side].apply(&ops)?;
                 fault::point("after a batch");
                 let mut times = Vec::new();
                 for (step, result) in steps.iter().zip(results) {
@@ -343,7 +314,7 @@ impl Steps<'_, '_> {
                     }
                 }
                 // A directory that vanished meanwhile needs no time.
-                self.apply.replicas[side].apply(&times)?;
+                self.task.replicas[side].apply(&times)?;
             }
         }
         Ok(())
@@ -353,12 +324,14 @@ impl Steps<'_, '_> {
     /// under the new one: what was planned for that cannot be done.
     fn fail_respelling(&mut self, step: &Respelling, error: &PathError) {
         let text = format!("cannot spell it '{}' as on the other side: {error}", step.to.shown());
-        let reporter = self.apply.around.reporter();
+        let reporter = self.task.around.reporter();
         reporter.problem(Level::Warn, Some(step.on), Some(&step.from), &text);
-        if let Some(path_id) =
-            self.delta().find(&step.to).filter(|_| !self.apply.abilities[step.on].naming.folds())
+        if let Some(path_id) = self
+            .delta()
+            .find(&step.to)
+            .filter(|_| !self.task.file_systems.abilities[step.on].naming.folds())
         {
-            self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
+            self.applied.achieved.fail_below(&self.plan.delta, path_id);
         }
     }
 
@@ -370,7 +343,7 @@ impl Steps<'_, '_> {
 
     /// Nothing came of what was planned for a path that was to make way.
     fn fail_way(&mut self, path_id: PathId) {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for top in std::iter::once(path_id).chain(plan.verdict(path_id).beside) {
             self.applied.achieved.fail_below(&plan.delta, top);
         }
@@ -378,12 +351,12 @@ impl Steps<'_, '_> {
 
     fn fail_tree(&mut self, side: Side, top: PathId, what: &str, error: &PathError) {
         self.fail(side, top, what, error);
-        self.applied.achieved.fail_below(&self.apply.plan.delta, top);
+        self.applied.achieved.fail_below(&self.plan.delta, top);
     }
 
     /// Steps 2 and 3: renamings, each after the directories that its new name needs.
     fn moves(&mut self) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for side in Side::BOTH {
             let mut made: BTreeSet<PathId> = BTreeSet::new();
             let mut jobs = Vec::new();
@@ -424,7 +397,7 @@ impl Steps<'_, '_> {
                     }
                     (Ok(()), Some(index)) => {
                         steps.done_moves.insert(index);
-                        let carried = &steps.apply.plan.moves[index].carried;
+                        let carried = &steps.plan.moves[index].carried;
                         steps.moved[side].extend(carried.iter().map(|(_, new)| *new));
                     }
                     (Ok(()), None) => {}
@@ -438,7 +411,7 @@ impl Steps<'_, '_> {
     /// Directories out of which something was moved get the times that they had: one that is
     /// to be kept has them in its kept copy then, and in what an undo brings back.
     fn times_before_moves(&mut self, side: Side) -> Result<(), Cut> {
-        let moves = self.plan().moves.iter().filter(|step| step.on == Some(side));
+        let moves = self.plan.moves.iter().filter(|step| step.on == Some(side));
         let dirs: BTreeSet<PathId> = moves.map(|step| self.delta().parent(step.from)).collect();
         let times = dirs.into_iter().filter(|dir| *dir != Delta::ROOT);
         let times = times.filter_map(|dir| Some((dir, self.scanned(dir, side)?.mtime))).collect();
@@ -462,7 +435,7 @@ impl Steps<'_, '_> {
 
     /// Step 8: times of directories, when all their children are done.
     fn dir_times(&mut self) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for side in Side::BOTH {
             // The deepest first: setting a time does not move the parent's, but an order
             // that never depends on that is the safer one.
@@ -494,7 +467,7 @@ impl Steps<'_, '_> {
 
     /// After a cut: paths that no step reached keep their old baseline.
     fn fail_what_was_not_begun(&mut self) {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let begun =
             |steps: &Self, side: Side, path_id: PathId| steps.touched[side].contains(&path_id);
         let mut not_begun = Vec::new();

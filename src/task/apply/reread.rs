@@ -46,7 +46,7 @@ impl Steps<'_, '_> {
         let path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
         for path_ids in path_ids.chunks(ENTRIES) {
             let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
-            let entries = self.apply.replicas[side].stat(&paths)?;
+            let entries = self.task.replicas[side].stat(&paths)?;
             for (path_id, entry) in path_ids.iter().zip(entries) {
                 match entry {
                     Ok(entry) => {
@@ -65,7 +65,7 @@ impl Steps<'_, '_> {
         if !self.keeps_times(side) || self.applied.cut_short {
             return;
         }
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let rounded = |path_id: PathId| {
             let found = self.applied.achieved.reread[side].get(path_id)?.as_ref()?;
             let sent = self.scanned(path_id, side.other())?;
@@ -87,7 +87,7 @@ impl Steps<'_, '_> {
                 })
                 .collect();
             let paths: Vec<RelPath> = ops.iter().map(|op| op.path().clone()).collect();
-            let replica = &mut self.apply.replicas[side];
+            let replica = &mut self.task.replicas[side];
             // What could not be set, or be looked at, counts as not arrived.
             let Ok(found) = replica.apply(&ops).and_then(|_| replica.stat(&paths)) else { return };
             for ((path_id, ..), found) in those.iter().zip(found) {
@@ -105,7 +105,7 @@ impl Steps<'_, '_> {
         if self.applied.cut_short {
             return;
         }
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let made_file = |path_id: PathId| {
             let found = self.applied.achieved.reread[side].get(path_id)?.as_ref()?;
             let sent = self.scanned(path_id, side.other())?;
@@ -119,7 +119,7 @@ impl Steps<'_, '_> {
         let those: Vec<_> = plan.delta.path_ids().filter_map(made_file).collect();
         for (path_id, expect) in those {
             let path = plan.path(path_id);
-            let replica = &mut self.apply.replicas[side];
+            let replica = &mut self.task.replicas[side];
             // what is there afterwards tells whether it could be removed
             let removed = replica.apply(&[Op::Remove { path: path.clone(), expect }]);
             match removed.and_then(|_| replica.stat(&[path])) {
@@ -139,7 +139,7 @@ impl Steps<'_, '_> {
 
     fn read_below(&mut self, side: Side, tops: Vec<PathId>) -> Result<(), ReplicaError> {
         let paths: Vec<RelPath> = tops.iter().map(|path_id| self.path(*path_id)).collect();
-        let found = self.apply.replicas[side].look_below(&paths)?;
+        let found = self.task.replicas[side].look_below(&paths)?;
         for (top, tree) in tops.into_iter().zip(found) {
             match tree {
                 Ok(tree) => self.take_tree(side, top, tree.as_ref()),
@@ -152,7 +152,7 @@ impl Steps<'_, '_> {
     /// Takes over what a whole subtree looks like where it arrived. What appeared there
     /// meanwhile stays out.
     fn take_tree(&mut self, side: Side, top: PathId, found: Option<&Tree>) {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let mut stack = vec![(top, found.map(|tree| (tree, Tree::ROOT)))];
         while let Some((path_id, there)) = stack.pop() {
             let entry = there.map(|(tree, id)| tree.entry(id).clone());
@@ -181,7 +181,7 @@ impl Steps<'_, '_> {
         there: Option<(&'t Tree, NodeId)>,
         name: &[u8],
     ) -> Option<(&'t Tree, NodeId)> {
-        let naming = self.apply.abilities[side].naming;
+        let naming = self.task.file_systems.abilities[side].naming;
         let (tree, dir) = there.filter(|_| naming.folds())?;
         tree.children(dir).find(|id| naming.same_name(tree.name(*id), name)).map(|id| (tree, id))
     }
@@ -192,7 +192,7 @@ impl Steps<'_, '_> {
         let mut path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
         for top in &self.sent_trees[side] {
             path_ids.push(*top);
-            path_ids.extend(self.apply.plan.delta.below(*top));
+            path_ids.extend(self.plan.delta.below(*top));
         }
         for path_id in path_ids {
             self.applied.achieved.reread[side].remove(path_id);
@@ -201,7 +201,7 @@ impl Steps<'_, '_> {
         // Of a step that was begun nobody knows whether it was done. Counted as not done, it
         // is found done, or is done, next time; a move counted as done that is not would look
         // like somebody's move back.
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for (index, step) in plan.moves.iter().enumerate() {
             if step.on == Some(side) && !self.done_moves.contains(&index) {
                 self.applied.achieved.failed_moves.insert(index);
@@ -214,7 +214,7 @@ impl Steps<'_, '_> {
     }
 
     fn judge(&mut self) {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let sources = self.sources_of_other_arrivals();
         for path_id in plan.delta.path_ids() {
             if self.failed(path_id) {
@@ -244,7 +244,7 @@ impl Steps<'_, '_> {
 
     /// Names that went together must be one file on the receiver.
     fn judge_links(&mut self) {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         for group in &plan.groups {
             let found = |path_id: &PathId| {
                 let entry = self.applied.achieved.reread[group.to].get(*path_id)?.as_ref()?;
@@ -271,7 +271,7 @@ impl Steps<'_, '_> {
     /// What the sources look like now of what did not arrive as it was scanned; `None`: they are
     /// gone. They may have gone on changing, as a log does that grows.
     fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Option<Entry>> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let mut now = BTreeMap::new();
         if self.applied.cut_short {
             return now;
@@ -289,7 +289,7 @@ impl Steps<'_, '_> {
             for path_ids in path_ids.chunks(ENTRIES) {
                 let paths: Vec<RelPath> = path_ids.iter().map(|id| plan.path(*id)).collect();
                 // If it cannot be asked, they count as not arrived.
-                let Ok(found) = self.apply.replicas[to.other()].stat(&paths) else { break };
+                let Ok(found) = self.task.replicas[to.other()].stat(&paths) else { break };
                 let there = |(path_id, found): (PathId, Result<_, _>)| Some((path_id, found.ok()?));
                 now.extend(path_ids.iter().copied().zip(found).filter_map(there));
             }
@@ -313,10 +313,10 @@ impl Steps<'_, '_> {
                 if !self.keeps_times(to)
                     && arrived_without_time(&sent, found)
                     // no time tells it from what somebody else put there
-                    && !is_before(found.ctime, self.apply.began[to])
+                    && !is_before(found.ctime, self.task.began[to])
                     && self.was_replaced(path_id, to, &sent, found) =>
             {
-                self.applied.untimed[to] += u64::from(self.apply.preserve.times);
+                self.applied.untimed[to] += u64::from(self.task.preserve.times);
             }
             (Some(found), Some(then)) if self.was_replaced(path_id, to, &sent, found) => {
                 self.applied.achieved.sent_as.insert(path_id, then);
@@ -337,14 +337,15 @@ impl Steps<'_, '_> {
     /// Whether what a side has is what was sent there, as precisely as times are kept there.
     pub(super) fn arrived(&self, to: Side, sent: &Entry, found: &Entry) -> bool {
         // what is mounted below a root was not tried
-        let is_tried = found.dev == self.apply.trees[to].entry(Tree::ROOT).dev;
-        let step = if is_tried { self.apply.abilities[to].time_step } else { same::COARSEST };
+        let is_tried = found.dev == self.trees[to].entry(Tree::ROOT).dev;
+        let step =
+            if is_tried { self.task.file_systems.abilities[to].time_step } else { same::COARSEST };
         same::arrived(sent, found, step)
     }
 
     /// Whether what comes to a side gets the time of its source there.
     fn keeps_times(&self, to: Side) -> bool {
-        self.apply.preserve.times && self.apply.abilities[to].sets_times
+        self.task.preserve.times && self.task.file_systems.abilities[to].sets_times
     }
 
     /// What looked just like the sent entry before, with other content (CHECKSUM), or as a
@@ -372,7 +373,7 @@ impl Steps<'_, '_> {
         if self.applied.unmade[to].contains(&self.path(path_id)) {
             return; // told by one warning for all of them
         }
-        let (from, tried_again) = (to.other(), self.apply.tried_again);
+        let (from, tried_again) = (to.other(), self.task.intent.tried_again());
         match source {
             Some(None) => {
                 self.problem(
@@ -421,13 +422,12 @@ impl Steps<'_, '_> {
     /// What cannot be set without the right to do so is recorded as it is, with one
     /// warning for all.
     fn judge_metadata(&mut self, path_id: PathId, on: Side) {
-        let preserve = &self.apply.compared;
         let (Some(other), Some(Some(found))) =
             (self.scanned(path_id, on.other()), self.applied.achieved.reread[on].get(path_id))
         else {
             return;
         };
-        if !crate::reconcile::change::same_metadata(found, other, preserve) {
+        if !crate::reconcile::change::same_metadata(found, other, &self.task.compared()) {
             self.applied.refused.insert(path_id);
         }
     }

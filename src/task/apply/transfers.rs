@@ -4,7 +4,7 @@
 //! rsyncs copy: one alone is mostly busy in one of its processes, and leaves the machine's other
 //! processors idle.
 
-use super::{Apply, Cut, Job, Steps};
+use super::{Cut, Job, Steps};
 use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
@@ -34,7 +34,7 @@ struct Failures {
 impl Steps<'_, '_> {
     pub(super) fn updates(&mut self) -> Result<(), Cut> {
         let mut calls: Pair<Vec<Call>> = Pair::default();
-        let scheduler = TransferScheduler::new(self.apply);
+        let scheduler = TransferScheduler::new(self);
         for side in Side::BOTH {
             self.check_stop()?;
             self.look_at_receivers(side)?;
@@ -49,7 +49,7 @@ impl Steps<'_, '_> {
         fault::point("in flight");
         // rsync finds a local replica by its path
         for side in Side::BOTH {
-            self.apply.replicas[side].check_in_place()?;
+            self.task.replicas[side].check_in_place()?;
         }
         for (side, calls) in calls.iter() {
             for call in calls {
@@ -80,7 +80,7 @@ impl Steps<'_, '_> {
     pub(super) fn deliver(&mut self, scheduler: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
         let delivered = scheduler.deliver(calls);
         fault::point("delivered");
-        self.apply.around.reporter().tell(Event::Quiet);
+        self.task.around.reporter().tell(Event::Quiet);
         let mut failures: BTreeMap<String, Failures> = BTreeMap::new();
         for (to, delivered) in delivered.iter() {
             for call in delivered {
@@ -111,9 +111,9 @@ impl Steps<'_, '_> {
                 n => format!("{n} paths were on its list; those that were not brought over"),
             };
             let verb = if failed.paths == 1 { "is" } else { "are" };
-            let tried_again = self.apply.tried_again;
+            let tried_again = self.task.intent.tried_again();
             let text = format!("{words}. {paths} {verb} tried again {tried_again}");
-            self.apply.around.reporter().problem(Level::Error, to, None, &text);
+            self.task.around.reporter().problem(Level::Error, to, None, &text);
         }
     }
 
@@ -121,7 +121,7 @@ impl Steps<'_, '_> {
     /// all of them closed to others and sets their modes later: killed in between, the next
     /// run would find them on both sides, and could take the closed one for the right one.
     fn make_tops(&mut self, side: Side, calls: &[Call]) -> Result<(), Cut> {
-        if !self.apply.preserve.permissions {
+        if !self.task.preserve.permissions {
             return Ok(());
         }
         let tops = calls.iter().flat_map(|call| {
@@ -146,7 +146,7 @@ impl Steps<'_, '_> {
     /// Receivers are looked at again right before: what changed since the scan is left
     /// alone, and the next run decides anew.
     fn look_at_receivers(&mut self, side: Side) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let path_ids: Vec<PathId> = plan.updates[side]
             .iter()
             .chain(&plan.links[side])
@@ -155,7 +155,7 @@ impl Steps<'_, '_> {
             .collect();
         for path_ids in path_ids.chunks(super::BATCH) {
             let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
-            let found = self.apply.replicas[side].stat(&paths)?;
+            let found = self.task.replicas[side].stat(&paths)?;
             for (path_id, found) in path_ids.iter().zip(found) {
                 let is_same = match (&found, self.scanned(*path_id, side)) {
                     (Ok(Some(found)), Some(scanned)) => is_as_scanned(scanned, found),
@@ -175,15 +175,15 @@ impl Steps<'_, '_> {
 
     /// Whether an update replaces something that is no directory.
     fn is_replaced(&self, path_id: PathId, side: Side) -> bool {
-        self.apply.plan.verdict(path_id).lost_on.is_none()
+        self.plan.verdict(path_id).lost_on.is_none()
             && self.scanned(path_id, side).is_some_and(|entry| !entry.kind.is_dir())
     }
 
     /// Sorts what goes to a side into calls of rsync. A file whose backup rsync could not
     /// name is backed up by the replica and goes in a call of its own.
     fn calls(&mut self, scheduler: &TransferScheduler<'_>, side: Side) -> Result<Vec<Call>, Cut> {
-        let plan = self.apply.plan;
-        let keeps_backup = self.apply.config.policy.backup;
+        let plan = self.plan;
+        let keeps_backup = self.task.config.policy.backup;
         let not_failed = |steps: &Self, path_id: &PathId| !steps.failed(*path_id);
         let mut subtrees: Vec<PathId> = plan.subtrees[side]
             .iter()
@@ -261,7 +261,7 @@ impl Steps<'_, '_> {
         side: Side,
         is_odd: impl Fn(&Self, PathId) -> bool,
     ) -> BTreeMap<PathId, bool> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let mut grouped = BTreeMap::new();
         for group in plan.groups.iter().filter(|group| group.to == side) {
             let odd = group.members.iter().any(|path_id| is_odd(self, *path_id));
@@ -286,7 +286,7 @@ impl Steps<'_, '_> {
         };
         for remark in &finished.remarks {
             let text = format!("{to}: said on the way by the other machine: {remark}");
-            self.apply.around.reporter().say(Level::Verbose, &text);
+            self.task.around.reporter().say(Level::Verbose, &text);
         }
         self.applied.bytes[to] += finished.progress.bytes;
         // A vanished source is no error; what rsync says when it is ended is no news.
@@ -294,7 +294,7 @@ impl Steps<'_, '_> {
         if is_stopped || finished.outcome == rsync::ListOutcome::Vanished {
             return None;
         }
-        let reporter = self.apply.around.reporter();
+        let reporter = self.task.around.reporter();
         for message in &finished.messages {
             if let Some(path) = message.path.as_ref().filter(|_| message.is_unmakeable) {
                 let is_planned = |path: &RelPath| self.delta().find(path).is_some();
@@ -322,8 +322,8 @@ impl Steps<'_, '_> {
 
     /// The replica behind ssh, for errors.
     fn remote(&self) -> Option<String> {
-        let (side, _) = self.apply.config.replicas.iter().find(|(_, place)| place.is_remote())?;
-        Some(self.apply.replicas[side].location())
+        let (side, _) = self.task.config.replicas.iter().find(|(_, place)| place.is_remote())?;
+        Some(self.task.replicas[side].location())
     }
 }
 
@@ -353,7 +353,8 @@ impl Call {
     }
 }
 
-/// What a direction needs; may be used from several threads.
+/// Makes the calls of both directions. It has its own references, because a replica may not be
+/// shared by the threads.
 pub struct TransferScheduler<'a> {
     config: &'a Config,
     preserve: Preserve,
@@ -364,15 +365,15 @@ pub struct TransferScheduler<'a> {
     stop: &'a Stop,
     reporter: &'a dyn Reporter,
     ends: Pair<End>,
-    roots: Pair<PathBuf>,
     /// The filter, as options for rsync.
     rules: Vec<OsString>,
     /// Where what rsync replaces goes.
-    private: Pair<PathBuf>,
+    private_dirs: Pair<PathBuf>,
     /// Whether we are root on a side, to whom no directory is closed.
-    is_root: Pair<bool>,
+    can_chown: Pair<bool>,
     progress: Mutex<Pair<TransferProgress>>,
-    lacking: &'a UnknownOptions,
+    /// What the rsyncs of this run turned out to lack.
+    lacking: UnknownOptions,
 }
 
 /// A call that was made.
@@ -385,32 +386,32 @@ pub struct Delivered {
 }
 
 impl<'a> TransferScheduler<'a> {
-    pub fn new(apply: &Apply<'a>) -> Self {
+    fn new(steps: &Steps<'a, '_>) -> Self {
+        let task = &*steps.task;
         TransferScheduler {
-            config: apply.config,
-            preserve: apply.preserve,
-            sets_times: apply.abilities.map(|abilities| abilities.sets_times),
-            plan: apply.plan,
-            trees: apply.trees,
-            stop: apply.around.stop,
-            reporter: apply.around.reporter(),
-            ends: Pair::from_fn(|side| apply.replicas[side].rsync_end()),
-            roots: Pair::from_fn(|side| apply.replicas[side].root().to_owned()),
-            rules: Filter::new(&apply.config.selection.rules).rsync_args().collect(),
-            private: Pair::from_fn(|side| {
-                let replica = &apply.replicas[side];
-                replica.root().join(OsStr::from_bytes(replica.private_place().as_bytes()))
+            config: task.config,
+            preserve: task.preserve,
+            sets_times: task.file_systems.abilities.as_ref().map(|side| side.sets_times),
+            plan: steps.plan,
+            trees: steps.trees,
+            stop: task.around.stop,
+            reporter: task.around.reporter(),
+            ends: task.replicas.as_ref().map(|replica| replica.rsync_end()),
+            rules: Filter::new(&task.config.selection.rules).rsync_args().collect(),
+            private_dirs: task.replicas.as_ref().map(|replica| {
+                let place = replica.private_place();
+                replica.root().join(OsStr::from_bytes(place.as_bytes()))
             }),
-            is_root: apply.can_chown,
+            can_chown: task.can_chown,
             progress: Mutex::default(),
-            lacking: apply.lacking,
+            lacking: UnknownOptions::new(),
         }
     }
 
     /// Directories of the receiver that may not be written: rsync opens those that are
     /// listed for the time being (spec 5, "rsync calls").
     fn closed_parents(&self, path_ids: &[PathId], to: Side) -> BTreeSet<PathId> {
-        if self.is_root[to] {
+        if self.can_chown[to] {
             return BTreeSet::new();
         }
         let delta = &self.plan.delta;
@@ -434,12 +435,12 @@ impl<'a> TransferScheduler<'a> {
 
     /// Where rsync moves what it replaces on a side.
     fn backup(&self, side: Side) -> Backup {
-        Backup { dir: self.private[side].clone() }
+        Backup { dir: self.private_dirs[side].clone() }
     }
 
     /// Whether rsync can take a path, with its backup.
     pub fn fits(&self, path: &RelPath, side: Side) -> bool {
-        let roots = [self.roots.initiator.as_path(), self.roots.target.as_path()];
+        let roots = [self.ends.initiator.root(), self.ends.target.root()];
         rsync::fits(path, roots, Some(&self.backup(side)))
     }
 
@@ -502,8 +503,11 @@ impl<'a> TransferScheduler<'a> {
     }
 
     fn call(&self, call: &Call, share: &Share, to: Side) -> Delivered {
-        let partial_dir =
-            self.config.transfer.partial.then(|| self.roots[to].join(".osync_workdir/_partial"));
+        let partial_dir = self
+            .config
+            .transfer
+            .partial
+            .then(|| self.ends[to].root().join(".osync_workdir/_partial"));
         let told = Cell::new(rsync::Progress::default());
         let moved_on = |now: rsync::Progress, file: Option<&[u8]>| {
             let before = told.replace(now);
@@ -525,7 +529,7 @@ impl<'a> TransferScheduler<'a> {
             makes_holes: self.makes_holes(call, share, to),
             is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
-            lacking: self.lacking,
+            lacking: &self.lacking,
         };
         let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         let result = rsync::transfer(

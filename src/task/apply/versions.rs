@@ -18,10 +18,10 @@ impl Steps<'_, '_> {
     /// What is about to be begun, so that the next run can tell what this one took away, or brought
     /// over without its content having reached the disk. What cannot be noted is not begun.
     pub(super) fn note_in_flight(&mut self) -> Result<(), Cut> {
-        let plan = self.plan();
+        let plan = self.plan;
         let mut paths = Vec::new();
         // In this order: of what is said twice of a path, the last counts.
-        if let Some(earlier) = self.apply.interrupted {
+        if let Some(earlier) = &self.task.interrupted {
             paths.extend(earlier.paths.iter().cloned());
         }
         let known = paths.len();
@@ -65,7 +65,7 @@ impl Steps<'_, '_> {
     /// What made way, in this run or in an earlier one, and was not replaced: what is missing
     /// there is still not deleted.
     pub(super) fn still_making_way(&self) -> Vec<InflightPath> {
-        let plan = self.plan();
+        let plan = self.plan;
         let has_failed = |path_id: PathId| {
             self.failed(path_id) || plan.delta.below(path_id).into_iter().any(|id| self.failed(id))
         };
@@ -80,7 +80,7 @@ impl Steps<'_, '_> {
                 to,
             })
             .collect();
-        let earlier = self.apply.interrupted.iter().flat_map(|inflight| &inflight.paths);
+        let earlier = self.task.interrupted.iter().flat_map(|inflight| &inflight.paths);
         let earlier = earlier.filter(|noted| noted.part == Part::MakesWay);
         still.extend(
             earlier.filter(|noted| plan.delta.find(&noted.path).is_some_and(has_failed)).cloned(),
@@ -89,20 +89,20 @@ impl Steps<'_, '_> {
     }
 
     fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
-        let mut began = self.apply.began;
-        if let Some(earlier) = self.apply.interrupted.filter(|_| self.apply.left_overs) {
+        let mut began = self.task.began;
+        if let Some(earlier) = self.task.interrupted.as_ref().filter(|_| self.task.left_overs) {
             began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
         }
-        let mount_sessions = self.apply.mount_sessions.clone();
+        let mount_sessions = self.task.noted_sessions();
         let noted = Inflight { began, mount_sessions, paths };
-        self.apply.store.set_inflight(&noted).map_err(Cut::Unnoted)
+        self.store.set_inflight(&noted).map_err(Cut::Unnoted)
     }
 }
 
 impl Steps<'_, '_> {
     pub(super) fn deletions(&mut self) -> Result<(), Cut> {
         for side in Side::BOTH {
-            if self.apply.config.policy.soft_delete {
+            if self.task.config.policy.soft_delete {
                 self.soft_deletions(side)?;
             } else {
                 self.hard_deletions(side)?;
@@ -114,7 +114,7 @@ impl Steps<'_, '_> {
     /// Tops of deleted subtrees are renamed whole, if a second look finds just what the
     /// plan knows; otherwise their entries go one by one, and what is new stays.
     fn soft_deletions(&mut self, side: Side) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let is_deleted = |path_id: PathId| plan.verdict(path_id).act == Act::Delete { on: side };
         let tops: Vec<PathId> = plan.deletions[side]
             .iter()
@@ -168,7 +168,7 @@ impl Steps<'_, '_> {
     }
 
     fn hard_deletions(&mut self, side: Side) -> Result<(), Cut> {
-        let plan = self.apply.plan;
+        let plan = self.plan;
         let jobs = plan.deletions[side]
             .iter()
             .filter_map(|path_id| {
@@ -190,7 +190,7 @@ impl Steps<'_, '_> {
             // New work since the scan: it stays, and the next run brings it over.
             Err(error @ (PathError::Changed | PathError::NotEmpty)) => {
                 self.problem(Level::Warn, side, path_id, &format!("not deleted: {error}"));
-                self.applied.achieved.fail_below(&self.apply.plan.delta, path_id);
+                self.applied.achieved.fail_below(&self.plan.delta, path_id);
             }
             Err(error) => self.fail_tree(side, path_id, "cannot delete it", &error),
         }
@@ -211,7 +211,7 @@ impl Steps<'_, '_> {
             return Ok(BTreeSet::new());
         }
         let paths: Vec<_> = dirs.iter().map(|path_id| self.path(*path_id)).collect();
-        let found = self.apply.replicas[side].look_below(&paths)?;
+        let found = self.task.replicas[side].look_below(&paths)?;
         let mut changed = BTreeSet::new();
         for (top, found) in dirs.into_iter().zip(found) {
             let is_same = match found {
@@ -262,9 +262,9 @@ impl Steps<'_, '_> {
     pub(super) fn keeping(&self, side: Side, path_id: PathId, keep: Keep) -> Keeping {
         let lost = self.losers[side].contains(&path_id);
         // a damaged copy takes the place of no sound version
-        let is_damaged = self.plan().damaged.contains(side, self.delta().now(path_id, side));
+        let is_damaged = self.plan.damaged.contains(side, self.delta().now(path_id, side));
         let latest_only =
-            keep == Keep::Backup && !self.apply.config.policy.backup_multiple && !is_damaged;
+            keep == Keep::Backup && !self.task.config.policy.backup_multiple && !is_damaged;
         Keeping {
             keep,
             version: if lost { Version::Protected } else { Version::Ordinary },
@@ -293,13 +293,13 @@ impl Steps<'_, '_> {
             "it was changed or created while the run was going on, just before it was replaced; \
              that version is kept as {at}"
         );
-        self.apply.around.reporter().problem(Level::Warn, Some(side), Some(path), &text);
+        self.task.around.reporter().problem(Level::Warn, Some(side), Some(path), &text);
     }
 
     /// Directories that were moved away as a whole are looked through once more: what somebody
     /// did in them since the last look is kept with them, and named.
     pub(super) fn look_into_kept(&mut self, side: Side, tops: &[PathId]) -> Result<(), Cut> {
-        let preserve = &self.apply.config.preserve;
+        let preserve = &self.task.config.preserve;
         if preserve.copy_symlinks || preserve.keep_dirlinks {
             return Ok(()); // from there, links lead elsewhere
         }
@@ -311,7 +311,7 @@ impl Steps<'_, '_> {
             .collect();
         for moved in moved.chunks(BATCH) {
             let paths: Vec<RelPath> = moved.iter().map(|(_, at)| at.clone()).collect();
-            let found = self.apply.replicas[side].look_below(&paths)?;
+            let found = self.task.replicas[side].look_below(&paths)?;
             for ((top, at), found) in moved.iter().zip(found) {
                 let is_same = match found {
                     Ok(Some(tree)) => {
@@ -338,14 +338,14 @@ impl Steps<'_, '_> {
     /// Decides about everything that rsync has replaced on a side: it lies in the private
     /// place.
     pub(super) fn put_replaced_away(&mut self, side: Side) -> Result<(), Cut> {
-        let private = self.apply.replicas[side].private_place();
-        let found = self.apply.replicas[side].look_below(std::slice::from_ref(&private))?.pop();
+        let private = self.task.replicas[side].private_place();
+        let found = self.task.replicas[side].look_below(std::slice::from_ref(&private))?.pop();
         let tree = match found {
             None | Some(Ok(None)) => return Ok(()),
             Some(Ok(Some(tree))) => tree,
             Some(Err(error)) => {
                 let text = format!("cannot look at what was replaced: {error}");
-                self.apply.around.reporter().problem(
+                self.task.around.reporter().problem(
                     Level::Error,
                     Some(side),
                     Some(&private),
@@ -363,7 +363,7 @@ impl Steps<'_, '_> {
                 .map(|(path, found)| self.fate_of_replaced(side, path, found, &unmoved))
                 .collect();
             let ops: Vec<Op> = replaced.iter().map(|replaced| replaced.op(&private)).collect();
-            let results = self.apply.replicas[side].apply(&ops)?;
+            let results = self.task.replicas[side].apply(&ops)?;
             for (replaced, result) in replaced.into_iter().zip(results) {
                 self.settled(side, replaced, result);
             }
@@ -381,7 +381,7 @@ impl Steps<'_, '_> {
         if !self.applied.call_failed[side] {
             return Ok(BTreeSet::new());
         }
-        Ok(same_files(self.apply.replicas[side].as_mut(), replaced)?)
+        Ok(same_files(self.task.replicas[side].as_mut(), replaced)?)
     }
 
     fn fate_of_replaced(
@@ -391,7 +391,7 @@ impl Steps<'_, '_> {
         found: Entry,
         unmoved: &BTreeSet<RelPath>,
     ) -> Replaced {
-        let preserve = &self.apply.config.preserve;
+        let preserve = &self.task.config.preserve;
         let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
         let path_id = self.delta().find(&path);
         let scanned = path_id.and_then(|path_id| self.scanned(path_id, side));
@@ -408,8 +408,8 @@ impl Steps<'_, '_> {
             scanned.dev == found.dev && !is_same_inode(scanned, &found) && !follows
         });
         // What may be damaged replaces nothing for good.
-        let is_always_kept = path_id.is_some_and(|id| self.plan().always_kept.contains(&id));
-        let policy = &self.apply.config.policy;
+        let is_always_kept = path_id.is_some_and(|id| self.plan.always_kept.contains(&id));
+        let policy = &self.task.config.policy;
         let fate = if is_unmoved {
             Fate::Discard
         } else if !is_seen {
@@ -421,7 +421,7 @@ impl Steps<'_, '_> {
             let keeping = path_id.map(|path_id| self.keeping(side, path_id, keep));
             let (version, older) = (Version::Ordinary, Older::Dated);
             let kept = if policy.backup_multiple {
-                dated_kept_path(&path, &self.apply.stamp)
+                dated_kept_path(&path, &self.task.stamp)
             } else {
                 kept_path(&path)
             };
@@ -449,7 +449,7 @@ impl Steps<'_, '_> {
                     "cannot put the version that was replaced where it belongs: {error}; it lies \
                      in .osync_workdir/replaced, and the next run tries again"
                 );
-                let reporter = self.apply.around.reporter();
+                let reporter = self.task.around.reporter();
                 reporter.problem(Level::Error, Some(side), Some(&replaced.path), &text);
             }
         }
