@@ -164,11 +164,12 @@ impl Acl {
     }
 
     /// Everybody named in it: users, then groups.
-    pub fn named(&self) -> impl Iterator<Item = Whom> + '_ {
-        self.0
-            .iter()
-            .map(|(whom, _)| *whom)
-            .filter(|whom| matches!(whom, Whom::User(_) | Whom::Group(_)))
+    pub fn named(&self) -> impl Iterator<Item = (Whose, u32)> + '_ {
+        self.0.iter().filter_map(|(whom, _)| match whom {
+            Whom::User(id) => Some((Whose::User, *id)),
+            Whom::Group(id) => Some((Whose::Group, *id)),
+            _ => None,
+        })
     }
 
     /// The same with other numbers for those who are named.
@@ -582,7 +583,7 @@ mod acl_tests {
         assert_eq!(acl.to_words(), WORDS);
         assert_eq!(Acl::from_bytes(&acl.to_bytes()).as_ref(), Some(&acl));
         assert!(!acl.is_plain());
-        assert_eq!(acl.named().collect::<Vec<_>>(), [Whom::User(1234), Whom::Group(7)]);
+        assert_eq!(acl.named().collect::<Vec<_>>(), [(Whose::User, 1234), (Whose::Group, 7)]);
         let moved = acl.renumbered(|whom| match whom {
             Whom::User(id) => Whom::User(id + 1),
             other => other,

@@ -14,7 +14,7 @@ use crate::replica::lock_policy::{Content, LockDecision, LockPlace, Process, dec
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
     LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, Whom, in_work_dir, lock_policy,
+    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, in_work_dir, lock_policy,
     private_name,
 };
 use crate::report::Problem;
@@ -68,6 +68,16 @@ pub(in crate::replica) struct PeerReplica {
     has_left_overs: bool,
 }
 
+/// Takes what an answer of one kind holds.
+macro_rules! answer {
+    ($kind:ident) => {
+        |response| match response {
+            Response::$kind(answer) => Some(answer),
+            _ => None,
+        }
+    };
+}
+
 impl std::fmt::Debug for PeerReplica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PeerReplica").field("root", &self.root).finish_non_exhaustive()
@@ -118,6 +128,10 @@ impl PeerReplica {
     fn nonsense(&mut self, what: &str) -> ReplicaError {
         let error = self.line.given_up(&format!("answers with nonsense: {what}"));
         self.error(error.to_string())
+    }
+
+    fn answers_another_question(&mut self) -> ReplicaError {
+        self.nonsense("an answer to another question")
     }
 
     fn send(&mut self, request: &Request) -> Result<u32, ReplicaError> {
@@ -220,7 +234,7 @@ impl PeerReplica {
                         missing -= some.len();
                         results.extend(some);
                     }
-                    _ => return Err(self.nonsense("an answer to another question")),
+                    _ => return Err(self.answers_another_question()),
                 }
             }
             fault::point("answered");
@@ -228,11 +242,19 @@ impl PeerReplica {
         Ok(results)
     }
 
+    /// One request and its answer, of the kind that this request has.
+    fn ask_for<R>(
+        &mut self,
+        request: &Request,
+        on_stop: OnStop,
+        answer: impl FnOnce(Response) -> Option<R>,
+    ) -> Result<R, ReplicaError> {
+        let response = self.ask(request, on_stop)?;
+        answer(response).ok_or_else(|| self.answers_another_question())
+    }
+
     fn done(&mut self, request: &Request) -> Result<(), ReplicaError> {
-        match self.ask(request, OnStop::Finish)? {
-            Response::Done => Ok(()),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(request, OnStop::Finish, |response| (response == Response::Done).then_some(()))
     }
 
     /// Where our copy of the last listing is.
@@ -259,7 +281,7 @@ impl PeerReplica {
         let mut problems: Vec<Problem> = Vec::new();
         let mut tree = match self.hear(number, &mut wait, seen)? {
             Response::Top(standing, top) => TreeReader::new(standing, top),
-            _ => return Err(self.nonsense("an answer to another question")),
+            _ => return Err(self.answers_another_question()),
         };
         let (whole, unread) = loop {
             match self.hear(number, &mut wait, seen)? {
@@ -272,7 +294,7 @@ impl PeerReplica {
                 }
                 Response::Problems(some) => problems.extend(some),
                 Response::Scanned(whole, unread) => break (whole, unread),
-                _ => return Err(self.nonsense("an answer to another question")),
+                _ => return Err(self.answers_another_question()),
             }
         };
         fault::point("answered");
@@ -344,11 +366,7 @@ impl PeerReplica {
         let asked = self.owners.names_to_ask(ids);
         let names: Vec<(Whose, String)> =
             asked.iter().map(|((whose, _), name)| (*whose, name.clone())).collect();
-        let numbers =
-            self.ask_all(&names, OnStop::Finish, Request::Numbers, |response| match response {
-                Response::Numbers(numbers) => Some(numbers),
-                _ => None,
-            })?;
+        let numbers = self.ask_all(&names, OnStop::Finish, Request::Numbers, answer!(Numbers))?;
         for ((who, _), number) in asked.into_iter().zip(numbers) {
             self.owners.learn_there(who, number);
         }
@@ -397,22 +415,21 @@ impl PeerReplica {
                     let how = judged.unwrap_or(locked.how);
                     return Ok(TakenLock { how, ..locked });
                 }
-                Response::Held(held) => match self.decide_here(&held, request) {
-                    LockDecision::TakeOver(locked) => {
-                        judged = Some(locked);
-                        ask = Request::LockOver(request.clone(), held.content);
-                    }
-                    LockDecision::Stop(why) => {
-                        let lock = self.root.join(".osync_workdir/lock");
-                        return Err(self.error(format!("{why} ({})", lock.display())));
-                    }
-                    LockDecision::Busy(why) => {
-                        let lock = self.root.join(".osync_workdir/lock");
-                        let text = format!("{why} ({})", lock.display());
-                        return Err(ReplicaError { trouble: Trouble::Locked, ..self.error(text) });
-                    }
-                },
-                _ => return Err(self.nonsense("an answer to another question")),
+                Response::Held(held) => {
+                    let (why, trouble) = match self.decide_here(&held, request) {
+                        LockDecision::TakeOver(locked) => {
+                            judged = Some(locked);
+                            ask = Request::LockOver(request.clone(), held.content);
+                            continue;
+                        }
+                        LockDecision::Stop(why) => (why, Trouble::Other),
+                        LockDecision::Busy(why) => (why, Trouble::Locked),
+                    };
+                    let lock = self.root.join(".osync_workdir/lock");
+                    let text = format!("{why} ({})", lock.display());
+                    return Err(ReplicaError { trouble, ..self.error(text) });
+                }
+                _ => return Err(self.answers_another_question()),
             }
         }
         Err(self.error("other runs keep taking its lock at the same moment"))
@@ -432,18 +449,9 @@ fn owners_in(op: &Op) -> Vec<(Whose, u32)> {
         }
         Op::SetAttributes { change, .. } => {
             let lists = [&change.access, &change.default];
-            lists.into_iter().flatten().flat_map(|list| list.named()).filter_map(who).collect()
+            lists.into_iter().flatten().flat_map(|list| list.named()).collect()
         }
         _ => Vec::new(),
-    }
-}
-
-/// A user or group as the owners' tables know it.
-fn who(whom: Whom) -> Option<(Whose, u32)> {
-    match whom {
-        Whom::User(id) => Some((Whose::User, id)),
-        Whom::Group(id) => Some((Whose::Group, id)),
-        _ => None,
     }
 }
 
@@ -496,9 +504,7 @@ impl Replica for PeerReplica {
             instance_id: self.settings.instance_id.clone(),
             run: self.run.clone(),
         });
-        let Response::Prepared(ready) = self.ask(&request, OnStop::GiveUp)? else {
-            return Err(self.nonsense("an answer to another question"));
-        };
+        let ready = self.ask_for(&request, OnStop::GiveUp, answer!(Prepared))?;
         self.has_left_overs = ready.has_left_overs;
         if !ready.root.starts_with(b"/") {
             return Err(self.nonsense("its root is no absolute path"));
@@ -527,24 +533,15 @@ impl Replica for PeerReplica {
     }
 
     fn abilities(&mut self) -> Result<Abilities, ReplicaError> {
-        match self.ask(&Request::Abilities, OnStop::GiveUp)? {
-            Response::Abilities(abilities) => Ok(abilities),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(&Request::Abilities, OnStop::GiveUp, answer!(Abilities))
     }
 
     fn identity(&mut self) -> Result<IdentityFound, ReplicaError> {
-        match self.ask(&Request::Identity, OnStop::GiveUp)? {
-            Response::Identity(identity) => Ok(identity),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(&Request::Identity, OnStop::GiveUp, answer!(Identity))
     }
 
     fn runs(&mut self) -> Result<Vec<RunMark>, ReplicaError> {
-        match self.ask(&Request::Runs, OnStop::GiveUp)? {
-            Response::Runs(runs) => Ok(runs),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(&Request::Runs, OnStop::GiveUp, answer!(Runs))
     }
 
     fn set_run(&mut self, mark: &RunMark) -> Result<(), ReplicaError> {
@@ -597,14 +594,14 @@ impl Replica for PeerReplica {
                         continue;
                     }
                     Response::Top(standing, top) => TreeReader::new(standing, top),
-                    _ => return Err(self.nonsense("an answer to another question")),
+                    _ => return Err(self.answers_another_question()),
                 };
                 let mut keeper = Keeper::new(None, None);
                 let whole = loop {
                     let read = match self.hear(number, &mut wait, &|_| ())? {
                         Response::Pieces(pieces) => read(pieces, &mut keeper, &mut tree),
                         Response::Seen(whole) => break whole,
-                        _ => return Err(self.nonsense("an answer to another question")),
+                        _ => return Err(self.answers_another_question()),
                     };
                     read.map_err(|no_tree| self.nonsense(&no_tree.to_string()))?;
                 };
@@ -622,11 +619,7 @@ impl Replica for PeerReplica {
         &mut self,
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Entry>, PathError>>, ReplicaError> {
-        let mut found =
-            self.ask_all(paths, OnStop::Finish, Request::Stat, |response| match response {
-                Response::Entries(entries) => Some(entries),
-                _ => None,
-            })?;
+        let mut found = self.ask_all(paths, OnStop::Finish, Request::Stat, answer!(Entries))?;
         for entry in found.iter_mut().flatten().flatten() {
             self.owners.translate(entry);
         }
@@ -639,10 +632,7 @@ impl Replica for PeerReplica {
         scanned: &[(RelPath, Entry)],
     ) -> Result<Vec<Result<[u8; 32], PathError>>, ReplicaError> {
         let request = |scanned| Request::Digest(kind, scanned);
-        self.ask_all(scanned, OnStop::GiveUp, request, |response| match response {
-            Response::Digests(digests) => Some(digests),
-            _ => None,
-        })
+        self.ask_all(scanned, OnStop::GiveUp, request, answer!(Digests))
     }
 
     fn lower_priority(&mut self) -> Result<(), ReplicaError> {
@@ -654,10 +644,7 @@ impl Replica for PeerReplica {
         paths: &[RelPath],
     ) -> Result<Vec<Result<Option<Attributes>, PathError>>, ReplicaError> {
         let mut found =
-            self.ask_all(paths, OnStop::Finish, Request::Attributes, |response| match response {
-                Response::Attributes(attributes) => Some(attributes),
-                _ => None,
-            })?;
+            self.ask_all(paths, OnStop::Finish, Request::Attributes, answer!(Attributes))?;
         for attributes in found.iter_mut().flatten().flatten() {
             for list in [&mut attributes.access, &mut attributes.default] {
                 let here = |whom| self.owners.whom_here(whom);
@@ -670,10 +657,7 @@ impl Replica for PeerReplica {
     fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
         self.learn_numbers(ops)?;
         let ops: Vec<Op> = ops.iter().map(|op| self.there(op)).collect();
-        self.ask_all(&ops, OnStop::Finish, Request::Apply, |response| match response {
-            Response::Applied(results) => Some(results),
-            _ => None,
-        })
+        self.ask_all(&ops, OnStop::Finish, Request::Apply, answer!(Applied))
     }
 
     fn private_place(&self) -> RelPath {
@@ -685,10 +669,7 @@ impl Replica for PeerReplica {
     }
 
     fn close_private_place(&mut self) -> Result<(), ReplicaError> {
-        match self.ask(&Request::ClosePrivatePlace, OnStop::Finish)? {
-            Response::Done => Ok(()),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.done(&Request::ClosePrivatePlace)
     }
 
     fn flush(&mut self, what: &Flush) -> Result<Flushed, ReplicaError> {
@@ -701,20 +682,16 @@ impl Replica for PeerReplica {
         }
         let mut flushed = Flushed::Yes;
         for part in all {
-            match self.ask(&Request::Flush(part), OnStop::Finish)? {
-                Response::Flushed(Flushed::Yes) => {}
-                Response::Flushed(Flushed::NoTool) => flushed = Flushed::NoTool,
-                _ => return Err(self.nonsense("an answer to another question")),
+            let done = self.ask_for(&Request::Flush(part), OnStop::Finish, answer!(Flushed))?;
+            if done == Flushed::NoTool {
+                flushed = done;
             }
         }
         Ok(flushed)
     }
 
     fn clean(&mut self, retention: Retention) -> Result<Cleaned, ReplicaError> {
-        match self.ask(&Request::Clean(retention), OnStop::GiveUp)? {
-            Response::Cleaned(cleaned) => Ok(cleaned),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(&Request::Clean(retention), OnStop::GiveUp, answer!(Cleaned))
     }
 
     fn arrivals(&mut self, keep: Keep) -> Result<Vec<Arrived>, ReplicaError> {
@@ -725,7 +702,7 @@ impl Replica for PeerReplica {
             match self.hear(number, &mut wait, &|_| ())? {
                 Response::Arrivals(part) => lines.extend(part),
                 Response::Done => return Ok(lines),
-                _ => return Err(self.nonsense("an answer to another question")),
+                _ => return Err(self.answers_another_question()),
             }
         }
     }
@@ -747,7 +724,7 @@ impl Replica for PeerReplica {
         loop {
             match self.hear(number, &mut wait, &|_| ())? {
                 Response::Watched(word) => tell(word),
-                _ => return Err(self.nonsense("an answer to another question")),
+                _ => return Err(self.answers_another_question()),
             }
         }
     }
@@ -764,10 +741,7 @@ impl Replica for PeerReplica {
     ) -> Result<HookResult, ReplicaError> {
         let limit = limit.map(|limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX));
         let request = Request::Hook(Hook { command: command.to_owned(), env: env.to_vec(), limit });
-        match self.ask(&request, OnStop::GiveUp)? {
-            Response::Hook(result) => Ok(result),
-            _ => Err(self.nonsense("an answer to another question")),
-        }
+        self.ask_for(&request, OnStop::GiveUp, answer!(Hook))
     }
 }
 

@@ -12,9 +12,7 @@ use crate::process::{self, Stop, StopReason, fault};
 use crate::replica::attributes::{self, Whose};
 use crate::replica::local::work_dir::Durable;
 use crate::replica::local::{Asked, Judge};
-use crate::replica::{
-    Done, LocalReplica, Op, PathError, Replica, ReplicaError, ScanRequest, Trouble, Watched, Whom,
-};
+use crate::replica::{LocalReplica, Replica, ReplicaError, ScanRequest, Trouble, Watched};
 use crate::tree::{Entry, RelPath, Side, Tree};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -429,12 +427,12 @@ impl<W: Write + Send> Server<'_, W> {
             Request::Attributes(paths) => {
                 let found = self.replica()?.attributes(&paths)?;
                 let lists = found.iter().flatten().flatten().flat_map(|a| [&a.access, &a.default]);
-                let named = lists.flatten().flat_map(|list| list.named()).filter_map(who).collect();
+                let named = lists.flatten().flat_map(|list| list.named()).collect();
                 self.tell_names(number, named)?;
                 return self.say_all(number, &found, Response::Attributes);
             }
             Request::Apply(ops) => {
-                let done = self.apply(&ops)?;
+                let done = self.replica()?.apply(&ops)?;
                 return self.say_all(number, &done, Response::Applied);
             }
             Request::ClosePrivatePlace => {
@@ -606,10 +604,6 @@ impl<W: Write + Send> Server<'_, W> {
         Ok(())
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, Failure> {
-        Ok(self.replica()?.apply(ops)?)
-    }
-
     fn hook(&mut self, hook: &Hook) -> Result<Response, Failure> {
         if let Some(why) = self.limits.no_hooks {
             return Err(why.into());
@@ -648,14 +642,6 @@ fn locked(asked: Asked) -> Response {
     match asked {
         Asked::Locked(locked) => Response::Locked(locked),
         Asked::Held { content, by } => Response::Held(HeldLock { content, by }),
-    }
-}
-
-fn who(whom: Whom) -> Option<(Whose, u32)> {
-    match whom {
-        Whom::User(id) => Some((Whose::User, id)),
-        Whom::Group(id) => Some((Whose::Group, id)),
-        _ => None,
     }
 }
 

@@ -465,7 +465,6 @@ impl ShellReplica {
             .flat_map(|found| [&found.access, &found.default])
             .flatten()
             .flat_map(Acl::named)
-            .filter_map(key)
             .collect();
         let unknown = self.link()?.owners.not_asked(ids);
         self.ask_owners(unknown)?;
@@ -537,8 +536,7 @@ impl ShellReplica {
             Op::SetAttributes { change, .. } => Some([&change.access, &change.default]),
             _ => None,
         });
-        let ids: BTreeSet<_> =
-            lists.flatten().flatten().flat_map(Acl::named).filter_map(key).collect();
+        let ids: BTreeSet<_> = lists.flatten().flatten().flat_map(Acl::named).collect();
         let named = self.link()?.owners.names_to_ask(ids);
         if named.is_empty() {
             return Ok(());
@@ -556,15 +554,6 @@ impl ShellReplica {
             owners.learn_there(who, line.parse().ok());
         }
         Ok(())
-    }
-}
-
-/// A user or group as the owners' tables know it.
-pub(super) fn key(whom: Whom) -> Option<(Whose, u32)> {
-    match whom {
-        Whom::User(id) => Some((Whose::User, id)),
-        Whom::Group(id) => Some((Whose::Group, id)),
-        _ => None,
     }
 }
 
