@@ -1,5 +1,5 @@
-//! Scoped helper threads: how many are worth starting, how to start one so that it runs at once, and
-//! how to share a list among them.
+//! Scoped helper threads: how many are worth starting, how to start one so that it runs at once, how
+//! to wait for one, and how to share a list among them.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,6 +45,11 @@ pub fn start<'scope, T: Send + 'scope>(
     Ok(thread)
 }
 
+/// What a thread came to. If it panicked, so does the caller.
+pub fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// So many items in a row are one thread's. Files come in the order of their directories, so most of
 /// them lie in the same one.
 const ROW: usize = 64;
@@ -75,12 +80,7 @@ pub fn map<T: Sync, A: Send, W: FnMut(&T) -> Option<A>>(
         // A machine out of threads still has this one.
         let others: Vec<_> = (1..most).map_while(|_| start(scope, work).ok()).collect();
         let mut rows = work();
-        for other in others {
-            match other.join() {
-                Ok(found) => rows.extend(found),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
+        rows.extend(others.into_iter().flat_map(joined));
         rows
     });
     rows.sort_by_key(|(at, _)| *at);

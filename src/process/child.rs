@@ -3,6 +3,7 @@
 use super::stop::{self, Waker};
 use super::{Command, Exit, ProcessError, Stop, StopReason, Stream, fault, landlock};
 use crate::system;
+use crate::threads;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
@@ -435,11 +436,7 @@ fn run_raw(
         let mut group = group;
         let asked = || Some((Some(Exit::Stopped(stop.reason()?)), None));
         let ended = Supervisor::new(pipes).watch(&mut group, &asked, [Some(&waker), None], sink);
-        let fed = match writer.map(std::thread::ScopedJoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        };
+        let fed = writer.map_or(Ok(()), threads::joined);
         ended.map_err(failed("read from"))?;
         fed.map_err(failed("make the input of"))?;
         Ok(group.exit())

@@ -7,6 +7,7 @@
 //! (file capabilities, sudo), the child starts without a fence.
 
 use crate::system::Fence;
+use crate::threads;
 use std::io;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -25,7 +26,7 @@ pub(super) fn spawn_inside(dir: &Path, child: &mut Command) -> io::Result<Child>
             fence.shut();
             child.spawn()
         })?;
-        started.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        threads::joined(started)
     })
 }
 

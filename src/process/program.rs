@@ -1,10 +1,11 @@
-//! Where a program is: the one look-up in PATH.
+//! Where a program is: the one look-up in PATH. And the shell that runs the user's commands.
 
-use super::Command;
+use super::{Command, Excerpt, Exit, Input, ProcessError, Stop};
 use crate::system;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The program that a name stands for: a path as it is, a bare name looked up in PATH. None if
 /// nothing there can be run.
@@ -44,14 +45,30 @@ impl HookShell {
         }
     }
 
-    /// The shell with a command to run.
-    #[must_use]
-    pub fn command(self, command: &str) -> Command {
+    /// Runs a command; the limit ends it and its children. Tells how it ended, and what it said.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn run(
+        self,
+        command: &str,
+        env: Vec<(OsString, OsString)>,
+        limit: Option<Duration>,
+        stop: &Stop,
+    ) -> Result<(Exit, Vec<u8>), ProcessError> {
         let program = match self {
             HookShell::Bash => "bash",
             HookShell::Sh => "sh",
         };
-        Command::new(program).args(["-c", command])
+        let mut shell = Command::new(program).args(["-c", command]);
+        shell.env = env;
+        shell.time_limit = limit;
+        let mut said = Excerpt::default();
+        let exit = super::run(&shell, Input::Nothing, stop, &mut |_, line| {
+            said.push(line);
+            said.push(b"\n");
+        })?;
+        Ok((exit, said.bytes()))
     }
 
     /// Whether a command uses what this shell may not know. A guess: it only decides whether

@@ -526,10 +526,7 @@ fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, D
         queue.all_is_cut(&cut);
         let mut result = cut.and_then(|same| Ok(same && queue.work(trees)?));
         for other in others {
-            let found = match other.join() {
-                Ok(found) => found,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
+            let found = threads::joined(other);
             result = result.and_then(|same| Ok(found? && same));
         }
         result

@@ -9,6 +9,7 @@ use super::lists::{self, List, Lists, merge, parse};
 use super::ours::TooOpen;
 use super::snapshot::{self, Digest, ListMark, WrittenList};
 use super::{FileStamp, Header};
+use crate::threads;
 use crate::tree::path::escape;
 use crate::tree::{Pair, RelPath, Side, Stamp};
 use std::io::{self, Read};
@@ -239,12 +240,9 @@ impl StateStore {
         self.files.sweep(&self.names())?;
         let (initiator, target) = std::thread::scope(|scope| {
             let target = scope.spawn(|| self.prepare_list(Side::Target, after, before));
-            (self.prepare_list(Side::Initiator, after, before), target.join())
+            (self.prepare_list(Side::Initiator, after, before), threads::joined(target))
         });
-        let (initiator, target) = match target {
-            Ok(target) => (initiator?, target?),
-            Err(panic) => std::panic::resume_unwind(panic),
-        };
+        let (initiator, target) = (initiator?, target?);
         let marks = Pair::new(initiator.0, target.0);
         let name = self.name("snapshot");
         let write = |out: &mut dyn io::Write| snapshot::write(&header, after, &marks, out);

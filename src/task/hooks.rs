@@ -5,9 +5,10 @@
 //! with `--verbose`.
 
 use crate::config::{Config, Location};
-use crate::process::{self, Excerpt, Exit, HookShell, Input, Stop};
+use crate::process::{Exit, HookShell, Stop};
 use crate::replica::{HookResult, Replica, ReplicaError};
 use crate::report::{Counts, Level, Reporter, spell};
+use crate::threads;
 use crate::tree::path::escape;
 use crate::tree::{Pair, Side};
 use std::ffi::OsString;
@@ -160,11 +161,7 @@ impl Round<'_> {
                 }
                 self.tell("local", None, self.run_here(command, stop), log)
             });
-            let there = there.map(|thread| match thread.join() {
-                Ok(verdict) => verdict,
-                Err(panic) => std::panic::resume_unwind(panic),
-            });
-            (here, there)
+            (here, there.map(threads::joined))
         });
         if [local, remote].contains(&Some(RoundResult::Failed)) {
             RoundResult::Failed
@@ -174,15 +171,10 @@ impl Round<'_> {
     }
 
     fn run_here(&self, command: &str, stop: &Stop) -> Result<Ended, String> {
-        let mut shell = HookShell::of_this_machine().command(command);
-        shell.env = self.env.iter().map(|(name, value)| (name.into(), value.clone())).collect();
-        shell.time_limit = self.limit;
-        let mut said = Excerpt::default();
-        let exit = process::run(&shell, Input::Nothing, stop, &mut |_, line| {
-            said.push(line);
-            said.push(b"\n");
-        })
-        .map_err(|e| e.to_string())?;
+        let env = self.env.iter().map(|(name, value)| (name.into(), value.clone())).collect();
+        let (exit, said) = HookShell::of_this_machine()
+            .run(command, env, self.limit, stop)
+            .map_err(|error| error.to_string())?;
         let end = match exit {
             Exit::Code(0) => End::Fine,
             Exit::Code(status) => End::Status(status),
@@ -190,7 +182,7 @@ impl Round<'_> {
             Exit::TimedOut => End::TimedOut,
             Exit::Stopped(_) => End::Stopped,
         };
-        Ok(Ended { end, said: said.bytes() })
+        Ok(Ended { end, said })
     }
 
     fn run_there(

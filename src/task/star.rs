@@ -30,11 +30,11 @@ use crate::state::targets::{
     Binding, KnownTarget, ListedTarget, Seen, bind, displaced, instance_at, note, still_displaced,
 };
 use crate::state::{Identity, NotePlaces, StateStore};
+use crate::threads;
 use crate::tree::{Pair, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 /// The trees of so many entries may be held at a time, beside the hub's, but two in any case: about
@@ -170,13 +170,6 @@ impl Parting {
         fault::point("cleaned");
         let unlocked = closing::unlock(replica);
         Parted { met: self.met, cleaned, unlocked }
-    }
-}
-
-fn end_of<T>(thread: ScopedJoinHandle<'_, T>) -> T {
-    match thread.join() {
-        Ok(end) => end,
-        Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
@@ -593,7 +586,7 @@ impl<'a> Star<'a> {
                     }
                 }
                 next = next.max(end);
-                let answered = asked.remove(leaf).map(end_of);
+                let answered = asked.remove(leaf).map(threads::joined);
                 let turns_left = leaves.len() - done;
                 if self.turn(*leaf, intent, round, turns_left, answered) == Turned::Busy {
                     put_off.push(*leaf);
@@ -607,7 +600,7 @@ impl<'a> Star<'a> {
                 }
             }
             for (leaf, thread) in parting {
-                self.parted(leaf, end_of(thread));
+                self.parted(leaf, threads::joined(thread));
             }
             Ok(put_off)
         })

@@ -455,10 +455,7 @@ impl<'a> TransferScheduler<'a> {
         std::thread::scope(|scope| {
             let target = scope.spawn(|| one_side(Side::Target));
             let initiator = one_side(Side::Initiator);
-            match target.join() {
-                Ok(target) => Pair::new(initiator, target),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+            Pair::new(initiator, threads::joined(target))
         })
     }
 
@@ -482,10 +479,7 @@ impl<'a> TransferScheduler<'a> {
             let start = |share| scope.spawn(move || self.call(call, share, to));
             let others: Vec<_> = others.iter().map(start).collect();
             let mut results = vec![self.call(call, first, to)];
-            results.extend(others.into_iter().map(|other| match other.join() {
-                Ok(result) => result,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }));
+            results.extend(others.into_iter().map(threads::joined));
             results
         })
     }
