@@ -17,15 +17,13 @@ pub(super) fn with_versions<T>(
 ) -> Result<T, String> {
     let mut config = config.clone();
     (config.flags.errors_only, config.flags.no_prefix) = (true, true);
-    let log = Arc::new(Log::for_task(&config, Instant::now()));
-    let stop = Stop::new();
-    let _signals = listen(&log, &stop, Interrupt::Once);
-    let around = Surroundings { log: &log, stop: &stop, started: Instant::now() };
-    let mut versions = Versions::open(&config, around)?;
-    let done = work(&mut versions);
-    // what went wrong first is told
-    let closed = versions.close();
-    done.and_then(|done| closed.map(|()| done))
+    session(&config, |around| {
+        let mut versions = Versions::open(&config, around)?;
+        let done = work(&mut versions);
+        // what went wrong first is told
+        let closed = versions.close();
+        done.and_then(|done| closed.map(|()| done))
+    })
 }
 
 /// A session that only looks.
@@ -35,13 +33,21 @@ pub(super) fn with_looked<T>(
 ) -> Result<T, String> {
     let mut quiet = config.clone();
     (quiet.flags.silent, quiet.flags.dry) = (true, true);
-    let log = Arc::new(Log::for_task(&quiet, Instant::now()));
+    session(&quiet, |around| {
+        let (mut versions, unreachable) = Versions::look(&quiet, around)?;
+        for why in unreachable {
+            complain(&format!("{why}; what is kept there is not known"));
+        }
+        work(&mut versions)
+    })
+}
+
+fn session<T>(
+    config: &Config,
+    work: impl FnOnce(Surroundings<'_>) -> Result<T, String>,
+) -> Result<T, String> {
+    let log = Arc::new(Log::for_task(config, Instant::now()));
     let stop = Stop::new();
     let _signals = listen(&log, &stop, Interrupt::Once);
-    let around = Surroundings { log: &log, stop: &stop, started: Instant::now() };
-    let (mut versions, unreachable) = Versions::look(&quiet, around)?;
-    for why in unreachable {
-        complain(&format!("{why}; what is kept there is not known"));
-    }
-    work(&mut versions)
+    work(Surroundings { log: &log, stop: &stop, started: Instant::now() })
 }

@@ -5,7 +5,7 @@ use super::{ERROR, USAGE, settings, status, usage};
 use crate::config::{Config, Environment, Flags, Problem, Watch, WhenLocked};
 use crate::monitor::RunResult;
 use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
-use crate::report::{Level, Log, Reporter, Stamped, Who};
+use crate::report::{Level, Log, Reporter, Who};
 use crate::task::closing::RunOutcome;
 use crate::task::intent::{Intent, StarIntent};
 use crate::task::{self, Surroundings};
@@ -68,11 +68,7 @@ fn run_task(
         if config.flags.watch() == Watch::Off { Interrupt::Twice } else { Interrupt::Once };
     let _signals = listen(&log, &stop, interrupt);
     let once = |started, stop: &Stop| {
-        if config.locking.when_locked == WhenLocked::Skip {
-            log.hold();
-        }
-        let prefix = if log.is_dated() { Stamped::Yes } else { Stamped::No };
-        Who::here().open_run(log.as_ref(), &config.instance_id, config.flags.dry, prefix);
+        open_log(config, &log);
         for line in settings {
             log.say(Level::Verbose, line);
         }
@@ -132,12 +128,17 @@ fn run_with(
 ) -> RunOutcome {
     let stop = Stop::new();
     let _signals = listen(log, &stop, Interrupt::Twice);
+    open_log(config, log);
+    run(Surroundings { log, stop: &stop, started })
+}
+
+/// The first lines of a run. One that may find its replicas locked, and then leaves no trace, holds
+/// them back.
+fn open_log(config: &Config, log: &Log) {
     if config.locking.when_locked == WhenLocked::Skip {
         log.hold();
     }
-    let stamped = if log.is_dated() { Stamped::Yes } else { Stamped::No };
-    Who::here().open_run(log.as_ref(), &config.instance_id, config.flags.dry, stamped);
-    run(Surroundings { log, stop: &stop, started })
+    Who::here().open_run(log, &config.instance_id, config.flags.dry);
 }
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or

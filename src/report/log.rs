@@ -658,15 +658,6 @@ impl Screen {
     }
 }
 
-/// Whether lines carry date and time anyway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stamped {
-    /// They do: the first line needs none of its own.
-    Yes,
-    /// They do not.
-    No,
-}
-
 /// User, host and process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Who {
@@ -692,11 +683,12 @@ impl Who {
     }
 
     /// The first lines of a run (spec 6, "Log lines").
-    pub fn open_run(&self, log: &dyn Reporter, instance_id: &str, dry: bool, stamped: Stamped) {
+    pub fn open_run(&self, log: &Log, instance_id: &str, dry: bool) {
         let version = env!("CARGO_PKG_VERSION");
-        let now = match stamped {
-            Stamped::Yes => String::new(),
-            Stamped::No => format!("{} - ", Local::now().format("%Y-%m-%d %H:%M:%S %z")),
+        let now = if log.is_dated() {
+            String::new()
+        } else {
+            format!("{} - ", Local::now().format("%Y-%m-%d %H:%M:%S %z"))
         };
         log.say(Level::Notice, &format!("{now}osync {version} starts."));
         let Who { user, host, pid } = self;
