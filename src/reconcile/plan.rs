@@ -125,7 +125,7 @@ pub struct LinkGroup {
 }
 
 /// What should happen.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Plan {
     /// The paths that the plan speaks of.
     pub delta: Delta,
@@ -179,30 +179,7 @@ impl Plan {
     #[must_use]
     pub fn new(delta: Delta) -> Self {
         let verdicts = vec![Verdict::default(); delta.len()];
-        Plan {
-            delta,
-            verdicts,
-            set_aside: Vec::new(),
-            moves: Vec::new(),
-            counter_metadata: Pair::default(),
-            subtrees: Pair::default(),
-            updates: Pair::default(),
-            links: Pair::default(),
-            metadata: Pair::default(),
-            file_times: Pair::default(),
-            deletions: Pair::default(),
-            dir_times: Pair::default(),
-            groups: Vec::new(),
-            conflicts: Vec::new(),
-            left_alone: Vec::new(),
-            problems: Vec::new(),
-            owners_left: 0,
-            respellings: Vec::new(),
-            doubts: Vec::new(),
-            renumbered: Pair::default(),
-            always_kept: BTreeSet::new(),
-            damaged: DamagedNodes::default(),
-        }
+        Plan { delta, verdicts, ..Plan::default() }
     }
 
     /// Whether nothing at all is to be done on either side.
