@@ -518,7 +518,10 @@ pub struct HookResult {
 pub fn at(config: &Config, side: Side, stop: &Stop, reporter: &dyn Reporter) -> Box<dyn Replica> {
     match &config.replicas[side] {
         Location::Local(path) => Box::new(LocalReplica::new(side, path).with_stop(stop.clone())),
-        Location::Ssh(to) => Box::new(RemoteReplica::new(side, to, config, stop.clone(), reporter)),
+        Location::Ssh(to) => {
+            let options = ShellOptions::of(config, side);
+            Box::new(RemoteReplica::new(side, to, &config.remote, options, stop.clone(), reporter))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     Keep, LockRequest, Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan,
     ScanRequest, ShellOptions, ShellReplica, TakenLock, Watched,
 };
-use crate::config::{Config, Remote, RemoteOsync, SshLocation};
+use crate::config::{Remote, RemoteOsync, SshLocation};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::Reporter;
@@ -37,17 +37,6 @@ impl RemoteReplica {
     /// is requested, what only looks is given up; the connection stays for what closes a
     /// run.
     pub fn new(
-        side: Side,
-        to: &SshLocation,
-        config: &Config,
-        stop: Stop,
-        reporter: &dyn Reporter,
-    ) -> Self {
-        Self::with(side, to, &config.remote, ShellOptions::of(config, side), stop, reporter)
-    }
-
-    /// A replica behind `to`, with the settings that it needs.
-    pub fn with(
         side: Side,
         to: &SshLocation,
         remote: &Remote,

@@ -44,7 +44,7 @@ pub struct Loaded {
     lists: Pair<Option<FoundList>>,
     /// Whether all files are as the last run left them, so that an equal baseline need not be
     /// saved again.
-    complete: bool,
+    files_are_current: bool,
 }
 
 impl Loaded {
@@ -52,7 +52,7 @@ impl Loaded {
     pub fn respell(&mut self, baseline: Baseline) {
         self.baseline = baseline;
         // The files on the disk have the old spellings.
-        self.complete = false;
+        self.files_are_current = false;
     }
 }
 
@@ -157,14 +157,14 @@ impl StateStore {
         if foreign {
             let listed_at = lists.map(|list| list.map(|list| list.stamp.mtime));
             let (baseline, notes) = self.adopt(old.as_ref(), listed_at)?;
-            return Ok(Loaded { baseline, notes, lists, complete: false });
+            return Ok(Loaded { baseline, notes, lists, files_are_current: false });
         }
-        let complete = old.is_some()
+        let files_are_current = old.is_some()
             && Side::BOTH
                 .iter()
                 .all(|side| lists[*side].is_some_and(|l| l.writer == ListWriter::Snapshot));
         let baseline = old.unwrap_or_else(Baseline::empty);
-        Ok(Loaded { baseline, notes: Vec::new(), lists, complete })
+        Ok(Loaded { baseline, notes: Vec::new(), lists, files_are_current })
     }
 
     /// An empty baseline, whatever the files say (`--initialize`).
@@ -173,7 +173,12 @@ impl StateStore {
     /// The lists cannot be read.
     pub fn start_over(&self) -> Result<Loaded, StateError> {
         let lists = self.find_lists(&Pair::default(), None)?;
-        Ok(Loaded { baseline: Baseline::empty(), notes: Vec::new(), lists, complete: false })
+        Ok(Loaded {
+            baseline: Baseline::empty(),
+            notes: Vec::new(),
+            lists,
+            files_are_current: false,
+        })
     }
 
     pub(super) fn snapshot_path(&self) -> PathBuf {
@@ -228,15 +233,15 @@ impl StateStore {
     /// Whether [`StateStore::save`] would write a new baseline.
     #[must_use]
     pub fn needs_saving(&self, before: &Loaded, after: &Baseline) -> bool {
-        !before.complete
+        !before.files_are_current
             || !is_equivalent(&before.baseline, after, &header(&before.baseline, after))
     }
 
     fn save_baseline(&self, before: &Loaded, after: &Baseline) -> Result<Saved, StateError> {
-        let header = header(&before.baseline, after);
-        if before.complete && is_equivalent(&before.baseline, after, &header) {
+        if !self.needs_saving(before, after) {
             return Ok(Saved::Unchanged);
         }
+        let header = header(&before.baseline, after);
         self.files.sweep(&self.names())?;
         let (initiator, target) = std::thread::scope(|scope| {
             let target = scope.spawn(|| self.prepare_list(Side::Target, after, before));

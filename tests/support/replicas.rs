@@ -251,7 +251,7 @@ pub fn behind(server: &Sshd, port: u16, root: &Path) -> RemoteReplica {
 /// A replica by these settings.
 pub fn by(remote: &Remote, port: u16, root: &Path) -> RemoteReplica {
     let place = place(port, root);
-    RemoteReplica::with(Side::Target, &place, remote, options(), Stop::new(), &Silent)
+    RemoteReplica::new(Side::Target, &place, remote, options(), Stop::new(), &Silent)
         .with_own_binary(Path::new(crate::support::osync()))
 }
 

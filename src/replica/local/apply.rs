@@ -11,7 +11,7 @@ use super::work_dir::{Durable, WORK_DIR, WorkDir};
 use crate::process::fault;
 use crate::replica::kept_versions::Line;
 use crate::replica::{
-    AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, attributes,
+    AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Op, PathError, Version, attributes,
     kept_versions, lock_policy,
 };
 use crate::system::{AtLink, Pinned, rename_to_free, set_mode};
@@ -58,7 +58,7 @@ fn not_noted(error: std::io::Error) -> PathError {
     }
 }
 
-fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
+pub(super) fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
     move |error| PathError::Failed { action: action.into(), cause: error.to_string() }
 }
 
@@ -450,8 +450,7 @@ impl LocalExecutor<'_> {
         let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         let shelf = self.shelf(Keep::Backup)?;
         let kept = kept_versions::short_kept_path(path);
-        let keeping =
-            Keeping { keep: Keep::Backup, version: Version::Ordinary, older: Older::Dated };
+        let keeping = Keeping::dated(Keep::Backup);
         let free = self.make_free(&shelf, &kept, now.kind, keeping)?;
         self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
         Ok(self.came(kept, keeping, free.older, Seen::Before))
@@ -545,8 +544,7 @@ impl LocalExecutor<'_> {
             return removed.map(|()| Done::Plainly).map_err(failed("remove it"));
         }
         let shelf = self.shelf(Keep::Backup)?;
-        let keeping =
-            Keeping { keep: Keep::Backup, version: Version::Protected, older: Older::Dated };
+        let keeping = Keeping::protected(Keep::Backup);
         let kept = kept_versions::kept_path(path);
         let moved = Look::default().at(&private, name).map_err(failed("look at it again"))?;
         let free = self.make_free(&shelf, &kept, moved.kind, keeping)?;

@@ -13,7 +13,7 @@ pub(crate) mod tests;
 mod versions;
 pub(super) mod work_dir;
 
-use self::apply::LocalExecutor;
+use self::apply::{LocalExecutor, failed};
 pub(super) use self::lock::Judge;
 use self::lock::{LockError, OwnLock};
 use self::look::Look;
@@ -295,10 +295,6 @@ impl LocalReplica {
         })?;
         Ok(Some(tree))
     }
-}
-
-fn failed(action: &'static str) -> impl Fn(Errno) -> PathError {
-    move |error| PathError::Failed { action: action.into(), cause: error.to_string() }
 }
 
 impl Replica for LocalReplica {
