@@ -340,6 +340,25 @@ pub struct Change {
     pub attributes: Option<Vec<u8>>,
 }
 
+impl Change {
+    /// A row without anything that only some rows have.
+    #[must_use]
+    pub fn new(side: Side, path: RelPath, action: Action) -> Self {
+        Change {
+            side,
+            path,
+            action,
+            other: None,
+            below: 0,
+            before: None,
+            after: None,
+            kept: None,
+            was_damaged: false,
+            attributes: None,
+        }
+    }
+}
+
 /// A conflict that a run decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decided {

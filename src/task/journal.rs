@@ -75,16 +75,11 @@ impl Rows<'_> {
 
     fn change(&self, path_id: PathId, side: Side, action: Action) -> Change {
         Change {
-            side,
-            path: self.plan.path(path_id),
-            action,
-            other: None,
-            below: 0,
             before: self.scanned(path_id, side).map(Look::of),
             after: self.now(path_id, side),
             kept: self.kept(path_id, side),
             was_damaged: self.plan.damaged.contains(side, self.plan.delta.now(path_id, side)),
-            attributes: None,
+            ..Change::new(side, self.plan.path(path_id), action)
         }
     }
 

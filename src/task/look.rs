@@ -4,7 +4,7 @@
 
 use super::apply::versions::same_files;
 use super::closing::Halt;
-use super::{Share, Task};
+use super::{BATCH, Share, Task};
 use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::fault;
@@ -12,8 +12,8 @@ use crate::reconcile::guard::{self, Runs};
 use crate::reconcile::{Writes, mounts};
 use crate::replica::temp::{self, Suffix};
 use crate::replica::{
-    Agent, Fate, Keep, Keeping, Older, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest,
-    Unread, Version, WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
+    Agent, Fate, Keep, Keeping, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest, Unread,
+    WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
 };
 use crate::report::words::counted;
 use crate::report::{Event, Level};
@@ -565,9 +565,6 @@ fn brings(part: Part) -> bool {
     matches!(part, Part::Itself | Part::Subtree)
 }
 
-/// How many operations go to a replica at once.
-const BATCH: usize = 1000;
-
 impl Task<'_> {
     /// What lies in the private places of runs that were broken off is kept in `backup/`:
     /// nobody knows any more whether a scan had seen it. Where the file has its own name
@@ -606,13 +603,11 @@ impl Task<'_> {
                     dirs.push(Op::Remove { path: at, expect: entry });
                     continue;
                 }
-                let (version, older) = (Version::Protected, Older::Dated);
                 let fate = if unmoved.contains(&path) {
                     Fate::Discard
                 } else {
                     kept += 1;
-                    let keeping = Keeping { keep: Keep::Backup, version, older };
-                    Fate::Keep { kept: kept_path(&path), keeping }
+                    Fate::Keep { kept: kept_path(&path), keeping: Keeping::protected(Keep::Backup) }
                 };
                 files.push(Op::PutAway { replaced: at, found: entry, fate });
             }

@@ -43,10 +43,14 @@ use file_systems::FileSystems;
 use intent::{Intent, StarIntent};
 use preflight::{Turn, Wait};
 use recording::History;
+pub use star::run as run_star;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
 use std::time::{Instant, SystemTime};
+
+/// How many operations go to a replica at once; between two batches the run may stop.
+const BATCH: usize = 1000;
 
 /// What a run needs beside its settings.
 #[derive(Clone, Copy)]
@@ -170,12 +174,6 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
         return run_star(config, around, StarIntent::Synchronise);
     }
     run_as(config, around, Intent::Synchronise)
-}
-
-/// Runs a star once.
-#[must_use]
-pub fn run_star(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
-    star::run(config, around, intent)
 }
 
 /// Runs a pair once.
@@ -555,17 +553,11 @@ impl Task<'_> {
         if !self.intent.is_maintenance() {
             self.read_contents(&mut trees, &loaded.baseline, &store)?;
         }
+        let history = History { store: &store, loaded: &loaded, identities };
         match self.intent {
-            Intent::Undo(request) => {
-                let history = History { store: &store, loaded: &loaded, identities };
-                return self.undo(request, &history, &mut trees);
-            }
-            Intent::Scrub(request) => {
-                let history = History { store: &store, loaded: &loaded, identities };
-                return self.scrub(request, &history, &mut trees);
-            }
+            Intent::Undo(request) => return self.undo(request, &history, &mut trees),
+            Intent::Scrub(request) => return self.scrub(request, &history, &mut trees),
             Intent::Settle(settlement) => {
-                let history = History { store: &store, loaded: &loaded, identities };
                 return self.settle_damage(settlement, &history, &mut trees);
             }
             Intent::Synchronise | Intent::Plan(_) | Intent::Apply { .. } => {}
@@ -588,13 +580,12 @@ impl Task<'_> {
         fault::point("planned");
         if self.is_dry() {
             self.tell_dry(&trees, &plan);
-            self.put_down_plan(&plan, &trees, &loaded.baseline, &identities);
+            self.put_down_plan(&plan, &trees, &loaded.baseline, &history.identities);
             return Ok(());
         }
         self.check_stop()?;
         self.make_state_of_target()?;
         self.forget_fresh_contents(&mut trees);
-        let history = History { store: &store, loaded: &loaded, identities };
         self.apply_and_record(&history, &mut trees, &plan)?;
         if self.config.flags.watch() == Watch::Off && self.share == Share::Whole {
             // The program ends now, and the system takes all memory back at once. A million

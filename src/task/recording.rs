@@ -16,7 +16,8 @@ use crate::report::Level;
 use crate::report::summary::Reach;
 use crate::report::words::{self, counted};
 use crate::state::{
-    Action, Baseline, Header, Identity, Inflight, Loaded, Origin, RunLists, StateError, StateStore,
+    Action, Baseline, Header, Identity, Inflight, InflightPath, Loaded, Origin, RunLists,
+    StateError, StateStore,
 };
 use crate::tree::{Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
@@ -204,12 +205,22 @@ impl Task<'_> {
             if applied.making_way.is_empty() {
                 store.clear_inflight()?;
             } else {
-                let paths = applied.making_way;
-                let (began, mount_sessions) = (self.began, self.noted_sessions());
-                store.set_inflight(&Inflight { began, mount_sessions, paths })?;
+                store.set_inflight(&self.inflight(applied.making_way))?;
             }
         }
         self.finish(store)
+    }
+
+    /// A note of what is under way. Temporary files of an earlier run that are still there are
+    /// found by when that run began.
+    pub(super) fn inflight(&self, paths: Vec<InflightPath>) -> Inflight {
+        let began = match &self.interrupted {
+            Some(earlier) if self.left_overs => {
+                Pair::from_fn(|side: Side| self.began[side].min(earlier.began[side]))
+            }
+            _ => self.began,
+        };
+        Inflight { began, mount_sessions: self.noted_sessions(), paths }
     }
 
     /// The mounts in which all is that a note of this run speaks of: what an earlier one brought

@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a star once.
 #[must_use]
-pub(super) fn run(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
+pub fn run(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
     let mut hub = config.clone();
     // those of the targets belong to the turns
     (hub.hooks.remote_before, hub.hooks.remote_after) = (None, None);

@@ -5,10 +5,11 @@
 //! says what each side has by itself: where they differ, they are meant to, until somebody
 //! changes something.
 
-use super::Task;
+use super::apply::metadata::{Owner, owner_like};
 use super::closing::Halt;
 use super::recording::History;
 use super::versions::{kept_place, place_of};
+use super::{BATCH, Task};
 use crate::config::Preserve;
 use crate::process::fault;
 use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
@@ -23,13 +24,10 @@ use crate::report::Level;
 use crate::report::left_alone::LeftAlone;
 use crate::report::words::counted;
 use crate::state::journal::{Action, Change, Differs, Done, Journal, KeptPlace, Look, Renamed};
-use crate::state::{Baseline, Inflight, InflightPath, Part, RunLists, StateStore};
+use crate::state::{Baseline, InflightPath, Part, RunLists, StateStore};
 use crate::tree::same::{Inodes, looks_alike};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How many operations go to a replica at once.
-const BATCH: usize = 1000;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -281,9 +279,7 @@ impl Task<'_> {
                 to,
             })
         });
-        let (began, mount_sessions) = (self.began, self.noted_sessions());
-        let inflight = Inflight { began, mount_sessions, paths: paths.collect() };
-        store.set_inflight(&inflight)?;
+        store.set_inflight(&self.inflight(paths.collect()))?;
         fault::point("undo noted");
         let mut done = Done::default();
         let mut failed = BTreeSet::new();
@@ -572,16 +568,8 @@ impl Undoing<'_, '_> {
 
     fn row(&self, path: &RelPath, action: Action) -> Change {
         Change {
-            side: self.side,
-            path: self.names.before(path),
-            action,
-            other: None,
-            below: 0,
             before: self.scanned(path).map(Look::of),
-            after: None,
-            kept: None,
-            was_damaged: false,
-            attributes: None,
+            ..Change::new(self.side, self.names.before(path), action)
         }
     }
 
@@ -596,9 +584,8 @@ impl Undoing<'_, '_> {
             if let Some(had) = attributes {
                 row.attributes = self.attribute_job(path, &now, had, before, &mut jobs)?;
             }
-            let uid =
-                (before.uid != now.uid && self.task.can_chown[self.side]).then_some(before.uid);
-            let gid = (before.gid != now.gid).then_some(before.gid);
+            let wanted = (before.uid, before.gid);
+            let Owner { uid, gid } = owner_like(wanted, &now, self.task.can_chown[self.side]);
             let mode = (before.mode != now.mode || uid.is_some() || gid.is_some())
                 .then_some(before.mode)
                 .filter(|_| now.kind != Kind::Symlink);
@@ -831,9 +818,8 @@ impl Undoing<'_, '_> {
         let mut jobs = Vec::new();
         for ((path, look), found) in remade.into_iter().zip(found) {
             let Ok(Some(expect)) = found else { continue };
-            let uid =
-                (look.uid != expect.uid && self.task.can_chown[self.side]).then_some(look.uid);
-            let gid = (look.gid != expect.gid).then_some(look.gid);
+            let wanted = (look.uid, look.gid);
+            let Owner { uid, gid } = owner_like(wanted, &expect, self.task.can_chown[self.side]);
             let mode = Some(look.mode);
             jobs.push((path.clone(), Op::SetMetadata { path, expect, mode, uid, gid }));
         }
@@ -921,16 +907,9 @@ fn would_do(step: &Step, side: Side, trees: &Pair<Tree>) -> Option<Change> {
     let tree = &trees[side];
     let now = tree.find(step.path()).map(|id| Look::of(tree.entry(id)));
     let row = |action, after| Change {
-        side,
-        path: step.path().clone(),
-        action,
-        other: None,
-        below: 0,
         before: now.clone(),
         after,
-        kept: None,
-        was_damaged: false,
-        attributes: None,
+        ..Change::new(side, step.path().clone(), action)
     };
     Some(match step {
         Step::Remove { .. } => row(Action::Deleted, None),

@@ -6,8 +6,9 @@
 //! by rsync first, into the private place of this run, and renamed from there. What stands at
 //! the place is kept before; nothing happens before all of it is there.
 
+use super::apply::metadata::{Owner, owner_like};
 use super::closing::Halt;
-use super::{Surroundings, Task};
+use super::{BATCH, Surroundings, Task};
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::undo::end_difference;
@@ -19,14 +20,11 @@ use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
 use crate::state::journal::{
     Action, Journal, KeptPlace, Look, Matter, RecordedChange, RecordedConflict, Renamed, Wanted,
 };
-use crate::state::{Inflight, InflightNote, InflightPath, Part, RunLists, StateDir};
+use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-
-/// How many operations go to a replica at once.
-const BATCH: usize = 1000;
 
 /// Both sides, looked into.
 pub struct Versions<'a> {
@@ -440,11 +438,7 @@ impl<'a> Versions<'a> {
             InflightNote::Whole(inflight) => inflight.clone(),
             // of what is missing it says already that it is not deleted
             InflightNote::Torn => return Ok(before),
-            InflightNote::Missing | InflightNote::Empty => Inflight {
-                began: self.task.began,
-                mount_sessions: self.task.noted_sessions(),
-                paths: Vec::new(),
-            },
+            InflightNote::Missing | InflightNote::Empty => self.task.inflight(Vec::new()),
         };
         let noted =
             |path: &RelPath| InflightPath { path: path.clone(), part: Part::MakesWay, to: side };
@@ -872,13 +866,10 @@ impl<'a> Versions<'a> {
         let mut ops = Vec::new();
         for ((path, like), now) in dirs.into_iter().zip(now).rev() {
             let Ok(Some(expect)) = now else { continue };
-            ops.push(Op::SetMetadata {
-                path: path.clone(),
-                mode: Some(like.mode),
-                uid: (like.uid != expect.uid && self.task.can_chown[side]).then_some(like.uid),
-                gid: (like.gid != expect.gid).then_some(like.gid),
-                expect,
-            });
+            let wanted = (like.uid, like.gid);
+            let Owner { uid, gid } = owner_like(wanted, &expect, self.task.can_chown[side]);
+            let mode = Some(like.mode);
+            ops.push(Op::SetMetadata { path: path.clone(), mode, uid, gid, expect });
             if like.mtime.is_known() {
                 ops.push(Op::SetMtime { path, mtime: like.mtime, expect: None });
             }

@@ -1,6 +1,6 @@
 //! Steps 4 and 6: metadata alone, without content (spec 4, "Metadata").
 
-use super::{Cut, Job, Steps};
+use super::{BATCH, Cut, Job, Steps};
 use crate::config::Preserve;
 use crate::reconcile::PathId;
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
@@ -41,7 +41,7 @@ impl Steps<'_, '_> {
     }
 
     fn set_metadata(&mut self, side: Side, path_ids: &[PathId]) -> Result<(), Cut> {
-        for path_ids in path_ids.chunks(super::BATCH) {
+        for path_ids in path_ids.chunks(BATCH) {
             self.check_stop()?;
             let mut jobs = self.attribute_jobs(side, path_ids)?;
             let preserve = self.task.compared();
@@ -51,10 +51,10 @@ impl Steps<'_, '_> {
                 else {
                     continue;
                 };
-                let uid = preserve.owner && mine.uid != other.uid && self.task.can_chown[side];
+                let like = owner_like((other.uid, other.gid), mine, self.task.can_chown[side]);
                 let owner = Owner {
-                    uid: uid.then_some(other.uid),
-                    gid: (preserve.group && mine.gid != other.gid).then_some(other.gid),
+                    uid: like.uid.filter(|_| preserve.owner),
+                    gid: like.gid.filter(|_| preserve.group),
                 };
                 let mode = wanted_mode(mine, other, &preserve);
                 jobs.extend(metadata_jobs(*path_id, self.path(*path_id), mine, owner, mode));
@@ -92,7 +92,7 @@ impl Steps<'_, '_> {
         if path_ids.is_empty() {
             return Ok(Vec::new());
         }
-        let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+        let paths = self.paths(&path_ids);
         let theirs = self.task.replicas[side.other()].attributes(&paths)?;
         let mine = self.task.replicas[side].attributes(&paths)?;
         let mut jobs = Vec::new();
@@ -136,18 +136,18 @@ impl Steps<'_, '_> {
             return Ok(());
         }
         let can_chown = self.task.can_chown[side];
-        for path_ids in path_ids.chunks(super::BATCH) {
-            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+        for path_ids in path_ids.chunks(BATCH) {
+            let paths = self.paths(path_ids);
             let found = self.task.replicas[side].stat(&paths)?;
             let mut jobs = Vec::new();
             for ((path_id, path), found) in path_ids.iter().zip(paths).zip(found) {
                 let (Some(before), Ok(Some(now))) = (self.scanned(*path_id, side), found) else {
                     continue;
                 };
-                let uid = !preserve.owner && can_chown && before.uid != now.uid;
+                let like = owner_like((before.uid, before.gid), &now, can_chown);
                 let owner = Owner {
-                    uid: uid.then_some(before.uid),
-                    gid: (!preserve.group && before.gid != now.gid).then_some(before.gid),
+                    uid: like.uid.filter(|_| !preserve.owner),
+                    gid: like.gid.filter(|_| !preserve.group),
                 };
                 jobs.extend(metadata_jobs(*path_id, path, &now, owner, None));
             }
@@ -165,9 +165,18 @@ impl Steps<'_, '_> {
 
 /// Whom an entry is to belong to; what is none stays.
 #[derive(Clone, Copy)]
-struct Owner {
-    uid: Option<u32>,
-    gid: Option<u32>,
+pub(in crate::task) struct Owner {
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+}
+
+/// Gives an entry the owner and group that another one has or had. Only root gives a file away;
+/// whether its owner may give it a group is for the system to say.
+pub(in crate::task) fn owner_like((uid, gid): (u32, u32), now: &Entry, can_chown: bool) -> Owner {
+    Owner {
+        uid: (uid != now.uid && can_chown).then_some(uid),
+        gid: (gid != now.gid).then_some(gid),
+    }
 }
 
 /// Owner and mode one after the other, so that a refused owner stops no mode. A new owner

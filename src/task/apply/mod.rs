@@ -4,12 +4,12 @@
 //! on. When a replica is lost, or the run is to stop, the remaining steps are left out,
 //! and what was done by then is recorded.
 
-mod metadata;
+pub(super) mod metadata;
 mod reread;
 mod transfers;
 pub(super) mod versions;
 
-use super::Task;
+use super::{BATCH, Task};
 use crate::process::fault;
 use crate::reconcile::plan::Aside;
 use crate::reconcile::record::Achieved;
@@ -20,9 +20,6 @@ use crate::report::words::counted;
 use crate::state::{InflightPath, StateError, StateStore};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How many operations go to a replica at once; between two batches the run may stop.
-const BATCH: usize = 1000;
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -174,6 +171,15 @@ impl<'s> Steps<'s, '_> {
 
     fn failed(&self, path_id: PathId) -> bool {
         !self.applied.achieved.succeeded(path_id)
+    }
+
+    fn paths(&self, path_ids: &[PathId]) -> Vec<RelPath> {
+        path_ids.iter().map(|path_id| self.path(*path_id)).collect()
+    }
+
+    /// Whether a directory was scanned there.
+    fn is_dir(&self, path_id: PathId, side: Side) -> bool {
+        self.scanned(path_id, side).is_some_and(|entry| entry.kind.is_dir())
     }
 
     fn problem(&self, level: Level, side: Side, path_id: PathId, text: &str) {
@@ -423,9 +429,7 @@ impl<'s> Steps<'s, '_> {
     fn missing_parents(&self, path_id: PathId, side: Side) -> Vec<PathId> {
         let mut missing = Vec::new();
         let mut at = self.delta().parent(path_id);
-        let is_there =
-            |path_id| self.scanned(path_id, side).is_some_and(|entry| entry.kind.is_dir());
-        while at != Delta::ROOT && !is_there(at) {
+        while at != Delta::ROOT && !self.is_dir(at, side) {
             missing.push(at);
             at = self.delta().parent(at);
         }

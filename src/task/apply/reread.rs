@@ -1,7 +1,7 @@
 //! After acting, what was touched is looked at again: only what is really there counts as
 //! achieved (spec 4, "Recording").
 
-use super::Steps;
+use super::{BATCH, Steps};
 use crate::reconcile::{Act, PathId};
 use crate::replica::{Op, ReplicaError};
 use crate::report::Level;
@@ -45,7 +45,7 @@ impl Steps<'_, '_> {
         }
         let path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
         for path_ids in path_ids.chunks(ENTRIES) {
-            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+            let paths = self.paths(path_ids);
             let entries = self.task.replicas[side].stat(&paths)?;
             for (path_id, entry) in path_ids.iter().zip(entries) {
                 match entry {
@@ -77,7 +77,7 @@ impl Steps<'_, '_> {
             is_rounded.then(|| (path_id, sent.mtime, found.clone()))
         };
         let those: Vec<_> = plan.delta.path_ids().filter_map(rounded).collect();
-        for those in those.chunks(super::BATCH) {
+        for those in those.chunks(BATCH) {
             let ops: Vec<Op> = those
                 .iter()
                 .map(|(path_id, mtime, found)| Op::SetMtime {
@@ -138,7 +138,7 @@ impl Steps<'_, '_> {
     }
 
     fn read_below(&mut self, side: Side, tops: Vec<PathId>) -> Result<(), ReplicaError> {
-        let paths: Vec<RelPath> = tops.iter().map(|path_id| self.path(*path_id)).collect();
+        let paths = self.paths(&tops);
         let found = self.task.replicas[side].look_below(&paths)?;
         for (top, tree) in tops.into_iter().zip(found) {
             match tree {

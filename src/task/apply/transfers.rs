@@ -4,7 +4,7 @@
 //! rsyncs copy: one alone is mostly busy in one of its processes, and leaves the machine's other
 //! processors idle.
 
-use super::{Cut, Job, Steps};
+use super::{BATCH, Cut, Job, Steps};
 use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::{Stop, fault};
@@ -139,8 +139,7 @@ impl Steps<'_, '_> {
 
     /// Whether a call carries over all that is below a path.
     fn takes_all(&self, call: &Call, path_id: PathId, to: Side) -> bool {
-        call.purpose == Purpose::Subtrees
-            && self.scanned(path_id, to.other()).is_some_and(|top| top.kind.is_dir())
+        call.purpose == Purpose::Subtrees && self.is_dir(path_id, to.other())
     }
 
     /// Receivers are looked at again right before: what changed since the scan is left
@@ -153,8 +152,8 @@ impl Steps<'_, '_> {
             .copied()
             .filter(|path_id| !self.failed(*path_id) && self.is_replaced(*path_id, side))
             .collect();
-        for path_ids in path_ids.chunks(super::BATCH) {
-            let paths: Vec<RelPath> = path_ids.iter().map(|path_id| self.path(*path_id)).collect();
+        for path_ids in path_ids.chunks(BATCH) {
+            let paths = self.paths(path_ids);
             let found = self.task.replicas[side].stat(&paths)?;
             for (path_id, found) in path_ids.iter().zip(found) {
                 let is_same = match (&found, self.scanned(*path_id, side)) {

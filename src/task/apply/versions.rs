@@ -9,9 +9,9 @@ use crate::replica::{
     Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, dated_kept_path, kept_path,
 };
 use crate::report::Level;
-use crate::state::{Inflight, InflightPath, Part};
+use crate::state::{InflightPath, Part};
 use crate::tree::same::{is_as_scanned, is_same_inode, stamps_agree};
-use crate::tree::{Entry, Kind, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, Kind, RelPath, Side, Tree};
 use std::collections::BTreeSet;
 
 impl Steps<'_, '_> {
@@ -44,7 +44,7 @@ impl Steps<'_, '_> {
         }
         for to in Side::BOTH {
             for path_id in &plan.subtrees[to] {
-                let is_dir = self.scanned(*path_id, to.other()).is_some_and(|e| e.kind.is_dir());
+                let is_dir = self.is_dir(*path_id, to.other());
                 add(*path_id, if is_dir { Part::Subtree } else { Part::Itself }, to);
             }
             for path_id in plan.updates[to].iter().chain(&plan.links[to]) {
@@ -89,13 +89,7 @@ impl Steps<'_, '_> {
     }
 
     fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
-        let mut began = self.task.began;
-        if let Some(earlier) = self.task.interrupted.as_ref().filter(|_| self.task.left_overs) {
-            began = Pair::from_fn(|side: Side| began[side].min(earlier.began[side]));
-        }
-        let mount_sessions = self.task.noted_sessions();
-        let noted = Inflight { began, mount_sessions, paths };
-        self.store.set_inflight(&noted).map_err(Cut::Unnoted)
+        self.store.set_inflight(&self.task.inflight(paths)).map_err(Cut::Unnoted)
     }
 }
 
@@ -124,14 +118,9 @@ impl Steps<'_, '_> {
                 parent == Delta::ROOT || !is_deleted(parent)
             })
             .collect();
-        let dirs: Vec<PathId> = tops
-            .iter()
-            .copied()
-            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
-            .collect();
-        let changed = self.changed_below(side, &dirs)?;
+        let changed = self.changed_below(side, &tops)?;
         let mut jobs = Vec::new();
-        for top in tops {
+        for top in tops.iter().copied() {
             if changed.contains(&top) {
                 let mut below = plan.delta.below(top);
                 below.reverse();
@@ -146,7 +135,7 @@ impl Steps<'_, '_> {
             }
         }
         self.run(side, jobs, |steps, path_id, result| steps.deleted(side, path_id, result))?;
-        self.look_into_kept(side, &dirs)
+        self.look_into_kept(side, &tops)
     }
 
     fn soft_deletion(&self, side: Side, path_id: PathId, expect: Entry) -> Job {
@@ -202,15 +191,12 @@ impl Steps<'_, '_> {
         side: Side,
         tops: &[PathId],
     ) -> Result<BTreeSet<PathId>, Cut> {
-        let dirs: Vec<PathId> = tops
-            .iter()
-            .copied()
-            .filter(|top| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir()))
-            .collect();
+        let dirs: Vec<PathId> =
+            tops.iter().copied().filter(|top| self.is_dir(*top, side)).collect();
         if dirs.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let paths: Vec<_> = dirs.iter().map(|path_id| self.path(*path_id)).collect();
+        let paths = self.paths(&dirs);
         let found = self.task.replicas[side].look_below(&paths)?;
         let mut changed = BTreeSet::new();
         for (top, found) in dirs.into_iter().zip(found) {
@@ -303,10 +289,9 @@ impl Steps<'_, '_> {
         if preserve.copy_symlinks || preserve.keep_dirlinks {
             return Ok(()); // from there, links lead elsewhere
         }
-        let is_dir = |top: &PathId| self.scanned(*top, side).is_some_and(|e| e.kind.is_dir());
         let moved: Vec<(PathId, RelPath)> = tops
             .iter()
-            .filter(|top| is_dir(top))
+            .filter(|top| self.is_dir(**top, side))
             .filter_map(|top| Some((*top, self.applied.kept[side].get(top)?.path())))
             .collect();
         for moved in moved.chunks(BATCH) {
@@ -413,19 +398,18 @@ impl Steps<'_, '_> {
         let fate = if is_unmoved {
             Fate::Discard
         } else if !is_seen {
-            let (version, older) = (Version::Protected, Older::Dated);
-            let keeping = Keeping { keep: Keep::Backup, version, older };
-            Fate::Keep { kept: kept_path(&path), keeping }
+            Fate::Keep { kept: kept_path(&path), keeping: Keeping::protected(Keep::Backup) }
         } else if policy.backup || is_another || is_always_kept {
-            let keep = Keep::Backup;
-            let keeping = path_id.map(|path_id| self.keeping(side, path_id, keep));
-            let (version, older) = (Version::Ordinary, Older::Dated);
+            let keeping = match path_id {
+                Some(path_id) => self.keeping(side, path_id, Keep::Backup),
+                None => Keeping::dated(Keep::Backup),
+            };
             let kept = if policy.backup_multiple {
                 dated_kept_path(&path, &self.task.stamp)
             } else {
                 kept_path(&path)
             };
-            Fate::Keep { kept, keeping: keeping.unwrap_or(Keeping { keep, version, older }) }
+            Fate::Keep { kept, keeping }
         } else {
             Fate::Discard
         };
