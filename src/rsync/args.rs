@@ -5,7 +5,7 @@
 mod tests;
 
 use super::output::{ListOutcome, UnknownOption, outcome};
-use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Takes, Transfer};
+use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Sends, Transfer};
 use crate::config;
 use crate::filter::listing::{self, VisibleSet};
 use crate::process::{Command, Input, Stop, output};
@@ -49,7 +49,7 @@ pub(super) fn transfer_args(
     settings: &config::Transfer,
     preserve: &config::Preserve,
     transfer: &Transfer<'_>,
-    takes: Takes,
+    sends: Sends,
 ) -> Vec<OsString> {
     let mut args = Args::default();
     // -s: no shell over there takes part in splitting arguments
@@ -66,7 +66,7 @@ pub(super) fn transfer_args(
     // the first rule that matches decides, and the keys come first
     args.0.extend_from_slice(transfer.rules);
     args.0.extend(settings.optional_args.iter().map(OsString::from));
-    args.add_if(takes == Takes::Everything, "--whole-file");
+    args.add_if(sends == Sends::Whole, "--whole-file");
     // last, so that nothing before changes the form of what we read
     args.add(&["--stats", "--no-human-readable"]);
     // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead

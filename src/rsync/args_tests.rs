@@ -69,7 +69,7 @@ fn line(
     preserve: config::Preserve,
     transfer: &Transfer<'_>,
 ) -> String {
-    let args = transfer_args(settings, &preserve, transfer, Takes::WhatIsNew);
+    let args = transfer_args(settings, &preserve, transfer, Sends::Delta);
     args.iter().map(|arg| arg.to_str().unwrap()).collect::<Vec<_>>().join(" ")
 }
 
@@ -177,8 +177,8 @@ fn a_second_attempt_takes_everything_whatever_else_was_asked_for() {
     settings.optional_args = vec!["--no-whole-file".into()];
     let partial_dir = Some("/w/_partial".into());
     let transfer = Transfer { partial_dir, resumes: true, ..call(Purpose::Content, &a, &b) };
-    let [first, second] = [Takes::WhatIsNew, Takes::Everything].map(|takes| {
-        let args = transfer_args(&settings, &NOTHING, &transfer, takes);
+    let [first, second] = [Sends::Delta, Sends::Whole].map(|sends| {
+        let args = transfer_args(&settings, &NOTHING, &transfer, sends);
         let args = args.iter().map(|arg| arg.to_str().unwrap());
         args.filter(|arg| arg.contains("whole-file") || arg.contains("partial-dir"))
             .collect::<Vec<_>>()
@@ -279,7 +279,7 @@ fn words_of_a_remote_shell_survive_the_splitting_of_rsync() {
 fn the_debug_log_does_not_see_the_token() {
     let (a, b) = (local("/a"), remote());
     let transfer = call(Purpose::Content, &a, &b);
-    let args = transfer_args(&settings(), &NOTHING, &transfer, Takes::WhatIsNew);
+    let args = transfer_args(&settings(), &NOTHING, &transfer, Sends::Delta);
     let text = shown(&bare_command(&settings()).args(args));
     assert!(text.starts_with("rsync -l ") && !text.contains("env LC_ALL"), "{text}");
 }

@@ -218,22 +218,22 @@ pub fn transfer(
     progress: &OnProgress<'_>,
 ) -> Result<Finished, RsyncError> {
     let confined_root = args::confined_root(settings, preserve, transfer);
-    let asks = preserve.keep_dirlinks || confined_root.is_some();
-    let stays_inside = asks && knows(settings, FOLLOW_LINKS_OUT, stop)?;
-    let attempt = |takes, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
-        let args = args::transfer_args(settings, preserve, transfer, takes);
+    let must_ask_version = preserve.keep_dirlinks || confined_root.is_some();
+    let confines_itself = must_ask_version && knows(settings, FOLLOW_LINKS_OUT, stop)?;
+    let attempt = |sends, paths: &mut (dyn Iterator<Item = RelPath> + Send), progress: &_| {
+        let args = args::transfer_args(settings, preserve, transfer, sends);
         let mut command = command(settings, transfer, args);
-        if preserve.keep_dirlinks && stays_inside {
+        if preserve.keep_dirlinks && confines_itself {
             command.args.insert(0, FOLLOW_LINKS_OUT.into());
         }
-        command.writes_inside = confined_root.filter(|_| !stays_inside).map(Path::to_owned);
-        call(&command, settings, transfer, paths, stop, reporter, progress)
+        command.writes_inside = confined_root.filter(|_| !confines_itself).map(Path::to_owned);
+        run_rsync(&command, settings, transfer, paths, stop, reporter, progress)
     };
-    let mut first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
+    let mut first = attempt(Sends::Delta, &mut paths.clone(), progress)?;
     if first.lacked(args::NANOSECONDS) {
         // it looks at its options before it does anything
         transfer.lacking.leave_out_nanoseconds();
-        first = attempt(Takes::WhatIsNew, &mut paths.clone(), progress)?;
+        first = attempt(Sends::Delta, &mut paths.clone(), progress)?;
     }
     let again = to_send_again(&first.unverified(), paths, transfer.purpose);
     if again.is_empty() {
@@ -250,7 +250,7 @@ pub fn transfer(
     }
     let so_far = first.progress();
     let progress = |now: Progress, file: Option<&[u8]>| progress(so_far.and_again(now), file);
-    let second = attempt(Takes::Everything, &mut again.iter().cloned(), &progress)?;
+    let second = attempt(Sends::Whole, &mut again.iter().cloned(), &progress)?;
     Ok(first.followed_by(&again, second.alone()))
 }
 
@@ -278,17 +278,17 @@ fn to_send_again(
 
 /// How much of a file is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
+enum Sends {
     /// What the receiver does not have, where looking for that is worth it.
-    WhatIsNew,
+    Delta,
     /// All of it. A receiving rsync with the security fixes of January 2025 may be unable to
     /// open what is in an absolute partial directory, or behind a link (rsync issue 715), and
     /// would try in vain in every run. When the whole file is there, it removes the partial one.
-    Everything,
+    Whole,
 }
 
 /// One call.
-fn call(
+fn run_rsync(
     command: &Command,
     settings: &config::Transfer,
     transfer: &Transfer<'_>,
