@@ -60,7 +60,7 @@ impl Stage {
             ..Options::default()
         };
         change(&mut options);
-        let around = Surroundings {
+        let around = BatchContext {
             program: &|| self.temp.path().join("program"),
             footprint: &|file| {
                 let name = file.file_name().unwrap().to_str().unwrap();

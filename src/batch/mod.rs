@@ -71,7 +71,7 @@ pub fn log_place(wanted: Option<PathBuf>, home: Option<PathBuf>) -> LogPlace {
 pub type Alert<'a> = dyn Fn(&Path, &[String], Option<&Value>) + Sync + 'a;
 
 /// What running tasks needs beside the options.
-pub struct Surroundings<'a> {
+pub struct BatchContext<'a> {
     /// Tells where our own program is.
     pub program: &'a (dyn Fn() -> PathBuf + Sync),
     /// Tells where a task works; asked only with `--parallel`.
@@ -89,7 +89,7 @@ pub struct Surroundings<'a> {
 /// Runs all tasks; the exit status is 1 if any has not succeeded in the end, 2 if there
 /// were only warnings (or the user stopped it), else 0.
 #[must_use]
-pub fn run(options: &Options, around: &Surroundings<'_>) -> i32 {
+pub fn run(options: &Options, around: &BatchContext<'_>) -> i32 {
     let say = |level, text: &str| around.reporter.say(level, text);
     if let Some(endless) = options.passed_on.iter().find(|arg| is_endless(arg)) {
         say(
@@ -162,7 +162,7 @@ fn task_files(path: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Files that are tasks: not those of target helpers, and of a task that has two files only
 /// the one that was made from the other.
-fn tasks_among(files: Vec<PathBuf>, around: &Surroundings<'_>) -> Vec<PathBuf> {
+fn tasks_among(files: Vec<PathBuf>, around: &BatchContext<'_>) -> Vec<PathBuf> {
     let mut say = |text: &str| around.reporter.say(Level::Notice, text);
     kept_of(&files, around.is_same_task, &mut say)
 }
@@ -255,7 +255,7 @@ impl Told {
 
 struct Batch<'a> {
     options: &'a Options,
-    around: &'a Surroundings<'a>,
+    around: &'a BatchContext<'a>,
     files: Vec<PathBuf>,
     begun: Instant,
     /// Where runs put their reports; `None` if there is no room for that.

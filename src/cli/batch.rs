@@ -1,7 +1,7 @@
 //! `osync batch`: from the command line to the room that does it.
 
 use super::{settings, status};
-use crate::batch::{self, Footprint, Options, Surroundings};
+use crate::batch::{self, BatchContext, Footprint, Options};
 use crate::config::{Environment, Flags, Location, Output, Surroundings as _, ThisMachine};
 use crate::process::SignalWatch;
 use crate::process::{Stop, own_program};
@@ -99,7 +99,7 @@ pub fn run(
             tell_given_up(&config, lines, report, &log);
         }
     };
-    let around = Surroundings {
+    let around = BatchContext {
         program: &own_program,
         footprint: &footprint,
         is_same_task: &is_same_task,
