@@ -27,9 +27,9 @@ pub mod process {
 pub mod replica {
     pub use crate::replica::peer::protocol;
     pub use crate::replica::{
-        Access, Agent, AttributeChange, Cleaned, DigestKind, Done, Keep, Keeping, LocalReplica,
-        LockRequest, Locked, Op, PathError, Prepared, RemoteReplica, Replica, Retention, Scan,
-        ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted,
+        Access, Agent, AttributeChange, Cleaned, DigestKind, Keep, Keeping, LocalReplica,
+        LockRequest, Locked, Op, OpResult, PathError, Prepared, RemoteReplica, Replica, Retention,
+        Scan, ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted,
     };
 }
 

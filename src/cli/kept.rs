@@ -5,7 +5,7 @@ use super::sync::listen;
 use crate::config::Config;
 use crate::process::{Interrupt, Stop};
 use crate::report::Log;
-use crate::task::Surroundings;
+use crate::task::RunContext;
 use crate::task::versions::Versions;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,10 +44,10 @@ pub(super) fn with_looked<T>(
 
 fn session<T>(
     config: &Config,
-    work: impl FnOnce(Surroundings<'_>) -> Result<T, String>,
+    work: impl FnOnce(RunContext<'_>) -> Result<T, String>,
 ) -> Result<T, String> {
     let log = Arc::new(Log::for_task(config, Instant::now()));
     let stop = Stop::new();
     let _signals = listen(&log, &stop, Interrupt::Once);
-    work(Surroundings { log: &log, stop: &stop, started: Instant::now() })
+    work(RunContext { log: &log, stop: &stop, started: Instant::now() })
 }

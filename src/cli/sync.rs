@@ -8,7 +8,7 @@ use crate::process::{Interrupt, SignalWatch, Stop, StopReason};
 use crate::report::{Level, Log, Reporter, Who};
 use crate::task::closing::RunOutcome;
 use crate::task::intent::{Intent, StarIntent};
-use crate::task::{self, Surroundings};
+use crate::task::{self, RunContext};
 use crate::tree::path::escape;
 use clap::{Args, ValueHint};
 use std::ffi::OsString;
@@ -75,7 +75,7 @@ fn run_task(
         for warning in warnings {
             log.problem(Level::Warn, None, None, warning);
         }
-        task::run(config, Surroundings { log: &log, stop, started })
+        task::run(config, RunContext { log: &log, stop, started })
     };
     match config.flags.watch() {
         Watch::Off => ExitCode::from(once(started, &stop).status),
@@ -124,12 +124,12 @@ fn run_with(
     config: &Config,
     log: &Arc<Log>,
     started: Instant,
-    run: impl FnOnce(Surroundings<'_>) -> RunOutcome,
+    run: impl FnOnce(RunContext<'_>) -> RunOutcome,
 ) -> RunOutcome {
     let stop = Stop::new();
     let _signals = listen(log, &stop, Interrupt::Twice);
     open_log(config, log);
-    run(Surroundings { log, stop: &stop, started })
+    run(RunContext { log, stop: &stop, started })
 }
 
 /// The first lines of a run. One that may find its replicas locked, and then leaves no trace, holds

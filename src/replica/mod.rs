@@ -155,7 +155,7 @@ pub enum Fate {
 
 /// What an operation came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Done {
+pub enum OpResult {
     /// What was asked for, and nothing was kept.
     Plainly,
     /// Something is kept now that was not before.
@@ -678,7 +678,7 @@ pub trait Replica: Send {
     ///
     /// # Errors
     /// The connection is lost; what was done by then is not known.
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError>;
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError>;
 
     /// The private place of this run, from the replica's root: rsync moves there what it
     /// replaces, under its full path.

@@ -5,8 +5,8 @@ use super::peer::client::PeerReplica;
 use super::peer::protocol::VERSION;
 use super::shell::session::Reached;
 use super::{
-    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult,
-    Keep, LockRequest, Op, PathError, Prepared, Replica, ReplicaError, Retention, Scan,
+    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, OpResult, PathError, Prepared, Replica, ReplicaError, Retention, Scan,
     ScanRequest, ShellOptions, ShellReplica, TakenLock, Watched,
 };
 use crate::config::{Remote, RemoteOsync, SshLocation};
@@ -196,7 +196,7 @@ impl Replica for RemoteReplica {
         self.worker().attributes(paths)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         self.worker().apply(ops)
     }
 

@@ -24,9 +24,10 @@ use self::versions::Records;
 use super::attributes::Owners;
 use super::peer::client::PeerSettings;
 use super::{
-    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TakenLock, Trouble, Wanted, in_work_dir, kept_versions, lock_policy, private_name,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, OpResult, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention,
+    Scan, ScanRequest, TakenLock, Trouble, Wanted, in_work_dir, kept_versions, lock_policy,
+    private_name,
 };
 use crate::config::{Config, Location, Remote, SshLocation};
 use crate::process::Stop;
@@ -383,7 +384,7 @@ impl Replica for ShellReplica {
         self.attributes_of(paths)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         if ops.is_empty() {
             return Ok(Vec::new());
         }

@@ -2,9 +2,9 @@
 //! empty directory (spec 1, `--dry`). Nothing is changed by it, and nothing can be.
 
 use super::{
-    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult,
-    Keep, LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TakenLock, Trouble, Unread, in_work_dir, lock_policy,
+    Access, Agent, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, OpResult, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention,
+    Scan, ScanRequest, TakenLock, Trouble, Unread, in_work_dir, lock_policy,
 };
 use crate::process::Stop;
 use crate::rsync::End;
@@ -136,7 +136,7 @@ impl Replica for ToBeMade {
         Ok(paths.iter().map(|_| Ok(None)).collect())
     }
 
-    fn apply(&mut self, _: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    fn apply(&mut self, _: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         self.refuse()
     }
 

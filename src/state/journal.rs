@@ -248,7 +248,7 @@ impl Renamed {
 
 /// What is written down of a run beside the run itself.
 #[derive(Debug, Default)]
-pub struct Done {
+pub struct RunRecord {
     /// The number that the run was given in both replicas; `None`: it recorded nothing there.
     pub number: Option<u64>,
     /// One row for each change.
@@ -271,7 +271,7 @@ pub struct Done {
     pub sound: Vec<RelPath>,
 }
 
-impl Done {
+impl RunRecord {
     /// Whether there is nothing in it that somebody would look up.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -726,7 +726,7 @@ impl Journal {
     pub fn record(
         &mut self,
         run: &Run,
-        done: &Done,
+        done: &RunRecord,
         forget_before: Option<i64>,
     ) -> Result<i64, JournalError> {
         let path = self.path.clone();
@@ -1088,9 +1088,9 @@ impl Journal {
         })
     }
 
-    /// Closes open conflicts whose kept copies are gone (a copy beside is there until somebody
-    /// deletes it): those of runs that ended before a
-    /// moment (milliseconds since the epoch). Says how many there were.
+    /// Closes open conflicts whose kept copies are gone: those of runs that ended before a moment
+    /// (milliseconds since the epoch). A copy beside is there until somebody deletes it. Says how
+    /// many there were.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -1245,7 +1245,7 @@ fn kept_at(
 /// What a run means for conflicts that wait: with its path a conflict is gone, and with the copy
 /// beside it is decided; a difference that an undo left ends with a change of its path; and what
 /// was renamed takes its conflict along.
-fn follow_conflicts(tx: &Connection, run: i64, done: &Done) -> rusqlite::Result<()> {
+fn follow_conflicts(tx: &Connection, run: i64, done: &RunRecord) -> rusqlite::Result<()> {
     let mut waiting = tx.prepare(
         "SELECT rowid, path, state, keep, place FROM conflicts WHERE state IN (0, 4, 5)",
     )?;
@@ -1318,7 +1318,7 @@ struct Fate<'d> {
 }
 
 impl<'d> Fate<'d> {
-    fn of(done: &'d Done) -> Self {
+    fn of(done: &'d RunRecord) -> Self {
         let mut fate = Fate {
             deleted: BTreeSet::new(),
             renamed: BTreeMap::new(),
@@ -1397,7 +1397,7 @@ fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite
 }
 
 /// What a scrub found damaged, and what it found sound again.
-fn write_damage(tx: &Connection, run: i64, done: &Done) -> rusqlite::Result<()> {
+fn write_damage(tx: &Connection, run: i64, done: &RunRecord) -> rusqlite::Result<()> {
     let mut close =
         tx.prepare("UPDATE conflicts SET state = ?1, closed = ?2 WHERE path = ?3 AND state = ?4")?;
     let sound = done.sound.iter().map(|path| (path, ConflictState::Resolved));
@@ -1538,9 +1538,9 @@ mod tests {
         }
     }
 
-    fn done(changes: impl IntoIterator<Item = Change>, decided: &[Decided]) -> Done {
+    fn done(changes: impl IntoIterator<Item = Change>, decided: &[Decided]) -> RunRecord {
         let changes = changes.into_iter().collect();
-        Done { changes, decided: decided.to_vec(), ..Done::default() }
+        RunRecord { changes, decided: decided.to_vec(), ..RunRecord::default() }
     }
 
     fn opened(dir: &Path) -> Journal {
@@ -1584,7 +1584,8 @@ mod tests {
     fn a_run_has_the_number_that_both_replicas_know_it_by_and_none_has_it_twice() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = opened(dir.path());
-        let given = |number| Done { number, ..done([change(path("a"), Action::Deleted)], &[]) };
+        let given =
+            |number| RunRecord { number, ..done([change(path("a"), Action::Deleted)], &[]) };
         let mut record = |number| journal.record(&run(1), &given(number), None).unwrap();
         assert_eq!(
             [record(Some(7)), record(None), record(Some(8)), record(Some(20))],
@@ -1723,7 +1724,7 @@ mod tests {
         let mut journal = opened(dir.path());
         journal.record(&run(1), &done([], &[conflict("c", None)]), None).unwrap();
         let differs = vec![Differs { path: path("c"), looks: Pair::default() }];
-        let undone = Done { differs, ..done([change(path("c"), Action::Updated)], &[]) };
+        let undone = RunRecord { differs, ..done([change(path("c"), Action::Updated)], &[]) };
         let undo = Run { undoes: Some(1), ..run(2) };
         journal.record(&undo, &undone, None).unwrap();
         let states: Vec<_> =
@@ -1772,7 +1773,7 @@ mod tests {
         let to = path("a.2026.01.01-00.00.00");
         let from = at("a").unwrap();
         let renamed = vec![Renamed { side: Side::Target, from, to: to.clone() }];
-        let second = Done { renamed, ..done([kept("a"), kept("b")], &[]) };
+        let second = RunRecord { renamed, ..done([kept("a"), kept("b")], &[]) };
         journal.record(&run(2), &second, None).unwrap();
         let places = |run: i64| -> Vec<Option<RelPath>> {
             let rows = journal.changes_of_run(run).unwrap();
@@ -1841,7 +1842,7 @@ mod tests {
         assert!(Journal::read(&state, "id").is_err(), "reading sets nothing aside");
         let (mut journal, note) = Journal::write(&state, "id").unwrap();
         assert!(note.is_some_and(|note| note.contains("damaged")));
-        journal.record(&run(1), &Done::default(), None).unwrap();
+        journal.record(&run(1), &RunRecord::default(), None).unwrap();
         assert_eq!(std::fs::read(file.with_extension("db.damaged")).unwrap(), vec![b'x'; 5000]);
         journal.db.execute_batch("PRAGMA user_version = 99").unwrap();
         drop(journal);

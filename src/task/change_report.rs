@@ -56,7 +56,8 @@ impl<'a> Told<'a> {
         task: &Task<'_>,
     ) -> Self {
         let policy = &task.config.policy;
-        let suffix = || if policy.backup_multiple { task.stamp.clone() } else { String::new() };
+        let suffix =
+            || if policy.backup_multiple { task.kept_suffix.clone() } else { String::new() };
         Told {
             plan,
             trees,

@@ -19,7 +19,7 @@ use crate::report::words::counted;
 use crate::report::{
     Achievements, ConflictLine, Counts, Event, Level, Log, Problem, Reporter, RunReport, Tally, Who,
 };
-use crate::state::journal::Done;
+use crate::state::journal::RunRecord;
 use crate::state::told::{Channel, Told};
 use crate::state::{Baseline, NotePlaces};
 use crate::tree::path::for_shell;
@@ -113,7 +113,7 @@ pub struct RunOutcome {
     /// Paths changed on both sides.
     pub conflicts: Vec<ConflictLine>,
     /// What was done, for the journal; `None` if nothing was to be recorded.
-    pub done: Option<Done>,
+    pub done: Option<RunRecord>,
     /// The entry of the journal that was written before the run was over.
     pub entry: Option<i64>,
     /// What the plan comes to (`osync plan`).

@@ -100,7 +100,7 @@ impl Task<'_> {
             for (doubt, answer) in settled {
                 answers.insert(doubt, answer);
                 differ += u64::from(answer == Comparison::Different);
-                kept.extend(self.settled(trees, doubt, answer));
+                kept.extend(self.memo_of(trees, doubt, answer));
             }
             if found.is_err() || self.around.stop.reason().is_some() {
                 reporter.tell(Event::Quiet);
@@ -351,7 +351,7 @@ impl Task<'_> {
 
     /// An answer that may be kept: not of a file that was touched so lately that a further
     /// change might show no other time.
-    fn settled(&self, trees: &Pair<Tree>, doubt: Doubt, answer: Comparison) -> Option<Settled> {
+    fn memo_of(&self, trees: &Pair<Tree>, doubt: Doubt, answer: Comparison) -> Option<Settled> {
         let entries = Pair::from_fn(|side: Side| trees[side].entry(doubt[side]));
         let is_old = |side: Side| is_before(entries[side].ctime, self.began[side]);
         let files = Pair::from_fn(|side| Seen::of(trees[side].path(doubt[side]), entries[side]));

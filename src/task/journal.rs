@@ -13,8 +13,8 @@ use crate::reconcile::{Act, Delta, PathId, Plan};
 use crate::replica::KeptAt;
 use crate::report::{Level, Problem, words};
 use crate::state::journal::{
-    Action, Change, DamageRow, Decided, Done, Journal, JournalError, KeptPlace, Look, LostAt,
-    Renamed, Run, SCRUB, Waiting,
+    Action, Change, DamageRow, Decided, Journal, JournalError, KeptPlace, Look, LostAt, Renamed,
+    Run, RunRecord, SCRUB, Waiting,
 };
 use crate::state::last_run::{LastRun, LastScrub};
 use crate::state::{NotePlaces, StateStore};
@@ -43,11 +43,11 @@ pub(super) struct Noted {
 }
 
 /// What came of a plan.
-pub(super) fn done(plan: &Plan, trees: &Pair<Tree>, applied: &Applied) -> Done {
+pub(super) fn done(plan: &Plan, trees: &Pair<Tree>, applied: &Applied) -> RunRecord {
     let rows = Rows { plan, trees, applied };
     let mut changes: Vec<Change> = Side::BOTH.into_iter().flat_map(|side| rows.of(side)).collect();
     changes.sort_by(|a, b| (&a.path, a.side).cmp(&(&b.path, b.side)));
-    Done { changes, decided: rows.decided(), renamed: rows.renamed(), ..Done::default() }
+    RunRecord { changes, decided: rows.decided(), renamed: rows.renamed(), ..RunRecord::default() }
 }
 
 struct Rows<'a> {
@@ -261,12 +261,12 @@ impl Task<'_> {
         let done = match self.outcome.done.take() {
             Some(done) => done,
             None if self.is_dry() || !(places.has_own() || has_failed) => return None,
-            None => Done::default(),
+            None => RunRecord::default(),
         };
         let store = self.open_store().ok()?;
         let ended = SystemTime::now();
         let (number, replaces) = (self.outcome.number, self.outcome.entry);
-        let done = Done { number, replaces, ..done };
+        let done = RunRecord { number, replaces, ..done };
         let is_idle = done.is_idle();
         let mut waiting = None;
         // A run that ended before it had a plan makes no state directory to say so: this may be a
@@ -366,9 +366,9 @@ impl Task<'_> {
             undoes: None,
             counts: Pair::default(),
             problems: vec!["it was broken off while it healed".to_owned()],
-            star: self.lent.whole,
+            star: self.lent.star_began,
         };
-        let done = Done { damaged, ..Done::default() };
+        let done = RunRecord { damaged, ..RunRecord::default() };
         let entry = Journal::write(store.dir(), store.instance())
             .and_then(|(mut journal, _)| journal.record(&run, &done, None));
         match entry {
@@ -380,7 +380,12 @@ impl Task<'_> {
     }
 
     /// Writes the run's rows; says what waits for somebody since, if that is known.
-    fn record_run(&self, store: &StateStore, done: Done, ended: SystemTime) -> Option<Waiting> {
+    fn record_run(
+        &self,
+        store: &StateStore,
+        done: RunRecord,
+        ended: SystemTime,
+    ) -> Option<Waiting> {
         let tally = self.around.log.tally();
         // of damaged files there are rows
         let has_row = |problem: &&Problem| {
@@ -395,7 +400,7 @@ impl Task<'_> {
             undoes: done.undoes,
             counts: self.outcome.counts,
             problems: problems.take(PROBLEMS).map(ToString::to_string).collect(),
-            star: self.lent.whole,
+            star: self.lent.star_began,
         };
         let days = i64::from(self.config.history_days);
         let forget_before = (days > 0).then(|| millis(ended) - days * DAY);

@@ -461,15 +461,15 @@ impl Task<'_> {
         let mut all_gone = true;
         for side in Side::BOTH {
             let abilities = &self.file_systems.abilities[side];
-            let found = find(trees, side, &inflight, abilities);
+            let found = find_temporaries(trees, side, &inflight, abilities);
             let ops: Vec<Op> = found
                 .iter()
                 .map(|left| {
                     let path = trees[side].path(left.id);
                     let expect = trees[side].entry(left.id).clone();
-                    match left.proof {
-                        Proof::Ours => Op::Remove { path, expect },
-                        Proof::Doubtful => {
+                    match left.certainty {
+                        Certainty::Ours => Op::Remove { path, expect },
+                        Certainty::Doubtful => {
                             Op::SetAside { path, expect, keeping: Keeping::protected(Keep::Backup) }
                         }
                     }
@@ -481,7 +481,7 @@ impl Task<'_> {
             if ops.is_empty() || self.is_dry() {
                 continue;
             }
-            let removed = found.iter().filter(|left| left.proof == Proof::Ours).count();
+            let removed = found.iter().filter(|left| left.certainty == Certainty::Ours).count();
             if removed > 0 {
                 let text = format!(
                     "{side}: removing {removed} temporary files of a transfer that was broken off"
@@ -505,8 +505,8 @@ impl Task<'_> {
                 reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
             }
         }
-        self.left_overs = !all_gone;
-        self.writes = self.writes_since(trees, &inflight);
+        self.temporaries_remain = !all_gone;
+        self.interrupted_writes = self.writes_since(trees, &inflight);
         self.interrupted = Some(inflight);
         Ok(())
     }
@@ -518,12 +518,12 @@ pub struct LeftOver {
     /// Where it is in the tree of its side.
     pub id: NodeId,
     /// How sure it is.
-    pub proof: Proof,
+    pub certainty: Certainty,
 }
 
 /// How sure it is that rsync left something behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Proof {
+pub enum Certainty {
     /// Its name is one that chance made, and it is no more than what was being brought over: it
     /// is removed.
     Ours,
@@ -534,7 +534,7 @@ pub enum Proof {
 /// Finds rsync's temporary files on a side: named after a path that was being brought there, in
 /// its directory, and younger than the run that was broken off. What the other side has under
 /// the same name is somebody's file.
-pub fn find(
+pub fn find_temporaries(
     trees: &Pair<Tree>,
     side: Side,
     inflight: &Inflight,
@@ -555,7 +555,7 @@ pub fn find(
     for (dir, names) in names {
         finder.in_dir(&dir, &names, &mut found);
     }
-    // what was found twice counts by the better proof
+    // what was found twice counts by the better certainty
     found.sort_unstable();
     found.dedup_by_key(|left| left.id);
     found
@@ -593,7 +593,7 @@ impl Task<'_> {
         let mut kept = 0;
         for (run, tree) in runs.iter().zip(self.replicas[side].look_below(&runs)?) {
             let Ok(Some(tree)) = tree else { continue };
-            let unmoved = same_files(self.replicas[side].as_mut(), &tree)?;
+            let still_named = same_files(self.replicas[side].as_mut(), &tree)?;
             let (mut files, mut dirs) = (Vec::new(), Vec::new());
             for id in tree.ids() {
                 let path = tree.path(id);
@@ -603,7 +603,7 @@ impl Task<'_> {
                     dirs.push(Op::Remove { path: at, expect: entry });
                     continue;
                 }
-                let fate = if unmoved.contains(&path) {
+                let fate = if still_named.contains(&path) {
                     Fate::Discard
                 } else {
                     kept += 1;
@@ -663,20 +663,20 @@ impl Finder<'_> {
             if !may_be_ours {
                 continue;
             }
-            let proof = |flying: &Vec<u8>| {
+            let certainty = |flying: &Vec<u8>| {
                 let suffix = temp::left_over(name, entry.kind, flying)?;
                 let source = across.and_then(|dir| other.child(dir, flying));
-                self.proof(suffix, entry, source.map(|id| other.entry(id)))
+                self.certainty(suffix, entry, source.map(|id| other.entry(id)))
             };
-            if let Some(proof) = names.iter().filter_map(proof).min() {
-                found.push(LeftOver { id: child, proof });
+            if let Some(certainty) = names.iter().filter_map(certainty).min() {
+                found.push(LeftOver { id: child, certainty });
             }
         }
     }
 
     /// What is known of something that has such a name, beside what it may be a copy of. A file
     /// on its way is never larger than its source, and open to its owner only until it is whole.
-    fn proof(&self, suffix: Suffix, left: &Entry, source: Option<&Entry>) -> Option<Proof> {
+    fn certainty(&self, suffix: Suffix, left: &Entry, source: Option<&Entry>) -> Option<Certainty> {
         let source = source.filter(|source| source.kind == left.kind);
         match left.kind {
             Kind::File => {
@@ -685,17 +685,19 @@ impl Finder<'_> {
                     left.size <= source.size && (is_closed || left.mode == source.mode)
                 });
                 match (suffix, is_like_source) {
-                    (Suffix::Random, true) => Some(Proof::Ours),
-                    (Suffix::Random, false) | (Suffix::MaybeAWord, true) => Some(Proof::Doubtful),
+                    (Suffix::Random, true) => Some(Certainty::Ours),
+                    (Suffix::Random, false) | (Suffix::MaybeAWord, true) => {
+                        Some(Certainty::Doubtful)
+                    }
                     (Suffix::MaybeAWord, false) => None,
                 }
             }
             // All that it says is at its source as well.
             Kind::Symlink => {
                 let is_copy = source.is_some_and(|source| source.link() == left.link());
-                is_copy.then_some(Proof::Ours)
+                is_copy.then_some(Certainty::Ours)
             }
-            _ => source.map(|_| Proof::Doubtful),
+            _ => source.map(|_| Certainty::Doubtful),
         }
     }
 

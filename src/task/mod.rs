@@ -29,7 +29,7 @@ use crate::replica::{
 use crate::report::summary::Reach;
 use crate::report::words::{counted, size};
 use crate::report::{Counts, Event, Level, Log, Reporter, RunReport, mail};
-use crate::state::journal::Done;
+use crate::state::journal::RunRecord;
 use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
@@ -54,7 +54,7 @@ const BATCH: usize = 1000;
 
 /// What a run needs beside its settings.
 #[derive(Clone, Copy)]
-pub struct Surroundings<'a> {
+pub struct RunContext<'a> {
     /// Where to speak; remembers what was said, for mail and the exit status.
     pub log: &'a Arc<Log>,
     /// When to stop.
@@ -63,7 +63,7 @@ pub struct Surroundings<'a> {
     pub started: Instant,
 }
 
-impl<'a> Surroundings<'a> {
+impl<'a> RunContext<'a> {
     /// Where to speak.
     #[must_use]
     pub fn reporter(&self) -> &'a dyn Reporter {
@@ -75,7 +75,7 @@ impl<'a> Surroundings<'a> {
 struct Task<'a> {
     config: &'a Config,
     intent: Intent<'a>,
-    around: Surroundings<'a>,
+    around: RunContext<'a>,
     replicas: Pair<Box<dyn Replica>>,
     can_chown: Pair<bool>,
     /// What the file systems can do.
@@ -91,13 +91,13 @@ struct Task<'a> {
     /// What an earlier run was transferring when it was broken off.
     interrupted: Option<Inflight>,
     /// Whether all that it had written is still there.
-    writes: Writes,
+    interrupted_writes: Writes,
     /// The highest number of a run of this task that anybody knows of.
     last_run: u64,
     /// Not all that it left behind could be removed.
-    left_overs: bool,
+    temporaries_remain: bool,
     /// What stands behind the names of what this run keeps.
-    stamp: String,
+    kept_suffix: String,
     /// The word that the run begins, on its way.
     start_ping: Option<closing::Under>,
     outcome: RunOutcome,
@@ -134,7 +134,7 @@ struct Lent {
     /// INSTANCE_ID of the star.
     star: Option<String>,
     /// When the whole run began, in milliseconds since the epoch.
-    whole: Option<i64>,
+    star_began: Option<i64>,
     /// Replicas that were prepared before.
     prepared: Pair<Option<Prepared>>,
     /// The hub as it was scanned, and which attributes were read.
@@ -169,7 +169,7 @@ struct Earlier {
 
 /// Runs a task once, to bring both sides in step.
 #[must_use]
-pub fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
+pub fn run(config: &Config, around: RunContext<'_>) -> RunOutcome {
     if config.is_star() {
         return run_star(config, around, StarIntent::Synchronise);
     }
@@ -178,7 +178,7 @@ pub fn run(config: &Config, around: Surroundings<'_>) -> RunOutcome {
 
 /// Runs a pair once.
 #[must_use]
-pub fn run_as<'a>(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> RunOutcome {
+pub fn run_as<'a>(config: &'a Config, around: RunContext<'a>, intent: Intent<'a>) -> RunOutcome {
     mail::check(&config.alerts, around.reporter());
     let deadlines = preflight::watch(config, &around);
     let mut task = Task::new(config, around, intent);
@@ -204,7 +204,7 @@ fn remote<'r>(
 }
 
 impl<'a> Task<'a> {
-    fn new(config: &'a Config, around: Surroundings<'a>, intent: Intent<'a>) -> Self {
+    fn new(config: &'a Config, around: RunContext<'a>, intent: Intent<'a>) -> Self {
         let at = |side| replica::at(config, side, around.stop, around.reporter());
         Task {
             config,
@@ -218,10 +218,10 @@ impl<'a> Task<'a> {
             began: Pair::new(Stamp::UNKNOWN, Stamp::UNKNOWN),
             mount_sessions: Pair::default(),
             interrupted: None,
-            writes: Writes::MayBeLost,
+            interrupted_writes: Writes::MayBeLost,
             last_run: 0,
-            left_overs: false,
-            stamp: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
+            temporaries_remain: false,
+            kept_suffix: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
             start_ping: None,
             outcome: RunOutcome::new(SystemTime::now()),
             share: Share::Whole,
@@ -497,7 +497,7 @@ impl Task<'_> {
             self.say(Level::Notice, &closed_for_others("state directory", &what));
         }
         // from here on there is a place to write down how the run ended
-        self.outcome.done = (!self.is_dry()).then(Done::default);
+        self.outcome.done = (!self.is_dry()).then(RunRecord::default);
         self.look_up_abilities(&store)?;
         let last_was_whole = self.count_resume(&store)?;
         for side in Side::BOTH {
@@ -700,7 +700,7 @@ impl Task<'_> {
             longest_path: self.longest_path(),
             interrupted: self.interrupted_paths(),
             making_way: self.making_way(),
-            writes: self.writes,
+            writes: self.interrupted_writes,
             damaged: DamagedNodes::default(),
             settled: HashMap::new(),
             filter: Filter::new(&self.config.selection.rules),
@@ -713,7 +713,7 @@ impl Task<'_> {
     fn date(&self) -> String {
         match self.intent {
             Intent::Apply { origin, .. } if !origin.date.is_empty() => origin.date.clone(),
-            _ => self.stamp.trim_start_matches('.').to_owned(),
+            _ => self.kept_suffix.trim_start_matches('.').to_owned(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What must be there before anything is touched, the time limits and the heartbeat of a run
 //! (spec 7), and waiting while another run holds a lock (spec 10).
 
-use super::Surroundings;
+use super::RunContext;
 use super::closing::Halt;
 use crate::config::{Config, Location, SshLocation, Transport, WhenLocked};
 use crate::process::{self, Command, Deadlines, Input, Limits, ProcessError, Stop};
@@ -40,7 +40,7 @@ pub fn tools(config: &Config) -> Result<(), Halt> {
 }
 
 /// REMOTE_HOST_PING (spec 2).
-pub fn answers(config: &Config, around: &Surroundings<'_>) -> Result<(), Halt> {
+pub fn answers(config: &Config, around: &RunContext<'_>) -> Result<(), Halt> {
     let remote = config.replicas.iter().find_map(|(side, place)| match place {
         Location::Ssh(ssh) => Some((side, ssh)),
         Location::Local(_) => None,
@@ -53,7 +53,7 @@ pub fn answers(config: &Config, around: &Surroundings<'_>) -> Result<(), Halt> {
     }
 }
 
-fn pings(host: &str, around: &Surroundings<'_>) -> bool {
+fn pings(host: &str, around: &RunContext<'_>) -> bool {
     ping(host, around.stop).unwrap_or_else(|error| {
         around.reporter().problem(Level::Warn, None, None, &format!("cannot ping: {error}"));
         false
@@ -61,7 +61,7 @@ fn pings(host: &str, around: &Surroundings<'_>) -> bool {
 }
 
 /// REMOTE_3RD_PARTY_HOSTS (spec 2): a warning.
-pub fn connectivity(config: &Config, around: &Surroundings<'_>) {
+pub fn connectivity(config: &Config, around: &RunContext<'_>) {
     if !config.places().any(Location::is_remote) {
         return;
     }
@@ -95,7 +95,7 @@ pub fn ping(host: &str, stop: &Stop) -> Result<bool, ProcessError> {
 }
 
 /// MINIMUM_SPACE: a warning.
-pub fn space(config: &Config, around: &Surroundings<'_>, side: Side, found: &Prepared) {
+pub fn space(config: &Config, around: &RunContext<'_>, side: Side, found: &Prepared) {
     let wanted = config.minimum_space;
     if wanted > 0 && found.free_kib < wanted {
         let text = format!(
@@ -130,7 +130,7 @@ pub struct Watch {
 }
 
 /// Starts the clock of a run.
-pub fn watch(config: &Config, around: &Surroundings<'_>) -> Watch {
+pub fn watch(config: &Config, around: &RunContext<'_>) -> Watch {
     let limits = config.limits;
     let limits =
         Limits::from_seconds(around.started, limits.soft, limits.hard, limits.keep_logging);

@@ -40,10 +40,9 @@ impl From<StateError> for Halt {
 }
 
 impl Task<'_> {
-    /// RESUME_SYNC and RESUME_TRY: whether this run goes on with one that did not come to
-    /// its end. The plan is made afresh in any case; what a limit is for is that somebody
-    /// gets to know.
-    /// Answers whether the last run did come to its end.
+    /// Answers whether the last run came to its end. If it did not, counts and tells that this one
+    /// resumes it (RESUME_SYNC, RESUME_TRY). The plan is made afresh in any case: the limit is
+    /// there so that somebody gets to know.
     pub(super) fn count_resume(&self, store: &StateStore) -> Result<bool, Halt> {
         let unfinished = Side::BOTH.into_iter().any(|side| {
             matches!(store.last_action(side), Ok(Some(word)) if word != Action::Synced.name())
@@ -201,7 +200,7 @@ impl Task<'_> {
         store.clear_settled()?;
         self.note_transferred(store, trees, plan, &applied.achieved)?;
         // What an rsync that failed has left behind is found by it.
-        if applied.call_failed == Pair::default() && !self.left_overs {
+        if applied.had_failed_call == Pair::default() && !self.temporaries_remain {
             if applied.making_way.is_empty() {
                 store.clear_inflight()?;
             } else {
@@ -215,7 +214,7 @@ impl Task<'_> {
     /// found by when that run began.
     pub(super) fn inflight(&self, paths: Vec<InflightPath>) -> Inflight {
         let began = match &self.interrupted {
-            Some(earlier) if self.left_overs => {
+            Some(earlier) if self.temporaries_remain => {
                 Pair::from_fn(|side: Side| self.began[side].min(earlier.began[side]))
             }
             _ => self.began,
@@ -223,8 +222,8 @@ impl Task<'_> {
         Inflight { began, mount_sessions: self.noted_sessions(), paths }
     }
 
-    /// The mounts in which all is that a note of this run speaks of: what an earlier one brought
-    /// over in another mount may be lost for as long as it is noted.
+    /// For each side the mount that a note of this run names; `None` where an earlier run worked in
+    /// another one. Its paths stay in the note, and what it brought over there may be lost.
     pub(super) fn noted_sessions(&self) -> Pair<Option<String>> {
         let stayed = |side: Side| match &self.interrupted {
             Some(earlier) => earlier.mount_sessions[side] == self.mount_sessions[side],
@@ -233,7 +232,8 @@ impl Task<'_> {
         Pair::from_fn(|side| self.mount_sessions[side].clone().filter(|_| stayed(side)))
     }
 
-    /// The baseline with the number of this run, if there is anything to record.
+    /// Gives the run a number and the baseline that number, if the baseline has to be saved. What
+    /// changes nothing uses up no number.
     pub(super) fn numbered(
         &mut self,
         history: &History<'_>,

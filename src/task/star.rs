@@ -14,7 +14,7 @@ use super::journal::millis;
 use super::look::{self, same_as};
 use super::undo::{Extent, RestoredPaths, UndoRequest, Undone};
 use super::{
-    Earlier, Intent, Share, Surroundings, Task, hooks, lock_request, preflight, retention,
+    Earlier, Intent, RunContext, Share, Task, hooks, lock_request, preflight, retention,
     takes_locks, tell_cleaned,
 };
 use crate::config::{Config, Notify, StarTarget, WhenLocked};
@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs a star once.
 #[must_use]
-pub fn run(config: &Config, around: Surroundings<'_>, intent: StarIntent<'_>) -> RunOutcome {
+pub fn run(config: &Config, around: RunContext<'_>, intent: StarIntent<'_>) -> RunOutcome {
     let mut hub = config.clone();
     // those of the targets belong to the turns
     (hub.hooks.remote_before, hub.hooks.remote_after) = (None, None);
@@ -215,7 +215,7 @@ struct LentHub {
 
 struct Star<'a> {
     config: &'a Config,
-    around: Surroundings<'a>,
+    around: RunContext<'a>,
     intent: StarIntent<'a>,
     /// When it began, in milliseconds since the epoch: so the journals of its turns name it.
     whole: i64,
@@ -273,7 +273,7 @@ impl Leaf {
 }
 
 /// Connects to a target and makes it ready.
-fn meet(config: &Config, around: &Surroundings<'_>, access: Access) -> Result<Met, Halt> {
+fn meet(config: &Config, around: &RunContext<'_>, access: Access) -> Result<Met, Halt> {
     preflight::answers(config, around)?;
     let mut replica = replica::at(config, Side::Target, around.stop, around.reporter());
     let prepared = match replica.prepare(access) {
@@ -426,7 +426,7 @@ impl<'a> Star<'a> {
             let (config, log) = (leaf.config.clone(), Arc::clone(self.around.log));
             let (stop, tell, started) = (stop.clone(), tell.clone(), self.around.started);
             std::thread::spawn(move || {
-                let around = Surroundings { log: &log, stop: &stop, started };
+                let around = RunContext { log: &log, stop: &stop, started };
                 // nobody hears it if the run has ended
                 let _ = tell.send((at, meet(&config, &around, access)));
             });
@@ -741,7 +741,7 @@ impl<'a> Star<'a> {
         }
         let earlier = leaf.turns.as_ref().map(|turns| turns.earlier.clone());
         let clock = self.clock(share, &stop);
-        let around = Surroundings { log, stop: &stop, started: Instant::now() };
+        let around = RunContext { log, stop: &stop, started: Instant::now() };
         let is_nameless = |met: &Met| met.seen == Seen::Nameless;
         if met.as_ref().is_some_and(is_nameless) && !self.hub.is_dry() && self.had_turns() {
             // It may have got an identity meanwhile, if it is in the list twice.
@@ -753,7 +753,7 @@ impl<'a> Star<'a> {
         }
         let mut task = Task { share: Share::Turn, ..Task::new(&config, around, intent) };
         task.lent.star = Some(self.config.instance_id.clone());
-        task.lent.whole = Some(self.whole);
+        task.lent.star_began = Some(self.whole);
         task.lent.put_back = self.put_back.clone();
         task.lent.earlier = earlier;
         task.lent.locked_at = Some(self.hub.began.initiator).filter(|at| at.is_known());

@@ -18,12 +18,14 @@ use crate::reconcile::undo::{Facts, KeptTree, Lost, Names, Step, Touched, UndoPl
 use crate::reconcile::{Act, NextRecord, PathId, Plan, Verdict};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{
-    AttributeChange, Attributes, Done as Came, Keep, Keeping, Op, PathError, in_work_dir,
+    AttributeChange, Attributes, Keep, Keeping, Op, OpResult, PathError, in_work_dir,
 };
 use crate::report::Level;
 use crate::report::left_alone::LeftAlone;
 use crate::report::words::counted;
-use crate::state::journal::{Action, Change, Differs, Done, Journal, KeptPlace, Look, Renamed};
+use crate::state::journal::{
+    Action, Change, Differs, Journal, KeptPlace, Look, Renamed, RunRecord,
+};
 use crate::state::{Baseline, InflightPath, Part, RunLists, StateStore};
 use crate::tree::same::{Inodes, looks_alike};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
@@ -267,7 +269,7 @@ impl Task<'_> {
         plan: &UndoPlan,
         trees: &Pair<Tree>,
         shelves: &Pair<Vec<Shelf>>,
-    ) -> Result<(Done, BTreeSet<RelPath>), Halt> {
+    ) -> Result<(RunRecord, BTreeSet<RelPath>), Halt> {
         let paths = Side::BOTH.into_iter().flat_map(|to| {
             let steps = plan.steps[to].iter();
             let makes_way = steps.filter(|step| {
@@ -281,7 +283,7 @@ impl Task<'_> {
         });
         store.set_inflight(&self.inflight(paths.collect()))?;
         fault::point("undo noted");
-        let mut done = Done::default();
+        let mut done = RunRecord::default();
         let mut failed = BTreeSet::new();
         for side in Side::BOTH {
             let steps = &plan.steps[side];
@@ -309,7 +311,7 @@ impl Task<'_> {
         &mut self,
         history: &History<'_>,
         undo: &UndoPlan,
-        mut done: Done,
+        mut done: RunRecord,
         failed: &BTreeSet<RelPath>,
         number: i64,
     ) -> Result<(), Halt> {
@@ -426,7 +428,7 @@ impl Task<'_> {
         found.into_values().collect()
     }
 
-    fn count_undone(&mut self, done: &Done) {
+    fn count_undone(&mut self, done: &RunRecord) {
         for row in &done.changes {
             let counts = &mut self.outcome.counts[row.side];
             let entries = row.below + 1;
@@ -497,7 +499,7 @@ struct Undoing<'t, 'a> {
     tree: &'t Tree,
     shelves: &'t [Shelf],
     names: Names,
-    done: &'t mut Done,
+    done: &'t mut RunRecord,
     failed: &'t mut BTreeSet<RelPath>,
     /// Directories whose time our work moves, by the name from before.
     dirs: BTreeSet<RelPath>,
@@ -532,7 +534,7 @@ impl Undoing<'_, '_> {
         &mut self,
         what: &str,
         jobs: Vec<(RelPath, Op)>,
-    ) -> Result<Vec<(RelPath, Option<Came>)>, Halt> {
+    ) -> Result<Vec<(RelPath, Option<OpResult>)>, Halt> {
         let mut results = Vec::new();
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
@@ -672,7 +674,7 @@ impl Undoing<'_, '_> {
         for (path, came) in self.run("cannot move it out of the way", jobs)? {
             let Some(mut row) = rows.remove(&path) else { continue };
             let Some(came) = came else { continue };
-            if let Came::Kept(at) = came {
+            if let OpResult::Kept(at) = came {
                 row.kept = Some(kept_place(&at));
                 if let Some(to) = at.older.clone() {
                     let renamed = Renamed { side: self.side, from: kept_place(&at), to };
@@ -780,7 +782,7 @@ impl Undoing<'_, '_> {
             jobs.push((step.path().clone(), op));
         }
         let mut remade = Vec::new();
-        let done: BTreeMap<RelPath, Option<Came>> =
+        let done: BTreeMap<RelPath, Option<OpResult>> =
             self.run("cannot put it back", jobs)?.into_iter().collect();
         for (to, (step, row)) in placed {
             if done.get(step.path()).is_none_or(Option::is_none) {

@@ -8,13 +8,15 @@
 
 use super::apply::metadata::{Owner, owner_like};
 use super::closing::Halt;
-use super::{BATCH, Surroundings, Task};
+use super::{BATCH, RunContext, Task};
 use crate::config::{Config, Preserve};
 use crate::process::fault;
 use crate::reconcile::undo::end_difference;
 use crate::reconcile::versions::{self, Choice, Held, NoVersion, Taken};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
-use crate::replica::{Access, Done, Keep, Keeping, KeptAt, Op, PathError, REPLACED, in_work_dir};
+use crate::replica::{
+    Access, Keep, Keeping, KeptAt, Op, OpResult, PathError, REPLACED, in_work_dir,
+};
 use crate::report::Level;
 use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
 use crate::state::journal::{
@@ -82,10 +84,7 @@ impl<'a> Versions<'a> {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn look(
-        config: &'a Config,
-        around: Surroundings<'a>,
-    ) -> Result<(Self, Vec<String>), String> {
+    pub fn look(config: &'a Config, around: RunContext<'a>) -> Result<(Self, Vec<String>), String> {
         let mut task = Task::new(config, around, super::Intent::Synchronise);
         let mut unreachable = Vec::new();
         let mut shelves = Pair::default();
@@ -106,7 +105,7 @@ impl<'a> Versions<'a> {
     ///
     /// # Errors
     /// A side cannot be used, is locked, or its journal cannot be read.
-    pub fn open(config: &'a Config, around: Surroundings<'a>) -> Result<Self, String> {
+    pub fn open(config: &'a Config, around: RunContext<'a>) -> Result<Self, String> {
         let mut task = Task::new(config, around, super::Intent::Synchronise);
         let begin = |task: &mut Task<'a>| -> Result<Pair<Vec<Shelf>>, Halt> {
             task.prepare()?;
@@ -306,7 +305,7 @@ impl<'a> Versions<'a> {
         let op = Op::SetAside { path: path.clone(), expect, keeping };
         let done = self.task.replicas[side].apply(&[op]).map_err(|error| error.to_string())?;
         match done.into_iter().next() {
-            Some(Ok(Done::Kept(at))) => Ok(Some(at.path())),
+            Some(Ok(OpResult::Kept(at))) => Ok(Some(at.path())),
             Some(Err(error)) => Err(format!("{}: {error}", path.shown())),
             _ => Ok(None),
         }
@@ -398,7 +397,7 @@ impl<'a> Versions<'a> {
             let keeping = Keeping::protected(Keep::Backup);
             let op = Op::SetAside { path: to.clone(), expect: there.clone(), keeping };
             let at = match self.task.replicas[side].apply(&[op])?.pop() {
-                Some(Ok(Done::Kept(at))) => at,
+                Some(Ok(OpResult::Kept(at))) => at,
                 Some(Err(error)) => {
                     self.note_again(before)?;
                     return Ok(Err(error));
@@ -904,8 +903,8 @@ impl<'a> Versions<'a> {
         let done = self.task.replicas[side].apply(&ops)?;
         for (place, done) in places.into_iter().zip(done) {
             results[place] = match done {
-                Ok(Done::Kept(at)) => Ok(Some(at)),
-                Ok(Done::Plainly) | Err(PathError::Vanished) => Ok(None),
+                Ok(OpResult::Kept(at)) => Ok(Some(at)),
+                Ok(OpResult::Plainly) | Err(PathError::Vanished) => Ok(None),
                 Err(error) => Err(error),
             };
         }

@@ -5,7 +5,7 @@ use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, DigestKind, Done, Keep, Keeping, LocalReplica, Op, PathError, Replica, Scan,
+    Access, DigestKind, Keep, Keeping, LocalReplica, Op, OpResult, PathError, Replica, Scan,
     ScanRequest, Wanted,
 };
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
@@ -254,7 +254,7 @@ fn nothing_behind_a_link_is_deleted_or_renamed_and_its_own_name_may_go() {
             assert!(ground.at("own").exists() && ground.at("out").is_symlink());
             // the link itself is renamed into deleted/, and what it leads to stays
             let done = ground.reached.replica.apply(&[aside(rel("out"), entry("out"))]).unwrap();
-            assert!(matches!(done[..], [Ok(Done::Kept(_))]), "{sort:?} {mode:?} {done:?}");
+            assert!(matches!(done[..], [Ok(OpResult::Kept(_))]), "{sort:?} {mode:?} {done:?}");
             assert!(ground.at(".osync_workdir/deleted/out").is_symlink(), "{sort:?} {mode:?}");
             assert_eq!(fs::read(outside.join("x")).unwrap(), b"far");
         }
@@ -290,7 +290,7 @@ fn metadata_of_a_kept_link_is_that_of_the_directory_and_of_a_copied_one_stays() 
             let after = fs::metadata(&outside).unwrap();
             let now = (after.permissions().mode() & 0o777, after.mtime());
             if mode == Mode::Keep {
-                assert_eq!(done, [Ok(Done::Plainly), Ok(Done::Plainly)], "{sort:?}");
+                assert_eq!(done, [Ok(OpResult::Plainly), Ok(OpResult::Plainly)], "{sort:?}");
                 assert_eq!(now, (0o750, 1_234_567_890), "{sort:?}");
             } else {
                 assert!(

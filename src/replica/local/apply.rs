@@ -11,7 +11,7 @@ use super::work_dir::{Durable, WORK_DIR, WorkDir};
 use crate::process::fault;
 use crate::replica::kept_versions::Line;
 use crate::replica::{
-    AttributeChange, Done, Fate, Keep, Keeping, KeptAt, Op, PathError, Version, attributes,
+    AttributeChange, Fate, Keep, Keeping, KeptAt, Op, OpResult, PathError, Version, attributes,
     kept_versions, lock_policy,
 };
 use crate::system::{AtLink, Pinned, rename_to_free, set_mode};
@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-type Came = Result<Done, PathError>;
+type OpOutcome = Result<OpResult, PathError>;
 
 /// What operations work with.
 pub(super) struct LocalExecutor<'a> {
@@ -107,9 +107,9 @@ fn respell(place: &Place<'_>, new: &[u8]) -> rustix::io::Result<()> {
 
 /// Whether something that makes way is what a scan has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Seen {
-    Before,
-    Never,
+enum KnownToScan {
+    Yes,
+    No,
 }
 
 impl LocalExecutor<'_> {
@@ -136,7 +136,7 @@ impl LocalExecutor<'_> {
 
     /// Carries out operations in order. Where they do nothing but set times, of different paths, no
     /// order matters, and several threads take part.
-    pub fn apply(&self, ops: &[Op]) -> Vec<Came> {
+    pub fn apply(&self, ops: &[Op]) -> Vec<OpOutcome> {
         let mut paths = HashSet::new();
         if ops.iter().all(|op| matches!(op, Op::SetMtime { .. }) && paths.insert(op.path())) {
             return threads::map(ops, || {
@@ -145,7 +145,7 @@ impl LocalExecutor<'_> {
             });
         }
         let noted = self.note_directories(ops);
-        let done: Vec<Came> = ops
+        let done: Vec<OpOutcome> = ops
             .iter()
             .map(|op| match (op, &noted) {
                 (Op::SetAside { expect, .. }, Err(error)) if expect.kind.is_dir() => {
@@ -162,15 +162,15 @@ impl LocalExecutor<'_> {
         done
     }
 
-    fn one(&self, op: &Op, dirs: &mut LastDir) -> Came {
+    fn one(&self, op: &Op, dirs: &mut LastDir) -> OpOutcome {
         fault::point(op.name());
         let outcome = self.carry_out(op, dirs);
         fault::point("an operation is done");
         outcome
     }
 
-    fn carry_out(&self, op: &Op, dirs: &mut LastDir) -> Came {
-        let plainly = |outcome: Result<(), PathError>| outcome.map(|()| Done::Plainly);
+    fn carry_out(&self, op: &Op, dirs: &mut LastDir) -> OpOutcome {
+        let plainly = |outcome: Result<(), PathError>| outcome.map(|()| OpResult::Plainly);
         match op {
             Op::MakeDir { path, mode } => plainly(self.make_dir(path, *mode)),
             Op::Rename { from, to, expect } => plainly(self.rename(from, to, expect)),
@@ -335,7 +335,7 @@ impl LocalExecutor<'_> {
         copy::remove_copied(place, &copied)
     }
 
-    fn set_aside(&self, path: &RelPath, expect: &Entry, keeping: Keeping) -> Came {
+    fn set_aside(&self, path: &RelPath, expect: &Entry, keeping: Keeping) -> OpOutcome {
         let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         let shelf = self.shelf(keeping.keep)?;
         let kept = kept_versions::kept_path(path);
@@ -345,7 +345,7 @@ impl LocalExecutor<'_> {
         match rename_into(&place, &now, &free, &kept) {
             Err(Errno::XDEV) => {
                 self.set_aside_across(&place, &now, &shelf, &free, &kept)?;
-                return Ok(self.came(kept, keeping, free.older, Seen::Before));
+                return Ok(self.came(kept, keeping, free.older, KnownToScan::Yes));
             }
             result => result.map_err(failed("move it to where it is kept"))?,
         }
@@ -405,15 +405,21 @@ impl LocalExecutor<'_> {
     }
 
     /// Where something is kept now, which is written down with the rest of its batch.
-    fn came(&self, kept: RelPath, keeping: Keeping, older: Option<RelPath>, seen: Seen) -> Done {
-        let is_unseen = seen == Seen::Never;
+    fn came(
+        &self,
+        kept: RelPath,
+        keeping: Keeping,
+        older: Option<RelPath>,
+        known: KnownToScan,
+    ) -> OpResult {
+        let is_unseen = known == KnownToScan::No;
         let version = if is_unseen { Version::Protected } else { keeping.version };
         // A protected one was noted before it came.
         if is_unseen || version == Version::Ordinary {
             let line = Line::now(kept.clone(), version, lock_policy::now());
             self.records().note_with_the_batch(keeping.keep, line);
         }
-        Done::Kept(KeptAt { keep: keeping.keep, kept, is_unseen, older })
+        OpResult::Kept(KeptAt { keep: keeping.keep, kept, is_unseen, older })
     }
 
     /// How an entry looks by itself: a link that counts as what it points at may point at
@@ -434,29 +440,29 @@ impl LocalExecutor<'_> {
         before: &Entry,
         dir: &OwnedFd,
         name: &[u8],
-    ) -> Result<Seen, PathError> {
+    ) -> Result<KnownToScan, PathError> {
         let moved = Look::default().at(dir, name).map_err(failed("look at what was moved"))?;
         if is_as_scanned(before, &moved) {
-            return Ok(Seen::Before);
+            return Ok(KnownToScan::Yes);
         }
         let back = || rename_to_free(dir, name, &place.dir, place.name);
         match with_access(&[place.dir.as_fd()], back) {
             Ok(()) => Err(PathError::Changed),
-            Err(_) => Ok(Seen::Never),
+            Err(_) => Ok(KnownToScan::No),
         }
     }
 
-    fn keep_copy(&self, path: &RelPath, expect: &Entry) -> Came {
+    fn keep_copy(&self, path: &RelPath, expect: &Entry) -> OpOutcome {
         let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         let shelf = self.shelf(Keep::Backup)?;
         let kept = kept_versions::short_kept_path(path);
         let keeping = Keeping::dated(Keep::Backup);
         let free = self.make_free(&shelf, &kept, now.kind, keeping)?;
         self.copy_into(&place, &now, &shelf.root, &free, &kept)?;
-        Ok(self.came(kept, keeping, free.older, Seen::Before))
+        Ok(self.came(kept, keeping, free.older, KnownToScan::Yes))
     }
 
-    fn put_away(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> Came {
+    fn put_away(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> OpOutcome {
         let place = self.root.place(replaced).map_err(|error| self.on_the_way(error))?;
         let now = Look::default().at(&place.dir, place.name);
         let now = now.map_err(|error| self.on_the_way(error))?;
@@ -467,7 +473,7 @@ impl LocalExecutor<'_> {
             Fate::Discard => {
                 let removed = rustix::fs::unlinkat(&place.dir, place.name, AtFlags::empty());
                 removed.map_err(failed("remove what was replaced"))?;
-                Ok(Done::Plainly)
+                Ok(OpResult::Plainly)
             }
             Fate::Keep { kept, keeping } => {
                 let shelf = self.shelf(keeping.keep)?;
@@ -481,7 +487,7 @@ impl LocalExecutor<'_> {
                     }
                     result => result.map_err(failed("move it to where it is kept"))?,
                 }
-                Ok(self.came(kept.clone(), *keeping, free.older, Seen::Before))
+                Ok(self.came(kept.clone(), *keeping, free.older, KnownToScan::Yes))
             }
         }
     }
@@ -513,7 +519,7 @@ impl LocalExecutor<'_> {
         made
     }
 
-    fn remove(&self, path: &RelPath, expect: &Entry) -> Came {
+    fn remove(&self, path: &RelPath, expect: &Entry) -> OpOutcome {
         let (place, now) = self.look_again(path, expect, is_as_scanned)?;
         // An empty directory holds nothing that could be lost, and in the work directory
         // nobody else works.
@@ -538,10 +544,10 @@ impl LocalExecutor<'_> {
             result => result.map_err(failed("remove it"))?,
         }
         fault::point("taken away, not looked at");
-        if self.judge_moved(&place, &before, &private, name)? == Seen::Before {
+        if self.judge_moved(&place, &before, &private, name)? == KnownToScan::Yes {
             fault::point("taken away, not removed");
             let removed = rustix::fs::unlinkat(&private, name, AtFlags::empty());
-            return removed.map(|()| Done::Plainly).map_err(failed("remove it"));
+            return removed.map(|()| OpResult::Plainly).map_err(failed("remove it"));
         }
         let shelf = self.shelf(Keep::Backup)?;
         let keeping = Keeping::protected(Keep::Backup);
@@ -550,10 +556,10 @@ impl LocalExecutor<'_> {
         let free = self.make_free(&shelf, &kept, moved.kind, keeping)?;
         rename_into(&Place { dir: private, name }, &moved, &free, &kept)
             .map_err(failed("move it to where it is kept"))?;
-        Ok(self.came(kept, keeping, free.older, Seen::Never))
+        Ok(self.came(kept, keeping, free.older, KnownToScan::No))
     }
 
-    fn remove_at_once(&self, place: &Place<'_>, kind: Kind) -> Came {
+    fn remove_at_once(&self, place: &Place<'_>, kind: Kind) -> OpOutcome {
         let flags = if kind.is_dir() { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         let removed = with_access(&[place.dir.as_fd()], || {
             rustix::fs::unlinkat(&place.dir, place.name, flags)
@@ -562,7 +568,7 @@ impl LocalExecutor<'_> {
             Err(Errno::NOTEMPTY | Errno::EXIST) => Err(PathError::NotEmpty),
             Err(Errno::NOENT) => Err(PathError::Vanished),
             Err(Errno::ISDIR | Errno::NOTDIR) => Err(PathError::Changed),
-            result => result.map(|()| Done::Plainly).map_err(failed("remove it")),
+            result => result.map(|()| OpResult::Plainly).map_err(failed("remove it")),
         }
     }
 

@@ -23,9 +23,9 @@ use self::versions::Records;
 use self::work_dir::{Durable, IDENTITY, WORK_DIR, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
-    Access, Arrived, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep, LockRequest, Op,
-    PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest, TakenLock,
-    Trouble, Unread, digest, hook, in_work_dir, lock_policy, private_name,
+    Access, Arrived, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Op,
+    OpResult, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
+    TakenLock, Trouble, Unread, digest, hook, in_work_dir, lock_policy, private_name,
 };
 use crate::config::Preserve;
 use crate::process::Stop;
@@ -507,7 +507,7 @@ impl Replica for LocalReplica {
             .collect())
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         let root = self.open_root()?;
         let work = WorkDir::open_or_make(root, self.too_open);
         let work = work.as_ref().map_err(|error| *error);

@@ -12,9 +12,9 @@ use crate::replica::attributes::{Owners, Whose};
 use crate::replica::connection::{Connection, ConnectionError, OnStop, Silence, Wait};
 use crate::replica::lock_policy::{Content, LockDecision, LockPlace, Process, decide};
 use crate::replica::{
-    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan,
-    ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, in_work_dir, lock_policy,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, OpResult, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention,
+    Scan, ScanRequest, TRIGGER, TakenLock, Trouble, WORK_DIR, Watched, in_work_dir, lock_policy,
     private_name,
 };
 use crate::report::Problem;
@@ -654,7 +654,7 @@ impl Replica for PeerReplica {
         Ok(found)
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    fn apply(&mut self, ops: &[Op]) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         self.learn_numbers(ops)?;
         let ops: Vec<Op> = ops.iter().map(|op| self.there(op)).collect();
         self.ask_all(&ops, OnStop::Finish, Request::Apply, answer!(Applied))

@@ -11,8 +11,9 @@ use crate::config::RuleText;
 use crate::replica::attributes::Whose;
 use crate::replica::lock_policy::{Content, FoundLock, LockedBy};
 use crate::replica::{
-    Access, Arrived, Attributes, Cleaned, DigestKind, Done, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, PathError, Prepared, Retention, TakenLock, Trouble, Unread, Wanted, Watched,
+    Access, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
+    LockRequest, Op, OpResult, PathError, Prepared, Retention, TakenLock, Trouble, Unread, Wanted,
+    Watched,
 };
 use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
@@ -146,7 +147,7 @@ pub enum Response {
     #[allow(missing_docs)]
     Attributes(Vec<Result<Option<Attributes>, PathError>>),
     #[allow(missing_docs)]
-    Applied(Vec<Result<Done, PathError>>),
+    Applied(Vec<Result<OpResult, PathError>>),
     #[allow(missing_docs)]
     Flushed(Flushed),
     #[allow(missing_docs)]

@@ -10,7 +10,7 @@ use super::{ShellReplica, looking};
 use crate::replica::attributes::{Owners, Whose};
 use crate::replica::kept_versions::{Arrival, kept_path, short_kept_path};
 use crate::replica::{
-    Done, Fate, Flush, Flushed, Keep, Keeping, KeptAt, Op, PathError, ReplicaError, Version,
+    Fate, Flush, Flushed, Keep, Keeping, KeptAt, Op, OpResult, PathError, ReplicaError, Version,
 };
 use crate::tree::{Entry, Kind, RelPath, Stamp};
 use chrono::{DateTime, Utc};
@@ -246,9 +246,9 @@ pub(super) fn answer(
     line: &str,
     op: &Op,
     makes_room: Option<&(Vec<u8>, Arrival)>,
-) -> Option<Result<Done, PathError>> {
+) -> Option<Result<OpResult, PathError>> {
     Some(match line {
-        "o" => Ok(Done::Plainly),
+        "o" => Ok(OpResult::Plainly),
         "c" => Err(PathError::Changed),
         "v" => Err(PathError::Vanished),
         "n" => Err(PathError::NotEmpty),
@@ -256,7 +256,7 @@ pub(super) fn answer(
             Op::Rename { to, .. } => to.clone(),
             other => other.path().clone(),
         })),
-        _ if line.starts_with(['k', 'u']) => Ok(Done::Kept(kept_at(line, op, makes_room)?)),
+        _ if line.starts_with(['k', 'u']) => Ok(OpResult::Kept(kept_at(line, op, makes_room)?)),
         _ => {
             let (action, cause) = line.strip_prefix("f ")?.split_once(':')?;
             Err(failed(action, cause))
@@ -420,7 +420,7 @@ mod tests {
     fn answers_are_read() {
         let op = Op::Rename { from: path("a"), to: path("b"), expect: file() };
         for (line, expected) in [
-            ("o", Some(Ok(Done::Plainly))),
+            ("o", Some(Ok(OpResult::Plainly))),
             ("v", Some(Err(PathError::Vanished))),
             ("b", Some(Err(PathError::Occupied(path("b"))))),
             (

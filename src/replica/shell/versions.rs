@@ -9,8 +9,8 @@ use crate::replica::kept_versions::{
     self, Arrival, Arrivals, LONGEST_NAME, Line, kept_path, with_suffix,
 };
 use crate::replica::{
-    Cleaned, Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Replica as _, ReplicaError,
-    Retention, Version, in_work_dir, lock_policy,
+    Cleaned, Fate, Keep, Keeping, KeptAt, Older, Op, OpResult, PathError, Replica as _,
+    ReplicaError, Retention, Version, in_work_dir, lock_policy,
 };
 use crate::tree::{Entry, Kind, RelPath};
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,9 +144,11 @@ impl ShellReplica {
     }
 
     /// What the other side has written down itself while it worked.
-    pub(super) fn note_results(&mut self, results: &[Result<Done, PathError>]) {
+    pub(super) fn note_results(&mut self, results: &[Result<OpResult, PathError>]) {
         for result in results {
-            let Ok(Done::Kept(KeptAt { keep, kept, is_unseen, older })) = result else { continue };
+            let Ok(OpResult::Kept(KeptAt { keep, kept, is_unseen, older })) = result else {
+                continue;
+            };
             if let Some(link) = &mut self.link {
                 link.has_kept = true;
             }
@@ -305,7 +307,7 @@ impl ShellReplica {
         keep: Keep,
         paths: &[&RelPath],
         entries: &BTreeMap<RelPath, Entry>,
-    ) -> Result<Vec<Result<Done, PathError>>, ReplicaError> {
+    ) -> Result<Vec<Result<OpResult, PathError>>, ReplicaError> {
         let ops: Vec<Op> = paths
             .iter()
             .map(|path| Op::Remove {

@@ -43,9 +43,9 @@ pub struct Applied {
     /// What made way and was not replaced, for the next run to know.
     pub making_way: Vec<InflightPath>,
     /// Paths of calls to a side that failed as a whole, which was told for all of them.
-    pub broken: Pair<BTreeSet<PathId>>,
+    pub of_failed_calls: Pair<BTreeSet<PathId>>,
     /// A call of rsync to a side did not end well: it may have left temporary files behind.
-    pub call_failed: Pair<bool>,
+    pub had_failed_call: Pair<bool>,
 }
 
 /// Why the remaining steps are left out.
@@ -53,7 +53,7 @@ enum Cut {
     Stopped,
     Lost(ReplicaError),
     /// What is about to be begun cannot be noted.
-    Unnoted(StateError),
+    InflightNotWritten(StateError),
 }
 
 impl From<ReplicaError> for Cut {
@@ -81,9 +81,9 @@ struct Steps<'s, 'a> {
     /// The versions that lost a conflict, by the side that had them.
     losers: Pair<BTreeSet<PathId>>,
     /// Paths whose step was begun, or done: to be read again.
-    touched: Pair<BTreeSet<PathId>>,
+    to_stat: Pair<BTreeSet<PathId>>,
     /// Whole subtrees that were sent: to be read again below too.
-    sent_trees: Pair<BTreeSet<PathId>>,
+    to_list: Pair<BTreeSet<PathId>>,
     /// Paths to which something was renamed.
     moved: Pair<BTreeSet<PathId>>,
     /// Which moves of the plan are known to be done.
@@ -114,8 +114,8 @@ pub fn carry_out(
         store,
         losers,
         applied: Applied::default(),
-        touched: Pair::default(),
-        sent_trees: Pair::default(),
+        to_stat: Pair::default(),
+        to_list: Pair::default(),
         moved: Pair::default(),
         done_moves: BTreeSet::new(),
     };
@@ -196,7 +196,7 @@ impl<'s> Steps<'s, '_> {
         match cut {
             Cut::Stopped => {}
             Cut::Lost(error) => self.tell_lost(error),
-            Cut::Unnoted(error) => {
+            Cut::InflightNotWritten(error) => {
                 let text = format!(
                     "{error}; nothing was carried out, because what a run is about to do has \
                      to be noted before"
@@ -232,12 +232,12 @@ impl<'s> Steps<'s, '_> {
             self.check_stop()?;
             let (path_ids, ops): (Vec<PathId>, Vec<Op>) =
                 jobs.by_ref().take(BATCH).map(|job| (job.path_id, job.op)).unzip();
-            self.touched[side].extend(&path_ids);
+            self.to_stat[side].extend(&path_ids);
             fault::point("before a batch");
             let results = self.task.replicas[side].apply(&ops)?;
             fault::point("after a batch");
             for (path_id, result) in path_ids.into_iter().zip(results) {
-                let result = self.kept(side, path_id, result);
+                let result = self.note_kept(side, path_id, result);
                 done(self, path_id, result);
             }
         }
@@ -270,7 +270,7 @@ impl<'s> Steps<'s, '_> {
             for step in steps {
                 let Some(expect) = self.scanned(step.path_id, side).cloned() else { continue };
                 if changed.contains(&step.path_id) {
-                    self.fail_to_make_way(side, step.path_id, &PathError::Changed);
+                    self.tell_not_aside(side, step.path_id, &PathError::Changed);
                     continue;
                 }
                 let path = self.path(step.path_id);
@@ -280,7 +280,7 @@ impl<'s> Steps<'s, '_> {
                         Op::SetAside { path, expect, keeping }
                     }
                     Aside::Beside(to) => {
-                        self.touched[side].insert(to);
+                        self.to_stat[side].insert(to);
                         Op::Rename { from: path, to: self.path(to), expect }
                     }
                 };
@@ -288,7 +288,7 @@ impl<'s> Steps<'s, '_> {
             }
             self.run(side, jobs, |steps, path_id, result| {
                 if let Err(error) = result {
-                    steps.fail_to_make_way(side, path_id, &error);
+                    steps.tell_not_aside(side, path_id, &error);
                 }
             })?;
             self.look_into_kept(side, &tops)?;
@@ -342,20 +342,20 @@ impl<'s> Steps<'s, '_> {
     }
 
     /// What does not make way does not get its new name either.
-    fn fail_to_make_way(&mut self, side: Side, path_id: PathId, error: &PathError) {
-        self.fail_tree(side, path_id, "cannot move it out of the way", error);
-        self.fail_way(path_id);
+    fn tell_not_aside(&mut self, side: Side, path_id: PathId, error: &PathError) {
+        self.tell_and_fail_below(side, path_id, "cannot move it out of the way", error);
+        self.fail_with_new_name(path_id);
     }
 
     /// Nothing came of what was planned for a path that was to make way.
-    fn fail_way(&mut self, path_id: PathId) {
+    fn fail_with_new_name(&mut self, path_id: PathId) {
         let plan = self.plan;
         for top in std::iter::once(path_id).chain(plan.verdict(path_id).beside) {
             self.applied.achieved.fail_below(&plan.delta, top);
         }
     }
 
-    fn fail_tree(&mut self, side: Side, top: PathId, what: &str, error: &PathError) {
+    fn tell_and_fail_below(&mut self, side: Side, top: PathId, what: &str, error: &PathError) {
         self.fail(side, top, what, error);
         self.applied.achieved.fail_below(&self.plan.delta, top);
     }
@@ -390,7 +390,7 @@ impl<'s> Steps<'s, '_> {
                 let index = index_of.next().flatten();
                 match (result, index) {
                     (Err(error), Some(index)) => {
-                        steps.fail_tree(
+                        steps.tell_and_fail_below(
                             side,
                             path_id,
                             "cannot follow the move to this name",
@@ -473,7 +473,7 @@ impl<'s> Steps<'s, '_> {
     fn fail_what_was_not_begun(&mut self) {
         let plan = self.plan;
         let begun =
-            |steps: &Self, side: Side, path_id: PathId| steps.touched[side].contains(&path_id);
+            |steps: &Self, side: Side, path_id: PathId| steps.to_stat[side].contains(&path_id);
         let mut not_begun = Vec::new();
         for side in Side::BOTH {
             let lists = [
@@ -492,13 +492,13 @@ impl<'s> Steps<'s, '_> {
             not_begun
                 .extend(plan.deletions[side].iter().copied().filter(|s| !begun(self, side, *s)));
             for top in &plan.subtrees[side] {
-                if !self.sent_trees[side].contains(top) {
+                if !self.to_list[side].contains(top) {
                     self.applied.achieved.fail_below(&plan.delta, *top);
                 }
             }
             for step in plan.set_aside.iter().filter(|step| step.on == side) {
                 if !begun(self, side, step.path_id) {
-                    self.fail_way(step.path_id);
+                    self.fail_with_new_name(step.path_id);
                 }
             }
             for (index, step) in plan.moves.iter().enumerate() {

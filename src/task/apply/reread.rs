@@ -14,6 +14,14 @@ use std::collections::BTreeMap;
 /// held twice for a while, which is the most memory that a first run needs.
 const ENTRIES: usize = 20_000;
 
+/// What the source of something looks like that did not arrive as it was scanned.
+enum SourceNow {
+    /// It was not asked, or could not tell.
+    NotAsked,
+    Gone,
+    There(Entry),
+}
+
 impl Steps<'_, '_> {
     /// Reads everything that was touched, on each side, and judges what arrived.
     pub(super) fn read_again(&mut self) {
@@ -34,7 +42,7 @@ impl Steps<'_, '_> {
     }
 
     fn read_side(&mut self, side: Side) -> Result<(), ReplicaError> {
-        let mut tops = self.sent_trees[side].clone().into_iter().peekable();
+        let mut tops = self.to_list[side].clone().into_iter().peekable();
         while tops.peek().is_some() {
             let (mut portion, mut entries) = (Vec::new(), 0);
             while let Some(top) = tops.next_if(|_| entries < ENTRIES) {
@@ -43,7 +51,7 @@ impl Steps<'_, '_> {
             }
             self.read_below(side, portion)?;
         }
-        let path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
+        let path_ids: Vec<PathId> = self.to_stat[side].iter().copied().collect();
         for path_ids in path_ids.chunks(ENTRIES) {
             let paths = self.paths(path_ids);
             let entries = self.task.replicas[side].stat(&paths)?;
@@ -189,8 +197,8 @@ impl Steps<'_, '_> {
     /// The replica cannot be asked any more: nothing touched on it counts as achieved,
     /// except what is known to be safe either way.
     fn forget_side(&mut self, side: Side) {
-        let mut path_ids: Vec<PathId> = self.touched[side].iter().copied().collect();
-        for top in &self.sent_trees[side] {
+        let mut path_ids: Vec<PathId> = self.to_stat[side].iter().copied().collect();
+        for top in &self.to_list[side] {
             path_ids.push(*top);
             path_ids.extend(self.plan.delta.below(*top));
         }
@@ -209,19 +217,22 @@ impl Steps<'_, '_> {
             }
         }
         for step in plan.set_aside.iter().filter(|step| step.on == side) {
-            self.fail_way(step.path_id);
+            self.fail_with_new_name(step.path_id);
         }
     }
 
     fn judge(&mut self) {
         let plan = self.plan;
-        let sources = self.sources_of_other_arrivals();
+        let mut sources = self.sources_of_other_arrivals();
         for path_id in plan.delta.path_ids() {
             if self.failed(path_id) {
                 continue;
             }
             match plan.verdict(path_id).act {
-                Act::Send { to } => self.judge_sent(path_id, to, sources.get(&path_id)),
+                Act::Send { to } => {
+                    let source = sources.remove(&path_id).unwrap_or(SourceNow::NotAsked);
+                    self.judge_sent(path_id, to, &source);
+                }
                 Act::Delete { on } => {
                     if matches!(self.applied.achieved.reread[on].get(path_id), Some(Some(_))) {
                         self.problem(
@@ -268,9 +279,9 @@ impl Steps<'_, '_> {
         }
     }
 
-    /// What the sources look like now of what did not arrive as it was scanned; `None`: they are
-    /// gone. They may have gone on changing, as a log does that grows.
-    fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, Option<Entry>> {
+    /// What the sources look like now of what did not arrive as it was scanned. They may have gone
+    /// on changing, as a log does that grows.
+    fn sources_of_other_arrivals(&mut self) -> BTreeMap<PathId, SourceNow> {
         let plan = self.plan;
         let mut now = BTreeMap::new();
         if self.applied.cut_short {
@@ -282,7 +293,7 @@ impl Steps<'_, '_> {
                 let sent = self.scanned(*path_id, to.other());
                 plan.verdict(*path_id).act == Act::Send { to }
                     && !self.failed(*path_id)
-                    && !self.applied.broken[to].contains(path_id)
+                    && !self.applied.of_failed_calls[to].contains(path_id)
                     && !sent.zip(found).is_some_and(|(sent, found)| self.arrived(to, sent, found))
             };
             let path_ids: Vec<PathId> = plan.delta.path_ids().filter(is_other).collect();
@@ -290,18 +301,20 @@ impl Steps<'_, '_> {
                 let paths: Vec<RelPath> = path_ids.iter().map(|id| plan.path(*id)).collect();
                 // If it cannot be asked, they count as not arrived.
                 let Ok(found) = self.task.replicas[to.other()].stat(&paths) else { break };
-                let there = |(path_id, found): (PathId, Result<_, _>)| Some((path_id, found.ok()?));
+                let there = |(path_id, found): (PathId, Result<Option<Entry>, _>)| {
+                    Some((path_id, found.ok()?.map_or(SourceNow::Gone, SourceNow::There)))
+                };
                 now.extend(path_ids.iter().copied().zip(found).filter_map(there));
             }
         }
         now
     }
 
-    fn judge_sent(&mut self, path_id: PathId, to: Side, source: Option<&Option<Entry>>) {
+    fn judge_sent(&mut self, path_id: PathId, to: Side, source: &SourceNow) {
         let Some(sent) = self.scanned(path_id, to.other()).cloned() else { return };
         let found = self.applied.achieved.reread[to].get(path_id).cloned().flatten();
         let then = match (&found, source) {
-            (Some(found), Some(Some(source))) => source_when_sent(&sent, source, found),
+            (Some(found), SourceNow::There(source)) => source_when_sent(&sent, source, found),
             _ => None,
         };
         match (&found, then) {
@@ -348,8 +361,10 @@ impl Steps<'_, '_> {
         self.task.preserve.times && self.task.file_systems.abilities[to].sets_times
     }
 
-    /// What looked just like the sent entry before, with other content (CHECKSUM), or as a
-    /// name of its own, must have become a new file.
+    /// Whether something was written there. Only a receiver that looked just like the sent entry
+    /// before leaves that open: it was sent because its content differs (CHECKSUM), or because it
+    /// was a file of its own and not another name. Then it must be a new file, or have another
+    /// ctime: rsync has put its own in the place, or written in it.
     fn was_replaced(&self, path_id: PathId, to: Side, sent: &Entry, found: &Entry) -> bool {
         self.scanned(path_id, to).filter(|_| sent.kind == Kind::File).is_none_or(|before| {
             !self.arrived(to, sent, before)
@@ -365,9 +380,9 @@ impl Steps<'_, '_> {
         to: Side,
         sent: &Entry,
         found: Option<&Entry>,
-        source: Option<&Option<Entry>>,
+        source: &SourceNow,
     ) {
-        if self.applied.cut_short || self.applied.broken[to].contains(&path_id) {
+        if self.applied.cut_short || self.applied.of_failed_calls[to].contains(&path_id) {
             return; // said already, for the whole run or call
         }
         if self.applied.unmade[to].contains(&self.path(path_id)) {
@@ -375,7 +390,7 @@ impl Steps<'_, '_> {
         }
         let (from, tried_again) = (to.other(), self.task.intent.tried_again());
         match source {
-            Some(None) => {
+            SourceNow::Gone => {
                 self.problem(
                     Level::Notice,
                     from,
@@ -383,7 +398,7 @@ impl Steps<'_, '_> {
                     "it vanished while the run was going on",
                 );
             }
-            Some(Some(now)) if !stamps_agree(now, sent) => self.problem(
+            SourceNow::There(now) if !stamps_agree(now, sent) => self.problem(
                 Level::Notice,
                 from,
                 path_id,
@@ -401,7 +416,7 @@ impl Steps<'_, '_> {
             }
             _ => {
                 let text = match found {
-                    _ if self.applied.call_failed[to] => {
+                    _ if self.applied.had_failed_call[to] => {
                         "it could not be brought over (rsync's own words stand above)"
                     }
                     None => {

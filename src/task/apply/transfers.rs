@@ -55,12 +55,12 @@ impl Steps<'_, '_> {
             for call in calls {
                 for path_id in &call.path_ids {
                     let takes_all = self.takes_all(call, *path_id, side);
-                    let sent = if takes_all { &mut self.sent_trees } else { &mut self.touched };
+                    let sent = if takes_all { &mut self.to_list } else { &mut self.to_stat };
                     sent[side].insert(*path_id);
                 }
             }
         }
-        self.deliver(&scheduler, &calls);
+        self.make_calls_and_tell(&scheduler, &calls);
         for side in Side::BOTH {
             if !calls[side].is_empty() {
                 self.put_replaced_away(side)?;
@@ -77,8 +77,12 @@ impl Steps<'_, '_> {
     }
 
     /// Has the calls made, and tells what came of them.
-    pub(super) fn deliver(&mut self, scheduler: &TransferScheduler<'_>, calls: &Pair<Vec<Call>>) {
-        let delivered = scheduler.deliver(calls);
+    pub(super) fn make_calls_and_tell(
+        &mut self,
+        scheduler: &TransferScheduler<'_>,
+        calls: &Pair<Vec<Call>>,
+    ) {
+        let delivered = scheduler.run_all(calls);
         fault::point("delivered");
         self.task.around.reporter().tell(Event::Quiet);
         let mut failures: BTreeMap<String, Failures> = BTreeMap::new();
@@ -90,7 +94,7 @@ impl Steps<'_, '_> {
                         rsync::ListOutcome::Done | rsync::ListOutcome::Vanished
                     )
                 });
-                self.applied.call_failed[to] |= !ended_well;
+                self.applied.had_failed_call[to] |= !ended_well;
                 let Some(words) = self.tell_of_call(to, &call.result) else { continue };
                 let failed = failures.entry(words).or_default();
                 failed.sides.insert(to);
@@ -100,7 +104,7 @@ impl Steps<'_, '_> {
                         all.extend(self.delta().below(*path_id));
                     }
                     failed.paths += all.len();
-                    self.applied.broken[to].extend(all);
+                    self.applied.of_failed_calls[to].extend(all);
                 }
             }
         }
@@ -229,19 +233,19 @@ impl Steps<'_, '_> {
             }
         })?;
         let mut calls = Vec::new();
-        let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, replaced| {
+        let mut add = |steps: &Self, purpose, path_ids: Vec<PathId>, old_version| {
             let path_ids: Vec<PathId> =
                 path_ids.into_iter().filter(|path_id| !steps.failed(*path_id)).collect();
             if !path_ids.is_empty() {
-                calls.push(Call { purpose, path_ids, replaced });
+                calls.push(Call { purpose, path_ids, old_version });
             }
         };
-        add(self, Purpose::Subtrees, subtrees, Replaced::Seen);
-        add(self, Purpose::Content, ordinary, Replaced::Seen);
-        add(self, Purpose::Delta, moved, Replaced::Seen);
-        add(self, Purpose::Content, odd, Replaced::Copied);
+        add(self, Purpose::Subtrees, subtrees, OldVersion::MovedByRsync);
+        add(self, Purpose::Content, ordinary, OldVersion::MovedByRsync);
+        add(self, Purpose::Delta, moved, OldVersion::MovedByRsync);
+        add(self, Purpose::Content, odd, OldVersion::CopiedBefore);
         // Behind the directories that new names may need.
-        add(self, Purpose::Links, links, Replaced::Seen);
+        add(self, Purpose::Links, links, OldVersion::MovedByRsync);
         Ok(calls)
     }
 
@@ -330,16 +334,16 @@ impl Steps<'_, '_> {
 pub struct Call {
     pub purpose: Purpose,
     pub path_ids: Vec<PathId>,
-    pub replaced: Replaced,
+    pub old_version: OldVersion,
 }
 
 /// What becomes of what a call replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replaced {
+pub enum OldVersion {
     /// It is moved to the private place, where it is looked at before anything becomes of it.
-    Seen,
+    MovedByRsync,
     /// Its path is too long for that: a copy has been made of it.
-    Copied,
+    CopiedBefore,
 }
 
 /// A file that has less to spare on the disk than this is not worth looking for holes in it.
@@ -445,7 +449,7 @@ impl<'a> TransferScheduler<'a> {
 
     /// Both directions at the same time; within one, call after call, whole subtrees in
     /// shares.
-    pub fn deliver(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Delivered>> {
+    pub fn run_all(&self, calls: &Pair<Vec<Call>>) -> Pair<Vec<Delivered>> {
         let totals = Pair::from_fn(|side| self.totals(&calls[side], side));
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = totals;
         let one_side = |side: Side| -> Vec<_> {
@@ -472,12 +476,12 @@ impl<'a> TransferScheduler<'a> {
                 // puts none there.
                 path_ids.splice(0..0, self.closed_parents(&call.path_ids, to));
             }
-            return vec![self.call(call, &Share::alone(path_ids), to)];
+            return vec![self.run_call(call, &Portion::alone(path_ids), to)];
         };
         std::thread::scope(|scope| {
-            let start = |share| scope.spawn(move || self.call(call, share, to));
+            let start = |portion| scope.spawn(move || self.run_call(call, portion, to));
             let others: Vec<_> = others.iter().map(start).collect();
-            let mut results = vec![self.call(call, first, to)];
+            let mut results = vec![self.run_call(call, first, to)];
             results.extend(others.into_iter().map(threads::joined));
             results
         })
@@ -495,7 +499,7 @@ impl<'a> TransferScheduler<'a> {
             && !self.preserve.hardlinks
     }
 
-    fn call(&self, call: &Call, share: &Share, to: Side) -> Delivered {
+    fn run_call(&self, call: &Call, portion: &Portion, to: Side) -> Delivered {
         let partial_dir = self
             .config
             .transfer
@@ -516,15 +520,15 @@ impl<'a> TransferScheduler<'a> {
             to,
             rules: &self.rules,
             // In a new subtree too: somebody may make a name there after rsync has looked.
-            backup: (call.replaced == Replaced::Seen).then(|| self.backup(to)),
+            backup: (call.old_version == OldVersion::MovedByRsync).then(|| self.backup(to)),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
-            makes_holes: self.makes_holes(call, share, to),
-            is_listed_first: share.is_listed_first(),
+            makes_holes: self.makes_holes(call, portion, to),
+            is_listed_first: portion.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
             lacking: &self.lacking,
         };
-        let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
+        let paths = portion.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         let result = rsync::transfer(
             &self.config.transfer,
             &Preserve { times: self.preserve.times && self.sets_times[to], ..self.preserve },
@@ -534,12 +538,12 @@ impl<'a> TransferScheduler<'a> {
             self.reporter,
             &moved_on,
         );
-        Delivered { path_ids: share.path_ids.clone(), purpose: call.purpose, result }
+        Delivered { path_ids: portion.path_ids.clone(), purpose: call.purpose, result }
     }
 
     /// Whether one of the files has holes where it comes from. What another machine has cannot
     /// be seen from here; there, any file that is long enough may have some.
-    fn makes_holes(&self, call: &Call, share: &Share, to: Side) -> bool {
+    fn makes_holes(&self, call: &Call, portion: &Portion, to: Side) -> bool {
         let carries_content =
             matches!(call.purpose, Purpose::Content | Purpose::Delta | Purpose::Subtrees);
         let has_holes = |path_id: &PathId| {
@@ -558,7 +562,7 @@ impl<'a> TransferScheduler<'a> {
                 }
         };
         carries_content
-            && share.path_ids.iter().any(|path_id| {
+            && portion.path_ids.iter().any(|path_id| {
                 let is_subtree = call.purpose == Purpose::Subtrees;
                 has_holes(path_id)
                     || (is_subtree && self.plan.delta.below(*path_id).iter().any(has_holes))
@@ -601,9 +605,9 @@ const FEWEST_ENTRIES: usize = 1000;
 /// a tenth quicker than piece by piece, where another one works meanwhile.
 const MOST_LISTED: usize = 1_000_000;
 
-/// A share of the paths.
+/// A part of a call's paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Share {
+pub struct Portion {
     /// The tops, in the order in which they were given.
     pub path_ids: Vec<PathId>,
     /// How many entries come with them.
@@ -612,10 +616,10 @@ pub struct Share {
     is_alone: bool,
 }
 
-impl Share {
+impl Portion {
     /// All paths of a call.
-    pub fn alone(path_ids: Vec<PathId>) -> Share {
-        Share { path_ids, entries: 0, is_alone: true }
+    pub fn alone(path_ids: Vec<PathId>) -> Portion {
+        Portion { path_ids, entries: 0, is_alone: true }
     }
 
     /// Whether it pays to make its whole list first.
@@ -631,7 +635,7 @@ pub fn most() -> usize {
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
 /// paths were given; empty where one share is as good.
-pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
+pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Portion> {
     let total: usize = weighed.iter().map(|(_, weight)| weight).sum();
     let count = most.min(weighed.len()).min(total / FEWEST_ENTRIES);
     if count < 2 {
@@ -639,14 +643,14 @@ pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
     }
     let mut heaviest_first = weighed;
     heaviest_first.sort_by_key(|(path_id, weight)| (std::cmp::Reverse(*weight), *path_id));
-    let mut shares = vec![Share::default(); count];
+    let mut shares = vec![Portion::default(); count];
     for (path_id, weight) in heaviest_first {
-        if let Some(share) = shares.iter_mut().min_by_key(|share| share.entries) {
-            share.entries += weight;
-            share.path_ids.push(path_id);
+        if let Some(portion) = shares.iter_mut().min_by_key(|portion| portion.entries) {
+            portion.entries += weight;
+            portion.path_ids.push(path_id);
         }
     }
-    shares.iter_mut().for_each(|share| share.path_ids.sort());
+    shares.iter_mut().for_each(|portion| portion.path_ids.sort());
     shares
 }
 
@@ -670,12 +674,13 @@ mod tests {
         let shares = split(given.clone(), 2);
         let weight =
             |path_id: &PathId| given.iter().find(|(s, _)| s == path_id).map_or(0, |(_, w)| *w);
-        for (share, entries) in shares.iter().zip([1380, 1600]) {
-            assert_eq!(share.entries, entries);
-            assert_eq!(share.path_ids.iter().map(weight).sum::<usize>(), entries);
-            assert!(share.path_ids.is_sorted());
+        for (portion, entries) in shares.iter().zip([1380, 1600]) {
+            assert_eq!(portion.entries, entries);
+            assert_eq!(portion.path_ids.iter().map(weight).sum::<usize>(), entries);
+            assert!(portion.path_ids.is_sorted());
         }
-        let mut all: Vec<PathId> = shares.into_iter().flat_map(|share| share.path_ids).collect();
+        let mut all: Vec<PathId> =
+            shares.into_iter().flat_map(|portion| portion.path_ids).collect();
         all.sort();
         assert_eq!(all, given.iter().map(|(path_id, _)| *path_id).collect::<Vec<_>>());
     }
@@ -683,10 +688,10 @@ mod tests {
     #[test]
     fn a_list_that_takes_much_memory_is_made_piece_by_piece() {
         let shares = split(weighed(&[MOST_LISTED, MOST_LISTED + 1]), 2);
-        let mut first: Vec<bool> = shares.iter().map(Share::is_listed_first).collect();
+        let mut first: Vec<bool> = shares.iter().map(Portion::is_listed_first).collect();
         first.sort();
         assert_eq!(first, [false, true]);
-        assert!(!Share::alone(Vec::new()).is_listed_first());
+        assert!(!Portion::alone(Vec::new()).is_listed_first());
     }
 
     #[test]

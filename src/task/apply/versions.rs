@@ -6,7 +6,8 @@
 use super::{BATCH, Cut, Job, Steps};
 use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{
-    Done, Fate, Keep, Keeping, KeptAt, Older, Op, PathError, Version, dated_kept_path, kept_path,
+    Fate, Keep, Keeping, KeptAt, Older, Op, OpResult, PathError, Version, dated_kept_path,
+    kept_path,
 };
 use crate::report::Level;
 use crate::state::{InflightPath, Part};
@@ -89,7 +90,7 @@ impl Steps<'_, '_> {
     }
 
     fn write_in_flight(&self, paths: Vec<InflightPath>) -> Result<(), Cut> {
-        self.store.set_inflight(&self.task.inflight(paths)).map_err(Cut::Unnoted)
+        self.store.set_inflight(&self.task.inflight(paths)).map_err(Cut::InflightNotWritten)
     }
 }
 
@@ -130,7 +131,7 @@ impl Steps<'_, '_> {
                 jobs.extend(self.deletion_one_by_one(side, top));
             } else if let Some(expect) = self.scanned(top, side).cloned() {
                 let below = plan.delta.below(top);
-                self.touched[side].extend(below);
+                self.to_stat[side].extend(below);
                 jobs.push(self.soft_deletion(side, top, expect));
             }
         }
@@ -181,7 +182,7 @@ impl Steps<'_, '_> {
                 self.problem(Level::Warn, side, path_id, &format!("not deleted: {error}"));
                 self.applied.achieved.fail_below(&self.plan.delta, path_id);
             }
-            Err(error) => self.fail_tree(side, path_id, "cannot delete it", &error),
+            Err(error) => self.tell_and_fail_below(side, path_id, "cannot delete it", &error),
         }
     }
 
@@ -259,13 +260,13 @@ impl Steps<'_, '_> {
     }
 
     /// Notes where something is kept now, and names it if no scan has seen it.
-    pub(super) fn kept(
+    pub(super) fn note_kept(
         &mut self,
         side: Side,
         path_id: PathId,
-        done: Result<Done, PathError>,
+        done: Result<OpResult, PathError>,
     ) -> Result<(), PathError> {
-        if let Done::Kept(at) = done? {
+        if let OpResult::Kept(at) = done? {
             if at.is_unseen {
                 self.name_unseen(side, &self.path(path_id), &at.path());
             }
@@ -340,17 +341,17 @@ impl Steps<'_, '_> {
             }
         };
         let ids: Vec<_> = tree.ids().filter(|id| !tree.entry(*id).kind.is_dir()).collect();
-        let unmoved = self.not_replaced_after_all(side, &tree)?;
+        let still_named = self.not_replaced_after_all(side, &tree)?;
         for ids in ids.chunks(BATCH) {
-            let replaced: Vec<Replaced> = ids
+            let replaced: Vec<InPrivatePlace> = ids
                 .iter()
                 .map(|id| (tree.path(*id), tree.entry(*id).clone()))
-                .map(|(path, found)| self.fate_of_replaced(side, path, found, &unmoved))
+                .map(|(path, found)| self.fate_of_replaced(side, path, found, &still_named))
                 .collect();
             let ops: Vec<Op> = replaced.iter().map(|replaced| replaced.op(&private)).collect();
             let results = self.task.replicas[side].apply(&ops)?;
             for (replaced, result) in replaced.into_iter().zip(results) {
-                self.settled(side, replaced, result);
+                self.note_put_away(side, replaced, result);
             }
         }
         Ok(())
@@ -363,7 +364,7 @@ impl Steps<'_, '_> {
         side: Side,
         replaced: &Tree,
     ) -> Result<BTreeSet<RelPath>, Cut> {
-        if !self.applied.call_failed[side] {
+        if !self.applied.had_failed_call[side] {
             return Ok(BTreeSet::new());
         }
         Ok(same_files(self.task.replicas[side].as_mut(), replaced)?)
@@ -374,13 +375,13 @@ impl Steps<'_, '_> {
         side: Side,
         path: RelPath,
         found: Entry,
-        unmoved: &BTreeSet<RelPath>,
-    ) -> Replaced {
+        still_named: &BTreeSet<RelPath>,
+    ) -> InPrivatePlace {
         let preserve = &self.task.config.preserve;
         let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
         let path_id = self.delta().find(&path);
         let scanned = path_id.and_then(|path_id| self.scanned(path_id, side));
-        let is_unmoved = unmoved.contains(&path);
+        let is_still_named = still_named.contains(&path);
         // A link that counts as what it points at is a link here.
         let is_seen = scanned.is_some_and(|scanned| {
             stamps_agree(&found, scanned)
@@ -395,7 +396,7 @@ impl Steps<'_, '_> {
         // What may be damaged replaces nothing for good.
         let is_always_kept = path_id.is_some_and(|id| self.plan.always_kept.contains(&id));
         let policy = &self.task.config.policy;
-        let fate = if is_unmoved {
+        let fate = if is_still_named {
             Fate::Discard
         } else if !is_seen {
             Fate::Keep { kept: kept_path(&path), keeping: Keeping::protected(Keep::Backup) }
@@ -405,7 +406,7 @@ impl Steps<'_, '_> {
                 None => Keeping::dated(Keep::Backup),
             };
             let kept = if policy.backup_multiple {
-                dated_kept_path(&path, &self.task.stamp)
+                dated_kept_path(&path, &self.task.kept_suffix)
             } else {
                 kept_path(&path)
             };
@@ -413,13 +414,18 @@ impl Steps<'_, '_> {
         } else {
             Fate::Discard
         };
-        Replaced { path, path_id, found, fate, is_unseen: !is_seen && !is_unmoved }
+        InPrivatePlace { path, path_id, found, fate, is_unseen: !is_seen && !is_still_named }
     }
 
-    fn settled(&mut self, side: Side, replaced: Replaced, result: Result<Done, PathError>) {
+    fn note_put_away(
+        &mut self,
+        side: Side,
+        replaced: InPrivatePlace,
+        result: Result<OpResult, PathError>,
+    ) {
         match result {
-            Ok(Done::Plainly) => {}
-            Ok(Done::Kept(at)) => {
+            Ok(OpResult::Plainly) => {}
+            Ok(OpResult::Kept(at)) => {
                 let at = KeptAt { is_unseen: replaced.is_unseen, ..at };
                 if at.is_unseen {
                     self.name_unseen(side, &replaced.path, &at.path());
@@ -441,7 +447,7 @@ impl Steps<'_, '_> {
 }
 
 /// Something in the private place.
-struct Replaced {
+struct InPrivatePlace {
     path: RelPath,
     path_id: Option<PathId>,
     found: Entry,
@@ -449,7 +455,7 @@ struct Replaced {
     is_unseen: bool,
 }
 
-impl Replaced {
+impl InPrivatePlace {
     fn op(&self, private: &RelPath) -> Op {
         let replaced = private.join_path(&self.path);
         Op::PutAway { replaced, found: self.found.clone(), fate: self.fate.clone() }

@@ -148,8 +148,8 @@ fn the_loser_of_a_conflict_is_replaced_by_nothing() {
         sandbox.apply_and_tell(Op::SetAside { path: rel("f"), expect, keeping }).unwrap()
     };
     let older = |done| match done {
-        Done::Kept(KeptAt { older, .. }) => older,
-        Done::Plainly => panic!("it is kept"),
+        OpResult::Kept(KeptAt { older, .. }) => older,
+        OpResult::Plainly => panic!("it is kept"),
     };
     assert_eq!(older(keep(&mut sandbox, "overwritten", Version::Ordinary)), None);
     assert_eq!(older(keep(&mut sandbox, "lost", Version::Protected)), None);

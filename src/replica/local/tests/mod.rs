@@ -81,7 +81,7 @@ impl Sandbox {
         self.apply_and_tell(op).map(drop)
     }
 
-    fn apply_and_tell(&mut self, op: Op) -> Result<Done, PathError> {
+    fn apply_and_tell(&mut self, op: Op) -> Result<OpResult, PathError> {
         self.replica.apply(&[op]).unwrap().remove(0)
     }
 
