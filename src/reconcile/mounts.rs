@@ -44,9 +44,9 @@ pub struct Lacking {
     /// Entries that were known.
     pub known: u64,
     /// Entries that are there and have not changed since at all.
-    pub alike: u64,
+    pub untouched: u64,
     /// Entries that are there with the content that was recorded.
-    pub same: u64,
+    pub same_content: u64,
 }
 
 impl fmt::Display for NotMounted {
@@ -110,7 +110,7 @@ pub fn is_recognised(trees: &Pair<Tree>, baseline: &Baseline, side: Side) -> Res
         return Ok(true);
     }
     let found = lacking(baseline.cursor(), tree, side, Some(Tree::ROOT))?;
-    Ok(found.same * 2 > found.known)
+    Ok(found.same_content * 2 > found.known)
 }
 
 /// The mount points that the next baseline knows: those that are there, and those of before
@@ -185,7 +185,7 @@ fn judge(
     let counts = match proof {
         Proof::Given => lacking.missing > 0,
         // What is copied to another file system changes anew there.
-        Proof::Open if lacking.alike == 0 => lacking.missing > 0,
+        Proof::Open if lacking.untouched == 0 => lacking.missing > 0,
         // It may be the same one, and somebody has deleted something.
         Proof::Open => lacking.missing * 2 > lacking.known,
     };
@@ -281,9 +281,9 @@ fn lacking(
                 lacking.missing += u64::from(node.is_none());
                 if let (Recorded::Seen(before), Some(id)) = (&known.record.was[side], node) {
                     let now = tree.entry(id);
-                    let is_alike = now.kind == before.kind && now.ctime == before.ctime;
-                    lacking.alike += u64::from(is_alike);
-                    lacking.same += u64::from(same::stamps_agree(now, before));
+                    let is_untouched = now.kind == before.kind && now.ctime == before.ctime;
+                    lacking.untouched += u64::from(is_untouched);
+                    lacking.same_content += u64::from(same::stamps_agree(now, before));
                 }
             }
             if known.has_block {
