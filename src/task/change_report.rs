@@ -35,7 +35,7 @@ impl LeftOut {
 }
 
 /// A plan, or what was achieved of it.
-pub struct Told<'a> {
+pub struct PlanListing<'a> {
     plan: &'a Plan,
     trees: &'a Pair<Tree>,
     /// None: all of it, as in a dry run.
@@ -48,7 +48,7 @@ pub struct Told<'a> {
     order: Vec<PathId>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> PlanListing<'a> {
     fn new(
         plan: &'a Plan,
         trees: &'a Pair<Tree>,
@@ -58,7 +58,7 @@ impl<'a> Told<'a> {
         let policy = &task.config.policy;
         let suffix =
             || if policy.backup_multiple { task.kept_suffix.clone() } else { String::new() };
-        Told {
+        PlanListing {
             plan,
             trees,
             applied,
@@ -113,7 +113,7 @@ impl<'a> Told<'a> {
     }
 }
 
-impl Listing for Told<'_> {
+impl Listing for PlanListing<'_> {
     fn updates(&self, side: Side, each: &mut dyn FnMut(&RelPath)) {
         let linked: BTreeSet<PathId> = self.plan.links[side].iter().copied().collect();
         let comes = |path_id| self.plan.verdict(path_id).act == Act::Send { to: side };
@@ -265,7 +265,7 @@ impl Task<'_> {
 
     /// Devices, fifos and sockets that cannot be made on a side: one warning for all of
     /// them.
-    fn tell_left_out(&self, side: Side, paths: &[RelPath], why: &str) {
+    fn tell_unmade(&self, side: Side, paths: &[RelPath], why: &str) {
         const NAMED: usize = 3;
         if paths.is_empty() {
             return;
@@ -287,7 +287,7 @@ impl Task<'_> {
 
     /// The complete plan (spec 6, "Dry run").
     pub(super) fn tell_dry(&mut self, trees: &Pair<Tree>, plan: &Plan) {
-        let told = Told::new(plan, trees, None, self);
+        let told = PlanListing::new(plan, trees, None, self);
         let bytes = Pair::from_fn(|side| told.bytes(side));
         let frame = self.frame(bytes, None);
         tell_changes(self.config, &told, &frame, self.around.reporter());
@@ -296,10 +296,10 @@ impl Task<'_> {
 
     /// Summary, conflicts and counters of a run (spec 6).
     pub(super) fn tell_done(&mut self, trees: &Pair<Tree>, plan: &Plan, applied: &Applied) {
-        let told = Told::new(plan, trees, Some(applied), self);
+        let told = PlanListing::new(plan, trees, Some(applied), self);
         for (side, paths) in applied.unmade.iter() {
             let why = "neither this user nor this file system may be able to make them there";
-            self.tell_left_out(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
+            self.tell_unmade(side, &paths.iter().cloned().collect::<Vec<_>>(), why);
         }
         for (side, count) in applied.untimed.iter().filter(|(_, count)| **count > 0) {
             let text = format!(
@@ -333,7 +333,7 @@ impl Task<'_> {
         self.remember(&told, applied.bytes);
     }
 
-    fn remember(&mut self, told: &Told<'_>, bytes: Pair<u64>) {
+    fn remember(&mut self, told: &PlanListing<'_>, bytes: Pair<u64>) {
         let counts = count(told);
         self.outcome.counts = Pair::from_fn(|side| Counts { bytes: bytes[side], ..counts[side] });
         let mut lines = Vec::new();
