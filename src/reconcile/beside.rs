@@ -7,7 +7,7 @@
 
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
-use super::plan::{Act, Aside, Conflict, Plan, Reason, SetAside, Verdict};
+use super::plan::{Act, Aside, Conflict, Plan, SetAside, Verdict, WhyItWon};
 use super::versions::beside;
 use crate::config::ConflictCopy;
 use crate::filter::Inclusion;
@@ -49,7 +49,7 @@ fn can_be_renamed(facts: &Facts<'_>, plan: &Plan, conflict: &Conflict) -> Option
     let is_linked = plan.groups.iter().any(|group| group.members.contains(&path_id));
     // links that count as what they point at have no version of their own
     let follows = facts.rules.preserve.copy_symlinks || facts.rules.preserve.keep_dirlinks;
-    let is_whole = conflict.reason != Reason::Whole;
+    let is_whole = conflict.reason != WhyItWon::Whole;
     let is_mounted = facts.mounted_within[path_id.index()][on];
     (is_sent && is_whole && !is_linked && !is_mounted && !follows).then_some(node)
 }
@@ -135,7 +135,7 @@ fn add(facts: &Facts<'_>, plan: &mut Plan, conflict: &Conflict, name: &[u8], top
     plan.verdicts.resize(plan.delta.len(), Verdict::default());
     for (old, new) in pairs {
         let went = &mut plan.verdicts[old.index()];
-        (went.lost_on, went.beside) = (Some(on), Some(new));
+        (went.makes_way_on, went.beside) = (Some(on), Some(new));
         plan.verdicts[new.index()].act = Act::Send { to: conflict.winner };
     }
     let won = &mut plan.verdicts[path_id.index()];

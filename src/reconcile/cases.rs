@@ -1,7 +1,7 @@
 //! What the decision table does not show: what a plan says about its conflicts, limits,
 //! and left-overs that lie deep below.
 
-use super::plan::Reason;
+use super::plan::WhyItWon;
 use super::record::record;
 use super::testing::{
     Files, Situation, afterwards, carry_out, left_for, path, plan, plan_with, rules, situation,
@@ -33,8 +33,13 @@ fn only_where_neither_side_has_a_past_is_it_a_first_contact() {
 
 #[test]
 fn every_reason_has_words_of_its_own() {
-    let reasons =
-        [Reason::Newer, Reason::Tie, Reason::Forced, Reason::NewWorkBeatsDeletion, Reason::Kinds];
+    let reasons = [
+        WhyItWon::Newer,
+        WhyItWon::Tie,
+        WhyItWon::Forced,
+        WhyItWon::NewWorkBeatsDeletion,
+        WhyItWon::Kinds,
+    ];
     for (i, reason) in reasons.iter().enumerate() {
         assert!(reason.words().contains(' '), "{reason:?}");
         for other in &reasons[i + 1..] {
@@ -61,7 +66,7 @@ fn a_path_that_rsync_cannot_take_is_an_error_and_nothing_else_suffers() {
 #[test]
 fn what_is_excluded_or_unreadable_deep_below_keeps_the_directories_above_it() {
     for (what, deep, next_record) in [
-        ("excluded content may stay for ever", "x", NextRecord::Marked(Side::Target)),
+        ("excluded content may stay for ever", "x", NextRecord::DeletionSkipped(Side::Target)),
         ("what cannot be read is tried again", "u", NextRecord::KeepOld),
     ] {
         let rows = format!(

@@ -73,14 +73,14 @@ impl DamagedNodes {
 
     /// Whether what a side has is known to be damaged.
     #[must_use]
-    pub fn contains(&self, side: Side, node: Option<NodeId>) -> bool {
+    pub fn is_damaged(&self, side: Side, node: Option<NodeId>) -> bool {
         node.is_some_and(|id| self.0[side].nodes.contains(&id))
     }
 
     /// Whether the file that a side had at a path when this was recorded is known to be damaged, and
     /// is still there under some name.
     #[must_use]
-    pub fn has_recorded(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
+    pub fn is_damaged_elsewhere_too(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
         let Recorded::Seen(was) = was else { return false };
         self.0[side].files.iter().any(|one| one.is(path, was))
     }
@@ -88,15 +88,15 @@ impl DamagedNodes {
     /// Whether the file that a side had at a path when this was recorded was known to be damaged, and
     /// is gone.
     #[must_use]
-    pub fn has_lost(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
+    pub fn was_damaged_and_is_gone(&self, side: Side, path: &RelPath, was: &Recorded) -> bool {
         let Recorded::Seen(was) = was else { return false };
         self.0[side].gone.iter().any(|one| one.is(path, was))
     }
 
     /// Whether a copy of a path is known to be damaged, on either side.
     #[must_use]
-    pub fn touches(&self, nodes: Pair<Option<NodeId>>) -> bool {
-        !self.is_empty() && Side::BOTH.into_iter().any(|side| self.contains(side, nodes[side]))
+    pub fn any_copy_is_damaged(&self, nodes: Pair<Option<NodeId>>) -> bool {
+        !self.is_empty() && Side::BOTH.into_iter().any(|side| self.is_damaged(side, nodes[side]))
     }
 }
 

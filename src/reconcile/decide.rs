@@ -6,7 +6,7 @@
 use super::change::{Change, Measure, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
 use super::plan::{
-    Act, Aside, Conflict, Doubt, LeftPath, NextRecord, Plan, Reason, SetAside, winner,
+    Act, Aside, Conflict, Doubt, LeftPath, NextRecord, Plan, SetAside, WhyItWon, winner,
 };
 use super::{Rules, Writes};
 use crate::config::Preserve;
@@ -39,10 +39,10 @@ pub struct Facts<'a> {
     /// Whether something below was created or modified on that side.
     pub fresh_below: Vec<Pair<bool>>,
     /// Whether something below is excluded or unknown on that side.
-    pub frozen_below: Vec<Pair<bool>>,
+    pub hidden_below: Vec<Pair<bool>>,
     /// Whether another file system is mounted at the path or below it, and stays there.
     pub mounted_within: Vec<Pair<bool>>,
-    /// Whether what is frozen below is unknown rather than excluded.
+    /// Whether what is hidden below is unknown rather than excluded.
     pub unknown_below: Vec<Pair<bool>>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Facts<'a> {
             doubts: Vec::new(),
             changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
             fresh_below: vec![nothing; delta.len()],
-            frozen_below: vec![nothing; delta.len()],
+            hidden_below: vec![nothing; delta.len()],
             mounted_within: vec![nothing; delta.len()],
             unknown_below: vec![nothing; delta.len()],
         };
@@ -77,18 +77,18 @@ impl<'a> Facts<'a> {
                 let mut changed = facts.changes[index][side];
                 // What an interrupted run may have taken away does not count as deleted.
                 if changed == Change::Deleted
-                    && !rules.making_way.is_empty()
+                    && !rules.explains_absence_at.is_empty()
                     && rules.explains_absence(&delta.path(path_id), side)
                 {
                     changed = Change::Absent;
                     facts.changes[index][side] = changed;
                 }
-                facts.see_frozen_children(delta, path_id, side);
+                facts.see_hidden_children(delta, path_id, side);
                 facts.mounted_within[index][side] |= facts.is_mounted(delta, path_id, side);
                 facts.mounted_within[parent][side] |= facts.mounted_within[index][side];
                 facts.fresh_below[parent][side] |=
                     changed.is_new_work() || facts.fresh_below[index][side];
-                facts.frozen_below[parent][side] |= facts.frozen_below[index][side];
+                facts.hidden_below[parent][side] |= facts.hidden_below[index][side];
                 facts.unknown_below[parent][side] |= facts.unknown_below[index][side];
             }
         }
@@ -151,7 +151,7 @@ impl<'a> Facts<'a> {
     /// Whether a copy of a path is known to be damaged, on either side.
     #[must_use]
     pub fn is_damaged(&self, delta: &Delta, path_id: PathId) -> bool {
-        self.rules.damaged.touches(Pair::from_fn(|side| delta.now(path_id, side)))
+        self.rules.damaged.any_copy_is_damaged(Pair::from_fn(|side| delta.now(path_id, side)))
     }
 
     /// A doubt about the file of one side and the file of the other one.
@@ -186,13 +186,13 @@ impl<'a> Facts<'a> {
             || self.rules.settled.get(&Pair::new(i, t)) == Some(&Comparison::Same)
     }
 
-    fn see_frozen_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
+    fn see_hidden_children(&mut self, delta: &Delta, path_id: PathId, side: Side) {
         let Some(dir) = delta.now(path_id, side) else { return };
         let tree = &self.trees[side];
         for child in tree.children(dir) {
             let standing = tree.standing(child);
             if standing != Standing::Present {
-                self.frozen_below[path_id.index()][side] = true;
+                self.hidden_below[path_id.index()][side] = true;
                 self.unknown_below[path_id.index()][side] |= standing == Standing::Unknown;
             }
         }
@@ -201,7 +201,7 @@ impl<'a> Facts<'a> {
 
 /// How what was decided above a path binds the path itself.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Context {
+enum FromAbove {
     /// It is decided on its own.
     Free,
     /// This side won a conflict of kinds above it, and its whole subtree is sent.
@@ -222,15 +222,15 @@ enum Compared {
 struct Decide<'a, 'p> {
     facts: &'a Facts<'a>,
     plan: &'p mut Plan,
-    contexts: Vec<Context>,
+    from_above: Vec<FromAbove>,
     /// Paths that are there on one side only, and stay for the sound content they hold.
     spared: HashSet<PathId>,
 }
 
 /// Fills in the verdicts of a plan, its conflicts, and what is set aside.
 pub fn decide(facts: &Facts<'_>, plan: &mut Plan) {
-    let contexts = vec![Context::Free; plan.delta.len()];
-    let mut decide = Decide { facts, plan, contexts, spared: HashSet::new() };
+    let from_above = vec![FromAbove::Free; plan.delta.len()];
+    let mut decide = Decide { facts, plan, from_above, spared: HashSet::new() };
     for path_id in decide.plan.delta.path_ids() {
         decide.downwards(path_id);
     }
@@ -257,36 +257,40 @@ impl<'a> Decide<'a, '_> {
     }
 
     fn downwards(&mut self, path_id: PathId) {
-        let above = self.contexts[self.plan.delta.parent(path_id).index()];
-        self.contexts[path_id.index()] = above;
+        let above = self.from_above[self.plan.delta.parent(path_id).index()];
+        self.from_above[path_id.index()] = above;
         let entries = self.entries(path_id);
         let kinds = Pair::new(entries.initiator.map(|e| e.kind), entries.target.map(|e| e.kind));
         match above {
-            Context::LeftAlone => self.set_next_record(path_id, NextRecord::KeepOld),
-            Context::Won(side) => {
+            FromAbove::LeftAlone => self.set_next_record(path_id, NextRecord::KeepOld),
+            FromAbove::Won(side) => {
                 if kinds[side].is_some() {
                     self.send(path_id, side.other());
                 }
                 if kinds[side.other()].is_some() {
-                    self.plan.verdicts[path_id.index()].lost_on = Some(side.other());
+                    self.plan.verdicts[path_id.index()].makes_way_on = Some(side.other());
                 }
             }
-            Context::Free if self.facts.in_doubt[path_id.index()] => {
+            FromAbove::Free if self.facts.in_doubt[path_id.index()] => {
                 self.leave_alone(path_id, None, LeftAlone::NotCompared);
             }
-            Context::Free => match (kinds.initiator, kinds.target) {
-                (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.kinds(path_id, kinds),
+            FromAbove::Free => match (kinds.initiator, kinds.target) {
+                (Some(a), Some(b)) if a.is_dir() != b.is_dir() => self.settle_kinds(path_id, kinds),
                 (Some(a), Some(_)) if a.is_dir() => self.metadata(path_id),
-                (Some(_), Some(_)) => self.both_there(path_id),
-                (Some(kind), None) if !kind.is_dir() => self.one_there(path_id, Side::Initiator),
-                (None, Some(kind)) if !kind.is_dir() => self.one_there(path_id, Side::Target),
+                (Some(_), Some(_)) => self.decide_both_there(path_id),
+                (Some(kind), None) if !kind.is_dir() => {
+                    self.decide_one_there(path_id, Side::Initiator)
+                }
+                (None, Some(kind)) if !kind.is_dir() => {
+                    self.decide_one_there(path_id, Side::Target)
+                }
                 // Directories on one side wait for what lies below, unless they cannot come;
                 // what is gone from both sides is forgotten.
                 (Some(_), None) => {
-                    self.is_left_out(path_id, Side::Target);
+                    self.leave_out_if_impossible(path_id, Side::Target);
                 }
                 (None, Some(_)) => {
-                    self.is_left_out(path_id, Side::Initiator);
+                    self.leave_out_if_impossible(path_id, Side::Initiator);
                 }
                 (None, None) => {}
             },
@@ -294,7 +298,7 @@ impl<'a> Decide<'a, '_> {
     }
 
     /// A directory stands against something else.
-    fn kinds(&mut self, path_id: PathId, kinds: Pair<Option<Kind>>) {
+    fn settle_kinds(&mut self, path_id: PathId, kinds: Pair<Option<Kind>>) {
         let is_dir = |side: Side| kinds[side].is_some_and(Kind::is_dir);
         let index = path_id.index();
         let changed = |side: Side| {
@@ -318,7 +322,7 @@ impl<'a> Decide<'a, '_> {
             return self.leave_alone(path_id, None, LeftAlone::DiffersAsRecorded);
         };
         let loser = winner.other();
-        if self.facts.frozen_below[index][loser] {
+        if self.facts.hidden_below[index][loser] {
             return self.leave_alone(path_id, loser, LeftAlone::HidesEntries);
         }
         if self.facts.mounted_within[index][loser] {
@@ -328,25 +332,25 @@ impl<'a> Decide<'a, '_> {
             return self.leave_alone(path_id, loser, LeftAlone::DeletionForbidden);
         }
         // What cannot be sent must not displace anything.
-        if !self.can_come(path_id, loser) {
+        if !self.may_come_or_leave_alone(path_id, loser) {
             return;
         }
         let keep = if both || !is_dir(loser) { Keep::Backup } else { Keep::Deleted };
         if both && policy.one_way_from.is_none() {
-            let reason = if policy.force_prevalence { Reason::Forced } else { Reason::Kinds };
+            let reason = if policy.force_prevalence { WhyItWon::Forced } else { WhyItWon::Kinds };
             let first_contact = !self.has_baseline(path_id);
             self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
         }
         self.plan.set_aside.push(SetAside { path_id, on: loser, to: Aside::Kept(keep) });
-        self.contexts[index] = Context::Won(winner);
+        self.from_above[index] = FromAbove::Won(winner);
         self.send(path_id, loser);
-        self.plan.verdicts[index].lost_on = Some(loser);
+        self.plan.verdicts[index].makes_way_on = Some(loser);
     }
 
     /// Leaves a path, and all below it, to the next run. `side` is the one that the reason is about,
     /// if it is not about both.
     fn leave_alone(&mut self, path_id: PathId, side: impl Into<Option<Side>>, why: LeftAlone) {
-        self.contexts[path_id.index()] = Context::LeftAlone;
+        self.from_above[path_id.index()] = FromAbove::LeftAlone;
         self.plan.verdicts[path_id.index()] =
             super::plan::Verdict { next_record: NextRecord::KeepOld, ..Default::default() };
         self.note_left_alone(path_id, side, why);
@@ -359,7 +363,7 @@ impl<'a> Decide<'a, '_> {
 
     /// What was deleted on the other side stays on this one for now.
     fn skip_deletion(&mut self, path_id: PathId, on: Side, why: LeftAlone) {
-        self.set_next_record(path_id, NextRecord::Marked(on));
+        self.set_next_record(path_id, NextRecord::DeletionSkipped(on));
         self.note_left_alone(path_id, on, why);
     }
 
@@ -379,7 +383,7 @@ impl<'a> Decide<'a, '_> {
     }
 
     /// Two entries, neither of them a directory.
-    fn both_there(&mut self, path_id: PathId) {
+    fn decide_both_there(&mut self, path_id: PathId) {
         let (Some(initiator), Some(target)) =
             (self.entries(path_id).initiator, self.entries(path_id).target)
         else {
@@ -415,8 +419,7 @@ impl<'a> Decide<'a, '_> {
             (false, true) => self.send(path_id, Side::Initiator),
             // Recorded as different: nobody changed anything since.
             (false, false)
-                if !self.is_only_listed(path_id)
-                    && !self.differ_in_content_only(path_id, entries) =>
+                if !self.is_only_listed(path_id) && !self.differ_unexplained(path_id, entries) =>
             {
                 self.note_left_alone(path_id, None, LeftAlone::DiffersAsRecorded);
             }
@@ -427,10 +430,10 @@ impl<'a> Decide<'a, '_> {
             // Both changed; or a list says that both existed, but not what they held.
             (is_new_here, is_new_there) => {
                 let (winner, reason) = winner(entries, &rules.policy);
-                if !self.can_come(path_id, winner.other()) {
+                if !self.may_come_or_leave_alone(path_id, winner.other()) {
                     return;
                 }
-                if !is_new_here && !is_new_there && self.differ_in_content_only(path_id, entries) {
+                if !is_new_here && !is_new_there && self.differ_unexplained(path_id, entries) {
                     self.tell_unexplained_content(path_id, winner);
                 }
                 let first_contact = !self.has_baseline(path_id);
@@ -444,7 +447,7 @@ impl<'a> Decide<'a, '_> {
     /// The side to which a run was bringing this file when it was broken off.
     fn was_on_its_way(&self, path_id: PathId) -> Option<Side> {
         let rules = self.facts.rules;
-        if rules.making_way.is_empty() {
+        if rules.explains_absence_at.is_empty() {
             None
         } else {
             rules.was_on_its_way(&self.plan.path(path_id))
@@ -465,14 +468,14 @@ impl<'a> Decide<'a, '_> {
         if self.facts.rules.policy.one_way_from == Some(winner.other()) {
             return self.leave_alone(path_id, winner.other(), LeftAlone::TornSource);
         }
-        if !self.can_come(path_id, winner.other()) {
+        if !self.may_come_or_leave_alone(path_id, winner.other()) {
             return;
         }
         let first_contact = !self.has_baseline(path_id);
         // What loses may be somebody's edit after all, of the same second where times are coarse:
         // it is kept whatever CONFLICT_BACKUP says.
         self.plan.always_kept.insert(path_id);
-        let reason = Reason::Whole;
+        let reason = WhyItWon::Whole;
         self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact });
         self.send(path_id, winner.other());
         self.metadata(path_id);
@@ -490,7 +493,7 @@ impl<'a> Decide<'a, '_> {
     fn compare(&mut self, path_id: PathId, entries: Pair<&Entry>) -> Compared {
         let changes = self.facts.changes[path_id.index()];
         let created = Side::BOTH.iter().any(|side| changes[*side] == Change::Created);
-        let past = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
+        let equal_times = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
             (true, true) if self.is_known_on_both(path_id) => EqualTimes::ProveNothing,
             (true, true) if self.was_on_its_way(path_id).is_some() => EqualTimes::ProveNothing,
             (true, true) => EqualTimes::Suffice,
@@ -504,7 +507,7 @@ impl<'a> Decide<'a, '_> {
             _ => return Compared::Different,
         };
         let alike = looks_alike(entries.initiator, entries.target);
-        match compare_sides(entries.initiator, entries.target, past) {
+        match compare_sides(entries.initiator, entries.target, equal_times) {
             Sameness::Same => return Compared::Same,
             Sameness::Different => return Compared::Different,
             Sameness::Doubt => {}
@@ -589,7 +592,7 @@ impl<'a> Decide<'a, '_> {
 
     /// Whether the contents are known to differ, and were never compared before: nobody can
     /// tell who changed them (CHECKSUM).
-    fn differ_in_content_only(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
+    fn differ_unexplained(&self, path_id: PathId, entries: Pair<&Entry>) -> bool {
         let read_before = |side: Side| match self.plan.delta.record(path_id).map(|r| &r.was[side]) {
             Some(Recorded::Seen(before)) => digests_agree(entries[side], before).is_some(),
             _ => false,
@@ -611,9 +614,9 @@ impl<'a> Decide<'a, '_> {
     }
 
     /// Something that is no directory, on one side only.
-    fn one_there(&mut self, path_id: PathId, side: Side) {
+    fn decide_one_there(&mut self, path_id: PathId, side: Side) {
         let away = side.other();
-        if self.is_left_out(path_id, away) {
+        if self.leave_out_if_impossible(path_id, away) {
             return;
         }
         let change = self.facts.changes[path_id.index()];
@@ -631,7 +634,7 @@ impl<'a> Decide<'a, '_> {
                 self.skip_deletion(path_id, side, LeftAlone::DeletionSkipped);
             }
             Change::Deleted if change[side].is_new_work() => {
-                let reason = Reason::NewWorkBeatsDeletion;
+                let reason = WhyItWon::NewWorkBeatsDeletion;
                 // Nothing of it was there before on this side: that is no conflict, only a
                 // new file where the other side had deleted an old one.
                 if change[side] == Change::Modified {
@@ -662,7 +665,9 @@ impl<'a> Decide<'a, '_> {
         let (away, path) = (on.other(), self.plan.path(path_id));
         let record = self.plan.delta.record(path_id);
         let damaged = &self.facts.rules.damaged;
-        if record.is_some_and(|record| damaged.has_lost(away, &path, &record.was[away])) {
+        if record
+            .is_some_and(|record| damaged.was_damaged_and_is_gone(away, &path, &record.was[away]))
+        {
             self.plan.always_kept.insert(path_id);
             let text = format!(
                 "the {away}'s copy was damaged (osync scrub) and has been deleted there, so this one \
@@ -673,14 +678,14 @@ impl<'a> Decide<'a, '_> {
     }
 
     fn send(&mut self, path_id: PathId, to: Side) {
-        if self.can_come(path_id, to) {
+        if self.may_come_or_leave_alone(path_id, to) {
             self.set_act(path_id, Act::Send { to });
         }
     }
 
     /// Whether what the other side has cannot be on `on`: then it is left alone, and its
     /// absence there says nothing.
-    fn is_left_out(&mut self, path_id: PathId, on: Side) -> bool {
+    fn leave_out_if_impossible(&mut self, path_id: PathId, on: Side) -> bool {
         let Some(kind) = self.entries(path_id)[on.other()].map(|entry| entry.kind) else {
             return false;
         };
@@ -699,7 +704,7 @@ impl<'a> Decide<'a, '_> {
 
     /// Whether a side's copy is known to be damaged.
     fn is_damaged(&self, path_id: PathId, side: Side) -> bool {
-        self.facts.rules.damaged.contains(side, self.plan.delta.now(path_id, side))
+        self.facts.rules.damaged.is_damaged(side, self.plan.delta.now(path_id, side))
     }
 
     /// Leaves a path alone if the copy of `on` may be the last sound one of its file: the other side
@@ -729,8 +734,8 @@ impl<'a> Decide<'a, '_> {
         let (delta, damaged) = (&self.plan.delta, &self.facts.rules.damaged);
         let has_lost_it = |record: &Record| {
             let side = on.other();
-            damaged.has_recorded(side, &delta.path(path_id), &record.was[side])
-                && !damaged.contains(side, delta.now(path_id, side))
+            damaged.is_damaged_elsewhere_too(side, &delta.path(path_id), &record.was[side])
+                && !damaged.is_damaged(side, delta.now(path_id, side))
         };
         delta.now(path_id, on).is_some()
             && !self.facts.changes[path_id.index()][on].is_new_work()
@@ -738,11 +743,11 @@ impl<'a> Decide<'a, '_> {
     }
 
     /// Whether `to` can have what the other side has; if not, the path is left alone.
-    fn can_come(&mut self, path_id: PathId, to: Side) -> bool {
-        if self.contexts[path_id.index()] == Context::LeftAlone {
+    fn may_come_or_leave_alone(&mut self, path_id: PathId, to: Side) -> bool {
+        if self.from_above[path_id.index()] == FromAbove::LeftAlone {
             return false;
         }
-        if self.is_left_out(path_id, to) {
+        if self.leave_out_if_impossible(path_id, to) {
             false
         } else if self.is_damaged(path_id, to.other()) {
             self.leave_alone(path_id, to.other(), LeftAlone::Damaged);
@@ -758,14 +763,14 @@ impl<'a> Decide<'a, '_> {
     }
 
     fn metadata(&mut self, path_id: PathId) {
-        if self.contexts[path_id.index()] != Context::LeftAlone {
+        if self.from_above[path_id.index()] != FromAbove::LeftAlone {
             decide_metadata(self.facts, self.plan, path_id);
         }
     }
 
     /// Directories that are there on one side only.
     fn upwards(&mut self, path_id: PathId) {
-        if self.contexts[path_id.index()] != Context::Free {
+        if self.from_above[path_id.index()] != FromAbove::Free {
             return;
         }
         let entries = self.entries(path_id);
@@ -786,7 +791,7 @@ impl<'a> Decide<'a, '_> {
             return if side == from {
                 self.send(path_id, away);
             } else if below.remains {
-                self.leave_over(path_id, side);
+                self.keep_dir_for_the_rest(path_id, side);
             } else {
                 self.delete(path_id, side);
             };
@@ -795,7 +800,7 @@ impl<'a> Decide<'a, '_> {
         if below.comes_back || is_wanted {
             self.send(path_id, away);
         } else if below.remains {
-            self.leave_over(path_id, side);
+            self.keep_dir_for_the_rest(path_id, side);
         } else if marked {
             self.skip_deletion(path_id, side, LeftAlone::DeletionSkipped);
         } else {
@@ -805,7 +810,7 @@ impl<'a> Decide<'a, '_> {
 
     /// The directory stays for what it still holds. Excluded content may stay for ever: remembered as
     /// a skipped deletion. What could not be read, or is kept for its sound content, is tried again.
-    fn leave_over(&mut self, path_id: PathId, side: Side) {
+    fn keep_dir_for_the_rest(&mut self, path_id: PathId, side: Side) {
         let unknown = self.facts.unknown_below[path_id.index()][side];
         let is_spared = self.plan.delta.children(path_id).any(|one| self.spared.contains(&one));
         if is_spared {
@@ -821,7 +826,7 @@ impl<'a> Decide<'a, '_> {
 
     fn below(&self, path_id: PathId, side: Side) -> Below {
         let mut below =
-            Below { comes_back: false, remains: self.facts.frozen_below[path_id.index()][side] };
+            Below { comes_back: false, remains: self.facts.hidden_below[path_id.index()][side] };
         for child in self.plan.delta.children(path_id) {
             if self.plan.delta.now(child, side).is_none() {
                 continue;
@@ -888,7 +893,7 @@ fn decide_metadata(facts: &Facts<'_>, plan: &mut Plan, path_id: PathId) {
         // Reported once, when the difference is new, and not by every one-way run. The group is
         // tried once too, because a user may set some groups.
         let is_new = differs_since_last_run(plan.delta.record(path_id), entries, preserve)
-            || differs_newly(facts, entries);
+            || differs_where_first_compared(facts, entries);
         let owner = Preserve { owner: false, ..*preserve };
         let both = Preserve { group: false, ..owner };
         let alone = |others| same_metadata(entries.initiator, entries.target, others);
@@ -914,13 +919,15 @@ fn metadata_winner(
     let preserve = &facts.rules.preserve;
     let none = Record::default();
     let record = record.unwrap_or(&none);
-    let moved = Pair::from_fn(|side| moved(entries[side], &record.was[side], preserve));
-    match (moved.initiator, moved.target) {
+    let since = Pair::from_fn(|side| metadata_since(entries[side], &record.was[side], preserve));
+    match (since.initiator, since.target) {
         (MetadataChange::NoBaseline, MetadataChange::NoBaseline) => {
             Some(source.or_else(sender).unwrap_or(policy.prevalence))
         }
         // Neither side changed, but the last run did not compare this metadata.
-        (MetadataChange::No, MetadataChange::No) if differs_newly(facts, entries) => {
+        (MetadataChange::No, MetadataChange::No)
+            if differs_where_first_compared(facts, entries) =>
+        {
             source.or(Some(policy.prevalence))
         }
         // Recorded as different: nobody changed anything since.
@@ -939,18 +946,18 @@ fn metadata_winner(
 }
 
 /// Whether something differs that is compared for the first time.
-fn differs_newly(facts: &Facts<'_>, entries: Pair<&Entry>) -> bool {
-    !same_metadata(entries.initiator, entries.target, &facts.rules.newly)
+fn differs_where_first_compared(facts: &Facts<'_>, entries: Pair<&Entry>) -> bool {
+    !same_metadata(entries.initiator, entries.target, &facts.rules.first_compared)
 }
 
 /// Whose metadata a run was bringing over when it was broken off: what the receiver has now may
 /// be half of it, or what rsync makes a directory with before it sets its mode.
 fn interrupted_sender(facts: &Facts<'_>, plan: &Plan, path_id: PathId) -> Option<Side> {
-    let interrupted = &facts.rules.interrupted;
-    let path = (!interrupted.is_empty()).then(|| plan.path(path_id))?;
+    let was_brought = &facts.rules.was_brought;
+    let path = (!was_brought.is_empty()).then(|| plan.path(path_id))?;
     let mut places = path.ancestors();
     let holds = |it: &&InflightPath| it.part == Part::Subtree || it.path == path;
-    places.find_map(|place| interrupted.get(&place).filter(holds)).map(|it| it.to.other())
+    places.find_map(|place| was_brought.get(&place).filter(holds)).map(|it| it.to.other())
 }
 
 /// Whether the difference arose since the last run; otherwise it was reported or tried before.
@@ -959,12 +966,13 @@ fn differs_since_last_run(
     entries: Pair<&Entry>,
     preserve: &Preserve,
 ) -> bool {
-    let is_known =
-        |side: Side, was: &Recorded| moved(entries[side], was, preserve) == MetadataChange::No;
+    let is_known = |side: Side, was: &Recorded| {
+        metadata_since(entries[side], was, preserve) == MetadataChange::No
+    };
     !record.is_some_and(|record| Side::BOTH.iter().all(|side| is_known(*side, &record.was[*side])))
 }
 
-fn moved(now: &Entry, was: &Recorded, preserve: &Preserve) -> MetadataChange {
+fn metadata_since(now: &Entry, was: &Recorded, preserve: &Preserve) -> MetadataChange {
     match was {
         Recorded::Seen(before) | Recorded::Listed(Some(before)) if before.kind == now.kind => {
             if same_metadata(now, before, preserve) {
@@ -988,12 +996,12 @@ impl Rules {
     /// The side to which a file was being brought when an earlier run was broken off. The
     /// latest note counts.
     pub(super) fn was_on_its_way(&self, path: &RelPath) -> Option<Side> {
-        if self.making_way.is_empty() || self.writes == Writes::Kept {
+        if self.explains_absence_at.is_empty() || self.writes == Writes::Kept {
             return None;
         }
         let mut places = path.ancestors();
         places.find_map(|place| {
-            let noted = self.making_way.get(&place)?;
+            let noted = self.explains_absence_at.get(&place)?;
             let carries =
                 |part: Part| part == Part::Subtree || (part == Part::Itself && place == *path);
             noted.iter().rev().find(|noted| carries(noted.part)).map(|noted| noted.to)
@@ -1037,7 +1045,7 @@ mod torn_tests {
         let mut rules = rules();
         for (name, part, to) in noted {
             let one = InflightPath { path: path(name), part: *part, to: *to };
-            rules.making_way.entry(path(name)).or_default().push(one);
+            rules.explains_absence_at.entry(path(name)).or_default().push(one);
         }
         rules
     }

@@ -141,7 +141,7 @@ fn what_is_compared_for_the_first_time_comes_from_the_prevailing_side_or_from_wh
     let apart = Some([one, other]);
     let mut switched_on = rules();
     assert_eq!(goes_to(apart, [one, other], &switched_on), None, "recorded as different");
-    switched_on.newly.permissions = true;
+    switched_on.first_compared.permissions = true;
     assert_eq!(goes_to(apart, [one, other], &switched_on), Some(Target));
     assert_eq!(goes_to(apart, [one, (0, 0, 0o600, 9)], &switched_on), Some(Initiator));
     switched_on.policy.prevalence = Target;
@@ -149,6 +149,6 @@ fn what_is_compared_for_the_first_time_comes_from_the_prevailing_side_or_from_wh
     assert_eq!(goes_to(apart, [(0, 0, 0o600, 9), other], &switched_on), Some(Target));
     // another field than the one that differs
     let mut owners = rules();
-    owners.newly.owner = true;
+    owners.first_compared.owner = true;
     assert_eq!(goes_to(apart, [one, other], &owners), None);
 }

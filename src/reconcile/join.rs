@@ -17,26 +17,18 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Why a path and all below it takes no part in this run, because of how it was scanned.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Frozen {
-    /// It is excluded on a side: it is dropped from the baseline.
-    Excluded,
-    /// It could not be read on a side: its old baseline stays.
-    Unknown,
-}
-
-/// Whether, and why, a path is left alone because of how it was scanned.
+/// How a path stands on both sides together. It takes part only where it is present: one that is
+/// excluded on a side is dropped from the baseline, and one that could not be read keeps its old one.
 #[must_use]
-pub fn frozen(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Option<Frozen> {
+pub fn standing(trees: &Pair<Tree>, nodes: Pair<Option<NodeId>>) -> Standing {
     let standing = |side: Side| nodes[side].map(|id| trees[side].standing(id));
     let both = [standing(Side::Initiator), standing(Side::Target)];
     if both.contains(&Some(Standing::Unknown)) {
-        Some(Frozen::Unknown)
+        Standing::Unknown
     } else if both.contains(&Some(Standing::Excluded)) {
-        Some(Frozen::Excluded)
+        Standing::Excluded
     } else {
-        None
+        Standing::Present
     }
 }
 
@@ -120,7 +112,7 @@ pub fn everything(trees: &Pair<Tree>) -> Delta {
     let mut dirs = vec![(Delta::ROOT, Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)))];
     while let Some((parent, nodes)) = dirs.pop() {
         merge_block(trees, as_dirs(trees, nodes), &[], |joined| {
-            if frozen(trees, joined.now).is_none() {
+            if standing(trees, joined.now) == Standing::Present {
                 let path_id = delta.push(parent, joined.name, joined.now, None);
                 dirs.push((path_id, joined.now));
             }
@@ -202,7 +194,7 @@ impl Walk<'_> {
         });
         for (now, known) in found.drain(..) {
             let has_block = known.is_some_and(|index| block[index].has_block);
-            if frozen(self.trees, now).is_some() {
+            if standing(self.trees, now) != Standing::Present {
                 if has_block {
                     next.push(Step::Skip);
                 }
@@ -272,7 +264,7 @@ impl Walk<'_> {
         if self.links.initiator.contains(&i) || self.links.target.contains(&t) {
             return false;
         }
-        if self.rules.damaged.touches(now) {
+        if self.rules.damaged.any_copy_is_damaged(now) {
             return false;
         }
         // A run that was broken off may have torn it, or its source.
@@ -310,7 +302,7 @@ impl Walk<'_> {
         if looks_alike(i, t) && agrees_beside_content() {
             return true;
         }
-        if !same_metadata(i, t, &self.rules.newly) {
+        if !same_metadata(i, t, &self.rules.first_compared) {
             return false;
         }
         // The sides differ, but are recorded that way and did not change since. A one-way run
@@ -483,12 +475,9 @@ const FEW_PATHS: u64 = 4000;
 /// be missing.
 pub fn unchanged_means_done(rules: &Rules) -> bool {
     let preserve = &rules.preserve;
-    let newly = &rules.newly;
-    let nothing_newly = !(newly.permissions || newly.owner || newly.group || newly.executability);
-    rules.policy.one_way_from.is_none()
-        && !preserve.hardlinks
-        && !preserve.checksum
-        && nothing_newly
+    let first = &rules.first_compared;
+    let none_is_new = !(first.permissions || first.owner || first.group || first.executability);
+    rules.policy.one_way_from.is_none() && !preserve.hardlinks && !preserve.checksum && none_is_new
 }
 
 /// A directory of both trees, and a cursor at its block in the baseline.

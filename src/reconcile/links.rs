@@ -9,7 +9,7 @@
 use super::decide::Facts;
 use super::delta::PathId;
 use super::join::shared;
-use super::plan::{Act, Conflict, LinkGroup, NextRecord, Plan, Reason};
+use super::plan::{Act, Conflict, LinkGroup, NextRecord, Plan, WhyItWon};
 use crate::state::Recorded;
 use crate::tree::{Inode, Pair, Side};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -117,7 +117,7 @@ impl<'a, 'p> Links<'a, 'p> {
         let verdict = self.plan.verdict(path_id);
         verdict.act == Act::Nothing
             && verdict.next_record == NextRecord::AsFound
-            && verdict.lost_on.is_none()
+            && verdict.makes_way_on.is_none()
             && !self.facts.is_damaged(&self.plan.delta, path_id)
             && self.facts.holds_the_same(self.plan, path_id)
     }
@@ -204,7 +204,7 @@ impl<'a, 'p> Links<'a, 'p> {
 
     fn conflict(&mut self, path_id: PathId, winner: Side) {
         if !self.plan.conflicts.iter().any(|conflict| conflict.path_id == path_id) {
-            let reason = Reason::Links;
+            let reason = WhyItWon::Links;
             self.plan.conflicts.push(Conflict { path_id, winner, reason, first_contact: false });
         }
     }

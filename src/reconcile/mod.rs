@@ -57,7 +57,7 @@ pub struct Rules {
     pub preserve: Preserve,
     /// What is compared in this run and was not in the last one: that may differ without
     /// anybody having changed it. Only permissions, owner and group.
-    pub newly: Preserve,
+    pub first_compared: Preserve,
     /// Whether owners can be set, and devices made, on a side.
     pub can_chown: Pair<bool>,
     /// What the file system of each side can do.
@@ -65,11 +65,11 @@ pub struct Rules {
     /// The longest relative path, in bytes, that rsync can handle below these replicas.
     pub longest_path: usize,
     /// What an interrupted run was transferring, by path.
-    pub interrupted: BTreeMap<RelPath, InflightPath>,
+    pub was_brought: BTreeMap<RelPath, InflightPath>,
     /// What an earlier run may have taken away on a side, or not brought there yet, when it was
     /// broken off, by path.
-    pub making_way: BTreeMap<RelPath, Vec<InflightPath>>,
-    /// Whether all that it had written is still there.
+    pub explains_absence_at: BTreeMap<RelPath, Vec<InflightPath>>,
+    /// Whether all that the interrupted run had written is still there.
     pub writes: Writes,
     /// Files that are known to be damaged: they are not transferred (spec 9, "Scrub").
     pub damaged: DamagedNodes,
@@ -107,7 +107,7 @@ impl Rules {
     fn explains_absence(&self, path: &RelPath, side: Side) -> bool {
         let mut places = path.ancestors();
         places.any(|place| {
-            let noted = self.making_way.get(&place).into_iter().flatten();
+            let noted = self.explains_absence_at.get(&place).into_iter().flatten();
             noted.into_iter().any(|noted| noted.explains_absence(path, side))
         })
     }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 /// An entry's proof of identity within its replica.
 #[derive(PartialEq, Eq, Hash, Clone, Copy)]
-struct Inode {
+struct EntryKey {
     dev: u32,
     ino: u64,
     kind: Kind,
@@ -67,28 +67,28 @@ fn was_seen(delta: &Delta, path_id: PathId, side: Side) -> Option<&Entry> {
 /// Pairs of a vanished and a new name with the same inode; ambiguous ones are left out.
 fn candidates(facts: &Facts<'_>, delta: &Delta, side: Side, of: Moved) -> Vec<Candidate> {
     let tree = &facts.trees[side];
-    let mut old: HashMap<Inode, Option<PathId>> = HashMap::new();
+    let mut old: HashMap<EntryKey, Option<PathId>> = HashMap::new();
     for path_id in delta.path_ids() {
         let Some(was) = was_seen(delta, path_id, side) else { continue };
         if delta.now(path_id, side).is_none() && is_movable(was, of) {
-            old.entry(inode(was)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
+            old.entry(key(was)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
     if old.is_empty() {
         return Vec::new();
     }
-    let mut new: HashMap<Inode, Option<PathId>> = HashMap::new();
+    let mut new: HashMap<EntryKey, Option<PathId>> = HashMap::new();
     for path_id in delta.path_ids() {
         let Some(now) = delta.now(path_id, side).map(|id| tree.entry(id)) else { continue };
         let known = delta.record(path_id).is_some_and(|record| record.existed(side));
         if !known && is_movable(now, of) {
-            new.entry(inode(now)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
+            new.entry(key(now)).and_modify(|path_id| *path_id = None).or_insert(Some(path_id));
         }
     }
     let mut pairs: Vec<Candidate> = new
         .into_iter()
-        .filter_map(|(inode, to)| {
-            let (to, from) = (to?, (*old.get(&inode)?)?);
+        .filter_map(|(key, to)| {
+            let (to, from) = (to?, (*old.get(&key)?)?);
             let now = tree.entry(delta.now(to, side)?);
             let before = was_seen(delta, from, side)?;
             (same_after_rename(now, before) != Sameness::Different).then_some(Candidate {
@@ -115,8 +115,8 @@ fn is_movable(entry: &Entry, of: Moved) -> bool {
     entry.kind.is_dir() == (of == Moved::Dirs) && entry.ino != 0 && !entry.shared_inode
 }
 
-fn inode(entry: &Entry) -> Inode {
-    Inode { dev: entry.dev, ino: entry.ino, kind: entry.kind }
+fn key(entry: &Entry) -> EntryKey {
+    EntryKey { dev: entry.dev, ino: entry.ino, kind: entry.kind }
 }
 
 /// Carries a candidate out in the delta; `None` if it may not be a move, or the other side cannot
@@ -192,7 +192,7 @@ fn both_moved_alike(facts: &Facts<'_>, plan: &Plan, candidate: Candidate) -> boo
     match (was_seen(&plan.delta, from, other), plan.entry(facts.trees, to, other)) {
         (Some(before), Some(now)) => {
             plan.delta.now(from, other).is_none()
-                && inode(before) == inode(now)
+                && key(before) == key(now)
                 && same_after_rename(now, before) != Sameness::Different
         }
         _ => false,
@@ -228,7 +228,7 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
         && is_unchanged(from)
         // Places that a move of this run has made have nothing below that was scanned.
         && [(from, other), (to, side)].into_iter().all(|(path_id, side)| {
-            facts.frozen_below.get(path_id.index()).is_none_or(|frozen| !frozen[side])
+            facts.hidden_below.get(path_id.index()).is_none_or(|hidden| !hidden[side])
         })
         && facts.mounted_within.get(from.index()).is_none_or(|mounted| !mounted[other])
         // An earlier move that went below the new name has it made as a new directory.

@@ -42,7 +42,7 @@ pub enum NextRecord {
     /// Nothing: the next run decides as if it had never seen the path.
     Forgotten,
     /// As found, with a mark: deleted on the other side, still there on this one.
-    Marked(Side),
+    DeletionSkipped(Side),
 }
 
 /// All that was decided for one path.
@@ -54,7 +54,7 @@ pub struct Verdict {
     pub metadata_on: Option<Side>,
     /// The side where a directory or file of another kind is moved out of the way, with
     /// all that lies below this path there.
-    pub lost_on: Option<Side>,
+    pub makes_way_on: Option<Side>,
     /// The name that it gets there instead of being kept (CONFLICT_COPY=beside).
     pub beside: Option<PathId>,
     /// The side whose file of the same content gets the time of the other one's.
@@ -205,7 +205,7 @@ impl Plan {
     pub fn is_lost(&self, path_id: PathId, side: Side) -> bool {
         let verdict = self.verdict(path_id);
         verdict.act == (Act::Delete { on: side })
-            || (verdict.lost_on == Some(side) && verdict.beside.is_none())
+            || (verdict.makes_way_on == Some(side) && verdict.beside.is_none())
     }
 
     /// What was decided for a path.
@@ -243,7 +243,7 @@ impl Plan {
 
 /// Why a side won.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reason {
+pub enum WhyItWon {
     /// Its modification time is the newer one.
     Newer,
     /// The times are equal: CONFLICT_PREVALANCE.
@@ -260,22 +260,22 @@ pub enum Reason {
     Whole,
 }
 
-impl Reason {
+impl WhyItWon {
     /// The reason in words.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
-            Reason::Newer => "its modification time is newer",
-            Reason::Tie => "the modification times are equal and CONFLICT_PREVALANCE names it",
-            Reason::Forced => "FORCE_CONFLICT_PREVALANCE is set",
-            Reason::NewWorkBeatsDeletion => "it was changed there and deleted on the other side",
-            Reason::Kinds => {
+            WhyItWon::Newer => "its modification time is newer",
+            WhyItWon::Tie => "the modification times are equal and CONFLICT_PREVALANCE names it",
+            WhyItWon::Forced => "FORCE_CONFLICT_PREVALANCE is set",
+            WhyItWon::NewWorkBeatsDeletion => "it was changed there and deleted on the other side",
+            WhyItWon::Kinds => {
                 "a directory stands against something else and CONFLICT_PREVALANCE names it"
             }
-            Reason::Whole => {
+            WhyItWon::Whole => {
                 "the content on the other side did not reach its disk when a run was broken off"
             }
-            Reason::Links => "names that are hard links of each other were changed on both sides",
+            WhyItWon::Links => "names that are hard links of each other were changed on both sides",
         }
     }
 }
@@ -288,20 +288,20 @@ pub struct Conflict {
     /// Whose version stays.
     pub winner: Side,
     /// Why.
-    pub reason: Reason,
+    pub reason: WhyItWon,
     /// Neither side has a baseline: the replicas meet for the first time here.
     pub first_contact: bool,
 }
 
 /// Decides between two contents that both count as changed.
 #[must_use]
-pub fn winner(entries: Pair<&Entry>, policy: &Policy) -> (Side, Reason) {
+pub fn winner(entries: Pair<&Entry>, policy: &Policy) -> (Side, WhyItWon) {
     if policy.force_prevalence {
-        return (policy.prevalence, Reason::Forced);
+        return (policy.prevalence, WhyItWon::Forced);
     }
     match entries.initiator.mtime.compare_coarsely(entries.target.mtime) {
-        Ordering::Greater => (Side::Initiator, Reason::Newer),
-        Ordering::Less => (Side::Target, Reason::Newer),
-        Ordering::Equal => (policy.prevalence, Reason::Tie),
+        Ordering::Greater => (Side::Initiator, WhyItWon::Newer),
+        Ordering::Less => (Side::Target, WhyItWon::Newer),
+        Ordering::Equal => (policy.prevalence, WhyItWon::Tie),
     }
 }

@@ -1,11 +1,11 @@
 //! The next baseline, from what was achieved (spec 4, "Recording").
 
 use super::delta::{Delta, PathId};
-use super::join::{self, Frozen, as_dirs, frozen, merge_block};
+use super::join::{self, as_dirs, merge_block, standing};
 use super::plan::{Act, NextRecord, Plan};
 use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
 use crate::tree::same::{COARSEST, arrived, is_same_inode, stamps_agree};
-use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Why no baseline could be written.
@@ -91,7 +91,7 @@ impl Achieved {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Claims {
     paths: Vec<RelPath>,
-    many: bool,
+    too_many_to_name: bool,
 }
 
 impl Claims {
@@ -101,20 +101,20 @@ impl Claims {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.paths.is_empty() && !self.many
+        self.paths.is_empty() && !self.too_many_to_name
     }
 
     /// The paths, if they are few.
     #[must_use]
     pub fn few(&self) -> Option<&[RelPath]> {
-        (!self.many).then_some(self.paths.as_slice())
+        (!self.too_many_to_name).then_some(self.paths.as_slice())
     }
 
     fn add(&mut self, path: impl FnOnce() -> Option<RelPath>) {
         let path = if self.paths.len() < Self::FEW { path() } else { None };
         match path {
-            Some(path) if !self.many => self.paths.push(path),
-            _ => self.many = true,
+            Some(path) if !self.too_many_to_name => self.paths.push(path),
+            _ => self.too_many_to_name = true,
         }
     }
 }
@@ -207,9 +207,9 @@ struct Recorder<'a> {
     plan: &'a Plan,
     achieved: &'a Achieved,
     /// Old names of moves that failed, with the path that carries their baseline.
-    restored: BTreeMap<PathId, PathId>,
+    old_of_failed_moves: BTreeMap<PathId, PathId>,
     /// New names of moves that failed.
-    void: BTreeSet<PathId>,
+    new_of_failed_moves: BTreeSet<PathId>,
     /// Whether the path, or something below it, stays in the baseline.
     keeps: Vec<bool>,
 }
@@ -220,16 +220,16 @@ impl<'a> Recorder<'a> {
             trees,
             plan,
             achieved,
-            restored: BTreeMap::new(),
-            void: BTreeSet::new(),
+            old_of_failed_moves: BTreeMap::new(),
+            new_of_failed_moves: BTreeSet::new(),
             keeps: vec![false; plan.delta.len()],
         };
         for index in &achieved.failed_moves {
             for (from, to) in
                 plan.moves.get(*index).map(|m| m.carried.as_slice()).unwrap_or_default()
             {
-                recorder.restored.insert(*from, *to);
-                recorder.void.insert(*to);
+                recorder.old_of_failed_moves.insert(*from, *to);
+                recorder.new_of_failed_moves.insert(*to);
             }
         }
         for path_id in plan.delta.path_ids().rev() {
@@ -294,8 +294,8 @@ impl<'a> Recorder<'a> {
         let mut line = |record: Record, has_block: bool| {
             lines.push(Line { name: name.to_vec(), record, has_block });
         };
-        match (path_id, frozen(self.trees, now)) {
-            (_, Some(Frozen::Unknown)) => {
+        match (path_id, standing(self.trees, now)) {
+            (_, Standing::Unknown) => {
                 if let Some(known) = known {
                     line(known.record.clone(), has_old_block);
                     if has_old_block {
@@ -303,7 +303,7 @@ impl<'a> Recorder<'a> {
                     }
                 }
             }
-            (None, None) => {
+            (None, Standing::Present) => {
                 let entry = |side: Side| now[side].map(|id| self.trees[side].entry(id));
                 let both = (entry(Side::Initiator), entry(Side::Target));
                 if let (Some(i), Some(t)) = both {
@@ -321,7 +321,7 @@ impl<'a> Recorder<'a> {
                     _ => {}
                 }
             }
-            (Some(path_id), None) if self.keeps[path_id.index()] => {
+            (Some(path_id), Standing::Present) if self.keeps[path_id.index()] => {
                 let enters = has_old_block
                     || as_dirs(self.trees, now) != Pair::default()
                     || self.plan.delta.children(path_id).next().is_some();
@@ -350,11 +350,13 @@ impl<'a> Recorder<'a> {
 
     fn record_of(&self, path_id: PathId) -> Option<Record> {
         let delta = &self.plan.delta;
-        if let Some(to) = self.restored.get(&path_id) {
+        if let Some(to) = self.old_of_failed_moves.get(&path_id) {
             return delta.record(*to).cloned();
         }
         let verdict = self.plan.verdict(path_id);
-        if self.void.contains(&path_id) || verdict.next_record == NextRecord::Forgotten {
+        if self.new_of_failed_moves.contains(&path_id)
+            || verdict.next_record == NextRecord::Forgotten
+        {
             return None;
         }
         if !self.achieved.succeeded(path_id) || verdict.next_record == NextRecord::KeepOld {
@@ -364,7 +366,7 @@ impl<'a> Recorder<'a> {
             self.found(path_id, side).map_or(Recorded::Absent, Recorded::Seen)
         });
         let mut record = Record { was, skipped: Pair::default() };
-        if let NextRecord::Marked(side) = verdict.next_record {
+        if let NextRecord::DeletionSkipped(side) = verdict.next_record {
             record.skipped[side] = true;
         }
         Some(record)
@@ -373,7 +375,7 @@ impl<'a> Recorder<'a> {
     /// What a side has at the path after the run.
     fn found(&self, path_id: PathId, side: Side) -> Option<Entry> {
         let verdict = self.plan.verdict(path_id);
-        let is_gone = verdict.act == Act::Delete { on: side } || verdict.lost_on == Some(side);
+        let is_gone = verdict.act == Act::Delete { on: side } || verdict.makes_way_on == Some(side);
         let scanned = self.plan.entry(self.trees, path_id, side);
         if let (Act::Send { to }, Some(sent)) = (verdict.act, self.achieved.sent_as.get(&path_id))
             && to == side.other()

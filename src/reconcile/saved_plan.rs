@@ -11,7 +11,7 @@ use crate::tree::{Entry, Pair, RelPath, Side, Tree, from_hex, hex};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is to happen at one path, in the words of the file.
-pub type Step = String;
+pub type StepWords = String;
 
 /// What a step rests on: a digest of the entries of both sides.
 pub type Evidence = [u8; 16];
@@ -20,7 +20,7 @@ pub type Evidence = [u8; 16];
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SavedStep {
     /// What is to happen.
-    pub step: Step,
+    pub step: StepWords,
     /// What it rests on.
     pub evidence: Evidence,
 }
@@ -80,7 +80,7 @@ impl SavedPlan {
             });
             left[path_id.index()] = !is_saved;
         }
-        spread(plan, &mut left);
+        leave_what_depends(plan, &mut left);
         for path_id in plan.delta.path_ids().filter(|path_id| left[path_id.index()]) {
             plan.verdicts[path_id.index()] =
                 Verdict { next_record: NextRecord::KeepOld, ..Verdict::default() };
@@ -105,7 +105,7 @@ impl SavedPlan {
     /// Paths of the saved plan at which a restricted plan does nothing any more: something
     /// changed since, on either side.
     #[must_use]
-    pub fn left(&self, plan: &Plan) -> Vec<RelPath> {
+    pub fn no_longer_done(&self, plan: &Plan) -> Vec<RelPath> {
         let acts: BTreeSet<RelPath> = plan
             .delta
             .path_ids()
@@ -127,7 +127,7 @@ impl SavedPlan {
 }
 
 /// What is left alone takes along what cannot be done without it.
-fn spread(plan: &Plan, left: &mut [bool]) {
+fn leave_what_depends(plan: &Plan, left: &mut [bool]) {
     let mut changed = true;
     while changed {
         changed = false;
@@ -176,7 +176,7 @@ fn spread(plan: &Plan, left: &mut [bool]) {
 }
 
 /// The words for a verdict; `None` if nothing is to be done.
-fn step(verdict: &Verdict) -> Option<Step> {
+fn step(verdict: &Verdict) -> Option<StepWords> {
     let mut words = Vec::new();
     match verdict.act {
         Act::Nothing => {}
@@ -186,7 +186,7 @@ fn step(verdict: &Verdict) -> Option<Step> {
     words.extend(verdict.metadata_on.map(|side| format!("metadata {side}")));
     words.extend(verdict.time_on.map(|side| format!("time {side}")));
     let way = if verdict.beside.is_some() { "rename" } else { "make way" };
-    words.extend(verdict.lost_on.map(|side| format!("{way} {side}")));
+    words.extend(verdict.makes_way_on.map(|side| format!("{way} {side}")));
     (!words.is_empty()).then(|| words.join(", "))
 }
 
@@ -463,7 +463,7 @@ mod tests {
         let plan = plan(&situation, &Rules { saved: Some(saved.clone()), ..rules() });
         let done = SavedPlan::of(&plan, &situation.trees);
         let acts = done.steps.iter().map(|(path, step)| format!("{} {path}", step.step)).collect();
-        (acts, saved.left(&plan).iter().map(RelPath::shown).collect())
+        (acts, saved.no_longer_done(&plan).iter().map(RelPath::shown).collect())
     }
 
     #[test]

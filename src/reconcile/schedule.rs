@@ -116,7 +116,7 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<PathId>) ->
         };
         let from = to.other();
         let is_new =
-            plan.delta.now(path_id, to).is_none() || plan.verdict(path_id).lost_on == Some(to);
+            plan.delta.now(path_id, to).is_none() || plan.verdict(path_id).makes_way_on == Some(to);
         let is_dir = plan.entry(facts.trees, path_id, from).is_some_and(|e| e.kind.is_dir());
         let complete = plan
             .delta
@@ -124,7 +124,7 @@ fn whole_subtrees(facts: &Facts<'_>, plan: &Plan, grouped: &BTreeSet<PathId>) ->
             .is_some_and(|id| facts.trees[from].children(id).len() == children[index]);
         let fine =
             is_new && plan.verdict(path_id).metadata_on.is_none() && !grouped.contains(&path_id);
-        if !fine || (is_dir && (broken[index] || !complete || facts.frozen_below[index][from])) {
+        if !fine || (is_dir && (broken[index] || !complete || facts.hidden_below[index][from])) {
             broken[parent] = true;
         } else {
             whole[index] = is_dir;
@@ -154,7 +154,7 @@ fn touched(plan: &Plan) -> Vec<Pair<bool>> {
             Act::Send { to: side } | Act::Delete { on: side } => touched[parent][side] = true,
             Act::Nothing => {}
         }
-        if let Some(side) = verdict.lost_on {
+        if let Some(side) = verdict.makes_way_on {
             touched[parent][side] = true;
         }
     }
@@ -185,7 +185,7 @@ fn dir_time(
     if !facts.rules.preserve.dir_times || !facts.rules.abilities[side].sets_times {
         return None;
     }
-    if plan.verdict(path_id).lost_on.is_some() {
+    if plan.verdict(path_id).makes_way_on.is_some() {
         let sent_here = plan.verdict(path_id).act == Act::Send { to: side };
         let mine = plan.entry(facts.trees, path_id, side.other()).filter(|e| e.kind.is_dir());
         return mine.filter(|_| sent_here).map(|e| e.mtime);

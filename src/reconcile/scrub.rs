@@ -44,7 +44,7 @@ pub enum Finding {
     Damaged {
         /// Whose copy.
         on: Side,
-        /// The other side's copy is as it was, and can replace it.
+        /// What is known of the other side's copy.
         other: Other,
     },
     /// Both copies are damaged.

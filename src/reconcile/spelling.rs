@@ -6,7 +6,7 @@
 //! byte, as on other file systems. A folding side finds an entry under any spelling; a side
 //! that does not fold is renamed first of all ([`Respelling`]).
 
-use super::join::{self, as_dirs, frozen, merge_block};
+use super::join::{self, as_dirs, merge_block, standing};
 use crate::report::{Level, Problem};
 use crate::state::{Baseline, Damaged, Known};
 use crate::tree::names::{Case, Forms, Naming};
@@ -292,7 +292,7 @@ impl<'a> Walk<'a> {
         next: &mut Vec<(Option<usize>, Step)>,
     ) {
         let has_block = known.is_some_and(|index| block[index].has_block);
-        if frozen(self.trees, now).is_some() {
+        if standing(self.trees, now) != Standing::Present {
             if has_block {
                 next.push((known, Step::Skip));
             }
@@ -362,7 +362,7 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-        if frozen(self.trees, now).is_none()
+        if standing(self.trees, now) == Standing::Present
             && stored.initiator.is_some()
             && stored.target.is_some()
         {

@@ -180,7 +180,7 @@ fn what_was_on_its_way_when_a_run_was_broken_off_gets_the_metadata_of_its_sender
         let inflight = |(name, part, to): &(&str, Part, Side)| {
             (path(name), InflightPath { path: path(name), part: *part, to: *to })
         };
-        rules.interrupted = paths.iter().map(inflight).collect();
+        rules.was_brought = paths.iter().map(inflight).collect();
         let mut words = words(&plan(&situation(rows), &rules));
         words.sort_by_key(|word| word.chars().rev().collect::<String>());
         words
@@ -218,7 +218,7 @@ fn what_a_run_that_was_broken_off_had_taken_away_is_not_deleted() {
         let mut rules = rules();
         for (name, part, to) in noted {
             let one = InflightPath { path: path(name), part: *part, to: *to };
-            rules.making_way.entry(path(name)).or_default().push(one);
+            rules.explains_absence_at.entry(path(name)).or_default().push(one);
         }
         let mut words = words(&plan(&situation(rows), &rules));
         words.retain(|word| word.contains("d/k"));
@@ -238,7 +238,7 @@ fn what_a_run_that_was_broken_off_had_taken_away_is_not_deleted() {
     let rows = "d: d d d -\nd/k: f1@1 f1@1 f1@1 -";
     let mut rules = rules();
     let one = InflightPath { path: path("d"), part: Part::MakesWay, to: there };
-    rules.making_way.insert(path("d"), vec![one]);
+    rules.explains_absence_at.insert(path("d"), vec![one]);
     assert_eq!(words(&plan(&situation(rows), &rules)), [">> tree d"]);
 }
 

@@ -41,8 +41,8 @@ pub fn preserve_all() -> Preserve {
     }
 }
 
-/// Nothing is compared that was not before.
-fn nothing_newly() -> Preserve {
+/// Nothing is compared for the first time.
+fn nothing_for_the_first_time() -> Preserve {
     crate::reconcile::newly_compared(&preserve_all(), &preserve_all())
 }
 
@@ -51,12 +51,12 @@ pub fn rules() -> Rules {
     Rules {
         policy: Policy::of_defaults(),
         preserve: preserve_all(),
-        newly: nothing_newly(),
+        first_compared: nothing_for_the_first_time(),
         can_chown: Pair::new(true, true),
         abilities: Pair::default(),
         longest_path: 4000,
-        interrupted: BTreeMap::new(),
-        making_way: BTreeMap::new(),
+        was_brought: BTreeMap::new(),
+        explains_absence_at: BTreeMap::new(),
         writes: Writes::MayBeLost,
         damaged: DamagedNodes::default(),
         settled: HashMap::new(),

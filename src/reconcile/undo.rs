@@ -12,7 +12,7 @@ use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known beside the rows.
-pub struct Facts<'a> {
+pub struct UndoFacts<'a> {
     /// Both sides as they are.
     pub trees: &'a Pair<Tree>,
     /// Paths that something has touched since the run, on whichever side.
@@ -148,7 +148,7 @@ impl Step {
 
 /// Why something cannot be put back at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
+pub enum CannotRestore {
     /// It was never kept.
     #[error("what was there was not kept (CONFLICT_BACKUP, SOFT_DELETE)")]
     NotKept,
@@ -168,12 +168,12 @@ pub struct UndoPlan {
     /// Paths that something has touched since: they are left.
     pub left: BTreeSet<RelPath>,
     /// What cannot be put back.
-    pub lost: Vec<(Side, RelPath, Lost)>,
+    pub lost: Vec<(Side, RelPath, CannotRestore)>,
 }
 
 /// Plans it.
 #[must_use]
-pub fn plan(rows: &[Change], facts: &Facts<'_>) -> UndoPlan {
+pub fn plan(rows: &[Change], facts: &UndoFacts<'_>) -> UndoPlan {
     let mut plan = UndoPlan::default();
     for side in Side::BOTH {
         let rows: Vec<&Change> = rows.iter().filter(|row| row.side == side).collect();
@@ -195,7 +195,7 @@ pub fn plan(rows: &[Change], facts: &Facts<'_>) -> UndoPlan {
 }
 
 struct OneSide<'a, 'p> {
-    facts: &'a Facts<'a>,
+    facts: &'a UndoFacts<'a>,
     side: Side,
     /// With what stays although the run brought it here.
     touched: Touched,
@@ -236,7 +236,7 @@ impl OneSide<'_, '_> {
         self.touched.add(path.clone());
     }
 
-    fn lose(&mut self, path: &RelPath, why: Lost) {
+    fn lose(&mut self, path: &RelPath, why: CannotRestore) {
         self.plan.lost.push((self.side, path.clone(), why));
         self.touched.add(path.clone());
     }
@@ -275,15 +275,15 @@ impl OneSide<'_, '_> {
     }
 
     /// What was at the path before, if it is still kept.
-    fn what_is_kept(&self, row: &Change) -> Result<(KeptPlace, KeptTree), Lost> {
-        let place = row.kept.clone().ok_or(Lost::NotKept)?;
-        let all = (self.facts.kept)(self.side, &place).ok_or(Lost::Gone)?;
+    fn what_is_kept(&self, row: &Change) -> Result<(KeptPlace, KeptTree), CannotRestore> {
+        let place = row.kept.clone().ok_or(CannotRestore::NotKept)?;
+        let all = (self.facts.kept)(self.side, &place).ok_or(CannotRestore::Gone)?;
         let is_it = match (&row.before, all.first()) {
             (Some(before), Some((_, top))) => looks_so(before, &top.entry),
             _ => false,
         };
         let is_whole = all.len() as u64 > row.below || row.action == Action::Updated;
-        if is_it && is_whole { Ok((place, all)) } else { Err(Lost::Gone) }
+        if is_it && is_whole { Ok((place, all)) } else { Err(CannotRestore::Gone) }
     }
 
     fn created(&mut self, row: &Change) {
@@ -442,7 +442,7 @@ impl OneSide<'_, '_> {
         let is_told =
             row.attributes.is_some() || row.after.as_ref().is_some_and(|after| after != before);
         if !is_told {
-            self.lose(&row.path, Lost::Attributes);
+            self.lose(&row.path, CannotRestore::Attributes);
             return;
         }
         self.steps.push(Step::Metadata {

@@ -137,7 +137,7 @@ impl Task<'_> {
     /// Names what the saved plan has and what is no longer done, because it changed.
     pub(super) fn tell_left(&self, plan: &Plan) {
         let Some(saved) = self.intent.saved() else { return };
-        for path in saved.left(plan) {
+        for path in saved.no_longer_done(plan) {
             self.tell_left_path(None, &path, &LeftAlone::ChangedSincePlan);
         }
     }

@@ -78,7 +78,7 @@ impl Rows<'_> {
             before: self.scanned(path_id, side).map(Look::of),
             after: self.now(path_id, side),
             kept: self.kept(path_id, side),
-            was_damaged: self.plan.damaged.contains(side, self.plan.delta.now(path_id, side)),
+            was_damaged: self.plan.damaged.is_damaged(side, self.plan.delta.now(path_id, side)),
             ..Change::new(side, self.plan.path(path_id), action)
         }
     }
@@ -119,7 +119,7 @@ impl Rows<'_> {
             return None;
         }
         let verdict = self.plan.verdict(path_id);
-        let is_renamed = verdict.beside.is_some() && verdict.lost_on == Some(side);
+        let is_renamed = verdict.beside.is_some() && verdict.makes_way_on == Some(side);
         let was_there = self.plan.delta.now(path_id, side).is_some() && !is_renamed;
         let is_linked = || self.plan.links[side].binary_search(&path_id).is_ok();
         match verdict.act {
@@ -129,7 +129,9 @@ impl Rows<'_> {
             Act::Send { to } if to == side && was_there => Some(Action::Updated),
             Act::Send { to } if to == side => Some(Action::Created),
             Act::Delete { on } if on == side => Some(Action::Deleted),
-            Act::Nothing if verdict.lost_on == Some(side) && was_there => Some(Action::Deleted),
+            Act::Nothing if verdict.makes_way_on == Some(side) && was_there => {
+                Some(Action::Deleted)
+            }
             _ if is_linked() => Some(if was_there { Action::Updated } else { Action::Created }),
             _ if [verdict.metadata_on, verdict.time_on].contains(&Some(side)) => {
                 Some(Action::Metadata)

@@ -669,7 +669,7 @@ impl Task<'_> {
         doubts: impl Fn(&mut P) -> &mut Vec<Doubt>,
     ) -> Result<P, Halt> {
         let mut rules = self.rules(store)?;
-        rules.damaged = DamagedNodes::find(trees, &self.held_back(store, trees)?);
+        rules.damaged = DamagedNodes::find(trees, &self.never_transferred(store, trees)?);
         loop {
             let mut plan = decide(&rules).map_err(|e| Halt::state(&e))?;
             let mut open = std::mem::take(doubts(&mut plan));
@@ -694,12 +694,12 @@ impl Task<'_> {
         Ok(Rules {
             policy,
             preserve: self.compared(),
-            newly: self.newly_compared(store)?,
+            first_compared: self.newly_compared(store)?,
             can_chown: self.can_chown,
             abilities: self.file_systems.abilities.clone(),
             longest_path: self.longest_path(),
-            interrupted: self.interrupted_paths(),
-            making_way: self.making_way(),
+            was_brought: self.paths_under_way(),
+            explains_absence_at: self.paths_making_way(),
             writes: self.interrupted_writes,
             damaged: DamagedNodes::default(),
             settled: HashMap::new(),
@@ -717,13 +717,13 @@ impl Task<'_> {
         }
     }
 
-    fn interrupted_paths(&self) -> BTreeMap<RelPath, InflightPath> {
+    fn paths_under_way(&self) -> BTreeMap<RelPath, InflightPath> {
         let paths = self.interrupted.iter().flat_map(|inflight| &inflight.paths);
         let flying = paths.filter(|noted| noted.part != Part::MakesWay);
         flying.map(|flying| (flying.path.clone(), flying.clone())).collect()
     }
 
-    fn making_way(&self) -> BTreeMap<RelPath, Vec<InflightPath>> {
+    fn paths_making_way(&self) -> BTreeMap<RelPath, Vec<InflightPath>> {
         let mut noted: BTreeMap<RelPath, Vec<InflightPath>> = BTreeMap::new();
         for one in self.interrupted.iter().flat_map(|inflight| &inflight.paths) {
             if one.part != Part::Metadata {

@@ -112,7 +112,7 @@ impl Task<'_> {
 
     /// The files that no run transfers: those that are known to be damaged, and in a star those of
     /// the hub that the scrub of another target has found.
-    pub(super) fn held_back(
+    pub(super) fn never_transferred(
         &self,
         store: &StateStore,
         trees: &Pair<Tree>,
@@ -392,7 +392,8 @@ fn still_damaged(
     damaged: Vec<DamagedFile>,
 ) -> (Vec<DamagedFile>, Vec<RelPath>) {
     let nodes = DamagedNodes::find(trees, &damaged);
-    let stands = |one: &DamagedFile| nodes.contains(one.side, trees[one.side].find(&one.seen.path));
+    let stands =
+        |one: &DamagedFile| nodes.is_damaged(one.side, trees[one.side].find(&one.seen.path));
     let named: HashSet<(Side, Inode)> = damaged
         .iter()
         .filter(|one| stands(one))
@@ -438,7 +439,7 @@ impl Reading<'_, '_, '_> {
         };
         let damaged = DamagedNodes::find(self.trees, &self.memory.damaged);
         let due = |file: &RecordedFile| Due {
-            is_damaged: damaged.touches(file.copies),
+            is_damaged: damaged.any_copy_is_damaged(file.copies),
             checked: self.memory.digests.get(&file.path).map_or(0, |known| known.checked),
             bytes: self.bytes(file),
         };

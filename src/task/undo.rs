@@ -14,7 +14,9 @@ use crate::config::Preserve;
 use crate::process::fault;
 use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
 use crate::reconcile::record::{Achieved, record};
-use crate::reconcile::undo::{Facts, KeptTree, Lost, Names, Step, Touched, UndoPlan, plan};
+use crate::reconcile::undo::{
+    CannotRestore, KeptTree, Names, Step, Touched, UndoFacts, UndoPlan, plan,
+};
 use crate::reconcile::{Act, NextRecord, PathId, Plan, Verdict};
 use crate::replica::kept_versions::{self, KeptVersion, Shelf};
 use crate::replica::{
@@ -75,7 +77,7 @@ pub struct Undone {
     /// Paths that something has touched since: they were left.
     pub left: Vec<RelPath>,
     /// What cannot be put back.
-    pub lost: Vec<(Side, RelPath, Lost)>,
+    pub lost: Vec<(Side, RelPath, CannotRestore)>,
 }
 
 impl Task<'_> {
@@ -110,7 +112,7 @@ impl Task<'_> {
         self.add_changed(&fresh, trees, &mut touched);
         self.add_changed_alike(&history.loaded.baseline, trees, &mut touched)?;
         let kept = |side: Side, place: &KeptPlace| kept_below(&shelves[side], place);
-        let facts = Facts { trees, touched: &touched, kept: &kept };
+        let facts = UndoFacts { trees, touched: &touched, kept: &kept };
         let plan = plan(&rows, &facts);
         self.tell_lost(&plan, request.unless_whole)?;
         if request.extent == Extent::Check {
@@ -383,8 +385,8 @@ impl Task<'_> {
             let there = Pair::from_fn(|side| plan.delta.now(path_id, side).is_some());
             let next_record = match (is_meant(&plan, path_id), there.initiator, there.target) {
                 (false, ..) => NextRecord::KeepOld,
-                (true, true, false) => NextRecord::Marked(Side::Initiator),
-                (true, false, true) => NextRecord::Marked(Side::Target),
+                (true, true, false) => NextRecord::DeletionSkipped(Side::Initiator),
+                (true, false, true) => NextRecord::DeletionSkipped(Side::Target),
                 (true, ..) => NextRecord::AsFound,
             };
             plan.verdicts[path_id.index()] =

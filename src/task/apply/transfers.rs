@@ -178,7 +178,7 @@ impl Steps<'_, '_> {
 
     /// Whether an update replaces something that is no directory.
     fn is_replaced(&self, path_id: PathId, side: Side) -> bool {
-        self.plan.verdict(path_id).lost_on.is_none()
+        self.plan.verdict(path_id).makes_way_on.is_none()
             && self.scanned(path_id, side).is_some_and(|entry| !entry.kind.is_dir())
     }
 

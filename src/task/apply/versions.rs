@@ -249,7 +249,7 @@ impl Steps<'_, '_> {
     pub(super) fn keeping(&self, side: Side, path_id: PathId, keep: Keep) -> Keeping {
         let lost = self.losers[side].contains(&path_id);
         // a damaged copy takes the place of no sound version
-        let is_damaged = self.plan.damaged.contains(side, self.delta().now(path_id, side));
+        let is_damaged = self.plan.damaged.is_damaged(side, self.delta().now(path_id, side));
         let latest_only =
             keep == Keep::Backup && !self.task.config.policy.backup_multiple && !is_damaged;
         Keeping {
