@@ -231,7 +231,7 @@ pub struct Policy {
     pub detect_moves: bool,
     /// MAX_DELETE_PERCENT; 0 off.
     pub max_delete_percent: u32,
-    /// ALLOW_EMPTY: the side may be emptied, and guard 1 does not look at it.
+    /// ALLOW_EMPTY: the side may be emptied, and no guard stops a run for that.
     pub allow_empty: Pair<bool>,
     /// `--force-delete`.
     pub force_delete: bool,

@@ -1,10 +1,11 @@
 //! Refuses plans that are too dangerous to carry out (spec 4, "Guards").
 
+use super::delta::PathId;
 use super::plan::Plan;
 use crate::config::Policy;
 use crate::report::words::counted;
 use crate::state::{Identity, Origin};
-use crate::tree::{Pair, Side, Standing, Tree};
+use crate::tree::{NodeId, Pair, Side, Standing, Tree};
 use std::fmt;
 
 /// Why a plan is not carried out.
@@ -22,7 +23,7 @@ pub enum Danger {
         /// The side.
         side: Side,
         /// Whether it carries none at all.
-        bare: bool,
+        has_no_identity: bool,
     },
     /// The replica was last synchronised by an earlier run than the one that was recorded last: it
     /// was put back from an old copy, work directory included.
@@ -69,19 +70,19 @@ impl fmt::Display for Danger {
         match self {
             Danger::Emptied { side, deletions } => write!(
                 f,
-                "the {side} replica is empty, and {} would be deleted on the {} for that. Is a disk not mounted? Nothing was changed. If it was emptied on \
-                 purpose, run once with --force-delete; if that is ordinary here (a drop box), set \
-                 ALLOW_EMPTY={side}",
+                "the {side} replica is empty, and {} would be deleted on the {} for that. Is a disk not \
+                 mounted? Nothing was changed. If it was emptied on purpose, run once with \
+                 --force-delete; if that is ordinary here (a drop box), set ALLOW_EMPTY={side}",
                 counted(*deletions as u64, "entry"),
                 side.other()
             ),
-            Danger::Stranger { side, bare } => write!(
+            Danger::Stranger { side, has_no_identity } => write!(
                 f,
                 "the {side} replica {}. Is its disk not mounted, or another one in its place? \
                  Nothing was changed. To start over with what is there now on both sides, run \
                  once with --initialize; to synchronise with another replica beside the known \
                  one, use another --instance-id",
-                if *bare {
+                if *has_no_identity {
                     "does not carry the identity that it had after the last run"
                 } else {
                     "carries another identity than the one of the last run"
@@ -126,14 +127,14 @@ impl fmt::Display for Danger {
     }
 }
 
-/// Guard 2: whether both replicas are those that the snapshot was written for.
+/// The guard against strangers: whether both replicas are those that the snapshot was written for.
 #[must_use]
 pub fn stranger(known: &Pair<Option<Identity>>, found: &Pair<Option<Identity>>) -> Option<Danger> {
     Side::BOTH.into_iter().find_map(|side| {
         let known = known[side].as_ref()?;
         match &found[side] {
             Some(identity) if identity == known => None,
-            found => Some(Danger::Stranger { side, bare: found.is_none() }),
+            found => Some(Danger::Stranger { side, has_no_identity: found.is_none() }),
         }
     })
 }
@@ -144,34 +145,34 @@ pub struct Runs {
     /// Where the baseline came from.
     pub origin: Origin,
     /// The run that wrote it; `None` if an earlier version of osync did.
-    pub recorded: Option<u64>,
+    pub last_recorded: Option<u64>,
     /// The highest number that a run was given.
-    pub given: Option<u64>,
+    pub highest_given: Option<u64>,
     /// That number, if nothing was recorded before it, nor by it.
-    pub first_given: Option<u64>,
+    pub first_unrecorded: Option<u64>,
     /// The last run that each replica knows of.
-    pub met: Pair<Option<u64>>,
+    pub last_on_side: Pair<Option<u64>>,
     /// The initiator carries no identity, and the target knows it by its place.
-    pub knows_place: Option<u64>,
+    pub target_knows_place: Option<u64>,
 }
 
-/// Guard 2 too: whether both replicas are as old as what is recorded of them (spec 8, "A replica
-/// that went back in time").
+/// The guard against replicas that went back in time: whether both are as old as what is recorded of
+/// them (spec 8, "A replica that went back in time").
 #[must_use]
 pub fn out_of_time(runs: &Runs) -> Option<Danger> {
-    match (runs.origin, runs.recorded) {
+    match (runs.origin, runs.last_recorded) {
         (Origin::Nothing, _) => {
-            let known = |side: Side| Some((side, runs.met[side]?));
-            let by_place = || Some((Side::Target, runs.knows_place?));
+            let known = |side: Side| Some((side, runs.last_on_side[side]?));
+            let by_place = || Some((Side::Target, runs.target_knows_place?));
             let (side, number) = Side::BOTH.into_iter().find_map(known).or_else(by_place)?;
             // The first run was killed before it had recorded anything.
-            let is_forgotten = runs.first_given.is_none_or(|given| number > given);
+            let is_forgotten = runs.first_unrecorded.is_none_or(|given| number > given);
             is_forgotten.then_some(Danger::Forgotten { side, number })
         }
         (Origin::Snapshot, Some(recorded)) => {
             // A run that was killed had given its number to one side or both.
-            let latest = runs.given.unwrap_or(recorded).max(recorded);
-            Side::BOTH.into_iter().find_map(|side| match runs.met[side] {
+            let latest = runs.highest_given.unwrap_or(recorded).max(recorded);
+            Side::BOTH.into_iter().find_map(|side| match runs.last_on_side[side] {
                 Some(number) if number > latest => Some(Danger::Newer { side, number, recorded }),
                 Some(number) if number >= recorded => None,
                 number => Some(Danger::Older { side, number, recorded }),
@@ -182,7 +183,8 @@ pub fn out_of_time(runs: &Runs) -> Option<Danger> {
     }
 }
 
-/// Guards 1 and 3: whether the plan deletes more than anybody can have meant.
+/// The guards against an emptied replica and against MAX_DELETE_PERCENT: whether the plan deletes more
+/// than anybody can have meant.
 #[must_use]
 pub fn mass_deletion(trees: &Pair<Tree>, plan: &Plan, policy: &Policy) -> Option<Danger> {
     if policy.force_delete {
@@ -195,6 +197,7 @@ pub fn mass_deletion(trees: &Pair<Tree>, plan: &Plan, policy: &Policy) -> Option
 }
 
 fn emptied(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Option<Danger> {
+    // Entries of all kinds: one empty directory is as much of a mistake as one file.
     let deletions = plan.deletions[side.other()].len();
     let had_entries = || {
         plan.delta
@@ -214,22 +217,28 @@ fn too_many(trees: &Pair<Tree>, plan: &Plan, policy: &Policy, side: Side) -> Opt
     if percent == 0 {
         return None;
     }
-    let tree = &trees[side];
-    let is_file = |id| !tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present;
-    let deletions = plan
-        .delta
-        .path_ids()
-        .filter(|path_id| {
-            plan.is_lost(*path_id, side) && plan.delta.now(*path_id, side).is_some_and(is_file)
-        })
-        .count();
-    let files = tree.ids().filter(|id| is_file(*id)).count();
+    let deletions = lost_files(plan, trees, side);
+    let files = trees[side].ids().filter(|id| is_file(&trees[side], *id)).count();
     (deletions as u128 * 100 > files as u128 * u128::from(percent)).then_some(Danger::TooMany {
         side,
         deletions,
         files,
         percent,
     })
+}
+
+/// How many files a side loses. What makes way for something of another kind counts like what is
+/// deleted, and directories do not count.
+fn lost_files(plan: &Plan, trees: &Pair<Tree>, side: Side) -> usize {
+    let is_file_there =
+        |path_id| plan.delta.now(path_id, side).is_some_and(|id| is_file(&trees[side], id));
+    let is_lost_file = |path_id: &PathId| plan.is_lost(*path_id, side) && is_file_there(*path_id);
+    plan.delta.path_ids().filter(is_lost_file).count()
+}
+
+/// Whether it is something else than a directory, and takes part.
+fn is_file(tree: &Tree, id: NodeId) -> bool {
+    !tree.entry(id).kind.is_dir() && tree.standing(id) == Standing::Present
 }
 
 #[cfg(test)]
@@ -312,11 +321,11 @@ mod tests {
         let (side, recorded) = (Side::Target, 5);
         let fine = Runs {
             origin: Origin::Snapshot,
-            recorded: Some(5),
-            given: Some(5),
-            first_given: None,
-            met: Pair::new(Some(5), Some(5)),
-            knows_place: None,
+            last_recorded: Some(5),
+            highest_given: Some(5),
+            first_unrecorded: None,
+            last_on_side: Pair::new(Some(5), Some(5)),
+            target_knows_place: None,
         };
         let with = |change: fn(&mut Runs)| {
             let mut runs = fine.clone();
@@ -325,26 +334,45 @@ mod tests {
         };
         let older = |number| Some(Danger::Older { side, number, recorded });
         assert_eq!(with(|_| ()), None);
-        assert_eq!(with(|r| r.met.target = Some(4)), older(Some(4)));
-        assert_eq!(with(|r| r.met.target = None), older(None));
+        assert_eq!(with(|r| r.last_on_side.target = Some(4)), older(Some(4)));
+        assert_eq!(with(|r| r.last_on_side.target = None), older(None));
         let newer = Some(Danger::Newer { side, number: 6, recorded });
-        assert_eq!(with(|r| r.met.target = Some(6)), newer);
-        assert_eq!(with(|r| (r.met.target, r.given) = (Some(6), Some(6))), None, "killed");
-        assert_eq!(with(|r| (r.met.target, r.given) = (Some(6), Some(8))), None, "twice");
-        assert!(with(|r| (r.met.target, r.given) = (Some(9), Some(8))).is_some());
-        assert_eq!(with(|r| (r.given, r.met.target) = (None, Some(5))), None, "never noted");
-        assert_eq!(with(|r| (r.recorded, r.met.target) = (None, None)), None, "an old snapshot");
-        assert_eq!(with(|r| (r.origin, r.met.target) = (Origin::Lists, None)), None);
-        let forgotten = with(|r| (r.origin, r.recorded) = (Origin::Nothing, None));
+        assert_eq!(with(|r| r.last_on_side.target = Some(6)), newer);
+        assert_eq!(
+            with(|r| (r.last_on_side.target, r.highest_given) = (Some(6), Some(6))),
+            None,
+            "killed"
+        );
+        assert_eq!(
+            with(|r| (r.last_on_side.target, r.highest_given) = (Some(6), Some(8))),
+            None,
+            "twice"
+        );
+        assert!(with(|r| (r.last_on_side.target, r.highest_given) = (Some(9), Some(8))).is_some());
+        assert_eq!(
+            with(|r| (r.highest_given, r.last_on_side.target) = (None, Some(5))),
+            None,
+            "never noted"
+        );
+        assert_eq!(
+            with(|r| (r.last_recorded, r.last_on_side.target) = (None, None)),
+            None,
+            "an old snapshot"
+        );
+        assert_eq!(with(|r| (r.origin, r.last_on_side.target) = (Origin::Lists, None)), None);
+        let forgotten = with(|r| (r.origin, r.last_recorded) = (Origin::Nothing, None));
         assert_eq!(forgotten, Some(Danger::Forgotten { side: Side::Initiator, number: 5 }));
-        let killed_first =
-            with(|r| (r.origin, r.recorded, r.first_given) = (Origin::Nothing, None, Some(5)));
+        let killed_first = with(|r| {
+            (r.origin, r.last_recorded, r.first_unrecorded) = (Origin::Nothing, None, Some(5))
+        });
         assert_eq!(killed_first, None, "it was to record the first baseline");
-        let by_another =
-            with(|r| (r.origin, r.recorded, r.first_given) = (Origin::Nothing, None, Some(4)));
+        let by_another = with(|r| {
+            (r.origin, r.last_recorded, r.first_unrecorded) = (Origin::Nothing, None, Some(4))
+        });
         assert_eq!(by_another, Some(Danger::Forgotten { side: Side::Initiator, number: 5 }));
-        let first =
-            with(|r| (r.origin, r.recorded, r.met) = (Origin::Nothing, None, Pair::default()));
+        let first = with(|r| {
+            (r.origin, r.last_recorded, r.last_on_side) = (Origin::Nothing, None, Pair::default())
+        });
         assert_eq!(first, None, "a first contact");
     }
 
@@ -354,9 +382,9 @@ mod tests {
         let known = Pair::new(id("a"), id("b"));
         let stranger = |found: Pair<Option<Identity>>| stranger(&known, &found);
         assert_eq!(stranger(known.clone()), None);
-        let bare = Danger::Stranger { side: Side::Target, bare: true };
-        assert_eq!(stranger(Pair::new(id("a"), None)), Some(bare));
-        let other = Danger::Stranger { side: Side::Initiator, bare: false };
+        let without = Danger::Stranger { side: Side::Target, has_no_identity: true };
+        assert_eq!(stranger(Pair::new(id("a"), None)), Some(without));
+        let other = Danger::Stranger { side: Side::Initiator, has_no_identity: false };
         assert_eq!(stranger(Pair::new(id("x"), id("b"))), Some(other));
         assert_eq!(super::stranger(&Pair::default(), &known), None, "nothing is known yet");
     }

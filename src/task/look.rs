@@ -212,7 +212,7 @@ impl Task<'_> {
         fatal.map_or(Ok(()), |what| Err(Halt::fatal(what)))
     }
 
-    /// Guard 2, and identities for replicas that have none yet. Without a baseline to
+    /// The guards against strangers and old copies, and identities for replicas that have none yet. Without a baseline to
     /// compare with (`--initialize`) the replicas are taken as they are.
     pub(super) fn identities(
         &mut self,
@@ -246,7 +246,12 @@ impl Task<'_> {
         if let Some(danger) = baseline.and_then(|_| guard::out_of_time(&runs)) {
             return Err(Halt::Danger(danger));
         }
-        let numbers = [runs.recorded, runs.given, runs.met.initiator, runs.met.target];
+        let numbers = [
+            runs.last_recorded,
+            runs.highest_given,
+            runs.last_on_side.initiator,
+            runs.last_on_side.target,
+        ];
         self.last_run = numbers.into_iter().flatten().max().unwrap_or(0);
         if self.is_dry() {
             return Ok(found);
@@ -305,8 +310,8 @@ impl Task<'_> {
         found: &Pair<Option<Identity>>,
         baseline: Option<&Baseline>,
     ) -> Result<Runs, Halt> {
-        let mut met = Pair::default();
-        let mut knows_place = None;
+        let mut last_on_side = Pair::default();
+        let mut target_knows_place = None;
         for side in Side::BOTH {
             let ahead = if side == Side::Target { self.lent.ahead.runs.take() } else { None };
             let marks = match ahead {
@@ -317,20 +322,20 @@ impl Task<'_> {
             let mine = || marks.iter().filter(|mark| mark.instance == like.instance);
             if let Some(peer) = &found[side.other()] {
                 let of_peer = mine().find(|mark| mark.peer == peer.0);
-                met[side] = of_peer.map(|mark| mark.number);
+                last_on_side[side] = of_peer.map(|mark| mark.number);
             } else if side == Side::Target {
                 let of_place = mine().find(|mark| mark.place == like.place);
-                knows_place = of_place.map(|mark| mark.number);
+                target_knows_place = of_place.map(|mark| mark.number);
             }
         }
         let header = baseline.map(Baseline::header);
         Ok(Runs {
             origin: header.map_or(Origin::Nothing, |header| header.origin),
-            recorded: header.and_then(|header| header.run),
-            given: store.run_given()?,
-            first_given: store.first_run_given()?,
-            met,
-            knows_place,
+            last_recorded: header.and_then(|header| header.run),
+            highest_given: store.run_given()?,
+            first_unrecorded: store.first_run_given()?,
+            last_on_side,
+            target_knows_place,
         })
     }
 

@@ -137,7 +137,7 @@ fn failed_runs_are_listed_with_their_reason() {
     sandbox.a.remove("one");
     sandbox.a.remove("two");
     let refused = sandbox.sync(&[]);
-    assert_eq!(refused.status, Some(1), "guard 1: {refused}");
+    assert_eq!(refused.status, Some(1), "an emptied replica: {refused}");
     let runs = json(&history(&sandbox, &["--failed", "--json"]));
     assert_eq!(runs.len(), 1);
     assert!(!runs[0]["problems"].as_array().unwrap().is_empty());
