@@ -319,7 +319,7 @@ fn path_of(value: &Value) -> Option<RelPath> {
 
 fn conflict(conflict: &ConflictLine) -> Value {
     let mut value = json!({
-        "winner": conflict.winner.map(Side::name),
+        "winner": conflict.winner.name(),
         "why": conflict.why,
         "kept_in": conflict.kept_in,
     });
@@ -651,7 +651,7 @@ mod json_tests {
             tally,
             conflicts: vec![ConflictLine {
                 path: RelPath::new("ä/b\nc").unwrap(),
-                winner: Some(Side::Initiator),
+                winner: Side::Initiator,
                 why: "it is newer".into(),
                 kept_in: None,
             }],

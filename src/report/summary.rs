@@ -30,9 +30,9 @@ pub trait Listing {
 pub struct ConflictLine {
     /// The path.
     pub path: RelPath,
-    /// Whose version is on both sides now; `None` if it was left alone.
-    pub winner: Option<Side>,
-    /// Why that side won, or why nothing was done: `it is newer`.
+    /// Whose version is on both sides now.
+    pub winner: Side,
+    /// Why that side won: `it is newer`.
     pub why: String,
     /// Where the other version is kept, for people; `None` if it was not kept.
     pub kept_in: Option<String>,
@@ -214,9 +214,6 @@ pub fn verdicts(listing: &dyn Listing, line: &mut dyn FnMut(&str)) {
 #[must_use]
 pub fn verdict(conflict: &ConflictLine) -> String {
     let ConflictLine { path, winner, why, kept_in } = conflict;
-    let Some(winner) = winner else {
-        return format!("conflict on {path}: left alone on both sides: {why}");
-    };
     let kept = match kept_in {
         Some(place) => format!("the {}'s version is kept in {place}", winner.other()),
         None => format!("the {}'s version is not kept", winner.other()),
@@ -385,9 +382,9 @@ mod tests {
         };
         let done = Achievements {
             conflicts: vec![
-                conflict("one", Some(Side::Target), Some("backup/one")),
-                conflict("two", Some(Side::Initiator), None),
-                conflict("three", None, None),
+                conflict("one", Side::Target, Some("backup/one")),
+                conflict("two", Side::Initiator, None),
+                conflict("three", Side::Target, None),
             ],
             ..Achievements::default()
         };
@@ -406,7 +403,7 @@ mod tests {
             [
                 "conflict on one: the target's version wins: it is newer; the initiator's version is kept in backup/one",
                 "conflict on two: the initiator's version wins: it is newer; the target's version is not kept",
-                "conflict on three: left alone on both sides: it is newer",
+                "conflict on three: the target's version wins: it is newer; the initiator's version is not kept",
             ]
         );
     }

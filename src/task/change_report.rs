@@ -162,7 +162,7 @@ impl Listing for PlanListing<'_> {
             if conflict.first_contact {
                 why.push_str("; the replicas met here for the first time");
             }
-            each(&ConflictLine { path, winner: Some(conflict.winner), why, kept_in });
+            each(&ConflictLine { path, winner: conflict.winner, why, kept_in });
         }
     }
 }
