@@ -54,9 +54,7 @@ impl fmt::Display for NotMounted {
         let Lacking { missing, known, .. } = self.lacking;
         let what = match self.instead {
             Instead::Nothing => "not mounted: a file system was mounted here after the last run",
-            Instead::Another => {
-                "not mounted: another file system is mounted here than after the last run"
-            }
+            Instead::Another => "another file system is mounted here than after the last run",
             Instead::Over => {
                 "another file system is mounted over this directory since the last run"
             }

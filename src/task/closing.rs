@@ -74,7 +74,7 @@ impl Halt {
             Halt::Fatal { side: Some(side), what } => format!("{side}: {what}"),
             Halt::Fatal { side: None, what } | Halt::Skipped(what) => what.clone(),
             Halt::Stopped(_) => "stopped".to_owned(),
-            Halt::Told => "it broke off".to_owned(),
+            Halt::Told => "it ended early; why is told above".to_owned(),
         }
     }
 
