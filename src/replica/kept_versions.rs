@@ -15,8 +15,9 @@
 //! CONFLICT_BACKUP_MULTIPLE wants it, a date stands behind the name; where a directory was
 //! moved away as a whole, what is in it has its own names.
 
-use super::local::openat_root::{LONGEST_PATH, split};
+use super::local::openat_root::split;
 use super::{Arrived, Keep, PathError, Replica, ReplicaError, in_work_dir};
+use crate::tree::path::LONGEST_PATH;
 use crate::tree::{Entry, NodeId, RelPath, Tree};
 use chrono::{Local, TimeZone as _};
 use serde::{Deserialize, Serialize};

@@ -112,7 +112,7 @@ impl LeftAlone {
                 return Cow::Owned(format!("left out: {}", lack.why()));
             }
             LeftAlone::TooLong => {
-                "the path is longer than rsync can handle (4096 bytes with the replica's own); it \
+                "the path is longer than rsync can handle (4,095 bytes with the replica's own); it \
                  was left out. Shorten a directory name"
             }
             LeftAlone::DiffersAsRecorded => {

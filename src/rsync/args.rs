@@ -10,7 +10,7 @@ use crate::config;
 use crate::filter::listing::{self, VisibleSet};
 use crate::process::{Command, Input, Stop, output};
 use crate::tree::RelPath;
-use crate::tree::path::escape;
+use crate::tree::path::{LONGEST_PATH, escape};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -338,16 +338,13 @@ fn is_only_about_links(stderr: &[u8]) -> bool {
         && lines.into_iter().all(|line| harmless.iter().any(|start| line.starts_with(start)))
 }
 
-/// The longest path that system calls take, without the final NUL.
-const PATH_MAX: usize = 4095;
-
 /// Whether the path, and with that backup the path of its backup, is short enough for rsync.
 #[must_use]
 pub fn fits(path: &RelPath, roots: [&Path; 2], backup: Option<&Backup>) -> bool {
     let length = path.as_bytes().len();
-    let fits_below = |dir: &Path| dir.as_os_str().len() + 1 + length <= PATH_MAX;
+    let fits_below = |dir: &Path| dir.as_os_str().len() + 1 + length <= LONGEST_PATH;
     // listed as "./path"
-    length + 2 <= PATH_MAX
+    length + 2 <= LONGEST_PATH
         && roots.into_iter().all(fits_below)
         && backup.is_none_or(|backup| fits_below(&backup.dir))
 }

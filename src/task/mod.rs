@@ -36,6 +36,7 @@ use crate::state::{
     Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, NotePlaces, Part,
     StateDir, StateStore,
 };
+use crate::tree::path::LONGEST_PATH;
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
 use ahead::Ahead;
 use closing::{Halt, RunOutcome};
@@ -745,9 +746,9 @@ impl Task<'_> {
         preserve
     }
 
-    /// rsync takes paths of up to 4095 bytes, the replica's own path counted in.
+    /// How long a path below both roots may be: rsync takes the root, a slash and the path together.
     fn longest_path(&self) -> usize {
         let root = |side: Side| self.replicas[side].root().as_os_str().len();
-        4094_usize.saturating_sub(root(Side::Initiator).max(root(Side::Target)))
+        LONGEST_PATH.saturating_sub(root(Side::Initiator).max(root(Side::Target)) + 1)
     }
 }

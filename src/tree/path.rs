@@ -7,6 +7,9 @@ use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+/// The longest path, in bytes, that system calls and rsync take: 4,096 with the NUL behind it.
+pub const LONGEST_PATH: usize = 4095;
+
 /// A path below a replica's root: bytes, never absolute, never holding `.` or `..`
 /// or an empty component. The root itself is the empty path.
 ///

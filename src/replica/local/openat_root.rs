@@ -14,9 +14,6 @@ pub use crate::system::HANDLE;
 /// The longest path given to the kernel at once; below its limit of 4,096 bytes with NUL.
 const PIECE: usize = 4000;
 
-/// The longest path, in bytes, that the kernel and rsync take: PATH_MAX without its NUL.
-pub const LONGEST_PATH: usize = 4095;
-
 /// An open directory below which everything is reached.
 #[derive(Debug)]
 pub struct Root {
@@ -249,7 +246,7 @@ mod tests {
             }
             path.extend_from_slice(&name);
         }
-        assert!(path.len() > LONGEST_PATH);
+        assert!(path.len() > crate::tree::path::LONGEST_PATH);
         let found = Root::open(dir.path()).unwrap().handle(&path).unwrap();
         let (one, other) = (rustix::fs::fstat(&found).unwrap(), rustix::fs::fstat(&at).unwrap());
         assert_eq!(one.st_ino, other.st_ino);

@@ -6,7 +6,7 @@
 //! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
 use super::look::{self, Look};
-use super::openat_root::{LIST, LONGEST_PATH, Root, split};
+use super::openat_root::{LIST, Root, split};
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Inclusion};
 use crate::process::Stop;
@@ -14,6 +14,7 @@ use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
 use crate::system::{self, Mount};
 use crate::threads;
+use crate::tree::path::LONGEST_PATH;
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };
