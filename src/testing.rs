@@ -40,8 +40,8 @@ pub mod report {
 
 pub mod rsync {
     pub use crate::rsync::{
-        Backup, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
-        UnknownOptions, fits, options, transfer, visible,
+        CallContext, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd,
+        Transfer, UnknownOptions, fits, options, transfer, visible,
     };
 }
 

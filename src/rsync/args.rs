@@ -5,7 +5,7 @@
 mod tests;
 
 use super::output::{ListOutcome, UnknownOption, outcome};
-use super::{Backup, End, Purpose, RemoteEnd, RsyncError, Sends, Transfer};
+use super::{End, Purpose, RemoteEnd, RsyncError, Sends, Transfer};
 use crate::config;
 use crate::filter::listing::{self, VisibleSet};
 use crate::process::{Command, Input, Stop, output};
@@ -97,7 +97,7 @@ pub(super) fn confined_root<'t>(
     let (End::Local { .. }, End::Local { root }) = (transfer.source, transfer.destination) else {
         return None;
     };
-    let kept = [transfer.backup.as_ref().map(|backup| &backup.dir), transfer.partial_dir.as_ref()];
+    let kept = [transfer.backup_dir.as_ref(), transfer.partial_dir.as_ref()];
     let leads_out = preserve.keep_dirlinks
         || settings.optional_args.iter().any(|arg| arg.contains('/'))
         || kept.iter().flatten().any(|dir| !dir.starts_with(root));
@@ -196,13 +196,13 @@ fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>
         args.add(&["--partial"]);
         args.set("--partial-dir=", dir.as_os_str());
     }
-    if let Some(backup) = &transfer.backup {
+    if let Some(backup_dir) = &transfer.backup_dir {
         args.add(&["--backup"]);
         // rsync stands in the replica: if its disk is taken away, a relative path does not lead
         // to what is under the mount point then. (The ssh filter takes absolute ones only.)
         let dir = match transfer.destination {
-            End::Local { root } => backup.dir.strip_prefix(root).unwrap_or(&backup.dir),
-            End::Remote(_) => &backup.dir,
+            End::Local { root } => backup_dir.strip_prefix(root).unwrap_or(backup_dir),
+            End::Remote(_) => backup_dir,
         };
         args.set("--backup-dir=", dir.as_os_str());
     }
@@ -338,15 +338,15 @@ fn is_only_about_links(stderr: &[u8]) -> bool {
         && lines.into_iter().all(|line| harmless.iter().any(|start| line.starts_with(start)))
 }
 
-/// Whether the path, and with that backup the path of its backup, is short enough for rsync.
+/// Whether the path, and in that directory the path of its backup, is short enough for rsync.
 #[must_use]
-pub fn fits(path: &RelPath, roots: [&Path; 2], backup: Option<&Backup>) -> bool {
+pub fn fits(path: &RelPath, roots: [&Path; 2], backup_dir: Option<&Path>) -> bool {
     let length = path.as_bytes().len();
     let fits_below = |dir: &Path| dir.as_os_str().len() + 1 + length <= LONGEST_PATH;
     // listed as "./path"
     length + 2 <= LONGEST_PATH
         && roots.into_iter().all(fits_below)
-        && backup.is_none_or(|backup| fits_below(&backup.dir))
+        && backup_dir.is_none_or(fits_below)
 }
 
 #[cfg(test)]
@@ -361,14 +361,14 @@ mod fit_tests {
                 .collect();
             RelPath::new(text).unwrap()
         };
-        let plain = Backup { dir: "/backup".into() };
+        let backup_dir = Some(Path::new("/backup"));
         for (path, root, backup, expected) in [
             (long(4093), "/", None, true),
             (long(4094), "/", None, false),
             (long(4090), "/dir", None, true),
             (long(4091), "/dir", None, false),
-            (long(4087), "/dir", Some(&plain), true),
-            (long(4088), "/dir", Some(&plain), false),
+            (long(4087), "/dir", backup_dir, true),
+            (long(4088), "/dir", backup_dir, false),
         ] {
             let length = path.as_bytes().len();
             assert_eq!(

@@ -1,5 +1,5 @@
 use super::*;
-use crate::rsync::{Backup, UnknownOptions};
+use crate::rsync::UnknownOptions;
 use crate::tree::Side;
 
 fn settings() -> config::Transfer {
@@ -54,7 +54,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
         destination,
         to: Side::Target,
         rules: &[],
-        backup: None,
+        backup_dir: None,
         partial_dir: None,
         resumes: false,
         is_listed_first: false,
@@ -153,7 +153,7 @@ fn every_setting_reaches_rsync() {
             " --no-whole-file --partial ",
         ),
         (
-            |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into() }),
+            |_, _, t| t.backup_dir = Some("/w/backup".into()),
             Purpose::Content,
             " --backup --backup-dir=/w/backup --stats",
         ),
@@ -207,7 +207,7 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
     }
     let outside: [Change; 5] = [
         |_, _, t| t.partial_dir = Some("/w/_partial".into()),
-        |_, _, t| t.backup = Some(Backup { dir: "/w/backup".into() }),
+        |_, _, t| t.backup_dir = Some("/w/backup".into()),
         |_, p, _| p.keep_dirlinks = true,
         |s, _, _| s.optional_args = vec!["--log-file=/var/log/rsync".into()],
         |s, _, _| s.executable = "/opt/rsync".into(),
@@ -223,14 +223,14 @@ fn a_call_is_held_inside_its_receiver_unless_it_has_business_outside() {
 #[test]
 fn backups_stay_on_the_disk_that_rsync_stands_on() {
     let (a, b, there) = (local("/a"), local("/b"), remote());
-    let dir = |root: &str| Backup { dir: format!("{root}/w/backup").into() };
+    let dir = |root: &str| Some(format!("{root}/w/backup").into());
     for (destination, root, expected) in [
         (&b, "/b", " --backup-dir=w/backup "),
         (&b, "/bb", " --backup-dir=/bb/w/backup "),
         (&there, "/data/x", " --backup-dir=/data/x/w/backup "),
     ] {
         let transfer =
-            Transfer { backup: Some(dir(root)), ..call(Purpose::Content, &a, destination) };
+            Transfer { backup_dir: dir(root), ..call(Purpose::Content, &a, destination) };
         let text = line(&settings(), NOTHING, &transfer);
         assert!(text.contains(expected), "{text}");
     }

@@ -79,13 +79,6 @@ pub enum Purpose {
     Delta,
 }
 
-/// Where a call keeps what it overwrites.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Backup {
-    /// An absolute directory of the receiver.
-    pub dir: PathBuf,
-}
-
 /// Options that an rsync of this run turned out not to know, and that are left out since: the
 /// result is the same, or is put right afterwards.
 #[derive(Debug, Default)]
@@ -123,8 +116,8 @@ pub struct Transfer<'a> {
     /// ([`Filter::rsync_args`](crate::filter::Filter::rsync_args)). What appears in a subtree after
     /// the scan is held to it too.
     pub rules: &'a [OsString],
-    /// Where overwritten entries are kept, if they are.
-    pub backup: Option<Backup>,
+    /// An absolute directory of the receiver for what is overwritten, if that is kept.
+    pub backup_dir: Option<PathBuf>,
     /// An absolute directory of the receiver for partial files (used only with PARTIAL).
     pub partial_dir: Option<PathBuf>,
     /// Whether that directory holds something to go on from. Matters only for a transfer
@@ -140,6 +133,19 @@ pub struct Transfer<'a> {
     pub shows_progress: bool,
     /// What the rsyncs of this run are known to lack.
     pub lacking: &'a UnknownOptions,
+}
+
+/// What all calls of a run have in common.
+#[derive(Clone, Copy)]
+pub struct CallContext<'a> {
+    /// How rsync is called.
+    pub settings: &'a config::Transfer,
+    /// What it brings over beside contents.
+    pub preserve: &'a config::Preserve,
+    /// When it is to stop.
+    pub stop: &'a Stop,
+    /// Where to speak.
+    pub reporter: &'a dyn Reporter,
 }
 
 /// How far a call has come.
@@ -209,14 +215,12 @@ pub enum RsyncError {
 /// # Errors
 /// rsync cannot be started. How a started rsync ended is in [`Finished::outcome`].
 pub fn transfer(
-    settings: &config::Transfer,
-    preserve: &config::Preserve,
+    context: CallContext<'_>,
     transfer: &Transfer<'_>,
     paths: impl Iterator<Item = RelPath> + Clone + Send,
-    stop: &Stop,
-    reporter: &dyn Reporter,
     progress: &OnProgress<'_>,
 ) -> Result<Finished, RsyncError> {
+    let CallContext { settings, preserve, stop, reporter } = context;
     let confined_root = args::confined_root(settings, preserve, transfer);
     let must_ask_version = preserve.keep_dirlinks || confined_root.is_some();
     let confines_itself = must_ask_version && knows(settings, FOLLOW_LINKS_OUT, stop)?;
@@ -227,7 +231,7 @@ pub fn transfer(
             command.args.insert(0, FOLLOW_LINKS_OUT.into());
         }
         command.writes_inside = confined_root.filter(|_| !confines_itself).map(Path::to_owned);
-        run_rsync(&command, settings, transfer, paths, stop, reporter, progress)
+        run_rsync(context, &command, transfer, paths, progress)
     };
     let mut first = attempt(Sends::Delta, &mut paths.clone(), progress)?;
     if first.lacked(args::NANOSECONDS) {
@@ -289,14 +293,13 @@ enum Sends {
 
 /// One call.
 fn run_rsync(
+    context: CallContext<'_>,
     command: &Command,
-    settings: &config::Transfer,
     transfer: &Transfer<'_>,
     paths: &mut (dyn Iterator<Item = RelPath> + Send),
-    stop: &Stop,
-    reporter: &dyn Reporter,
     progress: &OnProgress<'_>,
 ) -> Result<output::Attempt, RsyncError> {
+    let CallContext { settings, stop, reporter, .. } = context;
     reporter.say(Level::Verbose, &args::shown(command));
     let list = Input::Writer(Box::new(move |to| {
         for path in paths.filter(|path| !path.is_root()) {

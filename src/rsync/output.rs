@@ -70,7 +70,7 @@ impl fmt::Display for Item {
 }
 
 /// Listens to one call.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Listener {
     roots: [Vec<u8>; 2],
     progress: Progress,
@@ -151,19 +151,8 @@ const LONGEST_WORDS: usize = 2000;
 
 impl Listener {
     pub(super) fn new(roots: [&Path; 2]) -> Self {
-        Listener {
-            roots: roots.map(|root| root.as_os_str().as_bytes().to_vec()),
-            progress: Progress::default(),
-            busy: None,
-            done: 0,
-            messages: Vec::new(),
-            unverified: Vec::new(),
-            left_out: 0,
-            words: Vec::new(),
-            remarks: Vec::new(),
-            in_statistics: false,
-            unknown: None,
-        }
+        let roots = roots.map(|root| root.as_os_str().as_bytes().to_vec());
+        Listener { roots, ..Listener::default() }
     }
 
     pub(super) fn progress(&self) -> Progress {

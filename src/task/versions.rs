@@ -660,7 +660,7 @@ impl<'a> Versions<'a> {
             destination,
             to,
             rules: &[],
-            backup: None,
+            backup_dir: None,
             partial_dir: None,
             resumes: false,
             makes_holes: true,
@@ -669,16 +669,14 @@ impl<'a> Versions<'a> {
             lacking: &rsync::UnknownOptions::new(),
         };
         let around = &self.task.around;
-        let finished = rsync::transfer(
-            &config.transfer,
-            &preserve,
-            &transfer,
-            paths.iter().cloned(),
-            around.stop,
-            around.reporter(),
-            &|_, _| (),
-        )
-        .map_err(|error| error.to_string())?;
+        let context = rsync::CallContext {
+            settings: &config.transfer,
+            preserve: &preserve,
+            stop: around.stop,
+            reporter: around.reporter(),
+        };
+        let finished = rsync::transfer(context, &transfer, paths.iter().cloned(), &|_, _| ())
+            .map_err(|error| error.to_string())?;
         let told = finished.messages.first().map(|message| match &message.path {
             Some(path) => format!("{to}: {}: {}", path.shown(), message.text),
             None => format!("{to}: {}", message.text),

@@ -7,7 +7,7 @@ use osync::testing::config;
 use osync::testing::process::{Stop, StopReason};
 use osync::testing::report::{Event, Level, Reporter};
 use osync::testing::rsync::{
-    Backup, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
+    CallContext, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
     UnknownOptions, fits, transfer, visible,
 };
 use osync::testing::tree::{RelPath, Side};
@@ -140,7 +140,12 @@ impl Bench {
         progress: &OnProgress<'_>,
     ) -> Finished {
         let paths = paths.iter().map(|path| RelPath::new(*path).unwrap());
-        transfer(&self.settings, &self.preserve, call, paths, stop, &self.said, progress).unwrap()
+        transfer(self.context(stop), call, paths, progress).unwrap()
+    }
+
+    fn context<'a>(&'a self, stop: &'a Stop) -> CallContext<'a> {
+        let Bench { settings, preserve, said, .. } = self;
+        CallContext { settings, preserve, stop, reporter: said }
     }
 
     fn make(&self, name: &str, text: &str) {
@@ -168,7 +173,7 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
         destination,
         to: Side::Target,
         rules: &[],
-        backup: None,
+        backup_dir: None,
         partial_dir: None,
         resumes: false,
         is_listed_first: false,
@@ -179,8 +184,8 @@ fn plain<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfe
 }
 
 fn with_backup<'a>(bench: &Bench, source: &'a End, destination: &'a End) -> Transfer<'a> {
-    let backup = Backup { dir: bench.path("backup") };
-    Transfer { backup: Some(backup), ..plain(Purpose::Content, source, destination) }
+    let backup_dir = Some(bench.path("backup"));
+    Transfer { backup_dir, ..plain(Purpose::Content, source, destination) }
 }
 
 #[test]
@@ -224,12 +229,9 @@ fn any_name_goes_through_here_and_behind_a_remote_shell_both_ways() {
             [path.parent().unwrap(), path]
         });
         let finished = transfer(
-            &bench.settings,
-            &bench.preserve,
+            bench.context(&Stop::new()),
             &plain(Purpose::Content, &source, &destination),
             paths,
-            &Stop::new(),
-            &bench.said,
             &|_, _| (),
         )
         .unwrap();
@@ -411,8 +413,8 @@ fn what_has_appeared_below_a_subtree_is_not_replaced() {
     bench.make("d", "f t/f theirs 900\nl t/l theirs 901\nd t/k 902\nf t/k/x theirs 903");
     let source = bench.local("s");
     let target = bench.local("d");
-    let backup = Some(Backup { dir: bench.path("backup") });
-    let call = Transfer { backup, ..plain(Purpose::Subtrees, &source, &target) };
+    let backup_dir = Some(bench.path("backup"));
+    let call = Transfer { backup_dir, ..plain(Purpose::Subtrees, &source, &target) };
     bench.call(&call, &["t"]);
     assert_eq!(
         bench.contents("d"),
@@ -579,12 +581,9 @@ fn a_missing_rsync_is_explained_on_either_side() {
     assert!(why.contains("no rsync on the other side"), "{why}");
     bench.settings.executable = "/nowhere/rsync".into();
     let error = transfer(
-        &bench.settings,
-        &bench.preserve,
+        bench.context(&Stop::new()),
         &plain(Purpose::Content, &source, &source),
         std::iter::empty(),
-        &Stop::new(),
-        &bench.said,
         &|_, _| (),
     );
     assert!(error.unwrap_err().to_string().contains("/nowhere/rsync is not installed"));

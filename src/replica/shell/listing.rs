@@ -796,7 +796,10 @@ impl ShellReplica {
         let mut begin = 0;
         loop {
             let records = &listing.records[begin..];
-            let is_open = |path: &[u8]| filter.is_none_or(|filter| !is_excluded(filter, path));
+            let takes_part = |filter: &Filter, dir: &[u8]| {
+                filter.verdict_with_parents(dir, true) == Inclusion::Included
+            };
+            let is_open = |dir: &[u8]| filter.is_none_or(|filter| takes_part(filter, dir));
             let links: Vec<usize> = (begin..)
                 .zip(records)
                 .filter(|(_, record)| record.entry.kind == Kind::Symlink && is_open(&record.path))
@@ -884,13 +887,6 @@ fn is_circle(dirs: &Dirs, path: &[u8], to: (u32, u64)) -> bool {
     let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
     let mut above = ends.chain([0]).map(|end| &path[..end]);
     above.any(|dir| dirs.get(dir) == Some(&to))
-}
-
-/// Whether a directory at `path` would not take part, or one above it does not.
-fn is_excluded(filter: &Filter, path: &[u8]) -> bool {
-    let ends = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
-    let mut all = ends.chain([path.len()]).map(|end| &path[..end]);
-    all.any(|dir| filter.verdict(dir, true) == Inclusion::Excluded)
 }
 
 #[cfg(test)]
@@ -1102,7 +1098,8 @@ mod behind_links_tests {
         });
         let filter = Filter::new(&rules);
         for (path, expected) in [("d", true), ("d/e/l", true), ("e/d", false), ("e/x", true)] {
-            assert_eq!(is_excluded(&filter, path.as_bytes()), expected, "{path}");
+            let verdict = filter.verdict_with_parents(path.as_bytes(), true);
+            assert_eq!(verdict == Inclusion::Excluded, expected, "{path}");
         }
     }
 }

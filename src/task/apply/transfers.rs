@@ -12,7 +12,9 @@ use crate::reconcile::{Delta, PathId, Plan};
 use crate::replica::{Op, PathError};
 use crate::report::words::counted;
 use crate::report::{Event, Level, Reporter, TransferProgress};
-use crate::rsync::{self, Backup, End, Finished, Purpose, RsyncError, Transfer, UnknownOptions};
+use crate::rsync::{
+    self, CallContext, End, Finished, Purpose, RsyncError, Transfer, UnknownOptions,
+};
 use crate::threads;
 use crate::tree::same::is_as_scanned;
 use crate::tree::{Kind, Pair, RelPath, Side, Tree};
@@ -436,15 +438,10 @@ impl<'a> TransferScheduler<'a> {
             .collect()
     }
 
-    /// Where rsync moves what it replaces on a side.
-    fn backup(&self, side: Side) -> Backup {
-        Backup { dir: self.private_dirs[side].clone() }
-    }
-
     /// Whether rsync can take a path, with its backup.
     pub fn fits(&self, path: &RelPath, side: Side) -> bool {
         let roots = [self.ends.initiator.root(), self.ends.target.root()];
-        rsync::fits(path, roots, Some(&self.backup(side)))
+        rsync::fits(path, roots, Some(&self.private_dirs[side]))
     }
 
     /// Both directions at the same time; within one, call after call, whole subtrees in
@@ -520,7 +517,8 @@ impl<'a> TransferScheduler<'a> {
             to,
             rules: &self.rules,
             // In a new subtree too: somebody may make a name there after rsync has looked.
-            backup: (call.old_version == OldVersion::MovedByRsync).then(|| self.backup(to)),
+            backup_dir: (call.old_version == OldVersion::MovedByRsync)
+                .then(|| self.private_dirs[to].clone()),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
             makes_holes: self.makes_holes(call, portion, to),
@@ -529,15 +527,14 @@ impl<'a> TransferScheduler<'a> {
             lacking: &self.lacking,
         };
         let paths = portion.path_ids.iter().map(|path_id| self.plan.path(*path_id));
-        let result = rsync::transfer(
-            &self.config.transfer,
-            &Preserve { times: self.preserve.times && self.sets_times[to], ..self.preserve },
-            &transfer,
-            paths,
-            self.stop,
-            self.reporter,
-            &moved_on,
-        );
+        let times = self.preserve.times && self.sets_times[to];
+        let context = CallContext {
+            settings: &self.config.transfer,
+            preserve: &Preserve { times, ..self.preserve },
+            stop: self.stop,
+            reporter: self.reporter,
+        };
+        let result = rsync::transfer(context, &transfer, paths, &moved_on);
         Delivered { path_ids: portion.path_ids.clone(), purpose: call.purpose, result }
     }
 
