@@ -215,6 +215,14 @@ pub struct Preserve {
     pub dir_times: bool,
 }
 
+impl Preserve {
+    /// Whether any link may count as what it points at. What is behind it may lie anywhere.
+    #[must_use]
+    pub fn follows_links(&self) -> bool {
+        self.copy_symlinks || self.keep_dirlinks
+    }
+}
+
 /// How changes turn into a plan.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key

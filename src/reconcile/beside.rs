@@ -48,7 +48,7 @@ fn can_be_renamed(facts: &Facts<'_>, plan: &Plan, conflict: &Conflict) -> Option
     // with one of several names the others would stay behind
     let is_linked = plan.groups.iter().any(|group| group.members.contains(&path_id));
     // links that count as what they point at have no version of their own
-    let follows = facts.rules.preserve.copy_symlinks || facts.rules.preserve.keep_dirlinks;
+    let follows = facts.rules.preserve.follows_links();
     let is_whole = conflict.reason != WhyItWon::Whole;
     let is_mounted = facts.mounted_within[path_id.index()][on];
     (is_sent && is_whole && !is_linked && !is_mounted && !follows).then_some(node)

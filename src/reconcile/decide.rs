@@ -98,9 +98,8 @@ impl<'a> Facts<'a> {
     /// Whether something is mounted at a path itself. Where links are followed, what lies behind
     /// one looks the same, and is no mount point.
     pub fn is_mounted(&self, delta: &Delta, path_id: PathId, side: Side) -> bool {
-        let preserve = &self.rules.preserve;
-        let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
-        !follows && delta.now(path_id, side).is_some_and(|id| self.trees[side].is_mount_point(id))
+        !self.rules.preserve.follows_links()
+            && delta.now(path_id, side).is_some_and(|id| self.trees[side].is_mount_point(id))
     }
 
     /// What a side's changes are measured with.

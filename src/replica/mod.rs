@@ -26,6 +26,7 @@ pub use kept_versions::{Line as Arrived, Version};
 pub use kept_versions::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};
 pub use local::lock::{LockSeen, look_at_lock};
+pub use local::look::Look;
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use local::{LocalReplica, look_at};
 pub use remote::RemoteReplica;
@@ -427,12 +428,8 @@ pub enum Locked {
 pub struct ScanRequest<'a> {
     /// What is excluded.
     pub filter: &'a Filter,
-    /// COPY_SYMLINKS: look at what links point at.
-    pub copy_symlinks: bool,
-    /// KEEP_DIRLINKS: a link to a directory counts as that directory.
-    pub keep_dirlinks: bool,
-    /// Which ACLs and extended attributes are read into digests.
-    pub attributes: Wanted,
+    /// What links count as, and which ACLs and extended attributes are read into digests.
+    pub look: Look,
     /// Called now and then with the number of entries seen so far.
     pub seen: &'a (dyn Fn(u64) + Sync),
 }

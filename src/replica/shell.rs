@@ -97,7 +97,7 @@ enum Links {
 
 impl Links {
     fn of(request: &ScanRequest<'_>) -> Self {
-        match (request.copy_symlinks, request.keep_dirlinks) {
+        match (request.look.copy_symlinks, request.look.keep_dirlinks) {
             (true, _) => Links::All,
             (false, true) => Links::Dirs,
             (false, false) => Links::Plain,

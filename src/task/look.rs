@@ -12,8 +12,8 @@ use crate::reconcile::guard::{self, Runs};
 use crate::reconcile::{Writes, mounts};
 use crate::replica::temp::{self, Suffix};
 use crate::replica::{
-    Agent, Fate, Keep, Keeping, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest, Unread,
-    WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
+    Agent, Fate, Keep, Keeping, Look, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest,
+    Unread, WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
 };
 use crate::report::words::counted;
 use crate::report::{Event, Level};
@@ -43,7 +43,7 @@ pub(super) fn scan_request<'a>(
     seen: &'a (dyn Fn(u64) + Sync),
 ) -> ScanRequest<'a> {
     let Preserve { copy_symlinks, keep_dirlinks, .. } = config.preserve;
-    ScanRequest { filter, copy_symlinks, keep_dirlinks, attributes, seen }
+    ScanRequest { filter, look: Look { copy_symlinks, keep_dirlinks, attributes }, seen }
 }
 
 /// A scan of the target.
@@ -429,8 +429,7 @@ impl Task<'_> {
                 && *session == inflight.mount_sessions[side]
                 && trees[side].mount_points().is_empty()
         };
-        let may_lead_out = preserve.copy_symlinks || preserve.keep_dirlinks;
-        if !may_lead_out && Side::BOTH.into_iter().all(is_one_mount) {
+        if !preserve.follows_links() && Side::BOTH.into_iter().all(is_one_mount) {
             Writes::Kept
         } else {
             Writes::MayBeLost

@@ -5,7 +5,7 @@ use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, DigestKind, Keep, Keeping, LocalReplica, Op, OpResult, PathError, Replica, Scan,
+    Access, DigestKind, Keep, Keeping, LocalReplica, Look, Op, OpResult, PathError, Replica, Scan,
     ScanRequest, Wanted,
 };
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
@@ -83,9 +83,11 @@ impl Ground {
         let filter = Filter::new(&[rule]);
         let request = ScanRequest {
             filter: &filter,
-            copy_symlinks: mode == Mode::Copy,
-            keep_dirlinks: mode == Mode::Keep,
-            attributes: Wanted { acl: false, xattr: true, all_spaces: false },
+            look: Look {
+                copy_symlinks: mode == Mode::Copy,
+                keep_dirlinks: mode == Mode::Keep,
+                attributes: Wanted { acl: false, xattr: true, all_spaces: false },
+            },
             seen: &|_| (),
         };
         [self.local.scan(&request).unwrap(), self.reached.replica.scan(&request).unwrap()]

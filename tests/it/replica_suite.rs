@@ -6,8 +6,8 @@ use crate::support::trees;
 use osync::testing::config::RuleText;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Op, PathError,
-    Replica, Retention, Scan, ScanRequest, Trouble, Wanted,
+    Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Look, Op,
+    PathError, Replica, Retention, Scan, ScanRequest, Trouble,
 };
 use osync::testing::state::{Identity, RunMark};
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Standing, Tree};
@@ -82,15 +82,7 @@ impl Ground {
 }
 
 fn scan(replica: &mut dyn Replica, filter: &Filter) -> Scan {
-    replica
-        .scan(&ScanRequest {
-            filter,
-            copy_symlinks: false,
-            keep_dirlinks: false,
-            attributes: Wanted::default(),
-            seen: &|_| (),
-        })
-        .unwrap()
+    replica.scan(&ScanRequest { filter, look: Look::default(), seen: &|_| () }).unwrap()
 }
 
 fn rel(path: impl AsRef<[u8]>) -> RelPath {

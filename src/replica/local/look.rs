@@ -7,9 +7,10 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Result;
 use rustix::path::Arg;
+use serde::{Deserialize, Serialize};
 
 /// What to look at beside the entry itself (spec 4, COPY_SYMLINKS and the like).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
 pub struct Look {
     /// COPY_SYMLINKS: a link is what it points at.

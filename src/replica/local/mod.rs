@@ -414,11 +414,7 @@ impl Replica for LocalReplica {
     }
 
     fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
-        let look = Look {
-            copy_symlinks: request.copy_symlinks,
-            keep_dirlinks: request.keep_dirlinks,
-            attributes: request.attributes,
-        };
+        let look = request.look;
         self.look = look;
         let root = self.open_root()?;
         let unreadable = |error: Errno| self.error(format!("cannot read the directory: {error}"));

@@ -553,12 +553,7 @@ impl Replica for PeerReplica {
     }
 
     fn scan(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
-        let wanted = protocol::Scan {
-            copy_symlinks: request.copy_symlinks,
-            keep_dirlinks: request.keep_dirlinks,
-            attributes: request.attributes,
-            known: None,
-        };
+        let wanted = protocol::Scan { look: request.look, known: None };
         let rules = request.filter.rule_texts();
         let seen = |count| (request.seen)(count);
         let last = self.kept().and_then(|path| Last::open(&path));
@@ -572,7 +567,7 @@ impl Replica for PeerReplica {
         let mut scan = scan
             .map_err(|no_tree| self.nonsense(&format!("its listing makes no tree: {no_tree}")))?;
         self.translate(&mut scan.tree);
-        if request.attributes.acl {
+        if request.look.attributes.acl {
             self.translate_lists(&mut scan.tree)?;
         }
         (request.seen)(scan.tree.len() as u64);

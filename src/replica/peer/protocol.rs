@@ -12,7 +12,7 @@ use crate::replica::attributes::Whose;
 use crate::replica::lock_policy::{Content, FoundLock, LockedBy};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
-    LockRequest, Op, OpResult, PathError, Prepared, Retention, TakenLock, Trouble, Unread, Wanted,
+    LockRequest, Look, Op, OpResult, PathError, Prepared, Retention, TakenLock, Trouble, Unread,
     Watched,
 };
 use crate::report::Problem;
@@ -216,12 +216,8 @@ impl HeldLock {
 /// What a scan is to look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
-    /// COPY_SYMLINKS.
-    pub copy_symlinks: bool,
-    /// KEEP_DIRLINKS.
-    pub keep_dirlinks: bool,
-    /// Which attributes are read into digests.
-    pub attributes: Wanted,
+    /// What links count as, and which attributes are read into digests.
+    pub look: Look,
     /// The last listing that the client has.
     pub known: Option<ListingName>,
 }
@@ -337,6 +333,7 @@ fn size_of_encoded<T: Serialize>(element: &T) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::Wanted;
     use crate::tree::Kind;
 
     fn path(text: &str) -> RelPath {
@@ -371,6 +368,15 @@ mod tests {
         for end in 4..frame.len() {
             assert_eq!(decode::<Response>(&frame[4..end]), Err(BadFrame::NoMessage), "{end}");
         }
+    }
+
+    #[test]
+    fn a_request_for_a_scan_has_the_bytes_that_every_version_7_has() {
+        let attributes = Wanted { acl: true, xattr: false, all_spaces: true };
+        let look = Look { copy_symlinks: false, keep_dirlinks: true, attributes };
+        let frame = encode(7, &Request::Scan(Scan { look, known: Some([5; 32]) })).unwrap();
+        let expected = [&[40, 0, 0, 0, 7, 11, 0, 1, 1, 0, 1, 1][..], &[5; 32]].concat();
+        assert_eq!(frame, expected);
     }
 
     #[test]

@@ -503,9 +503,7 @@ impl<W: Write + Send> Server<'_, W> {
     }
 
     fn scan(&mut self, number: u32, wanted: &protocol::Scan) -> Result<(), Failure> {
-        if let Some(why) =
-            self.limits.no_following.filter(|_| wanted.copy_symlinks || wanted.keep_dirlinks)
-        {
+        if let Some(why) = self.limits.no_following.filter(|_| wanted.look.follows()) {
             return Err(why.into());
         }
         let filter = Filter::new(&std::mem::take(&mut self.rules));
@@ -513,9 +511,7 @@ impl<W: Write + Send> Server<'_, W> {
         let told_at = Mutex::new(Instant::now());
         let scan = replica.scan(&ScanRequest {
             filter: &filter,
-            copy_symlinks: wanted.copy_symlinks,
-            keep_dirlinks: wanted.keep_dirlinks,
-            attributes: wanted.attributes,
+            look: wanted.look,
             seen: &|count| {
                 let Ok(mut told_at) = told_at.try_lock() else { return };
                 if told_at.elapsed() >= BETWEEN_WORDS {

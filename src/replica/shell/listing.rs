@@ -306,7 +306,7 @@ impl ShellReplica {
     /// Lists everything. What is not a whole listing is none: it never becomes a smaller
     /// tree (spec 8, "Absent").
     pub(super) fn list_all(&mut self, request: &ScanRequest<'_>) -> Result<Scan, ReplicaError> {
-        (self.wanted, self.links) = (request.attributes, Links::of(request));
+        (self.wanted, self.links) = (request.look.attributes, Links::of(request));
         let asked_for = self.wanted;
         let mut old = self.last_listing();
         let mut why = String::new();
@@ -328,7 +328,7 @@ impl ShellReplica {
             let base = RelPath::root();
             let rules = Rules {
                 filter: Some(request.filter),
-                copy_symlinks: request.copy_symlinks,
+                copy_symlinks: request.look.copy_symlinks,
                 side: self.side,
                 base: &base,
             };

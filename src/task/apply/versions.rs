@@ -286,8 +286,7 @@ impl Steps<'_, '_> {
     /// Directories that were moved away as a whole are looked through once more: what somebody
     /// did in them since the last look is kept with them, and named.
     pub(super) fn look_into_kept(&mut self, side: Side, tops: &[PathId]) -> Result<(), Cut> {
-        let preserve = &self.task.config.preserve;
-        if preserve.copy_symlinks || preserve.keep_dirlinks {
+        if self.task.config.preserve.follows_links() {
             return Ok(()); // from there, links lead elsewhere
         }
         let moved: Vec<(PathId, RelPath)> = tops
@@ -377,8 +376,7 @@ impl Steps<'_, '_> {
         found: Entry,
         still_named: &BTreeSet<RelPath>,
     ) -> InPrivatePlace {
-        let preserve = &self.task.config.preserve;
-        let follows = preserve.copy_symlinks || preserve.keep_dirlinks;
+        let follows = self.task.config.preserve.follows_links();
         let path_id = self.delta().find(&path);
         let scanned = path_id.and_then(|path_id| self.scanned(path_id, side));
         let is_still_named = still_named.contains(&path);

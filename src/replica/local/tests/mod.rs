@@ -114,8 +114,7 @@ impl Sandbox {
 
 /// A scan that follows no link and reads no attributes.
 fn request<'a>(filter: &'a Filter, seen: &'a (dyn Fn(u64) + Sync)) -> ScanRequest<'a> {
-    let (copy_symlinks, keep_dirlinks, attributes) = (false, false, Wanted::default());
-    ScanRequest { filter, copy_symlinks, keep_dirlinks, attributes, seen }
+    ScanRequest { filter, look: Look::default(), seen }
 }
 
 fn rel(name: impl AsRef<[u8]>) -> RelPath {

@@ -145,7 +145,7 @@ fn copied_links_are_what_they_point_at() {
     symlink("nowhere", sandbox.path("dangling")).unwrap();
     symlink("..", sandbox.path("real/up")).unwrap();
     symlink("me", sandbox.path("me")).unwrap();
-    let scan = sandbox.scan_with(|request| request.copy_symlinks = true);
+    let scan = sandbox.scan_with(|request| request.look.copy_symlinks = true);
     use Standing::{Present, Unknown};
     let expected = [
         ("dangling", Unknown),
@@ -176,7 +176,7 @@ fn a_kept_link_to_a_directory_counts_as_the_directory_and_others_as_links() {
     symlink("real", sandbox.path("dir")).unwrap();
     symlink("real/f", sandbox.path("file")).unwrap();
     symlink("nowhere", sandbox.path("dangling")).unwrap();
-    let scan = sandbox.scan_with(|request| request.keep_dirlinks = true);
+    let scan = sandbox.scan_with(|request| request.look.keep_dirlinks = true);
     assert!(scan.problems.is_empty());
     let kind = |name: &str| scan.tree.entry(scan.tree.find(&rel(name)).unwrap()).kind;
     assert_eq!(kind("dir"), Kind::Dir);
@@ -198,7 +198,7 @@ fn attributes_change_their_digest_and_nothing_else_does() {
     set(b"one").unwrap();
     let look = |sandbox: &mut Sandbox, name: &str| {
         let scan = sandbox.scan_with(|request| {
-            request.attributes = Wanted { acl: true, xattr: true, all_spaces: false };
+            request.look.attributes = Wanted { acl: true, xattr: true, all_spaces: false };
         });
         assert!(scan.problems.is_empty(), "{:?}", scan.problems);
         scan.tree.entry(scan.tree.find(&rel(name)).unwrap()).extra().clone()
