@@ -17,7 +17,7 @@ pub mod config {
 
 pub mod filter {
     pub use crate::filter::listing::{self, VisibleSet};
-    pub use crate::filter::{Filter, Inclusion, Prune};
+    pub use crate::filter::{Filter, Inclusion, PathKind, Prune};
 }
 
 pub mod process {

@@ -2,7 +2,7 @@
 
 use super::listing::{decode, visible};
 use super::wildmatch::{Text, Wildmatch};
-use super::{Filter, Inclusion, Prune};
+use super::{Filter, Inclusion, PathKind, Prune};
 use crate::config::RuleText;
 use crate::tree::RelPath;
 
@@ -97,9 +97,9 @@ pub(crate) fn patterns(bytes: &[u8]) {
     let at = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or(0);
     let (file, line) = bytes.split_at(at);
     let line = line.strip_prefix(b"\n").unwrap_or(line);
-    let (path, is_dir) = match line.strip_suffix(b"/") {
-        Some(path) => (path, true),
-        None => (line, false),
+    let (path, kind) = match line.strip_suffix(b"/") {
+        Some(path) => (path, PathKind::Dir),
+        None => (line, PathKind::Other),
     };
     if RelPath::new(path).is_err() || file.len() > 8192 {
         return;
@@ -107,20 +107,28 @@ pub(crate) fn patterns(bytes: &[u8]) {
     for include in [false, true] {
         let text = RuleText { include, from_file: true, pattern: file.to_vec() };
         let filter = Filter::new(&[text]);
-        let verdict = filter.verdict(path, is_dir);
-        let in_order = filter.rules.iter().find(|rule| rule.matches(path, is_dir));
+        let verdict = filter.verdict(path, kind);
+        let in_order = filter.rules.iter().find(|rule| rule.matches(path, kind));
         let in_order = in_order.filter(|_| !path.is_empty());
         assert_eq!(verdict, in_order.map_or(Inclusion::Included, |rule| rule.verdict));
-        assert_eq!(from_rsync_args(&filter).verdict(path, is_dir), verdict);
+        assert_eq!(from_rsync_args(&filter).verdict(path, kind), verdict);
         for prune in filter.prunable() {
             match prune {
                 Prune::Path(path) => {
-                    assert_eq!(filter.verdict(path, true), Inclusion::Excluded, "{prune:?}");
+                    assert_eq!(
+                        filter.verdict(path, PathKind::Dir),
+                        Inclusion::Excluded,
+                        "{prune:?}"
+                    );
                 }
                 Prune::Name(name) => {
                     let below = [b"some/where/", name].concat();
                     for place in [name, below.as_slice()] {
-                        assert_eq!(filter.verdict(place, true), Inclusion::Excluded, "{prune:?}");
+                        assert_eq!(
+                            filter.verdict(place, PathKind::Dir),
+                            Inclusion::Excluded,
+                            "{prune:?}"
+                        );
                     }
                 }
             }

@@ -31,6 +31,23 @@ pub struct Filter {
     problems: Vec<RuleProblem>,
 }
 
+/// What stands at a path, as far as rules tell it apart: some are for directories only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    /// A directory.
+    Dir,
+    /// Anything else.
+    Other,
+}
+
+impl PathKind {
+    /// From an answer to whether it is a directory.
+    #[must_use]
+    pub fn of(is_dir: bool) -> Self {
+        if is_dir { PathKind::Dir } else { PathKind::Other }
+    }
+}
+
 /// What the rules decide for a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inclusion {
@@ -140,27 +157,27 @@ impl Filter {
     /// that exclude a directory above the path do not count here: a walk does not enter such a
     /// directory in the first place.
     #[must_use]
-    pub fn verdict(&self, path: &[u8], is_dir: bool) -> Inclusion {
-        self.deciding_rule(path, is_dir).map_or(Inclusion::Included, |rule| rule.verdict)
+    pub fn verdict(&self, path: &[u8], kind: PathKind) -> Inclusion {
+        self.deciding_rule(path, kind).map_or(Inclusion::Included, |rule| rule.verdict)
     }
 
     /// Like [`Filter::verdict`], but a path below an excluded directory is excluded too.
     #[must_use]
-    pub fn verdict_with_parents(&self, path: &[u8], is_dir: bool) -> Inclusion {
+    pub fn verdict_with_parents(&self, path: &[u8], kind: PathKind) -> Inclusion {
         let parents = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at);
         for end in parents {
-            if self.verdict(&path[..end], true) == Inclusion::Excluded {
+            if self.verdict(&path[..end], PathKind::Dir) == Inclusion::Excluded {
                 return Inclusion::Excluded;
             }
         }
-        self.verdict(path, is_dir)
+        self.verdict(path, kind)
     }
 
-    fn deciding_rule(&self, path: &[u8], is_dir: bool) -> Option<&Rule> {
+    fn deciding_rule(&self, path: &[u8], kind: PathKind) -> Option<&Rule> {
         if path.is_empty() {
             return None; // rules do not apply to the root of a transfer
         }
-        let matches = |at: &usize| self.rules[*at].matches(path, is_dir);
+        let matches = |at: &usize| self.rules[*at].matches(path, kind);
         let same_name = self.literal.get(last_component(path)).into_iter().flatten();
         let literal = same_name.copied().find(matches);
         // A rule with wildcards decides only if it comes before the literal one.
@@ -238,12 +255,12 @@ impl Filter {
 /// Whether a rule might match one of the directories; true in doubt.
 fn may_match(rule: &Rule, prune: Prune<'_>) -> bool {
     match prune {
-        Prune::Path(path) => rule.matches(path, true),
+        Prune::Path(path) => rule.matches(path, PathKind::Dir),
         Prune::Name(name) => match &rule.shape {
             Shape::Name(text) | Shape::Tail(text) | Shape::Path(text) => {
                 last_component(text) == name
             }
-            Shape::Wild(wild) if wild.scope == Scope::Name => rule.matches(name, true),
+            Shape::Wild(wild) if wild.scope == Scope::Name => rule.matches(name, PathKind::Dir),
             Shape::Wild(_) => true,
             Shape::Never => false,
         },
@@ -298,12 +315,12 @@ mod tests {
                 [(excluded, Inclusion::Excluded), (included, Inclusion::Included)]
             {
                 for path in paths.split_whitespace() {
-                    let (path, is_dir) = match path.strip_suffix('/') {
-                        Some(dir) => (dir, true),
-                        None => (path, false),
+                    let (path, kind) = match path.strip_suffix('/') {
+                        Some(dir) => (dir, PathKind::Dir),
+                        None => (path, PathKind::Other),
                     };
-                    let verdict = filter.verdict_with_parents(path.as_bytes(), is_dir);
-                    assert_eq!(verdict, expected, "{texts:?} on {path:?}, directory: {is_dir}");
+                    let verdict = filter.verdict_with_parents(path.as_bytes(), kind);
+                    assert_eq!(verdict, expected, "{texts:?} on {path:?}, {kind:?}");
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! One rule: a verdict, and the pattern that says for which paths.
 
-use super::Inclusion;
 use super::wildmatch::{Malformed, Text, Wildmatch};
+use super::{Inclusion, PathKind};
 
 /// The longest pattern that rsync accepts, in bytes.
 const LONGEST: usize = 4095;
@@ -106,8 +106,8 @@ impl Rule {
     }
 
     /// Whether the pattern matches this path.
-    pub(super) fn matches(&self, path: &[u8], is_dir: bool) -> bool {
-        if self.dirs_only && !is_dir {
+    pub(super) fn matches(&self, path: &[u8], kind: PathKind) -> bool {
+        if self.dirs_only && kind != PathKind::Dir {
             return false;
         }
         match &self.shape {
@@ -116,7 +116,7 @@ impl Rule {
             Shape::Tail(tail) => path
                 .strip_suffix(&**tail)
                 .is_some_and(|before| before.is_empty() || before.ends_with(b"/")),
-            Shape::Wild(wild) => wild.matches(path, is_dir),
+            Shape::Wild(wild) => wild.matches(path, kind),
             Shape::Never => false,
         }
     }
@@ -161,8 +161,8 @@ impl Shape {
 }
 
 impl Wild {
-    fn matches(&self, path: &[u8], is_dir: bool) -> bool {
-        let slash_after = is_dir && self.slash_after_dirs;
+    fn matches(&self, path: &[u8], kind: PathKind) -> bool {
+        let slash_after = kind == PathKind::Dir && self.slash_after_dirs;
         match self.scope {
             Scope::Name => self.pattern.matches(Text::new(last_component(path)), 0),
             Scope::Last(count) => last_components(path, count)

@@ -9,7 +9,7 @@
 mod tests;
 
 use crate::config::is_ours;
-use crate::filter::{Filter, Inclusion};
+use crate::filter::{Filter, Inclusion, PathKind};
 use crate::system::{WATCHES_ONE_BY_ONE, mount_number, unique_mount_number, watch_limits};
 use crate::tree::{RelPath, Side};
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
@@ -365,9 +365,8 @@ impl Eyes {
             for entry in std::fs::read_dir(&full).into_iter().flatten().flatten() {
                 let path = directory.join(entry.file_name().as_bytes());
                 let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                if is_ours(&path)
-                    || self.filter.verdict(path.as_bytes(), is_dir) == Inclusion::Excluded
-                {
+                let verdict = self.filter.verdict(path.as_bytes(), PathKind::of(is_dir));
+                if is_ours(&path) || verdict == Inclusion::Excluded {
                     continue;
                 }
                 if is_dir {
@@ -457,11 +456,12 @@ impl Eyes {
         if first == b".osync_workdir" {
             return false;
         }
-        let verdict = |is_dir| self.filter.verdict_with_parents(path.as_bytes(), is_dir);
+        let is_included =
+            |kind| self.filter.verdict_with_parents(path.as_bytes(), kind) == Inclusion::Included;
         match is_dir {
             _ if is_ours(path) => true,
-            Some(is_dir) => verdict(is_dir) == Inclusion::Included,
-            None => verdict(true) == Inclusion::Included || verdict(false) == Inclusion::Included,
+            Some(is_dir) => is_included(PathKind::of(is_dir)),
+            None => is_included(PathKind::Dir) || is_included(PathKind::Other),
         }
     }
 }
@@ -501,11 +501,11 @@ pub fn fingerprint(roots: &[Root], filter: &Filter) -> [u64; 2] {
             RelPath::new(entry.path().strip_prefix(&root.path).ok()?.as_os_str().as_bytes()).ok()
         };
         let takes_part = |entry: &DirEntry| {
-            let is_dir = entry.file_type().is_dir();
+            let kind = PathKind::of(entry.file_type().is_dir());
             path(entry).is_some_and(|path| {
                 path.is_root()
                     || !is_ours(&path)
-                        && filter.verdict(path.as_bytes(), is_dir) == Inclusion::Included
+                        && filter.verdict(path.as_bytes(), kind) == Inclusion::Included
             })
         };
         let walk = WalkDir::new(&root.path).min_depth(1).into_iter().filter_entry(takes_part);

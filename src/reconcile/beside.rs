@@ -10,7 +10,7 @@ use super::delta::{Delta, PathId};
 use super::plan::{Act, Aside, Conflict, Plan, SetAside, Verdict, WhyItWon};
 use super::versions::beside;
 use crate::config::ConflictCopy;
-use crate::filter::Inclusion;
+use crate::filter::{Inclusion, PathKind};
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 
 /// So many names are tried, with a number behind the date, before `backup/` has to do.
@@ -98,8 +98,8 @@ fn can_be_there(facts: &Facts<'_>, on: Side, top: NodeId, to: &RelPath) -> bool 
         let lacks = Side::BOTH
             .into_iter()
             .any(|side| rules.abilities[side].lack(entry.kind, path.name()).is_some());
-        let is_excluded =
-            rules.filter.verdict_with_parents(path.as_bytes(), is_dir) == Inclusion::Excluded;
+        let is_excluded = rules.filter.verdict_with_parents(path.as_bytes(), PathKind::of(is_dir))
+            == Inclusion::Excluded;
         if !is_ordinary
             || has_other_names
             || lacks

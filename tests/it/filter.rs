@@ -3,7 +3,7 @@
 
 use crate::support::couple::Couple;
 use osync::testing::config::RuleText;
-use osync::testing::filter::{Filter, Inclusion};
+use osync::testing::filter::{Filter, Inclusion, PathKind};
 use osync::testing::filter::{VisibleSet, listing};
 use osync::testing::rsync::options;
 use osync::testing::tree::RelPath;
@@ -66,7 +66,8 @@ proptest! {
         let seen = rsync(root.path(), &rules);
         for (path, is_dir) in &made {
             let path = rel(path);
-            let included = filter.verdict_with_parents(path.as_bytes(), *is_dir) == Inclusion::Included;
+            let verdict = filter.verdict_with_parents(path.as_bytes(), PathKind::of(*is_dir));
+            let included = verdict == Inclusion::Included;
             prop_assert_eq!(seen.contains(&path), included, "{:?} {:?}", path, &rules);
         }
 

@@ -10,7 +10,7 @@ use crate::support::mounts::{Mounted, Nested};
 use crate::support::sandbox::{Replica, Run, Sandbox};
 use crate::support::trees::{self, Mtime, Tree, What, escape};
 use osync::testing::config::RuleText;
-use osync::testing::filter::{Filter, Inclusion};
+use osync::testing::filter::{Filter, Inclusion, PathKind};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::cell::Cell;
@@ -179,8 +179,9 @@ fn follow(
         pattern: pattern.into(),
     });
     let filter = Filter::new(&patterns.collect::<Vec<_>>());
-    let is_excluded =
-        |path: &[u8], is_dir| filter.verdict_with_parents(path, is_dir) == Inclusion::Excluded;
+    let is_excluded = |path: &[u8], is_dir| {
+        filter.verdict_with_parents(path, PathKind::of(is_dir)) == Inclusion::Excluded
+    };
     for (number, round) in rounds.iter().enumerate() {
         for event in round {
             match (event, &mut disks) {

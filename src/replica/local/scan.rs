@@ -8,7 +8,7 @@
 use super::look::{self, Look};
 use super::openat_root::{LIST, Root, split};
 use super::work_dir::{TRIGGER, WORK_DIR};
-use crate::filter::{Filter, Inclusion};
+use crate::filter::{Filter, Inclusion, PathKind};
 use crate::process::Stop;
 use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
@@ -392,15 +392,15 @@ impl<'a> Lister<'a> {
         let told = match found.file_type {
             FileType::Unknown => None,
             FileType::Symlink if self.walk.look.follows() => None,
-            other => Some(other == FileType::Directory),
+            other => Some(PathKind::of(other == FileType::Directory)),
         };
-        if told.is_some_and(|is_dir| self.is_excluded(bare, is_dir)) {
+        if told.is_some_and(|kind| self.is_excluded(bare, kind)) {
             return self.add(bare, Standing::Excluded, unknown());
         }
         let (entry, mount) = match self.walk.look.at_with_mount(dir, name) {
             Ok(found) => found,
             Err(error) => {
-                if told.is_none() && self.is_excluded(bare, false) {
+                if told.is_none() && self.is_excluded(bare, PathKind::Other) {
                     return self.add(bare, Standing::Excluded, unknown());
                 }
                 if error == Errno::ACCESS && !self.is_searchable(dir) {
@@ -418,7 +418,7 @@ impl<'a> Lister<'a> {
                 return self.add(bare, Standing::Unknown, unknown());
             }
         };
-        if told.is_none() && self.is_excluded(bare, entry.kind.is_dir()) {
+        if told.is_none() && self.is_excluded(bare, PathKind::of(entry.kind.is_dir())) {
             return self.add(bare, Standing::Excluded, entry);
         }
         if self.is_circle(found.file_type, &entry) {
@@ -442,14 +442,14 @@ impl<'a> Lister<'a> {
         self.children.push(name, standing, entry).map_err(too_many)
     }
 
-    fn is_excluded(&mut self, name: &[u8], is_dir: bool) -> bool {
+    fn is_excluded(&mut self, name: &[u8], kind: PathKind) -> bool {
         let Some(filter) = self.walk.filter else { return false };
         let len = self.path.len();
         if len > 0 {
             self.path.push(b'/');
         }
         self.path.extend_from_slice(name);
-        let verdict = filter.verdict(&self.path, is_dir);
+        let verdict = filter.verdict(&self.path, kind);
         self.path.truncate(len);
         verdict == Inclusion::Excluded
     }

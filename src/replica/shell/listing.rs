@@ -12,7 +12,7 @@ use super::protocol::{
 };
 use super::session::{Excess, OnStop, Piece, RecordLength, Room};
 use super::{Links, ShellReplica};
-use crate::filter::{Filter, Inclusion, Prune};
+use crate::filter::{Filter, Inclusion, PathKind, Prune};
 use crate::replica::attributes::Owners;
 use crate::replica::{
     Attributes, PathError, ReplicaError, Scan, ScanRequest, TRIGGER, Unread, WORK_DIR, Wanted,
@@ -233,8 +233,8 @@ impl Building<'_> {
 
     fn judge(&mut self, dir: &[u8], child: &mut Child) {
         let path = join(dir, &child.name);
-        let is_dir = child.entry.kind.is_dir();
-        let verdict = self.rules.filter.map(|filter| filter.verdict(&path, is_dir));
+        let kind = PathKind::of(child.entry.kind.is_dir());
+        let verdict = self.rules.filter.map(|filter| filter.verdict(&path, kind));
         // The work directory of a task whose replica lies inside this one stays where it is.
         let is_nested = verdict.is_some() && child.name == WORK_DIR;
         if is_nested || verdict == Some(Inclusion::Excluded) {
@@ -797,7 +797,7 @@ impl ShellReplica {
         loop {
             let records = &listing.records[begin..];
             let takes_part = |filter: &Filter, dir: &[u8]| {
-                filter.verdict_with_parents(dir, true) == Inclusion::Included
+                filter.verdict_with_parents(dir, PathKind::Dir) == Inclusion::Included
             };
             let is_open = |dir: &[u8]| filter.is_none_or(|filter| takes_part(filter, dir));
             let links: Vec<usize> = (begin..)
@@ -1098,7 +1098,7 @@ mod behind_links_tests {
         });
         let filter = Filter::new(&rules);
         for (path, expected) in [("d", true), ("d/e/l", true), ("e/d", false), ("e/x", true)] {
-            let verdict = filter.verdict_with_parents(path.as_bytes(), true);
+            let verdict = filter.verdict_with_parents(path.as_bytes(), PathKind::Dir);
             assert_eq!(verdict == Inclusion::Excluded, expected, "{path}");
         }
     }
