@@ -8,6 +8,7 @@ use super::join::{inodes_of_roots, join, shared};
 use super::plan::{Act, NextRecord, Plan, Verdict};
 use super::{Rules, change, links, schedule};
 use crate::config::Preserve;
+use crate::report::scrub::Damage;
 use crate::state::{Baseline, ContentDigest, Damaged, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, looks_alike};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Tree};
@@ -40,26 +41,8 @@ pub enum Finding {
     Sound,
     /// Nothing was known of one of the copies, and nothing speaks against it: from now on it is.
     New,
-    /// One copy is damaged.
-    Damaged {
-        /// Whose copy.
-        on: Side,
-        /// What is known of the other side's copy.
-        other: Other,
-    },
-    /// Both copies are damaged.
-    BothDamaged,
-    /// The copies have to hold the same, but do not, and nothing tells which one is sound.
-    Undecided,
-}
-
-/// What is known of the copy on the other side of a damaged one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Other {
-    /// It is as it was, and can replace the damaged one.
-    Sound,
-    /// It was not read, or has nothing to do with the damaged one.
-    Unknown,
+    /// A copy is damaged.
+    Damaged(Damage),
 }
 
 impl Finding {
@@ -67,9 +50,7 @@ impl Finding {
     #[must_use]
     pub fn suspects(self) -> &'static [Side] {
         match self {
-            Finding::Damaged { on: Side::Initiator, .. } => &[Side::Initiator],
-            Finding::Damaged { on: Side::Target, .. } => &[Side::Target],
-            Finding::BothDamaged | Finding::Undecided => &Side::BOTH,
+            Finding::Damaged(damage) => damage.sides(),
             Finding::NotJudged | Finding::Sound | Finding::New => &[],
         }
     }
@@ -95,10 +76,10 @@ fn judge_together(i: Contents, t: Contents) -> Finding {
     let known = [i.known, t.known];
     let is_sound = |copy: Contents| known.contains(&Some(copy.found));
     match (is_sound(i), is_sound(t)) {
-        (true, false) => Finding::Damaged { on: Side::Target, other: Other::Sound },
-        (false, true) => Finding::Damaged { on: Side::Initiator, other: Other::Sound },
-        (false, false) if known != [None, None] => Finding::BothDamaged,
-        _ => Finding::Undecided,
+        (true, false) => Finding::Damaged(Damage::One(Side::Target)),
+        (false, true) => Finding::Damaged(Damage::One(Side::Initiator)),
+        (false, false) if known != [None, None] => Finding::Damaged(Damage::Both),
+        _ => Finding::Damaged(Damage::Either),
     }
 }
 
@@ -112,8 +93,8 @@ fn judge_apart(copies: &Pair<Option<Contents>>) -> Finding {
     match damaged.as_slice() {
         [] if Side::BOTH.iter().any(is_new) => Finding::New,
         [] => Finding::Sound,
-        [on] => Finding::Damaged { on: *on, other: Other::Unknown },
-        _ => Finding::BothDamaged,
+        [on] => Finding::Damaged(Damage::Alone(*on)),
+        _ => Finding::Damaged(Damage::Both),
     }
 }
 
@@ -314,11 +295,11 @@ mod tests {
     use Side::{Initiator, Target};
 
     fn damaged(on: Side) -> Finding {
-        Finding::Damaged { on, other: Other::Sound }
+        Finding::Damaged(Damage::One(on))
     }
 
     fn damaged_alone(on: Side) -> Finding {
-        Finding::Damaged { on, other: Other::Unknown }
+        Finding::Damaged(Damage::Alone(on))
     }
 
     /// `1=1`: the content 1 is known and was found; `-`: not known, or not read.
@@ -330,8 +311,10 @@ mod tests {
 
     #[test]
     fn the_contents_of_a_path_are_judged_by_what_is_known_of_them() {
-        use Finding::{BothDamaged, New, NotJudged, Sound, Undecided};
+        use Finding::{New, NotJudged, Sound};
         use Relation::{InStep, Independent};
+        let (both_damaged, undecided) =
+            (Finding::Damaged(Damage::Both), Finding::Damaged(Damage::Either));
         for (what, initiator, target, relation, expected) in [
             ("as they were", "1=1", "1=1", InStep, Sound),
             ("read for the first time", "-=1", "-=1", InStep, New),
@@ -342,11 +325,11 @@ mod tests {
             ("flipped there, known here only", "1=1", "-=2", InStep, damaged(Target)),
             ("flipped here, known here only", "1=2", "-=1", InStep, damaged(Initiator)),
             ("flipped here, known there only", "-=2", "1=1", InStep, damaged(Initiator)),
-            ("flipped on both", "1=2", "1=3", InStep, BothDamaged),
-            ("flipped on both, known here only", "1=2", "-=3", InStep, BothDamaged),
-            ("nothing is known", "-=1", "-=2", InStep, Undecided),
-            ("different contents are known", "1=1", "2=2", InStep, Undecided),
-            ("exchanged", "1=2", "2=1", InStep, Undecided),
+            ("flipped on both", "1=2", "1=3", InStep, both_damaged),
+            ("flipped on both, known here only", "1=2", "-=3", InStep, both_damaged),
+            ("nothing is known", "-=1", "-=2", InStep, undecided),
+            ("different contents are known", "1=1", "2=2", InStep, undecided),
+            ("exchanged", "1=2", "2=1", InStep, undecided),
             ("the other one was changed since", "1=1", "-", InStep, Sound),
             ("new, the other one was changed since", "-=1", "-", InStep, New),
             (
@@ -368,7 +351,7 @@ mod tests {
                 Independent,
                 damaged_alone(Initiator),
             ),
-            ("different, and both flipped", "1=3", "2=4", Independent, BothDamaged),
+            ("different, and both flipped", "1=3", "2=4", Independent, both_damaged),
             ("nothing of different ones was read", "-", "-", Independent, NotJudged),
         ] {
             let copies = Pair::new(contents(initiator), contents(target));
@@ -380,8 +363,8 @@ mod tests {
     fn only_copies_that_may_be_damaged_are_suspects() {
         assert_eq!(damaged(Target).suspects(), [Target]);
         assert_eq!(damaged_alone(Initiator).suspects(), [Initiator]);
-        assert_eq!(Finding::BothDamaged.suspects(), Side::BOTH);
-        assert_eq!(Finding::Undecided.suspects(), Side::BOTH);
+        assert_eq!(Finding::Damaged(Damage::Both).suspects(), Side::BOTH);
+        assert_eq!(Finding::Damaged(Damage::Either).suspects(), Side::BOTH);
         for finding in [Finding::Sound, Finding::New, Finding::NotJudged] {
             assert!(finding.suspects().is_empty(), "{finding:?}");
         }

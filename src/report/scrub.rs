@@ -74,10 +74,11 @@ impl Damage {
 
     /// Whose copies may not be transferred.
     #[must_use]
-    pub fn sides(self) -> Vec<Side> {
+    pub fn sides(self) -> &'static [Side] {
         match self {
-            Damage::One(side) | Damage::Alone(side) => vec![side],
-            Damage::Both | Damage::Either => Side::BOTH.into(),
+            Damage::One(Side::Initiator) | Damage::Alone(Side::Initiator) => &[Side::Initiator],
+            Damage::One(Side::Target) | Damage::Alone(Side::Target) => &[Side::Target],
+            Damage::Both | Damage::Either => &Side::BOTH,
         }
     }
 

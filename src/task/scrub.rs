@@ -14,8 +14,8 @@ use crate::process::fault;
 use crate::reconcile::damaged::DamagedNodes;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::scrub::{
-    Contents, Due, Finding, Other, Percent, RecordedFile, RecordedFiles, Replacement, choose,
-    judge, may_be_replaced, recorded_files, replace,
+    Contents, Due, Finding, Percent, RecordedFile, RecordedFiles, Replacement, choose, judge,
+    may_be_replaced, recorded_files, replace,
 };
 use crate::reconcile::{Act, PathId, Plan, Rules};
 use crate::replica::{DigestKind, PathError, in_work_dir};
@@ -596,10 +596,7 @@ impl Reading<'_, '_, '_> {
             }
         }
         let damage = match finding {
-            Finding::Damaged { on, other: Other::Sound } => Damage::One(on),
-            Finding::Damaged { on, other: Other::Unknown } => Damage::Alone(on),
-            Finding::BothDamaged => Damage::Both,
-            Finding::Undecided => Damage::Either,
+            Finding::Damaged(damage) => damage,
             Finding::NotJudged | Finding::Sound | Finding::New => {
                 if was_damaged {
                     self.sound.push(item.path.clone());
