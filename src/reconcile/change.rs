@@ -2,7 +2,7 @@
 //! which contents have to be read to do so.
 
 use crate::config::Preserve;
-use crate::state::{Baseline, Damaged, Digests, Recorded};
+use crate::state::{Baseline, BaselineDamaged, Digests, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, stamps_agree, times_agree};
 use crate::tree::{Abilities, Entry, Extra, Kind, NodeId, Pair, Side, Stamp, Standing, Tree};
 use std::collections::BTreeSet;
@@ -120,7 +120,7 @@ pub fn recall_digests(
     baseline: &Baseline,
     sort: u8,
     abilities: &Pair<Abilities>,
-) -> Result<Pair<BTreeSet<NodeId>>, Damaged> {
+) -> Result<Pair<BTreeSet<NodeId>>, BaselineDamaged> {
     let mut wanted: Pair<BTreeSet<NodeId>> = Pair::default();
     for item in baseline.records() {
         let (path, record) = item?;

@@ -6,7 +6,7 @@ use super::Rules;
 use super::change::same_metadata;
 use super::delta::{Delta, PathId};
 use crate::config::Preserve;
-use crate::state::{Baseline, Cursor, Damaged, Header, Known, Record, Recorded};
+use crate::state::{Baseline, BaselineDamaged, Cursor, Header, Known, Record, Recorded};
 use crate::threads;
 use crate::tree::same::{
     ContentChange, EqualTimes, Inodes, Sameness, compare_sides, content_change, looks_alike,
@@ -147,7 +147,7 @@ pub fn join(
     baseline: &Baseline,
     rules: &Rules,
     inodes: Pair<Inodes>,
-) -> Result<Delta, Damaged> {
+) -> Result<Delta, BaselineDamaged> {
     let root = Dir {
         parent: 0,
         nodes: Pair::new(Some(Tree::ROOT), Some(Tree::ROOT)),
@@ -491,7 +491,7 @@ struct Part<'a> {
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
-pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, Damaged> {
+pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, BaselineDamaged> {
     if trees.iter().any(|(_, tree)| tree.standing(Tree::ROOT) != Standing::Present) {
         return Ok(false);
     }
@@ -505,7 +505,7 @@ pub fn is_as_recorded(trees: &Pair<Tree>, baseline: &Baseline) -> Result<bool, D
 
 /// Looks through all below a directory with several threads, which take parts of at most so
 /// many paths.
-fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, Damaged> {
+fn side_by_side(trees: &Pair<Tree>, root: Part<'_>, most: u64) -> Result<bool, BaselineDamaged> {
     let queue = Queue::default();
     std::thread::scope(|scope| {
         // A machine out of threads still has this one.
@@ -541,7 +541,7 @@ struct Waiting<'a> {
 impl<'a> Queue<'a> {
     /// Cuts what lies below a part into parts of at most so many paths. Directories above
     /// them are looked through on the way; says whether they are as recorded.
-    fn cut(&self, trees: &Pair<Tree>, root: Part<'a>, most: u64) -> Result<bool, Damaged> {
+    fn cut(&self, trees: &Pair<Tree>, root: Part<'a>, most: u64) -> Result<bool, BaselineDamaged> {
         let mut large = vec![root];
         while let Some(mut part) = large.pop() {
             let Some(below) = recorded_below(trees, part.dirs, &mut part.cursor)? else {
@@ -570,7 +570,7 @@ impl<'a> Queue<'a> {
         !waiting.is_settled
     }
 
-    fn all_is_cut(&self, found: &Result<bool, Damaged>) {
+    fn all_is_cut(&self, found: &Result<bool, BaselineDamaged>) {
         let mut waiting = self.waiting();
         waiting.is_complete = true;
         waiting.is_settled |= !matches!(found, Ok(true));
@@ -578,7 +578,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Looks through parts until no more will come; says whether all were as recorded.
-    fn work(&self, trees: &Pair<Tree>) -> Result<bool, Damaged> {
+    fn work(&self, trees: &Pair<Tree>) -> Result<bool, BaselineDamaged> {
         while let Some(part) = self.next() {
             let found = whole(trees, part);
             if !matches!(found, Ok(true)) {
@@ -608,7 +608,7 @@ impl<'a> Queue<'a> {
 }
 
 /// Looks through one part.
-fn whole(trees: &Pair<Tree>, mut part: Part<'_>) -> Result<bool, Damaged> {
+fn whole(trees: &Pair<Tree>, mut part: Part<'_>) -> Result<bool, BaselineDamaged> {
     let mut pending = vec![part.dirs];
     while let Some(dirs) = pending.pop() {
         let Some(below) = recorded_below(trees, dirs, &mut part.cursor)? else { return Ok(false) };
@@ -623,7 +623,7 @@ pub(super) fn recorded_below(
     trees: &Pair<Tree>,
     dirs: Pair<NodeId>,
     cursor: &mut Cursor<'_>,
-) -> Result<Option<Vec<Pair<NodeId>>>, Damaged> {
+) -> Result<Option<Vec<Pair<NodeId>>>, BaselineDamaged> {
     let mut block = cursor.open()?;
     let mut children = Pair::from_fn(|side: Side| trees[side].children(dirs[side]));
     let mut known = Known::default();

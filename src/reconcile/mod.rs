@@ -39,7 +39,7 @@ pub use spelling::{Respelling, SpellingRules};
 
 use crate::config::{Policy, Preserve};
 use crate::filter::Filter;
-use crate::state::{Baseline, Damaged, InflightPath};
+use crate::state::{Baseline, BaselineDamaged, InflightPath};
 use crate::tree::same::{Comparison, EqualTimes, Inodes, Sameness, compare_sides};
 use crate::tree::{Abilities, Entry, Extra, Pair, RelPath, Side, Tree};
 use beside::Grown;
@@ -131,7 +131,11 @@ pub fn newly_compared(now: &Preserve, before: &Preserve) -> Preserve {
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
-pub fn reconcile(trees: &Pair<Tree>, baseline: &Baseline, rules: &Rules) -> Result<Plan, Damaged> {
+pub fn reconcile(
+    trees: &Pair<Tree>,
+    baseline: &Baseline,
+    rules: &Rules,
+) -> Result<Plan, BaselineDamaged> {
     let header = baseline.header();
     if join::unchanged_means_done(rules) && join::is_as_recorded(trees, baseline)? {
         return Ok(Plan::new(Delta::as_recorded()));

@@ -7,7 +7,7 @@
 //! missing, nothing can be taken for deleted, and what has not even another ctime lies where it
 //! lay.
 
-use crate::state::{Baseline, Cursor, Damaged, Known, Record, Recorded};
+use crate::state::{Baseline, BaselineDamaged, Cursor, Known, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree, same};
 use std::fmt;
 
@@ -73,7 +73,10 @@ impl fmt::Display for NotMounted {
 ///
 /// # Errors
 /// The baseline cannot be read.
-pub fn not_mounted(trees: &Pair<Tree>, baseline: &Baseline) -> Result<Vec<NotMounted>, Damaged> {
+pub fn not_mounted(
+    trees: &Pair<Tree>,
+    baseline: &Baseline,
+) -> Result<Vec<NotMounted>, BaselineDamaged> {
     let mut found: Vec<NotMounted> = Vec::new();
     for side in Side::BOTH {
         let tree = &trees[side];
@@ -101,7 +104,11 @@ pub fn not_mounted(trees: &Pair<Tree>, baseline: &Baseline) -> Result<Vec<NotMou
 ///
 /// # Errors
 /// The baseline cannot be read.
-pub fn is_recognised(trees: &Pair<Tree>, baseline: &Baseline, side: Side) -> Result<bool, Damaged> {
+pub fn is_recognised(
+    trees: &Pair<Tree>,
+    baseline: &Baseline,
+    side: Side,
+) -> Result<bool, BaselineDamaged> {
     let tree = &trees[side];
     let root = tree.entry(Tree::ROOT).inode();
     if root.is_some() && root == baseline.header().roots[side] {
@@ -154,7 +161,7 @@ fn judge(
     baseline: &Baseline,
     path: &RelPath,
     was_mounted: bool,
-) -> Result<Option<(Instead, Lacking)>, Damaged> {
+) -> Result<Option<(Instead, Lacking)>, BaselineDamaged> {
     let Some((record, below)) = look_up(baseline, path)? else { return Ok(None) };
     let Recorded::Seen(before) = &record.was[side] else { return Ok(None) };
     let id = tree.find(path);
@@ -226,7 +233,7 @@ fn is_elsewhere(tree: &Tree, before: &Entry) -> bool {
 fn look_up<'a>(
     baseline: &'a Baseline,
     path: &RelPath,
-) -> Result<Option<(Record, Option<Cursor<'a>>)>, Damaged> {
+) -> Result<Option<(Record, Option<Cursor<'a>>)>, BaselineDamaged> {
     let mut cursor = baseline.cursor();
     let mut names = path.components().peekable();
     while let Some(name) = names.next() {
@@ -263,7 +270,7 @@ fn lacking(
     tree: &Tree,
     side: Side,
     dir: Option<NodeId>,
-) -> Result<Lacking, Damaged> {
+) -> Result<Lacking, BaselineDamaged> {
     let mut lacking = Lacking::default();
     let mut pending = vec![Below::Look(dir)];
     while let Some(step) = pending.pop() {

@@ -3,7 +3,9 @@
 use super::delta::{Delta, PathId};
 use super::join::{self, as_dirs, merge_block, standing};
 use super::plan::{Act, NextRecord, Plan};
-use crate::state::{Baseline, BaselineWriter, Damaged, Disorder, Header, Known, Record, Recorded};
+use crate::state::{
+    Baseline, BaselineDamaged, BaselineWriter, Disorder, Header, Known, Record, Recorded,
+};
 use crate::tree::same::{COARSEST, arrived, is_same_inode, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub enum RecordError {
     /// The old baseline cannot be read to its end.
     #[error(transparent)]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] BaselineDamaged),
     /// The new one was put together wrongly.
     #[error(transparent)]
     Disorder(#[from] Disorder),

@@ -9,7 +9,7 @@ use super::plan::{Act, NextRecord, Plan, Verdict};
 use super::{Rules, change, links, schedule};
 use crate::config::Preserve;
 use crate::report::scrub::Damage;
-use crate::state::{Baseline, ContentDigest, Damaged, Recorded};
+use crate::state::{Baseline, BaselineDamaged, ContentDigest, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, looks_alike};
 use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Tree};
 use std::collections::BTreeSet;
@@ -138,7 +138,7 @@ pub fn recorded_files(
     trees: &Pair<Tree>,
     baseline: &Baseline,
     rules: &Rules,
-) -> Result<RecordedFiles, Damaged> {
+) -> Result<RecordedFiles, BaselineDamaged> {
     let inodes = inodes_of_roots(trees, baseline.header(), rules);
     let mut found = RecordedFiles { files: Vec::new(), inodes, changed: 0 };
     for item in baseline.records() {
@@ -236,7 +236,7 @@ pub fn replace(
     baseline: &Baseline,
     rules: &Rules,
     wanted: &[Replacement],
-) -> Result<Plan, Damaged> {
+) -> Result<Plan, BaselineDamaged> {
     let header = baseline.header();
     let inodes = inodes_of_roots(trees, header, rules);
     let mut plan = Plan::new(join(trees, baseline, rules, inodes)?);

@@ -8,7 +8,7 @@
 
 use super::join::{self, as_dirs, merge_block, standing};
 use crate::report::{Level, Problem};
-use crate::state::{Baseline, Damaged, Known};
+use crate::state::{Baseline, BaselineDamaged, Known};
 use crate::tree::names::{Case, Forms, Naming};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Stamp, Standing, TooLarge, Tree};
 use std::collections::BTreeMap;
@@ -104,7 +104,7 @@ pub fn naming_by(folds_case: Option<bool>, folds_forms: Option<bool>) -> Naming 
 pub enum SpellingError {
     /// The baseline cannot be read to its end.
     #[error(transparent)]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] BaselineDamaged),
     /// A tree cannot be put together anew.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -148,7 +148,10 @@ pub fn agree(
 }
 
 /// The baseline with other names for some paths.
-fn respell(baseline: &Baseline, names: &BTreeMap<RelPath, Vec<u8>>) -> Result<Baseline, Damaged> {
+fn respell(
+    baseline: &Baseline,
+    names: &BTreeMap<RelPath, Vec<u8>>,
+) -> Result<Baseline, BaselineDamaged> {
     let mut records = Vec::new();
     for item in baseline.records() {
         let (path, record) = item?;
@@ -209,7 +212,7 @@ struct Class {
 }
 
 impl<'a> Walk<'a> {
-    fn all(&mut self, baseline: &Baseline) -> Result<(), Damaged> {
+    fn all(&mut self, baseline: &Baseline) -> Result<(), BaselineDamaged> {
         let root = Dir {
             path: RelPath::root(),
             known_path: RelPath::root(),

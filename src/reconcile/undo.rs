@@ -7,7 +7,7 @@
 use crate::reconcile::versions::Taken;
 use crate::replica::kept_versions::KeptVersion;
 use crate::state::journal::{Action, Change, KeptPlace, Look};
-use crate::state::{Baseline, Damaged, Record, Recorded};
+use crate::state::{Baseline, BaselineDamaged, Record, Recorded};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -522,7 +522,11 @@ impl Names {
 ///
 /// # Errors
 /// The baseline cannot be read to its end.
-pub fn end_difference(old: &Baseline, top: &RelPath, taken: Taken) -> Result<Baseline, Damaged> {
+pub fn end_difference(
+    old: &Baseline,
+    top: &RelPath,
+    taken: Taken,
+) -> Result<Baseline, BaselineDamaged> {
     let mut records = Vec::new();
     let mut with_below = true;
     for known in old.records() {

@@ -7,7 +7,9 @@
 //! all blocks below it. So a walk needs only a stack: read a block, then enter its entries that
 //! have a block, in order.
 
-use super::format::{ByteReader, Context, Damaged, Head, Known, is_name, put_known, read_known};
+use super::format::{
+    BaselineDamaged, ByteReader, Context, Head, Known, is_name, put_known, read_known,
+};
 use super::{Header, Record};
 use crate::tree::RelPath;
 use std::ops::Range;
@@ -49,8 +51,13 @@ impl Baseline {
     ///
     /// # Errors
     /// The blocks are damaged; the position counts from the first byte of the body.
-    pub fn from_bytes(header: Header, bytes: Vec<u8>, body: Range<usize>) -> Result<Self, Damaged> {
-        let slice = bytes.get(body.clone()).ok_or(Damaged { at: 0, what: "it ends too early" })?;
+    pub fn from_bytes(
+        header: Header,
+        bytes: Vec<u8>,
+        body: Range<usize>,
+    ) -> Result<Self, BaselineDamaged> {
+        let slice =
+            bytes.get(body.clone()).ok_or(BaselineDamaged { at: 0, what: "it ends too early" })?;
         let known = count(slice)?;
         Ok(Baseline { header, bytes: Arc::new(bytes), body, known })
     }
@@ -59,7 +66,7 @@ impl Baseline {
     ///
     /// # Errors
     /// The first damage found.
-    pub fn check(&self) -> Result<(), Damaged> {
+    pub fn check(&self) -> Result<(), BaselineDamaged> {
         let mut cursor = self.cursor();
         let mut known = Known::default();
         while !cursor.is_done() {
@@ -113,7 +120,7 @@ impl Baseline {
 }
 
 /// How many paths a body knows; reads only the heads of its blocks.
-pub(super) fn count(body: &[u8]) -> Result<u64, Damaged> {
+pub(super) fn count(body: &[u8]) -> Result<u64, BaselineDamaged> {
     let mut cursor = Cursor { reader: ByteReader::new(body), context: Context::default() };
     let known = cursor.pass()?;
     if cursor.reader.is_done() {
@@ -138,7 +145,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn open(&mut self) -> Result<Block<'_, 'a>, Damaged> {
+    pub fn open(&mut self) -> Result<Block<'_, 'a>, BaselineDamaged> {
         let head = Head::read(&mut self.reader)?;
         let start = self.reader.at();
         let reader = ByteReader::new(self.reader.take(head.bytes)?);
@@ -150,7 +157,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn block(&mut self) -> Result<Vec<Known<'a>>, Damaged> {
+    pub fn block(&mut self) -> Result<Vec<Known<'a>>, BaselineDamaged> {
         let mut entries = Vec::new();
         self.block_into(&mut entries)?;
         Ok(entries)
@@ -160,7 +167,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn block_into(&mut self, entries: &mut Vec<Known<'a>>) -> Result<(), Damaged> {
+    pub fn block_into(&mut self, entries: &mut Vec<Known<'a>>) -> Result<(), BaselineDamaged> {
         let mut block = self.open()?;
         let mut count = 0;
         loop {
@@ -186,7 +193,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn split_off(&mut self) -> Result<(Cursor<'a>, u64), Damaged> {
+    pub fn split_off(&mut self) -> Result<(Cursor<'a>, u64), BaselineDamaged> {
         let cursor = self.ahead();
         Ok((cursor, self.pass()?))
     }
@@ -201,7 +208,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn skip_subtree(&mut self) -> Result<(), Damaged> {
+    pub fn skip_subtree(&mut self) -> Result<(), BaselineDamaged> {
         self.pass().map(|_| ())
     }
 
@@ -209,7 +216,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn copy_subtree(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
+    pub fn copy_subtree(&mut self, out: &mut BaselineWriter) -> Result<(), BaselineDamaged> {
         let start = self.reader.clone();
         let known = self.pass()?;
         out.append(self.passed(start)?, known, 0);
@@ -220,7 +227,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// The bytes are damaged.
-    pub fn copy_block(&mut self, out: &mut BaselineWriter) -> Result<(), Damaged> {
+    pub fn copy_block(&mut self, out: &mut BaselineWriter) -> Result<(), BaselineDamaged> {
         let start = self.reader.clone();
         let head = self.pass_block()?;
         out.append(self.passed(start)?, head.known, head.blocks);
@@ -228,17 +235,17 @@ impl<'a> Cursor<'a> {
     }
 
     /// The bytes that were skipped since `start`.
-    fn passed(&self, mut start: ByteReader<'a>) -> Result<&'a [u8], Damaged> {
+    fn passed(&self, mut start: ByteReader<'a>) -> Result<&'a [u8], BaselineDamaged> {
         start.take(self.reader.at() - start.at())
     }
 
-    fn pass_block(&mut self) -> Result<Head, Damaged> {
+    fn pass_block(&mut self) -> Result<Head, BaselineDamaged> {
         let head = Head::read(&mut self.reader)?;
         self.reader.take(head.bytes)?;
         Ok(head)
     }
 
-    fn pass(&mut self) -> Result<u64, Damaged> {
+    fn pass(&mut self) -> Result<u64, BaselineDamaged> {
         let (mut pending, mut known) = (1_u64, 0_u64);
         while pending > 0 {
             let head = self.pass_block()?;
@@ -267,7 +274,7 @@ impl<'a> Block<'_, 'a> {
     /// # Errors
     /// The bytes are damaged; no further entry is returned then.
     #[inline]
-    pub fn read_into(&mut self, known: &mut Known<'a>) -> Result<bool, Damaged> {
+    pub fn read_into(&mut self, known: &mut Known<'a>) -> Result<bool, BaselineDamaged> {
         if self.left.entries == 0 {
             return Ok(false);
         }
@@ -280,11 +287,11 @@ impl<'a> Block<'_, 'a> {
     }
 
     #[inline]
-    fn read(&mut self, known: &mut Known<'a>) -> Result<(), Damaged> {
+    fn read(&mut self, known: &mut Known<'a>) -> Result<(), BaselineDamaged> {
         read_known(&mut self.reader, self.context, self.previous, known)?;
         self.previous = known.name;
         self.left.entries -= 1;
-        let contradiction = || Damaged { at: 0, what: "a directory's counts are wrong" };
+        let contradiction = || BaselineDamaged { at: 0, what: "a directory's counts are wrong" };
         let count = |left: u64, one: bool| left.checked_sub(one.into()).ok_or_else(contradiction);
         self.left.known = count(self.left.known, !known.record.is_empty())?;
         self.left.blocks = count(self.left.blocks, known.has_block)?;
@@ -294,7 +301,7 @@ impl<'a> Block<'_, 'a> {
 }
 
 impl<'a> Iterator for Block<'_, 'a> {
-    type Item = Result<Known<'a>, Damaged>;
+    type Item = Result<Known<'a>, BaselineDamaged>;
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
@@ -492,11 +499,11 @@ type Picker = fn(Known<'_>) -> Pick<Record>;
 /// The paths of a baseline with their records.
 #[derive(Debug)]
 pub struct Records<'a> {
-    walk: Result<Option<Walk<'a, Record, Picker>>, Damaged>,
+    walk: Result<Option<Walk<'a, Record, Picker>>, BaselineDamaged>,
 }
 
 impl Iterator for Records<'_> {
-    type Item = Result<(RelPath, Record), Damaged>;
+    type Item = Result<(RelPath, Record), BaselineDamaged>;
 
     fn next(&mut self) -> Option<Self::Item> {
         let found = match &mut self.walk {
@@ -504,8 +511,10 @@ impl Iterator for Records<'_> {
             Err(damage) => Err(*damage),
         };
         let item = found.transpose()?.and_then(|(path, record)| {
-            let path = RelPath::new(path)
-                .map_err(|_| Damaged { at: 0, what: "an entry's name is not a file name" })?;
+            let path = RelPath::new(path).map_err(|_| BaselineDamaged {
+                at: 0,
+                what: "an entry's name is not a file name",
+            })?;
             Ok((path, record))
         });
         if item.is_err() {
@@ -701,7 +710,11 @@ pub(super) struct Walk<'a, T, P> {
 }
 
 impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
-    pub(super) fn new(baseline: &'a Baseline, order: Order, pick: P) -> Result<Self, Damaged> {
+    pub(super) fn new(
+        baseline: &'a Baseline,
+        order: Order,
+        pick: P,
+    ) -> Result<Self, BaselineDamaged> {
         let blocks = find_blocks(baseline.body())?;
         let (frames, path) = (Vec::new(), Vec::new());
         let mut walk = Walk { baseline, blocks, frames, path, order, pick };
@@ -710,7 +723,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
     }
 
     /// The next path that was picked.
-    pub(super) fn next(&mut self) -> Result<Option<(&[u8], T)>, Damaged> {
+    pub(super) fn next(&mut self) -> Result<Option<(&[u8], T)>, BaselineDamaged> {
         loop {
             let Some(frame) = self.frames.last_mut() else { return Ok(None) };
             self.path.truncate(frame.dir);
@@ -729,7 +742,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
         }
     }
 
-    fn enter(&mut self, block: usize) -> Result<(), Damaged> {
+    fn enter(&mut self, block: usize) -> Result<(), BaselineDamaged> {
         let mut items = Vec::new();
         let mut below = block + 1;
         let mut cursor = self.baseline.cursor_at(self.block(block)?.at);
@@ -755,13 +768,16 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
         Ok(())
     }
 
-    fn block(&self, number: usize) -> Result<BlockAt, Damaged> {
-        self.blocks.get(number).copied().ok_or(Damaged { at: 0, what: "a directory is missing" })
+    fn block(&self, number: usize) -> Result<BlockAt, BaselineDamaged> {
+        self.blocks
+            .get(number)
+            .copied()
+            .ok_or(BaselineDamaged { at: 0, what: "a directory is missing" })
     }
 }
 
 /// One pass over the heads of all blocks.
-fn find_blocks(body: &[u8]) -> Result<Vec<BlockAt>, Damaged> {
+fn find_blocks(body: &[u8]) -> Result<Vec<BlockAt>, BaselineDamaged> {
     let mut reader = ByteReader::new(body);
     let mut blocks: Vec<BlockAt> = Vec::new();
     // The blocks that are incomplete: their number, and how many blocks are missing below them.

@@ -1,7 +1,7 @@
 //! The list files shared with osync 1.3: text, one path a line (spec 3).
 
 use super::baseline::{Baseline, Disorder, Order, PathBuilder, Pick, Walk};
-use super::format::{Damaged, Known, is_name};
+use super::format::{BaselineDamaged, Known, is_name};
 use super::snapshot::Digest;
 use super::{Header, Origin, Record, Recorded};
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, path};
@@ -109,7 +109,7 @@ pub struct Lists<'a> {
 pub enum MergeError {
     /// The snapshot is damaged.
     #[error(transparent)]
-    Damaged(#[from] Damaged),
+    Damaged(#[from] BaselineDamaged),
     /// A bug in osync.
     #[error(transparent)]
     Disorder(#[from] Disorder),
@@ -221,7 +221,7 @@ fn into_entry(was: Recorded) -> Option<Entry> {
 
 fn next_of<'a, P: FnMut(Known<'a>) -> Pick<Record>>(
     walk: &mut Walk<'a, Record, P>,
-) -> Result<Option<(Vec<u8>, Record)>, Damaged> {
+) -> Result<Option<(Vec<u8>, Record)>, BaselineDamaged> {
     Ok(walk.next()?.map(|(path, record)| (path.to_vec(), record)))
 }
 

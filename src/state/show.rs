@@ -127,7 +127,7 @@ fn show(store: &StateStore, form: Form, out: &mut dyn Write) -> Result<(), ShowE
     Ok(())
 }
 
-fn damaged(store: &StateStore, damage: super::Damaged) -> StateError {
+fn damaged(store: &StateStore, damage: super::BaselineDamaged) -> StateError {
     let path = Shown::new(store.snapshot_path());
     StateError::Snapshot { path, why: damage.into() }
 }

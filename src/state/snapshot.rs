@@ -1,7 +1,7 @@
 //! The snapshot file: the baseline with its header and a checksum (spec 3; docs/state-format.md).
 
 use super::baseline::Baseline;
-use super::format::{ByteReader, Damaged, put_number, put_string};
+use super::format::{BaselineDamaged, ByteReader, put_number, put_string};
 use super::{Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
@@ -83,8 +83,8 @@ pub enum SnapshotError {
     Newer(u64),
 }
 
-impl From<Damaged> for SnapshotError {
-    fn from(damaged: Damaged) -> Self {
+impl From<BaselineDamaged> for SnapshotError {
+    fn from(damaged: BaselineDamaged) -> Self {
         SnapshotError::Damaged(damaged.to_string())
     }
 }
@@ -219,7 +219,10 @@ fn put_tagged(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
 }
 
 /// Reads the tagged fields at the end of a header into `header`.
-fn read_tagged_fields(reader: &mut ByteReader<'_>, header: &mut Header) -> Result<(), Damaged> {
+fn read_tagged_fields(
+    reader: &mut ByteReader<'_>,
+    header: &mut Header,
+) -> Result<(), BaselineDamaged> {
     let mut before = 0;
     while !reader.is_done() {
         let tag = reader.number()?;
@@ -253,11 +256,11 @@ fn read_tagged_fields(reader: &mut ByteReader<'_>, header: &mut Header) -> Resul
     Ok(())
 }
 
-fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), Damaged> {
+fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), BaselineDamaged> {
     let mut reader = ByteReader::new(bytes);
     let version = text(&mut reader)?;
     let written_at = stamp(&mut reader)?;
-    let mut side = || -> Result<_, Damaged> {
+    let mut side = || -> Result<_, BaselineDamaged> {
         let identity = if reader.flag()? { Some(Identity(text(&mut reader)?)) } else { None };
         let listed_at = stamp(&mut reader)?;
         let written = if reader.flag()? { Some(written_list(&mut reader)?) } else { None };
@@ -299,14 +302,14 @@ fn put_stamp(out: &mut Vec<u8>, time: Stamp) {
     out.extend_from_slice(&time.nanos().to_le_bytes());
 }
 
-fn stamp(reader: &mut ByteReader<'_>) -> Result<Stamp, Damaged> {
+fn stamp(reader: &mut ByteReader<'_>) -> Result<Stamp, BaselineDamaged> {
     let secs = i64::from_le_bytes(reader.array()?);
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
 /// The byte that once told which attributes had been read through rsync, which is no longer done.
 /// Version 1 omits it if it would be 0.
-fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), Damaged> {
+fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), BaselineDamaged> {
     let [bits] = reader.array()?;
     if bits > 7 || (bits == 0 && version == 1) {
         return Err(reader.damaged("the byte that tells which attributes were read has no meaning"));
@@ -314,12 +317,12 @@ fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), Damaged
     Ok(())
 }
 
-fn text(reader: &mut ByteReader<'_>) -> Result<String, Damaged> {
+fn text(reader: &mut ByteReader<'_>) -> Result<String, BaselineDamaged> {
     let bytes = reader.string()?.to_vec();
     String::from_utf8(bytes).map_err(|_| reader.damaged("a text is not UTF-8"))
 }
 
-fn written_list(reader: &mut ByteReader<'_>) -> Result<WrittenList, Damaged> {
+fn written_list(reader: &mut ByteReader<'_>) -> Result<WrittenList, BaselineDamaged> {
     let digest = reader.array()?;
     let (ino, size) = (reader.number()?, reader.number()?);
     Ok(WrittenList { digest, stamp: FileStamp { ino, size, mtime: stamp(reader)? } })

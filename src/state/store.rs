@@ -4,7 +4,7 @@
 use super::baseline::Baseline;
 use super::error::{Shown, StateError};
 use super::files::{Files, Fresh, StateDir};
-use super::format::Damaged;
+use super::format::BaselineDamaged;
 use super::lists::{self, List, Lists, merge, parse};
 use super::ours::TooOpen;
 use super::snapshot::{self, Digest, ListMark, WrittenList};
@@ -407,7 +407,7 @@ impl StateStore {
     /// Checks the whole snapshot and returns how many paths it has; `None` if there is no snapshot.
     pub(super) fn verify_snapshot(&self) -> Result<Option<u64>, StateError> {
         let Some((baseline, _, _)) = self.read_snapshot()? else { return Ok(None) };
-        let wrong = |why: Damaged| StateError::Snapshot {
+        let wrong = |why: BaselineDamaged| StateError::Snapshot {
             path: Shown::new(self.snapshot_path()),
             why: why.into(),
         };

@@ -11,7 +11,9 @@
 //! the name that the peer gives; without it everything travels.
 
 use super::protocol::{ListingName, MOST_FRAME, Piece, Whole};
-use crate::state::format::{ByteReader, Context, Damaged, put_entry, put_string, read_entry};
+use crate::state::format::{
+    BaselineDamaged, ByteReader, Context, put_entry, put_string, read_entry,
+};
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };
@@ -112,13 +114,13 @@ fn number_of(standing: Standing) -> u8 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoTree {
     #[error("at byte {} of a block, {}", .0.at, .0.what)]
-    Damaged(Damaged),
+    Damaged(BaselineDamaged),
     #[error("{0}")]
     Wrong(&'static str),
 }
 
-impl From<Damaged> for NoTree {
-    fn from(damaged: Damaged) -> Self {
+impl From<BaselineDamaged> for NoTree {
+    fn from(damaged: BaselineDamaged) -> Self {
         NoTree::Damaged(damaged)
     }
 }
