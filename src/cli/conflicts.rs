@@ -9,6 +9,7 @@ use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside};
+use crate::replica::in_work_dir;
 use crate::report::words;
 use crate::state::journal::{
     ConflictState, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
@@ -16,11 +17,13 @@ use crate::state::journal::{
 use crate::task::intent::Intent;
 use crate::task::scrub::Settlement;
 use crate::task::versions::Versions;
-use crate::tree::{RelPath, Side};
+use crate::tree::{RelPath, Side, Stamp};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -148,7 +151,7 @@ fn recorded(config: &Config) -> anyhow::Result<Option<Vec<RecordedConflict>>> {
 
 fn rows(args: &ConflictsArgs, found: &[RecordedConflict], config: &Config) -> Vec<Row> {
     let rows = |conflict: &RecordedConflict| match args.json {
-        true => vec![Row::Json(as_json(conflict))],
+        true => vec![Row::Json(as_json(conflict, config))],
         false => told(conflict, config).into_iter().map(said_of).collect(),
     };
     found.iter().flat_map(rows).collect()
@@ -195,11 +198,17 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
                 format!("until {}", local(end, "%Y-%m-%d"))
             }
         };
-        lines.push(format!(
-            "  kept {until} on the {loser}: .osync_workdir/{}/{}",
-            kept.keep.name(),
-            kept.place.shown()
-        ));
+        lines.push(match is_at_its_place(conflict, kept, config) {
+            true => format!(
+                "  kept {until} on the {loser}: .osync_workdir/{}/{}",
+                kept.keep.name(),
+                kept.place.shown()
+            ),
+            false => format!(
+                "  kept {until} on the {loser}, under another name by now: see osync history FILE {}",
+                shell_words::quote(&decided.path.shown())
+            ),
+        });
     }
     lines
 }
@@ -229,8 +238,12 @@ fn version(look: Option<&Look>) -> String {
     }
 }
 
-fn as_json(conflict: &RecordedConflict) -> Value {
+fn as_json(conflict: &RecordedConflict, config: &Config) -> Value {
     let decided = &conflict.decided;
+    let lost_at = decided.lost_at.as_ref().filter(|at| match at {
+        LostAt::Kept(kept) => is_at_its_place(conflict, kept, config),
+        LostAt::Beside(_) => true,
+    });
     let look = |look: Option<&Look>| {
         let look = look?;
         Some(json!({ "kind": look.kind.name(), "size": look.size, "mtime": look.mtime.secs() }))
@@ -248,11 +261,11 @@ fn as_json(conflict: &RecordedConflict) -> Value {
         "lost": decision.and_then(|decided| look(decided.lost.as_ref())),
         "initiator": look(looks.initiator),
         "target": look(looks.target),
-        "kept_in": decided.lost_at.as_ref().map(|at| match at {
+        "kept_in": lost_at.map(|at| match at {
             LostAt::Kept(kept) => kept.keep.name(),
             LostAt::Beside(_) => "beside",
         }),
-        "kept_as": decided.lost_at.as_ref().map(|at| match at {
+        "kept_as": lost_at.map(|at| match at {
             LostAt::Kept(KeptPlace { place, .. }) | LostAt::Beside(place) => place.shown(),
         }),
     })
@@ -327,20 +340,48 @@ fn close(conflict: &RecordedConflict, config: &Config) -> anyhow::Result<()> {
 fn loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, String> {
     let decided = &conflict.decided;
     let side = decided.winner.other();
-    let is_it = |held: &&Held| {
-        held.side == side
-            && match &decided.lost_at {
-                Some(LostAt::Kept(KeptPlace { keep, place })) => {
-                    (held.kept.keep, &held.kept.place) == (*keep, place)
-                }
-                Some(LostAt::Beside(_)) => false,
-                None => held.kept.path == decided.path && held.run == Some(conflict.run),
-            }
+    let is_at_its_place = |held: &&Held| match &decided.lost_at {
+        Some(LostAt::Kept(KeptPlace { keep, place })) => {
+            (held.kept.keep, &held.kept.place) == (*keep, place)
+        }
+        Some(LostAt::Beside(_)) => false,
+        None => held.kept.path == decided.path && held.run == Some(conflict.run),
+    };
+    // Another task of this replica may have given its place to a version of its own.
+    let may_be_it = |held: &&Held| {
+        held.side == side && decided.lost.as_ref().is_none_or(|lost| lost.is_of(&held.kept.entry))
     };
     let held = versions.of(&decided.path)?;
-    held.iter().find(is_it).cloned().ok_or_else(|| {
-        format!("the version of {} that lost is no longer kept", decided.path.shown())
-    })
+    let candidates: Vec<&Held> = held.iter().filter(may_be_it).collect();
+    if let Some(found) = candidates.iter().copied().find(is_at_its_place) {
+        return Ok(found.clone());
+    }
+    let of_this_name = |held: &&Held| held.kept.path == decided.path;
+    let path = decided.path.shown();
+    match candidates.into_iter().filter(of_this_name).collect::<Vec<_>>()[..] {
+        [only] => Ok(only.clone()),
+        [] => Err(format!("the version of {path} that lost is no longer kept")),
+        _ => Err(format!(
+            "several kept versions of {path} may be the one that lost; 'osync history' with the \
+             path lists them, and 'osync restore --version' brings one back"
+        )),
+    }
+}
+
+/// Whether what lost a conflict lies where the journal says. Another task of this replica may have
+/// given its place to a version of its own. Nobody looks at another machine for that.
+fn is_at_its_place(conflict: &RecordedConflict, kept: &KeptPlace, config: &Config) -> bool {
+    let Location::Local(root) = &config.replicas[conflict.decided.winner.other()] else {
+        return true;
+    };
+    let at = root.join(in_work_dir(kept.keep.name(), &kept.place).as_path());
+    let Some(lost) = &conflict.decided.lost else { return true };
+    let is_it = |found: Metadata| {
+        let time = Stamp::new(found.mtime(), u32::try_from(found.mtime_nsec()).unwrap_or(0));
+        lost.kind.is_dir() == found.is_dir()
+            && (found.is_dir() || (found.len(), time) == (lost.size, lost.mtime))
+    };
+    at.symlink_metadata().is_ok_and(is_it)
 }
 
 /// Has one version stand, or both. Says what was done.

@@ -8,7 +8,7 @@ use crate::reconcile::versions::Taken;
 use crate::replica::kept_versions::KeptVersion;
 use crate::state::journal::{Action, Change, KeptPlace, Look};
 use crate::state::{Baseline, BaselineDamaged, Record, Recorded};
-use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
+use crate::tree::{NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known beside the rows.
@@ -279,7 +279,7 @@ impl OneSide<'_, '_> {
         let place = row.kept.clone().ok_or(CannotRestore::NotKept)?;
         let all = (self.facts.kept)(self.side, &place).ok_or(CannotRestore::Gone)?;
         let is_it = match (&row.before, all.first()) {
-            (Some(before), Some((_, top))) => looks_so(before, &top.entry),
+            (Some(before), Some((_, top))) => before.is_of(&top.entry),
             _ => false,
         };
         let is_whole = all.len() as u64 > row.below || row.action == Action::Updated;
@@ -462,11 +462,6 @@ impl OneSide<'_, '_> {
 
 fn within_any(path: &RelPath, tops: &BTreeSet<RelPath>) -> bool {
     path.ancestors().any(|above| tops.contains(&above))
-}
-
-fn looks_so(before: &Look, entry: &Entry) -> bool {
-    before.kind == entry.kind
-        && (before.kind.is_dir() || (before.size, before.mtime) == (entry.size, entry.mtime))
 }
 
 /// How names from now become names from before, and back.

@@ -101,10 +101,11 @@ pub struct Chosen<'h> {
 pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
     let mut sorted: Vec<&Held> = held.iter().collect();
     sorted.sort_by(|a, b| {
-        let place = |held: &'h Held| (held.side, &held.kept.path, &held.kept.place);
+        let name = |held: &'h Held| (held.side, &held.kept.path);
         // what no run put there was put there after the runs of the same second: by a restore
         let when = |held: &'h Held| (held.came(), held.run.unwrap_or(i64::MAX));
-        when(b).cmp(&when(a)).then_with(|| place(a).cmp(&place(b)))
+        let order = when(b).cmp(&when(a)).then_with(|| name(a).cmp(&name(b)));
+        order.then_with(|| among_names(&b.kept).cmp(&among_names(&a.kept)))
     });
     let is_file = held.iter().all(|held| held.kept.path == *path && !held.kept.entry.kind.is_dir());
     let mut versions: Vec<Vec<&Held>> = Vec::new();
@@ -123,6 +124,12 @@ pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
         }
     }
     versions
+}
+
+/// Which of two versions of a path that came in the same second is the newer one: the one under the
+/// plain name, then the one with the higher number behind its date.
+fn among_names(kept: &KeptVersion) -> (bool, usize, &RelPath) {
+    (kept.place == kept.path, kept.place.as_bytes().len(), &kept.place)
 }
 
 /// What is to be put back: for each path the oldest version of those that are not older than what
@@ -273,6 +280,20 @@ mod tests {
             assert_eq!(chosen("a", &all, choice), expected, "{choice:?}");
         }
         assert_eq!(chosen("a", &[], Choice::Newest), Err(NoVersion::None));
+    }
+
+    #[test]
+    fn of_versions_of_one_second_the_one_under_the_plain_name_is_the_newest() {
+        let of = |place: &str| {
+            let mut one = held(Side::Initiator, "a", 100, None);
+            one.kept.place = path(place);
+            one
+        };
+        let date = "a.2026.01.01-00.00.00";
+        let all = [of(date), of("a"), of(&format!("{date}.10")), of(&format!("{date}.9"))];
+        let order = versions(&path("a"), &all);
+        let places: Vec<_> = order.iter().flatten().map(|one| one.kept.place.shown()).collect();
+        assert_eq!(places, ["a", &format!("{date}.10"), &format!("{date}.9"), date]);
     }
 
     #[test]

@@ -175,6 +175,13 @@ pub struct Look {
 }
 
 impl Look {
+    /// Whether an entry may be what this tells of.
+    #[must_use]
+    pub fn is_of(&self, entry: &Entry) -> bool {
+        self.kind == entry.kind
+            && (self.kind.is_dir() || (self.size, self.mtime) == (entry.size, entry.mtime))
+    }
+
     /// What the journal keeps of an entry.
     #[must_use]
     pub fn of(entry: &Entry) -> Self {

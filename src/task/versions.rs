@@ -20,7 +20,7 @@ use crate::replica::{
 use crate::report::Level;
 use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
 use crate::state::journal::{
-    Action, Journal, KeptPlace, Look, Matter, RecordedChange, RecordedConflict, Renamed, Wanted,
+    Action, Journal, KeptPlace, Matter, RecordedChange, RecordedConflict, Renamed, Wanted,
 };
 use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
@@ -1113,7 +1113,7 @@ fn put_there_by<'c>(
                 let with_above = place.keep == kept.keep
                     && change.before.as_ref().is_some_and(|before| before.kind.is_dir())
                     && kept.place.is_within(&place.place);
-                is_same && change.before.as_ref().is_none_or(|b| looks_so(b, &kept.entry))
+                is_same && change.before.as_ref().is_none_or(|b| b.is_of(&kept.entry))
                     || with_above && !is_same
             })
     };
@@ -1124,13 +1124,8 @@ fn put_there_by<'c>(
 fn was_found_damaged(side: Side, kept: &KeptVersion, found: &RecordedConflict) -> bool {
     found.decided.winner != side
         && found.decided.path == kept.path
-        && found.looks()[side].is_some_and(|look| looks_so(look, &kept.entry))
+        && found.looks()[side].is_some_and(|look| look.is_of(&kept.entry))
         && kept.came.is_none_or(|came| came >= found.began.div_euclid(1000))
-}
-
-fn looks_so(before: &Look, entry: &Entry) -> bool {
-    before.kind == entry.kind
-        && (before.kind.is_dir() || (before.size, before.mtime) == (entry.size, entry.mtime))
 }
 
 /// The names that a path had before it was renamed, each with the run that renamed it.

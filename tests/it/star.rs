@@ -194,6 +194,7 @@ fn a_leaf_that_cannot_take_part_is_an_error_of_its_own_and_its_news_come_later()
         }));
         assert!(run.stderr.contains(&format!("[{place}] ")), "{run}");
     }
+    assert!(run.stderr.contains("With --only it holds for this target alone"), "{run}");
     assert_eq!(report["targets"][2]["status"], 0);
     assert!(star.hub().has("new"), "the others are finished: {run}");
     assert_eq!(star.leaves[1].contents(), "", "nothing is put where the disk is missing");
@@ -778,6 +779,69 @@ fn conflicts_of_all_targets_are_listed_and_settled() {
     fine(&star.run(&[]));
     star.assert_all_alike();
     assert_eq!(star.leaves[0].read("old").as_deref(), Some(&b"two"[..]));
+}
+
+/// The turns of other targets give the hub's copies other names, of which a target's own journal
+/// does not know.
+#[test]
+fn what_lost_to_one_target_is_found_though_others_have_replaced_its_successors() {
+    for (asked, expected) in [("1", "hub"), ("2", "one"), ("3", "two")] {
+        let star = Star::met(3);
+        star.hub().write("old", "hub", 2_000_000_000);
+        for (leaf, (text, day)) in star.leaves.iter().zip([("one", 1), ("two", 2), ("three", 3)]) {
+            leaf.write("old", text, 2_000_000_000 + day);
+        }
+        let run = star.run(&[]);
+        fine(&run);
+        star.assert_all_alike();
+        let conf = star.conf(&star.list(), "");
+        let of_target = |words: &[&str]| {
+            let run = star.osync().arg("conflicts").arg(&conf).args(words).args(["--only", asked]);
+            let run = run.run();
+            fine(&run);
+            run
+        };
+        let shown = of_target(&["show", "old", "--json"]);
+        let told: Value = serde_json::from_str(shown.stdout.trim()).unwrap();
+        if let (Some(dir), Some(name)) = (told["kept_in"].as_str(), told["kept_as"].as_str()) {
+            let kept = star.hub().read(format!(".osync_workdir/{dir}/{name}"));
+            assert_eq!(kept.as_deref(), Some(expected.as_bytes()), "{asked}: {shown}");
+        }
+        let shown = of_target(&["diff", "old"]);
+        assert!(shown.stdout.contains(&format!("\n-{expected}\n")), "{asked}: {shown}");
+        of_target(&["take", "old", "initiator"]);
+        let now = star.hub().read("old");
+        assert_eq!(now.as_deref(), Some(expected.as_bytes()), "{asked}: {run}");
+    }
+}
+
+#[test]
+fn a_target_that_is_the_hub_by_another_way_is_refused_and_the_others_are_finished() {
+    for host in ["bare", "peer"] {
+        let star = Star::met(2);
+        let hub = format!("ssh://{host}/{}", star.hub().root.display());
+        let identity = || star.hub().read(".osync_workdir/identity").unwrap();
+        let id_of = |text: Vec<u8>| text.split(|b| *b == b'\n').next().unwrap().to_vec();
+        let before = id_of(identity());
+        let far = star.sandbox.path("bin/far-osync");
+        let run = |list: &[String]| {
+            let run = star.osync().arg(star.conf(list, "")).env("REMOTE_OSYNC", &far);
+            run.run()
+        };
+        let first = [vec![hub.clone()], star.list()].concat();
+        let last = [star.list(), vec![hub]].concat();
+        for list in [first, last] {
+            star.hub().make("f news n");
+            let refused = run(&list);
+            assert_eq!(refused.status, Some(1), "{host}: {refused}");
+            assert!(!refused.stderr.contains("--force-unlock"), "{host}: {refused}");
+            assert_eq!(id_of(identity()), before, "{host}: {refused}");
+            star.assert_all_alike();
+            fine(&run(&star.list()));
+            star.hub().remove("news");
+            fine(&run(&star.list()));
+        }
+    }
 }
 
 #[test]
