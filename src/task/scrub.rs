@@ -194,7 +194,7 @@ impl Task<'_> {
             sound: Vec::new(),
         };
         let read = reading.all(&recorded.files);
-        reading.report_unrecorded(&recorded.files);
+        let unrecorded = reading.report_unrecorded(&recorded.files);
         // what was read by then counts, however the reading ended
         let Reading { mut memory, scrubbed, found, mut sound, .. } = reading;
         self.outcome.scrub = Some(scrubbed);
@@ -211,7 +211,7 @@ impl Task<'_> {
         if let Some(done) = &mut self.outcome.done {
             done.sound = sound;
         }
-        read.and(healed.map(drop))
+        read.and(unrecorded).and(healed.map(drop))
     }
 
     fn remember_digests<'s>(&self, store: &'s StateStore) -> Result<Memory<'s>, Halt> {
@@ -615,10 +615,10 @@ impl Reading<'_, '_, '_> {
 
     /// Reports the names of damaged files that are not as recorded, because no run transfers them.
     /// From now on the files are known by these names too.
-    fn report_unrecorded(&mut self, files: &[RecordedFile]) {
+    fn report_unrecorded(&mut self, files: &[RecordedFile]) -> Result<(), Halt> {
         let damaged = DamagedNodes::find(self.trees, &self.memory.damaged);
         let Some(kind) = self.task.common_digests().next().filter(|_| !damaged.is_empty()) else {
-            return;
+            return Ok(());
         };
         for side in Side::BOTH {
             let recorded: HashSet<NodeId> =
@@ -631,10 +631,41 @@ impl Reading<'_, '_, '_> {
             for name in names {
                 let nodes = Pair::from_fn(|side| self.trees[side].find(&name.path));
                 let (path, damage) = (name.path.clone(), Damage::Alone(side));
+                let now = nodes[side].map(|id| self.trees[side].entry(id));
+                if let Some(now) = now
+                    && self.was_healed(side, &name, now)?
+                {
+                    self.memory.lift(side, &path, now, &self.damaged[side]);
+                    self.sound.push(path);
+                    continue;
+                }
                 self.memory.mark(side, name);
                 self.found.push(Found { path, damage, kind, sound: None, nodes });
             }
         }
+        Ok(())
+    }
+
+    /// Whether another file stands under the name of a damaged one, and holds what that held when it
+    /// was sound: another task of this replica has healed it, the turn of another target of a star,
+    /// say.
+    fn was_healed(&mut self, side: Side, name: &Seen, now: &Entry) -> Result<bool, Halt> {
+        let is_same = |one: &DamagedFile| one.side == side && one.seen.look.inode() == now.inode();
+        let kind_of = |algorithm: u8| {
+            let mut kinds = self.task.common_digests();
+            kinds.find(|kind| sort(*kind) == algorithm)
+        };
+        let known =
+            self.memory.digests.get(&name.path).and_then(|file| {
+                Some((kind_of(file.algorithm)?, file.held[side].as_ref()?.digest))
+            });
+        let Some((kind, digest)) = known.filter(|_| !self.memory.damaged.iter().any(is_same))
+        else {
+            return Ok(false);
+        };
+        let file = [(name.path.clone(), now.clone())];
+        let read = self.task.replicas[side].digest(kind, &file)?;
+        Ok(matches!(read.as_slice(), [Ok(found)] if *found == digest))
     }
 
     /// Waits as long as so many bytes have to take at least.

@@ -1159,6 +1159,23 @@ fn what_is_damaged_at_the_hub_goes_to_no_target_whichever_scrub_has_found_it() {
 }
 
 #[test]
+fn a_file_of_the_hub_that_one_turn_has_healed_is_damaged_for_no_other() {
+    let star = Star::new(3);
+    learn_star(&star, &star.list());
+    rot(&star.hub().at("plain"));
+    assert_eq!(scrub_star(&star, &[]).status, Some(1));
+    let healed = scrub_star(&star, &["--heal"]);
+    assert_eq!(healed.status, Some(2), "{healed}");
+    assert_eq!(healed.stderr.matches("plain: it is damaged").count(), 1, "{healed}");
+    fine(&scrub_star(&star, &[]));
+    fine(&star.run(&[]));
+    fine(&scrub_star(&star, &[]));
+    for replica in star.leaves.iter().chain([star.hub()]) {
+        assert_eq!(replica.read("plain").unwrap(), b"1234567890");
+    }
+}
+
+#[test]
 fn each_target_of_a_star_is_scrubbed() {
     let star = Star::new(2);
     learn_star(&star, &star.list());
