@@ -260,8 +260,9 @@ impl Task<'_> {
             // A replica that began as a copy of the other, work directory included.
             found.target = None;
         }
+        let is_new = found.as_ref().map(Option::is_none);
         for side in Side::BOTH {
-            if found[side].is_none() {
+            if is_new[side] {
                 let identity = new_identity().map_err(|error| {
                     Halt::fatal(format!("cannot make an identity for the {side} replica: {error}"))
                 })?;
@@ -270,7 +271,25 @@ impl Task<'_> {
             }
         }
         self.lent.identity.clone_from(&found.target);
+        if is_new.target {
+            self.two_places(&found)?;
+        }
         Ok(found)
+    }
+
+    /// A target that gets an identity may be the initiator itself, reached by another way: then the
+    /// initiator has that identity now.
+    fn two_places(&mut self, found: &Pair<Option<Identity>>) -> Result<(), Halt> {
+        let now = self.replicas.initiator.identity()?;
+        if now.known() != found.target.as_ref() {
+            return Ok(());
+        }
+        if let Some(before) = &found.initiator {
+            self.replicas.initiator.set_identity(before)?;
+        }
+        let what = "it is the initiator itself, reached by another way; nothing can be synchronised \
+                    that way";
+        Err(Halt::Fatal { side: Some(Side::Target), what: what.to_owned() })
     }
 
     /// An identity file without an identity, as a power cut leaves it. If the replica is known

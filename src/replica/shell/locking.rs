@@ -139,8 +139,17 @@ impl ShellReplica {
         };
         let here = lock_policy::origin();
         let process = match &content {
-            // our own number, but we hold no lock: its process is long gone
-            Content::Of(holder) if holder.pid == ours.pid => Process::Gone,
+            Content::Of(holder) if holder.pid == ours.pid => {
+                let is_ours = |by: &LockedBy| {
+                    by.holder == *holder
+                        && holder.instance_id != request.instance_id
+                        && by.origin == here
+                        && by.started.is_some()
+                        && by.started == system::started(ours.pid)
+                };
+                // our own number, but another process or another run of this one had it: it is gone
+                if by.as_ref().is_some_and(is_ours) { Process::Us } else { Process::Gone }
+            }
             Content::Of(holder) => lock_policy::process(holder.pid),
             Content::Empty | Content::Malformed(_) => Process::Gone,
         };
