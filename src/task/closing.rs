@@ -359,7 +359,11 @@ impl Task<'_> {
                 None => reporter.problem(Level::Critical, None, None, &error.to_string()),
             },
             Some(Halt::Danger(danger)) => {
-                reporter.problem(Level::Critical, None, None, &danger.to_string());
+                let mut text = danger.to_string();
+                if self.share == Share::Turn {
+                    text.push_str(". With --only it holds for this target alone, else for all");
+                }
+                reporter.problem(Level::Critical, None, None, &text);
             }
             Some(Halt::Fatal { side, what }) => {
                 reporter.problem(Level::Critical, side, None, &what);

@@ -346,6 +346,7 @@ impl<'a> Star<'a> {
         let ready = self.with_a_turn(ready);
         let mut put_off = self.round(Round::First, &ready, &store)?;
         if !late.is_empty() {
+            self.spread(&store)?;
             self.take_in(&mut arriving, Duration::MAX);
             let bound = self.bind(&store, &late)?;
             self.tell_displaced(&before, &bound);
@@ -353,15 +354,30 @@ impl<'a> Star<'a> {
             put_off.extend(self.round(Round::First, &late, &store)?);
         }
         drop(arriving);
-        self.round(Round::PutOff, &put_off, &store)?;
-        let again = self.with_news();
+        if !put_off.is_empty() {
+            self.spread(&store)?;
+            self.round(Round::PutOff, &put_off, &store)?;
+        }
         self.tell_plans_without_target();
-        if matches!(self.intent, StarIntent::Synchronise) && !self.hub.is_dry() {
-            self.round(Round::Second, &again, &store)?;
-        } else {
+        self.spread(&store)?;
+        if !self.spreads() {
             self.tell_what_follows();
         }
         self.hub.clean()
+    }
+
+    /// Brings what the hub has got since their turns to the targets. So nobody waits for that until
+    /// one that hangs is given up.
+    fn spread(&mut self, store: &StateStore) -> Result<(), Halt> {
+        if self.spreads() {
+            let again = self.with_news();
+            self.round(Round::Second, &again, store)?;
+        }
+        Ok(())
+    }
+
+    fn spreads(&self) -> bool {
+        matches!(self.intent, StarIntent::Synchronise) && !self.hub.is_dry()
     }
 
     /// The targets that the hub has news for since their turn.

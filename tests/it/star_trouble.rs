@@ -61,11 +61,13 @@ fn targets_over_ssh_are_scanned_at_the_same_time() {
 fn a_leaf_that_does_not_answer_for_long_delays_nobody_and_has_its_turn_when_it_does() {
     let star = Star::met(3);
     star.leaves[0].make("f from-late l");
+    star.leaves[2].make("f from-last l");
     star.hub().make("f new n");
     let mut list = star.list();
     list[0] = format!("ssh://late/{}", list[0]);
     let conf = star.conf(&list, "REMOTE_OSYNC=no");
-    let (answers, done) = (star.sandbox.path("late"), star.leaves[2].at("new"));
+    // the second turn of the one comes after the first of the other
+    let (answers, done) = (star.sandbox.path("late"), star.leaves[1].at("from-last"));
     let waits = std::thread::spawn(move || {
         let until = Instant::now() + Duration::from_secs(60);
         while !done.exists() && Instant::now() < until {
