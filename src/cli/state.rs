@@ -3,7 +3,8 @@
 use super::task_args::Refused;
 use super::{ERROR, settings, state_dir};
 use crate::config::{Environment, Flags};
-use crate::state::{self, Ask, Form, ShowError, StateDir, StateHealth};
+use crate::state::targets::is_of;
+use crate::state::{self, Ask, Form, ShowError, StateDir, StateHealth, StateStore};
 use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -97,7 +98,15 @@ fn place(task: &StateTask, environment: &Environment) -> anyhow::Result<(StateDi
                 Some(dir) => dir,
                 None => state_dir(&config)?,
             };
-            Ok((dir, vec![config.instance_id]))
+            let mut ids = match config.is_star() {
+                true => StateStore::instances(&dir)?,
+                false => Vec::new(),
+            };
+            ids.retain(|instance| is_of(&config.instance_id, instance));
+            if ids.is_empty() {
+                ids.push(config.instance_id);
+            }
+            Ok((dir, ids))
         }
         (Some(dir), _, None) => Ok((dir, named()?)),
         (None, Some(root), None) => Ok((StateDir::InReplica(PathBuf::from(root)), named()?)),

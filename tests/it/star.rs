@@ -845,6 +845,23 @@ fn a_target_that_is_the_hub_by_another_way_is_refused_and_the_others_are_finishe
 }
 
 #[test]
+fn the_state_of_every_target_is_shown_and_verified() {
+    let star = Star::met(2);
+    let conf = star.conf(&star.list(), "");
+    let state = |word: &str| star.osync().args(["state", word]).arg(&conf).run();
+    let shown = state("show");
+    fine(&shown);
+    assert!(shown.stdout.contains("star@2"), "{shown}");
+    fine(&state("verify"));
+    let snapshot = star.hub().at(".osync_workdir/state/snapshot-star@2");
+    let half = fs::metadata(&snapshot).unwrap().len() / 2;
+    fs::File::options().write(true).open(&snapshot).unwrap().set_len(half).unwrap();
+    let verified = state("verify");
+    assert_eq!(verified.status, Some(1), "{verified}");
+    assert!(verified.to_string().contains("snapshot-star@2"), "{verified}");
+}
+
+#[test]
 fn toml_has_an_array_and_the_environment_a_list() {
     let star = Star::new(2);
     star.hub().make("f one x");
