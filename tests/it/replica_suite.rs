@@ -447,6 +447,12 @@ pub fn many_files_get_other_times(sort: Sort) {
     }
     assert!(ground.at("d/file 8").symlink_metadata().is_err());
     assert_eq!(fs::metadata(outside.path()).unwrap().mtime(), untouched);
+    // a time before 1970 is no change of what it was given to
+    for name in ["d/file 70", "d/file 71"] {
+        let op = Op::Remove { path: rel(name), expect: ground.entry(name) };
+        assert_eq!(ground.apply(op), Ok(()), "{name}");
+        assert!(ground.at(name).symlink_metadata().is_err(), "{name}");
+    }
 }
 
 /// Each frees the name that the next one takes.

@@ -38,9 +38,21 @@ look_normal() {
   while read -r kind inode size secs first rest; do
     kind_of "$kind"
     [ "$kind" = f ] || size=-
+    signed
     nanos_of "$first" "$rest"
     echo "$kind $inode $size $secs.$nanos"
   done
+}
+
+# toybox prints seconds before 1970 as a number of 64 bits without a sign, which is too large for
+# the shell to count with: it is taken apart.
+signed() {
+  case $secs in
+    1844674?????????????)
+      low=${secs#??????????}
+      secs=-$(((1844674407 - ${secs%??????????}) * 10000000000 + 13709551616 - 1$low))
+      ;;
+  esac
 }
 
 # The first hexadecimal digit of a raw mode is the kind.

@@ -518,12 +518,20 @@ fn next_line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// The new listing from the old one and what differs; `None`: they do not fit.
 pub(super) fn apply_changes(old: &[u8], changes: &[u8], sum: &str) -> Option<Vec<u8>> {
     let (mut gone, mut new): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
-    for line in lines(changes) {
+    // what diff prints between: '3,4d2', dashes (a record may begin with a digit, and has spaces)
+    let is_between =
+        |line: &[u8]| line == b"---" || line.iter().all(|byte| b"0123456789,acd".contains(byte));
+    // the diff of BusyBox knows no other form
+    let is_unified = changes.starts_with(b"--- ");
+    let heads = if is_unified { 2 } else { 0 };
+    for line in lines(changes).skip(heads) {
         match line {
+            [b'\\', ..] => {}
+            [b'+', added @ ..] if is_unified => new.push(added),
+            [b'-', removed @ ..] if is_unified => gone.push(removed),
+            _ if is_unified || is_between(line) => {}
             [b'\t', added @ ..] | [b'>', b' ', added @ ..] => new.push(added),
             [b'<', b' ', removed @ ..] => gone.push(removed),
-            // what diff prints between: line numbers, dashes
-            [b'0'..=b'9' | b'-' | b'\\', ..] => {}
             removed => gone.push(removed),
         }
     }
@@ -899,9 +907,19 @@ mod answer_tests {
         for changes in [
             &b"\tf 2/aa//\nf 2/b//\n\tf 9/z//\n"[..],
             b"2c2\n< f 2/b//\n---\n> f 2/aa//\n3a4\n> f 9/z//\n",
+            b"--- old\n+++ new\n@@ -1,3 +1,4 @@\n d 1/a//\n-f 2/b//\n+f 2/aa//\n f 3/c//\n+f 9/z//\n",
         ] {
             assert_eq!(apply_changes(old, changes, &new_sum).as_deref(), Some(&new[..]));
         }
+        // stat begins with the mode, in hexadecimal digits
+        let old = b"41ed 1/a//\n81a4 2/b//\n";
+        let new = b"41ed 1/a//\n81a4 2/c//\n";
+        for changes in
+            [&b"81a4 2/b//\n\t81a4 2/c//\n"[..], b"2c2\n< 81a4 2/b//\n---\n> 81a4 2/c//\n"]
+        {
+            assert_eq!(apply_changes(old, changes, &sum(new)).as_deref(), Some(&new[..]));
+        }
+        let old = b"d 1/a//\nf 2/b//\nf 3/c//\n";
         assert_eq!(apply_changes(old, b"", &sum(old)).as_deref(), Some(&old[..]));
         assert_eq!(apply_changes(old, b"", &new_sum), None);
         assert_eq!(apply_changes(b"", b"\tf 2/b//\n", &new_sum), None);
