@@ -28,7 +28,7 @@ pub mod replica {
     pub use crate::replica::peer::protocol;
     pub use crate::replica::{
         Access, Agent, AttributeChange, Cleaned, DigestKind, Keep, Keeping, LocalReplica,
-        LockRequest, Locked, Look, Op, OpResult, PathError, Prepared, RemoteReplica, Replica,
+        LockRequest, Locked, LookRules, Op, OpResult, PathError, Prepared, RemoteReplica, Replica,
         Retention, Scan, ScanRequest, ShellOptions, TakenLock, Trouble, Unread, Wanted,
     };
 }

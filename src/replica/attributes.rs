@@ -7,7 +7,7 @@
 //! Owners go by name: whose numbers differ between the two machines keep their files, as with
 //! rsync. Root stays root.
 
-use super::local::look::Look;
+use super::local::look::LookRules;
 use crate::process::{self, Command, Input, Stop};
 use crate::system::{self, AtLink, Pinned};
 use crate::tree::{Entry, Kind};
@@ -297,7 +297,7 @@ pub(super) fn add<N: Arg + Copy>(
     entry: &mut Entry,
     dir: BorrowedFd<'_>,
     name: N,
-    look: Look,
+    look: LookRules,
 ) -> Result<()> {
     read(entry, dir, name, look)?.digest_into(entry);
     Ok(())
@@ -311,7 +311,7 @@ pub(super) fn read<N: Arg + Copy>(
     entry: &Entry,
     dir: BorrowedFd<'_>,
     name: N,
-    look: Look,
+    look: LookRules,
 ) -> Result<Attributes> {
     let follows = look.follows() && entry.kind != Kind::Symlink;
     let at_link = if follows { AtLink::Follow } else { AtLink::Stay };

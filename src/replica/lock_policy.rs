@@ -222,13 +222,6 @@ pub fn decide(
             ));
         }
     };
-    if process == Process::Us {
-        return LockDecision::Stop(
-            "this very run has locked it, by another way: it is the other replica, or another target \
-             of this task; take it out of the configuration"
-                .to_owned(),
-        );
-    }
     let Holder { pid, instance_id } = holder;
     // A left-over of another lock says nothing about this one.
     let by = found.by.as_ref().filter(|by| by.holder == *holder);
@@ -243,7 +236,12 @@ pub fn decide(
         }
         None if found.before_boot => Ok("was taken before the last boot of this machine"),
         _ => match process {
-            Process::Gone | Process::Us => Ok("is no longer running"),
+            Process::Gone => Ok("is no longer running"),
+            Process::Us => {
+                let why = "this very run has locked it, by another way: it is the other replica, or \
+                           another target of this task; take it out of the configuration";
+                return LockDecision::Stop(why.to_owned());
+            }
             Process::Runs(since) if is_another(since, by.and_then(|by| by.started)) => {
                 Ok("is gone, its number belongs to another process now")
             }

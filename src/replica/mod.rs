@@ -26,7 +26,7 @@ pub use kept_versions::{Line as Arrived, Version};
 pub use kept_versions::{dated_kept_path, kept_path};
 pub use local::compare::{Compared, Couple, compare};
 pub use local::lock::{LockSeen, look_at_lock};
-pub use local::look::Look;
+pub use local::look::LookRules;
 pub use local::work_dir::{TRIGGER, WORK_DIR, new_identity};
 pub use local::{LocalReplica, look_at};
 pub use remote::RemoteReplica;
@@ -429,7 +429,7 @@ pub struct ScanRequest<'a> {
     /// What is excluded.
     pub filter: &'a Filter,
     /// What links count as, and which ACLs and extended attributes are read into digests.
-    pub look: Look,
+    pub look: LookRules,
     /// Called now and then with the number of entries seen so far.
     pub seen: &'a (dyn Fn(u64) + Sync),
 }

@@ -12,7 +12,7 @@ use crate::reconcile::guard::{self, Runs};
 use crate::reconcile::{Writes, mounts};
 use crate::replica::temp::{self, Suffix};
 use crate::replica::{
-    Agent, Fate, Keep, Keeping, Look, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest,
+    Agent, Fate, Keep, Keeping, LookRules, Op, REPLACED, Replica, ReplicaError, Scan, ScanRequest,
     Unread, WORK_DIR, Wanted, kept_path, lock_policy, new_identity,
 };
 use crate::report::words::counted;
@@ -43,7 +43,7 @@ pub(super) fn scan_request<'a>(
     seen: &'a (dyn Fn(u64) + Sync),
 ) -> ScanRequest<'a> {
     let Preserve { copy_symlinks, keep_dirlinks, .. } = config.preserve;
-    ScanRequest { filter, look: Look { copy_symlinks, keep_dirlinks, attributes }, seen }
+    ScanRequest { filter, look: LookRules { copy_symlinks, keep_dirlinks, attributes }, seen }
 }
 
 /// A scan of the target.

@@ -5,8 +5,8 @@ use crate::support::replicas::{Reached, Sort};
 use crate::support::trees;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, DigestKind, Keep, Keeping, LocalReplica, Look, Op, OpResult, PathError, Replica, Scan,
-    ScanRequest, Wanted,
+    Access, DigestKind, Keep, Keeping, LocalReplica, LookRules, Op, OpResult, PathError, Replica,
+    Scan, ScanRequest, Wanted,
 };
 use osync::testing::tree::{Entry, Kind, RelPath, Side, Stamp, Tree};
 use std::fs;
@@ -83,7 +83,7 @@ impl Ground {
         let filter = Filter::new(&[rule]);
         let request = ScanRequest {
             filter: &filter,
-            look: Look {
+            look: LookRules {
                 copy_symlinks: mode == Mode::Copy,
                 keep_dirlinks: mode == Mode::Keep,
                 attributes: Wanted { acl: false, xattr: true, all_spaces: false },

@@ -6,7 +6,7 @@ use crate::support::trees;
 use osync::testing::config::RuleText;
 use osync::testing::filter::Filter;
 use osync::testing::replica::{
-    Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, Look, Op,
+    Access, Cleaned, DigestKind, Keep, Keeping, LocalReplica, LockRequest, Locked, LookRules, Op,
     PathError, Replica, Retention, Scan, ScanRequest, Trouble,
 };
 use osync::testing::state::{Identity, RunMark};
@@ -82,7 +82,7 @@ impl Ground {
 }
 
 fn scan(replica: &mut dyn Replica, filter: &Filter) -> Scan {
-    replica.scan(&ScanRequest { filter, look: Look::default(), seen: &|_| () }).unwrap()
+    replica.scan(&ScanRequest { filter, look: LookRules::default(), seen: &|_| () }).unwrap()
 }
 
 fn rel(path: impl AsRef<[u8]>) -> RelPath {

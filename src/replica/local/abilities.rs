@@ -234,7 +234,7 @@ impl Trials {
     }
 
     fn look(&self, name: &[u8]) -> Result<Entry> {
-        super::look::Look::default().at(&self.dir, name)
+        super::look::LookRules::default().at(&self.dir, name)
     }
 
     fn is_there(&self, name: &[u8]) -> bool {

@@ -4,7 +4,7 @@
 //! then changes that very name in that very directory.
 
 use super::copy::{self, Appear, Copied};
-use super::look::{self, Look};
+use super::look::{self, LookRules};
 use super::openat_root::{HANDLE, LastDir, Place, Root, only_mtime, split, with_access};
 use super::versions::{Free, Records, VersionStore, private_dir, rename_into, with_moved};
 use super::work_dir::{Durable, WORK_DIR, WorkDir};
@@ -33,7 +33,7 @@ pub(super) struct LocalExecutor<'a> {
     /// The work directory; an error if it could not be opened.
     pub work: Result<&'a WorkDir, Errno>,
     /// How the scan looked, so that looking again sees the same.
-    pub look: Look,
+    pub look: LookRules,
     /// The name of this run's private place.
     pub run: &'a str,
     /// When things came into `backup/` and `deleted/`.
@@ -128,7 +128,7 @@ impl LocalExecutor<'_> {
 
     /// Whether a name is a link that counts as what it points at.
     fn is_followed(&self, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
-        let look = Look::default().at(dir, name);
+        let look = LookRules::default().at(dir, name);
         let is_link = look.is_ok_and(|entry| entry.kind == Kind::Symlink);
         let there = || self.look.at(dir, name);
         is_link && there().is_ok_and(|entry| entry.kind != Kind::Symlink)
@@ -212,7 +212,7 @@ impl LocalExecutor<'_> {
             let there = work.keep_if_there(keep).ok().flatten();
             let is_free = |kept: &RelPath| {
                 let place = there.as_ref().map(|root| root.place(kept));
-                !matches!(place, Some(Ok(place)) if Look::default().at(&place.dir, place.name).is_ok())
+                !matches!(place, Some(Ok(place)) if LookRules::default().at(&place.dir, place.name).is_ok())
             };
             let lines: Vec<Line> = kept
                 .iter()
@@ -428,7 +428,7 @@ impl LocalExecutor<'_> {
         if !self.look.follows() {
             return Ok(now.clone());
         }
-        Look::default().at(&place.dir, place.name).map_err(failed("look at it again"))
+        LookRules::default().at(&place.dir, place.name).map_err(failed("look at it again"))
     }
 
     /// Looks at what was moved: somebody may have replaced or edited it in the instant
@@ -441,7 +441,7 @@ impl LocalExecutor<'_> {
         dir: &OwnedFd,
         name: &[u8],
     ) -> Result<KnownToScan, PathError> {
-        let moved = Look::default().at(dir, name).map_err(failed("look at what was moved"))?;
+        let moved = LookRules::default().at(dir, name).map_err(failed("look at what was moved"))?;
         if is_as_scanned(before, &moved) {
             return Ok(KnownToScan::Yes);
         }
@@ -464,7 +464,7 @@ impl LocalExecutor<'_> {
 
     fn put_away(&self, replaced: &RelPath, found: &Entry, fate: &Fate) -> OpOutcome {
         let place = self.root.place(replaced).map_err(|error| self.on_the_way(error))?;
-        let now = Look::default().at(&place.dir, place.name);
+        let now = LookRules::default().at(&place.dir, place.name);
         let now = now.map_err(|error| self.on_the_way(error))?;
         if !is_as_scanned(found, &now) {
             return Err(PathError::Changed);
@@ -552,7 +552,7 @@ impl LocalExecutor<'_> {
         let shelf = self.shelf(Keep::Backup)?;
         let keeping = Keeping::protected(Keep::Backup);
         let kept = kept_versions::kept_path(path);
-        let moved = Look::default().at(&private, name).map_err(failed("look at it again"))?;
+        let moved = LookRules::default().at(&private, name).map_err(failed("look at it again"))?;
         let free = self.make_free(&shelf, &kept, moved.kind, keeping)?;
         rename_into(&Place { dir: private, name }, &moved, &free, &kept)
             .map_err(failed("move it to where it is kept"))?;

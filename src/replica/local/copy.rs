@@ -4,7 +4,7 @@
 //! Content, mode, owner, times, attributes where they can be had. Iterative: depth costs
 //! no stack. The kernel shares blocks where it can.
 
-use super::look::{self, Look};
+use super::look::{self, LookRules};
 use super::openat_root::{HANDLE, LIST, Place, Root, only_mtime, with_access};
 use super::scan::everything;
 use super::work_dir::UNFINISHED;
@@ -300,7 +300,7 @@ pub(super) fn remove_copied(place: &Place<'_>, copied: &Copied) -> Result<(), Pa
 /// # Errors
 /// `ESTALE` if it looks otherwise; what the system says.
 pub(super) fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
-    let now = Look::default().at(&place.dir, place.name)?;
+    let now = LookRules::default().at(&place.dir, place.name)?;
     if !is_as_scanned(entry, &now) {
         return Err(Errno::STALE);
     }
@@ -311,7 +311,7 @@ pub(super) fn remove(place: &Place<'_>, entry: &Entry) -> Result<(), Errno> {
 /// Removes an unfinished copy that this process made.
 pub(super) fn remove_unfinished(dir: BorrowedFd<'_>, name: &[u8]) {
     let Ok(dir) = rustix::fs::openat(dir, ".", HANDLE, Mode::empty()) else { return };
-    let Ok(top) = Look::default().at(&dir, name) else { return };
+    let Ok(top) = LookRules::default().at(&dir, name) else { return };
     let place = Place { dir, name };
     let found = if top.kind.is_dir() {
         open_dir(place.dir.as_fd(), name).and_then(|root| everything_in(&root, &top))

@@ -7,7 +7,7 @@
 //! by one run only, and `lock.by` always belongs to `lock`. Nothing of it waits for the disk:
 //! after a power failure no lock of this machine counts.
 
-use super::look::Look;
+use super::look::LookRules;
 use super::openat_root::Root;
 use super::work_dir::sweep;
 use super::work_dir::{Durable, LOCK, LOCK_BY, WorkDir};
@@ -161,7 +161,7 @@ pub(super) fn take(
                 if turn.is_exclusive() {
                     sweep(work);
                 }
-                let since = Look::default().at(work, LOCK);
+                let since = LookRules::default().at(work, LOCK);
                 let since = since.map_or(Stamp::UNKNOWN, |lock| lock.ctime);
                 return Ok((locked, OwnLock { content, since }));
             }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// What to look at beside the entry itself (spec 4, COPY_SYMLINKS and the like).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)] // one switch a key
-pub struct Look {
+pub struct LookRules {
     /// COPY_SYMLINKS: a link is what it points at.
     pub copy_symlinks: bool,
     /// KEEP_DIRLINKS: a link to a directory is that directory.
@@ -21,7 +21,7 @@ pub struct Look {
     pub attributes: Wanted,
 }
 
-impl Look {
+impl LookRules {
     /// Whether any link may be followed to look at what is behind it.
     #[must_use]
     pub fn follows(self) -> bool {
@@ -40,7 +40,7 @@ impl Look {
     /// The same, and what is known of whether something is mounted there.
     ///
     /// # Errors
-    /// As [`Look::at`].
+    /// As [`LookRules::at`].
     pub fn at_with_mount<N: Arg + Copy>(self, dir: impl AsFd, name: N) -> Result<(Entry, Mount)> {
         let dir = dir.as_fd();
         // changed where it is, and not moved about: this is done for each file of a replica
@@ -167,11 +167,11 @@ mod tests {
         std::fs::hard_link(path("file"), path("twin")).unwrap();
         symlink("nowhere", path("link")).unwrap();
         let root = Root::open(dir.path()).unwrap();
-        let seen = Look::default().at(&root, &b"file"[..]).unwrap();
+        let seen = LookRules::default().at(&root, &b"file"[..]).unwrap();
         assert!(seen.shared_inode && seen.size == 5);
         let std = path("file").metadata().unwrap();
         assert_eq!((seen.ino, seen.uid, seen.mtime.secs()), (std.ino(), std.uid(), std.mtime()));
-        let seen = Look::default().at(&root, &b"link"[..]).unwrap();
+        let seen = LookRules::default().at(&root, &b"link"[..]).unwrap();
         assert_eq!((seen.link(), seen.size), (Some(&b"nowhere"[..]), 0));
     }
 }

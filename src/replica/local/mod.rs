@@ -16,7 +16,7 @@ pub(super) mod work_dir;
 use self::apply::{LocalExecutor, failed};
 pub(super) use self::lock::Judge;
 use self::lock::{LockError, OwnLock};
-use self::look::Look;
+use self::look::LookRules;
 use self::openat_root::{HANDLE, LIST, LastDir, Root};
 use self::scan::Walk;
 use self::versions::Records;
@@ -85,7 +85,7 @@ pub struct LocalReplica {
     held: Option<OwnLock>,
     /// This run's lock made the work directory.
     made_work_dir: bool,
-    look: Look,
+    look: LookRules,
     stop: Stop,
     /// The name of this run's private place.
     run: String,
@@ -105,7 +105,7 @@ impl LocalReplica {
             root: None,
             held: None,
             made_work_dir: false,
-            look: Look::default(),
+            look: LookRules::default(),
             stop: Stop::new(),
             run: private_name(),
             records: Mutex::default(),
@@ -273,7 +273,7 @@ impl LocalReplica {
         let Some(top) = self.look_at(root, path, &mut LastDir::default())? else { return Ok(None) };
         // What lies in the work directory counts as itself.
         let is_ours = path.components().next() == Some(WORK_DIR);
-        let look = if is_ours { Look::default() } else { self.look };
+        let look = if is_ours { LookRules::default() } else { self.look };
         if !top.kind.is_dir() {
             return Ok(Some(crate::tree::TreeBuilder::new(top).finish()));
         }
@@ -491,7 +491,7 @@ impl Replica for LocalReplica {
         let one = |path: &RelPath| {
             let (dir, name) = openat_root::split(path.as_bytes());
             let dir = self.place_to_look(root, dir)?;
-            let entry = Look { attributes: Wanted::default(), ..self.look }.at(&dir, name)?;
+            let entry = LookRules { attributes: Wanted::default(), ..self.look }.at(&dir, name)?;
             attributes::read(&entry, dir.as_fd(), name, self.look)
         };
         Ok(paths
@@ -507,7 +507,7 @@ impl Replica for LocalReplica {
         let root = self.open_root()?;
         let work = WorkDir::open_or_make(root, self.too_open);
         let work = work.as_ref().map_err(|error| *error);
-        let look = Look { attributes: Wanted::default(), ..self.look };
+        let look = LookRules { attributes: Wanted::default(), ..self.look };
         let (run, records) = (self.run.as_str(), &self.records);
         Ok(LocalExecutor { root, work, look, run, records }.apply(ops))
     }

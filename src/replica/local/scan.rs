@@ -5,7 +5,7 @@
 //! is opened in the one above it when its turn comes; where too many of those would have to
 //! stay open, by its path from the root. So depth costs few descriptors and no stack.
 
-use super::look::{self, Look};
+use super::look::{self, LookRules};
 use super::openat_root::{LIST, Root, split};
 use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Inclusion, PathKind};
@@ -42,7 +42,7 @@ pub(super) struct Walk<'a> {
     /// The directory to walk, from there.
     pub base: &'a RelPath,
     /// What to look at.
-    pub look: Look,
+    pub look: LookRules,
     /// What is excluded; `None`: nothing is.
     pub filter: Option<&'a Filter>,
     /// Whether osync's own two names at the very root are passed over, and work directories
@@ -100,7 +100,7 @@ struct Shared {
 /// [`NoTree::TooLarge`].
 pub(super) fn everything(root: &Root, top: Entry) -> Result<(Tree, Vec<Problem>), NoTree> {
     let base = RelPath::root();
-    let look = Look::default();
+    let look = LookRules::default();
     let side = Side::Initiator;
     let (hide_ours, seen, stop) = (false, &|_| (), &Stop::new());
     Walk { root, base: &base, look, filter: None, hide_ours, side, seen, stop }.run(top)
@@ -569,7 +569,7 @@ fn processor_time() -> Duration {
 
 #[cfg(test)]
 mod list_tests {
-    use super::super::look::Look;
+    use super::super::look::LookRules;
     use super::super::openat_root::Root;
     use super::*;
     use crate::process::Stop;
@@ -586,7 +586,7 @@ mod list_tests {
         let walk = Walk {
             root: &root,
             base: &RelPath::root(),
-            look: Look::default(),
+            look: LookRules::default(),
             filter: None,
             hide_ours: true,
             side: Side::Target,

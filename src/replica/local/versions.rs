@@ -3,7 +3,7 @@
 //! becomes of it all with time (spec 4, "Deleting", "Overwriting", "Then cleaning"; spec 8,
 //! "Kept versions").
 
-use super::look::{self, Look};
+use super::look::{self, LookRules};
 use super::openat_root::{HANDLE, LIST, Place, Root, with_access};
 use super::scan::everything;
 use super::work_dir::{ARRIVALS, Durable, WorkDir};
@@ -175,7 +175,7 @@ impl<'a> VersionStore<'a> {
     ) -> Result<Free> {
         let parent = kept.parent().unwrap_or_default();
         let dir = self.make_parents(records, &parent)?;
-        let there = match Look::default().at(&dir, kept.name()) {
+        let there = match LookRules::default().at(&dir, kept.name()) {
             Err(Errno::NOENT) => return Ok(Free { dir, replace: false, older: None }),
             result => result?,
         };
@@ -206,7 +206,7 @@ impl<'a> VersionStore<'a> {
             let below = at.join(name);
             above = match rustix::fs::openat(&above, name, HANDLE, Mode::empty()) {
                 Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let there = Look::default().at(&above, name)?;
+                    let there = LookRules::default().at(&above, name)?;
                     let known = records.look_up(self.work, self.keep, &below).unwrap_or_default();
                     self.date(records, above.as_fd(), &below, &there, known)?;
                     self.make_dir(&above, name, &below)?
@@ -258,7 +258,7 @@ impl<'a> VersionStore<'a> {
             for number in 0..1000 {
                 let suffix = if number == 0 { date.clone() } else { format!("{date}.{number}") };
                 let new = parent.join(&with_suffix(kept.name(), suffix.as_bytes(), longest));
-                if Look::default().at(dir, new.name()).is_ok() {
+                if LookRules::default().at(dir, new.name()).is_ok() {
                     continue;
                 }
                 records
@@ -553,7 +553,7 @@ impl Sweep<'_> {
 
 fn remove(root: &Root, path: &RelPath, entry: &Entry) -> Result<()> {
     let place = root.place(path)?;
-    let now = Look::default().at(&place.dir, place.name)?;
+    let now = LookRules::default().at(&place.dir, place.name)?;
     // Somebody put something new there: it is not old enough.
     if !is_as_scanned(entry, &now) {
         return Err(Errno::NOENT);

@@ -12,8 +12,8 @@ use crate::replica::attributes::Whose;
 use crate::replica::lock_policy::{Content, FoundLock, LockedBy};
 use crate::replica::{
     Access, Arrived, Attributes, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep,
-    LockRequest, Look, Op, OpResult, PathError, Prepared, Retention, TakenLock, Trouble, Unread,
-    Watched,
+    LockRequest, LookRules, Op, OpResult, PathError, Prepared, Retention, TakenLock, Trouble,
+    Unread, Watched,
 };
 use crate::report::Problem;
 use crate::state::{Identity, IdentityFound, RunMark};
@@ -217,7 +217,7 @@ impl HeldLock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scan {
     /// What links count as, and which attributes are read into digests.
-    pub look: Look,
+    pub look: LookRules,
     /// The last listing that the client has.
     pub known: Option<ListingName>,
 }
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn a_request_for_a_scan_has_the_bytes_that_every_version_7_has() {
         let attributes = Wanted { acl: true, xattr: false, all_spaces: true };
-        let look = Look { copy_symlinks: false, keep_dirlinks: true, attributes };
+        let look = LookRules { copy_symlinks: false, keep_dirlinks: true, attributes };
         let frame = encode(7, &Request::Scan(Scan { look, known: Some([5; 32]) })).unwrap();
         let expected = [&[40, 0, 0, 0, 7, 11, 0, 1, 1, 0, 1, 1][..], &[5; 32]].concat();
         assert_eq!(frame, expected);

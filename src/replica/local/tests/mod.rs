@@ -114,7 +114,7 @@ impl Sandbox {
 
 /// A scan that follows no link and reads no attributes.
 fn request<'a>(filter: &'a Filter, seen: &'a (dyn Fn(u64) + Sync)) -> ScanRequest<'a> {
-    ScanRequest { filter, look: Look::default(), seen }
+    ScanRequest { filter, look: LookRules::default(), seen }
 }
 
 fn rel(name: impl AsRef<[u8]>) -> RelPath {
