@@ -8,8 +8,8 @@ use super::sync::run_once;
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
-use crate::reconcile::versions::{Held, Taken, beside};
-use crate::replica::in_work_dir;
+use crate::reconcile::versions::{Held, Taken, beside, loser};
+use crate::replica::{self, in_work_dir};
 use crate::report::words;
 use crate::state::journal::{
     ConflictState, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
@@ -17,13 +17,11 @@ use crate::state::journal::{
 use crate::task::intent::Intent;
 use crate::task::scrub::Settlement;
 use crate::task::versions::Versions;
-use crate::tree::{RelPath, Side, Stamp};
+use crate::tree::{RelPath, Side};
 use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::{Value, json};
 use std::ffi::OsString;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -337,51 +335,21 @@ fn close(conflict: &RecordedConflict, config: &Config) -> anyhow::Result<()> {
 }
 
 /// The version that lost, as it is kept.
-fn loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, String> {
-    let decided = &conflict.decided;
-    let side = decided.winner.other();
-    let is_at_its_place = |held: &&Held| match &decided.lost_at {
-        Some(LostAt::Kept(KeptPlace { keep, place })) => {
-            (held.kept.keep, &held.kept.place) == (*keep, place)
-        }
-        Some(LostAt::Beside(_)) => false,
-        None => held.kept.path == decided.path && held.run == Some(conflict.run),
-    };
-    // Another task of this replica may have given its place to a version of its own.
-    let may_be_it = |held: &&Held| {
-        held.side == side && decided.lost.as_ref().is_none_or(|lost| lost.is_of(&held.kept.entry))
-    };
-    let held = versions.of(&decided.path)?;
-    let candidates: Vec<&Held> = held.iter().filter(may_be_it).collect();
-    if let Some(found) = candidates.iter().copied().find(is_at_its_place) {
-        return Ok(found.clone());
-    }
-    let of_this_name = |held: &&Held| held.kept.path == decided.path;
-    let path = decided.path.shown();
-    match candidates.into_iter().filter(of_this_name).collect::<Vec<_>>()[..] {
-        [only] => Ok(only.clone()),
-        [] => Err(format!("the version of {path} that lost is no longer kept")),
-        _ => Err(format!(
-            "several kept versions of {path} may be the one that lost; 'osync history' with the \
-             path lists them, and 'osync restore --version' brings one back"
-        )),
-    }
+fn kept_loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<Held, String> {
+    let path = &conflict.decided.path;
+    let held = versions.of(path)?;
+    let found = loser(&held, conflict).map_err(|error| format!("{}: {error}", path.shown()))?;
+    Ok(found.clone())
 }
 
-/// Whether what lost a conflict lies where the journal says. Another task of this replica may have
-/// given its place to a version of its own. Nobody looks at another machine for that.
+/// Whether what lost a conflict lies where the journal says (see [`loser`]). Nobody looks at another
+/// machine for that.
 fn is_at_its_place(conflict: &RecordedConflict, kept: &KeptPlace, config: &Config) -> bool {
-    let Location::Local(root) = &config.replicas[conflict.decided.winner.other()] else {
-        return true;
-    };
-    let at = root.join(in_work_dir(kept.keep.name(), &kept.place).as_path());
-    let Some(lost) = &conflict.decided.lost else { return true };
-    let is_it = |found: Metadata| {
-        let time = Stamp::new(found.mtime(), u32::try_from(found.mtime_nsec()).unwrap_or(0));
-        lost.kind.is_dir() == found.is_dir()
-            && (found.is_dir() || (found.len(), time) == (lost.size, lost.mtime))
-    };
-    at.symlink_metadata().is_ok_and(is_it)
+    let loser = &config.replicas[conflict.decided.winner.other()];
+    let (Location::Local(root), Some(lost)) = (loser, &conflict.decided.lost) else { return true };
+    let place = [in_work_dir(kept.keep.name(), &kept.place)];
+    let found = replica::look_at(root, &config.preserve, &place).ok().and_then(|mut one| one.pop());
+    matches!(found, Some(Ok(Some(entry))) if lost.is_of(&entry))
 }
 
 /// Has one version stand, or both. Says what was done.
@@ -417,7 +385,7 @@ fn take(conflict: &RecordedConflict, taken: Taken, config: &Config) -> anyhow::R
                 None => format!("{}: it is not there any more", path.shown()),
             });
         }
-        let held = loser(versions, conflict)?;
+        let held = kept_loser(versions, conflict)?;
         let to = match taken {
             Taken::Both => beside(path, side, &date),
             Taken::Of(_) => path.clone(),
@@ -602,7 +570,7 @@ fn diff(path: &RelPath, conflict: &RecordedConflict, config: &Config) -> anyhow:
     let lost = match &conflict.decided.lost_at {
         Some(LostAt::Beside(copy)) => Ok(root.join(copy.as_path())),
         Some(LostAt::Kept(_)) | None => with_looked(config, |versions| {
-            let held = loser(versions, conflict)?;
+            let held = kept_loser(versions, conflict)?;
             let items = versions.with_all_below(&held, path);
             versions.copy_to(&place.path().join("lost"), path, &items)
         }),

@@ -5,6 +5,7 @@
 //! N-th newest of them.
 
 use crate::replica::kept_versions::KeptVersion;
+use crate::state::journal::{KeptPlace, LostAt, RecordedConflict};
 use crate::tree::{RelPath, Side};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,7 +106,7 @@ pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
         // what no run put there was put there after the runs of the same second: by a restore
         let when = |held: &'h Held| (held.came(), held.run.unwrap_or(i64::MAX));
         let order = when(b).cmp(&when(a)).then_with(|| name(a).cmp(&name(b)));
-        order.then_with(|| among_names(&b.kept).cmp(&among_names(&a.kept)))
+        order.then_with(|| newness(&b.kept).cmp(&newness(&a.kept)))
     });
     let is_file = held.iter().all(|held| held.kept.path == *path && !held.kept.entry.kind.is_dir());
     let mut versions: Vec<Vec<&Held>> = Vec::new();
@@ -128,8 +129,53 @@ pub fn versions<'h>(path: &RelPath, held: &'h [Held]) -> Vec<Vec<&'h Held>> {
 
 /// Which of two versions of a path that came in the same second is the newer one: the one under the
 /// plain name, then the one with the higher number behind its date.
-fn among_names(kept: &KeptVersion) -> (bool, usize, &RelPath) {
+fn newness(kept: &KeptVersion) -> (bool, usize, &RelPath) {
     (kept.place == kept.path, kept.place.as_bytes().len(), &kept.place)
+}
+
+/// Why the version that lost a conflict cannot be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoLoser {
+    /// Nothing that is kept looks like it.
+    #[error("the version that lost is no longer kept")]
+    Gone,
+    /// Nothing tells which of them it is.
+    #[error(
+        "several kept versions may be the one that lost; 'osync history' with the path lists them, \
+         and 'osync restore --version' brings one back"
+    )]
+    Several,
+}
+
+/// The version that lost a conflict, among those that are kept of its path. It has to look like what
+/// lost: where the journal says it lies, another task of the replica may have put a version of its
+/// own (the turn of another target of a star), and given this one another name.
+///
+/// # Errors
+/// See [`NoLoser`].
+pub fn loser<'h>(held: &'h [Held], conflict: &RecordedConflict) -> Result<&'h Held, NoLoser> {
+    let decided = &conflict.decided;
+    let side = decided.winner.other();
+    let may_be_it = |held: &&Held| {
+        held.side == side && decided.lost.as_ref().is_none_or(|lost| lost.is_of(&held.kept.entry))
+    };
+    let is_of_this_name = |held: &&Held| held.kept.path == decided.path;
+    let is_at_its_place = |held: &&Held| match &decided.lost_at {
+        Some(LostAt::Kept(KeptPlace { keep, place })) => {
+            (held.kept.keep, &held.kept.place) == (*keep, place)
+        }
+        Some(LostAt::Beside(_)) => false,
+        None => is_of_this_name(held) && held.run == Some(conflict.run),
+    };
+    let candidates: Vec<&Held> = held.iter().filter(may_be_it).collect();
+    if let Some(found) = candidates.iter().copied().find(is_at_its_place) {
+        return Ok(found);
+    }
+    match candidates.into_iter().filter(is_of_this_name).collect::<Vec<_>>()[..] {
+        [only] => Ok(only),
+        [] => Err(NoLoser::Gone),
+        _ => Err(NoLoser::Several),
+    }
 }
 
 /// What is to be put back: for each path the oldest version of those that are not older than what
@@ -280,6 +326,50 @@ mod tests {
             assert_eq!(chosen("a", &all, choice), expected, "{choice:?}");
         }
         assert_eq!(chosen("a", &[], Choice::Newest), Err(NoVersion::None));
+    }
+
+    #[test]
+    fn what_lost_is_known_by_its_look_and_its_place_only_among_those() {
+        use crate::state::journal::{ConflictState, Decided, Look, Matter};
+        let one = |place: &str, size: u64| {
+            let mut one = held(Side::Initiator, "a", 100, Some(7));
+            (one.kept.place, one.kept.entry.size) = (path(place), size);
+            one
+        };
+        let conflict = |size: u64, lost_at: Option<&str>| RecordedConflict {
+            id: 1,
+            run: 7,
+            began: 0,
+            ended: 0,
+            matter: Matter::Conflict,
+            decided: Decided {
+                path: path("a"),
+                winner: Side::Target,
+                reason: String::new(),
+                won: None,
+                lost: Some(Look::of(&one("a", size).kept.entry)),
+                lost_at: lost_at
+                    .map(|at| LostAt::Kept(KeptPlace { keep: Keep::Backup, place: path(at) })),
+            },
+            state: ConflictState::Open,
+        };
+        let all = [one("a", 3), one("a.1", 1), one("a.2", 2), one("a.3", 2)];
+        for (size, lost_at, expected) in [
+            (3, Some("a"), Ok("a")),
+            // another one has its place, and it has got another name
+            (1, Some("a"), Ok("a.1")),
+            (2, Some("a.3"), Ok("a.3")),
+            (2, Some("a"), Err(NoLoser::Several)),
+            (4, Some("a"), Err(NoLoser::Gone)),
+            (1, None, Ok("a.1")),
+            (4, None, Err(NoLoser::Gone)),
+        ] {
+            let found = loser(&all, &conflict(size, lost_at)).map(|one| one.kept.place.shown());
+            assert_eq!(found, expected.map(str::to_owned), "{size} {lost_at:?}");
+        }
+        let mut elsewhere = all.to_vec();
+        elsewhere.iter_mut().for_each(|one| one.side = Side::Target);
+        assert_eq!(loser(&elsewhere, &conflict(3, Some("a"))), Err(NoLoser::Gone));
     }
 
     #[test]
