@@ -228,7 +228,7 @@ pub fn words(plan: &Plan) -> Vec<String> {
                 let arrow = left.side.map_or("==", Side::arrow);
                 lines.push(format!("{arrow} no {} {path}", lack.what()));
             }
-            Mention::Counted | Mention::Never => {}
+            Mention::Counted | Mention::Verbose => {}
         }
     }
     for problem in &plan.problems {

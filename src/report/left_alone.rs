@@ -61,8 +61,8 @@ pub enum Mention {
     PerLack(Lack),
     /// How many there are; `--verbose` names each.
     Counted,
-    /// Not with the plan: it was told when it was found out, or is what the settings ask for.
-    Never,
+    /// With `--verbose` only: it was told when it was found out, or is what the settings ask for.
+    Verbose,
 }
 
 impl LeftAlone {
@@ -152,10 +152,10 @@ impl LeftAlone {
             LeftAlone::CannotBeThere(lack) => Mention::PerLack(*lack),
             LeftAlone::NewerOnReceiver => Mention::Counted,
             // The scrub has told the damage, and the comparison what it could not read.
-            LeftAlone::DamagedAsRecorded | LeftAlone::NotCompared => Mention::Never,
+            LeftAlone::DamagedAsRecorded | LeftAlone::NotCompared => Mention::Verbose,
             LeftAlone::DiffersAsRecorded
             | LeftAlone::DeletionSkipped
-            | LeftAlone::HoldsWhatStays => Mention::Never,
+            | LeftAlone::HoldsWhatStays => Mention::Verbose,
         }
     }
 }

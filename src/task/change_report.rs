@@ -200,8 +200,7 @@ impl Task<'_> {
             let mention = why.mention();
             let is_named = match mention {
                 Mention::Each(_) | Mention::PerLack(_) => true,
-                Mention::Counted => is_verbose,
-                Mention::Never => false,
+                Mention::Counted | Mention::Verbose => is_verbose,
             };
             if is_named {
                 let path = plan.path(*path_id);
@@ -226,16 +225,15 @@ impl Task<'_> {
         }
     }
 
-    /// One path that is left alone, if it is told by itself.
+    /// One path that is left alone.
     pub(super) fn tell_left_path(&self, side: Option<Side>, path: &RelPath, why: &LeftAlone) {
         let reporter = self.around.reporter();
         match why.mention() {
             Mention::Each(level) => reporter.problem(level, side, Some(path), &why.words()),
-            Mention::PerLack(_) | Mention::Counted => {
+            Mention::PerLack(_) | Mention::Counted | Mention::Verbose => {
                 let place = side.map_or(String::new(), |side| format!("{side}: "));
                 reporter.say(Level::Verbose, &format!("{place}{path}: {}", why.words()));
             }
-            Mention::Never => {}
         }
     }
 

@@ -188,6 +188,25 @@ fn what_is_newer_on_the_receiving_side_is_counted_and_named_if_asked() {
 }
 
 #[test]
+fn what_a_setting_has_left_alone_is_named_with_the_reason_if_asked() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f gone x\nf stays y");
+    run(&sandbox, &[]);
+    sandbox.a.remove("gone");
+    let skips = |more: &[&str]| {
+        let run = sandbox.quick().env("SKIP_DELETION", "target").args(more).run();
+        assert_eq!((run.status, sandbox.b.has("gone")), (Some(0), true), "{run}");
+        run
+    };
+    let said = "target: gone: it was deleted on the other side, and stays here";
+    let verbose = skips(&["--dry", "--verbose"]);
+    assert!(verbose.stdout.contains(said), "{verbose}");
+    assert!(!verbose.stdout.contains("target: stays: "), "{verbose}");
+    let quiet = skips(&[]);
+    assert!(!quiet.to_string().contains("gone"), "{quiet}");
+}
+
+#[test]
 fn an_unfinished_run_is_resumed_as_often_as_it_may_be() {
     let unfinished = |sandbox: &Sandbox| {
         for side in ["initiator", "target"] {
