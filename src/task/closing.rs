@@ -361,7 +361,9 @@ impl Task<'_> {
             Some(Halt::Danger(danger)) => {
                 let mut text = danger.to_string();
                 if self.share == Share::Turn {
-                    text.push_str(". With --only it holds for this target alone, else for all");
+                    text.push_str(
+                        ". With --only it holds for this target alone, without it for all",
+                    );
                 }
                 reporter.problem(Level::Critical, None, None, &text);
             }

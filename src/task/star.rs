@@ -366,8 +366,8 @@ impl<'a> Star<'a> {
         self.hub.clean()
     }
 
-    /// Brings what the hub has got since their turns to the targets. So nobody waits for that until
-    /// one that hangs is given up.
+    /// Gives a second turn to the targets that the hub has news for. It is called before a target is
+    /// waited for, so that one that hangs keeps no news from the others.
     fn spread(&mut self, store: &StateStore) -> Result<(), Halt> {
         if self.spreads() {
             let again = self.with_news();

@@ -135,13 +135,13 @@ pub(super) fn scheduled(
         RunTimes::Daily => ("every night at three", "0 3 * * *"),
         RunTimes::Never => return Vec::new(),
     };
-    let systemctl = match starters.units {
-        Units::System => Some("systemctl"),
-        Units::User => Some("systemctl --user"),
+    let systemd = match starters.units {
+        Units::System => Some(("systemctl", "/etc/systemd/system")),
+        Units::User => Some(("systemctl --user", "~/.config/systemd/user")),
         Units::No => None,
     };
-    match (schedule, systemctl) {
-        (RunTimes::Changes, Some(systemctl)) => {
+    match (schedule, systemd) {
+        (RunTimes::Changes, Some((systemctl, _))) => {
             let name = file.file_name().unwrap_or_default().to_string_lossy();
             let enable = format!("{systemctl} enable --now osync-srv@{name}");
             let mut steps = vec![(format!("To run it {when}, as a service"), enable)];
@@ -151,7 +151,7 @@ pub(super) fn scheduled(
             }
             steps
         }
-        (RunTimes::TenMinutes | RunTimes::Hourly | RunTimes::Daily, Some(systemctl))
+        (RunTimes::TenMinutes | RunTimes::Hourly | RunTimes::Daily, Some((systemctl, units)))
             if !starters.has_crontab =>
         {
             let enable = format!("{systemctl} enable --now osync-batch.timer");
@@ -162,9 +162,10 @@ pub(super) fn scheduled(
                 // the timer's own
                 _ => None,
             };
-            let set = own_times.map(|times| timer_drop_in(starters.units, times));
-            match set {
-                Some(set) => vec![(what, set), ("and then".to_owned(), enable)],
+            match own_times {
+                Some(times) => {
+                    vec![(what, timer_drop_in(units, times)), ("and then".to_owned(), enable)]
+                }
                 None => vec![(what, enable)],
             }
         }
@@ -183,11 +184,8 @@ pub(super) fn scheduled(
 }
 
 /// The command that has osync-batch.timer elapse at these times, and not at its own.
-fn timer_drop_in(units: Units, times: &str) -> String {
-    let dir = match units {
-        Units::User => "~/.config/systemd/user/osync-batch.timer.d",
-        Units::System | Units::No => "/etc/systemd/system/osync-batch.timer.d",
-    };
+fn timer_drop_in(units: &str, times: &str) -> String {
+    let dir = format!("{units}/osync-batch.timer.d");
     format!(
         "mkdir -p {dir} && printf '[Timer]\\nOnCalendar=\\nOnCalendar={times}\\n' >{dir}/times.conf"
     )
