@@ -203,8 +203,8 @@ fn told(conflict: &RecordedConflict, config: &Config) -> Vec<String> {
                 kept.place.shown()
             ),
             false => format!(
-                "  kept {until} on the {loser}, under another name by now: see osync history FILE {}",
-                shell_words::quote(&decided.path.shown())
+                "  kept {until} on the {loser}, under another name by now ('osync history' with the \
+                 path shows it)"
             ),
         });
     }

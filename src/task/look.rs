@@ -212,8 +212,8 @@ impl Task<'_> {
         fatal.map_or(Ok(()), |what| Err(Halt::fatal(what)))
     }
 
-    /// The guards against strangers and old copies, and identities for replicas that have none yet. Without a baseline to
-    /// compare with (`--initialize`) the replicas are taken as they are.
+    /// The guards against strangers and old copies, and identities for replicas that have none yet.
+    /// Without a baseline to compare with (`--initialize`) the replicas are taken as they are.
     pub(super) fn identities(
         &mut self,
         store: &StateStore,
