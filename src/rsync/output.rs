@@ -616,7 +616,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
         return "something on the way prints text of its own (a login banner, a start-up file \
                 of the shell over there); make it silent for non-interactive sessions";
     }
-    if code == 127 || said("command not found") || said(": not found") {
+    if said("(code 127)") || said("command not found") || said(": not found") {
         return "there is no rsync on the other side; install it there, or set \
                 RSYNC_REMOTE_PATH";
     }
@@ -638,6 +638,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
         22 => "it ran out of memory",
         25 => "a --max-delete limit stopped it",
         126 => "it cannot be run on one of the two sides",
+        127 => "it cannot be started here",
         255 => "the remote shell failed",
         _ => UNKNOWN,
     }
@@ -967,6 +968,8 @@ mod exit_tests {
             (11, "No space left on device", "could not write or read a file (No space"),
             (11, "write error: Broken pipe", "the receiving side is full (write"),
             (12, "sh: rsync: not found", "no rsync on the other side"),
+            (127, "rsync error: remote command not found (code 127)", "no rsync on the other side"),
+            (127, "error while loading shared libraries: librs", "cannot be started here (error"),
             (12, "connection unexpectedly closed", "broke (connection unexpectedly closed)"),
             (2, "protocol version mismatch -- is your shell clean?", "banner"),
             (255, "Permission denied (publickey).", "remote shell failed (Permission denied"),

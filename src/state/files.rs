@@ -322,6 +322,19 @@ impl Files {
     }
 }
 
+/// A new file that is to replace `path`, which names a file of a task's state directory that another
+/// room writes. It is for this user only; what a killed run left of it, the next run removes.
+///
+/// # Errors
+/// What the system says.
+pub fn temporary_file(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let [Some(dir), Some(name)] = [path.parent().map(Path::as_os_str), path.file_name()] else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let ending = ending(&name.to_string_lossy());
+    tempfile::Builder::new().prefix(TEMPORARY).suffix(&ending).tempfile_in(dir)
+}
+
 /// The temporary name of a new file; short, however long the instance id is.
 fn temporary_name(name: &str, pid: i32) -> String {
     format!("{TEMPORARY}{pid}{}", ending(name))

@@ -310,9 +310,11 @@ impl StateStore {
             "damaged",
             "targets",
         ];
+        let listings = ["", ".peer"].map(|kind| format!("{}{kind}", self.name("listing")));
         let both = Side::BOTH.into_iter();
         both.flat_map(|side| of_side.map(|what| self.side_name(side, what)))
             .chain(of_task.map(|what| self.name(what)))
+            .chain(listings)
             .collect()
     }
 }

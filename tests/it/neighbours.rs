@@ -605,6 +605,58 @@ fn a_new_directory_that_is_exchanged_before_it_has_its_mode_leads_nowhere() {
     assert_eq!(street.sandbox.a.details(), street.sandbox.b.details());
 }
 
+#[test]
+fn a_link_put_at_the_new_name_of_a_move_leads_nowhere_for_an_mv_that_knows_no_t() {
+    if !is_root() {
+        return;
+    }
+    let tools = tempfile::tempdir().unwrap();
+    set_mode(tools.path(), 0o755);
+    let path = std::env::var("PATH").unwrap();
+    let street = Street::behind(&format!(
+        "ForceCommand PATH='{}:{path}' sh -c \"$SSH_ORIGINAL_COMMAND\"",
+        tools.path().display()
+    ));
+    let Sandbox { a, b, .. } = &street.sandbox;
+    let stand_in = |name: &str, before: &str| {
+        let text = format!(
+            "#!/bin/sh\nPATH='{path}'\n{before}\nfor last in \"$@\"; do :; done\ncase $last in */new.*) \
+             ln -s '{}' \"$last\";; esac\nexec {name} \"$@\"\n",
+            street.outside.root.join("dir").display(),
+        );
+        fs::write(tools.path().join(name), text).unwrap();
+        set_mode(&tools.path().join(name), 0o755);
+    };
+    stand_in("mv", "case $* in -fT*|--help) exit 1;; esac");
+    a.make("f file content\nd dir\nf dir/below content\nd closed\nf closed/old content");
+    street.fine(Way::Shell);
+    // where nobody else may write, mv will do
+    set_mode(&b.at("closed"), 0o755);
+    stand_in("perl", "exit 1");
+    fs::rename(a.at("closed/old"), a.at("closed/other")).unwrap();
+    street.fine(Way::Shell);
+
+    let renamed = |name: &str| fs::rename(a.at(name), a.at(&format!("new.{name}"))).unwrap();
+    stand_in("perl", "");
+    renamed("file");
+    street.fine(Way::Shell);
+    renamed("dir");
+    let run = street.run(Way::Shell).run();
+    assert_eq!(run.status, Some(1), "a directory does not take the place of a link: {run}");
+    street.outside.assert_untouched("with perl");
+    fs::remove_file(b.at("new.dir")).unwrap();
+
+    stand_in("perl", "exit 1");
+    let run = street.run(Way::Shell).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stderr.contains("DETECT_MOVES=no"), "{run}");
+    assert_eq!(b.read("dir/below").unwrap(), b"content");
+    let run = street.run(Way::Shell).env("DETECT_MOVES", "no").run();
+    assert_eq!(run.status, Some(0), "{run}");
+    street.outside.assert_untouched("without perl");
+    assert_eq!(a.details(), b.details());
+}
+
 /// What is made from now on has a ctime in a later second: runs begin at a whole one, as far as
 /// some machines tell.
 fn wait_for_another_second(path: &Path) {

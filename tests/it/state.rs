@@ -359,13 +359,17 @@ fn what_a_killed_run_left_half_written_is_swept_up() {
     let store = store(dir.path(), "t");
     save(&store, &baseline(the_tree()));
     // a temporary file bears the name of a pid and a digest of the file's name
-    let digest = blake3::hash(b"snapshot-t").to_hex();
-    let ours = dir.path().join(format!(".tmp-4000000-{}", &digest[..16]));
+    let ours = ["snapshot-t", "listing-t", "listing-t.peer"].map(|name| {
+        let digest = blake3::hash(name.as_bytes()).to_hex();
+        dir.path().join(format!(".tmp-4000000-{}", &digest[..16]))
+    });
     let other = dir.path().join(".tmp-4000000-0123456789abcdef");
-    fs::write(&ours, "half").unwrap();
+    for path in &ours {
+        fs::write(path, "half").unwrap();
+    }
     fs::write(&other, "of another task").unwrap();
     save(&store, &with("new"));
-    assert!(!ours.exists() && other.exists());
+    assert!(ours.iter().all(|path| !path.exists()) && other.exists());
     assert_eq!(files(dir.path()).len(), 6, "{:?}", files(dir.path()).keys());
 }
 

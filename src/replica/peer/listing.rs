@@ -14,6 +14,7 @@ use super::protocol::{ListingName, MOST_FRAME, Piece, Whole};
 use crate::state::format::{
     BaselineDamaged, ByteReader, Context, put_entry, put_string, read_entry,
 };
+use crate::state::temporary_file;
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
 };
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// How a block is named.
 pub(super) type BlockName = [u8; 16];
@@ -408,22 +410,16 @@ impl Last {
 
 /// What is written of a new listing.
 struct Writing {
-    file: BufWriter<File>,
-    aside: PathBuf,
+    file: BufWriter<NamedTempFile>,
     at: u64,
     starts: Vec<u64>,
 }
 
 impl Writing {
     fn begin(path: &Path) -> io::Result<Self> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".new.{}", std::process::id()));
-        let aside = PathBuf::from(aside);
-        // a left-over of an earlier process of our number, or what somebody planted
-        let _ = std::fs::remove_file(&aside);
-        let mut file = BufWriter::with_capacity(1 << 17, private(&aside)?);
+        let mut file = BufWriter::with_capacity(1 << 17, temporary_file(path)?);
         file.write_all(BEGIN)?;
-        Ok(Writing { file, aside, at: BEGIN.len() as u64, starts: Vec::new() })
+        Ok(Writing { file, at: BEGIN.len() as u64, starts: Vec::new() })
     }
 
     fn add(&mut self, block: &[u8]) -> io::Result<()> {
@@ -440,22 +436,10 @@ impl Writing {
         }
         self.file.write_all(&count.to_le_bytes())?;
         self.file.write_all(name)?;
-        self.file.flush()?;
-        std::fs::rename(&self.aside, path)
+        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.persist(path)?;
+        Ok(())
     }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        // gone already, if it has got its name
-        let _ = std::fs::remove_file(&self.aside);
-    }
-}
-
-/// Names of private files stand in it.
-fn private(path: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// Takes the pieces of a listing, reads what they refer to in the last one, and writes a new

@@ -807,15 +807,28 @@ is_itself() {
   [ "$itself" = yes ]
 }
 
-# Where mv can, it also refuses by itself to go into or over something.
+# mv_new FROM TO: TO is the new name itself, also where somebody has just put a link to a directory
+# there. An mv without -T follows it: without one, perl moves what goes where others may write.
 mv_new() {
   if [ -z "$mv_options" ]; then
     mv_options=-f
     case $(mv --help 2>&1) in *-T*) mv_options=-fT ;; esac
   fi
-  mv "$mv_options" "$1" "$2" 7<&7 8<&8 9<&9
+  if [ "$mv_options" = -fT ] || nobody_else_writes "${2%/*}"; then
+    mv "$mv_options" "$1" "$2" 7<&7 8<&8 9<&9
+  elif has_perl; then
+    # shellcheck disable=SC2016 # variables of Perl's
+    perl -e 'rename $ARGV[0], $ARGV[1] or die "$!\n"' -- "$1" "$2" 7<&7 8<&8 9<&9
+  else
+    echo 'others may write to its new directory, and mv on this machine follows a link that they put at the new name; install perl or an osync there, or copy what was moved (DETECT_MOVES=no)'
+    return 1
+  fi
 }
 mv_options=
+
+nobody_else_writes() {
+  (cd -P "$1/." && ours) 7<&7 8<&8 9<&9 2>/dev/null
+}
 
 # aside KEEP o|p SUFFIX: into backup/ or deleted/, into the directory $kept there, as an
 # ordinary or a protected version. What is kept there under that name already gets the

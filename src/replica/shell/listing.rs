@@ -19,6 +19,7 @@ use crate::replica::{
 };
 use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
+use crate::state::temporary_file;
 use crate::tree::path::escape;
 use crate::tree::{
     Child, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
@@ -483,9 +484,7 @@ impl ShellReplica {
     /// A copy that cannot be kept only makes the next run slower.
     fn keep_listing(&self, lines: &[u8]) {
         let Some(file) = self.cache.as_ref().filter(|_| !self.read_only) else { return };
-        let Some(dir) = file.parent() else { return };
-        // a temporary file is for this user only: the listing names private files
-        if let Ok(mut new) = tempfile::NamedTempFile::new_in(dir)
+        if let Ok(mut new) = temporary_file(file)
             && new.write_all(lines).is_ok()
         {
             let _ = new.persist(file);

@@ -118,6 +118,8 @@ missing_tools() {
   checker="cksum"
   command -v cksum >/dev/null 2>&1 || checker=sha256sum
   command -v "$checker" >/dev/null 2>&1 || missing="$missing cksum"
+  # a program is asked where this shell cannot be believed (at)
+  [ -n "$sure" ] || [ -n "$(env pwd -P 2>/dev/null)" ] || missing="$missing pwd"
 }
 
 # Whether the file system keeps owners and modes: where a mount gives all files the same, they

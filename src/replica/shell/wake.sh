@@ -1,4 +1,4 @@
-# shellcheck shell=sh disable=SC2154 # variables shared with core.sh
+# shellcheck shell=sh disable=SC2154,SC2034 # variables shared with core.sh
 # Waking the monitor of the initiator. Expects core.sh.
 
 # wake: the data are the line that is appended to the trigger file. A link or a fifo there
@@ -15,15 +15,13 @@ do_wake() {
     (printf '%s\n' "$text" >>./.osync-update.push) 2>&1
     return
   fi
-  # others could put a link there in the meantime: a new file takes the place of whatever is
-  # there
+  # others could put a link there in the meantime: a new file takes its place, which comes under its
+  # own name, because mv follows nothing at that
   enter_work || { echo "$base/.osync_workdir: it is not there, or not ours alone" && return 1; }
-  printf '%s\n' "$text" >"./push.$$" && hold 9 && enter '' && mv_whole "$held_at/push.$$" ./.osync-update.push 2>&1
-}
-
-mv_whole() {
-  case $(mv --help 2>&1) in
-    *-T*) mv -fT "$1" "$2" 9<&9 ;;
-    *) mv -f "$1" "$2" 9<&9 ;;
-  esac
+  has_private=yes
+  {
+    rm -rf "./private.$$"
+    mkdir_closed "./private.$$" && cd -P "./private.$$" && printf '%s\n' "$text" >./.osync-update.push \
+      && hold 9 && enter '' && mv -f "$held_at/.osync-update.push" ./ 9<&9
+  } 2>&1
 }
