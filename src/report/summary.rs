@@ -248,9 +248,9 @@ pub fn updates(listing: &dyn Listing, line: &mut dyn FnMut(&str)) {
 pub enum Reach {
     /// It ended before both replicas were compared.
     Nothing,
-    /// It was stopped after that; what it did is counted.
+    /// It was stopped after that, or something failed; what it did is counted.
     Part,
-    /// To its end.
+    /// To its end, and nothing failed.
     All,
     /// It took the replicas as they are (`--initialize`).
     Recorded,

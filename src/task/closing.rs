@@ -223,7 +223,9 @@ impl Task<'_> {
             return None;
         }
         self.around.log.release();
-        if halted.is_none() && self.outcome.reach == Reach::Part {
+        // what failed was to be done, and was not
+        let is_whole = halted.is_none() && self.status() != ERROR;
+        if is_whole && self.outcome.reach == Reach::Part {
             self.outcome.reach = Reach::All;
         }
         self.tell_halt(halted);

@@ -1,10 +1,19 @@
 //! What a run tells without any flag, with `--verbose`, and with `--dry` (spec 10, "The record
 //! of a run"; spec 1, `--dry`).
 
+use crate::support::replicas::script;
 use crate::support::sandbox::{Outcome, Sandbox};
 use crate::support::sshd::Sshd;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// An rsync that transfers nothing.
+pub fn no_transfers(bin: &Path) {
+    let rsync = "for word do [ \"$word\" = --version ] && exec /usr/bin/rsync \"$@\"; done\n\
+                 echo 'no way' >&2\nexit 23\n";
+    script(bin, "rsync", rsync);
+}
 
 /// Lines without the time before them.
 fn lines(run: &Outcome) -> Vec<String> {
@@ -82,6 +91,20 @@ fn a_run_that_could_not_begin_is_summed_up_too() {
     let run = sandbox.sync(&[]);
     assert_eq!(run.status, Some(1), "{run}");
     assert_eq!(summed_up(&sandbox), "nothing was done");
+}
+
+#[test]
+fn a_run_in_which_everything_failed_does_not_say_that_nothing_was_to_do() {
+    let sandbox = Sandbox::new();
+    sandbox.a.make("f one x");
+    let bin = sandbox.path("bin");
+    fs::create_dir(&bin).unwrap();
+    no_transfers(&bin);
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let run = sandbox.quick().env("PATH", path).run();
+    assert_eq!(run.status, Some(1), "{run}");
+    let line = run.stdout.lines().next_back().unwrap_or_default();
+    assert!(line.contains("nothing was done in ") && line.ends_with("; 1 file compared"), "{run}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Leaves of a star that are slow, full or exchanged, and what is told of leaves that fail (spec 10).
 
+use crate::record::no_transfers;
 use crate::star::Star;
 use crate::support::https::{Answer, HttpsServer};
 use crate::support::mounts::Mounted;
@@ -82,6 +83,25 @@ fn a_leaf_that_does_not_answer_for_long_delays_nobody_and_has_its_turn_when_it_d
     assert!(run.stdout.contains("has not answered yet"), "{run}");
     assert!(star.leaves[2].has("from-late"), "its news are on every leaf: {run}");
     star.assert_all_alike();
+}
+
+#[test]
+fn what_failed_is_not_summed_up_as_nothing_to_do() {
+    let star = Star::met(2);
+    let bin = star.sandbox.path("bin");
+    no_transfers(&bin);
+    star.hub().make("f new n");
+    let run = star.run(&[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(!run.stdout.contains("nothing to do"), "{run}");
+    assert_eq!(run.stdout.matches("nothing was done in").count(), 3, "{run}");
+    // one of them is away, and the other is in step
+    fs::remove_file(bin.join("rsync")).unwrap();
+    fine(&star.run(&[]));
+    fs::rename(&star.leaves[1].root, star.sandbox.path("away")).unwrap();
+    let run = star.run(&[]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert_eq!(run.stdout.matches("nothing to do").count(), 1, "for the other alone: {run}");
 }
 
 #[test]
