@@ -318,10 +318,15 @@ fn a_list_of_targets_makes_a_star() {
     assert_eq!(places, ["/a", "/c", "/home/me/d e", "ssh://h//f"]);
     let names: Vec<_> = config.targets.iter().map(|of| of.name.to_str().unwrap()).collect();
     assert_eq!(names, ["/c", "~/d e", "ssh://h//f"]);
-    for (only, expected) in [("~/d e", Some(1)), ("3", Some(2)), ("1", Some(0))] {
+    for (only, expected) in
+        [("~/d e", Some(1)), ("/home/me/d e", Some(1)), ("3", Some(2)), ("1", Some(0))]
+    {
         let flags = Flags { only: Some(only.into()), ..Flags::default() };
         assert_eq!(good(from_file(&text, &flags, &home)).only, expected, "{only}");
     }
+    let odd = format!("{STAR}TARGET_SYNC_DIRS=\"/c;/tab\there\"\n");
+    let flags = Flags { only: Some("/tab\\there".into()), ..Flags::default() };
+    assert_eq!(good(from_file(&odd, &flags, &[])).only, Some(1), "as it is shown");
     let pair = config.for_target(&config.targets[2], "id@3".to_owned());
     assert!(!pair.is_star() && pair.replicas.target.is_remote());
     assert!(!good(from_file(REQUIRED, &Flags::default(), &[])).is_star());

@@ -22,7 +22,7 @@ const PLOTTED: u64 = 60;
 /// A task with what is known of it.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// INSTANCE_ID, or the name of the file where that cannot be read.
+    /// INSTANCE_ID, or the name of the file where that cannot be read; for people.
     pub name: String,
     /// Its configuration file.
     pub file: PathBuf,
@@ -74,7 +74,7 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> V
             let id = &config.instance_id;
             let one = |(index, target): (usize, &StarTarget)| {
                 let name = escape(target.name.as_bytes());
-                let mut task = blank(format!("{id} [{name}]"));
+                let mut task = blank(format!("{} [{name}]", escape(id.as_bytes())));
                 let instance = match &known {
                     Ok(known) => targets::instance_at(id, known, &places, index),
                     Err(why) => {
@@ -92,7 +92,7 @@ pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> V
             config.targets.iter().enumerate().map(one).collect()
         }
         Some(config) => {
-            let mut task = blank(config.instance_id.clone());
+            let mut task = blank(escape(config.instance_id.as_bytes()));
             let (run, notes) = (&config.instance_id, NotePlaces::of(config));
             fill(&mut task, Looked { pair: config, run, notes: &notes, depth });
             vec![task]

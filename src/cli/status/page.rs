@@ -148,7 +148,7 @@ fn shown(index: usize, task: &Task, now: i64) -> Shown {
     let runs = &task.story.runs;
     Shown {
         anchor: format!("task-{}", index + 1),
-        name: escape(task.name.as_bytes()),
+        name: task.name.clone(),
         class,
         sign,
         state: show::state(task, now),

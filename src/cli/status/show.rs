@@ -30,7 +30,7 @@ fn row(task: &Task, now: i64) -> [String; 8] {
     let last = task.last();
     let count = |number: u64| if number == 0 { dash() } else { grouped(number) };
     [
-        escape(task.name.as_bytes()),
+        task.name.clone(),
         state(task, now),
         last.map_or_else(dash, |last| format!("{} ago", since(last.ended, now))),
         last.filter(|last| last.last_success > 0)
@@ -91,8 +91,9 @@ pub fn did(task: &Task) -> String {
     }
 }
 
+/// The first line, printable. Names in it were escaped when it was written.
 fn one_line(text: &str) -> String {
-    escape(text.lines().next().unwrap_or_default().as_bytes())
+    escape(text.lines().next().unwrap_or_default().as_bytes()).replace("\\\\", "\\")
 }
 
 /// How long ago a moment was, both in milliseconds since the epoch.
@@ -187,7 +188,7 @@ pub fn nagios(tasks: &[&Task], now: i64) -> (String, u8) {
     let all = counted(tasks.len() as u64, "task");
     let named: Vec<String> = of(Severity::Fails)
         .chain(of(Severity::Warns))
-        .map(|task| format!("{}: {}", escape(task.name.as_bytes()), state(task, now)))
+        .map(|task| format!("{}: {}", task.name, state(task, now)))
         .collect();
     let text = match (tasks.len(), named.is_empty()) {
         (0, _) => "no task was found".to_owned(),
@@ -238,18 +239,18 @@ mod tests {
         let facts = Facts { last: Some(last), open_conflicts: 2, ..Facts::default() };
         let state = judge(&facts, NOW);
         let (file, story) = (format!("/etc/osync/{name}.conf").into(), Story::default());
-        Task { name: name.into(), file, replicas: None, facts, state, story }
+        Task { name: escape(name.as_bytes()), file, replicas: None, facts, state, story }
     }
 
     #[test]
     fn a_line_tells_what_a_person_wants_to_know_first() {
-        let tasks = [task("a|b\n", 1, &["cannot x\nmore", "y", "z"]), task("ok", 0, &[])];
+        let tasks = [task("a|b\n", 1, &["x\\n: no\u{7}\nmore", "y", "z"]), task("ok", 0, &[])];
         let tasks: Vec<&Task> = tasks.iter().collect();
         assert_eq!(
             table(&tasks, NOW),
             [
                 "TASK   STATE                         LAST RUN   SUCCESS     CONFLICTS  FAILED  KEPT     WHAT IT DID",
-                "a|b\\n  failing for 2 days (12 runs)  4 min ago  2 days ago  2          3       1.0 MiB  cannot x (and 2 more)",
+                "a|b\\n  failing for 2 days (12 runs)  4 min ago  2 days ago  2          3       1.0 MiB  x\\n: no\\x07 (and 2 more)",
                 "ok     ok                            4 min ago  4 min ago   2          -       1.0 MiB  1 move in 0.1 s",
             ]
         );
