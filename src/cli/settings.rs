@@ -67,7 +67,7 @@ pub fn gather(file: Option<&OsStr>, flags: &Flags, environment: &Environment) ->
     resolved(loaded, flags, environment)
 }
 
-/// The same for a `.conf` file that has another text than the disk says.
+/// The same for a file that has another text than the disk says.
 #[must_use]
 pub fn gather_text(
     file: &Path,

@@ -6,7 +6,8 @@ use super::task_files::{Task, not_understood, read, resolved, say, shown, write_
 use super::{Effect, settings, state_dir};
 use crate::config::conf_file::Trouble;
 use crate::config::keys::{Key, ValueKind};
-use crate::config::upgrade::{Replacement, with_settings};
+use crate::config::toml_file::ARRAY_SEPARATOR;
+use crate::config::upgrade::{Form, Replacement, with_settings};
 use crate::config::{Config, Environment, Flags, Location, Setting, load};
 use crate::replica::{LockSeen, look_at_lock};
 use crate::report::FileAccess;
@@ -28,7 +29,10 @@ pub(super) fn offers(tasks: &[Task]) -> Vec<String> {
     };
     let mut hubs: Vec<Vec<&Task>> = Vec::new();
     for task in tasks.iter().filter(is_pair) {
+        // one task may have a file of each form
+        let is_same = |other: &&Task| other.config.instance_id == task.config.instance_id;
         match hubs.iter_mut().find(|hub| share_a_hub(hub[0], task)) {
+            Some(hub) if hub.iter().any(is_same) => {}
             Some(hub) => hub.push(task),
             None => hubs.push(vec![task]),
         }
@@ -60,7 +64,8 @@ fn offer(hub: &[&Task]) -> String {
         hub.iter().map(|task| for_shell(task.file.as_os_str().as_bytes())).collect();
     format!(
         "{what}. They can be one task with several targets, which goes on with their states, and \
-         brings a change of each to all in one run:\n  osync upgrade --to-star NEW.conf {}",
+         brings a change of each to all in one run:\n  osync upgrade --to-star NEW.{} {}",
+        hub[0].form.extension(),
         files.join(" ")
     )
 }
@@ -98,8 +103,20 @@ pub(super) fn to_star(
             bail!("{one} and {two} have set {key} differently; one task has it only once");
         }
     }
+    if Form::of(to) != Some(first.form) {
+        bail!(
+            "{}: its name has to end in .{}, like that of {}, whose settings it gets",
+            shown(to),
+            first.form.extension(),
+            shown(&first.file)
+        );
+    }
     let separator = first.settings.get("PATH_SEPARATOR_CHAR").map(|setting| &setting.value[..]);
     let separator = separator.filter(|bytes| !bytes.is_empty()).unwrap_or(b";");
+    let (separator, between) = match first.form {
+        Form::Conf => (separator, &[separator, b"\n    "].concat()[..]),
+        Form::Toml => (&[ARRAY_SEPARATOR][..], &[ARRAY_SEPARATOR][..]),
+    };
     let mut list = Vec::new();
     for task in tasks {
         let target = task.settings.get("TARGET_SYNC_DIR").map(|setting| setting.value.trim_ascii());
@@ -109,7 +126,7 @@ pub(super) fn to_star(
             bail!("{}: {what}", shown(&task.file));
         }
         if !list.is_empty() {
-            list.extend([separator, b"\n    "].concat());
+            list.extend(between);
         }
         list.extend(target);
     }
@@ -158,7 +175,7 @@ pub(super) fn to_pairs(
             replacement("INSTANCE_ID", "INSTANCE_ID", instance.as_bytes()),
         ];
         let text = changed(star, &replacements, environment)?;
-        made.push((pair_file(&star.file, index + 1), text));
+        made.push((pair_file(star, index + 1), text));
     }
     if let Some((file, _)) = made.iter().find(|(file, _)| file.symlink_metadata().is_ok()) {
         bail!("{} is there already; move it away first", shown(file));
@@ -174,10 +191,10 @@ pub(super) fn to_pairs(
 }
 
 /// `docs.conf` → `docs-2.conf`.
-fn pair_file(star: &Path, number: usize) -> PathBuf {
-    let mut name = star.file_stem().unwrap_or_default().to_owned();
-    name.push(format!("-{number}.conf"));
-    star.with_file_name(name)
+fn pair_file(star: &Task, number: usize) -> PathBuf {
+    let mut name = star.file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{number}.{}", star.form.extension()));
+    star.file.with_file_name(name)
 }
 
 /// The text of a task's file with other settings.
@@ -187,12 +204,9 @@ fn changed(
     environment: &Environment,
 ) -> anyhow::Result<Vec<u8>> {
     let name = shown(&task.file);
-    if task.file.extension().is_none_or(|extension| extension != "conf") {
-        bail!("{name}: only a .conf file is rewritten; write the other file by hand");
-    }
     let mut shell = load::Shell::for_file(environment, &task.file);
     let errors = |errors: Vec<Trouble>| not_understood(&name, &errors);
-    Ok(with_settings(&read(&task.file)?, replacements, &mut shell).map_err(errors)?)
+    Ok(with_settings(task.form, &read(&task.file)?, replacements, &mut shell).map_err(errors)?)
 }
 
 fn write(to: &Path, text: &[u8], like: &Path, effect: Effect) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use super::task_args::Refused;
 use super::{complain, print, settings};
 use crate::config::conf_file::Trouble;
+use crate::config::upgrade::Form;
 use crate::config::{Config, Environment, Flags, Resolution, Settings};
 use crate::report::{FileAccess, written_beside};
 use crate::tree::path::escape;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 /// A task with the file that it stands in.
 pub(super) struct Task {
     pub file: PathBuf,
+    pub form: Form,
     pub settings: Settings,
     pub config: Config,
 }
@@ -25,7 +27,8 @@ impl Task {
 
     pub(super) fn of(file: &Path, gathered: Resolution) -> anyhow::Result<Self> {
         let settings = gathered.settings.clone();
-        Ok(Task { file: file.to_owned(), settings, config: resolved(gathered)? })
+        let form = Form::of(file).unwrap_or(Form::Conf);
+        Ok(Task { file: file.to_owned(), form, settings, config: resolved(gathered)? })
     }
 }
 

@@ -6,6 +6,7 @@ use super::task_files::{Task, not_understood, read, resolved, say, shown, write_
 use super::{ERROR, Effect, complain, in_words, settings, star_files};
 use crate::batch;
 use crate::config::conf_file::Trouble;
+use crate::config::upgrade::Form;
 use crate::config::{Config, Environment, Flags, Location, SshLocation, load, toml_file, upgrade};
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
@@ -106,7 +107,7 @@ pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// The files that are named; of a directory, all `.conf` files in it.
+/// The files that are named; of a directory, all tasks in it.
 fn files(named: &[OsString]) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named.iter().map(PathBuf::from) {
@@ -115,10 +116,9 @@ fn files(named: &[OsString]) -> anyhow::Result<Vec<PathBuf>> {
             continue;
         }
         let found = batch::tasks_in(&path, &|_, _| false);
-        let mut found = found.with_context(|| format!("{}: cannot read", shown(&path)))?;
-        found.retain(|file| file.extension().is_some_and(|extension| extension == "conf"));
+        let found = found.with_context(|| format!("{}: cannot read", shown(&path)))?;
         if found.is_empty() {
-            bail!("{}: there is no .conf file in it", shown(&path));
+            bail!("{}: there is no .conf or .toml file in it", shown(&path));
         }
         files.extend(found);
     }
@@ -194,13 +194,18 @@ fn flags(args: &UpgradeArgs) -> Flags {
     }
 }
 
-/// Rewrites a `.conf` file and returns its new text.
+/// Rewrites a `.conf` file and returns its new text; a `.toml` file stays as it is.
 fn rewrite(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<Vec<u8>> {
     let name = shown(file);
-    if file.extension().is_none_or(|extension| extension != "conf") {
-        bail!("{name}: only .conf files are upgraded");
-    }
     let old = read(file)?;
+    match Form::of(file) {
+        Some(Form::Conf) => {}
+        Some(Form::Toml) => {
+            say(&format!("{name} stays as it is: no older version had TOML files."));
+            return Ok(old);
+        }
+        None => bail!("{name}: the name of a configuration file ends in .conf or .toml"),
+    }
     let new = upgrade::upgrade(&old, &mut load::Shell::for_file(environment, file))
         .map_err(|errors| not_understood(&name, &errors))?;
     if new.text == old {
@@ -225,7 +230,7 @@ fn rewrite(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Re
 /// Writes `FILE.toml` from `FILE.conf`.
 fn to_toml(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<()> {
     let name = shown(file);
-    if file.extension().is_none_or(|extension| extension != "conf") {
+    if Form::of(file) != Some(Form::Conf) {
         bail!("{name}: only a .conf file can become a .toml file");
     }
     // A file of an older version first becomes one of today.

@@ -64,10 +64,11 @@ pub struct Assignment {
     pub line: usize,
 }
 
-/// Where an assignment stands: byte ranges of what [`normalised`] returns.
+/// Where an assignment stands: byte ranges of what [`normalised`] returns, or of the file if that is
+/// TOML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// The name before the `=`.
+    /// The name before the `=`; in TOML with its quotes.
     pub name: Range<usize>,
     /// The value, with its quotes.
     pub value: Range<usize>,
@@ -97,7 +98,7 @@ pub struct Parsed {
     pub used: BTreeSet<String>,
     /// Names whose value could not be read.
     pub broken: BTreeSet<String>,
-    /// Where each assignment stands; only for `.conf` files.
+    /// Where each assignment stands.
     pub sources: Vec<Source>,
     /// Where each `[HEADING]` stands.
     pub headings: Vec<Range<usize>>,

@@ -62,6 +62,15 @@ pub(crate) fn toml(bytes: &[u8]) {
     let parsed = toml_file::parse(bytes);
     has_true_lines(&parsed, bytes);
     assert!(parsed.broken.is_empty() || !parsed.errors.is_empty(), "{:?}", parsed.broken);
+    assert_eq!(parsed.assignments.len(), parsed.sources.len());
+    if !parsed.errors.is_empty() {
+        return;
+    }
+    for (one, source) in parsed.assignments.iter().zip(&parsed.sources) {
+        assert!(source.name.end < source.value.start && source.value.end <= bytes.len());
+        let name = String::from_utf8_lossy(&bytes[source.name.clone()]).to_uppercase();
+        assert!(name == one.key || name.starts_with(['"', '\'']), "{name}: {one:?}");
+    }
 }
 
 /// An older configuration: what comes out is sound, and of today.

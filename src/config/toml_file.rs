@@ -1,10 +1,11 @@
 //! The same settings in TOML: keys in lower or upper case, under their sections or at the
 //! top level, with TOML's own types (spec 2, "`.toml` files").
 
-use super::conf_file::{self, Assignment, MAX_FILE, Outside, Parsed, Trouble};
+use super::conf_file::{self, Assignment, MAX_FILE, Outside, Parsed, Source, Trouble};
 use super::keys::{self, KEYS, Key, Section, ValueKind};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -27,11 +28,17 @@ pub fn parse(bytes: &[u8]) -> Parsed {
             let line = line_at(bytes, error.valid_up_to());
             reader.complain(line, None, "TOML is UTF-8, and this is not");
         }
-        Ok(text) => reader.document(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        Ok(text) => {
+            let document = text.strip_prefix('\u{feff}').unwrap_or(text);
+            reader.begin = text.len() - document.len();
+            reader.document(document);
+        }
     }
-    reader.parsed.assignments.sort_by_key(|one| one.line);
-    reader.parsed.errors.sort_by_key(|one| one.line);
-    reader.parsed
+    let TomlReader { mut parsed, mut settings, .. } = reader;
+    settings.sort_by_key(|(one, _)| one.line);
+    (parsed.assignments, parsed.sources) = settings.into_iter().unzip();
+    parsed.errors.sort_by_key(|one| one.line);
+    parsed
 }
 
 fn line_at(bytes: &[u8], at: usize) -> usize {
@@ -41,6 +48,10 @@ fn line_at(bytes: &[u8], at: usize) -> usize {
 #[derive(Default)]
 struct TomlReader {
     parsed: Parsed,
+    /// Where the document begins in the file.
+    begin: usize,
+    /// What is set, and where it stands.
+    settings: Vec<(Assignment, Source)>,
     /// The line in which each key was set.
     seen: BTreeMap<String, usize>,
 }
@@ -86,7 +97,11 @@ impl TomlReader {
             return;
         }
         match plain(value.get_ref(), keys::find(&key).map(|key| key.kind)) {
-            Ok(value) => self.parsed.assignments.push(Assignment { key, value, line }),
+            Ok(plain) => {
+                let range = |span: Range<usize>| span.start + self.begin..span.end + self.begin;
+                let source = Source { name: range(name.span()), value: range(value.span()) };
+                self.settings.push((Assignment { key, value: plain, line }, source));
+            }
             Err(problem) => self.complain(line, Some(&key), problem),
         }
     }
@@ -202,6 +217,12 @@ fn document(values: &BTreeMap<&str, &str>) -> String {
         }
     }
     out
+}
+
+/// The value of a key in TOML's own types; NULs stand between the parts of a list.
+pub(super) fn value_of(key: &str, value: &str) -> Vec<u8> {
+    let kind = keys::find(key).map_or(ValueKind::Text, |key| key.kind);
+    in_toml(kind, value, "\0").into_bytes()
 }
 
 /// A value in TOML's own types; `separator` stands between patterns.

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::path::Path;
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;
 
 use super::conf_file::{self, Outside, Parsed, Source, Trouble};
 use super::keys::{self, KEYS, Key, Section, ValueKind};
+use super::toml_file;
 
 /// The revision that an upgraded file has.
 const REVISION: &str = "1.3.0";
@@ -56,51 +58,104 @@ pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, V
     Ok(Upgraded { text: new, notes })
 }
 
-/// A setting that a `.conf` file gets in the place of one that it has.
+/// The two forms of a task's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `.conf`, as osync 1.3 has it.
+    Conf,
+    /// TOML.
+    Toml,
+}
+
+impl Form {
+    /// The form that the name of a file says.
+    #[must_use]
+    pub fn of(file: &Path) -> Option<Form> {
+        [Form::Conf, Form::Toml]
+            .into_iter()
+            .find(|form| file.extension().is_some_and(|extension| extension == form.extension()))
+    }
+
+    /// How the names of its files end.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            Form::Conf => "conf",
+            Form::Toml => "toml",
+        }
+    }
+}
+
+/// A setting that a file gets in the place of one that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
     /// The key that it has.
     pub old: &'static str,
     /// The key that it gets.
     pub new: &'static str,
-    /// The value, unquoted.
+    /// The value, unquoted; the parts of an array of TOML have NULs between them.
     pub value: Vec<u8>,
 }
 
-/// Gives settings of a file of today other values. A setting that has the new name already, as an
-/// empty one may, becomes a comment. All else stays as it is.
+/// Gives settings of a file of today other values. If the file has both names of one, the new one
+/// gets the value, and the old one becomes empty. All else stays as it is.
 ///
 /// # Errors
-/// The file cannot be understood, or does not have one of them.
+/// The file cannot be understood, does not have one of them, or cannot say a value.
 pub fn with_settings(
+    form: Form,
     original: &[u8],
     replacements: &[Replacement],
     outside: &mut dyn Outside,
 ) -> Result<Vec<u8>, Vec<Trouble>> {
-    let parsed = conf_file::parse(original, outside);
+    let (text, parsed) = match form {
+        Form::Conf => (conf_file::normalised(original), conf_file::parse(original, outside)),
+        Form::Toml => (original.to_vec(), toml_file::parse(original)),
+    };
     if !parsed.errors.is_empty() {
         return Err(parsed.errors);
     }
-    let text = conf_file::normalised(original);
-    let mut work = Work { text: &text, parsed: &parsed, edits: Vec::new(), notes: Vec::new() };
+    let mut edits = Vec::new();
     for Replacement { old, new, value } in replacements {
-        if parsed.assignments.iter().all(|one| one.key != *old) {
-            let text =
-                format!("{old} is not set in this file; osync upgrade gives it today's names");
-            return Err(vec![Trouble { line: 1, key: Some((*old).to_owned()), text }]);
+        let trouble = |text: String| {
+            vec![Trouble { line: 1, key: Some((*old).to_owned()), text: format!("{old} {text}") }]
+        };
+        let (value, empty) = match form {
+            Form::Conf => (quoted(value), quoted(b"")),
+            Form::Toml => {
+                let value = std::str::from_utf8(value)
+                    .map_err(|_| trouble("would not be UTF-8, and TOML is".to_owned()))?;
+                (toml_file::value_of(new, value), toml_file::value_of(old, ""))
+            }
+        };
+        let has = |key: &str| parsed.assignments.iter().any(|one| one.key == key);
+        if !has(old) {
+            let more = match form {
+                Form::Conf => "; osync upgrade gives it today's names",
+                Form::Toml => "",
+            };
+            return Err(trouble(format!("is not set in this file{more}")));
         }
+        let has_new = has(new);
         for (one, source) in parsed.assignments.iter().zip(&parsed.sources) {
-            if one.key == *old {
-                work.edit(source.name.clone(), new.as_bytes());
-                work.edit(source.value.clone(), &quoted(value));
-            } else if one.key == *new {
-                work.comment_out(source);
+            let mut edit = |range: &Range<usize>, text: &[u8]| {
+                edits.push(Edit { range: range.clone(), text: text.to_vec() });
+            };
+            if one.key == *new {
+                edit(&source.value, &value);
+            } else if one.key == *old && has_new {
+                edit(&source.value, &empty);
+            } else if one.key == *old {
+                let is_lower = text[source.name.clone()].iter().any(u8::is_ascii_lowercase);
+                let new = if is_lower { new.to_ascii_lowercase() } else { (*new).to_owned() };
+                edit(&source.name, new.as_bytes());
+                edit(&source.value, &value);
             }
         }
     }
-    let new = apply(&text, work.edits);
-    let has_carriage_returns = original.windows(2).any(|pair| pair == b"\r\n");
-    Ok(if has_carriage_returns { with_carriage_returns(&new) } else { new })
+    let new = apply(&text, edits);
+    let is_without_returns = form == Form::Conf && original.windows(2).any(|pair| pair == b"\r\n");
+    Ok(if is_without_returns { with_carriage_returns(&new) } else { new })
 }
 
 struct Work<'a> {

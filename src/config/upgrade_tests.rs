@@ -238,7 +238,7 @@ fn settings_are_replaced_where_they_stand() {
     let replace = |text: &str, value: &str| {
         let value = value.as_bytes().to_vec();
         let one = Replacement { old: "TARGET_SYNC_DIR", new: "TARGET_SYNC_DIRS", value };
-        let new = with_settings(text.as_bytes(), &[one], &mut Home);
+        let new = with_settings(Form::Conf, text.as_bytes(), &[one], &mut Home);
         new.map(|new| String::from_utf8(new).unwrap())
     };
     for (text, value, expected) in [
@@ -254,7 +254,7 @@ fn settings_are_replaced_where_they_stand() {
         (
             "TARGET_SYNC_DIR=/a\nTARGET_SYNC_DIRS=\"\"\n",
             "/a;/b",
-            "TARGET_SYNC_DIRS=\"/a;/b\"\n#TARGET_SYNC_DIRS=\"\"\n",
+            "TARGET_SYNC_DIR=\"\"\nTARGET_SYNC_DIRS=\"/a;/b\"\n",
         ),
     ] {
         let new = replace(text, value).unwrap();
@@ -262,6 +262,47 @@ fn settings_are_replaced_where_they_stand() {
         assert_eq!(values(&new)["TARGET_SYNC_DIRS"], value, "it is read as it was meant");
     }
     assert!(replace("SLAVE_SYNC_DIR=/a\n", "/b").is_err(), "it has another name there");
+}
+
+#[test]
+fn a_toml_file_gets_other_settings_and_keeps_the_rest_as_it_is() {
+    let replace = |text: &str, old, new, value: &[u8]| {
+        let one = Replacement { old, new, value: value.to_vec() };
+        with_settings(Form::Toml, text.as_bytes(), &[one], &mut Home)
+    };
+    let to_star = |text: &str| replace(text, "TARGET_SYNC_DIR", "TARGET_SYNC_DIRS", b"/a \"\0/b");
+    let to_pair = |text: &str| replace(text, "TARGET_SYNC_DIRS", "TARGET_SYNC_DIR", b"/a \\");
+    for (text, change, expected) in [
+        (
+            "\u{feff}# ä\r\n[general]\r\ntarget_sync_dir = '/x' # y\r\npartial = true",
+            &to_star as &dyn Fn(&str) -> _,
+            "\u{feff}# ä\r\n[general]\r\ntarget_sync_dirs = ['/a \"', \"/b\"] # y\r\npartial = true",
+        ),
+        (
+            "general.\"target_sync_dir\" = \"\"\"\n/x\"\"\"\n",
+            &to_star,
+            "general.target_sync_dirs = ['/a \"', \"/b\"]\n",
+        ),
+        (
+            "general = { TARGET_SYNC_DIR = '/x', target_sync_dirs = [] }\n",
+            &to_star,
+            "general = { TARGET_SYNC_DIR = \"\", target_sync_dirs = ['/a \"', \"/b\"] }\n",
+        ),
+        (
+            "TARGET_SYNC_DIRS = [\n  '/a \\', # one\n  '/b', # two\n]\nzip = 1\n",
+            &to_pair,
+            "TARGET_SYNC_DIR = '/a \\'\nzip = 1\n",
+        ),
+    ] {
+        let new = String::from_utf8(change(text).unwrap()).unwrap();
+        assert_eq!(new, expected);
+        assert_eq!(toml_file::parse(new.as_bytes()).errors, []);
+    }
+    for text in ["target_sync_dirs = []", "a = = 1\ntarget_sync_dir = ''"] {
+        assert!(to_star(text).is_err(), "{text}");
+    }
+    let odd = replace("target_sync_dir = ''", "TARGET_SYNC_DIR", "TARGET_SYNC_DIRS", b"/\xff\0");
+    assert!(odd.unwrap_err()[0].text.contains("UTF-8"));
 }
 
 #[test]

@@ -885,3 +885,63 @@ fn toml_has_an_array_and_the_environment_a_list() {
     fine(&run);
     star.assert_all_alike();
 }
+
+#[test]
+fn toml_pairs_become_a_star_and_that_pairs_again_without_a_first_contact() {
+    let star = Star::new(3);
+    star.hub().make("f one x\nf two y\nf three z\nf stays s");
+    let etc = star.sandbox.path("etc");
+    let pair = |id: &str, leaf: usize| {
+        let text = format!(
+            "# the task {id}\n[general]\ninstance_id = \"{id}\"\ninitiator_sync_dir = '{}'\n\
+             target_sync_dir = '{}' # here\n[backup_delete_options]\n\
+             conflict_backup_days = 7\n",
+            star.hub().root.display(),
+            star.leaves[leaf].root.display()
+        );
+        let file = etc.join(format!("{id}.toml"));
+        fs::write(&file, text).unwrap();
+        file
+    };
+    let pairs = [("berlin", 0), ("rome", 1)].map(|(id, leaf)| pair(id, leaf));
+    for file in &pairs {
+        fine(&star.osync().arg(file).run());
+    }
+    let upgrade = |words: &[&str], files: &[PathBuf]| {
+        star.osync().arg("upgrade").args(words).args(files).run()
+    };
+    let offered = upgrade(&["--dry"], &[etc.clone()]);
+    fine(&offered);
+    assert!(offered.stdout.contains("--to-star NEW.toml"), "{offered}");
+    let all = etc.join("all.toml");
+    let wrong = upgrade(&["--to-star", etc.join("all.conf").to_str().unwrap()], &pairs);
+    assert_eq!(wrong.status, Some(1), "{wrong}");
+    assert!(wrong.stderr.contains("end in .toml"), "{wrong}");
+    fine(&upgrade(&["--to-star", all.to_str().unwrap()], &pairs));
+    let text = fs::read_to_string(&all).unwrap();
+    assert!(text.starts_with("# the task berlin\n") && text.contains("_days = 7\n"), "{text}");
+    star.leaves[1].remove("one");
+    fine(&star.osync().arg(&all).run());
+    assert!(!star.hub().has("one") && !star.leaves[0].has("one"), "rome's deletion is known");
+    assert_eq!(star.leaves[0].contents(), star.hub().contents());
+
+    // a third pair comes to a file that is there
+    let third = pair("third", 2);
+    fine(&star.osync().arg(&third).run());
+    let more = format!(", '{}'] # here", star.leaves[2].root.display());
+    fs::write(&all, text.replace("] # here", &more)).unwrap();
+    let run = upgrade(&[all.to_str().unwrap(), "--join"], &[third]);
+    fine(&run);
+    assert!(run.stdout.contains("goes on with the state of third"), "{run}");
+    star.leaves[2].remove("two");
+    fine(&star.osync().arg(&all).run());
+    assert!(!star.hub().has("two"), "the third one's deletion is known");
+    star.assert_all_alike();
+
+    fine(&upgrade(&["--to-pairs"], &[all.clone()]));
+    star.leaves[1].remove("three");
+    fine(&star.osync().arg(etc.join("all-2.toml")).run());
+    assert!(!star.hub().has("three"), "the pair goes on with the state of the star's target");
+    fine(&star.osync().arg(&all).run());
+    star.assert_all_alike();
+}

@@ -138,7 +138,7 @@ fn what_cannot_be_upgraded_is_left_alone() {
     let sandbox = Sandbox::new();
     for (name, text, part) in [
         ("x.conf", "SYNC_ID=a\nif true; then\n", "x.conf:2: "),
-        ("x.toml", "sync_id = 1\n", "only .conf files"),
+        ("x.toml", "sync_id = 1\n", "SYNC_ID"),
     ] {
         let file = sandbox.path("etc").join(name);
         fs::write(&file, text).unwrap();
