@@ -154,8 +154,8 @@ default=
 if env --default-signal=INT,QUIT,HUP true 2>/dev/null; then
     default="env --default-signal=INT,QUIT,HUP"
 fi
-# Tests wait for disks, timers and other processes about half of their time.
-RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 2))}
+# Tests wait for disks, timers and other processes about two thirds of their time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(getconf _NPROCESSORS_ONLN) * 3))}
 export RUST_TEST_THREADS
 status=0
 # shellcheck disable=SC2086 # a command and its option
