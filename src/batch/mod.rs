@@ -329,7 +329,7 @@ impl Batch<'_> {
         self.say(Level::Notice, &format!("{name}: run {run} of at most {max_runs}"));
         let report = self.reports.as_ref().map(|dir| dir.path().join(format!("{index}.json")));
         let mut told = Told { held: run < max_runs, ..Told::default() };
-        let command = self.command(index, report.as_deref(), told.held);
+        let command = self.command(index, report.as_deref(), &told);
         let is_shared = self.options.parallel > 1;
         let mut heard = |stream: Stream, line: &[u8]| {
             let text = escape(line);
@@ -373,7 +373,7 @@ impl Batch<'_> {
     }
 
     /// A run of a task. LOGFILE of the environment is the batch's own log.
-    fn command(&self, index: usize, report: Option<&Path>, holds_mail: bool) -> Command {
+    fn command(&self, index: usize, report: Option<&Path>, told: &Told) -> Command {
         let limit = self.options.max_exec_time;
         let left = match limit {
             0 => 0,
@@ -392,7 +392,7 @@ impl Batch<'_> {
             arg.push(report);
             command = command.arg(arg);
         }
-        if holds_mail {
+        if told.held {
             command = command.arg("--hold-alert");
         }
         command

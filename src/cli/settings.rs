@@ -127,7 +127,7 @@ pub fn tell(resolution: &Resolution, flags: &Flags, environment: &Environment, s
         tell_batch(resolution, flags, None);
         return;
     }
-    let log = Log::open(flags, &output(flags), &place(resolution, environment, flags.dry), started);
+    let log = Log::open(flags, &output(flags), &place(resolution, environment, flags), started);
     for problem in problems(resolution) {
         log.tell(Event::Problem(&problem));
     }
@@ -174,7 +174,7 @@ fn tell_batch(resolution: &Resolution, flags: &Flags, log: Option<PathBuf>) {
     let _ = report::run_report::write_json(file, &run);
 }
 
-fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPlace {
+fn place(resolution: &Resolution, environment: &Environment, flags: &Flags) -> LogPlace {
     let value = |key| resolution.settings.get(key).map(|setting| setting.value.as_slice());
     let id = value("INSTANCE_ID").and_then(|id| std::str::from_utf8(id).ok());
     let name = match id.filter(|id| !id.is_empty() && !id.contains(['/', '\0'])) {
@@ -187,7 +187,7 @@ fn place(resolution: &Resolution, environment: &Environment, dry: bool) -> LogPl
         name,
         home: environment.filled("HOME").map(PathBuf::from),
         replicas: Vec::new(),
-        dry,
+        dry: flags.dry,
     }
 }
 

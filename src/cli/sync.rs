@@ -138,7 +138,7 @@ fn open_log(config: &Config, log: &Log) {
     if config.locking.when_locked == WhenLocked::Skip {
         log.hold();
     }
-    Who::here().open_run(log, &config.instance_id, config.flags.dry);
+    Who::here().open_run(log, &config.instance_id);
 }
 
 /// The first Ctrl-C is answered with a warning (but in monitor mode), the second, or

@@ -77,7 +77,8 @@ pub(crate) fn wildmatch(bytes: &[u8]) {
     let pieces = pieces(pattern);
     for (before, behind) in [(false, false), (true, false), (false, true), (true, true)] {
         let whole = [&b"/"[..usize::from(before)], text, &b"/"[..usize::from(behind)]].concat();
-        let view = Text::with_slashes(text, before, behind);
+        let view = if before { Text::new(text).behind_slash() } else { Text::new(text) };
+        let view = if behind { view.before_slash() } else { view };
         assert!(view.len() == whole.len() && (0..whole.len()).all(|at| view.at(at) == whole[at]));
         for start in (0..=whole.len()).filter(|at| *at == 0 || whole[at - 1] == b'/') {
             assert_eq!(

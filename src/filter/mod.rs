@@ -102,14 +102,15 @@ impl Filter {
     pub fn new(texts: &[RuleText]) -> Self {
         let mut filter = Filter::default();
         for text in texts {
+            let key = if text.include { Inclusion::Included } else { Inclusion::Excluded };
             if text.from_file {
                 // rsync ends a line at a carriage return too, so CRLF files work.
                 let lines = text.pattern.split(|b| matches!(b, b'\n' | b'\r'));
                 for line in lines.filter(|line| !matches!(line.first(), Some(b'#' | b';'))) {
-                    filter.add(text.include, line);
+                    filter.add(key, line);
                 }
             } else {
-                filter.add(text.include, &text.pattern);
+                filter.add(key, &text.pattern);
             }
         }
         filter.index();
@@ -118,8 +119,7 @@ impl Filter {
 
     /// Reads one rule. An empty one is ignored, a lone `!` removes all rules before it, and a
     /// sign (`+ ` or `- `) overrides the key that the rule came from.
-    fn add(&mut self, include: bool, text: &[u8]) {
-        let key = if include { Inclusion::Included } else { Inclusion::Excluded };
+    fn add(&mut self, key: Inclusion, text: &[u8]) {
         // rsync reads a pattern only up to the first NUL.
         let text = text.split(|b| *b == 0).next().unwrap_or_default();
         let (verdict, pattern) = match text {

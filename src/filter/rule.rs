@@ -162,17 +162,20 @@ impl Shape {
 
 impl Wild {
     fn matches(&self, path: &[u8], kind: PathKind) -> bool {
-        let slash_after = kind == PathKind::Dir && self.slash_after_dirs;
+        let whole = || match kind {
+            PathKind::Dir if self.slash_after_dirs => Text::new(path).before_slash(),
+            _ => Text::new(path),
+        };
         match self.scope {
             Scope::Name => self.pattern.matches(Text::new(last_component(path)), 0),
             Scope::Last(count) => last_components(path, count)
                 .is_some_and(|tail| self.pattern.matches(Text::new(tail), 0)),
             Scope::Whole => {
-                let text = Text::with_slashes(path, self.slash_before, slash_after);
+                let text = if self.slash_before { whole().behind_slash() } else { whole() };
                 self.pattern.matches(text, 0)
             }
             Scope::AnyTail => {
-                let text = Text::with_slashes(path, false, slash_after);
+                let text = whole();
                 let mut starts = (0..=text.len()).filter(|at| *at == 0 || text.at(at - 1) == b'/');
                 starts.any(|start| self.pattern.matches(text, start))
             }

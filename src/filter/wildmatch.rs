@@ -57,14 +57,19 @@ impl<'a> Text<'a> {
     /// The bare name.
     #[must_use]
     pub fn new(name: &'a [u8]) -> Self {
-        Text::with_slashes(name, false, false)
+        Text { name, lead: 0, len: name.len() }
     }
 
-    /// The name with a slash before or after it.
+    /// With a slash before it.
     #[must_use]
-    pub fn with_slashes(name: &'a [u8], before: bool, after: bool) -> Self {
-        let lead = usize::from(before);
-        Text { name, lead, len: lead + name.len() + usize::from(after) }
+    pub fn behind_slash(self) -> Self {
+        Text { lead: 1, len: self.len + 1, ..self }
+    }
+
+    /// With a slash after it.
+    #[must_use]
+    pub fn before_slash(self) -> Self {
+        Text { len: self.len + 1, ..self }
     }
 
     /// Its length in bytes, with these slashes.

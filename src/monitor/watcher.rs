@@ -357,7 +357,7 @@ impl Eyes {
         let mut count = 0;
         while let Some(directory) = pending.pop() {
             let full = top.join(directory.as_path());
-            if !self.watch_one(&full, directory.is_root())? {
+            if !self.watch_one(&full, &directory)? {
                 continue;
             }
             count += 1;
@@ -379,9 +379,9 @@ impl Eyes {
     }
 
     /// Whether the directory is (still) there.
-    fn watch_one(&mut self, full: &Path, is_root: bool) -> Result<bool, Trouble> {
+    fn watch_one(&mut self, full: &Path, directory: &RelPath) -> Result<bool, Trouble> {
         let Some(watcher) = &mut self.watcher else { return Ok(true) };
-        if !WATCHES_ONE_BY_ONE && !is_root {
+        if !WATCHES_ONE_BY_ONE && !directory.is_root() {
             return Ok(true);
         }
         let mode =
@@ -414,14 +414,12 @@ impl Eyes {
                 found.push(Sighting { side, path, sign });
                 continue;
             }
-            let is_dir = match std::fs::symlink_metadata(&full) {
-                Ok(now) => Some(now.is_dir()),
-                Err(_) => None,
-            };
-            if !self.takes_part(&path, is_dir) {
+            let now = std::fs::symlink_metadata(&full).ok();
+            let kind = now.map(|now| PathKind::of(now.is_dir()));
+            if !self.takes_part(&path, kind) {
                 continue;
             }
-            if is_dir == Some(true) && sign == Sign::Appeared && result.is_ok() {
+            if kind == Some(PathKind::Dir) && sign == Sign::Appeared && result.is_ok() {
                 let mut below = Vec::new();
                 let watched = self.watch_below(side, &top, &path, &mut |seen| below.push(seen));
                 found.append(&mut below);
@@ -451,16 +449,16 @@ impl Eyes {
 
     /// Whether a path matters. The trigger file does; the work directory does not. What is
     /// gone may have been a directory or not.
-    fn takes_part(&self, path: &RelPath, is_dir: Option<bool>) -> bool {
+    fn takes_part(&self, path: &RelPath, kind: Option<PathKind>) -> bool {
         let first = path.components().next().unwrap_or_default();
         if first == b".osync_workdir" {
             return false;
         }
         let is_included =
             |kind| self.filter.verdict_with_parents(path.as_bytes(), kind) == Inclusion::Included;
-        match is_dir {
+        match kind {
             _ if is_ours(path) => true,
-            Some(is_dir) => is_included(PathKind::of(is_dir)),
+            Some(kind) => is_included(kind),
             None => is_included(PathKind::Dir) || is_included(PathKind::Other),
         }
     }

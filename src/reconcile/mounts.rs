@@ -90,8 +90,7 @@ pub fn not_mounted(
             if found.iter().any(is_told) || !takes_part(tree, &path) {
                 continue;
             }
-            let was_mounted = before.contains(&path);
-            if let Some((instead, lacking)) = judge(tree, side, baseline, &path, was_mounted)? {
+            if let Some((instead, lacking)) = judge(tree, side, baseline, &path)? {
                 found.push(NotMounted { side, path, instead, lacking });
             }
         }
@@ -160,12 +159,12 @@ fn judge(
     side: Side,
     baseline: &Baseline,
     path: &RelPath,
-    was_mounted: bool,
 ) -> Result<Option<(Instead, Lacking)>, BaselineDamaged> {
     let Some((record, below)) = look_up(baseline, path)? else { return Ok(None) };
     let Recorded::Seen(before) = &record.was[side] else { return Ok(None) };
     let id = tree.find(path);
     let now = id.map(|id| tree.entry(id)).filter(|entry| entry.kind.is_dir());
+    let was_mounted = baseline.header().mounts[side].contains(path);
     let is_mounted = id.is_some_and(|id| tree.is_mount_point(id));
     let (instead, proof) = match (now, was_mounted, is_mounted) {
         (Some(now), ..) if identity(before, now) == Identity::Same => return Ok(None),

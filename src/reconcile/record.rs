@@ -4,7 +4,7 @@ use super::delta::{Delta, PathId};
 use super::join::{self, as_dirs, merge_block, standing};
 use super::plan::{Act, NextRecord, Plan};
 use crate::state::{
-    Baseline, BaselineDamaged, BaselineWriter, Disorder, Header, Known, Record, Recorded,
+    Baseline, BaselineDamaged, BaselineWriter, Disorder, Header, Known, KnownRef, Record, Recorded,
 };
 use crate::tree::same::{COARSEST, arrived, is_same_inode, stamps_agree};
 use crate::tree::{Entry, NodeId, Pair, RelPath, Side, Standing, Tree};
@@ -186,7 +186,7 @@ pub(super) fn record_anew(
                 }
                 let mut next = Vec::new();
                 let children = recorder.directory(nodes, path_id, &block, &mut next, &mut claims);
-                writer.block(children.iter().map(|c| (c.name.as_slice(), &c.record, c.has_block)));
+                writer.block(children.iter().map(Line::borrowed));
                 steps.extend(next.into_iter().rev());
             }
         }
@@ -202,6 +202,12 @@ struct Line {
     name: Vec<u8>,
     record: Record,
     has_block: bool,
+}
+
+impl Line {
+    fn borrowed(&self) -> KnownRef<'_> {
+        KnownRef { name: &self.name, record: &self.record, has_block: self.has_block }
+    }
 }
 
 struct Recorder<'a> {
@@ -426,10 +432,10 @@ mod tests {
             situation.baseline.records().collect::<Result<_, _>>().unwrap();
         let line = |at: &str, has_block: bool| {
             let known = records.iter().find(|(known, _)| *known == path(at)).unwrap();
-            (known.0.name().to_vec(), known.1.clone(), has_block)
+            Line { name: known.0.name().to_vec(), record: known.1.clone(), has_block }
         };
         for block in [vec![line("c", true), line("d", true)], vec![], vec![line("d/e", false)]] {
-            writer.block(block.iter().map(|(name, record, below)| (&name[..], record, *below)));
+            writer.block(block.iter().map(Line::borrowed));
         }
         let old = writer.finish().unwrap();
         let plan =

@@ -50,8 +50,7 @@ pub fn fill(facts: &Facts<'_>, plan: &mut Plan) {
         }
         for side in Side::BOTH {
             if !whole[path_id.index()]
-                && let Some(time) =
-                    dir_time(facts, plan, path_id, side, touched[path_id.index()][side])
+                && let Some(time) = dir_time(facts, plan, path_id, side, &touched)
             {
                 plan.dir_times[side].push((path_id, time));
             }
@@ -180,7 +179,7 @@ fn dir_time(
     plan: &Plan,
     path_id: PathId,
     side: Side,
-    is_touched: bool,
+    touched: &[Pair<bool>],
 ) -> Option<Stamp> {
     if !facts.rules.preserve.dir_times || !facts.rules.abilities[side].sets_times {
         return None;
@@ -190,6 +189,7 @@ fn dir_time(
         let mine = plan.entry(facts.trees, path_id, side.other()).filter(|e| e.kind.is_dir());
         return mine.filter(|_| sent_here).map(|e| e.mtime);
     }
+    let is_touched = touched[path_id.index()][side];
     let dir = |side| plan.entry(facts.trees, path_id, side).filter(|e| e.kind.is_dir());
     match (dir(side), dir(side.other())) {
         (Some(mine), Some(other)) => {

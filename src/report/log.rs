@@ -683,7 +683,7 @@ impl Who {
     }
 
     /// The first lines of a run (spec 6, "Log lines").
-    pub fn open_run(&self, log: &Log, instance_id: &str, dry: bool) {
+    pub fn open_run(&self, log: &Log, instance_id: &str) {
         let version = env!("CARGO_PKG_VERSION");
         let now = if log.is_dated() {
             String::new()
@@ -696,7 +696,7 @@ impl Who {
             Level::Notice,
             &format!("Sync task [{instance_id}] launched as {user}@{host} (PID {pid})."),
         );
-        if dry {
+        if log.flags.dry {
             log.say(Level::Notice, "Dry run: nothing will be changed.");
         }
     }

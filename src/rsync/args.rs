@@ -53,29 +53,29 @@ pub(super) fn transfer_args(
 ) -> Vec<OsString> {
     let mut args = Args::default();
     // -s: no shell over there takes part in splitting arguments
-    args.add(&["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
-    args.add(&["--no-implied-dirs", "--ignore-missing-args"]);
+    args.add(["-l", "-t", "-D", "-8", "-s", "--files-from=-", "--from0"]);
+    args.add(["--no-implied-dirs", "--ignore-missing-args"]);
     add_purpose(&mut args, transfer.purpose);
-    args.add_if(!transfer.lacking.has(NANOSECONDS), NANOSECONDS);
-    args.add_if(transfer.is_listed_first, "--no-inc-recursive");
+    args.add((!transfer.lacking.has(NANOSECONDS)).then_some(NANOSECONDS));
+    args.add(transfer.is_listed_first.then_some("--no-inc-recursive"));
     metadata(&mut args, preserve);
     speed(&mut args, settings, transfer);
     keeping(&mut args, settings, transfer);
     // the other side's file system lets nobody set them, or the user wants none
-    args.add_if(!preserve.times, "--no-times");
+    args.add((!preserve.times).then_some("--no-times"));
     // the first rule that matches decides, and the keys come first
     args.0.extend_from_slice(transfer.rules);
     args.0.extend(settings.optional_args.iter().map(OsString::from));
-    args.add_if(sends == Sends::Whole, "--whole-file");
+    args.add((sends == Sends::Whole).then_some("--whole-file"));
     // last, so that nothing before changes the form of what we read
-    args.add(&["--stats", "--no-human-readable"]);
+    args.add(["--stats", "--no-human-readable"]);
     // unbuffered, so that an rsync that outlives us (kill -9) fails at its next word instead
     // of replacing files behind the back of a later run (what fails in a buffer it does not
     // see). A subtree replaces nothing: there a word for each file is enough, and the lines
     // about progress, two more, are for people only
     let replaces = transfer.purpose != Purpose::Subtrees;
-    args.add_if(replaces || transfer.shows_progress, "--info=progress2");
-    args.add(&[ITEM_FORMAT, "--outbuf=N"]);
+    args.add((replaces || transfer.shows_progress).then_some("--info=progress2"));
+    args.add([ITEM_FORMAT, "--outbuf=N"]);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {
             args.0.extend(remote_args(remote));
@@ -128,14 +128,8 @@ pub(super) fn shown(command: &Command) -> String {
 struct Args(Vec<OsString>);
 
 impl Args {
-    fn add(&mut self, args: &[&str]) {
-        self.0.extend(args.iter().map(OsString::from));
-    }
-
-    fn add_if(&mut self, wanted: bool, arg: &str) {
-        if wanted {
-            self.0.push(arg.into());
-        }
+    fn add<'a>(&mut self, args: impl IntoIterator<Item = &'a str>) {
+        self.0.extend(args.into_iter().map(OsString::from));
     }
 
     fn set(&mut self, name: &str, value: &OsStr) {
@@ -149,25 +143,25 @@ fn add_purpose(args: &mut Args, purpose: Purpose) {
     match purpose {
         // -O: a directory is listed to be made or opened; its times are set after its
         // children, and not always to those of the source
-        Purpose::Content | Purpose::Delta => args.add(&["--ignore-times", "--dirs", "-O"]),
+        Purpose::Content | Purpose::Delta => args.add(["--ignore-times", "--dirs", "-O"]),
         // what has appeared there since the scan is not ours to replace: the next run decides
-        Purpose::Subtrees => args.add(&["--ignore-existing", "-r"]),
-        Purpose::Links => args.add(&["--dirs", "-O"]),
+        Purpose::Subtrees => args.add(["--ignore-existing", "-r"]),
+        Purpose::Links => args.add(["--dirs", "-O"]),
     }
 }
 
 fn metadata(args: &mut Args, preserve: &config::Preserve) {
-    args.add_if(preserve.permissions, "-p");
-    args.add_if(preserve.executability && !preserve.permissions, "--executability");
-    args.add_if(preserve.owner, "-o");
-    args.add_if(preserve.group, "-g");
-    args.add_if(preserve.acl, "-A");
-    args.add_if(preserve.xattr, "-X");
-    args.add_if(preserve.hardlinks, "-H");
-    args.add_if(preserve.copy_symlinks, "-L");
+    args.add(preserve.permissions.then_some("-p"));
+    args.add((preserve.executability && !preserve.permissions).then_some("--executability"));
+    args.add(preserve.owner.then_some("-o"));
+    args.add(preserve.group.then_some("-g"));
+    args.add(preserve.acl.then_some("-A"));
+    args.add(preserve.xattr.then_some("-X"));
+    args.add(preserve.hardlinks.then_some("-H"));
+    args.add(preserve.copy_symlinks.then_some("-L"));
     // a link to a directory counts as that directory, on the sending side (-k) too
-    args.add_if(preserve.keep_dirlinks, "-k");
-    args.add_if(preserve.keep_dirlinks, "-K");
+    args.add(preserve.keep_dirlinks.then_some("-k"));
+    args.add(preserve.keep_dirlinks.then_some("-K"));
 }
 
 fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) {
@@ -177,7 +171,7 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
         args.0.push(format!("--bwlimit={}", settings.bandwidth).into());
     }
     if is_remote && settings.compress {
-        args.add(&["-zz"]);
+        args.add(["-zz"]);
         args.0.push(format!("--skip-compress={COMPRESSED}").into());
     }
     // Here, reading the old file costs more than writing all of the new one, unless "here" is
@@ -187,17 +181,17 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
     let asked = settings.delta_copies_asked && replaces;
     let delta = settings.delta_copies && (is_remote || asked)
         || settings.partial && (is_remote || transfer.resumes);
-    args.add(&[if delta { "--no-whole-file" } else { "--whole-file" }]);
-    args.add_if(transfer.makes_holes, "--sparse");
+    args.add([if delta { "--no-whole-file" } else { "--whole-file" }]);
+    args.add(transfer.makes_holes.then_some("--sparse"));
 }
 
 fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) {
     if let (true, Some(dir)) = (settings.partial, &transfer.partial_dir) {
-        args.add(&["--partial"]);
+        args.add(["--partial"]);
         args.set("--partial-dir=", dir.as_os_str());
     }
     if let Some(backup_dir) = &transfer.backup_dir {
-        args.add(&["--backup"]);
+        args.add(["--backup"]);
         // rsync stands in the replica: if its disk is taken away, a relative path does not lead
         // to what is under the mount point then. (The ssh filter takes absolute ones only.)
         let dir = match transfer.destination {

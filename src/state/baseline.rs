@@ -8,7 +8,7 @@
 //! have a block, in order.
 
 use super::format::{
-    BaselineDamaged, ByteReader, Context, Head, Known, is_name, put_known, read_known,
+    BaselineDamaged, ByteReader, Context, Head, Known, KnownRef, is_name, put_known, read_known,
 };
 use super::{Header, Record};
 use crate::tree::RelPath;
@@ -389,20 +389,20 @@ impl BaselineWriter {
         }
     }
 
-    /// Writes the entries of one directory, sorted by name: name, record, and whether a block of
-    /// its own follows, which may be empty.
-    pub fn block<'r>(&mut self, entries: impl IntoIterator<Item = (&'r [u8], &'r Record, bool)>) {
+    /// Writes the entries of one directory, sorted by name. A block that follows may be empty.
+    pub fn block<'r>(&mut self, entries: impl IntoIterator<Item = KnownRef<'r>>) {
         self.scratch.clear();
         self.context.clear();
         let mut head = Head::default();
         let mut previous: &[u8] = b"";
-        for (name, record, has_block) in entries {
+        for known in entries {
+            let KnownRef { name, record, has_block } = known;
             if !is_name(name) || name <= previous {
                 self.disorder.get_or_insert(Disorder("names of a directory"));
                 continue;
             }
             previous = name;
-            put_known(&mut self.scratch, &mut self.context, name, record, has_block);
+            put_known(&mut self.scratch, &mut self.context, known);
             head.entries += 1;
             head.known += u64::from(!record.is_empty());
             head.blocks += u64::from(has_block);
@@ -556,7 +556,8 @@ impl OpenDir {
             return Err(Disorder("names of a directory"));
         }
         let has_block = !done.is_bare();
-        put_known(&mut self.entries, &mut self.context, &done.name, &done.record, has_block);
+        let known = KnownRef { name: &done.name, record: &done.record, has_block };
+        put_known(&mut self.entries, &mut self.context, known);
         self.head.entries += 1;
         self.head.known += u64::from(!done.record.is_empty());
         self.head.blocks += u64::from(has_block);
@@ -822,7 +823,7 @@ mod tests {
             }
             cursor.block_into(&mut block).unwrap();
             pending += block.iter().filter(|known| known.has_block).count();
-            writer.block(block.iter().map(|k| (k.name, &k.record, k.has_block)));
+            writer.block(block.iter().map(Known::borrowed));
         }
         writer.finish().unwrap()
     }
@@ -894,7 +895,11 @@ mod tests {
         ] {
             let mut writer = BaselineWriter::new(Header::default());
             for block in blocks {
-                writer.block(block.iter().map(|(name, below)| (name.as_bytes(), &record, *below)));
+                writer.block(block.iter().map(|(name, has_block)| KnownRef {
+                    name: name.as_bytes(),
+                    record: &record,
+                    has_block: *has_block,
+                }));
             }
             assert!(writer.finish().is_err(), "{what}");
         }
@@ -978,7 +983,7 @@ mod writer_tests {
             if count % copied == 0 {
                 ahead.copy_block(&mut writer).unwrap();
             } else {
-                writer.block(block.iter().map(|k| (k.name, &k.record, k.has_block)));
+                writer.block(block.iter().map(Known::borrowed));
             }
         }
         writer.finish().unwrap()

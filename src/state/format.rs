@@ -222,15 +222,15 @@ pub(crate) fn put_entry(
         put_number(out, entry.size);
     }
     if has(MTIME) {
-        put_time(out, entry.mtime, before.mtime, has(MTIME_NANOS));
+        put_time(out, entry.mtime, before.mtime, Precision::of(flags, MTIME_NANOS));
     }
     before.mtime = known_or(entry.mtime, before.mtime);
     if has(CTIME) {
-        put_time(out, entry.ctime, before.ctime, has(CTIME_NANOS));
+        put_time(out, entry.ctime, before.ctime, Precision::of(flags, CTIME_NANOS));
     }
     before.ctime = known_or(entry.ctime, before.ctime);
     if flags & BTIME == BTIME_OWN {
-        put_time(out, entry.btime, btime_base(entry), has(BTIME_NANOS));
+        put_time(out, entry.btime, btime_base(entry), Precision::of(flags, BTIME_NANOS));
     }
     if has(EXTRA_OWN) {
         put_extra(out, entry.extra());
@@ -291,18 +291,21 @@ pub(crate) fn read_entry(
     }
     entry.size = if has(SIZE) { reader.number()? } else { other.map_or(0, |other| other.size) };
     entry.mtime = match other {
-        _ if has(MTIME) => read_time(reader, before.mtime, has(MTIME_NANOS))?,
+        _ if has(MTIME) => read_time(reader, before.mtime, Precision::of(flags, MTIME_NANOS))?,
         Some(other) => other.mtime,
         None => return Err(reader.damaged("an entry has no time")),
     };
     before.mtime = known_or(entry.mtime, before.mtime);
-    entry.ctime =
-        if has(CTIME) { read_time(reader, before.ctime, has(CTIME_NANOS))? } else { entry.mtime };
+    entry.ctime = if has(CTIME) {
+        read_time(reader, before.ctime, Precision::of(flags, CTIME_NANOS))?
+    } else {
+        entry.mtime
+    };
     before.ctime = known_or(entry.ctime, before.ctime);
     entry.btime = match flags & BTIME {
         BTIME_AS_CTIME => entry.ctime,
         BTIME_AS_MTIME => entry.mtime,
-        BTIME_OWN => read_time(reader, btime_base(entry), has(BTIME_NANOS))?,
+        BTIME_OWN => read_time(reader, btime_base(entry), Precision::of(flags, BTIME_NANOS))?,
         _ => Stamp::UNKNOWN,
     };
     if has(EXTRA_OWN) {
@@ -368,9 +371,23 @@ fn btime_base(entry: &Entry) -> u64 {
     seconds(if entry.ctime.is_known() { entry.ctime } else { entry.mtime })
 }
 
-fn put_time(out: &mut Vec<u8>, time: Stamp, base: u64, with_nanos: bool) {
+/// How closely a time is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Precision {
+    Seconds,
+    Nanoseconds,
+}
+
+impl Precision {
+    /// By the bit of an entry's flags that says so.
+    fn of(flags: u16, bit: u16) -> Self {
+        if flags & bit != 0 { Precision::Nanoseconds } else { Precision::Seconds }
+    }
+}
+
+fn put_time(out: &mut Vec<u8>, time: Stamp, base: u64, precision: Precision) {
     put_near(out, seconds(time), base);
-    if with_nanos {
+    if precision == Precision::Nanoseconds {
         out.extend_from_slice(&time.nanos().to_le_bytes());
     }
 }
@@ -379,10 +396,13 @@ fn put_time(out: &mut Vec<u8>, time: Stamp, base: u64, with_nanos: bool) {
 fn read_time(
     reader: &mut ByteReader<'_>,
     base: u64,
-    with_nanos: bool,
+    precision: Precision,
 ) -> Result<Stamp, BaselineDamaged> {
     let secs = reader.near(base)?.cast_signed();
-    let nanos = if with_nanos { u32::from_le_bytes(reader.array()?) } else { 0 };
+    let nanos = match precision {
+        Precision::Nanoseconds => u32::from_le_bytes(reader.array()?),
+        Precision::Seconds => 0,
+    };
     if nanos > 999_999_999 {
         return Err(reader.damaged("a time has more than a second of nanoseconds"));
     }
@@ -441,6 +461,14 @@ pub struct Known<'a> {
     pub record: Record,
     /// Whether a block with the entries below it follows.
     pub has_block: bool,
+}
+
+impl Known<'_> {
+    /// The same, to be written.
+    #[must_use]
+    pub fn borrowed(&self) -> KnownRef<'_> {
+        KnownRef { name: self.name, record: &self.record, has_block: self.has_block }
+    }
 }
 
 /// What precedes the entries of a block.
@@ -509,14 +537,20 @@ fn entry_of(was: &Recorded) -> Option<&Entry> {
     }
 }
 
+/// A [`Known`] that is to be written, borrowed whole.
+#[derive(Debug, Clone, Copy)]
+pub struct KnownRef<'a> {
+    /// The bare file name.
+    pub name: &'a [u8],
+    /// What was there on each side.
+    pub record: &'a Record,
+    /// Whether a block with the entries below it follows.
+    pub has_block: bool,
+}
+
 /// Writes one entry of a block.
-pub(super) fn put_known(
-    out: &mut Vec<u8>,
-    context: &mut Context,
-    name: &[u8],
-    record: &Record,
-    has_block: bool,
-) {
+pub(super) fn put_known(out: &mut Vec<u8>, context: &mut Context, known: KnownRef<'_>) {
+    let KnownRef { name, record, has_block } = known;
     put_string(out, name);
     let flag = |set: bool, bit: u8| if set { bit } else { 0 };
     out.push(
@@ -700,7 +734,8 @@ mod block_tests {
                 let was = |state: &Recorded| Pair::new(state.clone(), state.clone());
                 let record = Record { was: was(after), ..Record::default() };
                 let mut bytes = Vec::new();
-                put_known(&mut bytes, &mut Context::default(), b"a", &record, false);
+                let known = KnownRef { name: b"a", record: &record, has_block: false };
+                put_known(&mut bytes, &mut Context::default(), known);
                 let mut known = Known { has_block: true, ..Known::default() };
                 (known.record.was, known.record.skipped) = (was(before), Pair::new(true, true));
                 let (mut reader, mut context) = (ByteReader::new(&bytes), Context::default());

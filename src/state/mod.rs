@@ -27,7 +27,7 @@ pub use baseline::{Baseline, BaselineWriter, Cursor, Disorder};
 pub use digests::{ContentDigest, DamagedFile, Digests, FileDigests, Held, Integrity};
 pub use error::StateError;
 pub use files::{StateDir, temporary_file};
-pub use format::{BaselineDamaged, Known};
+pub use format::{BaselineDamaged, Known, KnownRef};
 pub use identity::{Identity, IdentityFound, RunMark};
 pub use note_places::NotePlaces;
 pub use notes::{

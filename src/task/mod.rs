@@ -571,8 +571,9 @@ impl Task<'_> {
             if self.is_dry() {
                 self.tell_of_plan(&plan);
                 self.tell_dry(&trees, &plan);
-            } else {
-                self.note_nothing_begun(&store, last_was_whole)?;
+            } else if last_was_whole {
+                // A run that a guard stopped has begun nothing that the next one could resume.
+                self.note_action(&store, Action::Synced)?;
             }
             return Err(Halt::Danger(danger));
         }
@@ -594,11 +595,6 @@ impl Task<'_> {
             std::mem::forget((trees, plan, loaded));
         }
         Ok(())
-    }
-
-    /// A run that a guard stopped has begun nothing that the next one could resume.
-    fn note_nothing_begun(&self, store: &StateStore, last_was_whole: bool) -> Result<(), Halt> {
-        if last_was_whole { self.note_action(store, Action::Synced) } else { Ok(()) }
     }
 
     fn open_store(&self) -> Result<StateStore, Halt> {

@@ -5,7 +5,7 @@
 //! says what each side has by itself: where they differ, they are meant to, until somebody
 //! changes something.
 
-use super::apply::metadata::{Owner, owner_like};
+use super::apply::metadata::Owner;
 use super::closing::Halt;
 use super::recording::History;
 use super::versions::{kept_place, place_of};
@@ -589,7 +589,7 @@ impl Undoing<'_, '_> {
                 row.attributes = self.attribute_job(path, &now, had, before, &mut jobs)?;
             }
             let wanted = (before.uid, before.gid);
-            let Owner { uid, gid } = owner_like(wanted, &now, self.task.can_chown[self.side]);
+            let Owner { uid, gid } = self.task.owner_like(self.side, wanted, &now);
             let mode = (before.mode != now.mode || uid.is_some() || gid.is_some())
                 .then_some(before.mode)
                 .filter(|_| now.kind != Kind::Symlink);
@@ -823,7 +823,7 @@ impl Undoing<'_, '_> {
         for ((path, look), found) in remade.into_iter().zip(found) {
             let Ok(Some(expect)) = found else { continue };
             let wanted = (look.uid, look.gid);
-            let Owner { uid, gid } = owner_like(wanted, &expect, self.task.can_chown[self.side]);
+            let Owner { uid, gid } = self.task.owner_like(self.side, wanted, &expect);
             let mode = Some(look.mode);
             jobs.push((path.clone(), Op::SetMetadata { path, expect, mode, uid, gid }));
         }

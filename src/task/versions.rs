@@ -6,7 +6,7 @@
 //! by rsync first, into the private place of this run, and renamed from there. What stands at
 //! the place is kept before; nothing happens before all of it is there.
 
-use super::apply::metadata::{Owner, owner_like};
+use super::apply::metadata::Owner;
 use super::closing::Halt;
 use super::{BATCH, RunContext, Task};
 use crate::config::{Config, Preserve};
@@ -864,7 +864,7 @@ impl<'a> Versions<'a> {
         for ((path, like), now) in dirs.into_iter().zip(now).rev() {
             let Ok(Some(expect)) = now else { continue };
             let wanted = (like.uid, like.gid);
-            let Owner { uid, gid } = owner_like(wanted, &expect, self.task.can_chown[side]);
+            let Owner { uid, gid } = self.task.owner_like(side, wanted, &expect);
             let mode = Some(like.mode);
             ops.push(Op::SetMetadata { path: path.clone(), mode, uid, gid, expect });
             if like.mtime.is_known() {

@@ -540,14 +540,14 @@ impl Pace {
         let (began, worked) = (Instant::now(), processor_time());
         let listed = list();
         let (took, worked) = (began.elapsed(), processor_time().saturating_sub(worked));
-        self.note(took, worked, WALKING.load(Ordering::Relaxed) < threads::most());
+        self.note(took, worked, WALKING.load(Ordering::Relaxed));
         listed
     }
 
     /// A processor is idle if the time went by waiting for the disk, or if there are fewer
     /// threads than processors.
-    fn note(&mut self, took: Duration, worked: Duration, are_few: bool) {
-        let is_idle = are_few || worked < took / 2;
+    fn note(&mut self, took: Duration, worked: Duration, walking: usize) {
+        let is_idle = walking < threads::most() || worked < took / 2;
         self.idle = if is_idle { self.idle + 1 } else { 0 };
     }
 
@@ -615,17 +615,18 @@ mod walkers_tests {
     #[test]
     fn help_is_asked_for_once_while_a_processor_is_idle() {
         let (took, little) = (Duration::from_micros(90), Duration::from_micros(40));
-        let asks = |notes: &[(Duration, bool)]| {
+        let asks = |notes: &[(Duration, usize)]| {
             let mut pace = Pace::default();
             let mut asks = Vec::new();
-            for (worked, are_few) in notes {
-                pace.note(took, *worked, *are_few);
+            for (worked, walking) in notes {
+                pace.note(took, *worked, *walking);
                 asks.push(pace.asks_for_help());
             }
             let asked = asks.iter().enumerate().filter(|(_, asked)| **asked);
             asked.map(|(at, _)| at).collect::<Vec<usize>>()
         };
-        let (waits, works, few) = ((little, false), (took, false), (took, true));
+        let most = threads::most();
+        let (waits, works, few) = ((little, most), (took, most), (took, most - 1));
         assert!(asks(&[works; 20]).is_empty());
         assert_eq!(asks(&[waits; 9]), [3, 7]);
         assert_eq!(asks(&[few, waits, few, few, works]), [3]);

@@ -95,6 +95,14 @@ struct Ready {
     complaints: bool,
 }
 
+/// Whether a poll waits.
+#[derive(Clone, Copy)]
+enum Pause {
+    /// Something has just moved: more may be done at once.
+    None,
+    UntilReady,
+}
+
 impl Pump {
     /// Takes over a session whose command runs.
     pub fn new(
@@ -134,7 +142,7 @@ impl Pump {
             if self.is_over()? {
                 return self.exit_status();
             }
-            let ready = self.wait(moved)?;
+            let ready = self.wait(if moved { Pause::None } else { Pause::UntilReady })?;
             self.flush(&ready)?;
             if ready.input {
                 self.take_input()?;
@@ -226,8 +234,8 @@ impl Pump {
         Ok(u8::try_from(status & 0xff).unwrap_or(super::FAILED))
     }
 
-    /// Waits for the next thing that can be done; not at all if something has just moved.
-    fn wait(&mut self, moved: bool) -> Result<Ready, Failure> {
+    /// Looks for the next thing that can be done, or waits for it.
+    fn wait(&mut self, pause: Pause) -> Result<Ready, Failure> {
         let reads_line = self.output.is_empty() || self.complaints.is_empty();
         let is_stuck = matches!(
             self.session.block_directions(),
@@ -257,11 +265,14 @@ impl Pump {
             .filter(|(_, (_, _, is_wanted))| *is_wanted)
             .map(|(place, (fd, events, _))| (place, PollFd::from_borrowed_fd(*fd, *events)))
             .unzip();
-        let limit = if moved { Some(Duration::ZERO) } else { self.patience(now) };
+        let limit = match pause {
+            Pause::None => Some(Duration::ZERO),
+            Pause::UntilReady => self.patience(now),
+        };
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         match poll(&mut fds, limit.as_ref()) {
             Ok(_) => {}
-            Err(Errno::INTR) => return self.wait(true),
+            Err(Errno::INTR) => return self.wait(Pause::None),
             Err(cause) => return Err(Failure(format!("osync rsh: cannot wait: {cause}"))),
         }
         for (place, fd) in places.into_iter().zip(&fds) {

@@ -4,6 +4,7 @@ use super::{BATCH, Cut, Job, Steps};
 use crate::config::Preserve;
 use crate::reconcile::PathId;
 use crate::replica::{AttributeChange, Attributes, Op, PathError};
+use crate::task::Task;
 use crate::tree::{Entry, Kind, RelPath, Side, Stamp};
 
 impl Steps<'_, '_> {
@@ -51,7 +52,7 @@ impl Steps<'_, '_> {
                 else {
                     continue;
                 };
-                let like = owner_like((other.uid, other.gid), mine, self.task.can_chown[side]);
+                let like = self.task.owner_like(side, (other.uid, other.gid), mine);
                 let owner = Owner {
                     uid: like.uid.filter(|_| preserve.owner),
                     gid: like.gid.filter(|_| preserve.group),
@@ -135,7 +136,6 @@ impl Steps<'_, '_> {
         if preserve.owner && preserve.group {
             return Ok(());
         }
-        let can_chown = self.task.can_chown[side];
         for path_ids in path_ids.chunks(BATCH) {
             let paths = self.paths(path_ids);
             let found = self.task.replicas[side].stat(&paths)?;
@@ -144,7 +144,7 @@ impl Steps<'_, '_> {
                 let (Some(before), Ok(Some(now))) = (self.scanned(*path_id, side), found) else {
                     continue;
                 };
-                let like = owner_like((before.uid, before.gid), &now, can_chown);
+                let like = self.task.owner_like(side, (before.uid, before.gid), &now);
                 let owner = Owner {
                     uid: like.uid.filter(|_| !preserve.owner),
                     gid: like.gid.filter(|_| !preserve.group),
@@ -170,12 +170,19 @@ pub(in crate::task) struct Owner {
     pub gid: Option<u32>,
 }
 
-/// Gives an entry the owner and group that another one has or had. Only root gives a file away;
-/// whether its owner may give it a group is for the system to say.
-pub(in crate::task) fn owner_like((uid, gid): (u32, u32), now: &Entry, can_chown: bool) -> Owner {
-    Owner {
-        uid: (uid != now.uid && can_chown).then_some(uid),
-        gid: (gid != now.gid).then_some(gid),
+impl Task<'_> {
+    /// Gives an entry the owner and group that another one has or had. Only root gives a file away;
+    /// whether its owner may give it a group is for the system to say.
+    pub(in crate::task) fn owner_like(
+        &self,
+        side: Side,
+        (uid, gid): (u32, u32),
+        now: &Entry,
+    ) -> Owner {
+        Owner {
+            uid: (uid != now.uid && self.can_chown[side]).then_some(uid),
+            gid: (gid != now.gid).then_some(gid),
+        }
     }
 }
 
