@@ -6,6 +6,7 @@ use super::{Cli, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::state::journal::{Journal, RecordedRun, Wanted};
 use crate::tree::RelPath;
+use crate::tree::work_dir::WORK_DIR_NAME;
 use clap::{Args, CommandFactory};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -181,7 +182,7 @@ fn paths(typed: &[u8], config: &Config) -> Vec<Vec<u8>> {
     for entry in entries.flatten().take(MANY) {
         let name = entry.file_name();
         let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if name != ".osync_workdir" {
+        if name != WORK_DIR_NAME {
             let end: &[u8] = if is_dir { b"/" } else { b"" };
             found.push([dir, name.as_bytes(), end].concat());
         }

@@ -1,6 +1,6 @@
 //! What the user wants: every setting of a task, typed and resolved (spec 2).
 
-use crate::tree::{Pair, RelPath, Side};
+use crate::tree::{Pair, Side};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -523,12 +523,4 @@ pub enum Watch {
     Initiator,
     /// `--on-changes-target`.
     Target,
-}
-
-/// Paths that never take part: a work directory, be it this replica's or that of another task
-/// whose replica lies inside this one, and at the root the trigger file (spec 3, spec 8).
-#[must_use]
-pub fn is_ours(path: &RelPath) -> bool {
-    path.as_bytes() == b".osync-update.push"
-        || path.components().any(|name| name == b".osync_workdir")
 }

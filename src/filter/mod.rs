@@ -14,6 +14,7 @@ pub use rule::RuleFault;
 use crate::config::RuleText;
 use crate::tree::RelPath;
 use crate::tree::path::escape;
+use crate::tree::work_dir::WORK_DIR_NAME;
 use rule::{Rule, Scope, Shape, last_component};
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -240,7 +241,7 @@ impl Filter {
     /// [`listing`]).
     pub fn rsync_args(&self) -> impl Iterator<Item = OsString> + '_ {
         // First, so that no rule of the user can bring a work directory over.
-        let work_dir = std::iter::once(OsString::from("--exclude=- .osync_workdir"));
+        let work_dir = std::iter::once(OsString::from(format!("--exclude=- {WORK_DIR_NAME}")));
         work_dir.chain(self.rules.iter().map(|rule| {
             // The sign is needed as in `rule_texts`.
             let option: &[u8] = match rule.verdict {

@@ -5,12 +5,13 @@
 use super::watcher::Inbox;
 use super::watcher::{Eyes, Presence, limit_advice};
 use super::{CHECK_EVERY, SETTLE};
-use crate::config::{Config, RuleText, is_ours};
+use crate::config::{Config, RuleText};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::replica::{self, Access, Agent, Watched};
 use crate::report::{Event, Level, Reporter};
 use crate::tree::Side;
+use crate::tree::work_dir::is_ours;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,12 +13,13 @@ pub mod target_helper;
 mod trigger;
 pub mod watcher;
 
-use crate::config::{Config, Location, StarTarget, is_ours};
+use crate::config::{Config, Location, StarTarget};
 use crate::filter::Filter;
 use crate::process::Stop;
 use crate::report::words::counted;
 use crate::report::{Level, Reporter};
 use crate::state::Baseline;
+use crate::tree::work_dir::{TRIGGER, is_ours};
 use crate::tree::{Pair, RelPath, Side};
 use pace::{Next, Pace, RunEnd, Why};
 use sd_notify::NotifyState;
@@ -426,7 +427,7 @@ impl<'a> Monitor<'a> {
 }
 
 fn is_trigger(seen: &Sighting) -> bool {
-    seen.side == Side::Initiator && seen.path.as_bytes() == trigger::NAME.as_bytes()
+    seen.side == Side::Initiator && seen.path.as_bytes() == TRIGGER
 }
 
 fn reason(why: Why) -> &'static str {

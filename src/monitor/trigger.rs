@@ -1,12 +1,11 @@
 //! The trigger file at the root of the initiator: who writes into it wakes the monitor.
 
+use crate::tree::work_dir::TRIGGER_NAME;
 use std::fs::Metadata;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Its name.
-pub const NAME: &str = ".osync-update.push";
 /// A file that has grown beyond this is removed: its lines have been read.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -30,7 +29,7 @@ impl Trigger {
     /// The trigger file of a replica; what is in it now counts as read.
     #[must_use]
     pub fn new(root: &Path, instance_id: &str) -> Self {
-        let file = root.join(NAME);
+        let file = root.join(TRIGGER_NAME);
         let read = std::fs::symlink_metadata(&file).ok().map(|now| stamp(&now));
         Trigger { file, instance_id: instance_id.as_bytes().to_vec(), read }
     }
@@ -110,7 +109,7 @@ mod tests {
     #[test]
     fn only_what_is_new_counts() {
         let temp = tempfile::tempdir().unwrap();
-        let file = temp.path().join(NAME);
+        let file = temp.path().join(TRIGGER_NAME);
         let append = |line: &str| {
             let mut file = fs::File::options().append(true).create(true).open(&file).unwrap();
             writeln!(file, "{line}").unwrap();
@@ -144,15 +143,15 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(
             rustix::fs::CWD,
-            temp.path().join(NAME),
+            temp.path().join(TRIGGER_NAME),
             rustix::fs::FileType::Fifo,
             mode,
             0,
         )
         .unwrap();
         let _ = trigger.asks();
-        fs::remove_file(temp.path().join(NAME)).unwrap();
-        std::os::unix::fs::symlink("/dev/zero", temp.path().join(NAME)).unwrap();
+        fs::remove_file(temp.path().join(TRIGGER_NAME)).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", temp.path().join(TRIGGER_NAME)).unwrap();
         let _ = trigger.asks();
     }
 }

@@ -8,9 +8,9 @@
 #[path = "watcher_tests.rs"]
 mod tests;
 
-use crate::config::is_ours;
 use crate::filter::{Filter, Inclusion, PathKind};
 use crate::system::{WATCHES_ONE_BY_ONE, mount_number, unique_mount_number, watch_limits};
+use crate::tree::work_dir::{WORK_DIR, is_ours};
 use crate::tree::{RelPath, Side};
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -451,7 +451,7 @@ impl Eyes {
     /// gone may have been a directory or not.
     fn takes_part(&self, path: &RelPath, kind: Option<PathKind>) -> bool {
         let first = path.components().next().unwrap_or_default();
-        if first == b".osync_workdir" {
+        if first == WORK_DIR {
             return false;
         }
         let is_included =

@@ -8,6 +8,7 @@ use crate::config::{Config, Location};
 use crate::process::fault;
 use crate::tree::Stamp;
 use crate::tree::path::escape;
+use crate::tree::work_dir::WORK_DIR_NAME;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
@@ -353,8 +354,8 @@ pub enum StateDir {
     Custom(PathBuf),
 }
 
-/// The parts of `.osync_workdir/state`.
-const WORK_DIR: [&str; 2] = [".osync_workdir", "state"];
+/// From the root of a replica to its state directory.
+const STATE_DIR: [&str; 2] = [WORK_DIR_NAME, "state"];
 const PRIVATE_DIR: Mode = Mode::RWXU;
 
 impl StateDir {
@@ -374,7 +375,7 @@ impl StateDir {
     pub fn path(&self) -> PathBuf {
         match self {
             StateDir::InReplica(root) => {
-                WORK_DIR.iter().fold(root.clone(), |at, part| at.join(part))
+                STATE_DIR.iter().fold(root.clone(), |at, part| at.join(part))
             }
             StateDir::Custom(dir) => dir.clone(),
         }
@@ -391,7 +392,7 @@ impl StateDir {
     pub(super) fn open(&self) -> Result<Option<OwnedFd>, StateError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let (top, below): (&Path, &[&str]) = match self {
-            StateDir::InReplica(root) => (root, &WORK_DIR),
+            StateDir::InReplica(root) => (root, &STATE_DIR),
             StateDir::Custom(dir) => (dir, &[]),
         };
         let mut opened = rustix::fs::open(top, flags, Mode::empty());
@@ -467,7 +468,7 @@ impl StateDir {
 fn make_below(root: &Path) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let mut at = rustix::fs::open(root, flags, Mode::empty())?;
-    for part in WORK_DIR {
+    for part in STATE_DIR {
         match rustix::fs::mkdirat(&at, part, PRIVATE_DIR) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(errno),

@@ -6,17 +6,17 @@
 
 mod abilities;
 mod entry;
-mod keep;
 pub mod names;
 pub mod path;
 pub mod same;
 mod side;
+pub mod work_dir;
 
 pub use abilities::{Abilities, Lack, NameLimit};
 pub use entry::{Entry, Extra, Inode, Kind, Stamp, fold_device};
-pub use keep::Keep;
 pub use path::RelPath;
 pub use side::{Pair, Side};
+pub use work_dir::Keep;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -7,8 +7,9 @@ use super::copy::{self, Appear, Copied};
 use super::look::{self, LookRules};
 use super::openat_root::{HANDLE, LastDir, Place, Root, only_mtime, split, with_access};
 use super::versions::{Free, Records, VersionStore, private_dir, rename_into, with_moved};
-use super::work_dir::{Durable, WORK_DIR, WorkDir};
+use super::work_dir::{Durable, WorkDir};
 use crate::process::fault;
+use crate::replica::WORK_DIR;
 use crate::replica::kept_versions::Line;
 use crate::replica::{
     AttributeChange, Fate, Keep, Keeping, KeptAt, Op, OpResult, PathError, Version, attributes,

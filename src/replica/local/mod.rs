@@ -20,7 +20,7 @@ use self::look::LookRules;
 use self::openat_root::{HANDLE, LIST, LastDir, Root};
 use self::scan::Walk;
 use self::versions::Records;
-use self::work_dir::{Durable, IDENTITY, WORK_DIR, WorkDir};
+use self::work_dir::{Durable, IDENTITY, WorkDir};
 use super::attributes::{self, Attributes, Wanted};
 use super::{
     Access, Arrived, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Op,
@@ -29,6 +29,7 @@ use super::{
 };
 use crate::config::Preserve;
 use crate::process::Stop;
+use crate::replica::WORK_DIR;
 use crate::rsync::End;
 use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound, RunMark, identity};
@@ -202,7 +203,7 @@ impl LocalReplica {
     /// others could write to, and cannot any more.
     fn inspect_work_dir(&self, root: &Root) -> Result<Option<String>, ReplicaError> {
         let mut closed = Vec::new();
-        for dir in [&b".osync_workdir"[..], b".osync_workdir/state"] {
+        for dir in [WORK_DIR, b".osync_workdir/state"] {
             let opened = match root.at(dir, LIST) {
                 Ok(opened) => opened,
                 Err(Errno::NOENT) => break,

@@ -7,9 +7,9 @@
 
 use super::look::{self, LookRules};
 use super::openat_root::{LIST, Root, split};
-use super::work_dir::{TRIGGER, WORK_DIR};
 use crate::filter::{Filter, Inclusion, PathKind};
 use crate::process::Stop;
+use crate::replica::{TRIGGER, WORK_DIR};
 use crate::report::left_alone::LeftAlone;
 use crate::report::{Level, Problem};
 use crate::system::{self, Mount};

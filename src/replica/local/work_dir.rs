@@ -13,6 +13,7 @@ use crate::state::ours::{self, TooOpen};
 use crate::state::{Identity, IdentityFound};
 use crate::system;
 use crate::tree::path::{self, escape};
+use crate::tree::work_dir::{TRIGGER, WORK_DIR};
 use crate::tree::{Kind, RelPath, hex};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Access as Permission, AtFlags, Dir, Mode, OFlags};
@@ -24,10 +25,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The work directory's name at the root of a replica; never synchronised.
-pub const WORK_DIR: &[u8] = b".osync_workdir";
-/// The trigger file's name at the root of a replica; never synchronised.
-pub const TRIGGER: &[u8] = b".osync-update.push";
 /// The lock's name in the work directory.
 pub const LOCK: &str = "lock";
 /// The name of the file that tells whose process holds the lock.
@@ -40,18 +37,23 @@ pub const ARRIVALS: &str = "arrivals";
 
 /// Adds a line to the trigger file of a replica; a link or a fifo there is not written to.
 pub(super) fn append_to_trigger(replica: &Root, line: &str) -> std::io::Result<()> {
+    let mut file = open_to_append(replica, TRIGGER, Mode::from_raw_mode(0o666))?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    file.write_all(format!("{line}\n").as_bytes())
+}
+
+/// Opens a file at the end, and makes it if it is missing. Neither is a link followed nor a fifo
+/// waited for.
+fn open_to_append(dir: &Root, name: &[u8], mode: Mode) -> std::io::Result<File> {
     let flags = OFlags::WRONLY
         | OFlags::CREATE
         | OFlags::APPEND
         | OFlags::NONBLOCK
         | OFlags::NOFOLLOW
         | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(replica, TRIGGER, flags, Mode::from_raw_mode(0o666))?;
-    let mut file = File::from(fd);
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    file.write_all(format!("{line}\n").as_bytes())
+    Ok(rustix::fs::openat(dir, name, flags, mode)?.into())
 }
 
 /// More than any of the small files ever holds; a bigger one is not ours.
@@ -196,14 +198,7 @@ impl WorkDir {
 
     /// Appends to a small file.
     pub fn append(&self, name: &str, content: &[u8], durable: Durable) -> std::io::Result<()> {
-        let flags = OFlags::WRONLY
-            | OFlags::CREATE
-            | OFlags::APPEND
-            | OFlags::NONBLOCK
-            | OFlags::NOFOLLOW
-            | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.root, name, flags, Mode::from_raw_mode(0o644))?;
-        let mut file = File::from(fd);
+        let mut file = open_to_append(&self.root, name.as_bytes(), Mode::from_raw_mode(0o644))?;
         file.write_all(content)?;
         if durable == Durable::Now {
             file.sync_data()?;
