@@ -8,12 +8,23 @@
 //! have a block, in order.
 
 use super::format::{
-    BaselineDamaged, ByteReader, Context, Head, Known, KnownRef, is_name, put_known, read_known,
+    ByteReader, Context, DecodeError, Head, Known, KnownRef, is_name, put_known, read_known,
 };
 use super::{Header, Record};
 use crate::tree::RelPath;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Where and how a baseline is damaged; the position counts from the first byte of its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the baseline is damaged {0}")]
+pub struct BaselineDamaged(#[from] DecodeError);
+
+impl BaselineDamaged {
+    fn as_whole(what: &'static str) -> Self {
+        BaselineDamaged(DecodeError { at: 0, what })
+    }
+}
 
 /// What both sides had after the last run.
 #[derive(Debug, Clone)]
@@ -57,7 +68,7 @@ impl Baseline {
         body: Range<usize>,
     ) -> Result<Self, BaselineDamaged> {
         let slice =
-            bytes.get(body.clone()).ok_or(BaselineDamaged { at: 0, what: "it ends too early" })?;
+            bytes.get(body.clone()).ok_or(BaselineDamaged::as_whole("it ends too early"))?;
         let known = count(slice)?;
         Ok(Baseline { header, bytes: Arc::new(bytes), body, known })
     }
@@ -126,7 +137,7 @@ pub(super) fn count(body: &[u8]) -> Result<u64, BaselineDamaged> {
     if cursor.reader.is_done() {
         Ok(known)
     } else {
-        Err(cursor.reader.damaged("there are bytes after the last directory"))
+        Err(cursor.reader.damaged("there are bytes after the last directory").into())
     }
 }
 
@@ -236,7 +247,7 @@ impl<'a> Cursor<'a> {
 
     /// The bytes that were skipped since `start`.
     fn passed(&self, mut start: ByteReader<'a>) -> Result<&'a [u8], BaselineDamaged> {
-        start.take(self.reader.at() - start.at())
+        Ok(start.take(self.reader.at() - start.at())?)
     }
 
     fn pass_block(&mut self) -> Result<Head, BaselineDamaged> {
@@ -281,17 +292,17 @@ impl<'a> Block<'_, 'a> {
         self.read(known).map_err(|mut damage| {
             self.left.entries = 0;
             damage.at += self.start;
-            damage
+            BaselineDamaged(damage)
         })?;
         Ok(true)
     }
 
     #[inline]
-    fn read(&mut self, known: &mut Known<'a>) -> Result<(), BaselineDamaged> {
+    fn read(&mut self, known: &mut Known<'a>) -> Result<(), DecodeError> {
         read_known(&mut self.reader, self.context, self.previous, known)?;
         self.previous = known.name;
         self.left.entries -= 1;
-        let contradiction = || BaselineDamaged { at: 0, what: "a directory's counts are wrong" };
+        let contradiction = || DecodeError { at: 0, what: "a directory's counts are wrong" };
         let count = |left: u64, one: bool| left.checked_sub(one.into()).ok_or_else(contradiction);
         self.left.known = count(self.left.known, !known.record.is_empty())?;
         self.left.blocks = count(self.left.blocks, known.has_block)?;
@@ -511,11 +522,8 @@ impl Iterator for Records<'_> {
             Err(damage) => Err(*damage),
         };
         let item = found.transpose()?.and_then(|(path, record)| {
-            let path = RelPath::new(path).map_err(|_| BaselineDamaged {
-                at: 0,
-                what: "an entry's name is not a file name",
-            })?;
-            Ok((path, record))
+            let is_odd = |_| BaselineDamaged::as_whole("an entry's name is not a file name");
+            Ok((RelPath::new(path).map_err(is_odd)?, record))
         });
         if item.is_err() {
             self.walk = Ok(None);
@@ -770,10 +778,7 @@ impl<'a, T, P: FnMut(Known<'a>) -> Pick<T>> Walk<'a, T, P> {
     }
 
     fn block(&self, number: usize) -> Result<BlockAt, BaselineDamaged> {
-        self.blocks
-            .get(number)
-            .copied()
-            .ok_or(BaselineDamaged { at: 0, what: "a directory is missing" })
+        self.blocks.get(number).copied().ok_or(BaselineDamaged::as_whole("a directory is missing"))
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::error::StateError;
 use super::files::Durable;
-use super::format::{BaselineDamaged, ByteReader, put_number, put_string};
+use super::format::{ByteReader, DecodeError, put_number, put_string};
 use super::notes::{Seen, path_of, put_look, read_look, seal, unseal};
 use super::store::StateStore;
 use crate::tree::same::FileLook;
@@ -234,7 +234,7 @@ fn next_part(bytes: &[u8]) -> Option<(Digests, &[u8])> {
     Some((digests, behind))
 }
 
-fn read_digests(reader: &mut ByteReader<'_>) -> Result<Digests, BaselineDamaged> {
+fn read_digests(reader: &mut ByteReader<'_>) -> Result<Digests, DecodeError> {
     let count = reader.number()?;
     let mut digests = Digests::new();
     let mut name: Vec<u8> = Vec::new();
@@ -251,7 +251,7 @@ fn read_digests(reader: &mut ByteReader<'_>) -> Result<Digests, BaselineDamaged>
     Ok(digests)
 }
 
-fn read_file(reader: &mut ByteReader<'_>) -> Result<FileDigests, BaselineDamaged> {
+fn read_file(reader: &mut ByteReader<'_>) -> Result<FileDigests, DecodeError> {
     let [algorithm, flags] = reader.array()?;
     let checked = reader.number()?;
     let mut held: Pair<Option<Held>> = Pair::default();
@@ -282,12 +282,12 @@ fn encode_damaged(files: &[DamagedFile]) -> Vec<u8> {
 fn decode_damaged(bytes: &[u8]) -> Option<Vec<DamagedFile>> {
     let mut reader = unseal(bytes, DAMAGED)?;
     let count = reader.number().ok()?;
-    let files: Result<Vec<_>, BaselineDamaged> =
+    let files: Result<Vec<_>, DecodeError> =
         (0..count).map(|_| read_damaged(&mut reader)).collect();
     files.ok().filter(|_| reader.is_done())
 }
 
-fn read_damaged(reader: &mut ByteReader<'_>) -> Result<DamagedFile, BaselineDamaged> {
+fn read_damaged(reader: &mut ByteReader<'_>) -> Result<DamagedFile, DecodeError> {
     let side = if reader.flag()? { Side::Target } else { Side::Initiator };
     let bytes = reader.string()?;
     let path = path_of(reader, bytes)?;

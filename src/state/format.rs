@@ -4,11 +4,11 @@
 use super::{Record, Recorded};
 use crate::tree::{Entry, Extra, Kind, Pair, Side, Stamp};
 
-/// Where and how a baseline is damaged. What else has this encoding (notes, digests, the trees of the
-/// peer protocol) is read by the same functions, and tells damage in words of its own.
+/// Where and how encoded bytes are damaged: those of a baseline, or of what else has this encoding
+/// (notes, digests, the trees of the peer protocol).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the baseline is damaged at byte {at}: {what}")]
-pub struct BaselineDamaged {
+#[error("at byte {at}: {what}")]
+pub struct DecodeError {
     /// The position, counted from the first byte of what was read.
     pub at: usize,
     /// What is wrong there.
@@ -40,12 +40,12 @@ impl<'a> ByteReader<'a> {
         self.at >= self.bytes.len()
     }
 
-    pub(crate) fn damaged(&self, what: &'static str) -> BaselineDamaged {
-        BaselineDamaged { at: self.at, what }
+    pub(crate) fn damaged(&self, what: &'static str) -> DecodeError {
+        DecodeError { at: self.at, what }
     }
 
     #[inline]
-    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], BaselineDamaged> {
+    pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let rest = self.bytes.get(self.at..).unwrap_or_default();
         let taken = rest.get(..count).ok_or_else(|| self.damaged("it ends too early"))?;
         self.at += count;
@@ -53,21 +53,21 @@ impl<'a> ByteReader<'a> {
     }
 
     #[inline]
-    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], BaselineDamaged> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N)?);
         Ok(array)
     }
 
     #[inline]
-    pub(crate) fn byte(&mut self) -> Result<u8, BaselineDamaged> {
+    pub(crate) fn byte(&mut self) -> Result<u8, DecodeError> {
         let byte = *self.bytes.get(self.at).ok_or_else(|| self.damaged("it ends too early"))?;
         self.at += 1;
         Ok(byte)
     }
 
     /// A byte that is 0 or 1.
-    pub(crate) fn flag(&mut self) -> Result<bool, BaselineDamaged> {
+    pub(crate) fn flag(&mut self) -> Result<bool, DecodeError> {
         match self.byte()? {
             0 => Ok(false),
             1 => Ok(true),
@@ -77,12 +77,12 @@ impl<'a> ByteReader<'a> {
 
     /// A number of seven bits a byte, the lowest first; the high bit says that more follow.
     #[inline]
-    pub(crate) fn number(&mut self) -> Result<u64, BaselineDamaged> {
+    pub(crate) fn number(&mut self) -> Result<u64, DecodeError> {
         let first = self.byte()?;
         if first < 0x80 { Ok(u64::from(first)) } else { self.long_number(first) }
     }
 
-    fn long_number(&mut self, first: u8) -> Result<u64, BaselineDamaged> {
+    fn long_number(&mut self, first: u8) -> Result<u64, DecodeError> {
         let mut value = u64::from(first & 0x7f);
         for shift in (7..64).step_by(7) {
             let byte = self.byte()?;
@@ -99,21 +99,21 @@ impl<'a> ByteReader<'a> {
 
     /// A number that has to fit a smaller type.
     #[inline]
-    pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, BaselineDamaged> {
+    pub(crate) fn small<T: TryFrom<u64>>(&mut self) -> Result<T, DecodeError> {
         T::try_from(self.number()?).map_err(|_| self.damaged("a number is too large"))
     }
 
     /// A number stored as its difference to `base`, zigzag encoded so that small differences of
     /// either sign are short.
     #[inline]
-    pub(crate) fn near(&mut self, base: u64) -> Result<u64, BaselineDamaged> {
+    pub(crate) fn near(&mut self, base: u64) -> Result<u64, DecodeError> {
         let coded = self.number()?;
         Ok(base.wrapping_add((coded >> 1) ^ (coded & 1).wrapping_neg()))
     }
 
     /// A length and that many bytes.
     #[inline]
-    pub(crate) fn string(&mut self) -> Result<&'a [u8], BaselineDamaged> {
+    pub(crate) fn string(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.small()?;
         self.take(length)
     }
@@ -272,7 +272,7 @@ pub(crate) fn read_entry(
     side: Side,
     entry: &mut Entry,
     other: Option<&Entry>,
-) -> Result<(), BaselineDamaged> {
+) -> Result<(), DecodeError> {
     let flags = u16::from_le_bytes(reader.array()?);
     let has = |bit: u16| flags & bit != 0;
     if has(UNKNOWN_FLAG) {
@@ -337,10 +337,7 @@ fn put_owned(out: &mut Vec<u8>, table: &mut Vec<Owned>, entry: &Entry) {
 }
 
 #[inline]
-fn read_owned(
-    reader: &mut ByteReader<'_>,
-    table: &mut Vec<Owned>,
-) -> Result<Owned, BaselineDamaged> {
+fn read_owned(reader: &mut ByteReader<'_>, table: &mut Vec<Owned>) -> Result<Owned, DecodeError> {
     let number: usize = reader.small()?;
     if let Some(owned) = table.get(number) {
         return Ok(*owned);
@@ -397,7 +394,7 @@ fn read_time(
     reader: &mut ByteReader<'_>,
     base: u64,
     precision: Precision,
-) -> Result<Stamp, BaselineDamaged> {
+) -> Result<Stamp, DecodeError> {
     let secs = reader.near(base)?.cast_signed();
     let nanos = match precision {
         Precision::Nanoseconds => u32::from_le_bytes(reader.array()?),
@@ -434,7 +431,7 @@ fn put_extra(out: &mut Vec<u8>, extra: &Extra) {
     out[at] = parts;
 }
 
-fn read_extra(reader: &mut ByteReader<'_>) -> Result<Extra, BaselineDamaged> {
+fn read_extra(reader: &mut ByteReader<'_>) -> Result<Extra, DecodeError> {
     let parts = reader.byte()?;
     if parts > LINK | RDEV | ACL | XATTR | CONTENT {
         return Err(reader.damaged("an entry has a part that this version does not know"));
@@ -485,7 +482,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    pub(super) fn read(reader: &mut ByteReader<'_>) -> Result<Head, BaselineDamaged> {
+    pub(super) fn read(reader: &mut ByteReader<'_>) -> Result<Head, DecodeError> {
         let bytes = reader.small()?;
         let (entries, known, blocks) = (reader.number()?, reader.number()?, reader.number()?);
         // An entry takes at least three bytes: the length of its name, the name, its flags.
@@ -577,7 +574,7 @@ pub(super) fn read_known<'a>(
     context: &mut Context,
     previous: &[u8],
     known: &mut Known<'a>,
-) -> Result<(), BaselineDamaged> {
+) -> Result<(), DecodeError> {
     known.name = reader.string()?;
     if !is_name(known.name) {
         return Err(reader.damaged("an entry's name is not a file name"));
@@ -677,7 +674,7 @@ mod block_tests {
     use super::*;
     use crate::tree::{Extra, Stamp};
 
-    fn read(numbers: [u64; 4]) -> Result<Head, BaselineDamaged> {
+    fn read(numbers: [u64; 4]) -> Result<Head, DecodeError> {
         let mut bytes = Vec::new();
         numbers.into_iter().for_each(|number| put_number(&mut bytes, number));
         Head::read(&mut ByteReader::new(&bytes))

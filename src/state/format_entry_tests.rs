@@ -12,7 +12,7 @@ fn coded(entry: &Entry) -> Vec<u8> {
     out
 }
 
-fn read(bytes: &[u8]) -> Result<Entry, BaselineDamaged> {
+fn read(bytes: &[u8]) -> Result<Entry, DecodeError> {
     let mut entry = Entry::new(Kind::File);
     let context = &mut Context::default();
     read_entry(&mut ByteReader::new(bytes), context, Side::Initiator, &mut entry, None)?;

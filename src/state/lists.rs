@@ -1,14 +1,12 @@
 //! The list files shared with osync 1.3: text, one path a line (spec 3).
 
-use super::baseline::{Baseline, Disorder, Order, PathBuilder, Pick, Walk};
-use super::format::{BaselineDamaged, Known, is_name};
+use super::baseline::{Baseline, BaselineDamaged, Disorder, Order, PathBuilder, Pick, Walk};
+use super::format::{Known, is_name};
 use super::snapshot::Digest;
 use super::{Header, Origin, Record, Recorded};
+use crate::tree::work_dir::WORK_DIR;
 use crate::tree::{Entry, Pair, RelPath, Side, Stamp, path};
 use std::io::{self, Write};
-
-/// The directory at a replica's root that is never listed (spec 3).
-const WORK_DIR: &[u8] = b".osync_workdir";
 
 /// Writes the `tree-after` list of one side: what was there, sorted as `LC_ALL=C sort`
 /// does, directories without a final `/`. Only files, directories and symbolic links are

@@ -23,11 +23,11 @@ pub mod targets;
 mod testing;
 pub mod told;
 
-pub use baseline::{Baseline, BaselineWriter, Cursor, Disorder};
+pub use baseline::{Baseline, BaselineDamaged, BaselineWriter, Cursor, Disorder};
 pub use digests::{ContentDigest, DamagedFile, Digests, FileDigests, Held, Integrity};
 pub use error::StateError;
 pub use files::{StateDir, temporary_file};
-pub use format::{BaselineDamaged, Known, KnownRef};
+pub use format::{Known, KnownRef};
 pub use identity::{Identity, IdentityFound, RunMark};
 pub use note_places::NotePlaces;
 pub use notes::{

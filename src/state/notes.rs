@@ -3,7 +3,7 @@
 
 use super::error::StateError;
 use super::files::Durable;
-use super::format::{BaselineDamaged, ByteReader, put_number, put_string};
+use super::format::{ByteReader, DecodeError, put_number, put_string};
 use super::store::StateStore;
 use crate::tree::same::FileLook;
 use crate::tree::{Abilities, Entry, Lack, Pair, RelPath, Side, Stamp};
@@ -442,11 +442,11 @@ pub(super) fn unseal<'a>(bytes: &'a [u8], magic: &[u8]) -> Option<ByteReader<'a>
 fn decode(bytes: &[u8]) -> Option<Vec<Settled>> {
     let mut reader = unseal(bytes, MAGIC)?;
     let count = reader.number().ok()?;
-    let settled: Result<Vec<_>, BaselineDamaged> = (0..count).map(|_| one(&mut reader)).collect();
+    let settled: Result<Vec<_>, DecodeError> = (0..count).map(|_| one(&mut reader)).collect();
     settled.ok().filter(|_| reader.is_done())
 }
 
-fn one(reader: &mut ByteReader<'_>) -> Result<Settled, BaselineDamaged> {
+fn one(reader: &mut ByteReader<'_>) -> Result<Settled, DecodeError> {
     let same = reader.flag()?;
     let initiator = seen(reader, None)?;
     let target = seen(reader, Some(&initiator.path))?;
@@ -454,7 +454,7 @@ fn one(reader: &mut ByteReader<'_>) -> Result<Settled, BaselineDamaged> {
 }
 
 /// Reads a file; an empty path stands for the path of the other side's file.
-fn seen(reader: &mut ByteReader<'_>, across: Option<&RelPath>) -> Result<Seen, BaselineDamaged> {
+fn seen(reader: &mut ByteReader<'_>, across: Option<&RelPath>) -> Result<Seen, DecodeError> {
     let path = match (reader.string()?, across) {
         (b"", Some(across)) => across.clone(),
         (bytes, _) => path_of(reader, bytes)?,
@@ -463,14 +463,14 @@ fn seen(reader: &mut ByteReader<'_>, across: Option<&RelPath>) -> Result<Seen, B
 }
 
 /// A path that was read.
-pub(super) fn path_of(reader: &ByteReader<'_>, bytes: &[u8]) -> Result<RelPath, BaselineDamaged> {
+pub(super) fn path_of(reader: &ByteReader<'_>, bytes: &[u8]) -> Result<RelPath, DecodeError> {
     RelPath::new(bytes).map_err(|_| reader.damaged("a path is not below the replica"))
 }
 
 /// What [`put_look`] wrote.
-pub(super) fn read_look(reader: &mut ByteReader<'_>) -> Result<FileLook, BaselineDamaged> {
+pub(super) fn read_look(reader: &mut ByteReader<'_>) -> Result<FileLook, DecodeError> {
     let (dev, ino, size) = (reader.small()?, reader.number()?, reader.number()?);
-    let mut stamp = || -> Result<Stamp, BaselineDamaged> {
+    let mut stamp = || -> Result<Stamp, DecodeError> {
         let secs = i64::from_le_bytes(reader.array()?);
         Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
     };

@@ -1,7 +1,7 @@
 //! The snapshot file: the baseline with its header and a checksum (spec 3; docs/state-format.md).
 
-use super::baseline::Baseline;
-use super::format::{BaselineDamaged, ByteReader, put_number, put_string};
+use super::baseline::{Baseline, BaselineDamaged};
+use super::format::{ByteReader, DecodeError, put_number, put_string};
 use super::{Header, Identity, Origin};
 use crate::tree::{Inode, Pair, RelPath, Side, Stamp};
 use std::io::{self, Write};
@@ -81,6 +81,12 @@ pub enum SnapshotError {
          that wrote it, or move it away: then the lists beside it say which paths existed"
     )]
     Newer(u64),
+}
+
+impl From<DecodeError> for SnapshotError {
+    fn from(damaged: DecodeError) -> Self {
+        SnapshotError::Damaged(damaged.to_string())
+    }
 }
 
 impl From<BaselineDamaged> for SnapshotError {
@@ -219,10 +225,7 @@ fn put_tagged(out: &mut Vec<u8>, tag: u64, value: &[u8]) {
 }
 
 /// Reads the tagged fields at the end of a header into `header`.
-fn read_tagged_fields(
-    reader: &mut ByteReader<'_>,
-    header: &mut Header,
-) -> Result<(), BaselineDamaged> {
+fn read_tagged_fields(reader: &mut ByteReader<'_>, header: &mut Header) -> Result<(), DecodeError> {
     let mut before = 0;
     while !reader.is_done() {
         let tag = reader.number()?;
@@ -256,11 +259,11 @@ fn read_tagged_fields(
     Ok(())
 }
 
-fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), BaselineDamaged> {
+fn decode_header(bytes: &[u8], format: u64) -> Result<(Header, Pair<ListMark>), DecodeError> {
     let mut reader = ByteReader::new(bytes);
     let version = text(&mut reader)?;
     let written_at = stamp(&mut reader)?;
-    let mut side = || -> Result<_, BaselineDamaged> {
+    let mut side = || -> Result<_, DecodeError> {
         let identity = if reader.flag()? { Some(Identity(text(&mut reader)?)) } else { None };
         let listed_at = stamp(&mut reader)?;
         let written = if reader.flag()? { Some(written_list(&mut reader)?) } else { None };
@@ -302,14 +305,14 @@ fn put_stamp(out: &mut Vec<u8>, time: Stamp) {
     out.extend_from_slice(&time.nanos().to_le_bytes());
 }
 
-fn stamp(reader: &mut ByteReader<'_>) -> Result<Stamp, BaselineDamaged> {
+fn stamp(reader: &mut ByteReader<'_>) -> Result<Stamp, DecodeError> {
     let secs = i64::from_le_bytes(reader.array()?);
     Ok(Stamp::new(secs, u32::from_le_bytes(reader.array()?)))
 }
 
 /// The byte that once told which attributes had been read through rsync, which is no longer done.
 /// Version 1 omits it if it would be 0.
-fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), BaselineDamaged> {
+fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), DecodeError> {
     let [bits] = reader.array()?;
     if bits > 7 || (bits == 0 && version == 1) {
         return Err(reader.damaged("the byte that tells which attributes were read has no meaning"));
@@ -317,12 +320,12 @@ fn skip_covered(reader: &mut ByteReader<'_>, version: u64) -> Result<(), Baselin
     Ok(())
 }
 
-fn text(reader: &mut ByteReader<'_>) -> Result<String, BaselineDamaged> {
+fn text(reader: &mut ByteReader<'_>) -> Result<String, DecodeError> {
     let bytes = reader.string()?.to_vec();
     String::from_utf8(bytes).map_err(|_| reader.damaged("a text is not UTF-8"))
 }
 
-fn written_list(reader: &mut ByteReader<'_>) -> Result<WrittenList, BaselineDamaged> {
+fn written_list(reader: &mut ByteReader<'_>) -> Result<WrittenList, DecodeError> {
     let digest = reader.array()?;
     let (ino, size) = (reader.number()?, reader.number()?);
     Ok(WrittenList { digest, stamp: FileStamp { ino, size, mtime: stamp(reader)? } })

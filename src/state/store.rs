@@ -1,10 +1,9 @@
 //! The state files of one task: loads the baseline before a run and saves the next one after it
 //! (spec 3).
 
-use super::baseline::Baseline;
+use super::baseline::{Baseline, BaselineDamaged};
 use super::error::{Shown, StateError};
 use super::files::{Files, Fresh, StateDir};
-use super::format::BaselineDamaged;
 use super::lists::{self, List, Lists, merge, parse};
 use super::ours::TooOpen;
 use super::snapshot::{self, Digest, ListMark, WrittenList};

@@ -11,9 +11,7 @@
 //! the name that the peer gives; without it everything travels.
 
 use super::protocol::{ListingName, MOST_FRAME, Piece, Whole};
-use crate::state::format::{
-    BaselineDamaged, ByteReader, Context, put_entry, put_string, read_entry,
-};
+use crate::state::format::{ByteReader, Context, DecodeError, put_entry, put_string, read_entry};
 use crate::state::temporary_file;
 use crate::tree::{
     Children, Entry, Kind, NodeId, RelPath, Side, Standing, TooLarge, Tree, TreeBuilder,
@@ -115,16 +113,10 @@ fn number_of(standing: Standing) -> u8 {
 /// Why blocks are no tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NoTree {
-    #[error("at byte {} of a block, {}", .0.at, .0.what)]
-    Damaged(BaselineDamaged),
+    #[error("in a block {0}")]
+    Damaged(#[from] DecodeError),
     #[error("{0}")]
     Wrong(&'static str),
-}
-
-impl From<BaselineDamaged> for NoTree {
-    fn from(damaged: BaselineDamaged) -> Self {
-        NoTree::Damaged(damaged)
-    }
 }
 
 impl From<TooLarge> for NoTree {
