@@ -4,7 +4,7 @@
 use super::intent::Work;
 use super::journal::{Noted, millis};
 use super::undo::Undone;
-use super::{Share, Task, hooks, remote};
+use super::{Role, Task, hooks, remote};
 use crate::config::{Config, NotifyOn};
 use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
@@ -229,8 +229,8 @@ impl Task<'_> {
             self.outcome.reach = Reach::All;
         }
         self.tell_halt(halted);
-        let unlocks = |_: &&Side| self.share != Share::Turn;
-        for side in self.share.sides().iter().filter(unlocks) {
+        let unlocks = |_: &&Side| self.role != Role::Turn;
+        for side in self.role.sides().iter().filter(unlocks) {
             if let Err(error) = unlock(self.replicas[*side].as_mut()) {
                 tell_still_locked(self.around.reporter(), &error);
             }
@@ -238,9 +238,9 @@ impl Task<'_> {
         self.outcome.status = self.status();
         let summed_up = self.summed_up();
         // the journals of a star are those of its pairs
-        let noted = match self.share {
-            Share::Hub => None,
-            Share::Whole | Share::Turn => self.write_journal(&summed_up),
+        let noted = match self.role {
+            Role::Hub => None,
+            Role::Whole | Role::Turn => self.write_journal(&summed_up),
         };
         self.outcome.status = self.status();
         Some(Ended { summed_up, noted })
@@ -266,12 +266,12 @@ impl Task<'_> {
     }
 
     pub(super) fn report(&self, summed_up: &str) -> RunReport {
-        let target = match self.share {
-            Share::Hub => {
+        let target = match self.role {
+            Role::Hub => {
                 let chosen = self.config.chosen_targets();
                 chosen.map(|(_, target)| target.place.to_string()).collect::<Vec<_>>().join(", ")
             }
-            Share::Whole | Share::Turn => self.replicas.target.location(),
+            Role::Whole | Role::Turn => self.replicas.target.location(),
         };
         RunReport {
             task: self.config.instance_id.clone(),
@@ -313,7 +313,7 @@ impl Task<'_> {
             conflicts += earlier.conflicts;
         }
         let done = sum_up(&counts, conflicts, *files, *reach, time);
-        if self.share != Share::Hub {
+        if self.role != Role::Hub {
             return done;
         }
         let failed = |report: &&RunReport| !report.succeeded();
@@ -327,9 +327,9 @@ impl Task<'_> {
 
     /// Nobody gets two mails about the same failure within ALERT_REPEAT.
     fn send_mail(&self, summed_up: &str) {
-        let conflicts = match self.share {
-            Share::Hub => self.lent.conflict_lines.clone(),
-            Share::Whole | Share::Turn => self.mailed_conflicts(),
+        let conflicts = match self.role {
+            Role::Hub => self.lent.conflict_lines.clone(),
+            Role::Whole | Role::Turn => self.mailed_conflicts(),
         };
         let log = self.around.log;
         let failure = Failure::of(self.outcome.status, &log.tally(), |_| true);
@@ -362,7 +362,7 @@ impl Task<'_> {
             },
             Some(Halt::Danger(danger)) => {
                 let mut text = danger.to_string();
-                if self.share == Share::Turn {
+                if self.role == Role::Turn {
                     text.push_str(
                         ". With --only it holds for this target alone, without it for all",
                     );
@@ -385,7 +385,7 @@ impl Task<'_> {
                 None,
                 &format!(
                     "stopped: {}HARD_MAX_EXEC_TIME ({}) has passed; the next run goes on from here",
-                    if self.share == Share::Turn { "its share of " } else { "" },
+                    if self.role == Role::Turn { "its share of " } else { "" },
                     counted(self.config.limits.hard, "second")
                 ),
             ),

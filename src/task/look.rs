@@ -4,7 +4,7 @@
 
 use super::apply::versions::same_files;
 use super::closing::Halt;
-use super::{BATCH, Share, Task};
+use super::{BATCH, Role, Task};
 use crate::config::{Config, Preserve};
 use crate::filter::Filter;
 use crate::process::fault;
@@ -112,7 +112,7 @@ impl Task<'_> {
                 reporter.tell(Event::Problem(problem));
             }
         }
-        if self.share == Share::Turn {
+        if self.role == Role::Turn {
             self.lent.hub = Some((attributes, scans.initiator.clone()));
         }
         self.unread = Pair::from_fn(|side: Side| scans[side].unread);

@@ -102,14 +102,14 @@ struct Task<'a> {
     /// The word that the run begins, on its way.
     start_ping: Option<closing::Under>,
     outcome: RunOutcome,
-    share: Share,
+    role: Role,
     /// What a turn of a star has got from the star, and gives back.
     lent: Lent,
 }
 
-/// Which part of a run a task is.
+/// What a task is: a whole run, or which part of a star's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Share {
+enum Role {
     /// The whole run, of a pair of replicas.
     Whole,
     /// What a star does once: everything around its turns, and the work on the hub alone.
@@ -118,13 +118,13 @@ enum Share {
     Turn,
 }
 
-impl Share {
+impl Role {
     /// The sides that it locks, unlocks and cleans; a turn leaves the last two to the star.
     fn sides(self) -> &'static [Side] {
         match self {
-            Share::Whole => &Side::BOTH,
-            Share::Hub => &[Side::Initiator],
-            Share::Turn => &[Side::Target],
+            Role::Whole => &Side::BOTH,
+            Role::Hub => &[Side::Initiator],
+            Role::Turn => &[Side::Target],
         }
     }
 }
@@ -225,7 +225,7 @@ impl<'a> Task<'a> {
             kept_suffix: chrono::Local::now().format(".%Y.%m.%d-%H.%M.%S").to_string(),
             start_ping: None,
             outcome: RunOutcome::new(SystemTime::now()),
-            share: Share::Whole,
+            role: Role::Whole,
             lent: Lent::default(),
         }
     }
@@ -273,10 +273,10 @@ impl Task<'_> {
         self.rescue_replaced()?;
         self.synchronise()?;
         fault::point("recorded");
-        match self.share {
+        match self.role {
             // the star cleans up on its target, when the next one has its turn already
-            Share::Turn => Ok(()),
-            Share::Whole | Share::Hub => self.clean(),
+            Role::Turn => Ok(()),
+            Role::Whole | Role::Hub => self.clean(),
         }
     }
 
@@ -286,10 +286,10 @@ impl Task<'_> {
             self.ping_start();
         }
         preflight::tools(self.config)?;
-        if self.share == Share::Whole {
+        if self.role == Role::Whole {
             preflight::answers(self.config, &self.around)?;
         }
-        if self.share != Share::Turn {
+        if self.role != Role::Turn {
             preflight::connectivity(self.config, &self.around);
         }
         self.prepare()?;
@@ -310,7 +310,7 @@ impl Task<'_> {
     /// Retention of backups and soft deletions.
     fn clean(&mut self) -> Result<(), Halt> {
         let Some(retention) = retention(self.config) else { return Ok(()) };
-        for side in self.share.sides().iter().copied() {
+        for side in self.role.sides().iter().copied() {
             self.check_stop()?;
             let cleaned = self.replicas[side].clean(retention)?;
             fault::point("cleaned");
@@ -342,14 +342,14 @@ impl Task<'_> {
     fn prepare(&mut self) -> Result<(), Halt> {
         let access = self.access();
         for side in Side::BOTH {
-            if self.share == Share::Hub && side == Side::Target {
+            if self.role == Role::Hub && side == Side::Target {
                 continue;
             }
             let prepared = match self.lent.prepared[side].take() {
                 Some(prepared) => prepared,
                 None => self.prepare_side(side, access)?,
             };
-            if self.share == Share::Turn {
+            if self.role == Role::Turn {
                 self.lent.prepared[side] = Some(prepared.clone());
             }
             self.can_chown[side] = prepared.can_chown;
@@ -375,14 +375,14 @@ impl Task<'_> {
                 self.say(Level::Notice, &closed_for_others(&place, what));
             }
             self.tell_agent(side, prepared.agent);
-            if self.share.sides().contains(&side) {
+            if self.role.sides().contains(&side) {
                 preflight::space(self.config, &self.around, side, &prepared);
             }
         }
         if let Some(at) = self.lent.locked_at {
             self.began.initiator = self.began.initiator.min(at);
         }
-        if self.share == Share::Hub {
+        if self.role == Role::Hub {
             return Ok(());
         }
         preflight::distinct(&self.replicas, self.config)
@@ -467,7 +467,7 @@ impl Task<'_> {
 
     fn try_lock(&mut self) -> Result<(), Halt> {
         let request = lock_request(self.config);
-        for side in self.share.sides().iter().copied() {
+        for side in self.role.sides().iter().copied() {
             let taken = match self.lent.ahead.locked.take() {
                 Some(taken) => taken?,
                 None => self.replicas[side].lock(&request)?,
@@ -589,7 +589,7 @@ impl Task<'_> {
         self.make_state_of_target()?;
         self.forget_fresh_contents(&mut trees);
         self.apply_and_record(&history, &mut trees, &plan)?;
-        if self.config.flags.watch() == Watch::Off && self.share == Share::Whole {
+        if self.config.flags.watch() == Watch::Off && self.role == Role::Whole {
             // The program ends now, and the system takes all memory back at once. A million
             // entries given back one by one would take their time.
             std::mem::forget((trees, plan, loaded));

@@ -14,7 +14,7 @@ use super::journal::millis;
 use super::look::{self, same_as};
 use super::undo::{Extent, RestoredPaths, UndoRequest, Undone};
 use super::{
-    Earlier, Intent, RunContext, Share, Task, hooks, lock_request, preflight, retention,
+    Earlier, Intent, Role, RunContext, Task, hooks, lock_request, preflight, retention,
     takes_locks, tell_cleaned,
 };
 use crate::config::{Config, Notify, StarTarget, WhenLocked};
@@ -54,7 +54,7 @@ pub fn run(config: &Config, around: RunContext<'_>, intent: StarIntent<'_>) -> R
     let deadlines = preflight::watch(&hub, &around);
     let leaves = hub.chosen_targets().map(|(index, target)| Leaf::new(config, index, target));
     let leaves = leaves.collect();
-    let hub = Task { share: Share::Hub, ..Task::new(&hub, around, Intent::Synchronise) };
+    let hub = Task { role: Role::Hub, ..Task::new(&hub, around, Intent::Synchronise) };
     let (known, lent, whole) = (Vec::new(), None, millis(hub.outcome.started));
     let put_back = RestoredPaths::default();
     let mut star =
@@ -767,7 +767,7 @@ impl<'a> Star<'a> {
                 Err(halt) => refused = Some(halt),
             }
         }
-        let mut task = Task { share: Share::Turn, ..Task::new(&config, around, intent) };
+        let mut task = Task { role: Role::Turn, ..Task::new(&config, around, intent) };
         task.lent.star = Some(self.config.instance_id.clone());
         task.lent.star_began = Some(self.whole);
         task.lent.put_back = self.put_back.clone();
@@ -950,7 +950,7 @@ impl<'a> Star<'a> {
         for leaf in self.leaves.iter_mut().filter(|leaf| leaf.report.is_none()) {
             let config = leaf.config.clone();
             let new = Task::new(&config, self.around, Intent::Synchronise);
-            let mut task = Task { share: Share::Turn, ..new };
+            let mut task = Task { role: Role::Turn, ..new };
             task.lent.star = Some(self.config.instance_id.clone());
             // it is told once, of the whole run
             let mut tally = Tally::default();

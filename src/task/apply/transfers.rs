@@ -473,10 +473,10 @@ impl<'a> TransferScheduler<'a> {
                 // puts none there.
                 path_ids.splice(0..0, self.closed_parents(&call.path_ids, to));
             }
-            return vec![self.run_call(call, &Portion::alone(path_ids), to)];
+            return vec![self.run_call(call, &Share::alone(path_ids), to)];
         };
         std::thread::scope(|scope| {
-            let start = |portion| scope.spawn(move || self.run_call(call, portion, to));
+            let start = |share| scope.spawn(move || self.run_call(call, share, to));
             let others: Vec<_> = others.iter().map(start).collect();
             let mut results = vec![self.run_call(call, first, to)];
             results.extend(others.into_iter().map(threads::joined));
@@ -496,7 +496,7 @@ impl<'a> TransferScheduler<'a> {
             && !self.preserve.hardlinks
     }
 
-    fn run_call(&self, call: &Call, portion: &Portion, to: Side) -> Delivered {
+    fn run_call(&self, call: &Call, share: &Share, to: Side) -> Delivered {
         let partial_dir = self
             .config
             .transfer
@@ -521,12 +521,12 @@ impl<'a> TransferScheduler<'a> {
                 .then(|| self.private_dirs[to].clone()),
             resumes: partial_dir.as_deref().is_some_and(holds_something),
             partial_dir,
-            makes_holes: self.makes_holes(call, portion, to),
-            is_listed_first: portion.is_listed_first(),
+            makes_holes: self.makes_holes(call, share, to),
+            is_listed_first: share.is_listed_first(),
             shows_progress: self.reporter.shows_progress(),
             lacking: &self.lacking,
         };
-        let paths = portion.path_ids.iter().map(|path_id| self.plan.path(*path_id));
+        let paths = share.path_ids.iter().map(|path_id| self.plan.path(*path_id));
         let times = self.preserve.times && self.sets_times[to];
         let context = CallContext {
             settings: &self.config.transfer,
@@ -535,12 +535,12 @@ impl<'a> TransferScheduler<'a> {
             reporter: self.reporter,
         };
         let result = rsync::transfer(context, &transfer, paths, &moved_on);
-        Delivered { path_ids: portion.path_ids.clone(), purpose: call.purpose, result }
+        Delivered { path_ids: share.path_ids.clone(), purpose: call.purpose, result }
     }
 
     /// Whether one of the files has holes where it comes from. What another machine has cannot
     /// be seen from here; there, any file that is long enough may have some.
-    fn makes_holes(&self, call: &Call, portion: &Portion, to: Side) -> bool {
+    fn makes_holes(&self, call: &Call, share: &Share, to: Side) -> bool {
         let carries_content =
             matches!(call.purpose, Purpose::Content | Purpose::Delta | Purpose::Subtrees);
         let has_holes = |path_id: &PathId| {
@@ -559,7 +559,7 @@ impl<'a> TransferScheduler<'a> {
                 }
         };
         carries_content
-            && portion.path_ids.iter().any(|path_id| {
+            && share.path_ids.iter().any(|path_id| {
                 let is_subtree = call.purpose == Purpose::Subtrees;
                 has_holes(path_id)
                     || (is_subtree && self.plan.delta.below(*path_id).iter().any(has_holes))
@@ -604,7 +604,7 @@ const MOST_LISTED: usize = 1_000_000;
 
 /// A part of a call's paths.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Portion {
+pub struct Share {
     /// The tops, in the order in which they were given.
     pub path_ids: Vec<PathId>,
     /// How many entries come with them.
@@ -613,10 +613,10 @@ pub struct Portion {
     is_alone: bool,
 }
 
-impl Portion {
+impl Share {
     /// All paths of a call.
-    pub fn alone(path_ids: Vec<PathId>) -> Portion {
-        Portion { path_ids, entries: 0, is_alone: true }
+    pub fn alone(path_ids: Vec<PathId>) -> Share {
+        Share { path_ids, entries: 0, is_alone: true }
     }
 
     /// Whether it pays to make its whole list first.
@@ -632,7 +632,7 @@ pub fn most() -> usize {
 
 /// At most `most` shares of about the same weight (entries), each in the order in which the
 /// paths were given; empty where one share is as good.
-pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Portion> {
+pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Share> {
     let total: usize = weighed.iter().map(|(_, weight)| weight).sum();
     let count = most.min(weighed.len()).min(total / FEWEST_ENTRIES);
     if count < 2 {
@@ -640,14 +640,14 @@ pub fn split(weighed: Vec<(PathId, usize)>, most: usize) -> Vec<Portion> {
     }
     let mut heaviest_first = weighed;
     heaviest_first.sort_by_key(|(path_id, weight)| (std::cmp::Reverse(*weight), *path_id));
-    let mut shares = vec![Portion::default(); count];
+    let mut shares = vec![Share::default(); count];
     for (path_id, weight) in heaviest_first {
-        if let Some(portion) = shares.iter_mut().min_by_key(|portion| portion.entries) {
-            portion.entries += weight;
-            portion.path_ids.push(path_id);
+        if let Some(share) = shares.iter_mut().min_by_key(|share| share.entries) {
+            share.entries += weight;
+            share.path_ids.push(path_id);
         }
     }
-    shares.iter_mut().for_each(|portion| portion.path_ids.sort());
+    shares.iter_mut().for_each(|share| share.path_ids.sort());
     shares
 }
 
@@ -671,13 +671,12 @@ mod tests {
         let shares = split(given.clone(), 2);
         let weight =
             |path_id: &PathId| given.iter().find(|(s, _)| s == path_id).map_or(0, |(_, w)| *w);
-        for (portion, entries) in shares.iter().zip([1380, 1600]) {
-            assert_eq!(portion.entries, entries);
-            assert_eq!(portion.path_ids.iter().map(weight).sum::<usize>(), entries);
-            assert!(portion.path_ids.is_sorted());
+        for (share, entries) in shares.iter().zip([1380, 1600]) {
+            assert_eq!(share.entries, entries);
+            assert_eq!(share.path_ids.iter().map(weight).sum::<usize>(), entries);
+            assert!(share.path_ids.is_sorted());
         }
-        let mut all: Vec<PathId> =
-            shares.into_iter().flat_map(|portion| portion.path_ids).collect();
+        let mut all: Vec<PathId> = shares.into_iter().flat_map(|share| share.path_ids).collect();
         all.sort();
         assert_eq!(all, given.iter().map(|(path_id, _)| *path_id).collect::<Vec<_>>());
     }
@@ -685,10 +684,10 @@ mod tests {
     #[test]
     fn a_list_that_takes_much_memory_is_made_piece_by_piece() {
         let shares = split(weighed(&[MOST_LISTED, MOST_LISTED + 1]), 2);
-        let mut first: Vec<bool> = shares.iter().map(Portion::is_listed_first).collect();
+        let mut first: Vec<bool> = shares.iter().map(Share::is_listed_first).collect();
         first.sort();
         assert_eq!(first, [false, true]);
-        assert!(!Portion::alone(Vec::new()).is_listed_first());
+        assert!(!Share::alone(Vec::new()).is_listed_first());
     }
 
     #[test]
