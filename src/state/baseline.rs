@@ -882,7 +882,7 @@ mod tests {
         let end = bytes.len();
         let baseline = Baseline::from_bytes(Header::default(), bytes, 0..end).unwrap();
         let damage = baseline.check().unwrap_err();
-        assert_eq!((damage.at, damage.what), (at + 1, "an entry's name is not a file name"));
+        assert_eq!((damage.0.at, damage.0.what), (at + 1, "an entry's name is not a file name"));
     }
 
     #[test]
