@@ -72,6 +72,10 @@ CREATE INDEX conflicts_by_state ON conflicts (state);
 /// what it found.
 pub const SCRUB: &str = "scrub";
 
+/// The reason of a path that differs since an undo. Journals hold it, and it is what tells such a path
+/// from a conflict: it must never change.
+const SINCE_UNDO: &str = "differs since undo";
+
 /// What brings a journal of version 1 to version 2, one of that to version 3, and so on.
 const UPGRADES: [&str; 3] = [
     "
@@ -435,7 +439,7 @@ impl ConflictState {
             ConflictState::Resolved => "resolved",
             ConflictState::Superseded => "superseded",
             ConflictState::Expired => "expired",
-            ConflictState::Undone => "differs since undo",
+            ConflictState::Undone => SINCE_UNDO,
             ConflictState::Damaged => "damaged",
         }
     }
@@ -1079,7 +1083,7 @@ impl Journal {
                 ended: row.get(9)?,
                 matter: match cause.as_str() {
                     SCRUB => Matter::Damage,
-                    _ if reason == ConflictState::Undone.name() => Matter::Difference,
+                    _ if reason == SINCE_UNDO => Matter::Difference,
                     _ => Matter::Conflict,
                 },
                 decided: Decided {
@@ -1301,12 +1305,7 @@ fn reopen_conflicts(tx: &Connection, undo: i64) -> rusqlite::Result<()> {
         "UPDATE conflicts SET closed = NULL, state = CASE reason WHEN ?1 THEN ?2 ELSE ?3 END
          WHERE closed = ?4
            AND EXISTS (SELECT 1 FROM runs WHERE number = ?4 AND undoes IS NOT NULL)",
-        params![
-            ConflictState::Undone.name(),
-            ConflictState::Undone as i64,
-            ConflictState::Open as i64,
-            undo
-        ],
+        params![SINCE_UNDO, ConflictState::Undone as i64, ConflictState::Open as i64, undo],
     )?;
     Ok(())
 }
@@ -1394,7 +1393,7 @@ fn write_differences(tx: &Connection, run: i64, differs: &[Differs]) -> rusqlite
         insert.execute(params![
             run,
             one.path.as_bytes(),
-            ConflictState::Undone.name(),
+            SINCE_UNDO,
             look(Side::Initiator),
             look(Side::Target),
             ConflictState::Undone as i64,
