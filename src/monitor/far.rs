@@ -86,12 +86,7 @@ pub fn watch_for(
     let inbox = Arc::new(Inbox::default());
     let roots = vec![(Side::Target, root.to_owned())];
     let mut eyes = Eyes::new(roots, Filter::new(rules), Arc::clone(&inbox));
-    let (waiting, woken) = (stop.clone(), Arc::clone(&inbox));
-    // Ends with the process, which serves one client only.
-    std::thread::spawn(move || {
-        while waiting.wait(Duration::from_secs(3600)).is_none() {}
-        woken.stop();
-    });
+    inbox.stop_with(stop);
     let mut first = true;
     while stop.reason().is_none() {
         let mut changed = false;

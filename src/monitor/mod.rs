@@ -181,12 +181,7 @@ impl<'a> Monitor<'a> {
         let filter = Filter::new(&config.selection.rules);
         let initiator = roots.iter().find(|(side, _)| *side == Side::Initiator);
         let trigger = initiator.map(|(_, root)| Trigger::new(root, &config.instance_id));
-        // Ends with the process: the stop may never come.
-        let (waiting, woken) = (stop.clone(), Arc::clone(&inbox));
-        std::thread::spawn(move || {
-            while waiting.wait(Duration::from_secs(3600)).is_none() {}
-            woken.stop();
-        });
+        inbox.stop_with(stop);
         Monitor {
             config,
             pace,

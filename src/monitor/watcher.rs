@@ -9,6 +9,7 @@
 mod tests;
 
 use crate::filter::{Filter, Inclusion, PathKind};
+use crate::process::Stop;
 use crate::system::{WATCHES_ONE_BY_ONE, mount_number, unique_mount_number, watch_limits};
 use crate::tree::work_dir::{WORK_DIR, is_ours};
 use crate::tree::{RelPath, Side};
@@ -93,10 +94,15 @@ impl Inbox {
         self.changed.notify_all();
     }
 
-    /// The monitor is to end.
-    pub fn stop(&self) {
-        self.lock().stopped = true;
-        self.changed.notify_all();
+    /// Wakes whoever waits here when the end is requested. The thread that does so ends with the
+    /// process: the end may never be requested.
+    pub fn stop_with(self: &Arc<Self>, stop: &Stop) {
+        let (inbox, stop) = (Arc::clone(self), stop.clone());
+        std::thread::spawn(move || {
+            let _ = stop.wait(Duration::MAX);
+            inbox.lock().stopped = true;
+            inbox.changed.notify_all();
+        });
     }
 
     /// Waits until something is noticed or the monitor is to end, at most this long.
@@ -538,6 +544,7 @@ fn digest(root: &Root, path: &RelPath, now: &std::fs::Metadata) -> [u64; 2] {
 #[cfg(test)]
 mod inbox_tests {
     use super::*;
+    use crate::process::StopReason;
     use notify::event::{CreateKind, DataChange, Flag, MetadataKind, RemoveKind};
 
     #[test]
@@ -592,11 +599,12 @@ mod inbox_tests {
 
     #[test]
     fn waiting_ends_for_news_and_for_the_end_but_a_pause_only_for_the_end() {
-        let inbox = Inbox::default();
+        let (inbox, stop) = (Arc::new(Inbox::default()), Stop::new());
         inbox.receive(Ok(Event::new(EventKind::Create(CreateKind::File)).add_path("/x".into())));
         inbox.wait(Duration::from_secs(600));
         inbox.pause(Duration::from_millis(1));
-        inbox.stop();
+        inbox.stop_with(&stop);
+        stop.request(StopReason::Signal(15));
         inbox.pause(Duration::from_secs(600));
         let _ = inbox.take();
         inbox.wait(Duration::from_secs(600));

@@ -115,7 +115,7 @@ pub fn serve(
     thread(
         "ends",
         Box::new(move || {
-            while signals.wait(Duration::from_secs(3600)).is_none() {}
+            let _ = signals.wait(Duration::MAX);
             heard.end();
             // the server may be gone before us
             let _ = ends.send(Heard::End(None));
