@@ -215,6 +215,25 @@ pub struct Preserve {
     pub dir_times: bool,
 }
 
+#[cfg(test)]
+impl Preserve {
+    /// What is preserved where no key says otherwise.
+    pub const USUAL: Preserve = Preserve {
+        permissions: true,
+        owner: true,
+        group: true,
+        executability: true,
+        acl: false,
+        xattr: false,
+        copy_symlinks: false,
+        keep_dirlinks: false,
+        hardlinks: false,
+        checksum: false,
+        times: true,
+        dir_times: true,
+    };
+}
+
 impl Preserve {
     /// Whether any link may count as what it points at. What is behind it may lie anywhere.
     #[must_use]

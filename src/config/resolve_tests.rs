@@ -1,9 +1,10 @@
 use super::*;
-use crate::config::conf_file::{self, CommandFailure, Outside};
+use crate::config::conf_file;
+use crate::config::fuzzing::Fake;
 use crate::config::keys::KEYS;
 use crate::config::{Location, Origin, Setting};
 use crate::tree::Pair;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -37,33 +38,17 @@ impl Surroundings for Machine {
     }
 }
 
-struct Nothing;
-
-impl Outside for Nothing {
-    fn variable(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn output_of(
-        &mut self,
-        _: &[u8],
-        _: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Vec<u8>, CommandFailure> {
-        Ok(Vec::new())
-    }
-}
-
 const REQUIRED: &str = "INSTANCE_ID=id\nINITIATOR_SYNC_DIR=/a\nTARGET_SYNC_DIR=/b\n";
 
 fn from_file(text: &str, flags: &Flags, environment: &[(&str, &str)]) -> Resolution {
-    let parsed = conf_file::parse(text.as_bytes(), &mut Nothing);
+    let parsed = conf_file::parse(text.as_bytes(), &mut Fake);
     let file = FileSettings { path: "/etc/osync/t.conf".into(), parsed };
     resolve(Some(&file), flags, &environment.iter().copied().collect(), &Machine)
 }
 
 /// With a key set by a flag.
 fn by_flag(text: &str, key: &'static str, value: &str, environment: &[(&str, &str)]) -> Resolution {
-    let parsed = conf_file::parse(text.as_bytes(), &mut Nothing);
+    let parsed = conf_file::parse(text.as_bytes(), &mut Fake);
     let file = FileSettings { path: "/etc/osync/t.conf".into(), parsed };
     let overrides = [Override { key, flag: "--x", value: value.into() }];
     let environment = environment.iter().copied().collect();

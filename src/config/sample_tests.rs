@@ -1,10 +1,11 @@
 use super::keys::ValueKind;
 use super::toml_file::in_toml;
 use super::upgrade::{comment, entry};
-use crate::config::conf_file::{self, CommandFailure, Outside};
+use crate::config::conf_file;
+use crate::config::fuzzing::Fake;
 use crate::config::keys::{KEYS, OBSOLETE, Section};
 use crate::config::toml_file;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -79,22 +80,6 @@ fn manual() -> String {
     out
 }
 
-struct Nothing;
-
-impl Outside for Nothing {
-    fn variable(&self, _: &str) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn output_of(
-        &mut self,
-        _: &[u8],
-        _: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Vec<u8>, CommandFailure> {
-        Ok(Vec::new())
-    }
-}
-
 /// Compares a file of the repository with what the table of keys says. With
 /// OSYNC_UPDATE_SAMPLES set, writes the file instead.
 fn is_up_to_date(name: &str, expected: &str) {
@@ -118,7 +103,7 @@ fn the_sample_files_are_made_from_the_table() {
 
 #[test]
 fn both_samples_set_every_key_to_the_same_value() {
-    let conf = conf_file::parse(conf().as_bytes(), &mut Nothing);
+    let conf = conf_file::parse(conf().as_bytes(), &mut Fake);
     let toml = toml_file::parse(toml().as_bytes());
     assert_eq!((&conf.errors, &toml.errors), (&Vec::new(), &Vec::new()));
     assert_eq!(conf.warnings, []);

@@ -316,24 +316,8 @@ mod toml_file_tests {
 #[cfg(test)]
 mod to_toml_tests {
     use super::*;
-    use crate::config::conf_file::CommandFailure;
+    use crate::config::fuzzing::Fake;
     use crate::config::toml_file;
-
-    struct Home;
-
-    impl Outside for Home {
-        fn variable(&self, name: &str) -> Option<Vec<u8>> {
-            (name == "HOME").then(|| b"/home/me".to_vec())
-        }
-
-        fn output_of(
-            &mut self,
-            _: &[u8],
-            _: &BTreeMap<String, Vec<u8>>,
-        ) -> Result<Vec<u8>, CommandFailure> {
-            Ok(b"host".to_vec())
-        }
-    }
 
     #[test]
     fn toml_says_what_the_conf_file_said() {
@@ -341,7 +325,7 @@ mod to_toml_tests {
                     BANDWIDTH=010\nKRB5=YES\nPARTIAL=\nRSYNC_EXCLUDE_PATTERN='a;b|c'\n\
                     PATH_SEPARATOR_CHAR='|'\nSKIP_DELETION=target\nLOCAL_RUN_AFTER_CMD='a\nb'\n\
                     RSYNC_OPTIONAL_ARGS=\"-x 'a b'\"\nDESTINATION_MAILS='a@b c@d'\n";
-        let made = to_toml(conf.as_bytes(), &mut Home).unwrap();
+        let made = to_toml(conf.as_bytes(), &mut Fake).unwrap();
         let toml = toml_file::parse(made.text.as_bytes());
         assert_eq!(toml.errors, [], "{}", made.text);
         let value = |key: &str| {
@@ -349,7 +333,7 @@ mod to_toml_tests {
             String::from_utf8_lossy(&found.value).replace('\0', "<")
         };
         for (key, expected) in [
-            ("INSTANCE_ID", "a \"b\" \\ host"),
+            ("INSTANCE_ID", "a \"b\" \\ hostname"),
             ("LOGFILE", "/home/me/x"),
             ("BANDWIDTH", "10"),
             ("KRB5", "yes"),
@@ -372,7 +356,7 @@ mod to_toml_tests {
 
     #[test]
     fn a_value_that_is_no_text_is_refused() {
-        let errors = to_toml(b"A=1\nINITIATOR_SYNC_DIR=\xff", &mut Home).unwrap_err();
+        let errors = to_toml(b"A=1\nINITIATOR_SYNC_DIR=\xff", &mut Fake).unwrap_err();
         assert_eq!(errors[0].line, 2);
     }
 }

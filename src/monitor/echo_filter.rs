@@ -95,25 +95,10 @@ pub(super) mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-    const PRESERVE: Preserve = Preserve {
-        permissions: true,
-        owner: true,
-        group: true,
-        executability: true,
-        acl: false,
-        xattr: false,
-        copy_symlinks: false,
-        keep_dirlinks: false,
-        hardlinks: false,
-        checksum: false,
-        times: true,
-        dir_times: true,
-    };
-
     /// What a scan would record.
     pub fn entry(path: &Path) -> Entry {
         let name = RelPath::new(path.file_name().unwrap().as_encoded_bytes()).unwrap();
-        let found = replica::look_at(path.parent().unwrap(), &PRESERVE, &[name]);
+        let found = replica::look_at(path.parent().unwrap(), &Preserve::USUAL, &[name]);
         found.unwrap().remove(0).unwrap().unwrap()
     }
 
@@ -154,12 +139,20 @@ pub(super) mod tests {
     #[test]
     fn what_the_last_run_left_is_in_step() {
         let place = Place::new();
-        assert!(place.in_step(&PATHS, PRESERVE));
-        assert!(place.in_step(&["missing", "dir/missing", "other/below", "no/where"], PRESERVE));
-        assert!(place.in_step(&[], PRESERVE));
+        assert!(place.in_step(&PATHS, Preserve::USUAL));
+        assert!(
+            place.in_step(&["missing", "dir/missing", "other/below", "no/where"], Preserve::USUAL)
+        );
+        assert!(place.in_step(&[], Preserve::USUAL));
         let paths = BTreeSet::from([path("other")]);
         let other_side = Side::Initiator;
-        assert!(!all_in_step(&place.baseline, other_side, place.temp.path(), &paths, PRESERVE));
+        assert!(!all_in_step(
+            &place.baseline,
+            other_side,
+            place.temp.path(),
+            &paths,
+            Preserve::USUAL
+        ));
     }
 
     #[test]
@@ -200,8 +193,8 @@ pub(super) mod tests {
         for (name, about, change) in cases {
             let place = Place::new();
             change(place.temp.path());
-            assert!(!place.in_step(&[about], PRESERVE), "{name}");
-            assert!(!place.in_step(&["dir/sub", about], PRESERVE), "{name}, with another");
+            assert!(!place.in_step(&[about], Preserve::USUAL), "{name}");
+            assert!(!place.in_step(&["dir/sub", about], Preserve::USUAL), "{name}, with another");
         }
     }
 
@@ -210,10 +203,10 @@ pub(super) mod tests {
         let place = Place::new();
         let dir = place.temp.path().join("dir");
         fs::write(dir.join("new"), "").unwrap();
-        assert!(place.in_step(&["dir"], PRESERVE), "a directory's mtime");
+        assert!(place.in_step(&["dir"], Preserve::USUAL), "a directory's mtime");
         let mode = |mode| fs::set_permissions(dir.join("file"), PermissionsExt::from_mode(mode));
         mode(0o600).unwrap();
-        let careless = Preserve { permissions: false, executability: false, ..PRESERVE };
+        let careless = Preserve { permissions: false, executability: false, ..Preserve::USUAL };
         assert!(place.in_step(&["dir/file"], careless), "a mode that is not preserved");
         let now = fs::metadata(dir.join("file")).unwrap().mode() & 0o777;
         mode(0o644).unwrap();
@@ -229,11 +222,11 @@ pub(super) mod tests {
         let time = fs::metadata(&file).unwrap().modified().unwrap();
         fs::write(&file, "CONTENT").unwrap();
         fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-        assert!(place.in_step(&["dir/file"], PRESERVE), "nothing tells");
-        assert!(!place.in_step(&["dir/file"], Preserve { checksum: true, ..PRESERVE }));
+        assert!(place.in_step(&["dir/file"], Preserve::USUAL), "nothing tells");
+        assert!(!place.in_step(&["dir/file"], Preserve { checksum: true, ..Preserve::USUAL }));
         let place = Place::new();
         fs::hard_link(place.temp.path().join("other"), place.temp.path().join("twin")).unwrap();
-        assert!(place.in_step(&["other"], PRESERVE));
-        assert!(!place.in_step(&["other"], Preserve { hardlinks: true, ..PRESERVE }));
+        assert!(place.in_step(&["other"], Preserve::USUAL));
+        assert!(!place.in_step(&["other"], Preserve { hardlinks: true, ..Preserve::USUAL }));
     }
 }

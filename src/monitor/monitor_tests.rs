@@ -3,34 +3,22 @@
 use super::*;
 use crate::config::{Flags, ThisMachine, resolve};
 use crate::process::StopReason;
-use crate::report::Event;
+use crate::report::testing::Ear;
 use crate::state::{Header, Record, Recorded};
 use echo_filter::tests::entry;
 use std::fs;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long something that must not happen is given to happen.
 const SPURIOUS: Duration = Duration::from_millis(600);
 
-#[derive(Default)]
-struct Heard(Mutex<Vec<String>>);
-
-impl Reporter for Heard {
-    fn tell(&self, event: Event<'_>) {
-        if let Event::Message(level, text) = event {
-            self.0.lock().unwrap().push(format!("{level:?}: {text}"));
-        }
-    }
-}
-
 struct Stage {
     temp: tempfile::TempDir,
     config: Config,
     stop: Stop,
-    heard: Heard,
+    ear: Ear,
 }
 
 impl Stage {
@@ -45,7 +33,7 @@ impl Stage {
         let resolution = resolve(None, &Flags::default(), &environment, &ThisMachine);
         assert!(resolution.errors.is_empty(), "{:?}", resolution.errors);
         let config = resolution.config.unwrap();
-        Stage { temp, config, stop: Stop::new(), heard: Heard::default() }
+        Stage { temp, config, stop: Stop::new(), ear: Ear::default() }
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -67,7 +55,7 @@ impl Stage {
                     let _ = begins.send(count);
                     result
                 };
-                watch(&self.config, &mut once, &self.stop, &self.heard)
+                watch(&self.config, &mut once, &self.stop, &self.ear)
             });
             script(&Runs { begun });
             drop(ends_at_last);
@@ -76,7 +64,7 @@ impl Stage {
     }
 
     fn heard(&self) -> String {
-        self.heard.0.lock().unwrap().join("\n")
+        self.ear.all().iter().map(|(level, text)| format!("{level:?}: {text}\n")).collect()
     }
 }
 

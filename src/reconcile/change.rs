@@ -202,7 +202,6 @@ pub fn forget_uncertain_digests(tree: &mut Tree, began: Stamp) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reconcile::testing::preserve_all;
     use crate::tree::Extra;
 
     fn file(size: u64, mtime: i64, mode: u16) -> Entry {
@@ -244,16 +243,16 @@ mod tests {
                 Change::Metadata,
             ),
         ] {
-            let got = change(now, &was, by(20, &preserve_all()));
+            let got = change(now, &was, by(20, &Preserve::USUAL));
             assert_eq!(got, Some(expected), "{case}");
         }
-        let listed = change(Some(&now), &Recorded::Listed(None), by(9, &preserve_all()));
+        let listed = change(Some(&now), &Recorded::Listed(None), by(9, &Preserve::USUAL));
         assert_eq!(listed, Some(Change::Modified), "newer than the list");
     }
 
     #[test]
     fn what_is_not_preserved_is_not_compared() {
-        let mut preserve = preserve_all();
+        let mut preserve = Preserve::USUAL;
         let mut other = file(1, 10, 0o755);
         other.uid = 7;
         let now = file(1, 10, 0o644);
@@ -281,7 +280,7 @@ mod tests {
             owner: false,
             group: false,
             executability: false,
-            ..preserve_all()
+            ..Preserve::USUAL
         };
         let cases: [(&str, Entry, Preserve); 6] = [
             ("mode", with(|e| e.mode = 0o600), Preserve { permissions: true, ..none }),
@@ -316,15 +315,15 @@ mod tests {
             entry
         };
         let (now, was) = (with(7), Recorded::Seen(with(8)));
-        assert_eq!(change(Some(&now), &was, by(0, &preserve_all())), None);
-        let preserve = preserve_all();
+        assert_eq!(change(Some(&now), &was, by(0, &Preserve::USUAL)), None);
+        let preserve = Preserve::USUAL;
         let copied = Measure { inodes: Inodes::Meaningless, ..by(0, &preserve) };
         assert_eq!(change(Some(&now), &was, copied), Some(Change::Unchanged));
     }
 
     #[test]
     fn a_file_of_the_very_time_of_the_list_was_in_it() {
-        let preserve = preserve_all();
+        let preserve = Preserve::USUAL;
         let by = Measure { listed_at: Stamp::new(10, 5), ..by(0, &preserve) };
         let change = change(Some(&file(1, 10, 0o644)), &Recorded::Listed(None), by);
         assert_eq!(change, Some(Change::Unchanged));

@@ -1,5 +1,5 @@
 use super::*;
-use crate::reconcile::testing::{entry, path, plan, preserve_all, rules, situation, words};
+use crate::reconcile::testing::{entry, path, plan, rules, situation, words};
 use crate::reconcile::{Rules, Verdict};
 use crate::state::Baseline;
 use crate::tree::Stamp;
@@ -111,8 +111,8 @@ fn owners_that_cannot_be_given_are_told_once_and_groups_are_tried_once() {
 #[test]
 fn what_is_not_preserved_is_not_carried_over() {
     for (preserve, now) in [
-        (Preserve { owner: false, ..preserve_all() }, (7, 0, 0o644, 5)),
-        (Preserve { group: false, ..preserve_all() }, (0, 7, 0o644, 5)),
+        (Preserve { owner: false, ..Preserve::USUAL }, (7, 0, 0o644, 5)),
+        (Preserve { group: false, ..Preserve::USUAL }, (0, 7, 0o644, 5)),
     ] {
         let rules = Rules { preserve, ..rules() };
         assert_eq!(goes_to(Some([ROOT, ROOT]), [now, ROOT], &rules), None, "{now:?}");

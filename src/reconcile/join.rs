@@ -688,7 +688,7 @@ mod tests {
 #[cfg(test)]
 mod groups_tests {
     use super::*;
-    use crate::reconcile::testing::{plan, preserve_all, rules, situation, words};
+    use crate::reconcile::testing::{plan, rules, situation, words};
 
     #[test]
     fn only_regular_files_whose_inode_is_known_can_be_linked() {
@@ -712,7 +712,7 @@ mod groups_tests {
 
     #[test]
     fn names_need_thought_only_where_a_group_differs() {
-        let hardlinks = Preserve { hardlinks: true, ..preserve_all() };
+        let hardlinks = Preserve { hardlinks: true, ..Preserve::USUAL };
         for (what, rows, expected) in [
             ("alike", "a: - - f1@1&5 f1@1&6\nb: - - f1@1&5 f1@1&6", ["", ""]),
             ("its other names lie elsewhere", "a: - - f1@1&5 f1@1", ["", ""]),
@@ -745,7 +745,7 @@ mod groups_tests {
                 names.join(" ")
             });
             assert_eq!(names, expected, "{what}");
-            let without = out_of_step(&trees, &preserve_all());
+            let without = out_of_step(&trees, &Preserve::USUAL);
             assert!(without.initiator.is_empty() && without.target.is_empty(), "{what}");
         }
     }

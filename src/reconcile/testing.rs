@@ -23,34 +23,16 @@ use crate::tree::{
 };
 use std::collections::{BTreeMap, HashMap};
 
-/// Everything preserved that the spec preserves by default.
-pub fn preserve_all() -> Preserve {
-    Preserve {
-        permissions: true,
-        owner: true,
-        group: true,
-        executability: true,
-        acl: false,
-        xattr: false,
-        copy_symlinks: false,
-        keep_dirlinks: false,
-        hardlinks: false,
-        checksum: false,
-        times: true,
-        dir_times: true,
-    }
-}
-
 /// Nothing is compared for the first time.
 fn nothing_for_the_first_time() -> Preserve {
-    crate::reconcile::newly_compared(&preserve_all(), &preserve_all())
+    crate::reconcile::newly_compared(&Preserve::USUAL, &Preserve::USUAL)
 }
 
 /// The defaults of the spec, for a user who may change owners.
 pub fn rules() -> Rules {
     Rules {
         policy: Policy::of_defaults(),
-        preserve: preserve_all(),
+        preserve: Preserve::USUAL,
         first_compared: nothing_for_the_first_time(),
         can_chown: Pair::new(true, true),
         abilities: Pair::default(),

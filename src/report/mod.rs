@@ -26,6 +26,8 @@ mod progress;
 pub mod run_report;
 pub mod scrub;
 pub mod summary;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod words;
 
 /// How much a message matters.

@@ -21,14 +21,7 @@ const NOTHING: config::Preserve = config::Preserve {
     owner: false,
     group: false,
     executability: false,
-    acl: false,
-    xattr: false,
-    copy_symlinks: false,
-    keep_dirlinks: false,
-    hardlinks: false,
-    checksum: false,
-    times: true,
-    dir_times: true,
+    ..config::Preserve::USUAL
 };
 
 fn local(root: &str) -> End {

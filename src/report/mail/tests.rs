@@ -1,24 +1,12 @@
 use super::*;
-use crate::report::{Event, Problem};
-use std::sync::Mutex;
+use crate::report::Problem;
+use crate::report::testing::Ear;
 
 pub(super) fn alerts() -> Alerts {
     Alerts {
         recipients: vec!["a@example.org, b@example.org".into()],
         smtp_port: 25,
         ..Alerts::default()
-    }
-}
-
-/// Keeps what is said.
-#[derive(Default)]
-struct Ear(Mutex<Vec<(Level, String)>>);
-
-impl Reporter for Ear {
-    fn tell(&self, event: Event<'_>) {
-        if let Event::Message(level, text) = event {
-            self.0.lock().unwrap().push((level, text.to_owned()));
-        }
     }
 }
 
@@ -85,7 +73,7 @@ fn subjects_begin_as_mail_filters_know_them_and_name_the_host() {
 fn settings_with_which_mails_would_go_astray_are_warned_of() {
     let ear = Ear::default();
     check(&alerts(), &ear);
-    assert!(ear.0.lock().unwrap().is_empty(), "good settings are silent");
+    assert!(ear.all().is_empty(), "good settings are silent");
     let bad = Alerts {
         recipients: vec!["a@b.org nonsense,x@".into()],
         sender: Some("me".into()),
@@ -93,7 +81,7 @@ fn settings_with_which_mails_would_go_astray_are_warned_of() {
         ..alerts()
     };
     check(&bad, &ear);
-    let said = ear.0.lock().unwrap();
+    let said = ear.all();
     for (n, word) in ["nonsense", "x@", "SENDER_MAIL: me", "klingon"].iter().enumerate() {
         assert!(said[n].0 == Level::Warn && said[n].1.contains(word), "{:?}", said[n]);
     }

@@ -1,31 +1,8 @@
 use super::*;
 use crate::config::{Environment, Flags, ThisMachine, resolve};
-use crate::report::Event;
+use crate::report::testing::Ear;
 use std::path::Path;
-use std::sync::Mutex;
 use std::time::Instant;
-
-/// Keeps what is said.
-#[derive(Default)]
-struct Ear(Mutex<Vec<(Level, String)>>);
-
-impl Ear {
-    fn said(&self, level: Level) -> String {
-        let said = self.0.lock().unwrap();
-        said.iter().filter(|(l, _)| *l == level).map(|(_, text)| format!("{text}\n")).collect()
-    }
-}
-
-impl Reporter for Ear {
-    fn tell(&self, event: Event<'_>) {
-        let (level, text) = match event {
-            Event::Message(level, text) => (level, text.to_owned()),
-            Event::Problem(problem) => (problem.level, problem.to_string()),
-            _ => return,
-        };
-        self.0.lock().unwrap().push((level, text));
-    }
-}
 
 /// A task between two directories with these further keys.
 fn config(dir: &Path, keys: &[(&str, &str)]) -> Config {
