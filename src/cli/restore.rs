@@ -8,7 +8,7 @@ use super::{ERROR, Effect, complain};
 use crate::config::Environment;
 use crate::reconcile::versions::{Choice, Held, NoVersion};
 use crate::report::words;
-use crate::task::versions::{PutBack, Restored, ToPutBack, Versions};
+use crate::task::versions::{PutBack, Restored, ToPutBack, Versions, place_of_copy};
 use crate::tree::{RelPath, Side};
 use anyhow::bail;
 use chrono::Local;
@@ -214,7 +214,7 @@ fn restore(
         for (path, items) in &chosen {
             let dir = Path::new(dir);
             let to = match effect {
-                Effect::Planned => versions.place_of_copy(dir, path)?,
+                Effect::Planned => place_of_copy(dir, path)?,
                 Effect::Done => versions.copy_to(dir, path, items)?,
             };
             lines.said.push(match args.json {

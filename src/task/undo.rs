@@ -652,14 +652,12 @@ impl Undoing<'_, '_> {
             };
             let Some(expect) = self.scanned(path).cloned() else { continue };
             let mut row = self.row(path, action);
-            let moved: usize = steps
-                .iter()
-                .filter(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
-                .map(|step| self.entries(step.path()))
-                .sum();
+            let moved: usize =
+                moves_within(steps, path).map(|step| self.entries(step.path())).sum();
             row.below = (self.entries(path) - 1).saturating_sub(moved) as u64;
             // once what was in it is moved back, it has the name that it had
-            let at = if holds_moves(steps, path) { self.names.before(path) } else { path.clone() };
+            let holds_moves = moves_within(steps, path).next().is_some();
+            let at = if holds_moves { self.names.before(path) } else { path.clone() };
             // it is kept with the times that it had before something was moved out of it
             for dir in self.moved_out_of(steps, path) {
                 let mtime = self.scanned(&dir).map(|entry| entry.mtime);
@@ -897,8 +895,9 @@ impl Undoing<'_, '_> {
     }
 }
 
-fn holds_moves(steps: &[Step], path: &RelPath) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
+/// The moves out of what is at and below a path.
+fn moves_within<'s>(steps: &'s [Step], path: &RelPath) -> impl Iterator<Item = &'s Step> {
+    steps.iter().filter(|step| matches!(step, Step::Move { .. }) && step.path().is_within(path))
 }
 
 /// What is kept at a place and below it, the top first.

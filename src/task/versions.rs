@@ -392,38 +392,31 @@ impl<'a> Versions<'a> {
         let Some(there) = there else {
             return self.rename(side, from, to, expect).map(|()| None);
         };
-        let mut replace = || -> Result<Result<KeptAt, PathError>, Halt> {
-            let before = self.note_making_way(side, std::slice::from_ref(to))?;
-            let keeping = Keeping::protected(Keep::Backup);
-            let op = Op::SetAside { path: to.clone(), expect: there.clone(), keeping };
-            let at = match self.task.replicas[side].apply(&[op])?.pop() {
-                Some(Ok(OpResult::Kept(at))) => at,
-                Some(Err(error)) => {
-                    self.note_again(before)?;
-                    return Ok(Err(error));
+        let mut replace = || -> Result<Result<Option<KeptAt>, PathError>, Halt> {
+            let place = std::slice::from_ref(to);
+            let before = self.note_making_way(side, place)?;
+            let aside = self.set_aside(side, place, &[Ok(Some(there.clone()))])?;
+            self.tell_journal(&made_room(side, &aside), &[]);
+            let result = match aside.into_iter().next().unwrap_or(Ok(None)) {
+                Err(error) => Err(error),
+                Ok(at) => {
+                    let (from, to_path) = (from.clone(), to.clone());
+                    let op = Op::Rename { from, to: to_path, expect: expect.clone() };
+                    match (self.task.replicas[side].apply(&[op])?.pop(), &at) {
+                        (Some(Err(error)), Some(at)) => {
+                            self.undo_aside(side, to, at, there.clone())?;
+                            Err(error)
+                        }
+                        (Some(Err(error)), None) => Err(error),
+                        _ => Ok(at),
+                    }
                 }
-                _ => return Err(Halt::fatal(format!("{}: it could not be kept", to.shown()))),
-            };
-            fault::point("room made for a version");
-            let renamed: Vec<Renamed> = at
-                .older
-                .iter()
-                .map(|older| Renamed { side, from: kept_place(&at), to: older.clone() })
-                .collect();
-            self.tell_journal(&renamed, &[]);
-            let op = Op::Rename { from: from.clone(), to: to.clone(), expect: expect.clone() };
-            let result = match self.task.replicas[side].apply(&[op])?.pop() {
-                Some(Err(error)) => {
-                    self.undo_aside(side, to, &at, there.clone())?;
-                    Err(error)
-                }
-                _ => Ok(at),
             };
             self.note_again(before)?;
             Ok(result)
         };
         match replace().map_err(|halt| halt.words())? {
-            Ok(at) => Ok(Some(at.path())),
+            Ok(at) => Ok(at.map(|at| at.path())),
             Err(error) => Err(format!("{}: {error}", to.shown())),
         }
     }
@@ -716,15 +709,9 @@ impl<'a> Versions<'a> {
                 [] => None,
                 stands => Some(self.note_making_way(side, stands)?),
             };
-            let aside = self.set_aside(side, &batch, &now)?;
+            let aside = self.set_aside(side, &paths, &now)?;
             // what made room may be what is to be put back
-            let renamed: Vec<Renamed> = aside
-                .iter()
-                .filter_map(|at| {
-                    let at = at.as_ref().ok()?.as_ref()?;
-                    Some(Renamed { side, from: kept_place(at), to: at.older.clone()? })
-                })
-                .collect();
+            let renamed = made_room(side, &aside);
             let mut ops = Vec::new();
             for piece in &batch {
                 ops.push(self.op(side, piece, &private, staged, &renamed));
@@ -876,19 +863,19 @@ impl<'a> Versions<'a> {
         Ok(())
     }
 
-    /// Keeps what stands at the places; in the order of the pieces.
+    /// Keeps what stands at some places; in their order.
     fn set_aside(
         &mut self,
         side: Side,
-        pieces: &[Piece],
+        places: &[RelPath],
         now: &[Result<Option<Entry>, PathError>],
     ) -> Result<Vec<Result<Option<KeptAt>, PathError>>, Halt> {
         let mut results: Vec<Result<Option<KeptAt>, PathError>> = Vec::new();
         let mut ops = Vec::new();
-        for (piece, now) in pieces.iter().zip(now) {
+        for (place, now) in places.iter().zip(now) {
             match now {
                 Ok(Some(now)) => {
-                    let (path, expect) = (piece.to.clone(), now.clone());
+                    let (path, expect) = (place.clone(), now.clone());
                     let keeping = Keeping::protected(Keep::Backup);
                     ops.push((results.len(), Op::SetAside { path, expect, keeping }));
                     results.push(Ok(None));
@@ -897,10 +884,10 @@ impl<'a> Versions<'a> {
                 Err(error) => results.push(Err(error.clone())),
             }
         }
-        let (places, ops): (Vec<usize>, Vec<Op>) = ops.into_iter().unzip();
+        let (numbers, ops): (Vec<usize>, Vec<Op>) = ops.into_iter().unzip();
         let done = self.task.replicas[side].apply(&ops)?;
-        for (place, done) in places.into_iter().zip(done) {
-            results[place] = match done {
+        for (number, done) in numbers.into_iter().zip(done) {
+            results[number] = match done {
                 Ok(OpResult::Kept(at)) => Ok(Some(at)),
                 Ok(OpResult::Plainly) | Err(PathError::Vanished) => Ok(None),
                 Err(error) => Err(error),
@@ -943,28 +930,6 @@ impl<'a> Versions<'a> {
         let _ = replica.close_private_place();
     }
 
-    /// Copies things to a directory of this machine, under their own names; nothing that stands
-    /// there is touched. Returns where the top lies.
-    ///
-    /// # Errors
-    /// Nothing was copied: something of that name is there, or it could not be brought.
-    pub fn copy_to(
-        &mut self,
-        dir: &Path,
-        top: &RelPath,
-        items: &[PutBack],
-    ) -> Result<PathBuf, String> {
-        copy::copy_to(self, dir, top, items)
-    }
-
-    /// What a copy would be called in a directory.
-    ///
-    /// # Errors
-    /// Something of that name is there.
-    pub fn place_of_copy(&self, dir: &Path, top: &RelPath) -> Result<PathBuf, String> {
-        copy::place(dir, top)
-    }
-
     /// Gives the locks back.
     ///
     /// # Errors
@@ -979,6 +944,8 @@ impl<'a> Versions<'a> {
     }
 }
 
+pub use copy::place_of_copy;
+
 mod copy {
     //! `--to DIR`.
 
@@ -988,7 +955,11 @@ mod copy {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
 
-    pub(super) fn place(dir: &Path, top: &RelPath) -> Result<PathBuf, String> {
+    /// What a copy would be called in a directory.
+    ///
+    /// # Errors
+    /// Something of that name is there.
+    pub fn place_of_copy(dir: &Path, top: &RelPath) -> Result<PathBuf, String> {
         let name =
             if top.is_root() { OsStr::new("restored") } else { OsStr::from_bytes(top.name()) };
         let to = dir.join(name);
@@ -998,68 +969,82 @@ mod copy {
         Ok(to)
     }
 
-    pub(super) fn copy_to(
-        versions: &mut Versions<'_>,
-        dir: &Path,
-        top: &RelPath,
-        items: &[PutBack],
-    ) -> Result<PathBuf, String> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| {
-            format!("{}: cannot {what}: {error}", dir.display())
-        };
-        let to = place(dir, top)?;
-        std::fs::create_dir_all(dir).map_err(|error| failed("make it", &error))?;
-        let staging = tempfile::Builder::new()
-            .prefix(".osync-restore.")
-            .tempdir_in(dir)
-            .map_err(|error| failed("write there", &error))?;
-        let root = staging.path().canonicalize().map_err(|error| failed("open it", &error))?;
-        for side in Side::BOTH {
-            for keep in [Keep::Backup, Keep::Deleted] {
-                let of_here =
-                    |item: &&PutBack| item.held.side == side && item.held.kept.keep == keep;
-                let paths: Vec<RelPath> =
-                    items.iter().filter(of_here).map(|item| item.held.kept.place.clone()).collect();
-                if paths.is_empty() {
+    impl Versions<'_> {
+        /// Copies things to a directory of this machine, under their own names; nothing that stands
+        /// there is touched. Returns where the top lies.
+        ///
+        /// # Errors
+        /// Nothing was copied: something of that name is there, or it could not be brought.
+        pub fn copy_to(
+            &mut self,
+            dir: &Path,
+            top: &RelPath,
+            items: &[PutBack],
+        ) -> Result<PathBuf, String> {
+            let failed = |what: &str, error: &dyn std::fmt::Display| {
+                format!("{}: cannot {what}: {error}", dir.display())
+            };
+            let to = place_of_copy(dir, top)?;
+            std::fs::create_dir_all(dir).map_err(|error| failed("make it", &error))?;
+            let staging = tempfile::Builder::new()
+                .prefix(".osync-restore.")
+                .tempdir_in(dir)
+                .map_err(|error| failed("write there", &error))?;
+            let root = staging.path().canonicalize().map_err(|error| failed("open it", &error))?;
+            for side in Side::BOTH {
+                for keep in [Keep::Backup, Keep::Deleted] {
+                    let of_here =
+                        |item: &&PutBack| item.held.side == side && item.held.kept.keep == keep;
+                    let paths: Vec<RelPath> = items
+                        .iter()
+                        .filter(of_here)
+                        .map(|item| item.held.kept.place.clone())
+                        .collect();
+                    if paths.is_empty() {
+                        continue;
+                    }
+                    let into = root.join(side.name()).join(keep.name());
+                    std::fs::create_dir_all(&into)
+                        .map_err(|error| failed("write there", &error))?;
+                    let source =
+                        super::below(self.task.replicas[side].rsync_end(), &kept_dir(keep));
+                    self.bring(&source, &End::Local { root: into }, side.other(), &paths)?;
+                }
+            }
+            let out = root.join("out");
+            let at = |path: &RelPath| {
+                let below = path.components().skip(top.depth());
+                below.fold(out.clone(), |at, name| at.join(OsStr::from_bytes(name)))
+            };
+            // parents first; what came with a whole directory is there with it
+            let mut sorted: Vec<&PutBack> = items.iter().collect();
+            sorted.sort_by(|a, b| a.to.cmp(&b.to));
+            for item in &sorted {
+                let place = at(&item.to);
+                if place.symlink_metadata().is_ok() {
                     continue;
                 }
-                let into = root.join(side.name()).join(keep.name());
-                std::fs::create_dir_all(&into).map_err(|error| failed("write there", &error))?;
-                let source =
-                    super::below(versions.task.replicas[side].rsync_end(), &kept_dir(keep));
-                versions.bring(&source, &End::Local { root: into }, side.other(), &paths)?;
+                let kept = &item.held.kept;
+                let staged = root.join(item.held.side.name()).join(kept.keep.name());
+                let staged = staged.join(kept.place.as_path());
+                if let Some(parent) = place.parent() {
+                    std::fs::create_dir_all(parent)
+                        .map_err(|error| failed("write there", &error))?;
+                }
+                std::fs::rename(&staged, &place).map_err(|error| failed("write there", &error))?;
             }
+            let (from, to_bytes) = (out.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+            rename_to_free(CWD, from, CWD, to_bytes)
+                .map_err(|error| failed("give it its name", &error))?;
+            Ok(to)
         }
-        let out = root.join("out");
-        let at = |path: &RelPath| {
-            let below = path.components().skip(top.depth());
-            below.fold(out.clone(), |at, name| at.join(OsStr::from_bytes(name)))
-        };
-        // parents first; what came with a whole directory is there with it
-        let mut sorted: Vec<&PutBack> = items.iter().collect();
-        sorted.sort_by(|a, b| a.to.cmp(&b.to));
-        for item in &sorted {
-            let place = at(&item.to);
-            if place.symlink_metadata().is_ok() {
-                continue;
-            }
-            let kept = &item.held.kept;
-            let staged = kept
-                .place
-                .components()
-                .fold(root.join(item.held.side.name()).join(kept.keep.name()), |at, name| {
-                    at.join(OsStr::from_bytes(name))
-                });
-            if let Some(parent) = place.parent() {
-                std::fs::create_dir_all(parent).map_err(|error| failed("write there", &error))?;
-            }
-            std::fs::rename(&staged, &place).map_err(|error| failed("write there", &error))?;
-        }
-        let (from, to_bytes) = (out.as_os_str().as_bytes(), to.as_os_str().as_bytes());
-        rename_to_free(CWD, from, CWD, to_bytes)
-            .map_err(|error| failed("give it its name", &error))?;
-        Ok(to)
     }
+}
+
+/// What made room for what was kept, and is called something else now.
+fn made_room(side: Side, aside: &[Result<Option<KeptAt>, PathError>]) -> Vec<Renamed> {
+    let renamed = |at: &KeptAt| Some(Renamed { side, from: kept_place(at), to: at.older.clone()? });
+    aside.iter().flatten().flatten().filter_map(renamed).collect()
 }
 
 /// Where something is kept, in the words of the journal.
