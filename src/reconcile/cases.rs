@@ -9,7 +9,7 @@ use super::testing::{
 };
 use super::{Act, NextRecord, Plan, Rules, initialise, reconcile};
 use crate::report::left_alone::LeftAlone;
-use crate::state::{Baseline, Recorded};
+use crate::state::{Baseline, Header, Recorded};
 use crate::tree::same::Comparison;
 use crate::tree::{Inode, Pair, Side, Stamp, Tree};
 use proptest::prelude::*;
@@ -434,7 +434,8 @@ fn a_replica_whose_root_is_another_directory_has_no_inodes_to_go_by() {
         [(7, &[">> delete b", ">> send c"][..]), (9, &[">> move b -> c", ">> send a"])]
     {
         let mut situation = situation(rows);
-        situation.baseline.header_mut().roots = roots(9);
+        let header = Header { roots: roots(9), ..situation.baseline.header().clone() };
+        situation.baseline = situation.baseline.with_header(header);
         situation.trees.initiator.entry_mut(Tree::ROOT).ino = root;
         let plan = plan_with(&situation, &rules(), |_, _| Comparison::Different);
         assert_eq!(lines(&plan), expected, "{root}");

@@ -155,14 +155,6 @@ impl Acl {
         words.join(",")
     }
 
-    /// The same with what permission bits say of the owner.
-    #[must_use]
-    pub fn with_owner_of(mut self, mode: u16) -> Self {
-        self.0.retain(|(whom, _)| *whom != Whom::Owner);
-        self.0.insert((Whom::Owner, (mode >> 6 & 7) as u8));
-        self
-    }
-
     /// Everybody named in it: users, then groups.
     pub fn named(&self) -> impl Iterator<Item = (Whose, u32)> + '_ {
         self.0.iter().filter_map(|(whom, _)| match whom {
@@ -614,7 +606,6 @@ mod acl_tests {
         let acl = Acl::of_mode(0o4750);
         assert_eq!(acl.to_words(), "u::rwx,g::r-x,o::---");
         assert!(acl.is_plain());
-        assert_eq!(acl.clone().with_owner_of(0o321).to_words(), "u::-wx,g::r-x,o::---");
         let mut masked = acl;
         masked.learn("mask::r--");
         assert!(!masked.is_plain());

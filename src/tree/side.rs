@@ -92,14 +92,6 @@ impl<T> Pair<T> {
     pub fn iter(&self) -> impl Iterator<Item = (Side, &T)> {
         [(Side::Initiator, &self.initiator), (Side::Target, &self.target)].into_iter()
     }
-
-    /// The half of `side`; the other one is dropped.
-    pub fn into_side(self, side: Side) -> T {
-        match side {
-            Side::Initiator => self.initiator,
-            Side::Target => self.target,
-        }
-    }
 }
 
 /// Both halves with their sides, the initiator first.

@@ -6,8 +6,7 @@
 use super::{BATCH, Cut, Job, Steps};
 use crate::reconcile::{Act, Delta, PathId};
 use crate::replica::{
-    Fate, Keep, Keeping, KeptAt, Older, Op, OpResult, PathError, Version, dated_kept_path,
-    kept_path,
+    Fate, Keep, Keeping, KeptAt, Op, OpResult, PathError, Version, dated_kept_path, kept_path,
 };
 use crate::report::Level;
 use crate::state::{InflightPath, Part};
@@ -252,11 +251,8 @@ impl Steps<'_, '_> {
         let is_damaged = self.plan.damaged.is_damaged(side, self.delta().now(path_id, side));
         let latest_only =
             keep == Keep::Backup && !self.task.config.policy.backup_multiple && !is_damaged;
-        Keeping {
-            keep,
-            version: if lost { Version::Protected } else { Version::Ordinary },
-            older: if latest_only { Older::Replaced } else { Older::Dated },
-        }
+        let keeping = if latest_only { Keeping::replacing(keep) } else { Keeping::dated(keep) };
+        Keeping { version: if lost { Version::Protected } else { Version::Ordinary }, ..keeping }
     }
 
     /// Notes where something is kept now, and names it if no scan has seen it.
