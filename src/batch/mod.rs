@@ -22,6 +22,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use walkdir::WalkDir;
 
+/// Where the tasks of the system lie.
+pub const TASKS: &str = "/etc/osync";
 /// How long a task is given to end by itself once the batch is stopped: it ends its
 /// transfers, records what was achieved and unlocks.
 const GRACE: Duration = Duration::from_secs(60);
@@ -50,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            path: PathBuf::from("/etc/osync"),
+            path: PathBuf::from(TASKS),
             max_runs: 3,
             max_exec_time: 3600,
             parallel: 1,

@@ -9,7 +9,6 @@ mod connection;
 mod digest;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod hook;
 pub mod kept_versions;
 pub(crate) mod local;
 pub mod lock_policy;

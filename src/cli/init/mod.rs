@@ -10,6 +10,7 @@ use super::sync::{self, SyncArgs};
 use super::task_args::Refused;
 use super::task_files::{say, shown, write_new};
 use super::{complain, in_words};
+use crate::batch;
 use crate::config::upgrade::new_file;
 use crate::config::{Config, Environment, Flags, Location, SshLocation};
 use crate::process::{self, Command, Exit, Input, find_program, own_program};
@@ -289,7 +290,7 @@ impl Init<'_> {
     /// Where this user's tasks lie.
     fn tasks(&self) -> anyhow::Result<PathBuf> {
         if rustix::process::geteuid().is_root() {
-            return Ok(PathBuf::from(OF_THE_SYSTEM));
+            return Ok(PathBuf::from(batch::TASKS));
         }
         let config = self.environment.filled("XDG_CONFIG_HOME").map(PathBuf::from);
         let home = || self.environment.filled("HOME").map(|home| Path::new(home).join(".config"));
@@ -697,8 +698,6 @@ impl Init<'_> {
     }
 }
 
-/// Where the tasks of the system lie.
-const OF_THE_SYSTEM: &str = "/etc/osync";
 /// There where systemd runs.
 const SYSTEMD: &str = "/run/systemd/system";
 

@@ -31,9 +31,6 @@ Only files of this machine are read. What needs a person comes first.
 Exit status: 0 all is well, 1 something fails, 2 something warns or is overdue. \
 With --nagios: 0 all is well, 1 warns, 2 fails, 3 nothing was found.";
 
-/// Where tasks are looked for.
-const USUAL: &str = "/etc/osync";
-
 /// `osync status`.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -119,7 +116,7 @@ fn tasks(
     };
     let is_same_task =
         |one: &Path, other: &Path| instance(one).is_some_and(|one| Some(one) == instance(other));
-    let usual = [OsString::from(USUAL)];
+    let usual = [OsString::from(batch::TASKS)];
     let places = if places.is_empty() { &usual[..] } else { places };
     let (mut files, mut problems) = (Vec::new(), Vec::new());
     for place in places {

@@ -25,10 +25,10 @@ use super::attributes::{self, Attributes, Wanted};
 use super::{
     Access, Arrived, Cleaned, DigestKind, Flush, Flushed, HookResult, Keep, LockRequest, Op,
     OpResult, PathError, Prepared, REPLACED, Replica, ReplicaError, Retention, Scan, ScanRequest,
-    TakenLock, Trouble, Unread, digest, hook, in_work_dir, lock_policy, private_name,
+    TakenLock, Trouble, Unread, digest, in_work_dir, lock_policy, private_name,
 };
 use crate::config::Preserve;
-use crate::process::Stop;
+use crate::process::{Exit, HookShell, Stop};
 use crate::replica::WORK_DIR;
 use crate::rsync::End;
 use crate::state::ours::{self, TooOpen};
@@ -567,7 +567,20 @@ impl Replica for LocalReplica {
         env: &[(String, String)],
         limit: Option<Duration>,
     ) -> Result<HookResult, ReplicaError> {
-        hook::run(command, env, limit, &self.stop).map_err(|what| self.error(what))
+        let env = env.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let ran = HookShell::of_this_machine().run(command, env, limit, &self.stop);
+        let (exit, output) =
+            ran.map_err(|error| self.error(format!("cannot run a command: {error}")))?;
+        // a signal counts as the shell counts it
+        let status = match exit {
+            Exit::Code(code) => Some(code),
+            Exit::Signal(number) => Some(128 + number),
+            Exit::TimedOut => None,
+            Exit::Stopped(_) => {
+                return Err(self.error("the run was stopped while a command ran".to_owned()));
+            }
+        };
+        Ok(HookResult { status, output })
     }
 }
 
