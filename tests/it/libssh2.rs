@@ -1,6 +1,7 @@
 //! Runs over our own ssh transport (SSH_TRANSPORT=libssh2), with a real sshd.
 
 use crate::support::sandbox::{Outcome, Run, Sandbox};
+use crate::support::ssh_agent::Agent;
 use crate::support::sshd::{Proxy, Sshd, user};
 use std::fs;
 use std::io::{Read, Write};
@@ -354,54 +355,15 @@ fn noise(count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// An ssh agent, ended when dropped.
-struct Agent {
-    child: std::process::Child,
-    socket: std::path::PathBuf,
-}
-
-impl Agent {
-    fn start(dir: &Path) -> Self {
-        let socket = dir.join("agent");
-        let child = Command::new("ssh-agent")
-            .args(["-D", "-a"])
-            .arg(&socket)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let agent = Agent { child, socket };
-        for _ in 0..2000 {
-            if agent.socket.exists() {
-                return agent;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("ssh-agent does not start");
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn an_agent_opens_the_door() {
     let ground = Ground::new("");
-    let agent = Agent::start(&ground.sandbox.path("tmp"));
+    let agent = Agent::start();
     let port = ground.server.port;
     let run = ground.keyless(port).env("SSH_AUTH_SOCK", &agent.socket).run();
     assert_eq!(run.status, Some(1), "an empty agent: {run}");
     for key in [ground.server.strange_key(), ground.server.key()] {
-        let added = Command::new("ssh-add")
-            .arg("-q")
-            .arg(key)
-            .env("SSH_AUTH_SOCK", &agent.socket)
-            .status()
-            .unwrap();
-        assert!(added.success());
+        agent.add(&key);
     }
     let run = ground.keyless(port).env("SSH_AUTH_SOCK", &agent.socket).run();
     assert_eq!(run.status, Some(0), "{run}");

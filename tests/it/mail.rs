@@ -1,32 +1,13 @@
 //! Alert mails through real servers and a real `sendmail` (spec 6, "Mail").
 
+use crate::support::ear::Ear;
 use crate::support::sandbox::{Run, Sandbox};
 use crate::support::smtp::{Behaviour, Protection, SmtpServer};
 use osync::testing::config::{Alerts, Secret, SmtpEncryption};
+use osync::testing::report::Tally;
 use osync::testing::report::mail::{Letter, Occasion, Patience, send_within};
-use osync::testing::report::{Event, Level, Reporter, Tally};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
-
-/// Keeps what is said.
-#[derive(Default)]
-struct Ear(Mutex<Vec<(Level, String)>>);
-
-impl Ear {
-    fn errors(&self) -> Vec<String> {
-        let said = self.0.lock().unwrap();
-        said.iter().filter(|(level, _)| *level == Level::Error).map(|(_, t)| t.clone()).collect()
-    }
-}
-
-impl Reporter for Ear {
-    fn tell(&self, event: Event<'_>) {
-        if let Event::Message(level, text) | Event::Remark(level, text) = event {
-            self.0.lock().unwrap().push((level, text.to_owned()));
-        }
-    }
-}
 
 fn alerts(server: &SmtpServer) -> Alerts {
     Alerts {

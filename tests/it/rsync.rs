@@ -1,11 +1,12 @@
 //! Tests of: what we rely on rsync for (spec 5, "rsync calls"; spec 4, "Overwriting"), with
 //! the installed rsync, here and through a remote shell that stays on this machine.
 
+use crate::support::ear::Ear;
 use crate::support::installed_rsync::{assert_went_on, may_write_through_links};
 use crate::support::trees;
 use osync::testing::config;
 use osync::testing::process::{Stop, StopReason};
-use osync::testing::report::{Event, Level, Reporter};
+use osync::testing::report::Level;
 use osync::testing::rsync::{
     CallContext, End, Finished, ListOutcome, OnProgress, Progress, Purpose, RemoteEnd, Transfer,
     UnknownOptions, fits, transfer, visible,
@@ -24,25 +25,7 @@ struct Bench {
     dir: TempDir,
     settings: config::Transfer,
     preserve: config::Preserve,
-    said: Said,
-}
-
-#[derive(Default)]
-struct Said(Mutex<Vec<(Level, String)>>);
-
-impl Reporter for Said {
-    fn tell(&self, event: Event<'_>) {
-        if let Event::Message(level, text) = event {
-            self.0.lock().unwrap().push((level, text.to_owned()));
-        }
-    }
-}
-
-impl Said {
-    fn all(&self) -> String {
-        let lines = self.0.lock().unwrap();
-        lines.iter().map(|(_, text)| format!("{text}\n")).collect()
-    }
+    ear: Ear,
 }
 
 impl Bench {
@@ -76,7 +59,7 @@ impl Bench {
             times: true,
             dir_times: true,
         };
-        Bench { dir, settings, preserve, said: Said::default() }
+        Bench { dir, settings, preserve, ear: Ear::default() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -144,8 +127,8 @@ impl Bench {
     }
 
     fn context<'a>(&'a self, stop: &'a Stop) -> CallContext<'a> {
-        let Bench { settings, preserve, said, .. } = self;
-        CallContext { settings, preserve, stop, reporter: said }
+        let Bench { settings, preserve, ear, .. } = self;
+        CallContext { settings, preserve, stop, reporter: ear }
     }
 
     fn make(&self, name: &str, text: &str) {
@@ -154,9 +137,14 @@ impl Bench {
 
     /// A number of bytes of rsync's statistics.
     fn statistic(&self, name: &str) -> u64 {
-        let said = self.said.0.lock().unwrap();
+        let said = self.ear.all();
         let line = said.iter().rev().find_map(|(_, text)| text.strip_prefix(name)).unwrap();
         line.trim_matches([':', ' ']).trim_end_matches(" bytes").parse().unwrap()
+    }
+
+    /// All that was said, a line each.
+    fn said(&self) -> String {
+        self.ear.all().iter().map(|(_, text)| format!("{text}\n")).collect()
     }
 
     fn contents(&self, name: &str) -> String {
@@ -494,7 +482,7 @@ fn stopped_half_way(bench: &mut Bench, source: &End, destination: &End) {
     assert_eq!(again.outcome, ListOutcome::Done, "{again:?}");
     assert!(fs::read(bench.path("d/big")).unwrap() == big);
     let matched = bench.statistic("Matched data");
-    assert_went_on(&bench.said.all(), part, matched, &bench.path("partial/big"));
+    assert_went_on(&bench.said(), part, matched, &bench.path("partial/big"));
 }
 
 #[test]
@@ -543,7 +531,7 @@ fn what_rsync_cannot_put_together_is_sent_again_whole() {
     assert_eq!(calls.len(), 2);
     let given = fs::read_to_string(bench.path("rsync that fails was given")).unwrap();
     assert_eq!(given, "./dir/a./dir/b");
-    let said = bench.said.all();
+    let said = bench.said();
     assert_eq!(said.matches("dir/a: rsync could not put it together").count(), 1, "{said}");
 }
 
@@ -561,7 +549,7 @@ fn progress_itemised_lines_and_statistics_reach_the_caller() {
         });
     assert_eq!(finished.progress, Progress { files: 2, bytes: 8 });
     assert_eq!(last.lock().unwrap().files, 2);
-    let said = bench.said.0.lock().unwrap();
+    let said = bench.ear.all();
     let has = |level, text: &str| said.iter().any(|(l, t)| *l == level && t.contains(text));
     assert!(has(Level::Verbose, ">f+++++++++ dir/a\\nb"), "{said:?}");
     assert!(has(Level::Notice, "Number of files:"), "{said:?}");

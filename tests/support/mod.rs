@@ -2,6 +2,7 @@
 
 pub mod bad_day;
 pub mod couple;
+pub mod ear;
 pub mod fake_ssh;
 pub mod history;
 pub mod https;
@@ -19,6 +20,7 @@ pub mod running;
 pub mod sandbox;
 pub mod schema;
 pub mod smtp;
+pub mod ssh_agent;
 pub mod sshd;
 pub mod terminal;
 pub mod tls;

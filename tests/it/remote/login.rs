@@ -2,12 +2,11 @@
 
 use crate::support::over_ssh::OverSsh;
 use crate::support::sandbox::{Run, Sandbox};
+use crate::support::ssh_agent::Agent;
 use crate::support::sshd::{Sshd, user};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// One file on each side for the other.
 fn fill(task: &OverSsh) {
@@ -26,47 +25,6 @@ fn bare(task: &OverSsh, uri: &str, options: &str) -> Run {
     task.to(uri).env("SSH_RSA_PRIVATE_KEY", "").env("SSH_OPTIONAL_ARGS", options)
 }
 
-struct Agent {
-    child: Child,
-    _dir: tempfile::TempDir,
-    socket: std::path::PathBuf,
-}
-
-impl Agent {
-    fn with_key(key: &Path) -> Self {
-        let dir = tempfile::Builder::new().prefix("osync-agent-").tempdir().unwrap();
-        let socket = dir.path().join("s");
-        let child = Command::new("ssh-agent")
-            .arg("-D")
-            .arg("-a")
-            .arg(&socket)
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + Duration::from_secs(30);
-        while !socket.exists() {
-            assert!(Instant::now() < end, "ssh-agent does not start");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let added = Command::new("ssh-add")
-            .arg("-q")
-            .arg(key)
-            .env("SSH_AUTH_SOCK", &socket)
-            .stdin(Stdio::null())
-            .status()
-            .unwrap();
-        assert!(added.success());
-        Agent { child, _dir: dir, socket }
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn an_agent_is_asked_where_no_key_is_given() {
     let task = OverSsh::new();
@@ -78,7 +36,8 @@ fn an_agent_is_asked_where_no_key_is_given() {
     let uri = task.server.uri(&task.sandbox.b.root);
     let refused = bare(&task, &uri, &options).run();
     assert_eq!(refused.status, Some(1), "without the agent there is no way in: {refused}");
-    let agent = Agent::with_key(&task.server.key());
+    let agent = Agent::start();
+    agent.add(&task.server.key());
     assert_works(&task, bare(&task, &uri, &options).env("SSH_AUTH_SOCK", &agent.socket));
 }
 
