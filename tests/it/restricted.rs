@@ -479,6 +479,8 @@ fn attack_by_messages() {
         let said = intruder.asks(&[intruder.prepare("data/b", false), lock, attack]);
         intruder.assert_nothing_happened(what, &said);
         assert!(intruder.sandbox.path("data/b/dir/file").exists(), "{what} {said:?}");
+        let lock = intruder.sandbox.path("data/b/.osync_workdir/lock");
+        assert!(!lock.exists(), "{what}: a lock is left {said:?}");
     }
     for (what, said) in [
         ("shell text", b"touch stolen\n".to_vec()),
