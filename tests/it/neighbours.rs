@@ -636,7 +636,7 @@ fn a_link_put_at_the_new_name_of_a_move_leads_nowhere_for_an_mv_that_knows_no_t(
     fs::rename(a.at("closed/old"), a.at("closed/other")).unwrap();
     street.fine(Way::Shell);
 
-    let renamed = |name: &str| fs::rename(a.at(name), a.at(&format!("new.{name}"))).unwrap();
+    let renamed = |name: &str| fs::rename(a.at(name), a.at(format!("new.{name}"))).unwrap();
     stand_in("perl", "");
     renamed("file");
     street.fine(Way::Shell);

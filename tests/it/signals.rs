@@ -317,8 +317,6 @@ fn a_signal_to_a_run_over_ssh_is_no_error_whatever_it_waits_for() {
     assert!(!sandbox.log().contains("(ERROR)") && !sandbox.log().contains("CRITICAL"));
 }
 
-/// A sandbox in step, then with much to delete, to update and to create.
-
 /// Files that come, go and change on both sides.
 fn busy_sandbox() -> Sandbox {
     let sandbox = Sandbox::new();

@@ -910,7 +910,7 @@ fn toml_pairs_become_a_star_and_that_pairs_again_without_a_first_contact() {
     let upgrade = |words: &[&str], files: &[PathBuf]| {
         star.osync().arg("upgrade").args(words).args(files).run()
     };
-    let offered = upgrade(&["--dry"], &[etc.clone()]);
+    let offered = upgrade(&["--dry"], std::slice::from_ref(&etc));
     fine(&offered);
     assert!(offered.stdout.contains("--to-star NEW.toml"), "{offered}");
     let all = etc.join("all.toml");
@@ -938,7 +938,7 @@ fn toml_pairs_become_a_star_and_that_pairs_again_without_a_first_contact() {
     assert!(!star.hub().has("two"), "the third one's deletion is known");
     star.assert_all_alike();
 
-    fine(&upgrade(&["--to-pairs"], &[all.clone()]));
+    fine(&upgrade(&["--to-pairs"], std::slice::from_ref(&all)));
     star.leaves[1].remove("three");
     fine(&star.osync().arg(etc.join("all-2.toml")).run());
     assert!(!star.hub().has("three"), "the pair goes on with the state of the star's target");
