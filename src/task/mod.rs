@@ -385,7 +385,7 @@ impl Task<'_> {
         if self.role == Role::Hub {
             return Ok(());
         }
-        preflight::distinct(&self.replicas, self.config)
+        preflight::distinct(&mut self.replicas, self.config)
     }
 
     fn access(&self) -> Access {

@@ -9,8 +9,9 @@ use crate::replica::{Prepared, Replica, ReplicaError};
 use crate::report::mail::mail_soft_limit;
 use crate::report::words::counted;
 use crate::report::{Event, Level, Reporter, spell};
-use crate::tree::{Pair, Side};
+use crate::tree::{Entry, Pair, RelPath, Side};
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -107,12 +108,14 @@ pub fn space(config: &Config, around: &RunContext<'_>, side: Side, found: &Prepa
 }
 
 /// Now that both roots are resolved: neither is the other, nor inside it.
-pub fn distinct(replicas: &Pair<Box<dyn Replica>>, config: &Config) -> Result<(), Halt> {
-    if config.replicas.iter().any(|(_, place)| place.is_remote()) {
-        return Ok(());
-    }
-    let (a, b) = (replicas.initiator.root(), replicas.target.root());
-    if a.starts_with(b) || b.starts_with(a) {
+pub fn distinct(replicas: &mut Pair<Box<dyn Replica>>, config: &Config) -> Result<(), Halt> {
+    let are_nested = if config.replicas.iter().any(|(_, place)| place.is_remote()) {
+        nested(replicas.initiator.as_mut(), replicas.target.as_mut())?.is_some()
+    } else {
+        let (a, b) = (replicas.initiator.root(), replicas.target.root());
+        a.starts_with(b) || b.starts_with(a)
+    };
+    if are_nested {
         return Err(Halt::fatal(format!(
             "initiator {} and target {} are the same directory, or one lies inside the other; \
              nothing can be synchronised that way",
@@ -121,6 +124,40 @@ pub fn distinct(replicas: &Pair<Box<dyn Replica>>, config: &Config) -> Result<()
         )));
     }
     Ok(())
+}
+
+/// Which of two replicas lies inside the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inner {
+    /// The first one.
+    First,
+    /// The second one.
+    Second,
+}
+
+/// Whether one replica lies inside the other, when their machines may be one. Where their paths allow
+/// it, both say what stands at that place: on one machine that is the same directory.
+///
+/// # Errors
+/// A connection is lost.
+pub fn nested<'a>(
+    first: &'a mut dyn Replica,
+    second: &'a mut dyn Replica,
+) -> Result<Option<Inner>, ReplicaError> {
+    let (a, b) = (first.root().to_owned(), second.root().to_owned());
+    let (outer, inner, below, which) = match (a.strip_prefix(&b), b.strip_prefix(&a)) {
+        (Ok(below), Err(_)) => (second, first, below, Inner::First),
+        (Err(_), Ok(below)) => (first, second, below, Inner::Second),
+        _ => return Ok(None),
+    };
+    let Ok(below) = RelPath::new(below.as_os_str().as_bytes()) else { return Ok(None) };
+    let from_outside = outer.stat(&[below])?.pop();
+    let from_inside = inner.stat(&[RelPath::root()])?.pop();
+    let (Some(Ok(Some(one))), Some(Ok(Some(two)))) = (from_outside, from_inside) else {
+        return Ok(None);
+    };
+    let place = |entry: &Entry| (entry.dev, entry.ino, entry.mtime);
+    Ok((one.ino != 0 && place(&one) == place(&two)).then_some(which))
 }
 
 /// The clock of a run. Dropping it stops the clock and waits for a mail under way.

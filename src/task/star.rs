@@ -12,6 +12,7 @@ use super::closing::{self, Ended, Halt, RunOutcome};
 use super::intent::StarIntent;
 use super::journal::millis;
 use super::look::{self, same_as};
+use super::preflight::Inner;
 use super::undo::{Extent, RestoredPaths, UndoRequest, Undone};
 use super::{
     Earlier, Intent, Role, RunContext, Task, hooks, lock_request, preflight, retention,
@@ -461,7 +462,10 @@ impl<'a> Star<'a> {
                 until.map_or(at_most, |until| until.saturating_duration_since(Instant::now()));
             let (at, met) = match arriving.answers.recv_timeout(left) {
                 Ok(answer) => answer,
-                Err(RecvTimeoutError::Timeout) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.refuse_nested();
+                    return;
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             arriving.missing.remove(&at);
@@ -476,6 +480,7 @@ impl<'a> Star<'a> {
         arriving.clock = None;
     }
 
+        self.refuse_nested();
     /// A stop that ends a part of the run alone; what ends the run ends it too.
     fn own_stop(&self) -> Stop {
         let stop = self.around.stop.following();
@@ -508,6 +513,33 @@ impl<'a> Star<'a> {
 
     fn claim_store(&mut self) -> Result<StateStore, Halt> {
         let store = self.hub.open_store()?;
+    /// Two targets of which one lies in the other take no part: each would carry the other's content
+    /// into itself. Behind ssh the names of their machines do not tell.
+    fn refuse_nested(&mut self) {
+        for at in 1..self.leaves.len() {
+            let (before, rest) = self.leaves.split_at_mut(at);
+            let leaf = &mut rest[0];
+            for other in before {
+                let (Some(one), Some(two)) = (&mut leaf.met, &mut other.met) else { continue };
+                // who does not answer now, says so in its turn
+                let nested = preflight::nested(one.replica.as_mut(), two.replica.as_mut());
+                let Ok(Some(inner)) = nested else { continue };
+                let (inner, outer) = match inner {
+                    Inner::First => (&mut *leaf, other),
+                    Inner::Second => (other, &mut *leaf),
+                };
+                let refuse = |what: String| {
+                    let what = format!("{what}; remove one of the two from the list");
+                    Halt::Fatal { side: Some(Side::Target), what }
+                };
+                let lies_in = refuse(format!("it lies inside the target {}", outer.name));
+                let holds = refuse(format!("the target {} lies inside it", inner.name));
+                inner.refused.get_or_insert(lies_in);
+                outer.refused.get_or_insert(holds);
+            }
+        }
+    }
+
         store.claim(if self.hub.is_dry() { TooOpen::Leave } else { TooOpen::Close })?;
         self.known = store.known_targets()?;
         Ok(store)

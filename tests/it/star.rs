@@ -414,6 +414,39 @@ fn places_that_meet_are_refused_before_anything_is_done() {
 }
 
 #[test]
+fn places_behind_ssh_of_which_one_lies_in_the_other_take_no_part() {
+    for far in ["", "peer-"] {
+        let star = Star::new(2);
+        star.hub().make("f one x");
+        star.leaves[0].make("d be\u{7}low\nf mine m");
+        let [outer, other] = [0, 1].map(|leaf: usize| star.list()[leaf].clone());
+        let (one, two) =
+            (format!("ssh://{far}one/{outer}"), format!("ssh://{far}two/{outer}/be\u{7}low"));
+        let osync = star.sandbox.path("bin/far-osync").display().to_string();
+        let lines = format!("REMOTE_OSYNC={osync}");
+        for list in [[&two, &one, &other], [&other, &one, &two]] {
+            let run = star.run_with(&list.map(Clone::clone), &lines, &[]);
+            assert_eq!(run.status, Some(1), "{run}");
+            let inside = format!("target: it lies inside the target ssh://{far}one/");
+            assert!(run.stderr.contains(&inside), "{run}");
+            assert!(run.stderr.contains("be\\x07low lies inside it; remove one of"), "{run}");
+            assert!(!star.hub().has("mine") && !star.leaves[0].has("one"), "{run}");
+            assert!(!star.leaves[0].has(".osync_workdir") && star.leaves[1].has("one"), "{run}");
+        }
+        // a pair, either way round
+        let (hub, root) = (star.hub().root.display(), star.sandbox.root().display().to_string());
+        star.hub().make("d below");
+        for target in [format!("ssh://{far}one/{hub}/below"), format!("ssh://{far}one/{root}")] {
+            let run = star.osync().arg(format!("--initiator={hub}"));
+            let run = run.arg(format!("--target={target}")).env("REMOTE_OSYNC", &osync).run();
+            assert_eq!(run.status, Some(1), "{run}");
+            assert!(run.stderr.contains("one lies inside the other"), "{run}");
+            assert!(!star.hub().has("below/one") && !star.sandbox.path("one").exists(), "{run}");
+        }
+    }
+}
+
+#[test]
 fn a_target_that_hangs_uses_up_its_own_share_of_the_time() {
     let star = Star::new(2);
     star.hub().make("f one x");
