@@ -18,7 +18,8 @@ const QUICK: &str = "Quicksync (with a configuration file, these override it)";
 #[derive(Debug, Clone, Default, Args)]
 #[allow(clippy::struct_excessive_bools)] // one switch a flag
 pub struct Flags {
-    /// Show everything that would be done, and change nothing
+    /// Show everything that would be done, and change nothing; of several targets, what each would do
+    /// with the initiator as it is now
     #[arg(long, help_heading = RUN)]
     pub dry: bool,
     /// Keep partial transfers and go on with them next time

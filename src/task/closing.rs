@@ -4,7 +4,7 @@
 use super::intent::Work;
 use super::journal::{Noted, millis};
 use super::undo::Undone;
-use super::{Role, Task, hooks, remote};
+use super::{Earlier, Role, Task, hooks, remote};
 use crate::config::{Config, NotifyOn};
 use crate::process::{StopReason, fault, signal_name};
 use crate::reconcile::guard::Danger;
@@ -184,7 +184,7 @@ pub(super) fn unlock(replica: &mut dyn Replica) -> Result<(), ReplicaError> {
 }
 
 pub(super) fn tell_still_locked(reporter: &dyn Reporter, error: &ReplicaError) {
-    let text = format!("cannot take back our lock: {error}");
+    let text = format!("cannot take back our lock: {}", error.what);
     reporter.problem(Level::Error, Some(error.side), None, &text);
 }
 
@@ -300,15 +300,25 @@ impl Task<'_> {
         Ended { summed_up, noted }
     }
 
-    /// The line that sums the run up (spec 10, "The record of a run").
+    /// The line that sums the run up (spec 10, "The record of a run"): of a star's target, all its
+    /// turns.
     fn summed_up(&self) -> String {
+        self.summed_up_after(self.lent.earlier.as_ref())
+    }
+
+    /// The line that sums a turn of a star's target up.
+    pub(super) fn turn_summed_up(&self) -> String {
+        self.summed_up_after(None)
+    }
+
+    fn summed_up_after(&self, earlier: Option<&Earlier>) -> String {
         let RunOutcome { counts, conflicts, files, reach, .. } = &self.outcome;
         let time = self.around.started.elapsed();
         if let Some(scrubbed) = &self.outcome.scrub {
             return scrubbed.sum_up(time);
         }
         let (mut counts, mut conflicts) = (*counts, conflicts.len() as u64);
-        if let Some(earlier) = &self.lent.earlier {
+        if let Some(earlier) = earlier {
             counts = Pair::from_fn(|side| counts[side].plus(earlier.counts[side]));
             conflicts += earlier.conflicts;
         }
@@ -357,6 +367,10 @@ impl Task<'_> {
                 Some(reason) => {
                     reporter.say(Level::Verbose, &error.to_string());
                     self.tell_stop(reason);
+                }
+                // which target it is stands before all lines of its turn
+                None if self.role == Role::Turn && error.side == Side::Target => {
+                    reporter.problem(Level::Critical, Some(error.side), None, &error.what);
                 }
                 None => reporter.problem(Level::Critical, None, None, &error.to_string()),
             },

@@ -24,6 +24,7 @@ use crate::replica::{
     self, Access, Cleaned, Prepared, Replica, ReplicaError, Retention, Scan, Trouble, Wanted,
 };
 use crate::report::summary::Reach;
+use crate::report::words::what_was_done;
 use crate::report::{ConflictLine, Counts, Level, Problem, Reporter, RunReport, Tally, mail};
 use crate::state::journal::Change;
 use crate::state::ours::TooOpen;
@@ -342,7 +343,7 @@ impl<'a> Star<'a> {
         }
         for at in &late {
             let text = "it has not answered yet; the others have their turns first";
-            self.say_of(*at, text);
+            self.say_of(&self.leaves[*at], Level::Notice, text);
         }
         let ready = self.with_a_turn(ready);
         let mut put_off = self.round(Round::First, &ready, &store)?;
@@ -409,7 +410,8 @@ impl<'a> Star<'a> {
         let (with, without): (Vec<usize>, Vec<usize>) =
             leaves.into_iter().partition(|at| self.intent_of(*at).is_some());
         for at in without {
-            self.say_of(at, "the plan is not about it; it is left as it is");
+            let text = "the plan is not about it; it is left as it is";
+            self.say_of(&self.leaves[at], Level::Notice, text);
         }
         with
     }
@@ -478,9 +480,9 @@ impl<'a> Star<'a> {
             self.leaves[at].refused = Some(Halt::fatal("connecting to it broke off"));
         }
         arriving.clock = None;
+        self.refuse_nested();
     }
 
-        self.refuse_nested();
     /// A stop that ends a part of the run alone; what ends the run ends it too.
     fn own_stop(&self) -> Stop {
         let stop = self.around.stop.following();
@@ -504,15 +506,13 @@ impl<'a> Star<'a> {
         }
     }
 
-    fn say_of(&self, at: usize, text: &str) {
+    fn say_of(&self, leaf: &Leaf, level: Level, text: &str) {
         let log = self.around.log;
-        log.set_label(&self.leaves[at].name);
-        log.say(Level::Notice, text);
+        log.set_label(&leaf.name);
+        log.say(level, text);
         log.set_label("");
     }
 
-    fn claim_store(&mut self) -> Result<StateStore, Halt> {
-        let store = self.hub.open_store()?;
     /// Two targets of which one lies in the other take no part: each would carry the other's content
     /// into itself. Behind ssh the names of their machines do not tell.
     fn refuse_nested(&mut self) {
@@ -540,6 +540,8 @@ impl<'a> Star<'a> {
         }
     }
 
+    fn claim_store(&mut self) -> Result<StateStore, Halt> {
+        let store = self.hub.open_store()?;
         store.claim(if self.hub.is_dry() { TooOpen::Leave } else { TooOpen::Close })?;
         self.known = store.known_targets()?;
         Ok(store)
@@ -677,7 +679,7 @@ impl<'a> Star<'a> {
                     }
                 }
                 Some(Err(error)) if star.around.stop.reason().is_none() => {
-                    reporter.problem(Level::Critical, None, None, &error.to_string());
+                    reporter.problem(Level::Critical, Some(error.side), None, &error.what);
                 }
                 Some(Err(_)) | None => {}
             }
@@ -877,12 +879,12 @@ impl<'a> Star<'a> {
         let ended = self.leaves[at].end(task, halted);
         let skipped = ended.is_none();
         let (summed_up, before) = match ended {
-            Some(ended) => (ended.summed_up, ended.noted.and_then(|noted| noted.before)),
+            Some(ended) => {
+                self.around.log.say(Level::Notice, &task.turn_summed_up());
+                (ended.summed_up, ended.noted.and_then(|noted| noted.before))
+            }
             None => ("skipped".to_owned(), None),
         };
-        if !skipped {
-            self.around.log.say(Level::Notice, &summed_up);
-        }
         let leaf = &mut self.leaves[at];
         if let Some(identity) = &task.lent.identity {
             note(&mut self.known, &leaf.config.instance_id, Some(identity), &leaf.name);
@@ -935,24 +937,23 @@ impl<'a> Star<'a> {
         }
     }
 
-    /// A dry run shows each pair as it stands, and a saved plan has each as it stood.
+    /// A dry run shows each pair as it stands, and a saved plan has each as it stood: what a target
+    /// brings goes on to the others later, and is told once, by its number.
     fn tell_what_follows(&self) {
-        let brings = |leaf: &Leaf| {
-            let counts = leaf.turns.as_ref().map(|turns| turns.counts.initiator);
-            counts.is_some_and(|counts| counts != Counts::default())
+        let whither = match self.intent {
+            StarIntent::Synchronise => {
+                "goes on to the other targets in the same run, and is not shown with them"
+            }
+            StarIntent::Plan(_) | StarIntent::Apply(_) | StarIntent::Undo(_) => {
+                "goes on to the other targets with the next run, and is not in this plan"
+            }
         };
-        if self.leaves.len() > 1 && self.leaves.iter().any(brings) {
-            let text = match self.intent {
-                StarIntent::Synchronise => {
-                    "What a target brings to the initiator goes on to the other targets in the same \
-                     run; that is not shown."
-                }
-                StarIntent::Plan(_) | StarIntent::Apply(_) | StarIntent::Undo(_) => {
-                    "What a target brings to the initiator goes on to the other targets with the next \
-                     run; it is not in the plan."
-                }
-            };
-            self.around.reporter().say(Level::Always, text);
+        for leaf in self.leaves.iter().filter(|_| self.leaves.len() > 1) {
+            let initiator = leaf.turns.as_ref().map(|turns| turns.counts.initiator);
+            let brought = Pair::new(initiator.unwrap_or_default(), Counts::default());
+            if let Some(what) = what_was_done(&brought, 0) {
+                self.say_of(leaf, Level::Always, &format!("{what}: this {whither}"));
+            }
         }
     }
 

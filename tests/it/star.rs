@@ -447,6 +447,31 @@ fn places_behind_ssh_of_which_one_lies_in_the_other_take_no_part() {
 }
 
 #[test]
+fn a_second_turn_is_summed_up_by_itself_and_the_status_has_both() {
+    let star = Star::met(2);
+    star.leaves[0].make("f from-1 n");
+    star.leaves[1].make("f from-2 n");
+    let run = star.run(&[]);
+    fine(&run);
+    let first = format!("[{}] ", star.list()[0]);
+    let lines: Vec<&str> =
+        run.stdout.lines().filter_map(|line| line.split(&*first).nth(1)).collect();
+    assert!(lines[0].starts_with("1 update to the initiator, 1 byte"), "{run}");
+    assert!(lines[1].starts_with("1 update to the target, 1 byte"), "{run}");
+    let status = star.osync().arg("status").arg(star.conf(&star.list(), "")).run();
+    assert!(status.stdout.contains("1 update to the target, 1 to the initiator"), "{status}");
+}
+
+#[test]
+fn a_problem_names_its_target_once() {
+    let star = Star::met(2);
+    fs::rename(&star.leaves[1].root, star.sandbox.path("away")).unwrap();
+    let run = star.run(&[]);
+    let line = run.stderr.lines().find(|line| line.contains("no such directory")).unwrap();
+    assert_eq!(line.matches(&star.list()[1]).count(), 1, "{run}");
+}
+
+#[test]
 fn a_target_that_hangs_uses_up_its_own_share_of_the_time() {
     let star = Star::new(2);
     star.hub().make("f one x");
@@ -572,10 +597,10 @@ fn a_dry_run_shows_every_pair_and_changes_nothing() {
     for leaf in &before {
         assert!(run.stdout.contains(&format!("(dry run) [{leaf}] ")), "{run}");
     }
-    assert!(
-        run.stdout.contains("UPDATE << ") && run.stdout.contains("goes on to the other"),
-        "{run}"
-    );
+    assert!(run.stdout.contains("UPDATE << "), "{run}");
+    let follows = format!("[{}] 1 update to the initiator, 1 byte: this goes on to", before[1]);
+    assert!(run.stdout.contains(&follows), "{run}");
+    assert_eq!(run.stdout.matches("this goes on to").count(), 1, "{run}");
     for replica in [star.hub(), &star.leaves[0], &star.leaves[1]] {
         assert!(!replica.has(".osync_workdir"));
     }

@@ -124,7 +124,11 @@ impl Star<'_> {
                 Some(at) if self.leaves[at].met.is_some() => found.push((at, turn.number)),
                 Some(at) => {
                     let refused = self.leaves[at].refused.as_ref();
-                    let why = refused.map_or_else(|| "gone".to_owned(), Halt::words);
+                    let why = match refused {
+                        Some(Halt::Replica(error)) => error.what.clone(),
+                        Some(halt) => halt.words(),
+                        None => "gone".to_owned(),
+                    };
                     missing.insert(self.leaves[at].name.clone(), why);
                 }
                 None => {
