@@ -4,6 +4,7 @@
 use super::local::look;
 use super::{DigestKind, PathError};
 use crate::process::Stop;
+use crate::system;
 use crate::tree::same::{is_as_scanned, stamps_agree};
 use crate::tree::{Entry, Kind};
 use rustix::fd::OwnedFd;
@@ -131,13 +132,19 @@ pub(super) fn of_open(
     }
     let mut file = File::from(fd);
     let mut hasher = Hasher::new(kind);
+    let mut digested = 0;
     loop {
         if stop.reason().is_some() {
             return Err(failed("the run is being stopped".to_owned()));
         }
         match file.read(buffer) {
             Ok(0) => break,
-            Ok(len) => hasher.update(&buffer[..len]),
+            Ok(len) => {
+                digested += len as u64;
+                // the disk reads on while this is digested
+                system::expect_to_read(&file, digested);
+                hasher.update(&buffer[..len]);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(failed(error.to_string())),
         };

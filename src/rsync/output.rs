@@ -617,7 +617,7 @@ fn meaning(code: i32, words: &[String]) -> &'static str {
                 of the shell over there); make it silent for non-interactive sessions";
     }
     if said("(code 127)") || said("command not found") || said(": not found") {
-        return "there is no rsync on the other side; install it there, or set \
+        return "there is no rsync on the other side that can be started; install it there, or set \
                 RSYNC_REMOTE_PATH";
     }
     match code {

@@ -468,13 +468,20 @@ pub fn no_new_privileges() -> io::Result<()> {
 
 /// How much of a file may be read before it is asked for, in bytes.
 const AHEAD: NonZeroU64 = NonZeroU64::new(4 << 20).unwrap();
+/// By how much that moves on at a time, in bytes.
+const AHEAD_STEP: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 
-/// Tells the system that a file will be read from its beginning to its end. That is advice only:
-/// without it the same is read, later.
-pub fn expect_to_read(fd: impl AsFd) {
+/// Tells the system that a file is read from its beginning to its end, so many bytes of it by now.
+/// That is advice only: without it the same is read, later.
+pub fn expect_to_read(fd: impl AsFd, read: u64) {
     let fd = fd.as_fd();
-    let _ = fadvise(fd, 0, None, Advice::Sequential);
-    let _ = fadvise(fd, 0, Some(AHEAD), Advice::WillNeed);
+    if read == 0 {
+        let _ = fadvise(fd, 0, None, Advice::Sequential);
+        let _ = fadvise(fd, 0, Some(AHEAD), Advice::WillNeed);
+    } else if read.is_multiple_of(AHEAD_STEP.get()) {
+        let asked = read.saturating_add(AHEAD.get() - AHEAD_STEP.get());
+        let _ = fadvise(fd, asked, Some(AHEAD_STEP), Advice::WillNeed);
+    }
 }
 
 /// The number by which `ionice` knows this thread.

@@ -472,8 +472,8 @@ impl Cage {
     }
 }
 
-/// Tells the system that a file will be read from its beginning to its end: nothing here.
-pub fn expect_to_read(_fd: impl AsFd) {}
+/// Tells the system that a file is read from its beginning to its end: nothing here.
+pub fn expect_to_read(_fd: impl AsFd, _read: u64) {}
 
 /// The number by which `ionice` knows this thread: only Linux has that program.
 pub fn thread_number() -> Option<i32> {

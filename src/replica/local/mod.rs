@@ -470,7 +470,7 @@ impl Replica for LocalReplica {
         let mut dirs = LastDir::default();
         let open = |(path, _): &(RelPath, Entry)| {
             let file = self.open_to_read(root, path.as_bytes(), &mut dirs);
-            file.inspect(|file| system::expect_to_read(file)).map_err(compare::not_opened)
+            file.inspect(|file| system::expect_to_read(file, 0)).map_err(compare::not_opened)
         };
         let mut files = scanned.iter().map(open);
         let mut next = files.next();
