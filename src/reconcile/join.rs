@@ -121,9 +121,47 @@ pub fn everything(trees: &Pair<Tree>) -> Delta {
     delta
 }
 
-enum Step {
-    Enter { dir: usize, has_block: bool },
+/// What a walk does below an entry.
+pub enum Step<D> {
+    /// Goes into it.
+    Enter {
+        /// What the walk knows of the directory.
+        dir: D,
+        /// Whether the baseline has a block for it.
+        has_block: bool,
+    },
+    /// Passes what the baseline has below it.
     Skip,
+}
+
+/// Goes through a baseline from the root on. `directory` gets every directory that is entered, with
+/// its block, and adds what is to be done below it, in the order of the block.
+///
+/// # Errors
+/// The baseline cannot be read to its end.
+pub fn each_directory<D>(
+    baseline: &Baseline,
+    root: D,
+    mut directory: impl FnMut(D, &mut [Known<'_>], &mut Vec<Step<D>>),
+) -> Result<(), BaselineDamaged> {
+    let mut cursor = baseline.cursor();
+    let mut steps = vec![Step::Enter { dir: root, has_block: true }];
+    let mut block: Vec<Known<'_>> = Vec::new();
+    let mut next = Vec::new();
+    while let Some(step) = steps.pop() {
+        match step {
+            Step::Skip => cursor.skip_subtree()?,
+            Step::Enter { dir, has_block } => {
+                block.clear();
+                if has_block {
+                    cursor.block_into(&mut block)?;
+                }
+                directory(dir, &mut block, &mut next);
+                steps.extend(next.drain(..).rev());
+            }
+        }
+    }
+    Ok(())
 }
 
 struct Walk<'a> {
@@ -165,28 +203,12 @@ pub fn join(
         links,
         found: Vec::new(),
     };
-    let mut cursor = baseline.cursor();
-    let mut steps = vec![Step::Enter { dir: 0, has_block: true }];
-    let mut block: Vec<Known<'_>> = Vec::new();
-    let mut next = Vec::new();
-    while let Some(step) = steps.pop() {
-        match step {
-            Step::Skip => cursor.skip_subtree()?,
-            Step::Enter { dir, has_block } => {
-                block.clear();
-                if has_block {
-                    cursor.block_into(&mut block)?;
-                }
-                walk.directory(dir, &mut block, &mut next);
-                steps.extend(next.drain(..).rev());
-            }
-        }
-    }
+    each_directory(baseline, 0, |dir, block, next| walk.directory(dir, block, next))?;
     Ok(walk.delta)
 }
 
 impl Walk<'_> {
-    fn directory(&mut self, dir: usize, block: &mut [Known<'_>], next: &mut Vec<Step>) {
+    fn directory(&mut self, dir: usize, block: &mut [Known<'_>], next: &mut Vec<Step<usize>>) {
         let nodes = as_dirs(self.trees, self.dirs[dir].nodes);
         let mut found = std::mem::take(&mut self.found);
         merge_block(self.trees, nodes, block, |joined| {

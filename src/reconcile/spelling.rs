@@ -6,7 +6,7 @@
 //! byte, as on other file systems. A folding side finds an entry under any spelling; a side
 //! that does not fold is renamed first of all ([`Respelling`]).
 
-use super::join::{self, as_dirs, merge_block, standing};
+use super::join::{self, Step, as_dirs, each_directory, merge_block, standing};
 use crate::report::{Level, Problem};
 use crate::state::{Baseline, BaselineDamaged, Known};
 use crate::tree::names::{Case, Forms, Naming};
@@ -199,11 +199,6 @@ struct Dir {
     one_inode: Pair<bool>,
 }
 
-enum Step {
-    Enter { dir: Dir, has_block: bool },
-    Skip,
-}
-
 /// All spellings of one name in a directory.
 #[derive(Default)]
 struct Class {
@@ -220,25 +215,12 @@ impl<'a> Walk<'a> {
             naming: self.rules.naming,
             one_inode: self.rules.one_inode,
         };
-        let mut cursor = baseline.cursor();
-        let mut steps = vec![Step::Enter { dir: root, has_block: true }];
-        let mut block: Vec<Known<'_>> = Vec::new();
-        while let Some(step) = steps.pop() {
-            match step {
-                Step::Skip => cursor.skip_subtree()?,
-                Step::Enter { dir, has_block } => {
-                    block.clear();
-                    if has_block {
-                        cursor.block_into(&mut block)?;
-                    }
-                    let mut next = self.directory(&dir, &block);
-                    // blocks follow each other in the order of the old names
-                    next.sort_by_key(|(known, _)| *known);
-                    steps.extend(next.into_iter().rev().map(|(_, step)| step));
-                }
-            }
-        }
-        Ok(())
+        each_directory(baseline, root, |dir, block, next| {
+            let mut below = self.directory(&dir, block);
+            // blocks follow each other in the order of the old names
+            below.sort_by_key(|(known, _)| *known);
+            next.extend(below.into_iter().map(|(_, step)| step));
+        })
     }
 
     fn name(&self, side: Side, id: NodeId) -> &'a [u8] {
@@ -247,7 +229,7 @@ impl<'a> Walk<'a> {
     }
 
     /// What to do below a directory, each with its place in the block.
-    fn directory(&mut self, dir: &Dir, block: &[Known<'_>]) -> Vec<(Option<usize>, Step)> {
+    fn directory(&mut self, dir: &Dir, block: &[Known<'_>]) -> Vec<(Option<usize>, Step<Dir>)> {
         let mut joined = Vec::new();
         let mut is_plain = true;
         merge_block(self.trees, as_dirs(self.trees, dir.nodes), block, |found| {
@@ -292,7 +274,7 @@ impl<'a> Walk<'a> {
         now: Pair<Option<NodeId>>,
         known: Option<usize>,
         block: &[Known<'_>],
-        next: &mut Vec<(Option<usize>, Step)>,
+        next: &mut Vec<(Option<usize>, Step<Dir>)>,
     ) {
         let has_block = known.is_some_and(|index| block[index].has_block);
         if standing(self.trees, now) != Standing::Present {
@@ -327,7 +309,7 @@ impl<'a> Walk<'a> {
         dir: &Dir,
         class: &Class,
         block: &[Known<'_>],
-        next: &mut Vec<(Option<usize>, Step)>,
+        next: &mut Vec<(Option<usize>, Step<Dir>)>,
     ) {
         let live = Pair::from_fn(|side| -> Vec<NodeId> {
             class.now[side].iter().copied().filter(|id| self.is_live(side, *id)).collect()
@@ -514,7 +496,7 @@ impl<'a> Walk<'a> {
         dir: &Dir,
         class: &Class,
         block: &[Known<'_>],
-        next: &mut Vec<(Option<usize>, Step)>,
+        next: &mut Vec<(Option<usize>, Step<Dir>)>,
     ) {
         let mut names: BTreeMap<&[u8], Class> = BTreeMap::new();
         for side in Side::BOTH {
@@ -531,7 +513,12 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn skip(&self, known: &[usize], block: &[Known<'_>], next: &mut Vec<(Option<usize>, Step)>) {
+    fn skip(
+        &self,
+        known: &[usize],
+        block: &[Known<'_>],
+        next: &mut Vec<(Option<usize>, Step<Dir>)>,
+    ) {
         let with_block = known.iter().filter(|index| block[**index].has_block);
         next.extend(with_block.map(|index| (Some(*index), Step::Skip)));
     }
