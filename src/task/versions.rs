@@ -712,17 +712,13 @@ impl<'a> Versions<'a> {
             let aside = self.set_aside(side, &paths, &now)?;
             // what made room may be what is to be put back
             let renamed = made_room(side, &aside);
-            let mut ops = Vec::new();
-            for piece in &batch {
-                ops.push(self.op(side, piece, &private, staged, &renamed));
-                if piece.is_made {
-                    dirs.push((piece.to.clone(), piece.held.kept.entry.clone()));
-                }
-            }
-            let wanted: Vec<bool> = aside.iter().map(Result::is_ok).collect();
-            let chosen: Vec<Op> =
-                ops.iter().zip(&wanted).filter(|(_, w)| **w).map(|(op, _)| op.clone()).collect();
-            let mut results = self.task.replicas[side].apply(&chosen)?.into_iter();
+            let made = batch.iter().filter(|piece| piece.is_made);
+            dirs.extend(made.map(|piece| (piece.to.clone(), piece.held.kept.entry.clone())));
+            let have_room = batch.iter().zip(&aside).filter(|(_, aside)| aside.is_ok());
+            let ops: Vec<Op> = have_room
+                .map(|(piece, _)| self.op(side, piece, &private, staged, &renamed))
+                .collect();
+            let mut results = self.task.replicas[side].apply(&ops)?.into_iter();
             let taken: Vec<(Side, KeptPlace)> = batch
                 .iter()
                 .filter(|piece| piece.held.side == side && !piece.is_made)
