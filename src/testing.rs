@@ -11,7 +11,7 @@ pub mod config {
     pub use crate::config::keys::KEYS;
     pub use crate::config::{
         Alerts, Location, Preserve, Remote, RemoteOsync, RuleText, Secret, SmtpEncryption,
-        SshLocation, Transfer, Transport,
+        SshLocation, TransferSettings, Transport,
     };
 }
 

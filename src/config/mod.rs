@@ -52,7 +52,7 @@ pub struct Config {
     /// What is looked at.
     pub selection: Selection,
     /// How rsync is called.
-    pub transfer: Transfer,
+    pub transfer: TransferSettings,
     /// What is compared and carried over beside the content.
     pub preserve: Preserve,
     /// How changes turn into a plan.
@@ -164,7 +164,7 @@ pub const RSYNC: &str = "rsync";
 
 /// How rsync is called.
 #[derive(Debug, Clone)]
-pub struct Transfer {
+pub struct TransferSettings {
     /// RSYNC_EXECUTABLE.
     pub executable: String,
     /// RSYNC_REMOTE_PATH: the directory of the remote rsync.

@@ -12,7 +12,7 @@ use super::toml_file::ARRAY_SEPARATOR;
 use super::{
     Alerts, Config, ConflictCopy, Flags, Hooks, Limits, Location, Locking, Notify, NotifyFormat,
     NotifyOn, Output, Policy, Preserve, Remote, RemoteOsync, RuleText, Secret, Selection,
-    SmtpEncryption, StarTarget, Transfer, Transport, Watch, WhenLocked,
+    SmtpEncryption, StarTarget, TransferSettings, Transport, Watch, WhenLocked,
 };
 use crate::rsync::options;
 use crate::tree::path::{escape, with_home};
@@ -182,12 +182,12 @@ fn when_locked(r: &Reading<'_>, flags: &Flags) -> WhenLocked {
     }
 }
 
-fn transfer(r: &Reading<'_>, flags: &Flags) -> Transfer {
+fn transfer(r: &Reading<'_>, flags: &Flags) -> TransferSettings {
     let executable = r.text("RSYNC_EXECUTABLE");
     if executable.starts_with('-') || executable.contains(['\n', '\0']) {
         r.complain("RSYNC_EXECUTABLE", format!("'{executable}' is not the name of a program"));
     }
-    Transfer {
+    TransferSettings {
         executable,
         remote_path: r.far_path("RSYNC_REMOTE_PATH"),
         bandwidth: r.number("BANDWIDTH", u64::MAX / 1024),

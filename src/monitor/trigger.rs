@@ -15,11 +15,11 @@ const MAX_BYTES: u64 = 64 * 1024;
 pub struct Trigger {
     file: PathBuf,
     instance_id: Vec<u8>,
-    read: Option<Stamp>,
+    read: Option<TriggerStamp>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct TriggerStamp {
     ino: u64,
     len: u64,
     mtime: (i64, i64),
@@ -78,8 +78,8 @@ pub(super) fn asks_for(lines: &[u8], instance_id: &[u8]) -> bool {
         })
 }
 
-fn stamp(now: &Metadata) -> Stamp {
-    Stamp { ino: now.ino(), len: now.len(), mtime: (now.mtime(), now.mtime_nsec()) }
+fn stamp(now: &Metadata) -> TriggerStamp {
+    TriggerStamp { ino: now.ino(), len: now.len(), mtime: (now.mtime(), now.mtime_nsec()) }
 }
 
 #[cfg(test)]

@@ -178,7 +178,7 @@ pub struct Root {
     pub path: PathBuf,
     need: Need,
     /// Where that leads, and which directory it is, since watches stand there.
-    watched: Option<(PathBuf, Identity)>,
+    watched: Option<(PathBuf, DirIdentity)>,
 }
 
 /// What it means that a replica is not there.
@@ -193,7 +193,7 @@ enum Need {
 /// A directory that is watched. The mount counts: a disk that is unmounted takes its
 /// watches with it, and when it is there again, device and inode are what they were.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Identity {
+struct DirIdentity {
     dev: u64,
     ino: u64,
     /// 0 where the system does not tell. Before Linux 6.8 another mount may get the
@@ -470,13 +470,13 @@ impl Eyes {
     }
 }
 
-fn identity(path: &Path) -> Option<(PathBuf, Identity)> {
+fn identity(path: &Path) -> Option<(PathBuf, DirIdentity)> {
     let resolved = path.canonicalize().ok()?;
     let now = std::fs::metadata(&resolved).ok().filter(std::fs::Metadata::is_dir)?;
     let (path, flags) = (resolved.as_path(), AtFlags::empty());
     let mount = unique_mount_number(CWD, path, flags);
     let mount = mount.or_else(|| mount_number(CWD, path, flags)).unwrap_or(0);
-    Some((resolved, Identity { dev: now.dev(), ino: now.ino(), mount }))
+    Some((resolved, DirIdentity { dev: now.dev(), ino: now.ino(), mount }))
 }
 
 /// What to do about too few watches; `directories` is how many there are at least.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 /// What happened to a path on one side since the last run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
+pub enum SideChange {
     /// Not there before and not there now.
     Absent,
     /// There before, gone now.
@@ -24,11 +24,11 @@ pub enum Change {
     Modified,
 }
 
-impl Change {
+impl SideChange {
     /// Whether the side has new work at the path.
     #[must_use]
     pub fn is_new_work(self) -> bool {
-        matches!(self, Change::Created | Change::Modified)
+        matches!(self, SideChange::Created | SideChange::Modified)
     }
 }
 
@@ -45,12 +45,16 @@ pub struct Measure<'a> {
 
 /// Compares what a side has with its baseline; `None` if only the content can tell.
 #[must_use]
-pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Change> {
+pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<SideChange> {
     let Some(now) = now else {
-        return Some(if *was == Recorded::Absent { Change::Absent } else { Change::Deleted });
+        return Some(if *was == Recorded::Absent {
+            SideChange::Absent
+        } else {
+            SideChange::Deleted
+        });
     };
     match was {
-        Recorded::Absent => Some(Change::Created),
+        Recorded::Absent => Some(SideChange::Created),
         Recorded::Seen(before) => against(now, before, by),
         Recorded::Listed(Some(before))
             if content_change(now, before, by.inodes) == ContentChange::Unchanged =>
@@ -58,15 +62,15 @@ pub fn change(now: Option<&Entry>, was: &Recorded, by: Measure<'_>) -> Option<Ch
             against(now, before, by)
         }
         Recorded::Listed(_) if !now.kind.is_dir() && now.mtime > by.listed_at => {
-            Some(Change::Modified)
+            Some(SideChange::Modified)
         }
-        Recorded::Listed(_) => Some(Change::Unchanged),
+        Recorded::Listed(_) => Some(SideChange::Unchanged),
     }
 }
 
-fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<Change> {
+fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<SideChange> {
     match content_change(now, before, by.inodes) {
-        ContentChange::Changed => Some(Change::Modified),
+        ContentChange::Changed => Some(SideChange::Modified),
         ContentChange::Unchanged => Some(metadata_change(now, before, by.preserve)),
         ContentChange::Doubt => None,
     }
@@ -74,8 +78,8 @@ fn against(now: &Entry, before: &Entry, by: Measure<'_>) -> Option<Change> {
 
 /// The change of an entry whose content is unchanged.
 #[must_use]
-pub fn metadata_change(now: &Entry, before: &Entry, preserve: &Preserve) -> Change {
-    if same_metadata(now, before, preserve) { Change::Unchanged } else { Change::Metadata }
+pub fn metadata_change(now: &Entry, before: &Entry, preserve: &Preserve) -> SideChange {
+    if same_metadata(now, before, preserve) { SideChange::Unchanged } else { SideChange::Metadata }
 }
 
 /// Whether two entries of one side, or of both, agree in all metadata that is preserved.
@@ -220,34 +224,34 @@ mod tests {
         let seen = |size, mtime, mode| Recorded::Seen(file(size, mtime, mode));
         let link = Recorded::Seen(Entry::new(Kind::Symlink));
         for (case, now, was, expected) in [
-            ("nothing at all", None, Recorded::Absent, Change::Absent),
-            ("gone", None, seen(1, 10, 0o644), Change::Deleted),
-            ("gone, known from a list", None, Recorded::Listed(None), Change::Deleted),
-            ("new", Some(&now), Recorded::Absent, Change::Created),
-            ("as it was", Some(&now), seen(1, 10, 0o644), Change::Unchanged),
-            ("another mode", Some(&now), seen(1, 10, 0o600), Change::Metadata),
-            ("another size", Some(&now), seen(2, 10, 0o644), Change::Modified),
-            ("an older time", Some(&now), seen(1, 11, 0o644), Change::Modified),
-            ("another kind", Some(&now), link, Change::Modified),
-            ("older than the list", Some(&now), Recorded::Listed(None), Change::Unchanged),
+            ("nothing at all", None, Recorded::Absent, SideChange::Absent),
+            ("gone", None, seen(1, 10, 0o644), SideChange::Deleted),
+            ("gone, known from a list", None, Recorded::Listed(None), SideChange::Deleted),
+            ("new", Some(&now), Recorded::Absent, SideChange::Created),
+            ("as it was", Some(&now), seen(1, 10, 0o644), SideChange::Unchanged),
+            ("another mode", Some(&now), seen(1, 10, 0o600), SideChange::Metadata),
+            ("another size", Some(&now), seen(2, 10, 0o644), SideChange::Modified),
+            ("an older time", Some(&now), seen(1, 11, 0o644), SideChange::Modified),
+            ("another kind", Some(&now), link, SideChange::Modified),
+            ("older than the list", Some(&now), Recorded::Listed(None), SideChange::Unchanged),
             (
                 "a snapshot that no longer fits, older than the list",
                 Some(&now),
                 Recorded::Listed(Some(file(7, 3, 0o644))),
-                Change::Unchanged,
+                SideChange::Unchanged,
             ),
             (
                 "a snapshot that still fits",
                 Some(&now),
                 Recorded::Listed(Some(file(1, 10, 0o600))),
-                Change::Metadata,
+                SideChange::Metadata,
             ),
         ] {
             let got = change(now, &was, by(20, &Preserve::USUAL));
             assert_eq!(got, Some(expected), "{case}");
         }
         let listed = change(Some(&now), &Recorded::Listed(None), by(9, &Preserve::USUAL));
-        assert_eq!(listed, Some(Change::Modified), "newer than the list");
+        assert_eq!(listed, Some(SideChange::Modified), "newer than the list");
     }
 
     #[test]
@@ -318,7 +322,7 @@ mod tests {
         assert_eq!(change(Some(&now), &was, by(0, &Preserve::USUAL)), None);
         let preserve = Preserve::USUAL;
         let copied = Measure { inodes: Inodes::Meaningless, ..by(0, &preserve) };
-        assert_eq!(change(Some(&now), &was, copied), Some(Change::Unchanged));
+        assert_eq!(change(Some(&now), &was, copied), Some(SideChange::Unchanged));
     }
 
     #[test]
@@ -326,7 +330,7 @@ mod tests {
         let preserve = Preserve::USUAL;
         let by = Measure { listed_at: Stamp::new(10, 5), ..by(0, &preserve) };
         let change = change(Some(&file(1, 10, 0o644)), &Recorded::Listed(None), by);
-        assert_eq!(change, Some(Change::Unchanged));
+        assert_eq!(change, Some(SideChange::Unchanged));
     }
 }
 

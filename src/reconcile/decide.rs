@@ -3,7 +3,7 @@
 //! One pass down the tree decides what does not depend on what lies below; one pass up
 //! settles directories that exist on one side only, whose fate follows their content.
 
-use super::change::{Change, Measure, change, metadata_change, same_metadata};
+use super::change::{Measure, SideChange, change, metadata_change, same_metadata};
 use super::delta::{Delta, PathId};
 use super::plan::{
     Act, Aside, Conflict, Doubt, LeftPath, NextRecord, Plan, SetAside, WhyItWon, winner,
@@ -35,7 +35,7 @@ pub struct Facts<'a> {
     /// What must be compared to settle these doubts.
     pub doubts: Vec<Doubt>,
     /// What each side did to each path since the last run, by [`PathId::index`].
-    pub changes: Vec<Pair<Change>>,
+    pub changes: Vec<Pair<SideChange>>,
     /// Whether something below was created or modified on that side.
     pub fresh_below: Vec<Pair<bool>>,
     /// Whether something below is excluded or unknown on that side.
@@ -63,7 +63,7 @@ impl<'a> Facts<'a> {
             inodes,
             in_doubt: vec![false; delta.len()],
             doubts: Vec::new(),
-            changes: vec![Pair::new(Change::Absent, Change::Absent); delta.len()],
+            changes: vec![Pair::new(SideChange::Absent, SideChange::Absent); delta.len()],
             fresh_below: vec![nothing; delta.len()],
             hidden_below: vec![nothing; delta.len()],
             mounted_within: vec![nothing; delta.len()],
@@ -76,11 +76,11 @@ impl<'a> Facts<'a> {
             for side in Side::BOTH {
                 let mut changed = facts.changes[index][side];
                 // What an interrupted run may have taken away does not count as deleted.
-                if changed == Change::Deleted
+                if changed == SideChange::Deleted
                     && !rules.explains_absence_at.is_empty()
                     && rules.explains_absence(&delta.path(path_id), side)
                 {
-                    changed = Change::Absent;
+                    changed = SideChange::Absent;
                     facts.changes[index][side] = changed;
                 }
                 facts.see_hidden_children(delta, path_id, side);
@@ -114,7 +114,7 @@ impl<'a> Facts<'a> {
 
     /// What each side did to a path. A side in doubt is compared with the other side's file, if
     /// that one is unchanged; else it counts as changed.
-    fn changes_of(&mut self, delta: &Delta, header: &Header, path_id: PathId) -> Pair<Change> {
+    fn changes_of(&mut self, delta: &Delta, header: &Header, path_id: PathId) -> Pair<SideChange> {
         let none = Record::default();
         let record = delta.record(path_id).unwrap_or(&none);
         let trees = self.trees;
@@ -123,25 +123,26 @@ impl<'a> Facts<'a> {
             change(entry(side), &record.was[side], self.measure(header, side))
         });
         let Some(doubtful) = Side::BOTH.into_iter().find(|side| found[*side].is_none()) else {
-            return found.map(|change| change.unwrap_or(Change::Modified));
+            return found.map(|change| change.unwrap_or(SideChange::Modified));
         };
         let across = found[doubtful.other()];
         let nodes = (delta.now(path_id, Side::Initiator), delta.now(path_id, Side::Target));
-        let (Some(Change::Unchanged | Change::Metadata), (Some(i), Some(t))) = (across, nodes)
+        let (Some(SideChange::Unchanged | SideChange::Metadata), (Some(i), Some(t))) =
+            (across, nodes)
         else {
-            return found.map(|change| change.unwrap_or(Change::Modified));
+            return found.map(|change| change.unwrap_or(SideChange::Modified));
         };
         let settled = match (entry(doubtful), &record.was[doubtful], self.answer(Pair::new(i, t))) {
             (Some(now), Recorded::Seen(before), Some(Comparison::Same)) => {
                 metadata_change(now, before, &self.rules.preserve)
             }
-            (_, _, Some(Comparison::Different)) => Change::Modified,
+            (_, _, Some(Comparison::Different)) => SideChange::Modified,
             (_, _, answer) => {
                 self.in_doubt[path_id.index()] = true;
                 if answer.is_none() {
                     self.doubts.push(Pair::new(i, t));
                 }
-                Change::Unchanged
+                SideChange::Unchanged
             }
         };
         found.map(|change| change.unwrap_or(settled))
@@ -491,7 +492,7 @@ impl<'a> Decide<'a, '_> {
     /// Whether both sides hold the same, as far as that matters for what becomes of the path.
     fn compare(&mut self, path_id: PathId, entries: Pair<&Entry>) -> Compared {
         let changes = self.facts.changes[path_id.index()];
-        let created = Side::BOTH.iter().any(|side| changes[*side] == Change::Created);
+        let created = Side::BOTH.iter().any(|side| changes[*side] == SideChange::Created);
         let equal_times = match (changes.initiator.is_new_work(), changes.target.is_new_work()) {
             (true, true) if self.is_known_on_both(path_id) => EqualTimes::ProveNothing,
             (true, true) if self.was_on_its_way(path_id).is_some() => EqualTimes::ProveNothing,
@@ -632,17 +633,17 @@ impl<'a> Decide<'a, '_> {
             _ if marked && !change[side].is_new_work() => {
                 self.skip_deletion(path_id, side, LeftAlone::DeletionSkipped);
             }
-            Change::Deleted if change[side].is_new_work() => {
+            SideChange::Deleted if change[side].is_new_work() => {
                 let reason = WhyItWon::NewWorkBeatsDeletion;
                 // Nothing of it was there before on this side: that is no conflict, only a
                 // new file where the other side had deleted an old one.
-                if change[side] == Change::Modified {
+                if change[side] == SideChange::Modified {
                     let conflict = Conflict { path_id, winner: side, reason, first_contact: false };
                     self.plan.conflicts.push(conflict);
                 }
                 self.send(path_id, away);
             }
-            Change::Deleted => self.delete(path_id, side),
+            SideChange::Deleted => self.delete(path_id, side),
             _ => self.send(path_id, away),
         }
     }
@@ -795,7 +796,8 @@ impl<'a> Decide<'a, '_> {
                 self.delete(path_id, side);
             };
         }
-        let is_wanted = change[side].is_new_work() || (!marked && change[away] != Change::Deleted);
+        let is_wanted =
+            change[side].is_new_work() || (!marked && change[away] != SideChange::Deleted);
         if below.comes_back || is_wanted {
             self.send(path_id, away);
         } else if below.remains {

@@ -167,14 +167,14 @@ fn judge(
     let was_mounted = baseline.header().mounts[side].contains(path);
     let is_mounted = id.is_some_and(|id| tree.is_mount_point(id));
     let (instead, proof) = match (now, was_mounted, is_mounted) {
-        (Some(now), ..) if identity(before, now) == Identity::Same => return Ok(None),
+        (Some(now), ..) if identity(before, now) == DirMatch::Same => return Ok(None),
         // Renamed along with a directory above it.
         (None, ..) if is_elsewhere(tree, before) => return Ok(None),
-        (Some(now), true, true) if identity(before, now) == Identity::Unclear => {
+        (Some(now), true, true) if identity(before, now) == DirMatch::Unclear => {
             (Instead::Another, Proof::Open)
         }
         (_, true, true) => (Instead::Another, Proof::Given),
-        (Some(now), false, true) if identity(before, now) == Identity::Unclear => {
+        (Some(now), false, true) if identity(before, now) == DirMatch::Unclear => {
             (Instead::Over, Proof::Open)
         }
         (_, false, true) => (Instead::Over, Proof::Given),
@@ -204,7 +204,7 @@ enum Proof {
 }
 
 #[derive(PartialEq, Eq, Clone, Copy)]
-enum Identity {
+enum DirMatch {
     Same,
     Other,
     Unclear,
@@ -214,18 +214,18 @@ enum Identity {
 /// gets another one at each boot. The root of most file systems has the same inode everywhere, so
 /// only the time of birth proves that it is the same; where both differ in what they know, or
 /// inodes are given anew at each mount, nothing is proved.
-fn identity(before: &Entry, now: &Entry) -> Identity {
+fn identity(before: &Entry, now: &Entry) -> DirMatch {
     let births_known = before.btime.is_known() && now.btime.is_known();
     match (before.ino == now.ino, births_known, before.btime == now.btime) {
-        (true, true, true) => Identity::Same,
-        (_, true, false) => Identity::Other,
-        _ => Identity::Unclear,
+        (true, true, true) => DirMatch::Same,
+        (_, true, false) => DirMatch::Other,
+        _ => DirMatch::Unclear,
     }
 }
 
 fn is_elsewhere(tree: &Tree, before: &Entry) -> bool {
     let mut mounts = tree.mount_points().iter().map(|id| tree.entry(*id));
-    mounts.any(|entry| identity(before, entry) == Identity::Same)
+    mounts.any(|entry| identity(before, entry) == DirMatch::Same)
 }
 
 /// What the baseline says of a path, and where it tells of what lies below it.

@@ -5,7 +5,7 @@
 //! Everything after this decides as if the old name had never been. Anything doubtful is
 //! left as it is: a deletion and a creation.
 
-use super::change::{Change, change};
+use super::change::{SideChange, change};
 use super::decide::Facts;
 use super::delta::{Delta, PathId};
 use super::plan::{Move, Plan};
@@ -220,7 +220,7 @@ fn can_follow(facts: &Facts<'_>, header: &Header, plan: &Plan, candidate: Candid
             && record.skipped == Pair::default()
             && matches!(
                 change(entry, &record.was[other], facts.measure(header, other)),
-                Some(Change::Unchanged | Change::Metadata | Change::Absent)
+                Some(SideChange::Unchanged | SideChange::Metadata | SideChange::Absent)
             )
             && delta.now(path_id, side).is_none()
     };
@@ -262,7 +262,7 @@ fn can_follow_unchanged(
     let is_file = now.is_some_and(|entry| !entry.kind.is_dir());
     let none = Record::default();
     let before = &delta.record(from).unwrap_or(&none).was[side];
-    is_file && change(now, before, facts.measure(header, side)) == Some(Change::Unchanged)
+    is_file && change(now, before, facts.measure(header, side)) == Some(SideChange::Unchanged)
 }
 
 /// Whether a side can have that name, and those above it that it does not have yet.

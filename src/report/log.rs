@@ -1,7 +1,7 @@
 //! The log: lines for people, on the screen and in a file (spec 6, "Log lines").
 
 use super::log_file::{LogFile, LogPlace};
-use super::progress::Progress;
+use super::progress::ProgressDisplay;
 use super::{Event, Level, Lines, Problem, Reporter, Tally};
 use crate::config::{Config, Flags, Location, Output, Secret};
 use crate::process::Stream;
@@ -267,7 +267,7 @@ impl Log {
     }
 
     /// Changes the progress display, if there is one.
-    fn show(&self, change: impl FnOnce(&mut Progress)) {
+    fn show(&self, change: impl FnOnce(&mut ProgressDisplay)) {
         if let Some(progress) = self.inner().screen.as_mut().and_then(|s| s.progress.as_mut()) {
             change(progress);
         }
@@ -280,7 +280,8 @@ impl Log {
         }
         let mut inner = self.inner();
         inner.follow_rotation();
-        let is_moving = |s: &mut Screen| s.progress.as_ref().is_some_and(Progress::is_showing);
+        let is_moving =
+            |s: &mut Screen| s.progress.as_ref().is_some_and(ProgressDisplay::is_showing);
         let moving = inner.screen.take_if(is_moving);
         self.put(
             &mut inner,
@@ -373,7 +374,7 @@ impl Reporter for Log {
             Event::Transferring(now, file) => {
                 self.show(|progress| progress.transferring(now, file));
             }
-            Event::Quiet => self.show(Progress::quiet),
+            Event::Quiet => self.show(ProgressDisplay::quiet),
         }
     }
 
@@ -602,7 +603,7 @@ fn replace(text: &str, needle: &str) -> String {
 struct Screen {
     out: OutputStream,
     err: OutputStream,
-    progress: Option<Progress>,
+    progress: Option<ProgressDisplay>,
 }
 
 /// One of the two output streams.
@@ -619,7 +620,7 @@ impl Screen {
         Screen {
             out: stream(io::stdout().is_terminal(), Box::new(BufWriter::new(io::stdout()))),
             err: stream(io::stderr().is_terminal(), Box::new(BufWriter::new(io::stderr()))),
-            progress: Progress::for_flags(flags),
+            progress: ProgressDisplay::for_flags(flags),
         }
     }
 

@@ -25,7 +25,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 const BAR: std::ops::RangeInclusive<usize> = 8..=40;
 
 /// The display at the foot of a terminal.
-pub(super) struct Progress {
+pub(super) struct ProgressDisplay {
     target: Option<ProgressDrawTarget>,
     bar: ProgressBar,
     view: Arc<Mutex<View>>,
@@ -61,18 +61,18 @@ struct Direction {
 #[derive(Debug, Default)]
 struct Pace(VecDeque<(Instant, u64)>);
 
-impl Progress {
+impl ProgressDisplay {
     /// A display on standard output, if somebody may look at it.
-    pub(super) fn for_flags(flags: &Flags) -> Option<Progress> {
+    pub(super) fn for_flags(flags: &Flags) -> Option<ProgressDisplay> {
         let hidden = flags.silent || flags.non_interactive || flags.errors_only;
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         (!hidden && !dumb && std::io::stdout().is_terminal()).then(|| {
-            Progress::on(ProgressDrawTarget::term_like_with_hz(Box::new(Tty::default()), 10))
+            ProgressDisplay::on(ProgressDrawTarget::term_like_with_hz(Box::new(Tty::default()), 10))
         })
     }
 
     /// A display on the given target.
-    pub(super) fn on(target: ProgressDrawTarget) -> Progress {
+    pub(super) fn on(target: ProgressDrawTarget) -> ProgressDisplay {
         let view = Arc::new(Mutex::new(View::default()));
         let shown = Arc::clone(&view);
         let lines = move |state: &ProgressState, out: &mut dyn fmt::Write| {
@@ -86,7 +86,7 @@ impl Progress {
             .with_key("lines", lines);
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         bar.set_style(style);
-        Progress { target: Some(target), bar, view, is_showing: false }
+        ProgressDisplay { target: Some(target), bar, view, is_showing: false }
     }
 
     /// Whether anything is displayed now.
@@ -161,7 +161,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for ProgressDisplay {
     fn drop(&mut self) {
         self.quiet();
     }
@@ -543,10 +543,10 @@ mod tests {
         }
     }
 
-    fn display() -> (Progress, Paper) {
+    fn display() -> (ProgressDisplay, Paper) {
         let paper = Paper::default();
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(paper.clone()), 250);
-        (Progress::on(target), paper)
+        (ProgressDisplay::on(target), paper)
     }
 
     fn transfer(

@@ -38,7 +38,7 @@ const MEDDLING: [&str; 6] = [
 ];
 
 /// rsync with an environment in which it says and does the same for everybody.
-pub(super) fn bare_command(settings: &config::Transfer) -> Command {
+pub(super) fn bare_command(settings: &config::TransferSettings) -> Command {
     let mut command = Command::new(&settings.executable).env("LC_ALL", "C");
     command.env_remove = MEDDLING.map(OsString::from).into();
     command
@@ -46,7 +46,7 @@ pub(super) fn bare_command(settings: &config::Transfer) -> Command {
 
 /// All arguments of a transfer.
 pub(super) fn transfer_args(
-    settings: &config::Transfer,
+    settings: &config::TransferSettings,
     preserve: &config::Preserve,
     transfer: &Transfer<'_>,
     sends: Sends,
@@ -90,7 +90,7 @@ pub(super) fn transfer_args(
 /// no setting leads out, what is kept is kept inside, and no program of the user's takes
 /// rsync's place, with a log of its own maybe.
 pub(super) fn confined_root<'t>(
-    settings: &config::Transfer,
+    settings: &config::TransferSettings,
     preserve: &config::Preserve,
     transfer: &Transfer<'t>,
 ) -> Option<&'t Path> {
@@ -164,7 +164,7 @@ fn metadata(args: &mut Args, preserve: &config::Preserve) {
     args.add(preserve.keep_dirlinks.then_some("-K"));
 }
 
-fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) {
+fn speed(args: &mut Args, settings: &config::TransferSettings, transfer: &Transfer<'_>) {
     let is_remote =
         [transfer.source, transfer.destination].iter().any(|end| matches!(end, End::Remote(_)));
     if settings.bandwidth > 0 {
@@ -185,7 +185,7 @@ fn speed(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) 
     args.add(transfer.makes_holes.then_some("--sparse"));
 }
 
-fn keeping(args: &mut Args, settings: &config::Transfer, transfer: &Transfer<'_>) {
+fn keeping(args: &mut Args, settings: &config::TransferSettings, transfer: &Transfer<'_>) {
     if let (true, Some(dir)) = (settings.partial, &transfer.partial_dir) {
         args.add(["--partial"]);
         args.set("--partial-dir=", dir.as_os_str());
@@ -283,7 +283,7 @@ fn remote_shell(words: &[OsString]) -> OsString {
 /// rsync cannot be started, or its list is not whole: what it could not read would count as
 /// excluded.
 pub fn visible(
-    settings: &config::Transfer,
+    settings: &config::TransferSettings,
     rules: impl IntoIterator<Item = OsString>,
     listing_args: &[String],
     root: &End,

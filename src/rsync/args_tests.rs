@@ -2,8 +2,8 @@ use super::*;
 use crate::rsync::UnknownOptions;
 use crate::tree::Side;
 
-fn settings() -> config::Transfer {
-    config::Transfer {
+fn settings() -> config::TransferSettings {
+    config::TransferSettings {
         executable: "rsync".into(),
         remote_path: None,
         bandwidth: 0,
@@ -58,7 +58,7 @@ fn call<'a>(purpose: Purpose, source: &'a End, destination: &'a End) -> Transfer
 }
 
 fn line(
-    settings: &config::Transfer,
+    settings: &config::TransferSettings,
     preserve: config::Preserve,
     transfer: &Transfer<'_>,
 ) -> String {
@@ -109,7 +109,7 @@ fn a_remote_end_brings_its_shell_and_compression() {
     }
 }
 
-type Change = fn(&mut config::Transfer, &mut config::Preserve, &mut Transfer<'_>);
+type Change = fn(&mut config::TransferSettings, &mut config::Preserve, &mut Transfer<'_>);
 
 #[test]
 fn every_setting_reaches_rsync() {
@@ -166,7 +166,7 @@ fn every_setting_reaches_rsync() {
 #[test]
 fn a_second_attempt_takes_everything_whatever_else_was_asked_for() {
     let (a, b) = (local("/a"), remote());
-    let mut settings = config::Transfer { partial: true, ..settings() };
+    let mut settings = config::TransferSettings { partial: true, ..settings() };
     settings.optional_args = vec!["--no-whole-file".into()];
     let partial_dir = Some("/w/_partial".into());
     let transfer = Transfer { partial_dir, resumes: true, ..call(Purpose::Content, &a, &b) };

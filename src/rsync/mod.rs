@@ -139,7 +139,7 @@ pub struct Transfer<'a> {
 #[derive(Clone, Copy)]
 pub struct CallContext<'a> {
     /// How rsync is called.
-    pub settings: &'a config::Transfer,
+    pub settings: &'a config::TransferSettings,
     /// What it brings over beside contents.
     pub preserve: &'a config::Preserve,
     /// When it is to stop.
@@ -341,13 +341,21 @@ fn run_rsync(
 const FOLLOW_LINKS_OUT: &str = "--insecure-links";
 
 /// Whether the rsync of this machine has an option.
-fn knows(settings: &config::Transfer, option: &str, stop: &Stop) -> Result<bool, RsyncError> {
+fn knows(
+    settings: &config::TransferSettings,
+    option: &str,
+    stop: &Stop,
+) -> Result<bool, RsyncError> {
     let command = args::bare_command(settings).args([option, "--version"]);
     Ok(ask(&command, Input::Nothing, stop)?.exit.is_success())
 }
 
 /// The command of a call, with a clean environment.
-fn command(settings: &config::Transfer, transfer: &Transfer<'_>, args: Vec<OsString>) -> Command {
+fn command(
+    settings: &config::TransferSettings,
+    transfer: &Transfer<'_>,
+    args: Vec<OsString>,
+) -> Command {
     let mut command = args::bare_command(settings).args(args);
     for end in [transfer.source, transfer.destination] {
         if let End::Remote(remote) = end {

@@ -256,7 +256,7 @@ impl Task<'_> {
         for side in Side::BOTH {
             self.replicas[side].set_stop(&stop);
         }
-        let result = hooks::RunResult {
+        let result = hooks::ResultForHooks {
             status: self.outcome.status,
             counts: self.outcome.counts,
             conflicts: self.outcome.conflicts.len() as u64,

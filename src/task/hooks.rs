@@ -21,7 +21,7 @@ pub struct HookFailed;
 
 /// What after-commands are told about the run.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RunResult {
+pub struct ResultForHooks {
     /// The exit status so far (spec 1).
     pub status: u8,
     /// What was done on each side.
@@ -61,7 +61,7 @@ pub fn before(
 /// Runs the after-commands, if this run's end is one for them. Failures are told as errors.
 pub fn after(
     config: &Config,
-    result: &RunResult,
+    result: &ResultForHooks,
     remote: Option<&mut dyn Replica>,
     log: &dyn Reporter,
     stop: &Stop,
@@ -283,7 +283,7 @@ fn limit(seconds: u64) -> Option<Duration> {
 }
 
 /// The variables that commands get (docs/hooks.md).
-fn variables(config: &Config, result: Option<&RunResult>) -> Vec<(String, OsString)> {
+fn variables(config: &Config, result: Option<&ResultForHooks>) -> Vec<(String, OsString)> {
     let place = |side: Side| match &config.replicas[side] {
         Location::Local(dir) => dir.clone().into_os_string(),
         remote @ Location::Ssh(_) => remote.to_string().into(),

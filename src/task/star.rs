@@ -1018,7 +1018,7 @@ impl<'a> Star<'a> {
         for at in 0..self.leaves.len() {
             let leaf = &mut self.leaves[at];
             let Some(report) = leaf.report.as_ref() else { continue };
-            let result = hooks::RunResult {
+            let result = hooks::ResultForHooks {
                 status: report.status,
                 counts: report.counts,
                 conflicts: report.conflicts.len() as u64,

@@ -12,7 +12,7 @@ use super::versions::{kept_place, place_of};
 use super::{BATCH, Task};
 use crate::config::Preserve;
 use crate::process::fault;
-use crate::reconcile::change::{Change as Since, Measure, change, same_metadata};
+use crate::reconcile::change::{Measure, SideChange, change, same_metadata};
 use crate::reconcile::record::{Achieved, record};
 use crate::reconcile::undo::{
     CannotRestore, KeptTree, Names, Step, Touched, UndoFacts, UndoPlan, plan,
@@ -199,10 +199,10 @@ impl Task<'_> {
             let is_same = |side: &Side| {
                 let now = fresh.entry(trees, path_id, *side);
                 let since = known.map_or_else(
-                    || now.is_none().then_some(Since::Absent),
+                    || now.is_none().then_some(SideChange::Absent),
                     |known| change(now, &known.was[*side], by),
                 );
-                matches!(since, Some(Since::Absent | Since::Unchanged))
+                matches!(since, Some(SideChange::Absent | SideChange::Unchanged))
             };
             if !Side::BOTH.iter().all(|side| is_same(side) || self.is_put_back(*side, &path)) {
                 touched.add(path);
@@ -230,7 +230,7 @@ impl Task<'_> {
                 known[side].extend(found);
                 let now = found.map(|id| trees[side].entry(id));
                 let since = change(now, &record.was[side], by);
-                let is_same = matches!(since, Some(Since::Absent | Since::Unchanged));
+                let is_same = matches!(since, Some(SideChange::Absent | SideChange::Unchanged));
                 if !is_same && !self.is_put_back(side, &path) {
                     touched.add(path.clone());
                 }
@@ -356,7 +356,7 @@ impl Task<'_> {
             let now = Pair::from_fn(|side| plan.entry(trees, path_id, side));
             let is_as_recorded = plan.delta.record(path_id).is_some_and(|known| {
                 let since = change(now.target, &known.was.target, by);
-                matches!(since, Some(Since::Absent | Since::Unchanged))
+                matches!(since, Some(SideChange::Absent | SideChange::Unchanged))
             });
             is_as_recorded
                 && match (now.initiator, now.target) {

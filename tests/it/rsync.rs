@@ -23,7 +23,7 @@ use tempfile::TempDir;
 /// Two directories and a place for backups.
 struct Bench {
     dir: TempDir,
-    settings: config::Transfer,
+    settings: config::TransferSettings,
     preserve: config::Preserve,
     ear: Ear,
 }
@@ -34,7 +34,7 @@ impl Bench {
         for name in ["s", "d", "backup"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        let settings = config::Transfer {
+        let settings = config::TransferSettings {
             executable: "rsync".into(),
             remote_path: None,
             bandwidth: 0,

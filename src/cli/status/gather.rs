@@ -21,7 +21,7 @@ const PLOTTED: u64 = 60;
 
 /// A task with what is known of it.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub struct ShownTask {
     /// INSTANCE_ID, or the name of the file where that cannot be read; for people.
     pub name: String,
     /// Its configuration file.
@@ -56,10 +56,10 @@ pub enum Depth {
 
 /// Looks at a task; at a star, target by target.
 #[must_use]
-pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> Vec<Task> {
+pub fn look(file: &Path, environment: &Environment, depth: Depth, now: i64) -> Vec<ShownTask> {
     let resolution = settings::gather(Some(file.as_os_str()), &Flags::default(), environment);
     let file_name = file.file_name().unwrap_or(file.as_os_str());
-    let blank = |name: String| Task {
+    let blank = |name: String| ShownTask {
         name,
         file: file.to_owned(),
         replicas: None,
@@ -125,7 +125,7 @@ struct Looked<'a> {
 }
 
 /// Tells of a pair.
-fn fill(task: &mut Task, looked: Looked<'_>) {
+fn fill(task: &mut ShownTask, looked: Looked<'_>) {
     let pair = looked.pair;
     task.replicas = Some(Pair::from_fn(|side| pair.replicas[side].to_string()));
     task.facts.max_age = pair.alerts.status_max_age;
@@ -134,7 +134,7 @@ fn fill(task: &mut Task, looked: Looked<'_>) {
     }
 }
 
-fn read(looked: Looked<'_>, task: &mut Task) -> anyhow::Result<()> {
+fn read(looked: Looked<'_>, task: &mut ShownTask) -> anyhow::Result<()> {
     let Looked { pair: config, run, notes, depth } = looked;
     // the state lies there; of a target that is not there the runs tell
     look_at_initiator(config)?;
@@ -169,7 +169,7 @@ fn read_journal(
     dir: &StateDir,
     instance_id: &str,
     depth: Depth,
-    task: &mut Task,
+    task: &mut ShownTask,
 ) -> Result<(), crate::state::journal::JournalError> {
     let Some(journal) = Journal::read(dir, instance_id)? else { return Ok(()) };
     let waiting = journal.waiting()?;
@@ -198,7 +198,7 @@ fn lock(seen: LockSeen, own: &str, side: Side) -> Lock {
     }
 }
 
-impl Task {
+impl ShownTask {
     /// Its last run, if it has run.
     #[must_use]
     pub fn last(&self) -> Option<&LastRun> {

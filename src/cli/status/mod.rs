@@ -11,7 +11,7 @@ use crate::batch;
 use crate::config::{Environment, Flags};
 use crate::tree::path::escape;
 use clap::{Args, ValueHint};
-use gather::{Depth, Task};
+use gather::{Depth, ShownTask};
 use judge::Severity;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -59,8 +59,8 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
     let depth = if args.html.is_some() { Depth::Story } else { Depth::Line };
     let (tasks, problems) = tasks(&args.places, environment, depth, now);
     problems.iter().for_each(|problem| complain(problem));
-    let is_shown = |task: &&Task| !args.failing || task.state.severity() == Severity::Fails;
-    let shown: Vec<&Task> = tasks.iter().filter(is_shown).collect();
+    let is_shown = |task: &&ShownTask| !args.failing || task.state.severity() == Severity::Fails;
+    let shown: Vec<&ShownTask> = tasks.iter().filter(is_shown).collect();
     if args.nagios {
         let (line, status) = show::nagios(&tasks.iter().collect::<Vec<_>>(), now);
         super::print(&format!("{line}\n"));
@@ -90,7 +90,7 @@ pub fn run(args: &StatusArgs, environment: &Environment) -> ExitCode {
     } else if shown.is_empty() {
         page.line("no task fails".to_owned());
     } else {
-        let of_task = |task: &&Task| match task.state.severity() {
+        let of_task = |task: &&ShownTask| match task.state.severity() {
             Severity::Well => Tone::Plain,
             Severity::Warns => Tone::Warns,
             Severity::Fails => Tone::Fails,
@@ -109,7 +109,7 @@ fn tasks(
     environment: &Environment,
     depth: Depth,
     now: i64,
-) -> (Vec<Task>, Vec<String>) {
+) -> (Vec<ShownTask>, Vec<String>) {
     let instance = |file: &Path| {
         let found = settings::gather(Some(file.as_os_str()), &Flags::default(), environment);
         found.config.map(|config| config.instance_id)
@@ -129,8 +129,8 @@ fn tasks(
         }
     }
     let look = |file: &PathBuf| gather::look(file, environment, depth, now);
-    let mut tasks: Vec<Task> = files.iter().flat_map(look).collect();
-    let order = |task: &Task| (task.state, task.facts.open_conflicts == 0, task.name.clone());
+    let mut tasks: Vec<ShownTask> = files.iter().flat_map(look).collect();
+    let order = |task: &ShownTask| (task.state, task.facts.open_conflicts == 0, task.name.clone());
     tasks.sort_by_cached_key(order);
     (tasks, problems)
 }

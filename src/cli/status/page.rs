@@ -1,7 +1,7 @@
 //! `--html`: the same as one page for a browser, without a script and without anything from
 //! elsewhere. `templates/status.html` is its form; names are escaped there.
 
-use super::gather::Task;
+use super::gather::ShownTask;
 use super::judge::Severity;
 use super::show;
 use crate::cli::history::{self, iso, local};
@@ -101,7 +101,7 @@ struct Bar {
 ///
 /// # Errors
 /// It cannot be written.
-pub fn write(file: &Path, tasks: &[&Task], now: i64) -> Result<(), String> {
+pub fn write(file: &Path, tasks: &[&ShownTask], now: i64) -> Result<(), String> {
     let cannot = |why: &dyn std::fmt::Display| {
         format!("cannot write the page {}: {why}", escape(file.as_os_str().as_bytes()))
     };
@@ -109,7 +109,7 @@ pub fn write(file: &Path, tasks: &[&Task], now: i64) -> Result<(), String> {
     write_whole(file, text.as_bytes()).map_err(|error| cannot(&error))
 }
 
-fn page(tasks: &[&Task], now: i64) -> Page {
+fn page(tasks: &[&ShownTask], now: i64) -> Page {
     let needy = tasks.iter().filter(|task| task.state.severity() != Severity::Well).count();
     let all = counted(tasks.len() as u64, "task");
     let headline = match needy {
@@ -132,7 +132,7 @@ fn moment(millis: i64) -> Moment {
     Moment { text: local(millis, "%Y-%m-%d %H:%M"), iso: iso(millis).unwrap_or_default() }
 }
 
-fn shown(index: usize, task: &Task, now: i64) -> Shown {
+fn shown(index: usize, task: &ShownTask, now: i64) -> Shown {
     let (class, sign) = match task.state.severity() {
         Severity::Fails => ("fail", "✖"),
         Severity::Warns => ("warn", "▲"),
@@ -184,7 +184,7 @@ fn listed_of(title: &str, listed: usize, all: u64) -> String {
     }
 }
 
-fn kept_detail(task: &Task) -> String {
+fn kept_detail(task: &ShownTask) -> String {
     let Some(last) = task.last() else { return String::new() };
     let sides = ["initiator", "target"].into_iter().zip(last.kept);
     let known: Vec<String> =
@@ -195,7 +195,7 @@ fn kept_detail(task: &Task) -> String {
     }
 }
 
-fn conflict(task: &Task, of: &RecordedConflict) -> Conflict {
+fn conflict(task: &ShownTask, of: &RecordedConflict) -> Conflict {
     let decided = &of.decided;
     let file = for_shell(task.file.as_os_str().as_bytes());
     Conflict {

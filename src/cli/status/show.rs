@@ -1,6 +1,6 @@
 //! A look at all tasks in lines for people, as JSON, and as a plugin of Nagios says it.
 
-use super::gather::Task;
+use super::gather::ShownTask;
 use super::judge::{Lock, Severity, State};
 use crate::cli::history::iso;
 use crate::report::words::{age, counted, differing, grouped, size};
@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 
 /// One line a task, under a heading.
 #[must_use]
-pub fn table(tasks: &[&Task], now: i64) -> Vec<String> {
+pub fn table(tasks: &[&ShownTask], now: i64) -> Vec<String> {
     let heading =
         ["TASK", "STATE", "LAST RUN", "SUCCESS", "CONFLICTS", "FAILED", "KEPT", "WHAT IT DID"];
     let mut rows = vec![heading.map(str::to_owned)];
@@ -25,7 +25,7 @@ pub fn table(tasks: &[&Task], now: i64) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-fn row(task: &Task, now: i64) -> [String; 8] {
+fn row(task: &ShownTask, now: i64) -> [String; 8] {
     let dash = || "-".to_owned();
     let last = task.last();
     let count = |number: u64| if number == 0 { dash() } else { grouped(number) };
@@ -44,7 +44,7 @@ fn row(task: &Task, now: i64) -> [String; 8] {
 
 /// The state in words: since when and how often a task has failed, that it runs now.
 #[must_use]
-pub fn state(task: &Task, now: i64) -> String {
+pub fn state(task: &ShownTask, now: i64) -> String {
     let running = match task.facts.lock {
         Lock::Running(since_then) => format!("running for {}", since(since_then, now)),
         Lock::Free | Lock::Dead(_) => String::new(),
@@ -69,7 +69,7 @@ pub fn state(task: &Task, now: i64) -> String {
 
 /// What the last run did; where that went wrong, the first thing that did.
 #[must_use]
-pub fn did(task: &Task) -> String {
+pub fn did(task: &ShownTask) -> String {
     if let Some(trouble) = &task.facts.trouble {
         return one_line(trouble);
     }
@@ -104,7 +104,7 @@ pub fn since(then: i64, now: i64) -> String {
 
 /// Everything, for other programs.
 #[must_use]
-pub fn json(tasks: &[&Task], now: i64, status: u8) -> Value {
+pub fn json(tasks: &[&ShownTask], now: i64, status: u8) -> Value {
     json!({
         "format": 1,
         "time": iso(now),
@@ -113,7 +113,7 @@ pub fn json(tasks: &[&Task], now: i64, status: u8) -> Value {
     })
 }
 
-fn one(task: &Task) -> Value {
+fn one(task: &ShownTask) -> Value {
     let when = |millis: i64| (millis > 0).then(|| iso(millis)).flatten();
     let side = |side| task.replicas.as_ref().map(|replicas| replicas[side].clone());
     let (running, dead) = match &task.facts.lock {
@@ -176,7 +176,7 @@ fn severity(severity: Severity) -> &'static str {
 
 /// One line for Nagios and Icinga, with performance data, and the exit status they want.
 #[must_use]
-pub fn nagios(tasks: &[&Task], now: i64) -> (String, u8) {
+pub fn nagios(tasks: &[&ShownTask], now: i64) -> (String, u8) {
     let of = |severity| tasks.iter().filter(move |task| task.state.severity() == severity);
     let (failing, warning) = (of(Severity::Fails).count(), of(Severity::Warns).count());
     let (word, status) = match (tasks.len(), failing, warning) {
@@ -195,7 +195,7 @@ pub fn nagios(tasks: &[&Task], now: i64) -> (String, u8) {
         (_, true) => format!("{all}, all well"),
         (_, false) => format!("{} of {all}: {}", named.len(), named.join("; ")),
     };
-    let sum = |value: fn(&Task) -> u64| tasks.iter().map(|task| value(task)).sum::<u64>();
+    let sum = |value: fn(&ShownTask) -> u64| tasks.iter().map(|task| value(task)).sum::<u64>();
     let conflicts = sum(|task| task.facts.open_conflicts);
     let paths = sum(|task| task.last().map_or(0, |last| last.failed_paths));
     let kept = sum(|task| task.kept().unwrap_or(0));
@@ -221,7 +221,7 @@ mod tests {
 
     const NOW: i64 = 100_000_000_000;
 
-    fn task(name: &str, status: u8, problems: &[&str]) -> Task {
+    fn task(name: &str, status: u8, problems: &[&str]) -> ShownTask {
         let last = LastRun {
             began: NOW - 300_000,
             ended: NOW - 290_000,
@@ -239,13 +239,13 @@ mod tests {
         let facts = Facts { last: Some(last), open_conflicts: 2, ..Facts::default() };
         let state = judge(&facts, NOW);
         let (file, story) = (format!("/etc/osync/{name}.conf").into(), Story::default());
-        Task { name: escape(name.as_bytes()), file, replicas: None, facts, state, story }
+        ShownTask { name: escape(name.as_bytes()), file, replicas: None, facts, state, story }
     }
 
     #[test]
     fn a_line_tells_what_a_person_wants_to_know_first() {
         let tasks = [task("a|b\n", 1, &["x\\n: no\u{7}\nmore", "y", "z"]), task("ok", 0, &[])];
-        let tasks: Vec<&Task> = tasks.iter().collect();
+        let tasks: Vec<&ShownTask> = tasks.iter().collect();
         assert_eq!(
             table(&tasks, NOW),
             [

@@ -19,7 +19,7 @@ const KINDS: &[(&str, &[&str])] = &[
 /// Which hosts are known.
 #[derive(Debug)]
 pub(super) struct Trust {
-    entries: Vec<Entry>,
+    entries: Vec<KnownHost>,
     /// The file that a new host would be added to.
     own_file: Option<PathBuf>,
     host: String,
@@ -119,13 +119,13 @@ impl Trust {
         listed_name(&self.host, self.port)
     }
 
-    fn of_host(&self, session: &Session, name: &str) -> Vec<&Entry> {
+    fn of_host(&self, session: &Session, name: &str) -> Vec<&KnownHost> {
         of_host(&self.entries, name, &|entry, name| is_hash_of(session, entry, name))
     }
 }
 
 /// Whether the hashed name of an entry is this one; libssh2 knows how it is made.
-fn is_hash_of(session: &Session, entry: &Entry, name: &str) -> bool {
+fn is_hash_of(session: &Session, entry: &KnownHost, name: &str) -> bool {
     let Ok(mut known) = session.known_hosts() else { return false };
     let line = format!("{} {} {}", entry.names, entry.kind, entry.key);
     known.read_str(&line, KnownHostFileKind::OpenSSH).is_ok()
@@ -155,7 +155,7 @@ fn fingerprint(session: &Session) -> String {
 
 /// One line that names a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct KnownHost {
     /// The file.
     pub file: PathBuf,
     /// The line, from 1.
@@ -185,7 +185,7 @@ pub(super) enum HostKeyStatus {
 
 /// The entries of a file. Lines of authorities are left out: certificates are not
 /// understood here, so such a line never makes a host known.
-pub(super) fn read(file: &Path, text: &[u8]) -> Vec<Entry> {
+pub(super) fn read(file: &Path, text: &[u8]) -> Vec<KnownHost> {
     let text = String::from_utf8_lossy(text);
     let entry = |(number, line): (usize, &str)| {
         let mut words = line.split_ascii_whitespace();
@@ -197,7 +197,7 @@ pub(super) fn read(file: &Path, text: &[u8]) -> Vec<Entry> {
         if names.starts_with(['#', '@']) {
             return None;
         }
-        Some(Entry {
+        Some(KnownHost {
             file: file.to_owned(),
             number: number + 1,
             revoked,
@@ -217,11 +217,11 @@ pub(super) fn listed_name(host: &str, port: u16) -> String {
 
 /// Entries of a host.
 pub(super) fn of_host<'e>(
-    entries: &'e [Entry],
+    entries: &'e [KnownHost],
     name: &str,
-    is_hash_of: &dyn Fn(&Entry, &str) -> bool,
-) -> Vec<&'e Entry> {
-    let names_it = |entry: &&Entry| match entry.names.starts_with('|') {
+    is_hash_of: &dyn Fn(&KnownHost, &str) -> bool,
+) -> Vec<&'e KnownHost> {
+    let names_it = |entry: &&KnownHost| match entry.names.starts_with('|') {
         true => is_hash_of(entry, name),
         false => is_listed(&entry.names, name),
     };
@@ -230,9 +230,9 @@ pub(super) fn of_host<'e>(
 
 /// Judges a key by the entries of its host. One line that knows it is enough; a
 /// revocation outweighs it.
-pub(super) fn judge(of_host: &[&Entry], kind: &str, key: &str) -> HostKeyStatus {
-    let place = |entry: &Entry| (entry.file.clone(), entry.number);
-    let same_key = |entry: &Entry| entry.key.trim_end_matches('=') == key.trim_end_matches('=');
+pub(super) fn judge(of_host: &[&KnownHost], kind: &str, key: &str) -> HostKeyStatus {
+    let place = |entry: &KnownHost| (entry.file.clone(), entry.number);
+    let same_key = |entry: &KnownHost| entry.key.trim_end_matches('=') == key.trim_end_matches('=');
     if let Some(entry) = of_host.iter().find(|entry| entry.revoked && same_key(entry)) {
         let (file, number) = place(entry);
         return HostKeyStatus::Revoked(file, number);
@@ -319,7 +319,7 @@ mod host_key_tests {
     #[test]
     fn hashed_names_are_recognised() {
         let key = "AAAAC3NzaC1lZDI1NTE5AAAAIMyUAkqIWn5pBCMwBGbGSQQYe6JTpjRpyzYoQaBTZk7C";
-        let entry = |names: &str| Entry {
+        let entry = |names: &str| KnownHost {
             file: "/f".into(),
             number: 1,
             revoked: false,

@@ -46,7 +46,7 @@ fn commands_get_variables_about_the_run() {
     assert!(!said.contains("OSYNC_STATUS"), "{said}");
 
     let ear = Ear::default();
-    let mut result = RunResult { conflicts: 3, ..RunResult::default() };
+    let mut result = ResultForHooks { conflicts: 3, ..ResultForHooks::default() };
     result.counts.target.updates = 7;
     result.counts.initiator.bytes = 99;
     after(&config, &result, None, &ear, &Stop::new());
@@ -167,7 +167,7 @@ fn after_commands_run_after_errors_only_if_asked() {
     {
         let keys = [("LOCAL_RUN_AFTER_CMD", "echo ran"), ("RUN_AFTER_CMD_ON_ERROR", on_error)];
         let ear = Ear::default();
-        let result = RunResult { status, ..RunResult::default() };
+        let result = ResultForHooks { status, ..ResultForHooks::default() };
         after(&config(dir.path(), &keys), &result, None, &ear, &Stop::new());
         assert_eq!(ear.said(Level::Verbose).contains("ran"), runs, "{on_error} {status}");
         assert_eq!(ear.said(Level::Notice).contains("are not run"), !runs, "{on_error} {status}");
@@ -182,7 +182,7 @@ fn a_dry_run_says_that_commands_are_not_run() {
     config.flags.dry = true;
     let ear = Ear::default();
     before(&config, None, &ear, &Stop::new()).unwrap();
-    after(&config, &RunResult::default(), None, &ear, &Stop::new());
+    after(&config, &ResultForHooks::default(), None, &ear, &Stop::new());
     assert_eq!(
         ear.said(Level::Notice),
         "The commands before and after the run are not run in a dry run.\n"
