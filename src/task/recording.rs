@@ -167,11 +167,14 @@ impl Task<'_> {
         }
         let next = self.numbered(history, next)?;
         store.save(history.loaded, &next, &lists(plan, &applied))?;
-        if history.loaded.baseline.header().origin == Origin::Nothing {
+        let is_first = history.loaded.baseline.header().origin == Origin::Nothing;
+        if is_first {
             note_first_recorded(store)?;
         }
         self.remember_file_systems(store)?;
-        if !plan.is_empty() && !applied.cut_short {
+        // the scan of a first run had no place for its listing
+        let is_kept = plan.is_empty() && !is_first;
+        if !is_kept && !applied.cut_short {
             self.replicas.initiator.refresh_listing();
             self.replicas.target.refresh_listing();
         }

@@ -5,6 +5,7 @@
 use crate::support::over_ssh::OverSsh;
 use crate::support::replicas::Sort;
 use crate::support::sshd::Proxy;
+use crate::support::trees::{Mtime, set_mtime};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
@@ -43,6 +44,25 @@ fn ten_thousand_files_and_no_change_are_one_connection_and_few_bytes() {
     task.assert_in_step();
     let (bytes, _) = cost(&task, &proxy);
     assert!(bytes <= 20_000, "{bytes} bytes after a change");
+}
+
+#[test]
+fn nothing_to_do_costs_few_bytes_from_the_second_run_on_where_both_sides_were_alike() {
+    for osync in ["no", crate::support::osync()] {
+        let task = OverSsh::new();
+        let proxy = task.proxy(Duration::ZERO);
+        for side in [&task.sandbox.a, &task.sandbox.b] {
+            side.make(&many_files(2000).replace(" x\n", " x 1600000000\n"));
+            for n in 0..100 {
+                set_mtime(&side.at(format!("dir-{n:03}")), Mtime::secs(1_600_000_000));
+            }
+        }
+        task.fine(task.by(proxy.port).env("REMOTE_OSYNC", osync));
+        let before = proxy.bytes();
+        task.fine(task.by(proxy.port).env("REMOTE_OSYNC", osync));
+        let bytes = proxy.bytes() - before;
+        assert!(bytes <= 20_000, "{osync}: {bytes} bytes");
+    }
 }
 
 /// What following a renamed directory of so many files costs in round trips.
