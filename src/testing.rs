@@ -47,7 +47,7 @@ pub mod rsync {
 
 pub mod state {
     pub use crate::state::{
-        Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath,
+        Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath, LastAction,
         Loaded, Origin, Part, Record, Recorded, RunLists, RunMark, Saved, StateDir, StateHealth,
         StateStore, command,
     };

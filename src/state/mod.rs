@@ -31,7 +31,8 @@ pub use format::{Known, KnownRef};
 pub use identity::{Identity, IdentityFound, RunMark};
 pub use note_places::NotePlaces;
 pub use notes::{
-    Action, Compared, Inflight, InflightNote, InflightPath, KnownFileSystem, Part, Seen, Settled,
+    Compared, Inflight, InflightNote, InflightPath, KnownFileSystem, LastAction, Part, Seen,
+    Settled,
 };
 pub use show::{Ask, Form, ShowError, StateHealth, command};
 pub use snapshot::FileStamp;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 /// osync 1.3's names for the steps of a run, by which other tools see how far a side has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
+pub enum LastAction {
     /// Listing the replica.
     ReplicaTree,
     /// Finding what was deleted.
@@ -35,21 +35,21 @@ pub enum Action {
     Synced,
 }
 
-impl Action {
+impl LastAction {
     /// The word in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Action::ReplicaTree => "replica-tree",
-            Action::DeletedList => "deleted-list",
-            Action::TimestampList => "timestampList-list",
-            Action::ConflictList => "conflict-list",
-            Action::SyncAttributes => "sync_attrs",
-            Action::UpdateReplica => "update-replica",
-            Action::DeletePropagation => "delete-propagation",
-            Action::ReplicaTreeAfter => "replica-tree-after",
-            Action::TimestampListAfter => "timestampList-after",
-            Action::Synced => "synced",
+            LastAction::ReplicaTree => "replica-tree",
+            LastAction::DeletedList => "deleted-list",
+            LastAction::TimestampList => "timestampList-list",
+            LastAction::ConflictList => "conflict-list",
+            LastAction::SyncAttributes => "sync_attrs",
+            LastAction::UpdateReplica => "update-replica",
+            LastAction::DeletePropagation => "delete-propagation",
+            LastAction::ReplicaTreeAfter => "replica-tree-after",
+            LastAction::TimestampListAfter => "timestampList-after",
+            LastAction::Synced => "synced",
         }
     }
 }
@@ -136,7 +136,7 @@ impl StateStore {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn set_last_action(&self, side: Side, action: Action) -> Result<(), StateError> {
+    pub fn set_last_action(&self, side: Side, action: LastAction) -> Result<(), StateError> {
         let line = format!("{}\n", action.name());
         self.files.overwrite(&self.side_name(side, "last-action"), line.as_bytes())
     }

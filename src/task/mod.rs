@@ -33,7 +33,7 @@ use crate::state::journal::RunRecord;
 use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
-    Action, Baseline, Identity, Inflight, InflightPath, Note, NoteLevel, NotePlaces, Part,
+    Baseline, Identity, Inflight, InflightPath, LastAction, Note, NoteLevel, NotePlaces, Part,
     StateDir, StateStore,
 };
 use crate::tree::path::LONGEST_PATH;
@@ -541,7 +541,7 @@ impl Task<'_> {
         // Not before it is known that this is the right place for state files.
         if matches!(self.intent, Intent::Synchronise) {
             // a plan or an undo may yet be refused, and then nothing was begun
-            self.note_action(&store, Action::ReplicaTree)?;
+            self.note_action(&store, LastAction::ReplicaTree)?;
         }
         self.take_out_left_overs(&store, &mut trees)?;
         fault::point("left overs removed");
@@ -573,7 +573,7 @@ impl Task<'_> {
                 self.tell_dry(&trees, &plan);
             } else if last_was_whole {
                 // A run that a guard stopped has begun nothing that the next one could resume.
-                self.note_action(&store, Action::Synced)?;
+                self.note_action(&store, LastAction::Synced)?;
             }
             return Err(Halt::Danger(danger));
         }

@@ -16,7 +16,7 @@ use crate::report::Level;
 use crate::report::summary::Reach;
 use crate::report::words::{self, counted};
 use crate::state::{
-    Action, Baseline, Header, Identity, Inflight, InflightPath, Loaded, Origin, RunLists,
+    Baseline, Header, Identity, Inflight, InflightPath, LastAction, Loaded, Origin, RunLists,
     StateError, StateStore,
 };
 use crate::tree::{Pair, RelPath, Side, Tree};
@@ -45,7 +45,7 @@ impl Task<'_> {
     /// there so that somebody gets to know.
     pub(super) fn count_resume(&self, store: &StateStore) -> Result<bool, Halt> {
         let unfinished = Side::BOTH.into_iter().any(|side| {
-            matches!(store.last_action(side), Ok(Some(word)) if word != Action::Synced.name())
+            matches!(store.last_action(side), Ok(Some(word)) if word != LastAction::Synced.name())
         });
         let tried = store.resume_count()?;
         let locking = &self.config.locking;
@@ -80,7 +80,7 @@ impl Task<'_> {
     }
 
     /// Notes for people and for osync 1.3 how far the run has come.
-    pub(super) fn note_action(&self, store: &StateStore, action: Action) -> Result<(), Halt> {
+    pub(super) fn note_action(&self, store: &StateStore, action: LastAction) -> Result<(), Halt> {
         if !self.is_dry() {
             for side in Side::BOTH {
                 store.set_last_action(side, action)?;
@@ -151,7 +151,7 @@ impl Task<'_> {
         let applied = if plan.is_empty() {
             Applied::default()
         } else {
-            self.note_action(store, Action::UpdateReplica)?;
+            self.note_action(store, LastAction::UpdateReplica)?;
             apply::carry_out(self, store, trees, plan)
         };
         fault::point("applied");
@@ -270,7 +270,7 @@ impl Task<'_> {
     }
 
     pub(super) fn finish(&self, store: &StateStore) -> Result<(), Halt> {
-        self.note_action(store, Action::Synced)?;
+        self.note_action(store, LastAction::Synced)?;
         if store.resume_count()? != 0 {
             store.set_resume_count(0)?;
         }

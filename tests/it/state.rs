@@ -2,8 +2,9 @@
 //! damaged, interrupted, and read by the next version.
 
 use osync::testing::state::{
-    Action, Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath, Loaded,
-    Origin, Part, Record, Recorded, RunLists, Saved, StateDir, StateHealth, StateStore, command,
+    Ask, Baseline, Form, Header, Identity, Inflight, InflightNote, InflightPath, LastAction,
+    Loaded, Origin, Part, Record, Recorded, RunLists, Saved, StateDir, StateHealth, StateStore,
+    command,
 };
 use osync::testing::tree::{Entry, Extra, Inode, Kind, Pair, RelPath, Side, Stamp};
 use std::collections::BTreeMap;
@@ -394,7 +395,7 @@ fn the_small_files_are_those_of_osync_1_3() {
     let store = store(dir.path(), "failed");
     assert_eq!(store.last_action(Side::Initiator).unwrap().as_deref(), Some("replica-tree-after"));
     assert_eq!(store.resume_count().unwrap(), 0);
-    store.set_last_action(Side::Target, Action::Synced).unwrap();
+    store.set_last_action(Side::Target, LastAction::Synced).unwrap();
     store.set_resume_count(3).unwrap();
     assert_eq!(store.resume_count().unwrap(), 3);
     let run = RunLists {
