@@ -1,7 +1,7 @@
 //! `osync conflicts`: which conflicts wait for somebody's decision (spec 9, "Commands").
 
 use super::history::local;
-use super::kept::{with_looked, with_versions};
+use super::kept::{are_where_they_were_put, with_looked, with_versions};
 use super::pager::{Audience, Line, Page};
 use super::restore::said;
 use super::sync::run_once;
@@ -9,7 +9,6 @@ use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
 use crate::reconcile::versions::{Held, Taken, beside, loser};
-use crate::replica::{self, in_work_dir};
 use crate::report::words;
 use crate::state::journal::{
     ConflictState, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
@@ -342,14 +341,11 @@ fn kept_loser(versions: &Versions<'_>, conflict: &RecordedConflict) -> Result<He
     Ok(found.clone())
 }
 
-/// Whether what lost a conflict lies where the journal says (see [`loser`]). Nobody looks at another
-/// machine for that.
+/// Whether what lost a conflict lies where the journal says (see [`loser`]).
 fn is_at_its_place(conflict: &RecordedConflict, kept: &KeptPlace, config: &Config) -> bool {
-    let loser = &config.replicas[conflict.decided.winner.other()];
-    let (Location::Local(root), Some(lost)) = (loser, &conflict.decided.lost) else { return true };
-    let place = [in_work_dir(kept.keep.name(), &kept.place)];
-    let found = replica::look_at(root, &config.preserve, &place).ok().and_then(|mut one| one.pop());
-    matches!(found, Some(Ok(Some(entry))) if lost.is_of(&entry))
+    let Some(lost) = &conflict.decided.lost else { return true };
+    let loser = conflict.decided.winner.other();
+    are_where_they_were_put(&[(kept, lost)], loser, config) == [true]
 }
 
 /// Has one version stand, or both. Says what was done.

@@ -1,7 +1,7 @@
 //! `osync history`: what runs did, and what happened to a path (spec 9, "Commands").
 
 use super::journal;
-use super::kept::with_looked;
+use super::kept::{are_where_they_were_put, with_looked};
 use super::pager::{Audience, Line, Page, Tone};
 use super::task_args::{NamedTarget, Refused, Row, TaskArgs, TaskPair, path_in};
 use crate::config::{Config, Environment};
@@ -12,7 +12,7 @@ use crate::state::journal::{
     Action, Change, ConflictState, Decided, Journal, JournalError, KeptPlace, Look, Matter, Only,
     RecordedChange, RecordedConflict, RecordedRun, SCRUB, Wanted,
 };
-use crate::tree::{Kind, Pair, RelPath, path::escape};
+use crate::tree::{Kind, Pair, RelPath, Side, path::escape};
 use chrono::{DateTime, Local, TimeZone};
 use clap::Args;
 use serde_json::{Value, json};
@@ -229,7 +229,8 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     if let (Some(number), []) = (args.run, asked.paths) {
         let runs = journal.runs(&Wanted { number: Some(number), ..Wanted::default() })?;
-        let changes = journal.changes_of_run(number)?;
+        let mut changes = journal.changes_of_run(number)?;
+        forget_moved(&mut changes, config);
         let mut damaged = journal.conflicts(None)?;
         damaged.retain(|one| one.run == number && one.matter == Matter::Damage);
         match (runs.first(), args.json) {
@@ -249,6 +250,7 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
         let mut changes = journal.changes_of_path(path)?;
         changes.retain(|change| asked.since.is_none_or(|since| change.ended >= since));
         changes.truncate(limit(args));
+        forget_moved(&mut changes, config);
         let differing = differing(&journal, path)?;
         if args.json {
             rows.extend(differing.iter().map(differing_json).map(Row::Json));
@@ -259,6 +261,24 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// Forgets where versions were kept that are there no more: the journal of one target of a star does
+/// not know what the others have moved on the initiator.
+fn forget_moved(changes: &mut [RecordedChange], config: &Config) {
+    for side in Side::BOTH {
+        let of_side = changes.iter_mut().map(|recorded| &mut recorded.change);
+        let mut of_side: Vec<&mut Change> = of_side.filter(|change| change.side == side).collect();
+        let put = of_side
+            .iter()
+            .filter_map(|change| Some((change.kept.as_ref()?, change.before.as_ref()?)));
+        let are_there = are_where_they_were_put(&put.collect::<Vec<_>>(), side, config);
+        let put =
+            of_side.iter_mut().filter(|change| change.kept.is_some() && change.before.is_some());
+        for (change, _) in put.zip(are_there).filter(|(_, is_there)| !is_there) {
+            change.kept = None;
+        }
+    }
 }
 
 /// Where both sides differ since an undo, or a copy is damaged, at a path or below it.

@@ -2,11 +2,14 @@
 
 use super::complain;
 use super::sync::listen;
-use crate::config::Config;
+use crate::config::{Config, Location};
 use crate::process::{Interrupt, Stop};
+use crate::replica::{self, PathError, in_work_dir};
 use crate::report::Log;
+use crate::state::journal::{KeptPlace, Look};
 use crate::task::RunContext;
 use crate::task::versions::Versions;
+use crate::tree::{Entry, Side};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -50,4 +53,23 @@ fn session<T>(
     let stop = Stop::new();
     let _signals = listen(&log, &stop, Interrupt::Once);
     work(RunContext { log: &log, stop: &stop, started: Instant::now() })
+}
+
+/// Whether each of these versions that a side keeps still lies where it was put: a later version of
+/// that name may have taken the place, from another target of a star, too. Nobody looks at another
+/// machine for that, nor at a replica that is not there.
+pub(super) fn are_where_they_were_put(
+    put: &[(&KeptPlace, &Look)],
+    side: Side,
+    config: &Config,
+) -> Vec<bool> {
+    let all = vec![true; put.len()];
+    let Location::Local(root) = &config.replicas[side] else { return all };
+    let place = |(kept, _): &(&KeptPlace, &Look)| in_work_dir(kept.keep.name(), &kept.place);
+    let places: Vec<_> = put.iter().map(place).collect();
+    let Ok(found) = replica::look_at(root, &config.preserve, &places) else { return all };
+    let is_it = |((_, look), found): (&(&KeptPlace, &Look), &Result<Option<Entry>, PathError>)| {
+        found.as_ref().map_or(true, |entry| entry.as_ref().is_some_and(|entry| look.is_of(entry)))
+    };
+    put.iter().zip(&found).map(is_it).collect()
 }

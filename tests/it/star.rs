@@ -839,6 +839,28 @@ fn conflicts_of_all_targets_are_listed_and_settled() {
     assert_eq!(star.leaves[0].read("old").as_deref(), Some(&b"two"[..]));
 }
 
+#[test]
+fn history_names_no_place_in_which_another_target_has_put_a_version_since() {
+    let star = Star::met(3);
+    for (leaf, (text, day)) in star.leaves.iter().zip([("one", 1), ("two", 2), ("three", 3)]) {
+        leaf.write("old", text, 2_000_000_000 + day);
+    }
+    fine(&star.run(&[]));
+    assert_eq!(star.hub().read(".osync_workdir/backup/old").as_deref(), Some(&b"two"[..]));
+    let conf = star.conf(&star.list(), "");
+    let run = star.osync().arg("history").arg(&conf).arg("old").run();
+    fine(&run);
+    let of_hub = |line: &&str| line.contains("initiator  updated") && line.contains("kept as");
+    let lines: Vec<&str> = run.stdout.lines().filter(of_hub).collect();
+    assert_eq!(lines.len(), 1, "{run}");
+    assert!(lines[0].starts_with(&format!("[{}] ", star.list()[2])), "{run}");
+    let run = star.osync().arg("history").arg(&conf).args(["--run", "2", "--json"]).run();
+    let lines = run.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_hub = |line: &Value| line["side"] == "initiator" && line["path"] == "old";
+    let kept: Vec<Value> = lines.filter(of_hub).map(|line| line["kept_as"].clone()).collect();
+    assert_eq!(kept, [Value::Null, Value::Null, "old".into()], "{run}");
+}
+
 /// The turns of other targets give the hub's copies other names, of which a target's own journal
 /// does not know.
 #[test]
