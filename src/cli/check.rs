@@ -4,11 +4,14 @@
 use super::sync::{self, SyncArgs};
 use super::{print, settings};
 use crate::config::keys::Section;
-use crate::config::{Config, Environment, Location, Origin, Problem, Resolution};
+use crate::config::{Config, Environment, Location, Origin, Problem, Resolution, StarTarget};
 use crate::process::SignalWatch;
 use crate::process::{self, Command, Input, Stop};
+use crate::reconcile::guard::Danger;
 use crate::replica::{self, Access, Prepared, ReplicaError, Trouble};
 use crate::report::{Event, Level, Reporter, mail, notify};
+use crate::state::targets::{self, KnownTarget};
+use crate::state::{Identity, IdentityFound, StateDir, StateStore};
 use crate::task::preflight;
 use crate::tree::Side;
 use clap::Args;
@@ -121,8 +124,11 @@ fn try_all(config: &Config) -> Vec<Finding> {
     let pairs = config.pairs();
     findings.extend(pairs.iter().flat_map(|pair| pinged(pair, &stop)));
     findings.extend(other_hosts(config, &stop));
-    findings.extend(replica(config, Side::Initiator, &stop));
-    findings.extend(pairs.iter().flat_map(|pair| replica(pair, Side::Target, &stop)));
+    let Recorded { initiator, targets } = recorded(config);
+    findings.extend(replica(config, Side::Initiator, &initiator, &stop));
+    for (pair, recorded) in pairs.iter().zip(targets) {
+        findings.extend(replica(pair, Side::Target, &recorded, &stop));
+    }
     findings.extend(mail_way(config));
     findings.extend(services(config));
     findings
@@ -178,14 +184,50 @@ fn other_hosts(config: &Config, stop: &Stop) -> Option<Finding> {
     })
 }
 
-fn replica(config: &Config, side: Side, stop: &Stop) -> Vec<Finding> {
+/// The identities with which each replica is the one that runs have met; none: nothing is known.
+struct Recorded {
+    initiator: Vec<Identity>,
+    /// Of the targets that take part, in the order of the list.
+    targets: Vec<Vec<Identity>>,
+}
+
+/// What the state tells of that. One that cannot be read is told of by the runs, and by `osync
+/// state`.
+fn recorded(config: &Config) -> Recorded {
+    let store = |dir| StateStore::open(dir, &config.instance_id).ok();
+    let Some(store) = StateDir::of(config).and_then(store) else {
+        return Recorded { initiator: Vec::new(), targets: vec![Vec::new(); config.pairs().len()] };
+    };
+    let of_snapshot = store.recorded_identities().unwrap_or_default();
+    let initiator = of_snapshot.initiator.into_iter().collect();
+    if !config.is_star() {
+        return Recorded { initiator, targets: vec![of_snapshot.target.into_iter().collect()] };
+    }
+    let known = store.known_targets().unwrap_or_default();
+    let places = config.listed_places();
+    // those that changed their places are told apart by a run
+    let all: Vec<Identity> = known.iter().filter_map(|known| known.identity.clone()).collect();
+    let of_target = |(index, _): (usize, &StarTarget)| {
+        let instance = targets::instance_at(&config.instance_id, &known, &places, index);
+        let is_it = |known: &&KnownTarget| Some(&known.instance) == instance.as_ref();
+        let has_one = known.iter().find(is_it).is_some_and(|known| known.identity.is_some());
+        if has_one { all.clone() } else { Vec::new() }
+    };
+    Recorded { initiator, targets: config.chosen_targets().map(of_target).collect() }
+}
+
+fn replica(config: &Config, side: Side, recorded: &[Identity], stop: &Stop) -> Vec<Finding> {
     let collector = Collector::default();
     let prepared = reach(config, side, stop, &collector);
     let said = collector.0.into_inner().unwrap_or_default();
     let mut findings: Vec<_> =
         said.into_iter().map(|text| finding(side.name(), Verdict::Warning, text)).collect();
     findings.push(match prepared {
-        Ok((place, prepared)) => space(config, side, &place, &prepared),
+        Ok((place, _, found)) if is_stranger(recorded, &found) => {
+            let danger = Danger::Stranger { side, has_no_identity: found.known().is_none() };
+            finding(side.name(), Verdict::Error, format!("{place}: {danger}"))
+        }
+        Ok((place, prepared, _)) => space(config, side, &place, &prepared),
         Err(error) if config.create_dirs && error.trouble == Trouble::Missing => {
             to_be_made(config, side, stop, &error)
         }
@@ -216,7 +258,7 @@ pub(super) fn to_be_made(
             Location::Ssh(to) => to.path = above.to_owned(),
         }
         match reach(&config, side, stop, &collector) {
-            Ok((_, found)) => {
+            Ok((_, found, _)) => {
                 let place = format!("{} is missing and will be created", missing.location);
                 return space(&config, side, &place, &found);
             }
@@ -233,16 +275,28 @@ pub(super) fn to_be_made(
     finding(side.name(), Verdict::Error, missing.to_string())
 }
 
-/// Asks the replica as a run would, without making anything; also says where it is.
+fn is_stranger(recorded: &[Identity], found: &IdentityFound) -> bool {
+    match found {
+        _ if recorded.is_empty() => false,
+        // a run mends it
+        IdentityFound::Torn => false,
+        IdentityFound::Missing => true,
+        IdentityFound::Known(identity) => !recorded.contains(identity),
+    }
+}
+
+/// Asks the replica as a run would, without making anything; also says where it is, and which
+/// identity it carries.
 pub(super) fn reach(
     config: &Config,
     side: Side,
     stop: &Stop,
     reporter: &dyn Reporter,
-) -> Result<(String, Prepared), ReplicaError> {
+) -> Result<(String, Prepared, IdentityFound), ReplicaError> {
     let mut replica = replica::at(config, side, stop, reporter);
     let prepared = replica.prepare(Access::ReadWrite { create: false })?;
-    Ok((replica.location(), prepared))
+    let identity = replica.identity()?;
+    Ok((replica.location(), prepared, identity))
 }
 
 pub(super) fn space(config: &Config, side: Side, place: &str, found: &Prepared) -> Finding {

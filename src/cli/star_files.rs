@@ -287,7 +287,8 @@ fn join_all(star: &Config, pairs: &[Task]) -> anyhow::Result<Joined> {
         if !star.listed_places().contains(&place) {
             bail!("{name}: its target {place} is not in TARGET_SYNC_DIRS");
         }
-        let recorded = StateStore::open(dir.clone(), &pair.instance_id)?.recorded_target()?;
+        let recorded =
+            StateStore::open(dir.clone(), &pair.instance_id)?.recorded_identities()?.target;
         let Some(identity) = recorded else {
             said.push(format!("{name}: no run of it has recorded anything; {place} begins anew"));
             unrecorded.push(name);

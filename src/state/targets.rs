@@ -6,10 +6,12 @@
 //! holds. A target without the identity that belongs to its place keeps the state: then the guard
 //! of the pair stops it.
 
+use super::baseline::Baseline;
 use super::error::{Shown, StateError};
 use super::files::Durable;
 use super::identity::{Identity, IdentityFound};
 use super::store::StateStore;
+use crate::tree::Pair;
 use serde::{Deserialize, Serialize};
 
 /// What is known of the target of one state.
@@ -243,18 +245,19 @@ impl StateStore {
         }
         for target in known.iter_mut().filter(|target| target.identity.is_none()) {
             let store = StateStore::open(self.dir().clone(), &target.instance)?;
-            target.identity = store.recorded_target()?;
+            target.identity = store.recorded_identities()?.target;
         }
         Ok(known)
     }
 
-    /// The identity of the target that the snapshot is about; `None` if there is none.
+    /// The identities of the replicas that the snapshot is about, as far as there are any.
     ///
     /// # Errors
     /// It cannot be read, or is damaged.
-    pub fn recorded_target(&self) -> Result<Option<Identity>, StateError> {
+    pub fn recorded_identities(&self) -> Result<Pair<Option<Identity>>, StateError> {
         let snapshot = self.read_snapshot()?;
-        Ok(snapshot.and_then(|(baseline, _, _)| baseline.header().identities.target.clone()))
+        let of_it = |(baseline, _, _): (Baseline, _, _)| baseline.header().identities.clone();
+        Ok(snapshot.map(of_it).unwrap_or_default())
     }
 
     /// Keeps what is known of the targets.

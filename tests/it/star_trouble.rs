@@ -156,6 +156,36 @@ fn a_leaf_with_another_disk_in_its_place_is_left_alone_and_two_that_changed_plac
 }
 
 #[test]
+fn check_sees_a_target_whose_disk_is_not_there() {
+    let star = Star::met(2);
+    let conf = star.conf(&star.list(), "");
+    let pair = star.sandbox.path("etc/pair.conf");
+    let text = format!(
+        "INSTANCE_ID=star@2\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
+        star.hub().root.display(),
+        star.leaves[1].root.display()
+    );
+    fs::write(&pair, text).unwrap();
+    let check = |file| star.osync().arg("check").arg(file).run();
+    for file in [&conf, &pair] {
+        fine(&check(file));
+    }
+    fs::rename(&star.leaves[1].root, star.sandbox.path("away")).unwrap();
+    fs::create_dir(&star.leaves[1].root).unwrap();
+    for file in [&conf, &pair] {
+        let run = check(file);
+        assert_eq!(run.status, Some(1), "{run}");
+        let says = format!("{}: the target replica does not carry", star.list()[1]);
+        assert!(run.stdout.contains(&says), "{run}");
+    }
+    // the others changed places, which a run sees
+    fs::remove_dir(&star.leaves[1].root).unwrap();
+    fs::rename(&star.leaves[0].root, &star.leaves[1].root).unwrap();
+    fs::rename(star.sandbox.path("away"), &star.leaves[0].root).unwrap();
+    fine(&check(&conf));
+}
+
+#[test]
 fn a_known_target_that_another_one_has_replaced_is_warned_of() {
     let star = Star::met(3);
     let away = star.sandbox.path("away");

@@ -396,7 +396,7 @@ impl Init<'_> {
         let reached = check::reach(&config, side, self.ask.stop(), &reporter);
         self.ask.go_on()?;
         let (found, prepared) = match reached {
-            Ok((place, prepared)) => {
+            Ok((place, prepared, _)) => {
                 let place = format!("{place}{}", over_there(prepared.agent));
                 (check::space(&config, side, &place, &prepared), Some(prepared))
             }
