@@ -10,10 +10,10 @@ use std::path::Path;
 
 const END: &str = "f anchor-0 1\nf anchor-1 1\nf anchor-2 1\nd dir\nf dir/more newest\n\
     f edited-a newer\nf edited-b newer\nf elsewhere 12345\nf fought later\nd new\nf new/a 1\n\
-    f new/b 2\n";
+    f new/b 2\nf taken 54321\n";
 
 /// What somebody deleted or renamed on one side: it may go on the other, too.
-const MAY_GO: &[&str] = &["gone-a", "gone-b", "moved", "dir/gone", "dir/below"];
+const MAY_GO: &[&str] = &["gone-a", "gone-b", "moved", "carried", "dir/gone", "dir/below"];
 
 /// Two replicas before a run.
 pub struct BadDay {
@@ -49,7 +49,7 @@ impl BadDay {
         day.honest_login();
         day.sandbox.a.make(
             "f edited-a old\nf edited-b old\nf fought old\nf gone-a 1\nf gone-b 1\n\
-             f dir/gone x\nf dir/below y\nf moved 12345\nf anchor-0 1\nf anchor-1 1\nf anchor-2 1",
+             f dir/gone x\nf dir/below y\nf moved 12345\nf carried 54321\nf anchor-0 1\nf anchor-1 1\nf anchor-2 1",
         );
         let first = day.run().run();
         assert_eq!(first.status, Some(0), "{first}");
@@ -64,6 +64,7 @@ impl BadDay {
         b.make("f dir/more newest 1600000000\nf new/b 2");
         a.make("f new/a 1");
         b.rename("moved", "elsewhere");
+        a.rename("carried", "taken");
         day.before = [a.tree(), b.tree()];
         day
     }

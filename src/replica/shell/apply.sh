@@ -349,7 +349,7 @@ judge_moved() {
     [ "${now%"${now#* * }"}" = "${expect%"${expect#* * }"}" ] || continue
     eval "r_$i=u"
     if is_there "$name"; then continue; fi
-    if mv_new "$dest/$name" "./$name" 2>/dev/null; then eval "r_$i=c"; fi
+    if mv_new "$dest/$name" "./$name" >/dev/null 2>&1; then eval "r_$i=c"; fi
   done <<LOOKS
 $looks
 LOOKS
@@ -366,7 +366,7 @@ keep_unseen() {
     suffix=$(date "+.%Y.%m.%d-%H.%M.%S")
     kept=$here
     if make_dest backup "$suffix" && clear_place "$from/$name" "$name" '' \
-      && note_arrival p "$name" && write_notes && mv_new "$from/$name" "$dest/$name"; then
+      && note_arrival p "$name" && write_notes && mv_new "$from/$name" "$dest/$name" >/dev/null 2>&1; then
       continue
     fi
     eval "r_$i='f remove it:it was edited meanwhile, and lies in .osync_workdir/replaced'"
@@ -683,7 +683,7 @@ rename_one() {
     return
   fi
   # once more, for its words, if it does not work
-  if ! { is_no_dir "./$name" && mv_new "./$name" "$new_place" 2>/dev/null; } \
+  if ! { is_no_dir "./$name" && mv_new "./$name" "$new_place" >/dev/null 2>&1; } \
     && ! words=$(move "./$name" "$new_place" 7<&7 2>&1); then
     failed "$doing" "$words"
     eval "r_$i=\$answer"
@@ -820,7 +820,7 @@ mv_new() {
     # shellcheck disable=SC2016 # variables of Perl's
     perl -e 'rename $ARGV[0], $ARGV[1] or die "$!\n"' -- "$1" "$2" 7<&7 8<&8 9<&9
   else
-    echo 'others may write to its new directory, and mv on this machine follows a link that they put at the new name; install perl or an osync there, or copy what was moved (DETECT_MOVES=no)'
+    echo 'others may write to its new directory, and mv on this machine follows a link that they put at the new name; install perl or an osync there, or copy what was moved (DETECT_MOVES=no)' >&2
     return 1
   fi
 }
@@ -1014,7 +1014,7 @@ rename_older() {
     number=$((number + 1))
     newer=$2.$number
   done
-  mv_new "$1" "$newer" 2>/dev/null
+  mv_new "$1" "$newer" >/dev/null 2>&1
 }
 
 # make_dest KEEP SUFFIX: makes the directory $kept in backup/ or deleted/, without following

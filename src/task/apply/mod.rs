@@ -122,7 +122,7 @@ pub fn carry_out(
     if let Err(cut) = steps.all() {
         steps.applied.cut_short = true;
         steps.tell_cut(&cut);
-        steps.fail_what_was_not_begun();
+        steps.fail_what_was_not_done();
     }
     steps.read_again();
     steps.applied.making_way = steps.still_making_way();
@@ -469,8 +469,9 @@ impl<'s> Steps<'s, '_> {
         })
     }
 
-    /// After a cut: paths that no step reached keep their old baseline.
-    fn fail_what_was_not_begun(&mut self) {
+    /// After a cut: paths that no step reached, and moves that are not known to be done, keep their old
+    /// baseline.
+    fn fail_what_was_not_done(&mut self) {
         let plan = self.plan;
         let begun =
             |steps: &Self, side: Side, path_id: PathId| steps.to_stat[side].contains(&path_id);
@@ -502,7 +503,10 @@ impl<'s> Steps<'s, '_> {
                 }
             }
             for (index, step) in plan.moves.iter().enumerate() {
-                if step.on == Some(side) && !begun(self, side, step.to) {
+                // Of one that was begun nobody may know whether it was done. Counted as not done, it is
+                // found done, or is done, next time; a move counted as done that is not would look
+                // like somebody's move back.
+                if step.on == Some(side) && !self.done_moves.contains(&index) {
                     self.applied.achieved.failed_moves.insert(index);
                     self.applied.achieved.fail_below(&plan.delta, step.to);
                 }

@@ -206,17 +206,7 @@ impl Steps<'_, '_> {
             self.applied.achieved.reread[side].remove(path_id);
             self.applied.achieved.failed.insert(path_id);
         }
-        // Of a step that was begun nobody knows whether it was done. Counted as not done, it
-        // is found done, or is done, next time; a move counted as done that is not would look
-        // like somebody's move back.
-        let plan = self.plan;
-        for (index, step) in plan.moves.iter().enumerate() {
-            if step.on == Some(side) && !self.done_moves.contains(&index) {
-                self.applied.achieved.failed_moves.insert(index);
-                self.applied.achieved.fail_below(&plan.delta, step.to);
-            }
-        }
-        for step in plan.set_aside.iter().filter(|step| step.on == side) {
+        for step in self.plan.set_aside.iter().filter(|step| step.on == side) {
             self.fail_with_new_name(step.path_id);
         }
     }

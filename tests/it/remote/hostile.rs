@@ -4,6 +4,7 @@
 
 use crate::support::bad_day::BadDay;
 use crate::support::sandbox::Outcome;
+use crate::support::trees::set_mode;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -85,6 +86,30 @@ fn the_hard_limit_ends_a_run_whose_peer_never_comes_to_an_end() {
             });
         }
     });
+}
+
+#[test]
+fn an_answer_that_does_not_tell_what_was_done_is_taken_for_neither_done_nor_undone() {
+    let tools = tempfile::tempdir().unwrap();
+    set_mode(tools.path(), 0o755);
+    let path = std::env::var("PATH").unwrap();
+    for name in ["mv", "perl"] {
+        let text = format!(
+            "#!/bin/sh\nPATH='{path}'\ncase $* in */taken*) exit 1;; esac\nexec {name} \"$@\"\n"
+        );
+        fs::write(tools.path().join(name), text).unwrap();
+        set_mode(&tools.path().join(name), 0o755);
+    }
+    let failing = format!("PATH='{}:{path}' ", tools.path().display());
+    for (way, garbled) in [("", "s/^o$/oo/"), (failing.as_str(), "s/^f [a-z].*/oo/")] {
+        let day = BadDay::over_ssh();
+        let login = format!("{way}sh -c \"$SSH_ORIGINAL_COMMAND\" | sed -u '{garbled}'");
+        let run = play(&day, &login, "60");
+        assert_eq!(run.status, Some(1), "{login}: {run}");
+        assert!(run.stderr.contains("not understood"), "{login}: {run}");
+        assert!(!run.stdout.contains("moved on the target"), "{login}: {run}");
+        day.check_heals(&format!("{login}\n{run}"));
+    }
 }
 
 /// What becomes of the answers from a byte on.
