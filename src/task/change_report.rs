@@ -75,6 +75,12 @@ impl<'a> PlanListing<'a> {
     /// Where a side's version of a path is kept, or will be; `None` if it is not.
     fn kept_in(&self, side: Side, path_id: PathId) -> Option<String> {
         if let Some(beside) = self.plan.verdict(path_id).beside {
+            let is_seen = |applied: &Applied| {
+                matches!(applied.achieved.reread[side].get(beside), Some(Some(_)))
+            };
+            if !self.counts(path_id) && !self.applied.is_some_and(is_seen) {
+                return None;
+            }
             let place = self.roots[side].join(self.plan.path(beside).as_path());
             return Some(escape(place.as_os_str().as_bytes()));
         }
@@ -158,6 +164,10 @@ impl Listing for PlanListing<'_> {
             let loser = conflict.winner.other();
             let was_there = self.plan.delta.now(conflict.path_id, loser).is_some();
             let kept_in = was_there.then(|| self.kept_in(loser, conflict.path_id)).flatten();
+            // one that was not carried out comes up again, with both versions where they were
+            if kept_in.is_none() && !self.counts(conflict.path_id) {
+                continue;
+            }
             let mut why = conflict.reason.words().to_owned();
             if conflict.first_contact {
                 why.push_str("; the replicas met here for the first time");
