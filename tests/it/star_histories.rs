@@ -110,6 +110,27 @@ struct People {
     written: u64,
 }
 
+impl People {
+    /// A directory that was renamed on another replica takes what was deleted along.
+    fn deleted_by_any_name(&self) -> BTreeSet<String> {
+        let mut all = self.deleted.clone();
+        loop {
+            let moved = |path: &String| {
+                let by = |[dir, name]: [&str; 2]| {
+                    Some(format!("{name}/{}", path.strip_prefix(dir)?.strip_prefix('/')?))
+                };
+                DIRS.into_iter().filter_map(by).collect::<Vec<_>>()
+            };
+            let more: Vec<String> = all.iter().flat_map(moved).collect();
+            let before = all.len();
+            all.extend(more);
+            if all.len() == before {
+                return all;
+            }
+        }
+    }
+}
+
 struct History<'s> {
     star: Star,
     reach: Reach<'s>,
@@ -330,7 +351,7 @@ impl<'s> History<'s> {
             let (is, expected) = (self.replica(leaf).contents(), self.replica(4).contents());
             assert_eq!(is, expected, "leaf {leaf} differs\n{}", told());
         }
-        for path in self.people.made.difference(&self.people.deleted) {
+        for path in self.people.made.difference(&self.people.deleted_by_any_name()) {
             // of a file and a directory of one name, one makes way, and is kept
             let is_above = |file: &String| path.starts_with(&format!("{file}/"));
             let is_there = self.replica(4).has(path) || hub.keys().any(is_above);
