@@ -194,26 +194,36 @@ struct Recorded {
 /// What the state tells of that. One that cannot be read is told of by the runs, and by `osync
 /// state`.
 fn recorded(config: &Config) -> Recorded {
-    let store = |dir| StateStore::open(dir, &config.instance_id).ok();
-    let Some(store) = StateDir::of(config).and_then(store) else {
+    let open = |instance: &str| StateStore::open(StateDir::of(config)?, instance).ok();
+    let Some(store) = open(&config.instance_id) else {
         return Recorded { initiator: Vec::new(), targets: vec![Vec::new(); config.pairs().len()] };
     };
-    let of_snapshot = store.recorded_identities().unwrap_or_default();
-    let initiator = of_snapshot.initiator.into_iter().collect();
     if !config.is_star() {
-        return Recorded { initiator, targets: vec![of_snapshot.target.into_iter().collect()] };
+        let of_snapshot = store.recorded_identities().unwrap_or_default();
+        return Recorded {
+            initiator: of_snapshot.initiator.into_iter().collect(),
+            targets: vec![of_snapshot.target.into_iter().collect()],
+        };
     }
     let known = store.known_targets().unwrap_or_default();
     let places = config.listed_places();
     // those that changed their places are told apart by a run
     let all: Vec<Identity> = known.iter().filter_map(|known| known.identity.clone()).collect();
+    let instance = |index| targets::instance_at(&config.instance_id, &known, &places, index);
+    // the state of each target knows the hub
+    let of_hub = |(index, _): (usize, &StarTarget)| {
+        open(instance(index)?.as_str())?.recorded_identities().ok()?.initiator
+    };
     let of_target = |(index, _): (usize, &StarTarget)| {
-        let instance = targets::instance_at(&config.instance_id, &known, &places, index);
+        let instance = instance(index);
         let is_it = |known: &&KnownTarget| Some(&known.instance) == instance.as_ref();
         let has_one = known.iter().find(is_it).is_some_and(|known| known.identity.is_some());
         if has_one { all.clone() } else { Vec::new() }
     };
-    Recorded { initiator, targets: config.chosen_targets().map(of_target).collect() }
+    Recorded {
+        initiator: config.chosen_targets().filter_map(of_hub).collect(),
+        targets: config.chosen_targets().map(of_target).collect(),
+    }
 }
 
 fn replica(config: &Config, side: Side, recorded: &[Identity], stop: &Stop) -> Vec<Finding> {

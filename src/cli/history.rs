@@ -266,16 +266,22 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
 /// Forgets where versions were kept that are there no more: the journal of one target of a star does
 /// not know what the others have moved on the initiator.
 fn forget_moved(changes: &mut [RecordedChange], config: &Config) {
+    if !config.is_star() {
+        return;
+    }
     for side in Side::BOTH {
-        let of_side = changes.iter_mut().map(|recorded| &mut recorded.change);
-        let mut of_side: Vec<&mut Change> = of_side.filter(|change| change.side == side).collect();
-        let put = of_side
+        let changes = changes.iter_mut().map(|recorded| &mut recorded.change);
+        let put: Vec<&mut Change> = changes
+            .filter(|change| {
+                change.side == side && change.kept.is_some() && change.before.is_some()
+            })
+            .collect();
+        let places: Vec<_> = put
             .iter()
-            .filter_map(|change| Some((change.kept.as_ref()?, change.before.as_ref()?)));
-        let are_there = are_where_they_were_put(&put.collect::<Vec<_>>(), side, config);
-        let put =
-            of_side.iter_mut().filter(|change| change.kept.is_some() && change.before.is_some());
-        for (change, _) in put.zip(are_there).filter(|(_, is_there)| !is_there) {
+            .filter_map(|change| Some((change.kept.as_ref()?, change.before.as_ref()?)))
+            .collect();
+        let are_there = are_where_they_were_put(&places, side, config);
+        for (change, _) in put.into_iter().zip(are_there).filter(|(_, is_there)| !is_there) {
             change.kept = None;
         }
     }

@@ -9,6 +9,7 @@ use crate::report::Log;
 use crate::state::journal::{KeptPlace, Look};
 use crate::task::RunContext;
 use crate::task::versions::Versions;
+use crate::tree::work_dir::WORK_DIR_NAME;
 use crate::tree::{Entry, Side};
 use std::sync::Arc;
 use std::time::Instant;
@@ -57,7 +58,7 @@ fn session<T>(
 
 /// Whether each of these versions that a side keeps still lies where it was put: a later version of
 /// that name may have taken the place, from another target of a star, too. Nobody looks at another
-/// machine for that, nor at a replica that is not there.
+/// machine for that, nor at a replica that is not there or keeps nothing.
 pub(super) fn are_where_they_were_put(
     put: &[(&KeptPlace, &Look)],
     side: Side,
@@ -65,6 +66,9 @@ pub(super) fn are_where_they_were_put(
 ) -> Vec<bool> {
     let all = vec![true; put.len()];
     let Location::Local(root) = &config.replicas[side] else { return all };
+    if !root.join(WORK_DIR_NAME).is_dir() {
+        return all;
+    }
     let place = |(kept, _): &(&KeptPlace, &Look)| in_work_dir(kept.keep.name(), &kept.place);
     let places: Vec<_> = put.iter().map(place).collect();
     let Ok(found) = replica::look_at(root, &config.preserve, &places) else { return all };

@@ -563,15 +563,21 @@ fn only(r: &Reading<'_>, flags: &Flags, targets: &[StarTarget]) -> Option<usize>
 }
 
 /// The place of a target in the list, by its name there, by its number, or as it is shown: that is
-/// all that JSON can hold of a name that is no text.
+/// all that JSON can hold of a name that is no text. A word that is one target's name and shown for
+/// another names neither.
 fn find_target(targets: &[StarTarget], word: &OsStr) -> Option<usize> {
     let by_name = targets.iter().position(|target| target.name == word);
     let is_shown_so = |target: &StarTarget| {
         word == &*escape(target.name.as_bytes()) || word == &*target.place.to_string()
     };
-    let as_shown = || targets.iter().position(is_shown_so);
+    let as_shown = targets.iter().position(is_shown_so);
+    if let (Some(one), Some(other)) = (by_name, as_shown)
+        && one != other
+    {
+        return None;
+    }
     let number = || word.to_str()?.parse::<usize>().ok()?.checked_sub(1);
-    by_name.or_else(as_shown).or_else(|| number().filter(|index| *index < targets.len()))
+    by_name.or(as_shown).or_else(|| number().filter(|index| *index < targets.len()))
 }
 
 /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR, or the first one of the list.

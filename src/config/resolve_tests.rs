@@ -312,6 +312,8 @@ fn a_list_of_targets_makes_a_star() {
     let odd = format!("{STAR}TARGET_SYNC_DIRS=\"/c;/tab\there\"\n");
     let flags = Flags { only: Some("/tab\\there".into()), ..Flags::default() };
     assert_eq!(good(from_file(&odd, &flags, &[])).only, Some(1), "as it is shown");
+    let both = format!("{STAR}TARGET_SYNC_DIRS='/tab\there;/tab\\there'\n");
+    assert!(!errors(&from_file(&both, &flags, &[])).is_empty(), "it names two");
     let pair = config.for_target(&config.targets[2], "id@3".to_owned());
     assert!(!pair.is_star() && pair.replicas.target.is_remote());
     assert!(!good(from_file(REQUIRED, &Flags::default(), &[])).is_star());

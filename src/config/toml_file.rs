@@ -245,6 +245,10 @@ pub(super) fn in_toml(kind: ValueKind, value: &str, separator: &str) -> String {
             list(value.split(|c: char| c.is_whitespace() || matches!(c, ',' | ';')).collect())
         }
         ValueKind::Patterns | ValueKind::Paths if separator.is_empty() => list(vec![value]),
+        // blanks and line ends around a path of a .conf file do not count
+        ValueKind::Paths if separator != "\0" => {
+            list(value.split(separator).map(str::trim).collect())
+        }
         ValueKind::Patterns | ValueKind::Paths => list(value.split(separator).collect()),
         _ => text(value),
     }
@@ -324,7 +328,7 @@ mod to_toml_tests {
         let conf = "INSTANCE_ID=\"a \\\"b\\\" \\\\ $(hostname)\"\nLOGFILE=$HOME/x\nX=$HOME\n\
                     BANDWIDTH=010\nKRB5=YES\nPARTIAL=\nRSYNC_EXCLUDE_PATTERN='a;b|c'\n\
                     PATH_SEPARATOR_CHAR='|'\nSKIP_DELETION=target\nLOCAL_RUN_AFTER_CMD='a\nb'\n\
-                    RSYNC_OPTIONAL_ARGS=\"-x 'a b'\"\nDESTINATION_MAILS='a@b c@d'\n";
+                    RSYNC_OPTIONAL_ARGS=\"-x 'a b'\"\nTARGET_SYNC_DIRS='/c|\n  /d e |'\nDESTINATION_MAILS='a@b c@d'\n";
         let made = to_toml(conf.as_bytes(), &mut Fake).unwrap();
         let toml = toml_file::parse(made.text.as_bytes());
         assert_eq!(toml.errors, [], "{}", made.text);
@@ -340,6 +344,7 @@ mod to_toml_tests {
             ("PARTIAL", ""),
             ("RSYNC_EXCLUDE_PATTERN", "a;b<c<"),
             ("SKIP_DELETION", "target"),
+            ("TARGET_SYNC_DIRS", "/c</d e<"),
             ("LOCAL_RUN_AFTER_CMD", "a\nb"),
             ("RSYNC_OPTIONAL_ARGS", "-x 'a b'"),
             ("DESTINATION_MAILS", "a@b c@d"),

@@ -11,7 +11,7 @@ use crate::config::Preserve;
 use crate::report::scrub::Damage;
 use crate::state::{Baseline, BaselineDamaged, ContentDigest, Recorded};
 use crate::tree::same::{ContentChange, Inodes, content_change, looks_alike};
-use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Tree};
+use crate::tree::{Entry, Kind, NodeId, Pair, RelPath, Side, Standing, Tree};
 use std::collections::BTreeSet;
 
 /// How two copies of a path belong together.
@@ -118,6 +118,10 @@ pub struct RecordedFiles {
     pub inodes: Pair<Inodes>,
     /// How many recorded files were changed or deleted since.
     pub changed: u64,
+    /// How many copies could not be read by the scan.
+    pub unread: u64,
+    /// Of how many files no copy could.
+    pub closed: u64,
 }
 
 impl RecordedFiles {
@@ -140,7 +144,7 @@ pub fn recorded_files(
     rules: &Rules,
 ) -> Result<RecordedFiles, BaselineDamaged> {
     let inodes = inodes_of_roots(trees, baseline.header(), rules);
-    let mut found = RecordedFiles { files: Vec::new(), inodes, changed: 0 };
+    let mut found = RecordedFiles { files: Vec::new(), inodes, changed: 0, unread: 0, closed: 0 };
     for item in baseline.records() {
         let (path, record) = item?;
         let was = record.was.as_ref().map(|was| match was {
@@ -157,13 +161,31 @@ pub fn recorded_files(
             _ => Relation::Independent,
         };
         let is_recorded = |side: Side| was[side].is_some();
-        let is_changed = |side: Side| is_recorded(side) && copies[side].is_none();
+        let is_unread = |side: &Side| is_recorded(*side) && is_unknown(&trees[*side], &path);
+        let unread = Side::BOTH.iter().filter(|side| is_unread(side)).count();
+        found.unread += unread as u64;
+        found.closed += u64::from(unread > 0 && copies == Pair::default());
+        let is_changed =
+            |side: Side| is_recorded(side) && copies[side].is_none() && !is_unread(&side);
         found.changed += u64::from(Side::BOTH.into_iter().any(is_changed));
         if copies != Pair::default() {
             found.files.push(RecordedFile { path, copies, relation });
         }
     }
     Ok(found)
+}
+
+/// Whether the scan could not read what stands there, or a directory above it.
+fn is_unknown(tree: &Tree, path: &RelPath) -> bool {
+    let mut dir = Tree::ROOT;
+    for name in path.components() {
+        let Some(id) = tree.child(dir, name) else { return false };
+        if tree.standing(id) == Standing::Unknown {
+            return true;
+        }
+        dir = id;
+    }
+    false
 }
 
 /// How much of all files one scrub looks at.
@@ -307,6 +329,18 @@ mod tests {
         let (known, found) = text.split_once('=')?;
         let digest = |word: &str| word.parse().ok().map(|byte: u8| [byte; 32]);
         Some(Contents { known: digest(known), found: digest(found)? })
+    }
+
+    #[test]
+    fn what_the_scan_could_not_read_is_neither_changed_nor_without_a_word() {
+        let situation = situation(
+            "a: f1@1 f1@1 u f1@1\nb: f1@1 f1@1 u u\nc: f1@1 f1@1 f1@1 f2@2\nd: d d u d\n\
+             d/e: f1@1 f1@1 - f1@1",
+        );
+        let found = recorded_files(&situation.trees, &situation.baseline, &rules()).unwrap();
+        let names: Vec<String> = found.files.iter().map(|file| file.path.shown()).collect();
+        assert_eq!(names, ["a", "c", "d/e"]);
+        assert_eq!((found.changed, found.unread, found.closed), (1, 4, 1));
     }
 
     #[test]

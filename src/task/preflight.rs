@@ -156,7 +156,7 @@ pub fn nested<'a>(
     let (Some(Ok(Some(one))), Some(Ok(Some(two)))) = (from_outside, from_inside) else {
         return Ok(None);
     };
-    let place = |entry: &Entry| (entry.dev, entry.ino, entry.mtime);
+    let place = |entry: &Entry| (entry.dev, entry.ino, entry.mtime, entry.ctime);
     Ok((one.ino != 0 && place(&one) == place(&two)).then_some(which))
 }
 

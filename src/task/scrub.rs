@@ -177,8 +177,9 @@ impl Task<'_> {
         let mut memory = self.remember_digests(store)?;
         memory.follow_renames(&recorded.files, trees);
         let scrubbed = Scrubbed {
-            known: recorded.files.len() as u64,
+            known: recorded.files.len() as u64 + recorded.closed,
             changed: recorded.changed,
+            unread: recorded.unread,
             ..Scrubbed::default()
         };
         let damaged = DamagedNodes::find(trees, &memory.damaged);

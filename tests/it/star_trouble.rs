@@ -186,6 +186,20 @@ fn check_sees_a_target_whose_disk_is_not_there() {
 }
 
 #[test]
+fn check_knows_the_initiator_by_the_targets_of_the_list() {
+    let star = Star::met(2);
+    let second = star.conf(&star.list()[1..], "");
+    fs::remove_file(star.hub().at(".osync_workdir/identity")).unwrap();
+    let check = || star.osync().arg("check").arg(&second).run();
+    assert_eq!(check().status, Some(1), "no run would go on: {}", check());
+    let run = star.osync().arg(&second).arg("--initialize").run();
+    fine(&run);
+    fine(&star.osync().arg(&second).run());
+    // the state of the first target still knows the identity that is gone
+    fine(&check());
+}
+
+#[test]
 fn a_known_target_that_another_one_has_replaced_is_warned_of() {
     let star = Star::met(3);
     let away = star.sandbox.path("away");

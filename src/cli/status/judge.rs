@@ -28,6 +28,14 @@ pub struct Facts {
     pub scrub: Option<LastScrub>,
 }
 
+impl Facts {
+    /// The last scrub, if that has failed.
+    #[must_use]
+    pub fn failed_scrub(&self) -> Option<&LastScrub> {
+        self.scrub.as_ref().filter(|scrub| scrub.status == 1)
+    }
+}
+
 /// What its locks say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Lock {
@@ -55,7 +63,7 @@ pub enum State {
     Overdue,
     /// It has never run.
     NeverRun,
-    /// The last run was done, with warnings.
+    /// The last run was done, with warnings; or the last scrub has failed.
     Warnings,
     /// A run is under way; the one before was well.
     Running,
@@ -131,6 +139,7 @@ pub fn judge(facts: &Facts, now: i64) -> State {
     }
     match (last.status, running) {
         (2, _) => State::Warnings,
+        _ if facts.failed_scrub().is_some() => State::Warnings,
         (_, Some(_)) => State::Running,
         (_, None) => State::Ok,
     }
@@ -167,6 +176,16 @@ mod tests {
 
     fn every(distance: i64, until: i64) -> Vec<i64> {
         (0..10).rev().map(|back| until - back * distance).collect()
+    }
+
+    #[test]
+    fn a_scrub_that_failed_is_not_well() {
+        for (status, expected) in [(0, State::Ok), (1, State::Warnings), (2, State::Ok)] {
+            let scrub = LastScrub { status, ..LastScrub::default() };
+            let facts =
+                Facts { last: last(0, NOW, &[NOW]), scrub: Some(scrub), ..Facts::default() };
+            assert_eq!(judge(&facts, NOW), expected, "{status}");
+        }
     }
 
     #[test]

@@ -77,6 +77,9 @@ pub fn did(task: &ShownTask) -> String {
         return one_line(why);
     }
     let Some(last) = task.last() else { return "-".to_owned() };
+    if let (true, Some(scrub)) = (last.status == 0, task.facts.failed_scrub()) {
+        return format!("the last scrub failed: {}", scrub.did);
+    }
     let more = match last.problem_count {
         0 | 1 => String::new(),
         count => format!(" (and {} more)", grouped(count - 1)),
