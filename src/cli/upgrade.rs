@@ -92,10 +92,12 @@ pub fn run(args: &UpgradeArgs, environment: &Environment) -> anyhow::Result<Exit
             star_files::to_pairs(&Task::read(file, environment)?, environment, effect)?;
         }
         [file] if !args.join.is_empty() => {
-            let star = rewritten(file, &flags(args), environment, effect)?;
             let pairs = args.join.iter().map(|file| Task::read(Path::new(file), environment));
             let pairs = pairs.collect::<anyhow::Result<Vec<_>>>()?;
-            star_files::join(&star.config, &pairs)?.carry_out(effect)?;
+            // nothing is rewritten for what cannot be joined
+            let joined = star_files::join(&Task::read(file, environment)?.config, &pairs)?;
+            rewritten(file, &flags(args), environment, effect)?;
+            joined.carry_out(effect)?;
         }
         [file] => drop(upgraded(file, &flags(args), environment, effect)?),
         _ if args.to_toml || args.to_pairs || !args.join.is_empty() => {

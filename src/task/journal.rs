@@ -133,7 +133,9 @@ impl Rows<'_> {
                 Some(Action::Deleted)
             }
             _ if is_linked() => Some(if was_there { Action::Updated } else { Action::Created }),
-            _ if [verdict.metadata_on, verdict.time_on].contains(&Some(side)) => {
+            _ if [verdict.metadata_on, verdict.time_on].contains(&Some(side))
+                && !self.applied.refused.contains(&path_id) =>
+            {
                 Some(Action::Metadata)
             }
             _ => None,

@@ -629,7 +629,6 @@ impl Task<'_> {
                 let fate = if still_named.contains(&path) {
                     Fate::Discard
                 } else {
-                    kept += 1;
                     Fate::Keep { kept: kept_path(&path), keeping: Keeping::protected(Keep::Backup) }
                 };
                 files.push(Op::PutAway { replaced: at, found: entry, fate });
@@ -639,13 +638,17 @@ impl Task<'_> {
             dirs.push(Op::Remove { path: run.clone(), expect: tree.entry(Tree::ROOT).clone() });
             for ops in files.chunks(BATCH).chain(dirs.chunks(BATCH)) {
                 for (op, result) in ops.iter().zip(self.replicas[side].apply(ops)?) {
-                    if let (Op::PutAway { .. }, Err(error)) = (op, result) {
-                        let text = format!(
-                            "an interrupted run had moved this out of the way, and it cannot be \
-                             put into backup/: {error}"
-                        );
-                        let reporter = self.around.reporter();
-                        reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
+                    match (op, result) {
+                        (Op::PutAway { fate: Fate::Keep { .. }, .. }, Ok(_)) => kept += 1,
+                        (Op::PutAway { .. }, Err(error)) => {
+                            let text = format!(
+                                "an earlier run had moved this out of the way, and it cannot be put \
+                                 into backup/: {error}"
+                            );
+                            let reporter = self.around.reporter();
+                            reporter.problem(Level::Warn, Some(side), Some(op.path()), &text);
+                        }
+                        _ => {}
                     }
                 }
                 fault::point("rescued");
@@ -653,8 +656,8 @@ impl Task<'_> {
         }
         if kept > 0 {
             let text = format!(
-                "{side}: kept in .osync_workdir/backup: {} that an interrupted run had moved out of \
-                 the way",
+                "{side}: kept in .osync_workdir/backup: {} that an earlier run had moved out of the \
+                 way",
                 counted(kept, "version")
             );
             self.say(Level::Notice, &text);

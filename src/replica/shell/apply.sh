@@ -820,7 +820,7 @@ mv_new() {
     # shellcheck disable=SC2016 # variables of Perl's
     perl -e 'rename $ARGV[0], $ARGV[1] or die "$!\n"' -- "$1" "$2" 7<&7 8<&8 9<&9
   else
-    echo 'others may write to its new directory, and mv on this machine follows a link that they put at the new name; install perl or an osync there, or copy what was moved (DETECT_MOVES=no)' >&2
+    echo 'others may write to its new directory, and mv on this machine follows a link that they put at the new name; install perl or an osync there, or let runs copy what was moved (DETECT_MOVES=no)' >&2
     return 1
   fi
 }
