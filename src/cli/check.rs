@@ -124,7 +124,7 @@ fn try_all(config: &Config) -> Vec<Finding> {
     let pairs = config.pairs();
     findings.extend(pairs.iter().flat_map(|pair| pinged(pair, &stop)));
     findings.extend(other_hosts(config, &stop));
-    let Recorded { initiator, targets } = recorded(config);
+    let KnownIdentities { initiator, targets } = known_identities(config);
     findings.extend(replica(config, Side::Initiator, &initiator, &stop));
     for (pair, recorded) in pairs.iter().zip(targets) {
         findings.extend(replica(pair, Side::Target, &recorded, &stop));
@@ -185,7 +185,7 @@ fn other_hosts(config: &Config, stop: &Stop) -> Option<Finding> {
 }
 
 /// The identities with which each replica is the one that runs have met; none: nothing is known.
-struct Recorded {
+struct KnownIdentities {
     initiator: Vec<Identity>,
     /// Of the targets that take part, in the order of the list.
     targets: Vec<Vec<Identity>>,
@@ -193,14 +193,17 @@ struct Recorded {
 
 /// What the state tells of that. One that cannot be read is told of by the runs, and by `osync
 /// state`.
-fn recorded(config: &Config) -> Recorded {
+fn known_identities(config: &Config) -> KnownIdentities {
     let open = |instance: &str| StateStore::open(StateDir::of(config)?, instance).ok();
     let Some(store) = open(&config.instance_id) else {
-        return Recorded { initiator: Vec::new(), targets: vec![Vec::new(); config.pairs().len()] };
+        return KnownIdentities {
+            initiator: Vec::new(),
+            targets: vec![Vec::new(); config.pairs().len()],
+        };
     };
     if !config.is_star() {
         let of_snapshot = store.recorded_identities().unwrap_or_default();
-        return Recorded {
+        return KnownIdentities {
             initiator: of_snapshot.initiator.into_iter().collect(),
             targets: vec![of_snapshot.target.into_iter().collect()],
         };
@@ -220,7 +223,7 @@ fn recorded(config: &Config) -> Recorded {
         let has_one = known.iter().find(is_it).is_some_and(|known| known.identity.is_some());
         if has_one { all.clone() } else { Vec::new() }
     };
-    Recorded {
+    KnownIdentities {
         initiator: config.chosen_targets().filter_map(of_hub).collect(),
         targets: config.chosen_targets().map(of_target).collect(),
     }

@@ -154,8 +154,8 @@ pub fn with_settings(
         }
     }
     let new = apply(&text, edits);
-    let is_without_returns = form == Form::Conf && original.windows(2).any(|pair| pair == b"\r\n");
-    Ok(if is_without_returns { with_carriage_returns(&new) } else { new })
+    let had_returns = form == Form::Conf && original.windows(2).any(|pair| pair == b"\r\n");
+    Ok(if had_returns { with_carriage_returns(&new) } else { new })
 }
 
 struct Work<'a> {
