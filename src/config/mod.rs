@@ -31,6 +31,9 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Names state, lock and log files (INSTANCE_ID).
     pub instance_id: String,
+    /// INSTANCE_ID of the star whose target makes this pair with the hub; `None` if it is no part of
+    /// one.
+    pub star: Option<String>,
     /// INITIATOR_SYNC_DIR and TARGET_SYNC_DIR. Only the target may be remote; for
     /// `--on-changes-target` the initiator is.
     pub replicas: Pair<Location>,
@@ -127,6 +130,7 @@ impl Config {
     pub fn for_target(&self, target: &StarTarget, instance_id: String) -> Config {
         Config {
             instance_id,
+            star: Some(self.instance_id.clone()),
             replicas: Pair::new(self.replicas.initiator.clone(), target.place.clone()),
             targets: Vec::new(),
             only: None,

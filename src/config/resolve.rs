@@ -114,6 +114,7 @@ fn build(r: &Reading<'_>, flags: &Flags, environment: &Environment) -> Config {
     Config {
         file: r.settings.file.as_ref().map(|file| r.absolute(file)),
         instance_id: instance_id(r),
+        star: None,
         state_dirs: state_dirs(r, &replicas),
         only: only(r, flags, &targets),
         replicas,

@@ -20,9 +20,10 @@ use crate::replica::{
 use crate::report::Level;
 use crate::rsync::{self, End, ListOutcome, Purpose, Transfer};
 use crate::state::journal::{
-    Action, Journal, KeptPlace, Matter, RecordedChange, RecordedConflict, Renamed, Wanted,
+    Action, Journal, JournalError, KeptPlace, Matter, RecordedChange, RecordedConflict, Renamed,
+    Wanted,
 };
-use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir};
+use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir, StateStore};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,29 @@ pub struct Versions<'a> {
     shelves: Pair<Vec<Shelf>>,
     /// What the journal tells; `None`: there is none.
     journal: Option<Journal>,
+    /// What the journals of the star's other pairs tell: what the hub keeps is common to all of them.
+    other_journals: Vec<Journal>,
+}
+
+/// What a journal tells of the versions of a path.
+struct Told {
+    changes: Vec<RecordedChange>,
+    found_by_scrubs: Vec<RecordedConflict>,
+}
+
+impl Told {
+    fn by(journal: &Journal, path: &RelPath) -> Result<Self, JournalError> {
+        let mut found_by_scrubs = journal.conflicts(None)?;
+        found_by_scrubs.retain(|one| one.matter == Matter::Damage);
+        Ok(Told { changes: journal.changes_of_path(path)?, found_by_scrubs })
+    }
+}
+
+/// What is kept under a name.
+struct OfName {
+    held: Vec<Held>,
+    /// See [`former_names`].
+    former_names: Vec<(RelPath, i64)>,
 }
 
 /// A version, and the path it is to have.
@@ -97,8 +121,7 @@ impl<'a> Versions<'a> {
                 Err(halt) => unreachable.push(halt.words()),
             }
         }
-        let journal = task.read_journal()?;
-        Ok((Versions { task, shelves, journal }, unreachable))
+        Ok((Versions::with(task, shelves)?, unreachable))
     }
 
     /// Looks into both sides, and takes their locks; in a dry run, none.
@@ -118,8 +141,15 @@ impl<'a> Versions<'a> {
             Ok(shelves)
         };
         let shelves = begin(&mut task).map_err(|halt| halt.words())?;
-        let journal = task.read_journal()?;
-        Ok(Versions { task, shelves, journal })
+        Versions::with(task, shelves)
+    }
+
+    fn with(task: Task<'a>, shelves: Pair<Vec<Shelf>>) -> Result<Self, String> {
+        let journal = task.read_journal(&task.config.instance_id)?;
+        let others = task.other_pairs()?;
+        let read = |instance: &String| task.read_journal(instance).transpose();
+        let other_journals = others.iter().filter_map(read).collect::<Result<_, _>>()?;
+        Ok(Versions { task, shelves, journal, other_journals })
     }
 
     /// Every version of a path, and of all below it, with the runs that the journal knows.
@@ -127,45 +157,43 @@ impl<'a> Versions<'a> {
     /// # Errors
     /// The journal cannot be read.
     pub fn of(&self, path: &RelPath) -> Result<Vec<Held>, String> {
-        let read_changes = |path: &RelPath| {
-            let of_path = |journal: &Journal| journal.changes_of_path(path);
-            self.journal.as_ref().map_or(Ok(Vec::new()), of_path).map_err(|e| e.to_string())
-        };
-        let changes = read_changes(path)?;
-        let conflicts = self.journal.as_ref().map_or(Ok(Vec::new()), |one| one.conflicts(None));
-        let mut found_by_scrubs = conflicts.map_err(|e| e.to_string())?;
-        found_by_scrubs.retain(|one| one.matter == Matter::Damage);
-        let mut found = self.of_name(path, &changes, &found_by_scrubs);
+        let OfName { held: mut found, former_names } = self.of_name(path)?;
         // what it was called before it was renamed, and what was kept of it then
-        for (name, until) in former_names(path, &changes) {
-            let changes = read_changes(&name)?;
-            let of_then = self.of_name(&name, &changes, &found_by_scrubs);
+        for (name, until) in former_names {
+            let of_then = self.of_name(&name)?.held;
             found
                 .extend(of_then.into_iter().filter(|held| held.run.is_some_and(|run| run < until)));
         }
         Ok(found)
     }
 
-    fn of_name(
-        &self,
-        path: &RelPath,
-        changes: &[RecordedChange],
-        found_by_scrubs: &[RecordedConflict],
-    ) -> Vec<Held> {
+    fn of_name(&self, path: &RelPath) -> Result<OfName, String> {
+        let told = |journal: &Journal| Told::by(journal, path).map_err(|error| error.to_string());
+        let own = self.journal.iter().map(told).collect::<Result<Vec<_>, _>>()?;
+        let others = self.other_journals.iter().map(told).collect::<Result<Vec<_>, _>>()?;
         let mut found = Vec::new();
         for (side, shelves) in self.shelves.iter() {
+            // the others have targets of their own
+            let others = if side == Side::Initiator { others.as_slice() } else { &[] };
             for kept in shelves.iter().flat_map(|shelf| shelf.versions_of(path)) {
-                let by = put_there_by(side, &kept, changes);
-                let at = by.map(|by| by.ended.div_euclid(1000)).or(kept.came);
+                let by = put_there_by(side, &kept, &own);
+                let by_other = put_there_by(side, &kept, others);
+                // one journal does not know that another pair has put its own version there since
+                let latest = by.into_iter().chain(by_other).max_by_key(|change| change.ended);
+                let mut found_by_scrubs =
+                    own.iter().chain(others).flat_map(|told| &told.found_by_scrubs);
                 // a healing that was killed has left no row of what it replaced
-                let is_damaged = match by {
-                    Some(by) => by.change.was_damaged,
-                    None => found_by_scrubs.iter().any(|one| was_found_damaged(side, &kept, one)),
+                let is_damaged = match latest {
+                    Some(latest) => latest.change.was_damaged,
+                    None => found_by_scrubs.any(|one| was_found_damaged(side, &kept, one)),
                 };
+                let by = by.filter(|by| latest.is_some_and(|latest| latest.ended == by.ended));
+                let at = by.map(|by| by.ended.div_euclid(1000)).or(kept.came);
                 found.push(Held { side, kept, run: by.map(|by| by.run), at, is_damaged });
             }
         }
-        found
+        let former_names = own.first().map(|own| former_names(path, &own.changes));
+        Ok(OfName { held: found, former_names: former_names.unwrap_or_default() })
     }
 
     /// What is to be put back of a path.
@@ -1084,7 +1112,7 @@ fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
 fn put_there_by<'c>(
     side: Side,
     kept: &KeptVersion,
-    changes: &'c [RecordedChange],
+    told: &'c [Told],
 ) -> Option<&'c RecordedChange> {
     let is_it = |change: &&RecordedChange| {
         let change = &change.change;
@@ -1098,7 +1126,8 @@ fn put_there_by<'c>(
                     || with_above && !is_same
             })
     };
-    changes.iter().filter(is_it).max_by_key(|change| change.run)
+    let changes = told.iter().flat_map(|told| &told.changes);
+    changes.filter(is_it).max_by_key(|change| change.ended)
 }
 
 /// Whether a version is the copy that a scrub found damaged before it was put there.
@@ -1131,8 +1160,18 @@ fn former_names(path: &RelPath, changes: &[RecordedChange]) -> Vec<(RelPath, i64
 }
 
 impl Task<'_> {
-    fn read_journal(&self) -> Result<Option<Journal>, String> {
+    fn read_journal(&self, instance: &str) -> Result<Option<Journal>, String> {
         let dir = self.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
-        Journal::read(&dir, &self.config.instance_id).map_err(|error| error.to_string())
+        Journal::read(&dir, instance).map_err(|error| error.to_string())
+    }
+
+    /// The instances of the other pairs of the star that this pair is a part of.
+    fn other_pairs(&self) -> Result<Vec<String>, String> {
+        let Some(star) = &self.config.star else { return Ok(Vec::new()) };
+        let dir = self.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
+        let known = StateStore::open(dir, star).and_then(|store| store.known_targets());
+        let known = known.map_err(|error| error.to_string())?;
+        let instances = known.into_iter().map(|target| target.instance);
+        Ok(instances.filter(|instance| *instance != self.config.instance_id).collect())
     }
 }

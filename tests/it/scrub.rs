@@ -1175,6 +1175,47 @@ fn a_file_of_the_hub_that_one_turn_has_healed_is_damaged_for_no_other() {
     }
 }
 
+/// What the hub keeps is common to all pairs of a star, though the journal of one pair only tells what
+/// it is.
+#[test]
+fn a_damaged_version_of_the_hub_is_damaged_for_all_targets() {
+    let star = Star::new(3);
+    learn_star(&star, &star.list());
+    rot(&star.hub().at("plain"));
+    let bad = star.hub().read("plain").unwrap();
+    let conf = star.conf(&star.list(), "CONFLICT_BACKUP_MULTIPLE=yes");
+    assert_eq!(scrub_star(&star, &["--heal"]).status, Some(2));
+    let command =
+        |word: &str, more: &[&str]| star.osync().arg(word).arg(&conf).arg("plain").args(more).run();
+    // the contents that the hub keeps, as each pair lists them, and whether it calls them damaged
+    let kept = || {
+        let shown = command("history", &["--json"]);
+        fine(&shown);
+        let lines = shown.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_hub = lines.filter(|line| !line["version"].is_null() && line["side"] == "initiator");
+        let of_hub = of_hub.map(|line| {
+            let place = line["kept_as"].as_str().unwrap();
+            let content = star.hub().read(format!(".osync_workdir/backup/{place}")).unwrap();
+            (line["damaged"].as_bool().unwrap(), content)
+        });
+        let mut of_hub: Vec<(bool, Vec<u8>)> = of_hub.collect();
+        of_hub.sort();
+        of_hub
+    };
+    assert_eq!(kept(), vec![(true, bad.clone()); 3]);
+    let refused = command("restore", &[]);
+    assert_eq!(refused.status, Some(1), "{refused}");
+    assert!(refused.stderr.contains("only a damaged version of it is kept"), "{refused}");
+    assert_eq!(star.hub().read("plain").unwrap(), b"1234567890");
+    // a sound version of the same size and time, which the turn of another target puts there
+    star.leaves[2].write("plain", "edited", 2_000_000_000);
+    fine(&star.osync().arg(&conf).run());
+    let sound = vec![(false, b"1234567890".to_vec()); 3];
+    assert_eq!(kept(), [sound, vec![(true, bad); 3]].concat());
+    fine(&command("restore", &[]));
+    assert_eq!(star.hub().read("plain").unwrap(), b"1234567890");
+}
+
 #[test]
 fn each_target_of_a_star_is_scrubbed() {
     let star = Star::new(2);
