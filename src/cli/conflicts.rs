@@ -8,10 +8,10 @@ use super::sync::run_once;
 use super::task_args::{Refused, Row, TaskArgs, TaskPair, path_in, say_which};
 use super::{ERROR, Effect, journal, state_dir};
 use crate::config::{Config, Environment, Location};
-use crate::reconcile::versions::{Held, Taken, beside, loser};
+use crate::reconcile::versions::{Held, Taken, beside, loser, replaced_winner};
 use crate::report::words;
 use crate::state::journal::{
-    ConflictState, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
+    ConflictState, Decided, Journal, KeptPlace, Look, LostAt, Matter, RecordedConflict,
 };
 use crate::task::intent::Intent;
 use crate::task::scrub::Settlement;
@@ -363,7 +363,8 @@ fn take(conflict: &RecordedConflict, taken: Taken, config: &Config) -> anyhow::R
         return take_beside(conflict, copy, taken, config);
     }
     if taken == Taken::Of(winner) {
-        return Ok(format!("{}: the {winner}'s version stands; closed", path.shown()));
+        let line = with_versions(config, |versions| take_winner(versions, conflict));
+        return line.map_err(anyhow::Error::msg);
     }
     let date = local(conflict.began, "%Y.%m.%d-%H.%M.%S");
     let line = with_versions(config, |versions| {
@@ -389,15 +390,56 @@ fn take(conflict: &RecordedConflict, taken: Taken, config: &Config) -> anyhow::R
         if taken == Taken::Both && versions.now(side, std::slice::from_ref(&to))?[0].is_some() {
             return Err(format!("{} is there already; nothing was changed", to.shown()));
         }
-        let items = versions.with_all_below(&held, &to);
-        let done = versions.put_back(side, &items)?;
-        if let Some(why) = done.iter().find_map(|one| one.failed.as_ref()) {
-            return Err(format!("{}: {why}", to.shown()));
-        }
-        let lines: Vec<String> = done.iter().map(|one| said(one, side, Effect::Done)).collect();
-        Ok(lines.join("\n"))
+        put_back(versions, &held, &to)
     });
     line.map_err(anyhow::Error::msg)
+}
+
+/// Has the version that won stand: it may have been replaced since, by that of another target of a
+/// star.
+fn take_winner(versions: &mut Versions<'_>, conflict: &RecordedConflict) -> Result<String, String> {
+    let path = &conflict.decided.path;
+    let winner = conflict.decided.winner;
+    if winner_stands(versions, conflict)? {
+        return Ok(format!("{}: the {winner}'s version stands; closed", path.shown()));
+    }
+    let held = versions.of(path)?;
+    match replaced_winner(&held, conflict) {
+        Some(held) => put_back(versions, held, path),
+        None => Err(no_longer_stands(conflict)),
+    }
+}
+
+/// Whether the version that won a conflict is what its side has now.
+fn winner_stands(versions: &mut Versions<'_>, conflict: &RecordedConflict) -> Result<bool, String> {
+    let decided = &conflict.decided;
+    let now = versions.now(decided.winner, std::slice::from_ref(&decided.path))?.pop().flatten();
+    Ok(match (&decided.won, &now) {
+        (Some(won), Some(now)) => won.is_of(now),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    })
+}
+
+fn no_longer_stands(conflict: &RecordedConflict) -> String {
+    let Decided { path, winner, .. } = &conflict.decided;
+    format!(
+        "{}: the {winner} has no longer the version that won, and does not keep it; nothing was \
+         changed ('osync history' with the path lists what is kept; 'osync conflicts' with done \
+         closes this)",
+        path.shown()
+    )
+}
+
+/// Puts a version back on the side that keeps it. Says what was done.
+fn put_back(versions: &mut Versions<'_>, held: &Held, to: &RelPath) -> Result<String, String> {
+    let items = versions.with_all_below(held, to);
+    let done = versions.put_back(held.side, &items)?;
+    if let Some(why) = done.iter().find_map(|one| one.failed.as_ref()) {
+        return Err(format!("{}: {why}", to.shown()));
+    }
+    let lines: Vec<String> = done.iter().map(|one| said(one, held.side, Effect::Done)).collect();
+    Ok(lines.join("\n"))
 }
 
 /// Decides between the winner and the version that stands beside it on both sides.
@@ -417,6 +459,9 @@ fn take_beside(
                 path.shown(),
                 copy.shown()
             ));
+        }
+        if taken != Taken::Of(loser) && !winner_stands(versions, conflict)? {
+            return Err(no_longer_stands(conflict));
         }
         match taken {
             Taken::Both => {

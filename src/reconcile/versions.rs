@@ -178,6 +178,21 @@ pub fn loser<'h>(held: &'h [Held], conflict: &RecordedConflict) -> Result<&'h He
     }
 }
 
+/// The version that won a conflict, where its own side keeps it: something else has replaced it there
+/// since, the turn of another target of a star, say. The newest of several.
+#[must_use]
+pub fn replaced_winner<'h>(held: &'h [Held], conflict: &RecordedConflict) -> Option<&'h Held> {
+    let decided = &conflict.decided;
+    let won = decided.won.as_ref()?;
+    let is_it = |held: &&Held| {
+        held.side == decided.winner
+            && held.kept.path == decided.path
+            && won.is_of(&held.kept.entry)
+            && !held.is_damaged
+    };
+    held.iter().filter(is_it).max_by_key(|held| held.came())
+}
+
 /// What is to be put back: for each path the oldest version of those that are not older than what
 /// is asked for. `to` is the side that gets it, whose own version is taken where both sides have one
 /// of the same moment.
@@ -370,6 +385,44 @@ mod tests {
         let mut elsewhere = all.to_vec();
         elsewhere.iter_mut().for_each(|one| one.side = Side::Target);
         assert_eq!(loser(&elsewhere, &conflict(3, Some("a"))), Err(NoLoser::Gone));
+    }
+
+    #[test]
+    fn what_won_and_was_replaced_is_known_by_its_look_on_its_own_side() {
+        use crate::state::journal::{ConflictState, Decided, Look, Matter};
+        let one = |side: Side, came: i64, size: u64| {
+            let mut one = held(side, "a", came, None);
+            one.kept.entry.size = size;
+            one
+        };
+        let conflict = |size: u64| RecordedConflict {
+            id: 1,
+            run: 7,
+            began: 0,
+            ended: 0,
+            matter: Matter::Conflict,
+            decided: Decided {
+                path: path("a"),
+                winner: Side::Target,
+                reason: String::new(),
+                won: Some(Look::of(&one(Side::Target, 0, size).kept.entry)),
+                lost: None,
+                lost_at: None,
+            },
+            state: ConflictState::Open,
+        };
+        let damaged = Held { is_damaged: true, ..one(Side::Target, 100, 4) };
+        let all = [
+            one(Side::Target, 100, 1),
+            one(Side::Target, 300, 1),
+            one(Side::Initiator, 400, 1),
+            one(Side::Initiator, 100, 2),
+            damaged,
+        ];
+        for (size, expected) in [(1, Some("a.300")), (2, None), (3, None), (4, None)] {
+            let found = replaced_winner(&all, &conflict(size)).map(|one| one.kept.place.shown());
+            assert_eq!(found.as_deref(), expected, "{size}");
+        }
     }
 
     #[test]

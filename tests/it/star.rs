@@ -839,6 +839,42 @@ fn conflicts_of_all_targets_are_listed_and_settled() {
     assert_eq!(star.leaves[0].read("old").as_deref(), Some(&b"two"[..]));
 }
 
+/// What a target won against the hub may have lost to another target since.
+#[test]
+fn a_version_that_won_is_taken_as_it_is_kept_once_another_target_has_replaced_it() {
+    let refused = [("CONFLICT_BACKUP=no", None), ("CONFLICT_COPY=beside", None)];
+    for (lines, expected) in [("", Some("one"))].into_iter().chain(refused) {
+        let star = Star::met(3);
+        let conf = star.conf(&star.list(), lines);
+        star.hub().write("old", "hub", 2_000_000_000);
+        for (leaf, (text, day)) in star.leaves.iter().zip([("one", 1), ("three", 2)]) {
+            leaf.write("old", text, 2_000_000_000 + day);
+        }
+        fine(&star.osync().arg(&conf).run());
+        let take = |words: &[&str]| {
+            star.osync().args(["conflicts".as_ref(), conf.as_os_str()]).args(words).run()
+        };
+        let run = take(&["take", "old", "target", "--only", "1"]);
+        let open = take(&["--only", "1"]).stdout.contains("old: ");
+        let now = star.leaves[0].read("old").unwrap();
+        match expected {
+            Some(expected) => {
+                fine(&run);
+                assert!(!open && now == expected.as_bytes(), "{run}");
+                fine(&star.osync().arg(&conf).run());
+                star.assert_all_alike();
+                assert_eq!(star.hub().read("old").as_deref(), Some(expected.as_bytes()));
+            }
+            None => {
+                assert_eq!((run.status, run.stderr.lines().count()), (Some(1), 1), "{run}");
+                assert!(open && now == b"three", "{run}");
+            }
+        }
+        // here it stands, or is kept as well
+        fine(&take(&["take", "old", "target", "--only", "2"]));
+    }
+}
+
 #[test]
 fn history_names_no_place_in_which_another_target_has_put_a_version_since() {
     let star = Star::met(3);
