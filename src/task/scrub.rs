@@ -14,8 +14,8 @@ use crate::process::fault;
 use crate::reconcile::damaged::DamagedNodes;
 use crate::reconcile::record::Achieved;
 use crate::reconcile::scrub::{
-    Contents, Due, Finding, Percent, RecordedFile, RecordedFiles, Replacement, choose, judge,
-    may_be_replaced, recorded_files, replace,
+    Contents, Due, Finding, Percent, RecordedFile, RecordedFiles, Relation, Replacement, choose,
+    judge, may_be_replaced, recorded_files, replace,
 };
 use crate::reconcile::{Act, PathId, Plan, Rules};
 use crate::replica::{DigestKind, PathError, in_work_dir};
@@ -491,7 +491,7 @@ impl Reading<'_, '_, '_> {
         self.read_again(&mut items)?;
         fault::point("read");
         for item in &items {
-            self.judge(item);
+            self.judge(item)?;
         }
         if !self.task.is_dry() {
             self.memory.keep_damaged()?;
@@ -555,7 +555,7 @@ impl Reading<'_, '_, '_> {
     }
 
     /// Decides about a path, and notes what follows.
-    fn judge(&mut self, item: &Item<'_>) {
+    fn judge(&mut self, item: &Item<'_>) -> Result<(), Halt> {
         let finding = self.finding(item);
         for side in Side::BOTH {
             let Some(entry) = &item.entries[side] else { continue };
@@ -573,7 +573,7 @@ impl Reading<'_, '_, '_> {
             }
         }
         if finding == Finding::NotJudged {
-            return;
+            return Ok(());
         }
         self.scrubbed.files += 1;
         self.scrubbed.new += u64::from(finding == Finding::New);
@@ -602,16 +602,42 @@ impl Reading<'_, '_, '_> {
                 if was_damaged {
                     self.sound.push(item.path.clone());
                 }
-                return;
+                return Ok(());
             }
         };
-        let sound = match damage {
-            Damage::One(on) => item.digest(on.other()),
-            Damage::Alone(_) | Damage::Both | Damage::Either => None,
+        let (damage, sound) = match damage {
+            Damage::One(on) => (damage, item.digest(on.other())),
+            Damage::Alone(on) => match self.healed_since(item, on)? {
+                Some(sound) => (Damage::One(on), Some(sound)),
+                None => (damage, None),
+            },
+            Damage::Both | Damage::Either => (damage, None),
         };
         let nodes = Pair::from_fn(|side| self.trees[side].find(item.path));
         let (path, kind) = (item.path.clone(), item.kind);
         self.found.push(Found { path, damage, kind, sound, nodes });
+        Ok(())
+    }
+
+    /// What the other side's copy of a damaged one holds, if that is what the damaged one held when
+    /// it was sound: the turn of another target of a star has healed the hub's, which therefore is
+    /// another file than the recorded one.
+    fn healed_since(&mut self, item: &Item<'_>, on: Side) -> Result<Option<ContentDigest>, Halt> {
+        let other = on.other();
+        if item.relation != Relation::InStep || item.entries[other].is_some() {
+            return Ok(None);
+        }
+        let now = self.trees[other].find(item.path).map(|id| self.trees[other].entry(id));
+        let known = self.memory.known(item, on, self.inodes[on]);
+        let (Some(known), Some(here), Some(now)) = (known, &item.entries[on], now) else {
+            return Ok(None);
+        };
+        if now.kind != Kind::File || !looks_alike(here, now) {
+            return Ok(None);
+        }
+        let file = [(item.path.clone(), now.clone())];
+        let read = self.task.replicas[other].digest(item.kind, &file)?;
+        Ok(matches!(read.as_slice(), [Ok(found)] if *found == known).then_some(known))
     }
 
     /// Reports the names of damaged files that are not as recorded, because no run transfers them.

@@ -73,12 +73,16 @@ fn learn(couple: &Couple) {
 
 /// A byte flips, and nothing but the content tells.
 fn rot(path: &Path) {
+    rot_bits(path, 0x10);
+}
+
+fn rot_bits(path: &Path, bits: u8) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let seen = file.metadata().unwrap();
     let mut byte = [0];
     let at = seen.len() / 2;
     file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
+    file.write_all_at(&[byte[0] ^ bits], at).unwrap();
     file.set_times(FileTimes::new().set_modified(seen.modified().unwrap())).unwrap();
 }
 
@@ -1207,13 +1211,39 @@ fn a_damaged_version_of_the_hub_is_damaged_for_all_targets() {
     assert_eq!(refused.status, Some(1), "{refused}");
     assert!(refused.stderr.contains("only a damaged version of it is kept"), "{refused}");
     assert_eq!(star.hub().read("plain").unwrap(), b"1234567890");
-    // a sound version of the same size and time, which the turn of another target puts there
+    // a sound version of the same size and time, which the turn of another target puts there; in the
+    // same second it would have the same name
+    std::thread::sleep(Duration::from_millis(1100));
     star.leaves[2].write("plain", "edited", 2_000_000_000);
     fine(&star.osync().arg(&conf).run());
     let sound = vec![(false, b"1234567890".to_vec()); 3];
     assert_eq!(kept(), [sound, vec![(true, bad); 3]].concat());
     fine(&command("restore", &[]));
     assert_eq!(star.hub().read("plain").unwrap(), b"1234567890");
+}
+
+/// A target that had its turn before the hub was healed has to wait for the next scrub.
+#[test]
+fn a_damaged_copy_is_healed_by_the_hub_that_another_target_has_healed() {
+    for (leaf, expected) in [(2, &[Some(2)][..]), (0, &[Some(1), Some(2)])] {
+        let star = Star::new(3);
+        learn_star(&star, &star.list());
+        rot(&star.hub().at("plain"));
+        // two disks do not rot alike
+        rot_bits(&star.leaves[leaf].at("plain"), 0x01);
+        let bad = star.leaves[leaf].read("plain").unwrap();
+        for status in expected {
+            let healed = scrub_star(&star, &["--heal"]);
+            assert_eq!(healed.status, *status, "{leaf}: {healed}");
+        }
+        for replica in star.leaves.iter().chain([star.hub()]) {
+            assert_eq!(replica.read("plain").unwrap(), b"1234567890", "{leaf}");
+        }
+        assert_eq!(star.leaves[leaf].read(".osync_workdir/backup/plain"), Some(bad));
+        fine(&scrub_star(&star, &[]));
+        fine(&star.run(&[]));
+        fine(&scrub_star(&star, &[]));
+    }
 }
 
 #[test]
