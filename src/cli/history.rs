@@ -266,7 +266,7 @@ fn details(config: &Config, asked: &Asked<'_>) -> anyhow::Result<Vec<Row>> {
 /// Forgets where versions were kept that are there no more: the journal of one target of a star does
 /// not know what the others have moved on the initiator.
 fn forget_moved(changes: &mut [RecordedChange], config: &Config) {
-    if !config.is_star() {
+    if config.star.is_none() {
         return;
     }
     for side in Side::BOTH {
