@@ -3,7 +3,6 @@
 use super::task_args::Refused;
 use super::{ERROR, settings, state_dir};
 use crate::config::{Environment, Flags};
-use crate::state::targets::is_of;
 use crate::state::{self, Ask, Form, ShowError, StateDir, StateHealth, StateStore};
 use clap::{Args, Subcommand, ValueHint};
 use std::ffi::OsString;
@@ -99,10 +98,9 @@ fn place(task: &StateTask, environment: &Environment) -> anyhow::Result<(StateDi
                 None => state_dir(&config)?,
             };
             let mut ids = match config.is_star() {
-                true => StateStore::instances(&dir)?,
+                true => StateStore::open(dir.clone(), &config.instance_id)?.instances_of_star()?,
                 false => Vec::new(),
             };
-            ids.retain(|instance| is_of(&config.instance_id, instance));
             if ids.is_empty() {
                 ids.push(config.instance_id);
             }

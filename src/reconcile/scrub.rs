@@ -118,10 +118,10 @@ pub struct RecordedFiles {
     pub inodes: Pair<Inodes>,
     /// How many recorded files were changed or deleted since.
     pub changed: u64,
-    /// How many copies could not be read by the scan.
-    pub unread: u64,
-    /// Of how many files no copy could.
-    pub closed: u64,
+    /// How many recorded copies the scan could not read.
+    pub unread_copies: u64,
+    /// How many recorded files have no copy that it could read.
+    pub unread_files: u64,
 }
 
 impl RecordedFiles {
@@ -144,7 +144,8 @@ pub fn recorded_files(
     rules: &Rules,
 ) -> Result<RecordedFiles, BaselineDamaged> {
     let inodes = inodes_of_roots(trees, baseline.header(), rules);
-    let mut found = RecordedFiles { files: Vec::new(), inodes, changed: 0, unread: 0, closed: 0 };
+    let (files, changed, unread_copies, unread_files) = (Vec::new(), 0, 0, 0);
+    let mut found = RecordedFiles { files, inodes, changed, unread_copies, unread_files };
     for item in baseline.records() {
         let (path, record) = item?;
         let was = record.was.as_ref().map(|was| match was {
@@ -160,14 +161,14 @@ pub fn recorded_files(
             (Some(i), Some(t)) if looks_alike(i, t) => Relation::InStep,
             _ => Relation::Independent,
         };
-        let is_recorded = |side: Side| was[side].is_some();
-        let is_unread = |side: &Side| is_recorded(*side) && is_unknown(&trees[*side], &path);
-        let unread = Side::BOTH.iter().filter(|side| is_unread(side)).count();
-        found.unread += unread as u64;
-        found.closed += u64::from(unread > 0 && copies == Pair::default());
-        let is_changed =
-            |side: Side| is_recorded(side) && copies[side].is_none() && !is_unread(&side);
-        found.changed += u64::from(Side::BOTH.into_iter().any(is_changed));
+        let missing = |side: &Side| was[*side].is_some() && copies[*side].is_none();
+        let (unread, changed): (Vec<Side>, Vec<Side>) = Side::BOTH
+            .into_iter()
+            .filter(missing)
+            .partition(|side| is_unknown(&trees[*side], &path));
+        found.unread_copies += unread.len() as u64;
+        found.unread_files += u64::from(!unread.is_empty() && copies == Pair::default());
+        found.changed += u64::from(!changed.is_empty());
         if copies != Pair::default() {
             found.files.push(RecordedFile { path, copies, relation });
         }
@@ -340,7 +341,7 @@ mod tests {
         let found = recorded_files(&situation.trees, &situation.baseline, &rules()).unwrap();
         let names: Vec<String> = found.files.iter().map(|file| file.path.shown()).collect();
         assert_eq!(names, ["a", "c", "d/e"]);
-        assert_eq!((found.changed, found.unread, found.closed), (1, 4, 1));
+        assert_eq!((found.changed, found.unread_copies, found.unread_files), (1, 4, 1));
     }
 
     #[test]

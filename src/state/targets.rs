@@ -82,8 +82,7 @@ fn instance_of(id: &str, number: usize) -> String {
 }
 
 /// Whether an instance is one that a star makes for its targets.
-#[must_use]
-pub fn is_of(id: &str, instance: &str) -> bool {
+fn is_of(id: &str, instance: &str) -> bool {
     let number = || instance.strip_prefix(id)?.strip_prefix('@')?.parse::<usize>().ok();
     let has_number = |number| number >= 2 && instance_of(id, number) == instance;
     instance == id || number().is_some_and(has_number)
@@ -223,6 +222,24 @@ impl StateStore {
     /// # Errors
     /// The directory, the file or a snapshot cannot be read, or is damaged.
     pub fn known_targets(&self) -> Result<Vec<KnownTarget>, StateError> {
+        let mut known = self.noted_targets()?;
+        for target in known.iter_mut().filter(|target| target.identity.is_none()) {
+            let store = StateStore::open(self.dir().clone(), &target.instance)?;
+            target.identity = store.recorded_identities()?.target;
+        }
+        Ok(known)
+    }
+
+    /// The instances of all pairs of a star; this is the store of its first state. No snapshot is read.
+    ///
+    /// # Errors
+    /// The directory or the file cannot be read, or the file is damaged.
+    pub fn instances_of_star(&self) -> Result<Vec<String>, StateError> {
+        Ok(self.noted_targets()?.into_iter().map(|target| target.instance).collect())
+    }
+
+    /// The targets that the file names, and those whose states are named as the star names them.
+    fn noted_targets(&self) -> Result<Vec<KnownTarget>, StateError> {
         let name = self.name("targets");
         let mut known = match self.files.read(&name)? {
             // as a power cut leaves it: the snapshots have the identities
@@ -242,10 +259,6 @@ impl StateStore {
             if is_new && is_of(self.instance(), &instance) {
                 known.push(KnownTarget { instance, identity: None, place: None });
             }
-        }
-        for target in known.iter_mut().filter(|target| target.identity.is_none()) {
-            let store = StateStore::open(self.dir().clone(), &target.instance)?;
-            target.identity = store.recorded_identities()?.target;
         }
         Ok(known)
     }

@@ -309,7 +309,7 @@ impl Task<'_> {
 
     /// Notes a failure of a target of a star whose state is not known.
     pub(super) fn note_failure_elsewhere(&self, summed_up: &str) -> Option<Noted> {
-        let star = self.lent.star.as_ref()?;
+        let star = self.config.star.as_ref()?;
         if self.is_dry() || self.status() != ERROR {
             return None;
         }

@@ -34,7 +34,7 @@ use crate::state::last_run::LastRun;
 use crate::state::ours::TooOpen;
 use crate::state::{
     Baseline, Identity, Inflight, InflightPath, LastAction, Note, NoteLevel, NotePlaces, Part,
-    StateDir, StateStore,
+    StateDir, StateError, StateStore,
 };
 use crate::tree::path::LONGEST_PATH;
 use crate::tree::{Kind, NodeId, Pair, RelPath, Side, Stamp, Standing, Tree};
@@ -132,8 +132,6 @@ impl Role {
 /// What a star knows already when the turn of a target begins, and what is known after it.
 #[derive(Default)]
 struct Lent {
-    /// INSTANCE_ID of the star.
-    star: Option<String>,
     /// When the whole run began, in milliseconds since the epoch.
     star_began: Option<i64>,
     /// Replicas that were prepared before.
@@ -602,11 +600,19 @@ impl Task<'_> {
         Ok(StateStore::open(dir, &self.config.instance_id)?)
     }
 
+    /// The instances of the other pairs of the star that this pair is a part of.
+    fn other_pairs(&self, dir: &StateDir) -> Result<Vec<String>, StateError> {
+        let Some(star) = &self.config.star else { return Ok(Vec::new()) };
+        let mut instances = StateStore::open(dir.clone(), star)?.instances_of_star()?;
+        instances.retain(|instance| *instance != self.config.instance_id);
+        Ok(instances)
+    }
+
     /// Where it is noted how the run ended and what was told of it.
     fn note_places(&self) -> NotePlaces {
         let own = self.state_dir_in_place(Side::Initiator).ok();
         let Config { instance_id, replicas, .. } = self.config;
-        match &self.lent.star {
+        match &self.config.star {
             Some(star) => {
                 let own = own.map(|own| (own, instance_id.as_str()));
                 NotePlaces::of_target(own, star, replicas)

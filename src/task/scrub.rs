@@ -22,7 +22,6 @@ use crate::replica::{DigestKind, PathError, in_work_dir};
 use crate::report::scrub::{Damage, DamagedPath, Remedy, Scrubbed};
 use crate::report::{Event, Level};
 use crate::state::journal::{DamageRow, Look};
-use crate::state::targets::is_of;
 use crate::state::{
     Baseline, ContentDigest, DamagedFile, Digests, FileDigests, Held, InflightPath, Integrity,
     Part, Seen, StateStore,
@@ -118,9 +117,6 @@ impl Task<'_> {
         trees: &Pair<Tree>,
     ) -> Result<Vec<DamagedFile>, Halt> {
         let mut damaged = self.damaged_files(store)?;
-        let Some(star) = &self.lent.star else { return Ok(damaged) };
-        let mut instances = StateStore::instances(store.dir())?;
-        instances.retain(|instance| instance != store.instance() && is_of(star, instance));
         let hub = &trees.initiator;
         // what was healed since is another file under the old name, and that list is not told of it
         let was_replaced = |one: &DamagedFile| {
@@ -129,7 +125,7 @@ impl Task<'_> {
                 one.seen.look.has_time_and_size_of(now) && one.seen.look.inode() != now.inode()
             })
         };
-        for instance in instances {
+        for instance in self.other_pairs(store.dir())? {
             let found = self.damaged_files(&StateStore::open(store.dir().clone(), &instance)?)?;
             let is_of_hub = |one: &DamagedFile| one.side == Side::Initiator && !was_replaced(one);
             damaged.extend(found.into_iter().filter(is_of_hub));
@@ -177,9 +173,9 @@ impl Task<'_> {
         let mut memory = self.remember_digests(store)?;
         memory.follow_renames(&recorded.files, trees);
         let scrubbed = Scrubbed {
-            known: recorded.files.len() as u64 + recorded.closed,
+            known: recorded.files.len() as u64 + recorded.unread_files,
             changed: recorded.changed,
-            unread: recorded.unread,
+            unread: recorded.unread_copies,
             ..Scrubbed::default()
         };
         let damaged = DamagedNodes::find(trees, &memory.damaged);

@@ -464,10 +464,7 @@ impl<'a> Star<'a> {
                 until.map_or(at_most, |until| until.saturating_duration_since(Instant::now()));
             let (at, met) = match arriving.answers.recv_timeout(left) {
                 Ok(answer) => answer,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.refuse_nested();
-                    return;
-                }
+                Err(RecvTimeoutError::Timeout) => return self.refuse_nested(),
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             arriving.missing.remove(&at);
@@ -802,7 +799,6 @@ impl<'a> Star<'a> {
             }
         }
         let mut task = Task { role: Role::Turn, ..Task::new(&config, around, intent) };
-        task.lent.star = Some(self.config.instance_id.clone());
         task.lent.star_began = Some(self.whole);
         task.lent.put_back = self.put_back.clone();
         task.lent.earlier = earlier;
@@ -940,7 +936,7 @@ impl<'a> Star<'a> {
     /// A dry run shows each pair as it stands, and a saved plan has each as it stood: what a target
     /// brings goes on to the others later, and is told once, by its number.
     fn tell_what_follows(&self) {
-        let whither = match self.intent {
+        let what_becomes_of_it = match self.intent {
             StarIntent::Synchronise => {
                 "goes on to the other targets in the same run, and is not shown with them"
             }
@@ -952,7 +948,7 @@ impl<'a> Star<'a> {
             let initiator = leaf.turns.as_ref().map(|turns| turns.counts.initiator);
             let brought = Pair::new(initiator.unwrap_or_default(), Counts::default());
             if let Some(what) = what_was_done(&brought, 0) {
-                self.say_of(leaf, Level::Always, &format!("{what}: this {whither}"));
+                self.say_of(leaf, Level::Always, &format!("{what}: this {what_becomes_of_it}"));
             }
         }
     }
@@ -984,7 +980,6 @@ impl<'a> Star<'a> {
             let config = leaf.config.clone();
             let new = Task::new(&config, self.around, Intent::Synchronise);
             let mut task = Task { role: Role::Turn, ..new };
-            task.lent.star = Some(self.config.instance_id.clone());
             // it is told once, of the whole run
             let mut tally = Tally::default();
             tally.add(&problem);

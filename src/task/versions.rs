@@ -23,7 +23,7 @@ use crate::state::journal::{
     Action, Journal, JournalError, KeptPlace, Matter, RecordedChange, RecordedConflict, Renamed,
     Wanted,
 };
-use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir, StateStore};
+use crate::state::{InflightNote, InflightPath, Part, RunLists, StateDir};
 use crate::tree::same::stamps_agree;
 use crate::tree::{Entry, Inode, Kind, NodeId, Pair, RelPath, Side, Stamp, Tree};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,21 +40,21 @@ pub struct Versions<'a> {
 }
 
 /// What a journal tells of the versions of a path.
-struct Told {
+struct JournalRows {
     changes: Vec<RecordedChange>,
     found_by_scrubs: Vec<RecordedConflict>,
 }
 
-impl Told {
+impl JournalRows {
     fn by(journal: &Journal, path: &RelPath) -> Result<Self, JournalError> {
         let mut found_by_scrubs = journal.conflicts(None)?;
         found_by_scrubs.retain(|one| one.matter == Matter::Damage);
-        Ok(Told { changes: journal.changes_of_path(path)?, found_by_scrubs })
+        Ok(JournalRows { changes: journal.changes_of_path(path)?, found_by_scrubs })
     }
 }
 
 /// What is kept under a name.
-struct OfName {
+struct KeptUnderName {
     held: Vec<Held>,
     /// See [`former_names`].
     former_names: Vec<(RelPath, i64)>,
@@ -146,7 +146,8 @@ impl<'a> Versions<'a> {
 
     fn with(task: Task<'a>, shelves: Pair<Vec<Shelf>>) -> Result<Self, String> {
         let journal = task.read_journal(&task.config.instance_id)?;
-        let others = task.other_pairs()?;
+        let dir = task.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
+        let others = task.other_pairs(&dir).map_err(|error| error.to_string())?;
         let read = |instance: &String| task.read_journal(instance).transpose();
         let other_journals = others.iter().filter_map(read).collect::<Result<_, _>>()?;
         Ok(Versions { task, shelves, journal, other_journals })
@@ -157,7 +158,7 @@ impl<'a> Versions<'a> {
     /// # Errors
     /// The journal cannot be read.
     pub fn of(&self, path: &RelPath) -> Result<Vec<Held>, String> {
-        let OfName { held: mut found, former_names } = self.of_name(path)?;
+        let KeptUnderName { held: mut found, former_names } = self.of_name(path)?;
         // what it was called before it was renamed, and what was kept of it then
         for (name, until) in former_names {
             let of_then = self.of_name(&name)?.held;
@@ -167,8 +168,9 @@ impl<'a> Versions<'a> {
         Ok(found)
     }
 
-    fn of_name(&self, path: &RelPath) -> Result<OfName, String> {
-        let told = |journal: &Journal| Told::by(journal, path).map_err(|error| error.to_string());
+    fn of_name(&self, path: &RelPath) -> Result<KeptUnderName, String> {
+        let told =
+            |journal: &Journal| JournalRows::by(journal, path).map_err(|error| error.to_string());
         let own = self.journal.iter().map(told).collect::<Result<Vec<_>, _>>()?;
         let others = self.other_journals.iter().map(told).collect::<Result<Vec<_>, _>>()?;
         let mut found = Vec::new();
@@ -193,7 +195,7 @@ impl<'a> Versions<'a> {
             }
         }
         let former_names = own.first().map(|own| former_names(path, &own.changes));
-        Ok(OfName { held: found, former_names: former_names.unwrap_or_default() })
+        Ok(KeptUnderName { held: found, former_names: former_names.unwrap_or_default() })
     }
 
     /// What is to be put back of a path.
@@ -1112,7 +1114,7 @@ fn staged_at(private: &RelPath, kept: &KeptVersion) -> RelPath {
 fn put_there_by<'c>(
     side: Side,
     kept: &KeptVersion,
-    told: &'c [Told],
+    told: &'c [JournalRows],
 ) -> Option<&'c RecordedChange> {
     let is_it = |change: &&RecordedChange| {
         let change = &change.change;
@@ -1163,15 +1165,5 @@ impl Task<'_> {
     fn read_journal(&self, instance: &str) -> Result<Option<Journal>, String> {
         let dir = self.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
         Journal::read(&dir, instance).map_err(|error| error.to_string())
-    }
-
-    /// The instances of the other pairs of the star that this pair is a part of.
-    fn other_pairs(&self) -> Result<Vec<String>, String> {
-        let Some(star) = &self.config.star else { return Ok(Vec::new()) };
-        let dir = self.state_dir_in_place(Side::Initiator).map_err(|error| error.to_string())?;
-        let known = StateStore::open(dir, star).and_then(|store| store.known_targets());
-        let known = known.map_err(|error| error.to_string())?;
-        let instances = known.into_iter().map(|target| target.instance);
-        Ok(instances.filter(|instance| *instance != self.config.instance_id).collect())
     }
 }

@@ -1163,6 +1163,24 @@ fn what_is_damaged_at_the_hub_goes_to_no_target_whichever_scrub_has_found_it() {
 }
 
 #[test]
+fn what_is_damaged_at_the_hub_goes_to_no_target_of_a_star_made_of_pairs_either() {
+    let star = Star::new(3);
+    star.hub().make("f plain 1234567890\nf other x");
+    let pairs = [("berlin", 0), ("rome", 1)].map(|(id, leaf)| star.pair_conf(id, leaf));
+    let conf = star.conf(&star.list()[..2], "");
+    for pair in &pairs {
+        fine(&star.osync().arg(pair).run());
+        fine(&star.osync().arg("upgrade").arg(&conf).arg("--join").arg(pair).run());
+    }
+    learn_star(&star, &star.list()[..2]);
+    rot(&star.hub().at("plain"));
+    assert_eq!(scrub_star(&star, &["--only", "2"]).status, Some(1));
+    let run = star.osync().arg(star.conf(&star.list(), "")).run();
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(!star.leaves[2].has("plain"), "{run}");
+}
+
+#[test]
 fn a_file_of_the_hub_that_one_turn_has_healed_is_damaged_for_no_other() {
     let star = Star::new(3);
     learn_star(&star, &star.list());

@@ -72,7 +72,7 @@ impl Star {
     }
 
     /// The file of a task of the hub and one leaf.
-    fn pair_conf(&self, id: &str, leaf: usize) -> PathBuf {
+    pub fn pair_conf(&self, id: &str, leaf: usize) -> PathBuf {
         let text = format!(
             "INSTANCE_ID={id}\nINITIATOR_SYNC_DIR='{}'\nTARGET_SYNC_DIR='{}'\n",
             self.hub().root.display(),
@@ -293,6 +293,8 @@ fn pairs_of_one_hub_are_joined_to_a_star_without_a_first_contact() {
     star.leaves[1].remove("one");
     fine(&star.run_with(&star.list(), "", &[]));
     assert!(!star.hub().has("one") && !star.leaves[0].has("one"), "rome's deletion is known");
+    let shown = star.osync().args(["state", "show"]).arg(&conf).run();
+    assert!(shown.stdout.contains("berlin") && shown.stdout.contains("rome"), "{shown}");
     star.assert_all_alike();
     star.leaves[0].remove("two");
     fine(&star.osync().arg(&one).run());
