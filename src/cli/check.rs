@@ -184,15 +184,15 @@ fn other_hosts(config: &Config, stop: &Stop) -> Option<Finding> {
     })
 }
 
-/// The identities with which each replica is the one that runs have met; none: nothing is known.
+/// The identities that each replica had in the last runs; empty where none has recorded any.
 struct KnownIdentities {
     initiator: Vec<Identity>,
     /// Of the targets that take part, in the order of the list.
     targets: Vec<Vec<Identity>>,
 }
 
-/// What the state tells of that. One that cannot be read is told of by the runs, and by `osync
-/// state`.
+/// Reads these identities from the state. One that cannot be read counts as empty here: runs and
+/// `osync state` report it.
 fn known_identities(config: &Config) -> KnownIdentities {
     let open = |instance: &str| StateStore::open(StateDir::of(config)?, instance).ok();
     let Some(store) = open(&config.instance_id) else {

@@ -395,8 +395,8 @@ fn take(conflict: &RecordedConflict, taken: Taken, config: &Config) -> anyhow::R
     line.map_err(anyhow::Error::msg)
 }
 
-/// Has the version that won stand: it may have been replaced since, by that of another target of a
-/// star.
+/// Makes sure that the version that won stands: that of another target of a star may have replaced it
+/// since.
 fn take_winner(versions: &mut Versions<'_>, conflict: &RecordedConflict) -> Result<String, String> {
     let path = &conflict.decided.path;
     let winner = conflict.decided.winner;

@@ -4,10 +4,11 @@
 use super::settings::is_not_default;
 use super::task_files::{Task, not_understood, read, resolved, say, shown, write_new};
 use super::{Effect, settings, state_dir};
+use crate::config::FileForm;
 use crate::config::conf_file::Trouble;
 use crate::config::keys::{Key, ValueKind};
 use crate::config::toml_file::ARRAY_SEPARATOR;
-use crate::config::upgrade::{Form, Replacement, with_settings};
+use crate::config::upgrade::{Replacement, with_settings};
 use crate::config::{Config, Environment, Flags, Location, Setting, load};
 use crate::replica::{LockSeen, look_at_lock};
 use crate::report::FileAccess;
@@ -103,7 +104,7 @@ pub(super) fn to_star(
             bail!("{one} and {two} have set {key} differently; one task has it only once");
         }
     }
-    if Form::of(to) != Some(first.form) {
+    if FileForm::of(to) != Some(first.form) {
         bail!(
             "{}: its name has to end in .{}, like that of {}, whose settings it gets",
             shown(to),
@@ -114,8 +115,8 @@ pub(super) fn to_star(
     let separator = first.settings.get("PATH_SEPARATOR_CHAR").map(|setting| &setting.value[..]);
     let separator = separator.filter(|bytes| !bytes.is_empty()).unwrap_or(b";");
     let (separator, between) = match first.form {
-        Form::Conf => (separator, &[separator, b"\n    "].concat()[..]),
-        Form::Toml => (&[ARRAY_SEPARATOR][..], &[ARRAY_SEPARATOR][..]),
+        FileForm::Conf => (separator, &[separator, b"\n    "].concat()[..]),
+        FileForm::Toml => (&[ARRAY_SEPARATOR][..], &[ARRAY_SEPARATOR][..]),
     };
     let mut list = Vec::new();
     for task in tasks {

@@ -2,8 +2,8 @@
 
 use super::task_args::Refused;
 use super::{complain, print, settings};
+use crate::config::FileForm;
 use crate::config::conf_file::Trouble;
-use crate::config::upgrade::Form;
 use crate::config::{Config, Environment, Flags, Resolution, Settings};
 use crate::report::{FileAccess, written_beside};
 use crate::tree::path::escape;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// A task with the file that it stands in.
 pub(super) struct Task {
     pub file: PathBuf,
-    pub form: Form,
+    pub form: FileForm,
     pub settings: Settings,
     pub config: Config,
 }
@@ -27,7 +27,7 @@ impl Task {
 
     pub(super) fn of(file: &Path, gathered: Resolution) -> anyhow::Result<Self> {
         let settings = gathered.settings.clone();
-        let form = Form::of(file).unwrap_or(Form::Conf);
+        let form = FileForm::of(file).unwrap_or(FileForm::Conf);
         Ok(Task { file: file.to_owned(), form, settings, config: resolved(gathered)? })
     }
 }

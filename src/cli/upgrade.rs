@@ -5,8 +5,8 @@ use super::task_args::Refused;
 use super::task_files::{Task, not_understood, read, resolved, say, shown, write_new};
 use super::{ERROR, Effect, complain, in_words, settings, star_files};
 use crate::batch;
+use crate::config::FileForm;
 use crate::config::conf_file::Trouble;
-use crate::config::upgrade::Form;
 use crate::config::{Config, Environment, Flags, Location, SshLocation, load, toml_file, upgrade};
 use crate::process::SignalWatch;
 use crate::process::{self, Exit, Input, Stop};
@@ -200,9 +200,9 @@ fn flags(args: &UpgradeArgs) -> Flags {
 fn rewrite(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<Vec<u8>> {
     let name = shown(file);
     let old = read(file)?;
-    match Form::of(file) {
-        Some(Form::Conf) => {}
-        Some(Form::Toml) => {
+    match FileForm::of(file) {
+        Some(FileForm::Conf) => {}
+        Some(FileForm::Toml) => {
             say(&format!("{name} stays as it is: no older version had TOML files."));
             return Ok(old);
         }
@@ -232,7 +232,7 @@ fn rewrite(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Re
 /// Writes `FILE.toml` from `FILE.conf`.
 fn to_toml(file: &Path, environment: &Environment, effect: Effect) -> anyhow::Result<()> {
     let name = shown(file);
-    if Form::of(file) != Some(Form::Conf) {
+    if FileForm::of(file) != Some(FileForm::Conf) {
         bail!("{name}: only a .conf file can become a .toml file");
     }
     // A file of an older version first becomes one of today.

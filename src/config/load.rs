@@ -2,9 +2,8 @@
 
 use super::Problem;
 use super::conf_file::{self, CommandFailure, MAX_FILE, Outside, Parsed};
-use super::settings::{Environment, FileSettings, Origin};
+use super::settings::{Environment, FileForm, FileSettings, Origin};
 use super::toml_file;
-use super::upgrade::Form;
 use crate::process::{
     self, Command, Exit, Interrupt, SignalWatch, Stop, StopReason, end_by, signal_name,
 };
@@ -40,7 +39,7 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
     let place = escape(path.as_os_str().as_bytes());
     let problem =
         |text: String| Problem { place: place.clone(), origin: Origin::Default, key: None, text };
-    let Some(form) = Form::of(path) else {
+    let Some(form) = FileForm::of(path) else {
         let text = "the name of a configuration file ends in .conf or .toml";
         return Err(problem(text.to_owned()));
     };
@@ -49,8 +48,8 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
     let access = Access::of(&metadata);
     let mut outside = Shell { environment, file: None, no_commands: access.no_commands() };
     let parsed = match form {
-        Form::Toml => toml_file::parse(&bytes),
-        Form::Conf => conf_file::parse(&bytes, &mut outside),
+        FileForm::Toml => toml_file::parse(&bytes),
+        FileForm::Conf => conf_file::parse(&bytes, &mut outside),
     };
     let warnings = access.warnings(&parsed).into_iter().map(problem).collect();
     Ok(Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings })
@@ -59,9 +58,11 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Problem> {
 /// A file whose text is known.
 #[must_use]
 pub fn from_text(path: &Path, text: &[u8], environment: &Environment) -> Loaded {
-    let parsed = match Form::of(path) {
-        Some(Form::Toml) => toml_file::parse(text),
-        Some(Form::Conf) | None => conf_file::parse(text, &mut Shell::for_file(environment, path)),
+    let parsed = match FileForm::of(path) {
+        Some(FileForm::Toml) => toml_file::parse(text),
+        Some(FileForm::Conf) | None => {
+            conf_file::parse(text, &mut Shell::for_file(environment, path))
+        }
     };
     Loaded { settings: FileSettings { path: path.to_owned(), parsed }, warnings: Vec::new() }
 }

@@ -21,7 +21,7 @@ pub mod upgrade;
 pub use flags::Flags;
 pub use location::{Location, SshLocation};
 pub use resolve::{Placeholder, Resolution, Surroundings, ThisMachine, resolve};
-pub use settings::{Environment, FileSettings, Origin, Problem, Setting, Settings};
+pub use settings::{Environment, FileForm, FileSettings, Origin, Problem, Setting, Settings};
 
 /// All settings of one task. Built by `resolve` from defaults, environment, file and
 /// flags; nothing in it needs further interpretation.
@@ -219,7 +219,6 @@ pub struct Preserve {
     pub dir_times: bool,
 }
 
-#[cfg(test)]
 impl Preserve {
     /// What is preserved where no key says otherwise.
     pub const USUAL: Preserve = Preserve {

@@ -7,7 +7,35 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// The two forms of a task's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileForm {
+    /// `.conf`, as osync 1.3 has it.
+    Conf,
+    /// TOML.
+    Toml,
+}
+
+impl FileForm {
+    /// The form that the name of a file says.
+    #[must_use]
+    pub fn of(file: &Path) -> Option<FileForm> {
+        [FileForm::Conf, FileForm::Toml]
+            .into_iter()
+            .find(|form| file.extension().is_some_and(|extension| extension == form.extension()))
+    }
+
+    /// How the names of its files end.
+    #[must_use]
+    pub fn extension(self) -> &'static str {
+        match self {
+            FileForm::Conf => "conf",
+            FileForm::Toml => "toml",
+        }
+    }
+}
 
 /// The environment, read once at the edge.
 #[derive(Debug, Clone, Default)]

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;
 
 use super::conf_file::{self, Outside, Parsed, Source, Trouble};
 use super::keys::{self, KEYS, Key, Section, ValueKind};
+use super::settings::FileForm;
 use super::toml_file;
 
 /// The revision that an upgraded file has.
@@ -58,34 +58,6 @@ pub fn upgrade(original: &[u8], outside: &mut dyn Outside) -> Result<Upgraded, V
     Ok(Upgraded { text: new, notes })
 }
 
-/// The two forms of a task's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// `.conf`, as osync 1.3 has it.
-    Conf,
-    /// TOML.
-    Toml,
-}
-
-impl Form {
-    /// The form that the name of a file says.
-    #[must_use]
-    pub fn of(file: &Path) -> Option<Form> {
-        [Form::Conf, Form::Toml]
-            .into_iter()
-            .find(|form| file.extension().is_some_and(|extension| extension == form.extension()))
-    }
-
-    /// How the names of its files end.
-    #[must_use]
-    pub fn extension(self) -> &'static str {
-        match self {
-            Form::Conf => "conf",
-            Form::Toml => "toml",
-        }
-    }
-}
-
 /// A setting that a file gets in the place of one that it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacement {
@@ -103,14 +75,14 @@ pub struct Replacement {
 /// # Errors
 /// The file cannot be understood, does not have one of them, or cannot say a value.
 pub fn with_settings(
-    form: Form,
+    form: FileForm,
     original: &[u8],
     replacements: &[Replacement],
     outside: &mut dyn Outside,
 ) -> Result<Vec<u8>, Vec<Trouble>> {
     let (text, parsed) = match form {
-        Form::Conf => (conf_file::normalised(original), conf_file::parse(original, outside)),
-        Form::Toml => (original.to_vec(), toml_file::parse(original)),
+        FileForm::Conf => (conf_file::normalised(original), conf_file::parse(original, outside)),
+        FileForm::Toml => (original.to_vec(), toml_file::parse(original)),
     };
     if !parsed.errors.is_empty() {
         return Err(parsed.errors);
@@ -121,8 +93,8 @@ pub fn with_settings(
             vec![Trouble { line: 1, key: Some((*old).to_owned()), text: format!("{old} {text}") }]
         };
         let (value, empty) = match form {
-            Form::Conf => (quoted(value), quoted(b"")),
-            Form::Toml => {
+            FileForm::Conf => (quoted(value), quoted(b"")),
+            FileForm::Toml => {
                 let value = std::str::from_utf8(value)
                     .map_err(|_| trouble("would not be UTF-8, and TOML is".to_owned()))?;
                 (toml_file::value_of(new, value), toml_file::value_of(old, ""))
@@ -131,8 +103,8 @@ pub fn with_settings(
         let has = |key: &str| parsed.assignments.iter().any(|one| one.key == key);
         if !has(old) {
             let more = match form {
-                Form::Conf => "; osync upgrade gives it today's names",
-                Form::Toml => "",
+                FileForm::Conf => "; osync upgrade gives it today's names",
+                FileForm::Toml => "",
             };
             return Err(trouble(format!("is not set in this file{more}")));
         }
@@ -154,7 +126,7 @@ pub fn with_settings(
         }
     }
     let new = apply(&text, edits);
-    let had_returns = form == Form::Conf && original.windows(2).any(|pair| pair == b"\r\n");
+    let had_returns = form == FileForm::Conf && original.windows(2).any(|pair| pair == b"\r\n");
     Ok(if had_returns { with_carriage_returns(&new) } else { new })
 }
 

@@ -238,7 +238,7 @@ fn settings_are_replaced_where_they_stand() {
     let replace = |text: &str, value: &str| {
         let value = value.as_bytes().to_vec();
         let one = Replacement { old: "TARGET_SYNC_DIR", new: "TARGET_SYNC_DIRS", value };
-        let new = with_settings(Form::Conf, text.as_bytes(), &[one], &mut Home);
+        let new = with_settings(FileForm::Conf, text.as_bytes(), &[one], &mut Home);
         new.map(|new| String::from_utf8(new).unwrap())
     };
     for (text, value, expected) in [
@@ -268,7 +268,7 @@ fn settings_are_replaced_where_they_stand() {
 fn a_toml_file_gets_other_settings_and_keeps_the_rest_as_it_is() {
     let replace = |text: &str, old, new, value: &[u8]| {
         let one = Replacement { old, new, value: value.to_vec() };
-        with_settings(Form::Toml, text.as_bytes(), &[one], &mut Home)
+        with_settings(FileForm::Toml, text.as_bytes(), &[one], &mut Home)
     };
     let to_star = |text: &str| replace(text, "TARGET_SYNC_DIR", "TARGET_SYNC_DIRS", b"/a \"\0/b");
     let to_pair = |text: &str| replace(text, "TARGET_SYNC_DIRS", "TARGET_SYNC_DIR", b"/a \\");

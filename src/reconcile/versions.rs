@@ -292,6 +292,7 @@ pub fn beside(path: &RelPath, side: Side, date: &str) -> RelPath {
 mod tests {
     use super::*;
     use crate::replica::Version;
+    use crate::state::journal::{ConflictState, Decided, Look, Matter};
     use crate::tree::Keep;
     use crate::tree::{Entry, Kind};
 
@@ -343,30 +344,27 @@ mod tests {
         assert_eq!(chosen("a", &[], Choice::Newest), Err(NoVersion::None));
     }
 
+    fn won_by_the_target() -> Decided {
+        let (reason, winner) = (String::new(), Side::Target);
+        Decided { path: path("a"), winner, reason, won: None, lost: None, lost_at: None }
+    }
+
+    fn conflict_of(decided: Decided) -> RecordedConflict {
+        let (matter, state) = (Matter::Conflict, ConflictState::Open);
+        RecordedConflict { id: 1, run: 7, began: 0, ended: 0, matter, decided, state }
+    }
+
     #[test]
     fn what_lost_is_known_by_its_look_and_its_place_only_among_those() {
-        use crate::state::journal::{ConflictState, Decided, Look, Matter};
         let one = |place: &str, size: u64| {
             let mut one = held(Side::Initiator, "a", 100, Some(7));
             (one.kept.place, one.kept.entry.size) = (path(place), size);
             one
         };
-        let conflict = |size: u64, lost_at: Option<&str>| RecordedConflict {
-            id: 1,
-            run: 7,
-            began: 0,
-            ended: 0,
-            matter: Matter::Conflict,
-            decided: Decided {
-                path: path("a"),
-                winner: Side::Target,
-                reason: String::new(),
-                won: None,
-                lost: Some(Look::of(&one("a", size).kept.entry)),
-                lost_at: lost_at
-                    .map(|at| LostAt::Kept(KeptPlace { keep: Keep::Backup, place: path(at) })),
-            },
-            state: ConflictState::Open,
+        let conflict = |size: u64, lost_at: Option<&str>| {
+            let kept = |at| LostAt::Kept(KeptPlace { keep: Keep::Backup, place: path(at) });
+            let lost = Some(Look::of(&one("a", size).kept.entry));
+            conflict_of(Decided { lost, lost_at: lost_at.map(kept), ..won_by_the_target() })
         };
         let all = [one("a", 3), one("a.1", 1), one("a.2", 2), one("a.3", 2)];
         for (size, lost_at, expected) in [
@@ -389,27 +387,14 @@ mod tests {
 
     #[test]
     fn what_won_and_was_replaced_is_known_by_its_look_on_its_own_side() {
-        use crate::state::journal::{ConflictState, Decided, Look, Matter};
         let one = |side: Side, came: i64, size: u64| {
             let mut one = held(side, "a", came, None);
             one.kept.entry.size = size;
             one
         };
-        let conflict = |size: u64| RecordedConflict {
-            id: 1,
-            run: 7,
-            began: 0,
-            ended: 0,
-            matter: Matter::Conflict,
-            decided: Decided {
-                path: path("a"),
-                winner: Side::Target,
-                reason: String::new(),
-                won: Some(Look::of(&one(Side::Target, 0, size).kept.entry)),
-                lost: None,
-                lost_at: None,
-            },
-            state: ConflictState::Open,
+        let conflict = |size: u64| {
+            let won = Some(Look::of(&one(Side::Target, 0, size).kept.entry));
+            conflict_of(Decided { won, ..won_by_the_target() })
         };
         let damaged = Held { is_damaged: true, ..one(Side::Target, 100, 4) };
         let all = [

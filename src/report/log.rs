@@ -508,19 +508,21 @@ pub(super) fn colored(prefix: &str, level: Level, line: &str) -> String {
 pub(super) fn tidy(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.trim_end_matches(['\n', '\r']).split('\n').collect();
     if lines.len() <= MAX_LINES {
-        return lines.into_iter().map(tidy_line).collect();
+        return lines.into_iter().map(printable_line).collect();
     }
     let half = MAX_LINES / 2;
     let (head, rest) = lines.split_at(half);
     let (middle, tail) = rest.split_at(rest.len() - half);
     let bytes: usize = middle.iter().map(|line| line.len() + 1).sum();
     let note = format!("[... {} lines, {bytes} bytes left out ...]", middle.len());
-    let shown = |part: &[&str]| part.iter().map(|line| tidy_line(line)).collect::<Vec<_>>();
+    let shown = |part: &[&str]| part.iter().map(|line| printable_line(line)).collect::<Vec<_>>();
     [shown(head), vec![note], shown(tail)].concat()
 }
 
-/// One line without control characters. Backslashes stay: names come escaped already.
-fn tidy_line(line: &str) -> String {
+/// One line without control characters, cut with a note of how much where it is longer than anybody
+/// reads. Backslashes stay: names come escaped already.
+#[must_use]
+pub fn printable_line(line: &str) -> String {
     let line = line.strip_suffix('\r').unwrap_or(line);
     let end =
         (0..=line.len().min(MAX_LINE)).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);

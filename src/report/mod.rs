@@ -1,6 +1,6 @@
 //! How a run reports: everything below `cli` speaks through a [`Reporter`] (spec 6).
 
-pub use log::{Log, Who, spell};
+pub use log::{Log, Who, printable_line, spell};
 pub use log_file::LogPlace;
 pub use run_report::{FileAccess, RunReport, write_whole, written_beside};
 pub use summary::{Achievements, ConflictLine, Frame, Listing, conflicts, count, verdicts};

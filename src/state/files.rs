@@ -323,8 +323,9 @@ impl Files {
     }
 }
 
-/// A new file that is to replace `path`, which names a file of a task's state directory that another
-/// room writes. It is for this user only; what a killed run left of it, the next run removes.
+/// A temporary file beside `path`, a file of a task's state directory that it is to replace: the kept
+/// listings are written by the replicas. Only this user can read it. What a killed run leaves of it,
+/// the next run removes.
 ///
 /// # Errors
 /// What the system says.

@@ -466,13 +466,13 @@ pub fn no_new_privileges() -> io::Result<()> {
     Ok(rustix::thread::set_no_new_privs(true)?)
 }
 
-/// How much of a file may be read before it is asked for, in bytes.
+/// How far the disk may read ahead of the reader, in bytes.
 const AHEAD: NonZeroU64 = NonZeroU64::new(4 << 20).unwrap();
-/// By how much that moves on at a time, in bytes.
+/// How much of that is asked for at a time, in bytes.
 const AHEAD_STEP: NonZeroU64 = NonZeroU64::new(1 << 20).unwrap();
 
-/// Tells the system that a file is read from its beginning to its end, so many bytes of it by now.
-/// That is advice only: without it the same is read, later.
+/// Tells the system that a file is read from its beginning to its end, and how many bytes of it have
+/// been read. That is advice only: without it the same is read, later.
 pub fn expect_to_read(fd: impl AsFd, read: u64) {
     let fd = fd.as_fd();
     if read == 0 {

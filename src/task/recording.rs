@@ -173,8 +173,7 @@ impl Task<'_> {
         }
         self.remember_file_systems(store)?;
         // the scan of a first run had no place for its listing
-        let is_kept = plan.is_empty() && !is_first;
-        if !is_kept && !applied.cut_short {
+        if (is_first || !plan.is_empty()) && !applied.cut_short {
             self.replicas.initiator.refresh_listing();
             self.replicas.target.refresh_listing();
         }

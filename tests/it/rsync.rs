@@ -45,20 +45,7 @@ impl Bench {
             optional_args: Vec::new(),
             stats: false,
         };
-        let preserve = config::Preserve {
-            permissions: true,
-            owner: true,
-            group: true,
-            executability: true,
-            acl: false,
-            xattr: false,
-            copy_symlinks: false,
-            keep_dirlinks: false,
-            hardlinks: false,
-            checksum: false,
-            times: true,
-            dir_times: true,
-        };
+        let preserve = config::Preserve::USUAL;
         Bench { dir, settings, preserve, ear: Ear::default() }
     }
 

@@ -1,8 +1,7 @@
 //! Tests of: time limits, heartbeats and signals at every stage of a run (spec 7, "Limits
 //! and signals"; spec 4, "Interruption").
 //!
-//! Big transfers are slow because of BANDWIDTH; stages are met by watching what the run
-//! leaves on disk.
+//! Big transfers are slow because of BANDWIDTH; the steps of a run are met at fault points.
 
 use crate::support::installed_rsync::assert_went_on;
 use crate::support::over_ssh::OverSsh;

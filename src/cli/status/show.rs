@@ -3,6 +3,7 @@
 use super::gather::ShownTask;
 use super::judge::{Lock, Severity, State};
 use crate::cli::history::iso;
+use crate::report::printable_line;
 use crate::report::words::{age, counted, differing, grouped, size};
 use crate::state::last_run::{LastRun, LastScrub};
 use crate::tree::path::escape;
@@ -77,7 +78,9 @@ pub fn did(task: &ShownTask) -> String {
         return one_line(why);
     }
     let Some(last) = task.last() else { return "-".to_owned() };
-    if let (true, Some(scrub)) = (last.status == 0, task.facts.failed_scrub()) {
+    if last.status == 0
+        && let Some(scrub) = task.facts.failed_scrub()
+    {
         return format!("the last scrub failed: {}", scrub.did);
     }
     let more = match last.problem_count {
@@ -94,9 +97,9 @@ pub fn did(task: &ShownTask) -> String {
     }
 }
 
-/// The first line, printable. Names in it were escaped when it was written.
+/// The first line, printable.
 fn one_line(text: &str) -> String {
-    escape(text.lines().next().unwrap_or_default().as_bytes()).replace("\\\\", "\\")
+    printable_line(text.lines().next().unwrap_or_default())
 }
 
 /// How long ago a moment was, both in milliseconds since the epoch.

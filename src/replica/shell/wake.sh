@@ -15,8 +15,8 @@ do_wake() {
     (printf '%s\n' "$text" >>./.osync-update.push) 2>&1
     return
   fi
-  # others could put a link there in the meantime: a new file takes its place, which comes under its
-  # own name, because mv follows nothing at that
+  # Others could put a link there in the meantime. A file that is moved into a directory under its own
+  # name takes the place of such a link: mv does not follow it there.
   enter_work || { echo "$base/.osync_workdir: it is not there, or not ours alone" && return 1; }
   has_private=yes
   {
